@@ -53,7 +53,7 @@ storey "the house" .venv/bin/python -m pytest tests/adit -q -n 2
 # A full disk may stop all that a PostgreSQL does, so that test has one to itself.
 full_disk=tests/adit/jobs/misfortune/test_misfortune.py::test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_room
 storey "the house, on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
-    tests/adit/{accounts,audit,jobs,nodes,profiles,vault} -q -n 2 --deselect $full_disk
+    tests/adit/{accounts,audit,jobs,nodes,orders,projects,results,review,vault,worker} -q -n 2 --deselect $full_disk
 storey "the same, on a full disk" .venv/bin/python tests/lab/on_postgresql.py $full_disk -q
 storey "usefulness, read by highdicom" \
     .venv/bin/python -m pytest tests/engine/pseudonymize/test_deid_highdicom.py -q

@@ -30,15 +30,30 @@ django.setup()
 if DATA.resolve() != settings.DATA_DIR:
     pytest.exit("Unset DJANGO_SETTINGS_MODULE: tests bring a data folder of their own.", 2)
 
-from django.contrib.auth.models import Group  # noqa: E402
+from typing import Any  # noqa: E402
+
+from django.contrib.auth.models import Group, Permission  # noqa: E402
 from django.db import connection  # noqa: E402
+from django.test import Client  # noqa: E402
+from lab.jobs import PATIENT, GatedNode, put_study  # noqa: E402
 
 from adit.accounts import permissions as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
+from adit.accounts.permissions import Right  # noqa: E402
+from adit.jobs import encrypted_payload, task_groups  # noqa: E402
+from adit.jobs.kinds.base import TaskPlan  # noqa: E402
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder  # noqa: E402
+from adit.jobs.lease import SHUTDOWN  # noqa: E402
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState  # noqa: E402
 from adit.nodes.models import Node, NodeAccess  # noqa: E402
+from adit.orders import actions  # noqa: E402
+from adit.projects import services  # noqa: E402
 from adit.projects.models import Project  # noqa: E402
 from adit.projects.services import create_project  # noqa: E402
+from adit_engine import nodes  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
+from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger  # noqa: E402
+from adit_engine.values.references import SeriesRef  # noqa: E402
 
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 """Quick: each test makes its people anew."""
@@ -185,3 +200,138 @@ def make_project(groups: dict[str, Group], db: None) -> Callable[..., Project]:
 @pytest.fixture
 def project(make_project: Callable[..., Project]) -> Project:
     return make_project("LUNG", protocol_name="Lung study", pattern="LUNG-####")
+
+
+ROOT = "1.2.826.0.1.3680043.8.498.66"
+
+
+@pytest.fixture
+def as_user() -> Callable[[User | None], Client]:
+    """A browser in which this person is signed in; None for nobody."""
+
+    def client_of(user: User | None) -> Client:
+        client = Client()
+        if user is not None:
+            client.force_login(user)
+        return client
+
+    return client_of
+
+
+@pytest.fixture
+def make_job(source: Node, destination: Node) -> Callable[..., Job]:
+    """A job as rows: make_job(owner, state=…, tasks=2, labels={"patient_name": …})."""
+
+    def make(
+        owner: User,
+        *,
+        state: JobState = JobState.SUCCESS,
+        tasks: int = 1,
+        labels: dict[str, str] | None = None,
+        **values: Any,
+    ) -> Job:
+        project = values.pop("project", None) or services.default_project()
+        job = Job.objects.create(
+            kind="selective",
+            owner=owner,
+            destination=destination,
+            project=project,
+            state=state,
+            order={"version": 1, "change": "pseudonymized", "reason": "", "announced": []},
+            idempotency_key=f"made-{Job.objects.count()}",
+            **values,
+        )
+        for position in range(1, tasks + 1):
+            plan = TaskPlan(
+                source.pk,
+                {"study_uid": f"{ROOT}.{position}", "labels": labels or {}},
+                patient_id="PID-0815",
+            )
+            Task.objects.create(
+                job=job,
+                position=position,
+                source=source,
+                payload=encrypted_payload.seal_task(project, job, position, plan, "LUNG-0001"),
+                state=TaskState(state) if state in TaskState.values else TaskState.PENDING,
+            )
+        task_groups.assign_groups(job)
+        return job
+
+    return make
+
+
+@pytest.fixture
+def make_item() -> Callable[..., SeriesResult]:
+    """One series of a task, with a ledger: make_item(task, expected=3, delivered=2, …)."""
+
+    def make(task: Task, *, description: str = "", why: str = "", **values: Any) -> SeriesResult:
+        number = SeriesResult.objects.filter(task=task).count() + 1
+        ref = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.{number}")
+        manifest = SeriesLedger(
+            ref, entries={f"{ROOT}.1.{number}.1": LedgerEntry(InstanceState.DELIVERED)}
+        )
+        box = encrypted_payload.get_box(task.job.project)
+        return SeriesResult.objects.create(
+            task=task,
+            attempt=1,
+            index=encrypted_payload.series_index(box, task, ref.series_uid),
+            sealed=encrypted_payload.seal_series(
+                box, task, encrypted_payload.SeriesContent(manifest, description, why)
+            ),
+            number=number,
+            is_final=True,
+            **{"modality": "CT", **values},
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stops_the_worker() -> Iterator[None]:
+    SHUTDOWN.requested = False
+    yield
+    SHUTDOWN.requested = False
+
+
+@pytest.fixture
+def gated(monkeypatch: pytest.MonkeyPatch, source: Node) -> type[GatedNode]:
+    """The source hands out images only as the test allows; a node kind like any other."""
+    monkeypatch.setitem(nodes.KINDS, "gated", "lab.jobs:GatedNode")  # type: ignore[arg-type]
+    source.kind = "gated"
+    source.save()
+    GatedNode.close_gate()
+    return GatedNode
+
+
+@pytest.fixture
+def order_studies(coordinator: User, source: Node, destination: Node) -> Callable[..., Job]:
+    """Orders studies of one patient: order_studies("1", "2", images=3)."""
+
+    def order(
+        *studies: str,
+        images: int = 3,
+        series: int = 1,
+        user: User | None = None,
+        announced: tuple[str, ...] = (),
+        to: Node | None = None,
+        **changes: object,
+    ) -> Job:
+        picks = tuple(
+            OrderedStudy(source.pk, put_study(source, study, images, series, **changes), PATIENT)
+            for study in studies
+        )
+        ordered = SelectiveOrder(picks, (to or destination).pk, announced=announced)
+        key = f"{len(studies)} {studies[0]} {Job.objects.count()}"
+        return actions.create_job(user or coordinator, "selective", ordered, key=key)
+
+    return order
+
+
+@pytest.fixture
+def keyholder(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
+    """A member of the coordinators' projects who may re-identify."""
+    holders = Group.objects.create(name="Key holders")
+    holders.permissions.add(Permission.objects.get(codename=Right.REIDENTIFY))
+    user = make_user("keyholder", "Coordinators")
+    user.groups.add(holders)
+    return user

@@ -1,14 +1,11 @@
 """What the engine's tests share: made-up objects, found by name from any folder below."""
 
-import sys
+import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from lab import peers
 from lab.reaper import reaping
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.append(str(Path(__file__).parents[1]))  # for the lab
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,3 +13,40 @@ def nothing_stays() -> Iterator[None]:
     """What the tests start ends with them, even if they are killed."""
     with reaping():
         yield
+
+
+@pytest.fixture(scope="session")
+def _orthancs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[peers.Orthanc, peers.Orthanc]]:
+    if peers.ORTHANC is None:
+        pytest.skip("needs Orthanc: apt install orthanc")
+    folder = tmp_path_factory.mktemp("orthanc")
+    with (
+        peers.orthanc(folder / "one", "ONE") as one,
+        peers.orthanc(folder / "two", "TWO", DefaultEncoding="Utf8") as two,
+    ):
+        yield one, two
+
+
+@pytest.fixture
+def orthancs(
+    _orthancs: tuple[peers.Orthanc, peers.Orthanc],
+) -> tuple[peers.Orthanc, peers.Orthanc]:
+    """A source and a destination, both empty."""
+    for one in _orthancs:
+        one.clear()
+    return _orthancs
+
+
+@pytest.fixture
+def archive(orthancs: tuple[peers.Orthanc, peers.Orthanc]) -> peers.Orthanc:
+    return orthancs[0]
+
+
+@pytest.fixture
+def same_threads() -> Iterator[None]:
+    """Fails when the test leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+    peers.wait_until(lambda: set(threading.enumerate()) <= before, "threads have ended")

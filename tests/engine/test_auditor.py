@@ -9,7 +9,7 @@ from lab import auditor as audits
 from lab.auditor import Auditor, Expected, Kept, Ledger
 from lab.lies import Kind, Sent
 from lab.orders import CHANGES, PATIENTS, change_for, images
-from samples import ROOT
+from lab.samples import ROOT
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.nodes.base import StoreResult

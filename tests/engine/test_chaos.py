@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import receiving
 from lab import auditor as audits
+from lab import receiving
 from lab.auditor import Auditor
 from lab.leaks import nothing_left
 from lab.lies import Kind, Lie

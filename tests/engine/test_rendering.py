@@ -4,7 +4,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import samples
+from lab import samples
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import RLELossless

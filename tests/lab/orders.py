@@ -11,9 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import receiving
-from samples import ROOT, ct, instance
-
 from adit.demo.pacs_index import FolderIndex
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
@@ -34,9 +31,11 @@ from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import StudyRef
+from lab import receiving
 from lab.archive import Lying
 from lab.auditor import Kept, Ledger
 from lab.lies import BREAKS, Kind, Liar, Lie, Part, Sent, Site, holdings
+from lab.samples import ROOT, ct, instance
 from lab.web import LyingWeb
 from lab.wire import HARMS, Wire
 

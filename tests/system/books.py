@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "engine")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def main(shelf: str) -> None:

@@ -15,9 +15,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, answers, free_port
-
-sys.path.append(str(ROOT / "tests"))
-
 from lab import services
 from lab.services import Service
 

@@ -20,10 +20,7 @@ import images
 import pydicom
 import pytest
 from conftest import ROOT, adit_up, free_port, wait_until
-
-sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "engine" / "nodes")]
-
-import peers
+from lab import peers
 from lab.archive import Lying
 from lab.lies import Sent, Site, holdings
 from lab.wire import Wire

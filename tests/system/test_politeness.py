@@ -11,10 +11,7 @@ from pathlib import Path
 import images
 import pytest
 from conftest import ROOT, free_port, wait_until
-
-sys.path.append(str(ROOT / "tests" / "engine" / "nodes"))
-
-import peers
+from lab import peers
 from lab.gauge import Gauge, Tally
 from test_moves import ENDED, PATIENT, Archive, House, house
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_objects import instance
+from lab.small_objects import instance
 
 from adit.demo.pacs import DemoPacs
 

@@ -14,11 +14,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from lab.small_objects import CT, MR, instance
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, build_role, evt
-from small_objects import CT, MR, instance
 
 from adit.demo.pacs import DemoPacs
 from adit.demo.pacs_index import FolderIndex

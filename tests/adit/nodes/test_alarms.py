@@ -14,8 +14,8 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 from lab.certificates import Authority
+from lab.node_pages import client_of
 from lab.postbox import Postbox, postbox
-from test_node_pages import client_of
 
 from adit.accounts.models import User
 from adit.nodes import alarms, host_checks, notifications, services

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_node_pages import client_of, filled
+from lab.node_pages import client_of, filled
 
 from adit.accounts.models import User
 from adit.accounts.permissions import COORDINATORS

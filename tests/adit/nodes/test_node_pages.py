@@ -1,13 +1,12 @@
 """Pages of nodes: managers set up, test, open and pause; others see what they may use."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.test import Client
+from lab.node_pages import client_of, filled
 
 from adit.accounts.models import User
 from adit.nodes.models import Node, NodeAccess
@@ -21,28 +20,8 @@ def static_folder() -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
-def client_of(user: User) -> Client:
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 def page_of(user: User, path: str) -> str:
     return client_of(user).get(path).content.decode()
-
-
-def filled(client: Client, path: str, **values: Any) -> Mapping[str, Any]:
-    """What a browser would send when only `values` were typed over."""
-    forms = client.get(path).context["editor"]
-    data: dict[str, Any] = {}
-    sets = (forms.hours, forms.specials)
-    every = [form for one in sets for form in (one.management_form, *one.forms)]
-    for form in (forms.row, forms.settings, *every):
-        for field in form:
-            value = field.value()
-            if value is not None and value is not False:
-                data[field.html_name] = value
-    return {**data, **values}
 
 
 def test_coordinator_sees_only_what_the_groups_may_use(

@@ -9,7 +9,7 @@ import pytest
 from django.apps import apps
 from django.test import Client
 from lab.certificates import Authority
-from test_node_pages import client_of, filled
+from lab.node_pages import client_of, filled
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent

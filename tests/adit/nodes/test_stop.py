@@ -1,18 +1,13 @@
 """Stop now is felt everywhere: by searches that wait, and by what a PACS is sending to us."""
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from django.db import connection
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "engine"))
-
-import samples
+from lab import samples
 
 from adit.accounts.models import User
 from adit.accounts.permissions import COORDINATORS

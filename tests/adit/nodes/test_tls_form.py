@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import Client
 from lab.certificates import Authority
-from test_node_pages import client_of, filled
+from lab.node_pages import client_of, filled
 
 from adit.accounts.models import User
 from adit.nodes.forms import get_settings_form_class

@@ -3,16 +3,9 @@
 from collections.abc import Callable
 
 import pytest
-from django.conf import settings
 from django.test import Client
 
 from adit.accounts.models import User
-
-
-@pytest.fixture(scope="session", autouse=True)
-def static_folder() -> None:
-    """WhiteNoise warns where there is none."""
-    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture

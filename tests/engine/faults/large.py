@@ -15,10 +15,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2])]
+sys.path.insert(0, str(HERE.parents[2]))
 
 from lab.orders import change_for  # noqa: E402
-from samples import ROOT  # noqa: E402
+from lab.samples import ROOT  # noqa: E402
 
 from adit_engine.bounded_stream import Stop  # noqa: E402
 from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings  # noqa: E402

@@ -333,7 +333,7 @@ ROWS = (
         lie(Kind.FOREIGN),
         {
             **dict.fromkeys(_SEARCH, "ddddd complete"),
-            **dict.fromkeys(_FETCH, "ddfff partial RuleBroken"),
+            **dict.fromkeys(_FETCH, "ddfff partial RuleViolation"),
         },
         not_here={
             **_no(SUB, because="seen by the C-MOVE"),
@@ -344,9 +344,9 @@ ROWS = (
         "a refused class, syntax or service",
         lie(Kind.NO_CLASS),
         {
-            FIND: "----- CannotDo",
-            GET: "----- CannotDo",
-            MOVE: "----- CannotDo",
+            FIND: "----- NotSupported",
+            GET: "----- NotSupported",
+            MOVE: "----- NotSupported",
             STORE: "fffff partial",
             QIDO: "----- NodeRefused",
             WADO: "----- NodeRefused",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[2]), str(HERE.parent)]
+sys.path[:0] = [str(HERE.parents[2]), str(HERE.parent)]
 
 from matrix import ROWS, Row, Service  # noqa: E402
 
@@ -29,11 +29,11 @@ An empty cell cannot be; the reasons stand below. This page is made by
 REPORTS = """
 ## When a PACS is to report what it keeps (Storage Commitment)
 
-Tried by `tests/engine/nodes/test_commitment.py`, on the association on which we asked and by one that
-the PACS opens. No report, one for another question, one under another AE title, a refusal, an abort, a
-silence, or no such service: after its time limit the images are searched for, once and for all until
-the node is closed, and the outcome says so. An image that is reported as failed, left out, named under
-another UID or class: failed; so is one that is reported as kept and that a search does not find. Where no
+Tried by `tests/engine/nodes/dimse/test_storage_commitment.py`, on the association on which we asked
+and by one that the PACS opens. No report, one for another question, one under another AE title, a
+refusal, an abort, a silence, or no such service: after its time limit the images are searched for,
+once and for all until the node is closed, and the outcome says so. An image that is
+reported as failed, left out, named under another UID or class: failed; so is one that is reported as kept and that a search does not find. Where no
 search is offered, the report alone counts. Neither a report nor a search: failed. The same report
 twice: counts once. A report that is cut off, too large, of another event, or of somebody who was not
 asked: refused.
@@ -87,10 +87,10 @@ def _words(rest: str) -> str:
         "TimedOut": "timed out",
         "NodeRefused": "refused",
         "NodeBusy": "busy, later again",
-        "CannotDo": "not offered",
+        "NotSupported": "not offered",
         "AssociationRejected": "rejected",
         "StorageFull": "no room here",
-        "partial RuleBroken": "partial, task ends",
+        "partial RuleViolation": "partial, task ends",
     }.get(rest, rest)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-import receiving
+from lab import receiving
 from lab.leaks import nothing_left
 from lab.orders import Bench, Case, Plan, images, shelf
 from test_matrix import assert_the_next_attempt_heals

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from lab.archive import Lying
 from lab.lies import Liar, Site, holdings
+from lab.samples import ct
 from lab.web import LyingWeb
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
-from samples import ct
 
 from adit_engine.dicom_file import part10
 

@@ -7,14 +7,14 @@ import ast
 from pathlib import Path
 
 import pytest
-import receiving
 from lab import auditor as audits
+from lab import receiving
 from lab.auditor import Auditor
 from lab.leaks import nothing_left, resident_mib
 from lab.orders import TIMES, Bench, Case, images, shelf
+from lab.samples import ROOT
 from matrix import FIND, MOVE, QIDO, ROWS, STORE, STOW, SUB, WADO, Service, Tried, tried
 from page import PAGE, page
-from samples import ROOT
 
 from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.retry import RetryPolicy

@@ -6,15 +6,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import peers
 import pytest
-import receiving
+from lab import peers, receiving
 from lab.archive import plain_archive
+from lab.samples import ROOT, ct, instance
+from lab.web_peers import Liar, Request, Said, serve_one_series
 from lab.wire import Wire
 from pydicom.dataset import Dataset
-from samples import ROOT, ct, instance
-from test_dicomweb_fetch import archive as web_archive
-from web_peers import Liar, Request, Said
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
@@ -152,7 +150,7 @@ def test_a_web_service_is_broken_off_and_can_be_asked_again() -> None:
         yield multipart.make_part_head("edge")
         yield SILENT_S
 
-    with Liar(web_archive(wado)) as liar, closing(liar.node(**BODIES)) as node:
+    with Liar(serve_one_series(wado)) as liar, closing(liar.node(**BODIES)) as node:
         _, _, error, seconds = run(node, AsIs())
 
         assert isinstance(error, RuleViolation)

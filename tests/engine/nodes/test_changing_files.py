@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import ROOT, ct, file_bytes, instance
+from lab.samples import ROOT, ct, file_bytes, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import temp_files
@@ -39,7 +39,7 @@ def folder(path: Path) -> FolderNode:
 READER = f"""
 import os, sys
 from pathlib import Path
-sys.path[:0] = [{str(Path(__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
+sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
 import test_changing_files as here
 path = Path(sys.argv[1])
 (one,) = here.folder(path.parent).fetch([here.STUDY])

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import peers
 import pytest
-import web_peers
+from lab import peers, web_peers
 from lab.lies import holdings
-from samples import ROOT, ct, instance
+from lab.samples import ROOT, ct, instance
 
 from adit.demo.pacs import DemoPacs
 from adit_engine.errors import AditError, InvalidInput, NotFound, NotSupported, Stopped

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lab.samples import ROOT, ct, file_bytes, instance
 from pydicom import dcmread
-from samples import ROOT, ct, file_bytes, instance
 
 from adit_engine.errors import ConnectionLost, InvalidInput, Stopped, StorageError, StorageFull
 from adit_engine.nodes.base import Grade

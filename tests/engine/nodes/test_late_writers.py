@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from samples import ct, instance
+from lab.samples import ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import atomic

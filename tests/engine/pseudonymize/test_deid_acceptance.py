@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from io import BytesIO
@@ -16,19 +15,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from deid_corpus import Road, Tally, real_files
+from deid_rows import classes
+from deid_whole import whole_objects
+from lab import peers
 from pydicom import dcmread
 from pydicom.encaps import generate_fragments
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parents[3] / "scripts"), str(HERE.parents[1] / "nodes")]
-
-import peers  # noqa: E402
-from deid_corpus import Road, Tally, real_files  # noqa: E402
-from deid_rows import classes  # noqa: E402
-from deid_whole import whole_objects  # noqa: E402
-
-from adit_engine.dicom_file import part10  # noqa: E402
-from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names  # noqa: E402
+from adit_engine.dicom_file import part10
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:UserWarning"),

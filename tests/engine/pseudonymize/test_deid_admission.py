@@ -3,7 +3,7 @@
 from struct import pack
 
 import pytest
-from deid_objects import (
+from lab.deid_objects import (
     CR,
     CT,
     MR,

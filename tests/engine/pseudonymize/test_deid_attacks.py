@@ -1,20 +1,14 @@
 """Attacks: whoever tries to carry one person's data out gets an object without a trace, or none."""
 
-import sys
 import time
-from pathlib import Path
 from struct import pack
 
 import pytest
+from deid_corpus import MOST, Road, Tally, attacked, attacks
+from deid_file import IMPLICIT, file
+from deid_victim import BIRTH, GIVEN, NAME, NUMBER, REMARK, base, left_in
 
-SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-from deid_corpus import MOST, Road, Tally, attacked, attacks  # noqa: E402
-from deid_file import IMPLICIT, file  # noqa: E402
-from deid_victim import BIRTH, GIVEN, NAME, NUMBER, REMARK, base, left_in  # noqa: E402
-
-from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names  # noqa: E402
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
 
 ALL = list(attacks())
 

@@ -9,7 +9,7 @@ import jpeg_ls
 import numpy as np
 import openjpeg
 import pytest
-from deid_objects import CR, KEY, TRIAL, encode, header, instance, items, read
+from lab.deid_objects import CR, KEY, TRIAL, encode, header, instance, items, read
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset

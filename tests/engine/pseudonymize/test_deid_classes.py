@@ -4,7 +4,7 @@ from struct import pack
 
 import numpy as np
 import pytest
-from deid_objects import CT, KEY, ROOT, change, header, instance, read, result
+from lab.deid_objects import CT, KEY, ROOT, change, header, instance, read, result
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset

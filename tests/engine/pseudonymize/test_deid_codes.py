@@ -1,7 +1,7 @@
 """Codes and labels: what people type into a coded item, or call a segment, stays with them."""
 
 import pytest
-from deid_objects import change, encode, header, instance, items, read, result
+from lab.deid_objects import change, encode, header, instance, items, read, result
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping
 

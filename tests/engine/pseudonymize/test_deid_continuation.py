@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from deid_objects import CR, CT, KEY, TRIAL, header, instance, read
+from lab.deid_objects import CR, CT, KEY, TRIAL, header, instance, read
 from test_deid_blank import ROWS, RULE, US_FRAMES, image, inside, noise
 
 from adit_engine.elements import elements

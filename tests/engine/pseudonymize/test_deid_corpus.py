@@ -1,20 +1,13 @@
 """The corpus made to leak, in its short form: nothing that was planted is left."""
 
-import sys
-from pathlib import Path
-
 import pytest
+from deid_auditor import audit_made
+from deid_cases import leak_cases
+from deid_corpus import MOST, Tally, made_up, mixable, mixed, real, real_files
+from deid_file import NAME, Case, Planted, file, header
+from deid_rows import rows
 
-SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-
-from deid_auditor import audit_made  # noqa: E402
-from deid_cases import leak_cases  # noqa: E402
-from deid_corpus import MOST, Tally, made_up, mixable, mixed, real, real_files  # noqa: E402
-from deid_file import NAME, Case, Planted, file, header  # noqa: E402
-from deid_rows import rows  # noqa: E402
-
-from adit_engine.pseudonymize.profile import ConfidentialityProfile  # noqa: E402
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

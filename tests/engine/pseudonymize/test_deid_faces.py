@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from deid_objects import CT, MR, PET, change, encode, header, instance, items
+from lab.deid_objects import CT, MR, PET, change, encode, header, instance, items
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
+from lab.deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import tables

@@ -6,7 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from deid_objects import KEY, change
+from lab.deid_objects import KEY, change
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset

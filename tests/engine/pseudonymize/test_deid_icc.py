@@ -3,7 +3,7 @@
 from struct import pack
 
 import pytest
-from deid_objects import change, header, instance, result
+from lab.deid_objects import change, header, instance, result
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply

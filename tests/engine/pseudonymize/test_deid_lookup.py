@@ -3,7 +3,7 @@
 from struct import pack
 
 import pytest
-from deid_objects import Header, encode, header, instance, items, out_bytes, read, result
+from lab.deid_objects import Header, encode, header, instance, items, out_bytes, read, result
 
 REMARK = b"a remark that is nobody's name "
 TABLE = pack("<4H", 0, 100, 200, 300)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deid_objects import CT, MR, ROOT, change, encode, header, instance, items
+from lab.deid_objects import CT, MR, ROOT, change, encode, header, instance, items
 from test_deid_real_files import leaving  # noqa: F401 - a fixture
 
 from adit_engine.errors import InstanceWithheld

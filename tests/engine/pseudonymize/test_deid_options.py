@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from deid_objects import (
+from lab.deid_objects import (
     CT,
     DX,
     KEY,

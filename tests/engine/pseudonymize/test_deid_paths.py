@@ -5,7 +5,9 @@ from io import BytesIO
 from struct import pack
 
 import pytest
-from deid_objects import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lab.deid_objects import (
     MR,
     PET,
     ROOT,
@@ -17,8 +19,6 @@ from deid_objects import (
     items,
     read,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_dataset

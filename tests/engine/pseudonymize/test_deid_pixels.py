@@ -10,7 +10,7 @@ from struct import pack
 
 import numpy as np
 import pytest
-from deid_objects import CT, ROOT, change, encode, header, instance
+from lab.deid_objects import CT, ROOT, change, encode, header, instance
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames

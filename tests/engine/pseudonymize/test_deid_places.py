@@ -4,7 +4,7 @@ from dataclasses import replace
 from struct import pack
 
 import pytest
-from deid_objects import (
+from lab.deid_objects import (
     CT,
     ROOT,
     change,

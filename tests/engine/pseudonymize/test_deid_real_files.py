@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from deid_objects import change, read
+from lab.deid_objects import change, read
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deid_objects import ROOT, change, encode, header, instance, items
+from lab.deid_objects import ROOT, change, encode, header, instance, items
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply

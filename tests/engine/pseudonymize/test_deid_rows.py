@@ -3,7 +3,7 @@
 from struct import pack
 
 import pytest
-from deid_objects import change, elements_of, encode, header, instance, items, out_bytes, result
+from lab.deid_objects import change, elements_of, encode, header, instance, items, out_bytes, result
 
 from adit_engine.pseudonymize import tables
 

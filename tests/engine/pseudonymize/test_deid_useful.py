@@ -6,7 +6,19 @@ from struct import pack
 
 import numpy as np
 import pytest
-from deid_objects import KEY, MR, PET, ROOT, Header, change, encode, header, instance, items, read
+from lab.deid_objects import (
+    KEY,
+    MR,
+    PET,
+    ROOT,
+    Header,
+    change,
+    encode,
+    header,
+    instance,
+    items,
+    read,
+)
 from pydicom.dataset import Dataset
 
 from adit_engine.pseudonymize.apply import apply

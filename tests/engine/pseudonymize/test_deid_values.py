@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
-from deid_objects import (
+from lab.deid_objects import (
     KEY,
     MR,
     PET,

@@ -6,11 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.tag import Tag
-from verify_pairs import (
+from lab.verify_pairs import (
     change,
     code,
     encoded,
@@ -18,6 +14,10 @@ from verify_pairs import (
     original,
     pseudonymized,
 )
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import Pseudonymization

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from lab.verify_pairs import change, code, instance, original, pseudonymized
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataset import Dataset
-from verify_pairs import change, code, instance, original, pseudonymized
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.reader import _implicit_vr

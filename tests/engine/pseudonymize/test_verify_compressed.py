@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from lab.verify_pairs import change, instance, original, pseudonymized
 from pydicom.encaps import encapsulate
-from verify_pairs import change, instance, original, pseudonymized
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.verifier import verify

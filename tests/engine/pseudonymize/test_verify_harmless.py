@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from lab.verify_pairs import SHIFT, change, code, instance, original, pseudonymized
 from pydicom.dataset import Dataset
-from verify_pairs import SHIFT, change, code, instance, original, pseudonymized
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.parameters import Pseudonymization

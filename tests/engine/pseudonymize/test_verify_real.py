@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from lab.verify_pairs import change
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from verify_pairs import change
 
 from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from installed import Installed, family_of, is_alive, runs
-from jobs_stage import until
+from lab.installed import Installed, family_of, is_alive, runs
+from lab.jobs import until
 from pydicom import dcmread
 
 from adit.cli import is_serving

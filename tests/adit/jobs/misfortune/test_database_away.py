@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
-from jobs_stage import until
+from lab.jobs import until
 
 from adit.jobs import queue
 from adit.jobs.lease import Lease

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.db.models import BinaryField
-from jobs_stage import put_study, work
+from lab.jobs import put_study, work
 
 from adit.accounts.models import User
 from adit.audit import trail

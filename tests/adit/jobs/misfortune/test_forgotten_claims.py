@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from installed import Installed
-from jobs_stage import claimed, shelf
+from lab.installed import Installed
+from lab.jobs import claimed, shelf
 from lab.services import Service, postgresql, postgresql_folder
 from pydicom import dcmread
 

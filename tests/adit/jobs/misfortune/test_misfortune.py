@@ -18,8 +18,8 @@ import time_machine
 from django.conf import settings as conf
 from django.db import connection
 from django.utils import timezone
-from installed import Installed
-from jobs_stage import put_study, shelf, until, work
+from lab.installed import Installed
+from lab.jobs import put_study, shelf, until, work
 from pydicom import dcmread
 
 from adit.accounts.models import User

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from installed import Installed
-from jobs_stage import until
+from lab.installed import Installed
+from lab.jobs import until
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "operate.md"
 SERIES, IMAGES = 4, 60

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from django.utils import timezone
-from installed import Installed
-from jobs_stage import until, work
+from lab.installed import Installed
+from lab.jobs import until, work
 
 from adit.jobs import queue
 from adit.jobs.models import Job, Task, TaskGroup, TaskState

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from jobs_stage import until
 from kombu import Connection, Queue
+from lab.jobs import until
 
 from adit.config import broker_transport
 

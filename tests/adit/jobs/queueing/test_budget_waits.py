@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from django.contrib.auth.models import Group
-from jobs_stage import work
+from lab.jobs import work
 
 from adit.accounts.models import User
 from adit.accounts.permissions import COORDINATORS

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from jobs_stage import work
+from lab.jobs import work
 
 from adit.jobs import queue
 from adit.jobs.kinds.base import TaskContext, TaskOutput

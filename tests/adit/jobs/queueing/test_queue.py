@@ -16,8 +16,8 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from installed import Installed
-from jobs_stage import put_study, work
+from lab.installed import Installed
+from lab.jobs import put_study, work
 from pytest_django import Settings
 
 from adit.accounts.models import User

@@ -9,7 +9,7 @@ import pytest
 import time_machine
 from django.db import connection
 from django.utils import timezone
-from jobs_stage import claimed, put_study, shelf, until, work
+from lab.jobs import claimed, put_study, shelf, until, work
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent

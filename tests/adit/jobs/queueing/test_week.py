@@ -10,12 +10,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-import samples
 import time_machine
 from django.db import connection
-from jobs_stage import PATIENT, in_thread
+from lab import samples
 from lab.archive import plain_archive
 from lab.gauge import Gauge, Tally
+from lab.jobs import PATIENT, in_thread
 from pytest_django import Settings
 
 from adit.accounts.models import User

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from installed import Installed, new_database
+from lab.installed import Installed, new_database
 from lab.services import Service, free_port, needs_rabbitmq, needs_redis
 
 from adit import service_checks

@@ -6,8 +6,8 @@ import logging
 import logging.config
 
 import pytest
-from installed import Installed
-from jobs_stage import BrokenNode, work
+from lab.installed import Installed
+from lab.jobs import BrokenNode, work
 from structlog.contextvars import bound_contextvars
 
 from adit.config import logging_config
@@ -63,7 +63,7 @@ def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
 ):
     from adit_engine import nodes
 
-    monkeypatch.setitem(nodes.KINDS, "broken", "jobs_stage:BrokenNode")
+    monkeypatch.setitem(nodes.KINDS, "broken", "lab.jobs:BrokenNode")
     assert BrokenNode
     source.kind = "broken"
     source.save()

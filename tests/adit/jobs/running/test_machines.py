@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from installed import Installed, free_port
-from jobs_stage import until
 from lab.certificates import Authority
+from lab.installed import Installed, free_port
+from lab.jobs import until
 
 ALARMS = "select what, machine, about, text from nodes_alarm where ended_at is null"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.utils import timezone
-from jobs_stage import PATIENT, work
+from lab.jobs import PATIENT, work
 from lab.postbox import Postbox, postbox
 from pytest_django import Settings
 

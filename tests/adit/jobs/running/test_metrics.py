@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
-from jobs_stage import PATIENT, work
+from lab.jobs import PATIENT, work
 from prometheus_client.parser import text_string_to_metric_families
 
 from adit.jobs import queue

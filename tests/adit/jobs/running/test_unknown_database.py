@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from installed import Installed
+from lab.installed import Installed
 
 pytestmark = pytest.mark.timeout(300)
 

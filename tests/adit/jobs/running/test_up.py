@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from installed import Installed, family_of, is_alive, runs
-from jobs_stage import until
+from lab.installed import Installed, family_of, is_alive, runs
+from lab.jobs import until
 
 
 @pytest.fixture

@@ -1,0 +1,305 @@
+"""A pseudonym stands beside its patient only for those who may see both, on every page and download."""
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import openpyxl
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import reverse
+from lab.jobs import PATIENT, put_study
+
+from adit.accounts import permissions as standard
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted, Right
+from adit.jobs import urls as addresses
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder as BatchOrder
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState
+from adit.nodes.models import Node
+from adit.orders import actions, batch_start
+from adit.orders.batch_start import StartOptions
+from adit.projects import patient_merge, pseudonyms, services
+from adit.projects.models import Patient, Project
+from adit.worker import tasks
+from adit_engine.transfer.study_lookup import StudyCriteria
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = "1.2.826.0.1.3680043.8.498.77"
+MADE, GIVEN = "LUNG-0001", "GIVEN-7"
+OTHER = "PID-4712"
+AsUser = Callable[[User | None], Client]
+
+
+def may_reidentify(user: User) -> User:
+    group = Group.objects.create(name="Key holders")
+    group.permissions.add(Permission.objects.get(codename=Right.REIDENTIFY))
+    user.groups.add(group)
+    return User.objects.get(pk=user.pk)
+
+
+@pytest.fixture
+def colleague(make_user: Callable[..., User]) -> User:
+    """Sees patients and the jobs of the project; may not re-identify."""
+    return make_user("colleague", standard.COORDINATORS)
+
+
+@pytest.fixture
+def key_holder(make_user: Callable[..., User]) -> User:
+    """As the colleague, and may re-identify."""
+    return may_reidentify(make_user("keyholder", standard.COORDINATORS))
+
+
+@pytest.fixture
+def selective(
+    coordinator: User, source: Node, folder_node: Node, project: Project
+) -> Callable[..., Job]:
+    """A finished selective transfer of one study of each patient to a folder."""
+
+    def make(**given: str) -> Job:
+        picks = tuple(
+            OrderedStudy(source.pk, put_study(source, study, PatientID=patient), patient, **extra)  # type: ignore[arg-type]
+            for study, patient, extra in (("1", PATIENT, {}), ("2", OTHER, given))
+        )
+        order = SelectiveOrder(picks, folder_node.pk, project=project.pk)
+        job = actions.create_job(coordinator, "selective", order, key=f"s{Job.objects.count()}")
+        return worked(job)
+
+    return make
+
+
+@pytest.fixture
+def listed(coordinator: User, source: Node, folder_node: Node, project: Project) -> Job:
+    """A finished batch transfer to a folder; the list names one pseudonym, the other is made."""
+    put_study(source, "1")
+    put_study(source, "2", PatientID=OTHER)
+    rows = (
+        BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1"), own=("mine",)),
+        BatchTransferRow(
+            3, StudyCriteria(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)
+        ),
+        BatchTransferRow(
+            4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)
+        ),
+    )
+    order = BatchOrder(rows, source.pk, folder_node.pk, project=project.pk, own_headers=("Own",))
+    job = worked(actions.create_job(coordinator, "batch_transfer", order, key="b"))
+    batch_start.request_start(coordinator, job, StartOptions())
+    return worked(job)
+
+
+def worked(job: Job) -> Job:
+    tasks.work()
+    return Job.objects.get(pk=job.pk)
+
+
+@pytest.fixture(params=["selective", "listed"])
+def job(request: pytest.FixtureRequest) -> Job:
+    made = request.getfixturevalue(request.param)
+    job: Job = made(pseudonym=GIVEN) if request.param == "selective" else made
+    assert job.state == JobState.SUCCESS, job.message
+    return job
+
+
+def text_of(answer: Any) -> str:
+    content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    if answer["Content-Type"].endswith("sheet"):
+        page = openpyxl.load_workbook(io.BytesIO(content)).active
+        return "\n".join(str(cell.value) for line in page.iter_rows() for cell in line)
+    return str(content.decode())
+
+
+NO_JOB = frozenset({"withheld_group", "withheld_devices", "withheld_picture", "uid_map"})
+CHANGES = frozenset(
+    {"job_return", "job_action", "job_task_action", "job_task_decide", "job_batch_start"}
+)
+"""They lead to one of the pages below, and show nothing themselves."""
+ARGUMENTS: dict[str, list[tuple[object, ...]]] = {
+    "job_batch_result": [("xlsx",), ("csv",)],
+    "job_batch_again": [("xlsx",), ("csv",)],
+    "job_results_file": [("csv",)],
+    "job_password": [("retry",)],
+    "archive_file": [(1,)],
+}
+
+
+def responses(client: Client, job: Job) -> Iterator[tuple[str, str]]:
+    """Each page, fragment and download of the job as this person gets it, with its address."""
+    for route in addresses.urlpatterns:
+        name = str(route.name)
+        if name in NO_JOB | CHANGES or "pk" not in route.pattern.converters:
+            continue
+        more = ARGUMENTS.get(name, [()])
+        if "position" in route.pattern.converters:
+            more = [(position,) for position in job.tasks.values_list("position", flat=True)]
+        for arguments in more:
+            address = reverse(name, args=[job.pk, *arguments])
+            method = client.post if name == "job_batch_names" else client.get
+            yield address, text_of(method(address))
+    for address in (
+        reverse("jobs"),
+        reverse("archives"),
+        reverse("project_pseudonyms", args=[job.project_id]),
+        reverse("project", args=[job.project_id]),
+        "/",
+    ):
+        yield address, text_of(client.get(address, follow=True))
+
+
+def test_who_may_not_reidentify_never_gets_both(job: Job, colleague: User, as_user: AsUser) -> None:
+    shown = dict(responses(as_user(colleague), job))
+
+    for address, text in shown.items():
+        for patient, pseudonym in ((PATIENT, MADE), (OTHER, GIVEN)):
+            assert not (patient in text and pseudonym in text), address
+    own = {address: text for address, text in shown.items() if f"/jobs/{job.pk}/" in address}
+    assert any(PATIENT in text for text in own.values())
+    assert not any(MADE in text or GIVEN in text for text in own.values())
+
+
+def test_pages_and_downloads_say_that_the_pseudonym_is_hidden(
+    job: Job, colleague: User, as_user: AsUser
+) -> None:
+    client = as_user(colleague)
+    task = job.tasks.filter(lane="retrieve").first()
+    assert task is not None
+
+    for address in (
+        reverse("job", args=[job.pk]),
+        reverse("job_live", args=[job.pk]),
+        reverse("job_task", args=[job.pk, task.position]),
+        reverse("job_report", args=[job.pk]),
+    ):
+        assert "Re-identify patients" in text_of(client.get(address)), address
+    report = client.get(reverse("job_report_file", args=[job.pk]))
+    assert '"pseudonyms_shown": false' in report.getvalue().decode()
+
+
+def test_the_sheet_names_the_place_without_the_pseudonym(
+    listed: Job, colleague: User, as_user: AsUser
+) -> None:
+    address = reverse("job_batch_result", args=[listed.pk, "xlsx"])
+    rows = reverse("job_batch_rows", args=[listed.pk])
+
+    assert "Research folder (folder not shown" in text_of(as_user(colleague).get(address))
+    assert "Re-identify patients" in text_of(as_user(colleague).get(rows))
+    again = text_of(as_user(colleague).get(reverse("job_batch_again", args=[listed.pk, "xlsx"])))
+    assert "•••" in again, "a blank would get another pseudonym when uploaded again"
+
+
+def test_the_owner_sees_the_pseudonyms_of_the_own_order_alone(
+    job: Job, coordinator: User, as_user: AsUser
+) -> None:
+    shown = dict(responses(as_user(coordinator), job))
+
+    own = {address: text for address, text in shown.items() if f"/jobs/{job.pk}/" in address}
+    assert any(OTHER in text and GIVEN in text for text in own.values())
+    assert not any(MADE in text for text in own.values())
+
+
+def test_an_owner_who_may_not_see_names_gets_no_link_either(
+    listed: Job, coordinator: User, groups: dict[str, Group], as_user: AsUser
+) -> None:
+    right = Permission.objects.get(codename=Right.SEE_IDENTIFIED)
+    groups[standard.COORDINATORS].permissions.remove(right)
+
+    shown = dict(responses(as_user(coordinator), listed))
+
+    own = {address: text for address, text in shown.items() if f"/jobs/{listed.pk}/" in address}
+    assert any(PATIENT in text for text in own.values())
+    assert not any(MADE in text for text in own.values())
+
+
+def test_who_may_see_both_sees_both(job: Job, key_holder: User, as_user: AsUser) -> None:
+    client = as_user(key_holder)
+    shown = dict(responses(client, job))
+
+    pages = [text for address, text in shown.items() if f"/jobs/{job.pk}/" in address]
+    assert any(PATIENT in text and MADE in text for text in pages)
+    assert any(OTHER in text and GIVEN in text for text in pages)
+    assert not any("Re-identify patients" in text for text in pages if MADE in text)
+
+
+def test_the_sheet_with_both_needs_a_reason(listed: Job, key_holder: User, as_user: AsUser) -> None:
+    client = as_user(key_holder)
+    plain = text_of(client.get(reverse("job_batch_result", args=[listed.pk, "xlsx"])))
+    with_names = text_of(
+        client.post(reverse("job_batch_names", args=[listed.pk]), {"reason": "a finding"})
+    )
+
+    assert PATIENT in plain
+    assert MADE not in plain
+    assert PATIENT in with_names
+    assert f"LUNG/{MADE}/" in with_names
+
+
+def test_who_sees_no_patient_still_sees_pseudonyms(job: Job, dpo: User, as_user: AsUser) -> None:
+    shown = dict(responses(as_user(dpo), job))
+
+    own = {address: text for address, text in shown.items() if f"/jobs/{job.pk}/" in address}
+    assert not any(PATIENT in text or OTHER in text for text in own.values())
+    for name in ("job", "job_report", "job_report_file"):
+        assert MADE in own[reverse(name, args=[job.pk])], name
+
+
+def test_the_place_of_identified_images_is_for_those_who_see_patients(
+    source: Node, folder_node: Node, root: User, dpo: User, as_user: AsUser
+) -> None:
+    from adit.jobs.kinds.base import SendAsIs
+
+    put_study(source, "1")
+    rows = (BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1")),)
+    order = BatchOrder(rows, source.pk, folder_node.pk, change=SendAsIs("second opinion"))
+    job = worked(actions.create_job(root, "batch_transfer", order, key="as is"))
+    batch_start.request_start(root, job, StartOptions())
+    job = worked(job)
+    address = reverse("job_batch_result", args=[job.pk, "csv"])
+
+    assert PATIENT in text_of(as_user(root).get(address))
+    assert PATIENT not in text_of(as_user(dpo).get(address))
+
+
+# The rule itself, and doors that are no page of a finished job ------------------------------------
+
+
+def test_the_right_counts_within_ones_projects(
+    project: Project,
+    key_holder: User,
+    colleague: User,
+    make_user: Any,
+    make_project: Any,
+    root: User,
+) -> None:
+    foreign = make_project("HEART", members=())
+
+    assert services.may_link(key_holder, project)
+    assert services.may_link(key_holder, services.default_project())
+    assert not services.may_link(key_holder, foreign)
+    assert services.may_link(root, foreign)
+    assert not services.may_link(colleague, project)
+    with pytest.raises(NotPermitted):
+        services.require_link(colleague, project)
+    with pytest.raises(NotPermitted):
+        services.require_link(key_holder, foreign)
+
+
+def test_no_message_names_the_pseudonym_that_a_patient_has(
+    project: Project, source: Node, coordinator: User
+) -> None:
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", PATIENT, given="LUNG-77")
+    pseudonyms.get_or_create_pseudonym(project, "PACS1", OTHER, given="LUNG-78")
+    patient = Patient.objects.get(pseudonym="LUNG-77")
+
+    with pytest.raises(pseudonyms.PseudonymConflict) as second:
+        pseudonyms.get_or_create_pseudonym(project, "PACS1", PATIENT, given="LUNG-79")
+    with pytest.raises(pseudonyms.PseudonymConflict) as joined:
+        patient_merge.merge_confirmed_id(coordinator, patient, source, OTHER, "married")
+
+    assert "has another pseudonym" in str(second.value)
+    for error in (second, joined):
+        assert "LUNG-77" not in str(error.value)
+        assert "LUNG-78" not in str(error.value)

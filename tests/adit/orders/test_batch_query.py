@@ -1,0 +1,315 @@
+"""Batch query: each row is answered, once, by itself, whatever happens to the others."""
+
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+from lab.jobs import put_study
+
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
+from adit.jobs import encrypted_payload, queue
+from adit.jobs.kinds.base import SheetRow
+from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
+from adit.jobs.models import Job, JobState, ResultLine, Task, TaskState
+from adit.nodes.models import Lane, Node, Slot
+from adit.orders import actions
+from adit.results import sheet_rows
+from adit.worker import query_batch
+from adit.worker.tasks import work
+from adit_engine.errors import InvalidInput, NodeRefused, Unreachable
+from adit_engine.nodes.base import FindResults
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.patient_search.search import PatientQuery, PersonCriteria
+from adit_engine.values.query import Query
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def by_id(line: int, patient_id: str, **more: object) -> BatchQueryRow:
+    own = (f"key {line}",)
+    return BatchQueryRow(
+        SheetRow(line, own, f"P{line}", {"PatientID": patient_id}),
+        PatientQuery(PersonCriteria(patient_id=patient_id), **more),  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def shelf(source: Node) -> Node:
+    """Ten patients with a study each; the first has two."""
+    for number in range(10):
+        put_study(source, str(number), 1, PatientID=f"ID{number}", PatientName=f"Fam{number}^A")
+    put_study(
+        source,
+        "100",
+        1,
+        2,
+        PatientID="ID0",
+        PatientName="Fam0^A",
+        StudyDate="20200101",
+        Modality="MR",
+    )
+    return source
+
+
+@pytest.fixture
+def order_rows(coordinator: User, shelf: Node) -> Callable[..., Job]:
+    def order(*rows: BatchQueryRow, user: User | None = None, **more: object) -> Job:
+        made = BatchQueryOrder(rows, (shelf.pk,), own_headers=("Key",), **more)  # type: ignore[arg-type]
+        return actions.create_job(user or coordinator, "batch_query", made, key=str(len(rows)))
+
+    return order
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The patient IDs that the source was asked for; some of them make it fail."""
+    heard: list[str] = []
+    plain = MemoryNode.find
+
+    def find(self: MemoryNode, query: Query) -> FindResults:
+        name = str(query.keys.get("PatientID", ""))
+        heard.append(name)
+        if name == "REFUSED":
+            raise NodeRefused(self.name, "does not like this question.")
+        if name == "AWAY":
+            raise Unreachable(self.name, "cannot be reached.")
+        return plain(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", find)
+    return heard
+
+
+def found(job: Job) -> dict[int, list[str]]:
+    """Patient IDs of the answers to each line."""
+    box = encrypted_payload.get_box(job.project)
+    answers: dict[int, list[str]] = {}
+    for line in ResultLine.objects.filter(job=job):
+        study = sheet_rows.open_row(box, line).study
+        answers.setdefault(line.line, []).extend([study.record.patient_id] if study else [])
+    return answers
+
+
+def states(job: Job) -> list[str]:
+    return list(job.tasks.order_by("position").values_list("state", flat=True))
+
+
+def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
+    order_rows: Callable[..., Job],
+) -> None:
+    job = order_rows(by_id(2, "ID3"), by_id(3, "ID0"), by_id(5, "NOBODY"))
+    assert found(job) == {2: [], 3: [], 5: []}
+
+    work()
+
+    job.refresh_from_db()
+    assert found(job) == {2: ["ID3"], 3: ["ID0", "ID0"], 5: []}
+    assert job.state == JobState.SUCCESS
+    assert job.message == "Something was found for 2 of 3 rows."
+    box = encrypted_payload.get_box(job.project)
+    own = [sheet_rows.open_row(box, line).own for line in ResultLine.objects.filter(job=job)]
+    assert own == [("key 2",), ("key 3",), ("key 3",), ("key 5",)]
+    assert list(ResultLine.objects.filter(line=5).values_list("notes", "is_asked")) == [
+        (["nothing"], True)
+    ]
+
+
+def test_the_same_question_is_asked_once(order_rows: Callable[..., Job], asked: list[str]) -> None:
+    job = order_rows(
+        by_id(2, "ID0"), by_id(3, "ID1"), by_id(4, "ID0", modalities=("MR",)), by_id(5, "ID0")
+    )
+
+    work()
+
+    assert asked == ["ID0", "ID1"]
+    assert found(job) == {2: ["ID0", "ID0"], 3: ["ID1"], 4: ["ID0"], 5: ["ID0", "ID0"]}
+
+
+def test_rows_of_different_dates_are_different_questions(
+    order_rows: Callable[..., Job], asked: list[str]
+) -> None:
+    job = order_rows(by_id(2, "ID0", last=date(2022, 1, 1)), by_id(3, "ID0"))
+
+    work()
+
+    assert asked == ["ID0", "ID0"]
+    assert [len(records) for records in found(job).values()] == [1, 2]
+
+
+def test_a_row_that_the_source_refuses_fails_alone_and_is_tried_again_alone(
+    order_rows: Callable[..., Job], asked: list[str], coordinator: User
+) -> None:
+    job = order_rows(*(by_id(n, "REFUSED" if n == 4 else f"ID{n}") for n in range(2, 9)))
+
+    work()
+
+    job.refresh_from_db()
+    assert states(job) == ["success"] * 2 + ["failure"] + ["success"] * 4
+    assert "does not like" in job.tasks.get(position=3).message
+    assert job.state == JobState.WARNING
+    assert "1 row was not answered" in job.message
+    asked.clear()
+    actions.retry_failed(coordinator, job)
+    work()
+    assert asked == ["REFUSED"]
+
+
+def test_a_source_that_goes_away_delays_the_row_and_costs_the_others_nothing(
+    order_rows: Callable[..., Job], asked: list[str]
+) -> None:
+    job = order_rows(*(by_id(n, "AWAY" if n == 4 else f"ID{n}") for n in range(2, 9)))
+
+    work()
+
+    away = job.tasks.get(position=3)
+    assert (away.state, away.failures) == (TaskState.PENDING, 1)
+    assert away.not_before is not None
+    others = job.tasks.exclude(pk=away.pk)
+    assert set(others.values_list("state", "failures")) == {(TaskState.SUCCESS, 0)}
+    assert found(job)[8] == ["ID8"]
+
+
+def test_a_right_that_is_gone_is_said(
+    order_rows: Callable[..., Job], coordinator: User, asked: list[str]
+) -> None:
+    job = order_rows(by_id(2, "ID2"), by_id(3, "ID3"))
+    coordinator.groups.clear()
+
+    work()
+
+    assert asked == []
+    assert states(job) == ["failure", "failure"]
+    assert "may fetch from" in job.tasks.first().message  # type: ignore[union-attr]
+
+
+def test_a_streak_holds_one_connection_and_gives_it_back(
+    order_rows: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: set[tuple[int, str]] = set()
+    plain = MemoryNode.find
+
+    def find(self: MemoryNode, query: Query) -> FindResults:
+        held.update(Slot.objects.values_list("pk", "lane"))
+        return plain(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", find)
+    monkeypatch.setattr(query_batch, "MAX_DURATION_S", 600)  # however slow this machine is
+    order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
+
+    work()
+
+    assert [lane for _pk, lane in held] == [Lane.SEARCH]
+    assert not Slot.objects.exists()
+    assert AuditEvent.objects.filter(action="node.opened").count() == 1
+
+
+def test_a_canceled_query_ends_soon_and_keeps_what_was_answered(
+    order_rows: Callable[..., Job], coordinator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
+    plain, heard = MemoryNode.find, []
+
+    def find(self: MemoryNode, query: Query) -> FindResults:
+        heard.append(query)
+        if len(heard) == 10:
+            actions.cancel(coordinator, job)
+        return plain(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", find)
+
+    work()
+
+    job.refresh_from_db()
+    assert job.state == JobState.CANCELED
+    assert len(heard) < 38
+    answered = ResultLine.objects.filter(job=job, is_asked=True).values("line").distinct().count()
+    assert answered == states(job).count("success") >= 10
+    assert set(states(job)) == {"success", "canceled"}
+    assert not Slot.objects.exists()
+
+
+def test_a_lost_worker_costs_no_row(order_rows: Callable[..., Job]) -> None:
+    job = order_rows(*(by_id(n, f"ID{n}") for n in range(2, 9)))
+    first = queue.claim("dies")
+    assert first is not None
+    with transaction.atomic():
+        more = queue.claim_more(Job.objects.get(pk=job.pk), first, 3)
+    assert len(more) == 3
+    Task.objects.filter(job=job, state=TaskState.IN_PROGRESS).update(
+        lease_until=timezone.now() - timedelta(seconds=1)
+    )
+    Slot.objects.all().delete()
+
+    queue.sweep()
+    work()
+
+    assert set(states(job)) == {"success"}
+    assert found(job) == {n: [f"ID{n}"] for n in range(2, 9)}
+
+
+def test_who_was_overtaken_writes_nothing(
+    order_rows: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = order_rows(by_id(2, "ID2"))
+    plain = MemoryNode.find
+
+    def find(self: MemoryNode, query: Query) -> FindResults:
+        Task.objects.filter(job=job).update(attempt=7)
+        return plain(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", find)
+    task = queue.claim("late")
+    assert task is not None
+
+    query_batch.run_batch(task)
+
+    assert found(job) == {2: []}
+    assert states(job) == ["in_progress"]
+
+
+def test_a_large_query_waits_for_approval(
+    order_rows: Callable[..., Job], settings: object, coordinator: User, pacsadmin: User
+) -> None:
+    settings.MAX_QUERY_ROWS = 3  # type: ignore[attr-defined]
+    rows = [by_id(n, "ID0") for n in range(2, 7)]
+
+    job = order_rows(*rows)
+    assert order_rows(*rows[:3]).state == JobState.PENDING
+
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    with pytest.raises(NotPermitted):
+        actions.approve(coordinator, job)
+    actions.cancel(coordinator, job)
+    actions.resume(coordinator, job)
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    actions.approve(pacsadmin, job)
+    work()
+    assert len(found(job)) == 5
+
+
+def test_who_may_not_order_queries_is_refused(
+    order_rows: Callable[..., Job], stranger: User
+) -> None:
+    with pytest.raises(NotPermitted):
+        order_rows(by_id(2, "ID2"), user=stranger)
+
+
+def test_a_query_without_rows_or_sources_is_refused(shelf: Node) -> None:
+    with pytest.raises(InvalidInput):
+        BatchQueryOrder((), (shelf.pk,))
+    with pytest.raises(InvalidInput):
+        BatchQueryOrder((by_id(2, "ID2"),), ())
+
+
+def test_nothing_of_a_patient_lies_in_the_clear(order_rows: Callable[..., Job]) -> None:
+    job = order_rows(by_id(2, "ID2"))
+    work()
+
+    rows = [*Job.objects.values(), *Task.objects.values(), *ResultLine.objects.values()]
+    clear = str([{k: v for k, v in row.items() if k not in ("payload", "sealed")} for row in rows])
+    assert job.pk
+    assert "ID2" not in clear + str(list(AuditEvent.objects.values()))
+    assert "Fam2" not in clear

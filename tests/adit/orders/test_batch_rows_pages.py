@@ -1,0 +1,504 @@
+"""The rows of a batch transfer on pages: looked through, started, and given back as a sheet."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from lab.jobs import PATIENT, put_study, shelf
+from lab.sevenzip import unpacked
+
+from adit.accounts.models import User
+from adit.audit.models import AuditEvent
+from adit.jobs import estimates
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.models import Job, JobState, SeriesResult
+from adit.nodes.models import Lane, Node
+from adit.orders import actions, batch_start
+from adit.orders.batch_start import StartOptions
+from adit.worker import tasks
+from adit_engine.transfer.study_lookup import StudyCriteria
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = "1.2.826.0.1.3680043.8.498.77"
+OWN = ("=HYPERLINK(1)", "007")
+
+
+def row(line: int, study: str, **more: Any) -> BatchTransferRow:
+    return BatchTransferRow(
+        line, StudyCriteria(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more
+    )
+
+
+def run_all(job: Job) -> Job:
+    tasks.work()
+    return Job.objects.get(pk=job.pk)
+
+
+@pytest.fixture
+def checked(coordinator: User, source: Node, destination: Node, project: Any) -> Callable[..., Job]:
+    def make(
+        *rows: BatchTransferRow, to: Node | None = None, password: str = "", **more: Any
+    ) -> Job:
+        order = BatchTransferOrder(
+            rows,
+            source.pk,
+            (to or destination).pk,
+            project=project.pk,
+            own_headers=("Own", "Key"),
+            **more,
+        )
+        key = f"{Job.objects.count()}"
+        wishes = {"key": key, "archive_password": password}
+        return run_all(actions.create_job(coordinator, "batch_transfer", order, **wishes))
+
+    return make
+
+
+def sheet_of(client: Client, job: Job, name: str = "job_batch_result") -> list[dict[str, str]]:
+    """The rows of the workbook by header; every cell in it is text."""
+    answer = client.get(reverse(name, args=[job.pk, "xlsx"]))
+    assert answer.status_code == 200
+    page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
+    lines = list(page.iter_rows())
+    for cell in (cell for line in lines for cell in line):
+        assert cell.value is None or cell.data_type == "s"
+    headers = [cell.value for cell in lines[0]]
+    return [dict(zip(headers, (c.value or "" for c in line), strict=True)) for line in lines[1:]]
+
+
+def test_the_check_is_looked_through_and_started_on_its_page(
+    checked: Callable[..., Job], source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1", images=2, AccessionNumber="A1")
+    put_study(source, "2", images=3, StudyDate="20240301")
+    put_study(source, "3", images=4, StudyDate="20240302")
+    days = StudyCriteria(PATIENT, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
+    job = checked(row(2, "1"), BatchTransferRow(3, days, own=OWN), row(4, "9"))
+    client = as_user(coordinator)
+
+    page = client.get(reverse("job", args=[job.pk])).content.decode()
+    assert "Look through the rows and start" in page
+    page = client.get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    for words in (
+        "Several studies match: choose one.",
+        "The source has no such study.",
+        "choice-3",
+    ):
+        assert words in page
+    answer = client.post(reverse("job_batch_start", args=[job.pk]), {"choice-3": "2"})
+    assert answer.headers["Location"] == reverse("job", args=[job.pk])
+
+    assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 6
+    rows = sheet_of(client, job)
+    assert [r["ADIT outcome"] for r in rows] == ["complete", "complete", "not found"]
+    assert [r["ADIT expected"] for r in rows] == ["2", "4", ""]
+    assert [r["ADIT delivered"] for r in rows] == ["2", "4", ""]
+
+
+def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=3)
+    job = checked(row(2, "1"), row(3, "2"))
+    client = as_user(coordinator)
+
+    def text(name: str, *where: int) -> str:
+        page = client.get(reverse(name, args=where)).content.decode()
+        return re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
+
+    page = text("job", job.pk)
+    assert "1 of 1 part of the check done" in page
+    assert "images" not in page.split("What happened")[0]
+    assert "check: 1 of 1 parts" in text("jobs")
+    task = text("job_task", job.pk, 1)
+    assert "Check, part 1" in task
+    assert re.search(r"Lines of the list</dt>\s*<dd>2–3</dd>", task)
+    client.post(reverse("job_batch_start", args=[job.pk]))
+    assert run_all(job).state == JobState.SUCCESS
+
+    assert "2 of 2 studies done" in text("job", job.pk)
+    assert reverse("job_task", args=[job.pk, 1]) not in text("job", job.pk)
+    assert "2 of 2 studies" in text("jobs")
+    assert "Study 2" in text("job_task", job.pk, 2)
+    assert len(json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())["studies"]) == 2
+
+
+def test_what_was_typed_comes_back_when_the_start_is_refused(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    answer = as_user(coordinator).post(
+        reverse("job_batch_start", args=[job.pk]), {"leave_out": "two", "pilot": "1"}
+    )
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert "write them like 3, 7-12" in page
+    assert 'value="two"' in page
+    answer = as_user(coordinator).post(
+        reverse("job_batch_start", args=[job.pk]), {"leave_out": "2"}
+    )
+    assert answer.status_code == 302
+    assert run_all(job).state == JobState.WAITING_FOR_OWNER
+    page = as_user(coordinator).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    assert "It was not started. No row is left to be started" in page
+    assert re.search(r'name="leave_out"[^>]*value="2"', page)
+
+
+def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_text(
+    checked: Callable[..., Job],
+    source: Node,
+    folder_node: Node,
+    coordinator: User,
+    as_user: Any,
+) -> None:
+    folder_node.settings = {**folder_node.settings, "shown_path": r"\\server\research"}
+    folder_node.save()
+    put_study(source, "1", images=2, PatientID="000123")
+    wanted = StudyCriteria("000123", study_uid=f"{ROOT}.1")
+    job = checked(
+        BatchTransferRow(5, wanted, pseudonym="0007", own=OWN),
+        BatchTransferRow(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
+        to=folder_node,
+    )
+    batch_start.request_start(coordinator, job, StartOptions())
+    run_all(job)
+    first, second = sheet_of(as_user(coordinator), job)
+    assert first["PatientID"] == "000123"
+    assert first["Pseudonym"] == "0007"
+    assert (first["Own"], first["Key"]) == OWN
+    assert first["ADIT line"] == "5"
+    assert first["ADIT place"].startswith(r"\\server\research\LUNG\0007" + "\\")
+    assert second["ADIT place"].startswith(first["ADIT place"] + "\\")
+    below = first["ADIT place"].removeprefix(r"\\server\research").replace("\\", "/").strip("/")
+    files = list((Path(folder_node.settings["path"]) / below).rglob("*.dcm"))
+    assert len(files) == 2 == int(first["ADIT delivered"])
+
+    answer = as_user(coordinator).get(reverse("job_batch_result", args=[job.pk, "csv"]))
+    text = b"".join(answer.streaming_content).decode("utf-8-sig")
+    line = next(csv.DictReader(io.StringIO(text)))
+    assert line["Own"] == "'=HYPERLINK(1)"
+    assert line["Key"] == "007"
+
+
+def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    from adit.spreadsheets.columns import SheetKind
+    from adit.spreadsheets.mapping import guess_mapping
+    from adit.spreadsheets.reader import read_sheet
+    from adit.spreadsheets.transfer_rows import validate_transfer_rows
+
+    put_study(source, "1")
+    day = StudyCriteria("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
+    job = checked(row(2, "1"), row(3, "9"), BatchTransferRow(4, day, own=OWN, pseudonym="P9"))
+    batch_start.request_start(coordinator, job, StartOptions())
+    run_all(job)
+    answer = as_user(coordinator).get(reverse("job_batch_again", args=[job.pk, "xlsx"]))
+    table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
+    judged = validate_transfer_rows(table, guess_mapping(table, SheetKind.TRANSFER))
+    assert [one.row.study_uid for one in judged.good if one.row] == [f"{ROOT}.9", ""]
+    last = judged.good[1].row
+    assert last is not None
+    assert (last.patient_id, last.study_date, last.days) == ("000999", date(2024, 1, 1), 3)
+    assert (last.modalities, last.pseudonym) == (("CT", "MR"), "P9")
+    assert judged.good[1].own == OWN
+
+
+def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
+    checked: Callable[..., Job], source: Node, coordinator: User, root: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    batch_start.request_start(coordinator, job, StartOptions())
+    run_all(job)
+    text = str(sheet_of(as_user(coordinator), job))
+    assert "LUNG-0001" not in text
+    names = reverse("job_batch_names", args=[job.pk])
+    assert as_user(coordinator).post(names, {"reason": "why not"}).status_code == 422
+    assert as_user(root).post(names, {"reason": " "}).status_code == 422
+    answer = as_user(root).post(names, {"reason": "a finding must be told"})
+    page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
+    assert "LUNG-0001" in {cell.value for line in page.iter_rows() for cell in line}
+    event = AuditEvent.objects.get(action="job.names_downloaded")
+    assert event.details == {"reason": "a finding must be told"}
+
+
+def test_who_may_not_see_identified_data_sees_no_row_of_another_person(
+    checked: Callable[..., Job], source: Node, pacsadmin: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1", pseudonym="GIVEN"))
+    page = as_user(pacsadmin).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    (only,) = sheet_of(as_user(pacsadmin), job)
+    for text in (page, str(only)):
+        assert "GIVEN" in text
+        for value in (PATIENT, ROOT, "HYPERLINK", "Thorax"):
+            assert value not in text
+    again = reverse("job_batch_again", args=[job.pk, "xlsx"])
+    assert as_user(pacsadmin).get(again).status_code == 404
+
+
+def test_a_stranger_does_not_learn_that_the_rows_are_there(
+    checked: Callable[..., Job], source: Node, stranger: User, pacsadmin: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    for name in ("job_batch_rows", "job_batch_start"):
+        method = "post" if name.endswith("start") else "get"
+        answer = getattr(as_user(stranger), method)(reverse(name, args=[job.pk]))
+        assert answer.status_code == 404
+    answer = as_user(pacsadmin).post(reverse("job_batch_start", args=[job.pk]))
+    assert "This is not your job" in answer.content.decode()
+    assert Job.objects.get(pk=job.pk).state == JobState.WAITING_FOR_OWNER
+
+
+def test_the_forecast_goes_on_only_while_all_nodes_are_open(
+    source: Node, destination: Node, settings: Any
+) -> None:
+    settings.TIME_ZONE = "UTC"
+    now = timezone.now()
+    end = estimates.find_sequential_end_time((source, destination), Lane.RETRIEVE, 3600)
+    assert end is not None
+    assert 3590 < (end - now).total_seconds() < 3700
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    source.windows = [{"days": days, "from": "00:00", "to": "01:00", "limit": 2}]
+    later = estimates.find_sequential_end_time((source, destination), Lane.RETRIEVE, 2 * 3600)
+    assert later is not None
+    assert (later - now).total_seconds() > 24 * 3600
+
+
+def test_the_page_of_ten_thousand_rows_comes_at_once(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    import time
+
+    from adit.jobs.models import ResultLine
+
+    put_study(source, "1")
+    job = checked(row(2, "1"))
+    line = job.lines.get()
+    ResultLine.objects.bulk_create(
+        ResultLine(
+            task=line.task,
+            job=job,
+            line=n,
+            sealed=line.sealed,
+            is_asked=True,
+            is_found=True,
+            facts=line.facts,
+        )
+        for n in range(100, 10_100)
+    )
+    client = as_user(coordinator)
+    address = reverse("job_batch_rows", args=[job.pk])
+    client.get(address)
+    begun = time.process_time()
+    assert client.get(address + "?page=3").status_code == 200
+    assert time.process_time() - begun < 0.6
+    begun = time.process_time()
+    assert client.post(reverse("job_batch_start", args=[job.pk])).status_code == 302
+    assert time.process_time() - begun < 0.6, "a worker does the work"
+    assert "It waits for a free worker." in client.get(address).content.decode()
+
+
+def test_whether_it_fits_is_said_before_the_start_and_kept_to(
+    checked: Callable[..., Job],
+    source: Node,
+    folder_node: Node,
+    coordinator: User,
+    as_user: Any,
+    settings: Any,
+) -> None:
+    settings.MAX_TRANSFER_ROWS = 0
+    put_study(source, "1", images=3)
+    job = checked(row(2, "1"), row(3, "1"), to=folder_node)
+    client, address = as_user(coordinator), reverse("job_batch_rows", args=[job.pk])
+    assert "It fits, as far as can be told." in client.get(address).content.decode()
+    folder_node.settings["quota_gb"] = 1
+    folder_node.save()
+    earlier = SeriesResult.objects.create(
+        task=job.tasks.get(), attempt=1, index="x", sealed=b"", size_bytes=999_000_000
+    )
+    said = "1.0 of the 1 GB agreed on for this folder are used, and about 0.0 GB are needed"
+    assert said in client.get(address).content.decode()
+    client.post(reverse("job_batch_start", args=[job.pk]))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert said in job.message
+    earlier.delete()
+    client.post(reverse("job_batch_start", args=[job.pk]))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    assert "It fits, as far as can be told." in client.get(address).content.decode()
+
+
+# From the file to the order -----------------------------------------------------------------------
+
+
+def upload(client: Client, text: str) -> str:
+    """The address of the rows of an uploaded sheet."""
+    file = SimpleUploadedFile("list.csv", text.encode())
+    answer = client.post(reverse("job_new_transfer"), {"sheet": file})
+    assert answer.status_code == 302, answer.content.decode()
+    return str(answer["Location"])
+
+
+def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
+    source: Node,
+    destination: Node,
+    folder_node: Node,
+    project: Any,
+    coordinator: User,
+    as_user: Any,
+) -> None:
+    put_study(source, "1")
+    client = as_user(coordinator)
+    address = upload(client, f"PatientID;StudyInstanceUID;My key\n{PATIENT};{ROOT}.1;007\n")
+    page = client.get(address).content.decode()
+    assert "Check 1 row" in page
+    assert not Job.objects.exists()
+    order = {
+        "do": "start",
+        "source": source.pk,
+        "destinations": [destination.pk, folder_node.pk],
+        "project": project.pk,
+        "generate": "on",
+        "skips_delivered": "on",
+        "pilot": "3",
+    }
+    assert client.post(address, order).status_code == 302
+    jobs = list(Job.objects.order_by("pk"))
+    assert [job.destination for job in jobs] == [destination, folder_node]
+    assert jobs[0].order["own_headers"] == ["My key"]
+    assert (jobs[0].order["pilot"], jobs[0].order["starts_itself"]) == (3, False)
+    for job in jobs:
+        job = run_all(job)
+        batch_start.request_start(coordinator, job, StartOptions())
+        assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+    assert len(list(Path(folder_node.settings["path"]).rglob("*.dcm"))) == 3
+
+
+def test_a_list_without_pseudonyms_needs_the_word_that_they_are_made(
+    source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    client = as_user(coordinator)
+    address = upload(client, "PatientID;StudyInstanceUID\n1;1.2.3\n2;1.2.4\n")
+    order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
+    answer = client.post(address, order)
+    assert answer.status_code == 422
+    assert "The list gives no pseudonym (line 2–3)" in answer.content.decode()
+    assert not Job.objects.exists()
+
+
+def test_what_may_not_be_used_is_not_offered_and_not_taken(
+    source: Node, destination: Node, make_node: Any, coordinator: User, as_user: Any
+) -> None:
+    hidden = make_node("Hidden PACS")
+    client = as_user(coordinator)
+    address = upload(client, "PatientID;StudyInstanceUID\n1;1.2.3\n")
+    assert "Hidden PACS" not in client.get(address).content.decode()
+    for source_pk, destination_pk in ((hidden.pk, destination.pk), (source.pk, hidden.pk)):
+        order = {"do": "start", "source": source_pk, "destinations": [destination_pk]}
+        assert client.post(address, {**order, "generate": "on"}).status_code == 422
+    as_is = {"change": "as_is", "reason": "x", "urgent": "on", "generate": "on"}
+    client.post(
+        address, {"do": "start", "source": source.pk, "destinations": [destination.pk], **as_is}
+    )
+    job = Job.objects.get()
+    assert (job.order["change"], job.urgent) == ("pseudonymized", False)
+
+
+@pytest.fixture
+def queried(source: Node, coordinator: User, as_user: Any) -> Job:
+    """A batch query that found two studies of one patient, and nothing for another."""
+    put_study(source, "1", series=2)
+    put_study(source, "2", images=1)
+    client, text = as_user(coordinator), f"PatientID;Pseudonym;Key\n{PATIENT};P-1;007\n009;P-2;8\n"
+    file = SimpleUploadedFile("list.csv", text.encode())
+    address = client.post(reverse("job_new_query"), {"sheet": file})["Location"]
+    assert client.post(address, {"do": "start", "sources": [source.pk]}).status_code == 302
+    return run_all(Job.objects.get())
+
+
+def sent(client: Client, address: str, source: Node, destination: Node) -> list[dict[str, str]]:
+    """Orders the rows of an upload, starts after the check; the result sheet."""
+    order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
+    answer = client.post(address, order)
+    assert answer.status_code == 302, answer.content.decode()
+    job = run_all(Job.objects.get(kind="batch_transfer"))
+    batch_start.request_start(job.owner, job, StartOptions())
+    assert run_all(job).state == JobState.SUCCESS
+    return sheet_of(client, job)
+
+
+def test_the_export_of_a_query_is_uploaded_as_it_is(
+    queried: Job, source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    client = as_user(coordinator)
+    export = client.get(reverse("job_results_file", args=[queried.pk, "xlsx"])).content
+    file = SimpleUploadedFile("query.xlsx", export)
+    address = client.post(reverse("job_new_transfer"), {"sheet": file})["Location"]
+    assert "left out" in client.get(address).content.decode()
+    rows = sent(client, address, source, destination)
+    assert sorted(row["ADIT delivered"] for row in rows) == ["1", "6"]
+    assert {(row["Pseudonym"], row["Key"]) for row in rows} == {("P-1", "007")}
+    assert len(shelf(destination)) == 7
+
+
+def test_what_is_picked_of_a_query_is_transferred_without_a_file(
+    queried: Job, source: Node, destination: Node, coordinator: User, as_user: Any
+) -> None:
+    client, results = as_user(coordinator), reverse("job_results", args=[queried.pk])
+    client.post(results, {"do": "rule", "most": "1", "order": "newest"})
+    answer = client.post(results, {"do": "transfer"})
+    page = client.get(answer["Location"]).content.decode()
+    assert "Check 1 row" in page
+    assert f'<option value="{source.pk}" selected>' in page
+    (only,) = sent(client, answer["Location"], source, destination)
+    assert (only["Pseudonym"], only["Key"]) == ("P-1", "007")
+
+
+def test_a_list_ends_in_a_7_zip_file_that_is_built_after_the_pilot_and_the_rest(
+    checked: Callable[..., Job],
+    source: Node,
+    make_node: Any,
+    coordinator: User,
+    as_user: Any,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "archives").mkdir()
+    places = {"path": str(tmp_path / "archives"), "staging": str(tmp_path / "gathered")}
+    node = make_node("7-Zip", kind="archive", settings=places, writes=("Coordinators",))
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=1)
+    password = "four words and 1 sign!"
+    job = checked(row(2, "1"), row(3, "2"), row(4, "9"), to=node, password=password)
+    client, start = as_user(coordinator), reverse("job_batch_start", args=[job.pk])
+    assert client.post(start, {"pilot": "1"}).status_code == 302
+    assert run_all(job).state == JobState.WAITING_FOR_OWNER
+    assert not list((tmp_path / "archives").iterdir())
+    assert client.post(start).status_code == 302
+    job = run_all(job)
+
+    assert job.state == JobState.SUCCESS
+    assert job.archive_password is None
+    names = unpacked(tmp_path / "archives" / f"job-{job.pk}.7z", password)
+    assert sum(name.endswith(".dcm") for name in names) == 3
+    rows = sheet_of(client, job)
+    assert [r["ADIT place"] for r in rows] == [f"job-{job.pk}.7z"] * 2 + [""]

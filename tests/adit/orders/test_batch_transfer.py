@@ -1,0 +1,631 @@
+"""A sheet of studies is checked, started, run, and each of its rows is answered."""
+
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from datetime import date
+
+import pytest
+from lab.jobs import put_study, shelf, work
+
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
+from adit.jobs import encrypted_payload, queue
+from adit.jobs.disclosure import NO_PATIENTS, Disclosure
+from adit.jobs.kinds import batch_transfer
+from adit.jobs.kinds.base import RowNote
+from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.models import (
+    DeliveredSeries,
+    Job,
+    JobState,
+    ResultLine,
+    SeriesResult,
+    Task,
+    TaskState,
+    TaskType,
+)
+from adit.nodes.models import Lane, Node, NodeAccess
+from adit.orders import actions, batch_start, permissions
+from adit.orders.batch_start import StartOptions
+from adit.projects.models import Project
+from adit.results import sheet_rows, transfer_results
+from adit.results.check_summary import summarize_check
+from adit.results.transfer_results import get_row_results, transfer_lines
+from adit_engine.errors import InvalidInput, NodeRefused
+from adit_engine.nodes.base import FindResults
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.transfer.study_lookup import StudyCriteria
+from adit_engine.values.query import Query
+from adit_engine.values.references import QueryLevel
+
+ROOT = "1.2.826.0.1.3680043.8.498.77"
+ALL = Disclosure(identified=True, rows=True, given=True, generated=True)
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ANNE, BEN = "PID-4711-0815", "PID-0002"
+
+
+def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> BatchTransferRow:
+    return BatchTransferRow(line, StudyCriteria(patient, study_uid=f"{ROOT}.{study}"), **more)
+
+
+@pytest.fixture
+def order_rows(
+    coordinator: User, source: Node, destination: Node, project: object
+) -> Callable[..., Job]:
+    def order(
+        *rows: BatchTransferRow, to: Node | None = None, user: User | None = None, **more: object
+    ) -> Job:
+        values = {"project": project.pk, **more}
+        asked = BatchTransferOrder(rows, source.pk, (to or destination).pk, **values)
+        key = f"{Job.objects.count()}"
+        return actions.create_job(user or coordinator, "batch_transfer", asked, key=key)
+
+    return order
+
+
+def run_all(job: Job) -> Job:
+    while work() is not None:
+        pass
+    return Job.objects.get(pk=job.pk)
+
+
+def notes(job: Job) -> dict[int, list[str]]:
+    return {row.line: row.notes for row in job.lines.all()}
+
+
+def test_a_check_fetches_nothing_and_waits_for_its_owner(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=3, series=2)
+    job = run_all(order_rows(by_uid(2, "1", own=("my key",))))
+
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "look through the rows" in job.message
+    assert not shelf(destination)
+    line = job.lines.get()
+    assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
+    assert line.facts["series"] == 2
+    assert line.facts["images"] == 6
+    content = sheet_rows.open_row(encrypted_payload.get_box(job.project), line)
+    assert content.own == ("my key",)
+    assert content.study is not None
+    assert {task.lane for task in job.tasks.all()} == {Lane.SEARCH}
+
+
+def test_each_row_says_what_the_source_holds_for_it(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", AccessionNumber="A1")
+    put_study(source, "2", AccessionNumber="A2", PatientID=BEN)
+    put_study(source, "3", AccessionNumber="A2", StudyDate="20240301")
+    put_study(source, "4", AccessionNumber="A4", StudyDate="20240302")
+    put_study(source, "5", AccessionNumber="A4", StudyDate="20240303")
+    day = StudyCriteria(ANNE, study_date=date(2024, 3, 1), days=0, modalities=("CT",))
+    days = StudyCriteria(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
+    mr = StudyCriteria(ANNE, study_date=date(2024, 3, 1), days=2, modalities=("MR",))
+    job = run_all(
+        order_rows(
+            by_uid(2, "1"),
+            by_uid(3, "77"),
+            by_uid(4, "2"),
+            BatchTransferRow(5, StudyCriteria(accession_number="A1")),
+            BatchTransferRow(6, StudyCriteria(accession_number="A2")),
+            BatchTransferRow(7, StudyCriteria(accession_number="A4")),
+            BatchTransferRow(8, day),
+            BatchTransferRow(9, days),
+            BatchTransferRow(10, mr),
+            BatchTransferRow(
+                11, StudyCriteria(ANNE, study_uid=f"{ROOT}.1"), series_uid=f"{ROOT}.1.9"
+            ),
+            BatchTransferRow(12, StudyCriteria(BEN, accession_number="A2")),
+        )
+    )
+    assert notes(job) == {
+        2: [],
+        3: [RowNote.NOTHING],
+        4: [RowNote.OTHER_PERSON],
+        5: [],
+        6: [RowNote.SEVERAL, RowNote.PATIENTS],
+        7: [RowNote.SEVERAL],
+        8: [],
+        9: [RowNote.SEVERAL],
+        10: [RowNote.NOTHING],
+        11: [RowNote.SERIES_GONE],
+        12: [],
+    }
+
+
+def test_one_study_uid_under_two_patients_is_never_started(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orthanc lists such a study twice."""
+    put_study(source, "1", images=1)
+    find = MemoryNode.find
+
+    def twice(self: MemoryNode, query: Query) -> FindResults:
+        records = list(find(self, query))
+        if query.level is QueryLevel.STUDY:
+            records += [replace(r, values={**r.values, "PatientID": BEN}) for r in records]
+        return FindResults(iter(records))
+
+    monkeypatch.setattr(MemoryNode, "find", twice)
+    job = run_all(order_rows(by_uid(2, "1")))
+    line = job.lines.get()
+    assert (line.notes, line.is_found) == ([RowNote.PATIENTS], False)
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "No row is left" in job.message
+
+
+def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=2, series=3)
+    put_study(source, "2", images=1, PatientID=BEN)
+    series = {"series_uid": f"{ROOT}.1.1"}
+    job = run_all(
+        order_rows(
+            by_uid(2, "1", **series),
+            by_uid(3, "2", BEN, pseudonym="LUNG-B"),
+            by_uid(4, "1", series_uid=f"{ROOT}.1.3"),
+            by_uid(5, "99"),
+        )
+    )
+    batch_start.request_start(job.owner, job, StartOptions())
+    assert not shelf(destination)
+    job = run_all(job)
+
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 5
+    sent = job.tasks.filter(lane=Lane.RETRIEVE)
+    assert sent.count() == 2
+    by_line = {row.line: row.task for row in job.lines.select_related("task")}
+    assert by_line[2] == by_line[4] != by_line[3]
+    assert encrypted_payload.open_task(by_line[3]).pseudonym == "LUNG-B"
+    assert by_line[5].lane == Lane.SEARCH
+
+
+def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], source: Node) -> None:
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1")))
+    again = Job.objects.get(pk=job.pk)
+    batch_start.request_start(job.owner, job, StartOptions())
+    batch_start.request_start(job.owner, again, StartOptions(left_out={2}))
+    assert Task.objects.filter(work=TaskType.START).count() == 1
+    job = run_all(job)
+    batch_start.request_start(job.owner, again, StartOptions())
+    assert job.state == JobState.SUCCESS
+    assert Task.objects.filter(lane=Lane.RETRIEVE).count() == 1
+
+
+def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=1, StudyDate="20240101")
+    put_study(source, "2", images=2, StudyDate="20240102")
+    put_study(source, "3", images=4, AccessionNumber="OTHER")
+    job = run_all(
+        order_rows(
+            BatchTransferRow(2, StudyCriteria(accession_number="ACC20240229")),
+            BatchTransferRow(3, StudyCriteria(accession_number="ACC20240229")),
+            by_uid(4, "3"),
+        )
+    )
+    batch_start.request_start(job.owner, job, StartOptions(choices={2: 1}, left_out={4}))
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 2
+    assert notes(job)[4] == [RowNote.LEFT_OUT]
+    assert notes(job)[3] == [RowNote.SEVERAL]
+
+
+def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=2, PatientID=BEN)
+    first = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    batch_start.request_start(first.owner, first, StartOptions())
+    assert run_all(first).state == JobState.SUCCESS
+    assert DeliveredSeries.objects.count() == 2
+
+    put_study(source, "1", images=2, series=2)
+    second = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    facts = {row.line: row.facts for row in second.lines.all()}
+    assert (facts[2]["series"], facts[2]["there"]) == (1, 1)
+    assert (facts[3]["series"], facts[3]["there"]) == (0, 1)
+    batch_start.request_start(second.owner, second, StartOptions())
+    second = run_all(second)
+    assert second.state == JobState.SUCCESS
+    assert notes(second)[3] == [RowNote.DELIVERED]
+    sent = SeriesResult.objects.filter(task__job=second, left_out="")
+    assert [item.delivered for item in sent] == [2]
+
+    third = run_all(order_rows(by_uid(2, "1"), skips_delivered=False))
+    batch_start.request_start(third.owner, third, StartOptions())
+    assert run_all(third).state == JobState.SUCCESS
+    assert SeriesResult.objects.filter(task__job=third, left_out="").count() == 2
+    assert len(shelf(destination)) == 6
+
+
+def test_a_series_that_has_grown_is_fetched_again(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=2)
+    first = run_all(order_rows(by_uid(2, "1")))
+    batch_start.request_start(first.owner, first, StartOptions())
+    run_all(first)
+    put_study(source, "1", images=3)
+    second = run_all(order_rows(by_uid(2, "1")))
+    batch_start.request_start(second.owner, second, StartOptions())
+    run_all(second)
+    assert len(shelf(destination)) == 3
+
+
+def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    for study in "123":
+        put_study(source, study, images=1)
+    job = run_all(order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123"))))
+    batch_start.request_start(job.owner, job, StartOptions(pilot=1))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "pilot is done, 1 images" in job.message
+    assert len(shelf(destination)) == 1
+
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+    assert [
+        e.action for e in AuditEvent.objects.filter(action__in=("job.started", "job.continued"))
+    ] == [
+        "job.started",
+        "job.continued",
+    ]
+
+
+def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    plain = run_all(order_rows(by_uid(2, "1"), starts_itself=True))
+    odd = run_all(order_rows(by_uid(2, "1"), by_uid(3, "9"), starts_itself=True))
+    not_asked = run_all(order_rows(by_uid(2, "1")))
+
+    assert batch_start.start_automatically() == 1
+    assert batch_start.start_automatically() == 0
+    assert run_all(plain).state == JobState.SUCCESS
+    odd.refresh_from_db()
+    assert odd.state == JobState.WAITING_FOR_OWNER
+    assert "1 row wants to be looked at" in odd.message
+    assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
+
+
+def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
+    order_rows: Callable[..., Job], source: Node, pacsadmin: User, settings: object
+) -> None:
+    settings.MAX_TRANSFER_ROWS = 1
+    for study in "12":
+        put_study(source, study)
+    job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2")))
+    assert job.state == JobState.WAITING_FOR_OWNER
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    actions.approve(pacsadmin, job)
+    assert run_all(job).state == JobState.SUCCESS
+
+
+def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_nothing_starts(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", AccessionNumber="A1")
+    put_study(source, "2", AccessionNumber="A2")
+    put_study(source, "3", AccessionNumber="A3", PatientID=BEN)
+    job = run_all(
+        order_rows(
+            BatchTransferRow(2, StudyCriteria(accession_number="A1"), pseudonym="ONE"),
+            BatchTransferRow(3, StudyCriteria(accession_number="A2"), pseudonym="TWO"),
+            BatchTransferRow(4, StudyCriteria(accession_number="A3"), pseudonym="ONE"),
+        )
+    )
+    batch_start.request_start(job.owner, job, StartOptions(left_out={99}))
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert re.findall(r"Line (\d+):", job.message) == ["3", "4"]
+    assert batch_start.failed_start_options(job) == StartOptions({}, frozenset({99}), 0)
+    assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
+    batch_start.request_start(job.owner, job, StartOptions(left_out={3, 4}))
+    assert run_all(job).state == JobState.SUCCESS
+
+
+def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_study(source, "1")
+    find = MemoryNode.find
+
+    def picky(self: MemoryNode, query: Query) -> FindResults:
+        if "AccessionNumber" in query.keys:
+            raise NodeRefused(self.name, "it does not search by accession number", 0xA900)
+        return find(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", picky)
+    job = run_all(
+        order_rows(by_uid(2, "1"), BatchTransferRow(3, StudyCriteria(accession_number="A1")))
+    )
+    assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
+    content = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
+    assert "does not search by accession number" in content.why
+
+
+def test_a_right_that_is_gone_ends_the_check_and_is_said(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    job = order_rows(by_uid(2, "1"))
+    NodeAccess.objects.filter(node=source).delete()
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    task = job.tasks.get()
+    assert task.state == TaskState.FAILURE
+    assert "None of your groups may fetch from PACS1" in task.message
+    assert not job.lines.get().is_asked
+
+
+def test_a_canceled_check_is_resumed_and_then_waits_for_its_owner(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    job = order_rows(by_uid(2, "1"))
+    actions.cancel(job.owner, job)
+    assert job.state == JobState.CANCELED
+    actions.resume(job.owner, job)
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    actions.cancel(job.owner, job)
+    assert job.state == JobState.CANCELED
+    assert work() is None
+
+
+def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study in "123":
+        put_study(source, study)
+    job = order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123")))
+    task = queue.claim("dies")
+    assert task is not None
+    sheet_rows.write_check(encrypted_payload.get_box(job.project), task, _nothing(2), {})
+    Task.objects.filter(pk=task.pk).update(lease_until="2020-01-01T00:00:00+00:00")
+    queue.sweep()
+    job = run_all(job)
+    assert notes(job) == {2: [], 3: [], 4: []}
+    assert ResultLine.objects.count() == 3
+
+
+def test_staff_restart_the_transfer_and_not_the_check(
+    order_rows: Callable[..., Job], source: Node, destination: Node, coordinator: User
+) -> None:
+    put_study(source, "1")
+    coordinator.is_staff = True
+    coordinator.save()
+    job = run_all(order_rows(by_uid(2, "1")))
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    shelf(destination).clear()
+    actions.restart(coordinator, job)
+    assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+
+
+def test_the_same_study_is_asked_for_once_in_a_sheet(
+    order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_study(source, "1", series=2)
+    asked: list[str] = []
+    find = MemoryNode.find
+
+    def counted(self: MemoryNode, query: Query) -> FindResults:
+        asked.append(query.level.value)
+        return find(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", counted)
+    run_all(order_rows(*(by_uid(line, "1") for line in range(2, 30))))
+    assert asked == ["STUDY", "SERIES"]
+
+
+def test_nothing_that_identifies_stands_in_the_job_or_in_facts(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1", own=("secret key",))))
+    plain = f"{job.order} {job.message} {job.lines.get().facts} {job.tasks.get().message}"
+    for value in (ANNE, "Mustermann", "ACC20240229", "19560412", "secret key", ROOT):
+        assert value not in plain
+
+
+def _nothing(line: int) -> object:
+    from adit.jobs.kinds.base import RowCheck
+
+    return RowCheck(line, (), (RowNote.NOTHING,))
+
+
+def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_alone(
+    order_rows: Callable[..., Job],
+    source: Node,
+    project: Project,
+    coordinator: User,
+    pacsadmin: User,
+) -> None:
+    project.second_person = True
+    project.save()
+    coordinator.is_staff = True
+    coordinator.save()
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1")))
+    assert job.state == JobState.WAITING_FOR_OWNER
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+    assert "approve" not in permissions.allowed_actions(coordinator, job)
+    actions.approve(pacsadmin, job)
+    assert run_all(job).state == JobState.SUCCESS
+
+
+def test_a_transfer_of_which_nothing_arrived_has_failed_though_its_check_went_well(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    uid = put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1")))
+    for one in [one for one in shelf(source).values() if one.in_header.ref.study_uid == uid]:
+        del shelf(source)[one.instance_uid]
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.FAILURE
+    assert job.message.startswith("Nothing was delivered.")
+
+
+# Several sources ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_pacs(make_node: Callable[..., Node]) -> Node:
+    return make_node("Old PACS", reads=("Coordinators",))
+
+
+def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there(
+    order_rows: Callable[..., Job], source: Node, destination: Node, old_pacs: Node
+) -> None:
+    put_study(source, "1", images=1)
+    put_study(old_pacs, "1", images=3)
+    put_study(old_pacs, "2", images=2, PatientID=BEN)
+    rows = (by_uid(2, "1"), by_uid(3, "2", BEN, own=("key",)), by_uid(4, "3"), by_uid(5, "2"))
+    job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
+
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert notes(job) == {2: [], 3: [], 4: [RowNote.NOTHING], 5: [RowNote.OTHER_PERSON]}
+    by_line = {row.line: row.task.source.name for row in job.lines.select_related("task__source")}
+    assert by_line == {2: "PACS1", 3: "Old PACS", 4: "Old PACS", 5: "Old PACS"}
+    assert summarize_check(job).rows == 4
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert len(shelf(destination)) == 3
+    found = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
+    assert found.own == ("key",)
+    said = {
+        answer.line: answer.source for answer in get_row_results(job, list(transfer_lines(job)))
+    }
+    assert said == {2: "PACS1", 3: "Old PACS", 4: "", 5: "Old PACS"}
+
+
+def test_the_result_sheet_names_where_each_row_came_from(
+    order_rows: Callable[..., Job], source: Node, old_pacs: Node
+) -> None:
+    put_study(source, "1", images=1)
+    put_study(old_pacs, "2", images=2, PatientID=BEN)
+    rows = (by_uid(2, "1"), by_uid(3, "2", BEN), by_uid(4, "3"))
+    job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+
+    for sees in (ALL, NO_PATIENTS):
+        columns = transfer_results.result_columns(job, sees)
+        sheet = [
+            dict(zip(columns, row, strict=True)) for row in transfer_results.result_rows(job, sees)
+        ]
+        assert [row["ADIT source"] for row in sheet] == ["PACS1", "Old PACS", ""]
+        assert [row["ADIT line"] for row in sheet] == ["2", "3", "4"]
+        assert sheet[0]["ADIT place"] == "Research PACS"
+
+
+def test_the_result_sheet_of_one_source_does_not_name_it(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", images=1)
+    job = run_all(order_rows(by_uid(2, "1")))
+
+    columns = transfer_results.result_columns(job, ALL)
+    assert "ADIT source" not in columns
+    assert {len(row) for row in transfer_results.result_rows(job, ALL)} == {len(columns)}
+
+
+def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", images=2, BurnedInAnnotation="YES")
+    put_study(source, "2", images=2, PatientID=BEN)
+    job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    job.order["announced"] = ["burned-in"]
+    job.save()
+    batch_start.request_start(job.owner, job, StartOptions())
+
+    job = run_all(job)
+
+    columns = transfer_results.result_columns(job, ALL)
+    rows = [dict(zip(columns, row, strict=True)) for row in transfer_results.result_rows(job, ALL)]
+    assert [row["ADIT outcome"] for row in rows] == ["as ordered, nothing delivered", "complete"]
+    assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
+    assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
+
+
+def test_radiographs_that_the_check_told_of_are_no_gap(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    radiograph = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "Modality": "CR"}
+    put_study(source, "1", images=2, BurnedInAnnotation="NO", **radiograph)
+    put_study(source, "2", images=2, PatientID=BEN)
+    job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
+    ((why, images),) = summarize_check(job).risks
+    assert images == 2
+    assert why.startswith("CR, DX, MG, XA, RF and NM images are withheld, unless a pixel rule")
+    assert summarize_check(job).withheld == ()
+
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+
+    assert job.order["announced"] == ["header-word"]
+    assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
+
+
+def test_a_source_that_could_not_answer_passes_nothing_on(
+    order_rows: Callable[..., Job],
+    source: Node,
+    old_pacs: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_study(old_pacs, "1")
+    find = MemoryNode.find
+
+    def refuses(self: MemoryNode, query: Query) -> FindResults:
+        if self.name == source.name:
+            raise NodeRefused(self.name, "it cannot", 0xC000)
+        return find(self, query)
+
+    monkeypatch.setattr(MemoryNode, "find", refuses)
+    job = run_all(order_rows(by_uid(2, "1"), further=(old_pacs.pk,)))
+    assert notes(job) == {2: [RowNote.NO_ANSWER]}
+
+
+def test_every_source_needs_its_right_and_none_is_the_destination(
+    order_rows: Callable[..., Job], source: Node, destination: Node, make_node: Callable[..., Node]
+) -> None:
+    with pytest.raises(NotPermitted):
+        order_rows(by_uid(2, "1"), further=(make_node("Secret PACS").pk,))
+    with pytest.raises(InvalidInput, match="Source and destination are the same"):
+        order_rows(by_uid(2, "1"), further=(destination.pk,))
+
+
+def test_a_check_knows_all_that_a_row_names() -> None:
+    wanted = StudyCriteria(ANNE, "1.2.3", "A1", date(2024, 2, 29), 3, ("CT", "PT"))
+    assert all(getattr(wanted, field.name) for field in fields(StudyCriteria))
+    row = BatchTransferRow(7, wanted, series_uid="1.2.3.4")
+
+    assert batch_transfer._row_from_json(batch_transfer._row_to_json(row)) == row

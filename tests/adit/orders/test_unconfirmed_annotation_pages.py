@@ -1,0 +1,85 @@
+"""Before the start a person reads which radiographs only a header clears, and what is done."""
+
+import pytest
+from test_selective_pages import Person, goes_to, put
+
+from adit.accounts.models import User
+from adit.jobs.models import Job
+from adit.nodes.models import Node
+from adit.orders.summary import OrderSummary, RiskTold
+from adit.projects.models import Project
+from adit.projects.risks import decisions
+
+pytestmark = pytest.mark.django_db
+CR, DX = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"
+
+
+@pytest.fixture
+def summary(coordinator: User, source: Node, destination: Node, project: Project) -> Person:
+    """A study of two CR images, one DX image and a CT slice, picked."""
+    for number in (1, 2):
+        put("PACS1", "7", "1", number, sop_class=CR, Modality="CR", PatientID="PID-9")
+    put("PACS1", "7", "2", 1, sop_class=DX, Modality="DX", PatientID="PID-9")
+    put("PACS1", "7", "3", 1, PatientID="PID-9")
+    person = Person(coordinator)
+    person.press("search", patient_id="PID-9", sources=goes_to("PACS1"))
+    person.press("add", study=["0"])
+    return person
+
+
+def told(person: Person, project: Project, **chosen: str) -> str:
+    Project.objects.filter(pk=project.pk).update(**chosen)
+    person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
+    return " ".join(person.text.split())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words", "step"),
+    [
+        ("", "nobody has chosen yet whether the header", "ask a manager of research projects to"),
+        ("withhold", "withheld, as was chosen for the project", "ask a reviewer to decide"),
+    ],
+)
+def test_what_is_withheld_is_told_with_the_next_step(
+    summary: Person, project: Project, chosen: str, words: str, step: str
+) -> None:
+    page = told(summary, project, header_word=chosen)
+
+    assert "2 series (CR, DX) can show text in their pixels" in page
+    assert "(3 images)" in page
+    assert words in page
+    assert step in page
+    assert "Text in the pixels of radiographs: see below." in page
+    assert "Nothing, as far as the source tells" not in page
+    summary.start()
+    assert Job.objects.get().order["announced"] == ["header-word"]
+
+
+def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
+    summary: Person, project: Project
+) -> None:
+    page = told(summary, project, header_word="accept", header_word_reason="phantoms alone")
+
+    assert "2 series (CR, DX) can show text in their pixels" in page
+    assert "the risk is accepted. Reason: phantoms alone" in page
+    assert "CR images may be withheld: only those that say they hold no burned-in text" in page
+    summary.start()
+    assert Job.objects.get().order["announced"] == []
+
+
+def test_an_order_without_radiographs_says_nothing_of_them(
+    coordinator: User, source: Node, destination: Node, project: Project
+) -> None:
+    put("PACS1", "8", "1", 1, PatientID="PID-8")
+    person = Person(coordinator)
+    person.press("search", patient_id="PID-8", sources=goes_to("PACS1"))
+    person.press("add", study=["0"])
+
+    assert "Text in the pixels" not in told(person, project)
+
+
+def test_a_summary_survives_being_kept(project: Project) -> None:
+    risks = tuple(RiskTold(one, 1, 0, 3, "CR") for one in decisions(project))
+    made = OrderSummary(1, 1, 1, 3, 100, risks=risks)
+
+    assert OrderSummary.from_json(made.to_json()) == made

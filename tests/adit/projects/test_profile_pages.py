@@ -1,0 +1,260 @@
+"""Profiles on their pages: versions in words, a new one, and one tried on an image."""
+
+from collections.abc import Callable
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from lab.small_images import ct
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from adit.accounts.models import User
+from adit.audit.models import AuditEvent
+from adit.nodes.models import Node
+from adit.projects import services
+from adit.projects.models import Patient, ProfileVersion
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.profile import preset_names
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+
+AsUser = Callable[[User], Client]
+TEXT = 'name = "{name}"\nversion = {version}\n\n[[rules]]\ncode = "113100"\n'
+
+
+@pytest.fixture
+def profile(db: None) -> ProfileVersion:
+    return services.default_profile()
+
+
+def test_a_version_is_shown_in_words_with_its_codes(
+    coordinator: User, profile: ProfileVersion, as_user: AsUser
+) -> None:
+    page = as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
+
+    assert "113107" in page
+    assert "Dates are shifted" in page
+    assert "/next/" not in page
+
+
+def test_the_projects_of_others_are_not_named(
+    stranger: User, coordinator: User, project: object, profile: ProfileVersion, as_user: AsUser
+) -> None:
+    assert "Lung study" in as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
+    assert "Lung study" not in as_user(stranger).get(f"/profiles/{profile.pk}/").content.decode()
+
+
+def test_the_next_version_is_saved_and_the_old_one_stays(
+    dpo: User, profile: ProfileVersion, as_user: AsUser
+) -> None:
+    old = profile.text
+    client = as_user(dpo)
+    draft = client.get(f"/profiles/{profile.pk}/next/").context["form"].initial["text"]
+
+    client.post(f"/profiles/{profile.pk}/next/", {"text": draft.replace("\n", "\r\n")})
+
+    profile.refresh_from_db()
+    assert profile.text == old
+    made = ProfileVersion.objects.get(name=profile.name, version=2)
+    assert "\r" not in made.text
+    assert AuditEvent.objects.get(action="profile.created").about == f"profile:{made.pk}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TEXT.format(name="ADIT default", version=1), "write version = 2"),
+        (TEXT.format(name="New", version=7), "write version = 1"),
+        (TEXT.format(name="New", version=1) + '[[rules]]\ncode = "113999"', "Line 6"),
+        (TEXT.format(name="New", version=1) + '[[rules]]\ncode = "113100"', "Line 6"),
+        (TEXT.format(name="x" * 60, version=1), "at most 48 characters"),
+        ("<script>alert(1)</script>", "not legal TOML"),
+        ("", "This field is required"),
+        ("x" * 200_001, "at most 200000 characters"),
+    ],
+)
+def test_what_cannot_be_read_in_one_way_is_refused(
+    dpo: User, profile: ProfileVersion, as_user: AsUser, text: str, said: str
+) -> None:
+    answer = as_user(dpo).post(f"/profiles/{profile.pk}/next/", {"text": text})
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert said in page
+    assert "<script>alert" not in page
+    assert ProfileVersion.objects.count() == 1
+
+
+def test_the_page_for_an_ethics_board_is_what_the_engine_says(
+    coordinator: User, profile: ProfileVersion, as_user: AsUser
+) -> None:
+    page = as_user(coordinator).get(f"/profiles/{profile.pk}/plain/")
+
+    titles = [section.title for section in page.context["sections"]]
+    assert titles[1:] == [
+        "What goes",
+        "What is changed",
+        "What stays",
+        "What is withheld",
+        "Risks that remain",
+    ]
+    assert all(section.sentences or section.points for section in page.context["sections"])
+
+
+def test_the_engines_presets_are_offered_once(
+    dpo: User, profile: ProfileVersion, as_user: AsUser
+) -> None:
+    client = as_user(dpo)
+    client.get("/profiles/")
+    page = client.get("/profiles/").content.decode()
+
+    names = list(ProfileVersion.objects.values_list("name", flat=True))
+    assert len(names) == len(set(names)) == len(preset_names())
+    assert all(name in page for name in names)
+
+
+# Try it --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tester(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
+    """Sees identified data, reads PACS1, and manages profiles."""
+    group = Group.objects.create(name="Profile testers")
+    group.permissions.add(Permission.objects.get(codename="manage_profiles"))
+    user = make_user("tester", "Coordinators")
+    user.groups.add(group)
+    return user
+
+
+def put(node: Node, dataset: Dataset) -> str:
+    """On the shelf of a memory node; gives the study UID."""
+    instance = ct(dataset)
+    MemoryNode.shelves.setdefault(node.name, {})[instance.instance_uid] = instance
+    return str(instance.in_header.ref.study_uid)
+
+
+@pytest.fixture
+def study(source: Node) -> str:
+    dataset = Dataset()
+    dataset.PatientName = "Canary^Clara"
+    dataset.PatientID = "4711-canary"
+    dataset.PatientBirthDate = "19560412"
+    return put(source, dataset)
+
+
+def test_one_image_is_shown_before_and_after(
+    tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
+) -> None:
+    answer = as_user(tester).post(
+        f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": f" {study} "}
+    )
+
+    page = answer.content.decode()
+    lines = {line.keyword: line for line in answer.context["tried"].lines}
+    assert answer.context["tried"].withheld == ""
+    assert (lines["PatientName"].before, lines["PatientName"].after) == (
+        "Canary^Clara",
+        "TRY-IT-0001",
+    )
+    assert lines["PatientBirthDate"].after == ""
+    assert lines["Modality"].fate == "same"
+    assert lines["PatientName"].why == "PS3.15 E.1-1: Z"
+    assert "Canary^Clara" in page
+    assert "no-store" in answer["Cache-Control"]
+    assert "Canary" not in page.partition("</title>")[0]
+
+
+def test_trying_stores_nothing_and_is_recorded(
+    tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
+) -> None:
+    as_user(tester).post(f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study})
+
+    profile.refresh_from_db()
+    assert profile.frozen_at is None
+    assert not Patient.objects.exists()
+    event = AuditEvent.objects.get(action="profile.tried")
+    assert event.details == {"node": "PACS1", "withheld": ""}
+    assert event.patient_sealed == ["PACS1", "4711-canary"]
+
+
+def test_what_would_be_withheld_says_why(
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
+) -> None:
+    dataset = Dataset()
+    dataset.BurnedInAnnotation = "YES"
+    study = put(source, dataset)
+
+    answer = as_user(tester).post(
+        f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study}
+    )
+
+    page = answer.content.decode()
+    assert "This image would be held back." in page
+    assert "TRY-IT" not in page
+    assert AuditEvent.objects.get(action="profile.tried").details["withheld"]
+
+
+def test_hostile_values_of_a_header_are_text(
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
+) -> None:
+    dataset = Dataset()
+    dataset.PatientName = "<img src=x onerror=alert(1)>"
+    study = put(source, dataset)
+
+    page = as_user(tester).post(
+        f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study}
+    )
+
+    assert "<img src=x" not in page.content.decode()
+    assert "&lt;img src=x" in page.content.decode()
+
+
+@pytest.mark.parametrize("uid", ["", "1..2", "x", "1.2*", "1" * 65])
+def test_what_is_no_study_uid_is_not_asked_for(
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser, uid: str
+) -> None:
+    answer = as_user(tester).post(
+        f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": uid}
+    )
+
+    assert answer.status_code == 422
+    assert not AuditEvent.objects.filter(action="node.opened").exists()
+
+
+def test_a_study_that_is_not_there_and_a_closed_pacs_are_said(
+    tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
+) -> None:
+    client, values = as_user(tester), {"node": source.pk, "study_uid": generate_uid()}
+    assert b"gave no image" in client.post(f"/profiles/{profile.pk}/try/", values).content
+    Node.objects.filter(pk=source.pk).update(is_open=False)
+
+    answer = client.post(f"/profiles/{profile.pk}/try/", values)
+
+    assert (answer.status_code, b"not in use yet" in answer.content) == (422, True)
+
+
+def test_a_pacs_that_one_may_not_read_cannot_be_tried(
+    tester: User, profile: ProfileVersion, make_node: Callable[..., Node], as_user: AsUser
+) -> None:
+    foreign = make_node("Foreign PACS")
+    values = {"node": foreign.pk, "study_uid": "1.2.3"}
+
+    assert as_user(tester).post(f"/profiles/{profile.pk}/try/", values).status_code == 422
+
+
+def test_an_object_that_is_broken_is_withheld_and_not_shown(
+    tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
+) -> None:
+    shelf = MemoryNode.shelves[source.name]
+    whole = next(iter(shelf.values()))
+    broken = bytes(whole.header) + b"\x28\x00\x10\x00US\xff\xff"
+    shelf[whole.instance_uid] = Instance(
+        whole.sop_class_uid, whole.instance_uid, EXPLICIT_LE, broken
+    )
+
+    answer = as_user(tester).post(
+        f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study}
+    )
+
+    assert answer.status_code in (200, 422)
+    assert b"TRY-IT" not in answer.content

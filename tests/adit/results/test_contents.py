@@ -1,0 +1,242 @@
+"""Folders: a list of what came lies beside the images; and nothing is begun without room for it."""
+
+import csv
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import mail
+from lab import samples
+from lab.jobs import PATIENT, put_study, shelf, work
+from pydicom import dcmread
+
+from adit.accounts.models import User
+from adit.jobs.kinds.base import SendAsIs
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
+from adit.nodes import alarms, host_checks, notifications
+from adit.nodes.models import Alarm, Node
+from adit.orders import actions
+from adit.projects.models import Project
+from adit.results import deliveries, storage_quota
+from adit.worker.tasks import work as work_as_a_worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def order(
+    coordinator: User, source: Node, folder_node: Node, project: Project
+) -> Callable[..., Job]:
+    def ordered(*studies: str, user: User | None = None, **more: Any) -> Job:
+        picks = tuple(
+            OrderedStudy(source.pk, put_study(source, study), PATIENT) for study in studies
+        )
+        wanted = SelectiveOrder(picks, folder_node.pk, **{"project": project.pk, **more})
+        key = f"{studies}{Job.objects.count()}"
+        return actions.create_job(user or coordinator, "selective", wanted, key=key)
+
+    return ordered
+
+
+def work_off() -> None:
+    while work() is not None:
+        pass
+    deliveries.write_due_lists()
+
+
+def listed(folder: Path, job: Job) -> list[dict[str, str]]:
+    """The csv, after the json was found to say the same."""
+    (path,) = folder.rglob(f"contents-job-{job.pk}.csv")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    told = json.loads(path.with_suffix(".json").read_text())
+    assert told["job"] == job.pk
+    assert [image["path"] for image in told["images"]] == [row["path"] for row in rows]
+    assert [image["sha256"] for image in told["images"]] == [row["sha256"] for row in rows]
+    return rows
+
+
+def test_each_file_stands_in_the_list_with_its_own_digest(
+    order: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = order("1", "2")
+    work_off()
+
+    rows = listed(tmp_path / "out" / "LUNG", job)
+    files = {
+        p.relative_to(tmp_path / "out").as_posix(): p for p in (tmp_path / "out").rglob("*.dcm")
+    }
+    assert {row["path"] for row in rows} == set(files)
+    for row in rows:
+        content = files[row["path"]].read_bytes()
+        header = dcmread(files[row["path"]])
+        assert row["sha256"] == sha256(content).hexdigest()
+        assert int(row["size_bytes"]) == len(content)
+        assert row["instance_uid"] == header.SOPInstanceUID
+        assert row["series_uid"] == header.SeriesInstanceUID
+        assert row["study_uid"] == header.StudyInstanceUID
+        assert row["outcome"] == "delivered"
+
+
+def test_no_original_uid_stands_in_the_list_of_a_pseudonymized_job(
+    order: Callable[..., Job], source: Node, tmp_path: Path
+) -> None:
+    job = order("1")
+    held = samples.ct(9, study="1", BurnedInAnnotation="YES")
+    shelf(source)[held.SOPInstanceUID] = samples.instance(held)
+    work_off()
+
+    rows = listed(tmp_path / "out", job)
+    assert [row["outcome"] for row in rows] == ["delivered"] * 3 + ["withheld"]
+    assert rows[3]["reason"]
+    text = "".join(p.read_text() for p in (tmp_path / "out").rglob("contents-*"))
+    assert samples.ROOT not in text
+    assert PATIENT not in text
+
+
+def test_what_was_sent_as_it_is_stands_there_as_it_is(
+    order: Callable[..., Job], root: User, tmp_path: Path
+) -> None:
+    job = order("1", user=root, change=SendAsIs("they treat the patient"), project=None)
+    work_off()
+
+    assert {row["study_uid"] for row in listed(tmp_path / "out", job)} == {f"{samples.ROOT}.1"}
+
+
+def test_a_retry_brings_the_list_up_to_date(
+    order: Callable[..., Job], source: Node, coordinator: User, tmp_path: Path
+) -> None:
+    job = order("1", "2")
+    held = dict(shelf(source))
+    for uid in [uid for uid in held if uid.startswith(f"{samples.ROOT}.2.")]:
+        del shelf(source)[uid]
+    work_off()
+    assert len(listed(tmp_path / "out", job)) == 3
+
+    shelf(source).update(held)
+    actions.retry_failed(coordinator, job)
+    work_off()
+
+    assert len(listed(tmp_path / "out", job)) == 6
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.name.startswith(".adit-")]
+
+
+def test_a_folder_that_is_away_gets_its_list_later(
+    order: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = order("1")
+    while work() is not None:
+        pass
+    (tmp_path / "out").rename(tmp_path / "away")
+    assert deliveries.write_due_lists() == 0
+    assert deliveries.write_due_lists() == 0
+    (tmp_path / "away").rename(tmp_path / "out")
+    Job.objects.update(contents_at=Job.objects.get().ended_at)
+
+    assert deliveries.write_due_lists() == 1
+
+    assert len(listed(tmp_path / "out", job)) == 3
+    assert not deliveries.jobs_due().exists()
+
+
+def test_a_file_taken_away_before_is_said_in_the_list(
+    order: Callable[..., Job], tmp_path: Path
+) -> None:
+    job = order("1")
+    while work() is not None:
+        pass
+    next((tmp_path / "out").rglob("*.dcm")).unlink()
+    deliveries.write_due_lists()
+
+    rows = listed(tmp_path / "out", job)
+    assert sum("not there any more" in row["reason"] for row in rows) == 1
+
+
+# Room ---------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
+    folder_node: Node, tmp_path: Path
+) -> None:
+    assert storage_quota.explain_no_space(folder_node, 1000) == ""
+    assert "are needed. Make room there" in storage_quota.explain_no_space(folder_node, 10**18)
+
+    folder_node.settings["network"] = True
+    (tmp_path / "out").rmdir()
+    assert "the folder is not there" in storage_quota.explain_no_space(folder_node, 1000)
+
+
+def test_what_a_folder_was_agreed_to_hold_is_kept_to(
+    order: Callable[..., Job], folder_node: Node
+) -> None:
+    folder_node.settings["quota_gb"] = 1
+    folder_node.save()
+    order("1")
+    work_off()
+    assert storage_quota.explain_no_space(folder_node, 1_000_000) == ""
+    SeriesResult.objects.update(size_bytes=1_000_000_000)
+    assert "1 GB agreed on for this folder are used up" in storage_quota.explain_no_space(
+        folder_node, 1
+    )
+
+    later = order("2")
+    task = work()
+
+    assert task is not None
+    assert (task.state, task.failures) == (TaskState.PENDING, 1)
+    assert "are used up" in task.message
+    later.refresh_from_db()
+    assert later.state == JobState.PENDING
+
+
+def test_little_room_is_an_alarm_and_one_mail(
+    order: Callable[..., Job], folder_node: Node, pacsadmin: User, settings: Any
+) -> None:
+    settings.MAIL = True
+    User.objects.filter(pk=pacsadmin.pk).update(email="admin@hospital.invalid")
+    folder_node.settings |= {"quota_gb": 1, "contact": "Ann <ann@hospital.invalid>, 4711"}
+    folder_node.save()
+    order("1")
+    work_off()
+    assert storage_quota.update_quota_alarms() == 0
+    SeriesResult.objects.update(size_bytes=950_000_000)
+
+    for _ in range(2):
+        assert storage_quota.update_quota_alarms() == 1
+        host_checks.check_host()
+        alarms.end_old_alarms()
+        notifications.mail_alarms()
+
+    assert sorted(letter.to[0] for letter in mail.outbox) == [
+        "admin@hospital.invalid",
+        "ann@hospital.invalid",
+    ]
+    assert "0.9 of 1 GB are used that were agreed on. Make room there" in mail.outbox[0].body
+    assert Alarm.objects.filter(ended_at=None).count() == 1
+    SeriesResult.objects.update(size_bytes=1)
+    storage_quota.update_quota_alarms()
+    assert not Alarm.objects.filter(ended_at=None).exists()
+
+
+def test_a_list_is_written_while_no_task_is_held(
+    order: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    write = deliveries.write_due_lists
+
+    def watched() -> int:
+        held.append(Task.objects.filter(state=TaskState.IN_PROGRESS).count())
+        return write()
+
+    monkeypatch.setattr(deliveries, "write_due_lists", watched)
+    first, second = order("1"), order("2")
+
+    work_as_a_worker()
+
+    assert held == [0, 0, 0]
+    for job in (first, second):
+        assert len(listed(tmp_path / "out", job)) == 3

@@ -1,0 +1,520 @@
+"""What was held back: kept by device, looked at, masked, released or left, and then delivered."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from django.contrib.auth.models import Group, Permission
+from lab.jobs import PATIENT, put_study, shelf, work
+from lab.ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
+from adit.jobs import states
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, JobState, ReviewDecision, TaskState, WithheldImages
+from adit.nodes.models import Node, NodeAccess
+from adit.orders import actions, permissions
+from adit.projects import reviewed_rules, services
+from adit.projects.models import ProfileVersion, Project
+from adit.projects.profile_versions import create_version, draft_next_version, parse_rules
+from adit.results import applied_rules
+from adit.results.report import build_report
+from adit.review import decisions as review_decisions
+from adit.review import groups as review_groups
+from adit.review import images
+from adit.review.groups import WithheldGroup as HeldGroup
+from adit_engine.dicom_file import part10
+from adit_engine.errors import InvalidInput, NotFound
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.pixel_rules import PixelRule
+from adit_engine.values.device import ImagingDevice
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DEVICE = ImagingDevice(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    images.image_cache.clear()
+
+
+@pytest.fixture
+def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Group]) -> User:
+    group = Group.objects.create(name="Reviewers")
+    for right in ("review_withheld", "see_identified", "see_all_jobs"):
+        group.permissions.add(Permission.objects.get(codename=right))
+    NodeAccess.objects.create(group=group, node=source, may_read=True)
+    user = make_user("reviewer")
+    user.groups.add(group)
+    return user
+
+
+@pytest.fixture
+def order(
+    coordinator: User, source: Node, destination: Node, project: Project
+) -> Callable[..., Job]:
+    """A CT series and an ultrasound series of one study, ordered and carried out."""
+
+    def made(*clips: object, to: Node | None = None) -> Job:
+        study = put_study(source, "1", images=2)
+        put(source, *(clips or (clip(1), clip(2))))  # type: ignore[arg-type]
+        pick = OrderedStudy(source.pk, study, PATIENT)
+        wanted = SelectiveOrder(
+            (pick,), (to or destination).pk, project=project.pk, announced=("pixel-rule",)
+        )
+        job = actions.create_job(coordinator, "selective", wanted, key=f"k{Job.objects.count()}")
+        work()
+        job.refresh_from_db()
+        return job
+
+    return made
+
+
+def only_group(user: User, *decisions: ReviewDecision) -> HeldGroup:
+    (group,) = review_groups.list_groups(user, *(decisions or (ReviewDecision.OPEN,)))
+    return group
+
+
+def known_group(user: User) -> HeldGroup:
+    images.detect_devices(user, only_group(user).rows)
+    return only_group(user)
+
+
+def delivered(node: Node) -> list[Dataset]:
+    return [
+        dcmread(BytesIO(b"".join(bytes(part) for part in part10.file_parts(instance))))
+        for instance in shelf(node).values()
+    ]
+
+
+def test_what_is_held_back_stands_in_a_group_for_its_class(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    job = order()
+    group = only_group(reviewer)
+    assert (group.code, group.images, group.jobs) == ("pixel-rule", 2, [job.pk])
+    assert group.device == ImagingDevice(US_FRAMES)
+    assert group.may_be_opened
+    assert not group.device.is_known
+
+
+def test_the_devices_are_found_out_and_the_look_is_recorded(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    job = order()
+    group = known_group(reviewer)
+    assert group.device == DEVICE
+    event = AuditEvent.objects.get(action="withheld.seen")
+    assert (event.user, event.about) == (reviewer, f"job:{job.pk}")
+    assert event.patient_index
+    assert PATIENT not in str(event.details)
+
+
+def test_an_image_is_looked_at_once_and_forgotten_by_others(
+    order: Callable[..., Job], reviewer: User, root: User, source: Node
+) -> None:
+    order()
+    row = only_group(reviewer).rows[0]
+    image = images.get_image(reviewer, row)
+    assert image.instance_uid.endswith("7.1")
+    MemoryNode.shelves[source.name].clear()
+    assert images.get_image(reviewer, row) is image
+    assert images.image_cache.get((root.pk, row.pk)) is None
+    with pytest.raises(NotFound):
+        images.get_image(root, row)
+
+
+def test_without_the_rights_nobody_looks_or_decides(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    with pytest.raises(NotPermitted):
+        images.get_image(coordinator, group.rows[0])
+    for deed in (review_decisions.release, review_decisions.keep_withheld):
+        with pytest.raises(NotPermitted, match="Review"):
+            deed(coordinator, group, "I want them")
+    with pytest.raises(NotPermitted):
+        review_decisions.mask(coordinator, group, (BAND,), "I want them")
+
+
+def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    destination: Node,
+    project: Project,
+) -> None:
+    job = order()
+    assert job.state == JobState.SUCCESS
+    assert "retry_withheld" not in permissions.allowed_actions(coordinator, job)
+    first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    study_uid = delivered(destination)[0].StudyInstanceUID
+    profile = review_decisions.mask(
+        reviewer, known_group(reviewer), (BAND,), "it writes names at the top"
+    )
+    project.refresh_from_db()
+    assert (project.profile, project.generation) == (profile, 1)
+    job = Job.objects.get(pk=job.pk)
+    assert "retry_withheld" in permissions.allowed_actions(coordinator, job)
+    actions.retry_withheld(coordinator, job)
+    assert job.state == JobState.PENDING
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
+    assert "retry_withheld" not in permissions.allowed_actions(coordinator, job)
+    after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    assert len(after) == 4
+    assert all(after[uid] == digest for uid, digest in first.items())
+    assert {ds.StudyInstanceUID for ds in delivered(destination)} == {study_uid}
+    clips = sorted(
+        (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES),
+        key=lambda ds: int(ds.InstanceNumber),
+    )
+    for number, ds in enumerate(clips, start=1):
+        assert ds.BurnedInAnnotation == "NO"
+        assert "113101" in [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
+        now = np.frombuffer(ds.PixelData, "u1").reshape(FRAMES, ROWS, COLUMNS)
+        assert not now[:, :16].any()
+        assert (now[:, 16:] == pixels(number)[:, 16:]).all()
+    assert not WithheldImages.objects.exists()
+
+
+def test_only_what_was_withheld_is_fetched_again(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = order()
+    review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    asked: list[str] = []
+    fetch = MemoryNode.fetch
+
+    def watched(self: MemoryNode, refs: object, *, patient_id: str = "") -> object:
+        asked.extend(str(ref) for ref in refs)  # type: ignore[attr-defined]
+        return fetch(self, refs, patient_id=patient_id)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryNode, "fetch", watched)
+    actions.retry_withheld(coordinator, job)
+    work()
+    assert asked
+    assert all(".1.7" in ref for ref in asked)
+
+
+def test_report_and_timeline_name_both_versions(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    job = order()
+    review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    actions.retry_withheld(coordinator, job)
+    work()
+    job.refresh_from_db()
+    report = build_report(job)
+    assert [(r["version"], r["generation"]) for r in report["rules"]] == [(1, 1), (2, 1)]
+    (study,) = report["studies"]
+    assert [r["version"] for r in study["versions"]] == [1, 2]
+    assert study["study_uid"]
+    assert report["totals"]["delivered"] == 4
+    told = set(AuditEvent.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
+    assert {"withheld.masked", "job.withheld_retried"} <= told
+    event = AuditEvent.objects.get(action="withheld.masked")
+    assert event.user == reviewer
+    assert event.details["reason"] == "names at the top"
+
+
+def test_a_retry_is_asked_twice_and_done_once(
+    order: Callable[..., Job], reviewer: User, coordinator: User, stranger: User
+) -> None:
+    job = order()
+    with pytest.raises(NotPermitted, match="Nothing was withheld"):
+        actions.retry_withheld(coordinator, job)
+    review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    with pytest.raises(NotPermitted):
+        actions.retry_withheld(stranger, job)
+    actions.retry_withheld(coordinator, job)
+    actions.retry_withheld(coordinator, job)
+    assert AuditEvent.objects.filter(action="job.withheld_retried").count() == 1
+
+
+def test_a_released_device_leaves_as_it_is(
+    order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
+) -> None:
+    job = order(clip(1))
+    review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    actions.retry_withheld(coordinator, job)
+    work()
+    (ds,) = (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES)
+    assert ds.PixelData == pixels(1).tobytes()
+    assert "BurnedInAnnotation" not in ds
+    assert "113101" not in [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
+
+
+def test_images_that_say_that_text_is_burned_in_are_not_released(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(clip(1, BurnedInAnnotation="YES"))
+    group = known_group(reviewer)
+    with pytest.raises(InvalidInput, match="still be held back"):
+        review_decisions.release(reviewer, group, "no text, I think")
+    assert review_decisions.mask(reviewer, group, (BAND,), "names at the top")
+
+
+def test_another_image_size_stays_withheld_with_its_device(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    half = pixels(3)[:, : ROWS // 2]
+    other = clip(3, Rows=ROWS // 2, PixelData=half.tobytes())
+    job = order(clip(1), other)
+    review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
+    actions.retry_withheld(coordinator, job)
+    work()
+    group = only_group(reviewer)
+    assert (group.device.rows, group.images) == (ROWS // 2, 1)
+    assert group.device.is_known
+
+
+def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    review_decisions.keep_withheld(reviewer, group, "nobody needs them")
+    assert review_groups.list_groups(reviewer, ReviewDecision.OPEN) == []
+    with pytest.raises(NotPermitted, match="already"):
+        review_decisions.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
+    left = only_group(reviewer, ReviewDecision.LEFT)
+    review_decisions.reopen(reviewer, left, "somebody needs them after all")
+    assert only_group(reviewer).pk == group.pk
+    assert AuditEvent.objects.filter(action__in=("withheld.left", "withheld.reopened")).count() == 2
+
+
+def group_now(user: User, group: HeldGroup) -> HeldGroup:
+    found = review_groups.find_group(user, group.pk)
+    assert found is not None
+    return found
+
+
+def test_a_reason_is_needed_and_nobody_opens_an_own_order(
+    order: Callable[..., Job], reviewer: User, coordinator: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    with pytest.raises(InvalidInput, match="Say why"):
+        review_decisions.keep_withheld(reviewer, group, " ")
+    with pytest.raises(InvalidInput, match="Say why"):
+        review_decisions.mask(reviewer, group, (BAND,), "")
+    reviewers = Group.objects.get(name="Reviewers")
+    coordinator.groups.add(reviewers)
+    coordinator = User.objects.get(pk=coordinator.pk)
+    with pytest.raises(NotPermitted, match="yourself"):
+        review_decisions.mask(coordinator, group, (BAND,), "names at the top")
+    review_decisions.keep_withheld(coordinator, group, "rather not")
+
+
+@pytest.mark.parametrize("rectangle", [(0, 0, COLUMNS + 1, 5), (0, 0, 0, 5), (-1, 0, 5, 5)])
+def test_rectangles_outside_the_image_are_refused(
+    rectangle: tuple[int, int, int, int], order: Callable[..., Job], reviewer: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    with pytest.raises(InvalidInput, match="inside the image"):
+        review_decisions.mask(reviewer, group, (rectangle,), "names at the top")
+    assert ProfileVersion.objects.filter(version=2).count() == 0
+
+
+def test_classes_that_nobody_can_release_can_only_be_left(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    pdf = clip(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1")
+    order(pdf)
+    group = only_group(reviewer)
+    assert group.code == "class"
+    assert not group.may_be_opened
+    with pytest.raises((NotPermitted, InvalidInput)):
+        review_decisions.release(reviewer, group, "harmless")
+    review_decisions.keep_withheld(reviewer, group, "a document")
+
+
+def test_a_device_without_a_name_can_only_be_left(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(clip(1, ManufacturerModelName=""))
+    group = known_group(reviewer)
+    assert not group.names_its_device
+    with pytest.raises((NotPermitted, InvalidInput)):
+        review_decisions.mask(reviewer, group, (BAND,), "names at the top")
+
+
+def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], reviewer: User) -> None:
+    order()
+    group = Group.objects.get(name="Reviewers")
+    group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
+    alone = User.objects.get(pk=reviewer.pk)
+    assert review_groups.list_groups(alone, *ReviewDecision) == []
+    assert review_groups.find_group(alone, WithheldImages.objects.get().pk) is None
+
+
+def test_a_profile_of_another_generation_sends_the_whole_study_anew(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    root: User,
+    destination: Node,
+    project: Project,
+) -> None:
+    """No study of the project ever holds images under two generations by a retry."""
+    job = order()
+    strict = ProfileVersion.objects.create(
+        name="Strict", text='name = "Strict"\nversion = 1\n\n[[rules]]\ncode = "113100"\n'
+    )
+    services.choose_profile(root, project, strict)
+    assert project.generation == 2
+    assert applied_rules.tasks_judged_anew(Job.objects.get(pk=job.pk)) == []
+    before = {ds.StudyInstanceUID for ds in delivered(destination)}
+    states.move_row(job.tasks.get(), TaskState.PENDING)
+    work()
+    report = build_report(Job.objects.get(pk=job.pk))
+    (study,) = report["studies"]
+    assert [(v["generation"], v["superseded"]) for v in study["versions"]] == [(1, 2), (2, 0)]
+    now = [ds for ds in delivered(destination) if ds.StudyInstanceUID not in before]
+    assert len(now) == 2
+    assert {ds.StudyInstanceUID for ds in now} == {study["study_uid"]}
+    assert report["totals"]["delivered"] == 2
+
+
+def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
+    root: User, project: Project
+) -> None:
+    rule = (
+        f'\n[[rules]]\ncode = "113101"\n\n[[pixels]]\nsop_class = "{US_FRAMES}"\n'
+        'manufacturer = "A"\nmodel = "B"\nsoftware = "*"\nrows = 9\ncolumns = 9\n'
+        "rectangles = [[0, 0, 9, 1]]\n"
+    )
+    second = create_version(root, draft_next_version(project.profile) + rule)
+    services.choose_profile(root, project, second)
+    assert project.generation == 1
+    third = create_version(root, draft_next_version(second).replace("9, 1", "9, 2"))
+    services.choose_profile(root, project, third)
+    assert project.generation == 2
+
+
+def radiograph(number: int, burned_in: str | None) -> object:
+    """Of one device, whether or not it says that text is burned in."""
+    values: dict[str, object] = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
+        "Modality": "CR",
+        "NumberOfFrames": None,
+        "FrameTime": None,
+        "PixelData": pixels(number)[0].tobytes(),
+    }
+    if burned_in is not None:
+        values["BurnedInAnnotation"] = burned_in
+    return clip(number, **values)
+
+
+@pytest.fixture
+def trusting(project: Project) -> Project:
+    """The project accepts the word of headers."""
+    project.header_word, project.header_word_reason = "accept", "phantoms alone"
+    project.save()
+    return project
+
+
+def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    destination: Node,
+    project: Project,
+) -> None:
+    job = order(radiograph(1, "NO"), radiograph(2, None))
+    group = known_group(reviewer)
+    assert (group.code, group.images, group.may_be_opened) == ("header-word", 2, True)
+
+    review_decisions.mask(reviewer, group, (BAND,), "names at the top")
+    actions.retry_withheld(coordinator, job)
+    work()
+
+    project.refresh_from_db()
+    assert project.generation == 1
+    left = [image for image in delivered(destination) if image.Modality == "CR"]
+    assert len(left) == 2
+    assert all(
+        "113101" in {code.CodeValue for code in image.DeidentificationMethodCodeSequence}
+        for image in left
+    )
+    (rule,) = parse_rules(project.profile).pixel_rules
+    assert rule.applies == "all"
+
+
+def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    destination: Node,
+    trusting: Project,
+) -> None:
+    job = order(radiograph(1, None), radiograph(2, "YES"), radiograph(3, "NO"))
+    groups = {
+        group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
+    }
+    assert set(groups) == {"burned-in-unknown", "burned-in"}
+    first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+    assert review_groups.list_groups(reviewer, ReviewDecision.OPEN) == []
+    actions.retry_withheld(coordinator, job)
+    work()
+    after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
+    assert len(after) == len(first) + 2
+    assert all(after[uid] == digest for uid, digest in first.items())
+
+
+def test_a_release_does_not_speak_for_images_that_say_otherwise(
+    order: Callable[..., Job], reviewer: User, trusting: Project
+) -> None:
+    order(radiograph(1, None), radiograph(2, "YES"))
+    groups = {
+        group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
+    }
+    with pytest.raises(InvalidInput, match="say that text"):
+        review_decisions.release(reviewer, groups["burned-in"], "no text")
+    review_decisions.release(reviewer, groups["burned-in-unknown"], "no text")
+    assert only_group(reviewer).code == "burned-in"
+
+
+def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
+    order: Callable[..., Job], reviewer: User, trusting: Project
+) -> None:
+    order(radiograph(1, None), radiograph(2, "YES"))
+    groups = {
+        group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
+    }
+    review_decisions.keep_withheld(reviewer, groups["burned-in"], "text in the lungs, too")
+    with pytest.raises(NotPermitted, match="left on purpose"):
+        review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+
+
+def test_a_rule_that_would_change_what_could_leave_is_not_taken(
+    reviewer: User, root: User, project: Project
+) -> None:
+    any_version = PixelRule.for_device(
+        replace(DEVICE, software="*"), (BAND,), "looked at", RiskDecision.ACCEPT
+    )
+    reviewed_rules.adopt_rule(reviewer, project, any_version)
+    with pytest.raises(InvalidInput, match="could leave before"):
+        reviewed_rules.adopt_rule(
+            reviewer,
+            project,
+            PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", RiskDecision.ACCEPT),
+        )
+    project.refresh_from_db()
+    assert (project.profile.version, project.generation) == (2, 1)

@@ -1,0 +1,196 @@
+"""The pages of a review: what a reviewer sees, types and decides, with forms alone."""
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+from django.urls import reverse
+from lab.jobs import PATIENT, put_study, work
+from lab.ultrasound import COLUMNS, FRAMES, ROWS, clip, put
+from PIL import Image
+
+from adit.accounts.models import User
+from adit.audit.models import AuditEvent
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import Job, ReviewDecision, WithheldImages
+from adit.nodes.models import Node, NodeAccess
+from adit.orders import actions
+from adit.projects.models import ProfileVersion, Project
+from adit.review import images
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/jobs/withheld/"
+REASON = "it writes names at the top"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    images.image_cache.clear()
+    yield
+    images.image_cache.clear()
+
+
+@pytest.fixture
+def job(coordinator: User, source: Node, destination: Node, project: Project) -> Job:
+    study = put_study(source, "1", images=1)
+    put(source, clip(1))
+    pick = OrderedStudy(source.pk, study, PATIENT)
+    wanted = SelectiveOrder((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
+    made = actions.create_job(coordinator, "selective", wanted, key="k")
+    work()
+    return made
+
+
+@pytest.fixture
+def browser(make_user: Callable[..., User], source: Node, job: Job) -> Client:
+    """Of a reviewer who has found out the device and looked at the image."""
+    group = Group.objects.create(name="Reviewers")
+    for right in ("review_withheld", "see_identified", "see_all_jobs"):
+        group.permissions.add(Permission.objects.get(codename=right))
+    NodeAccess.objects.create(group=group, node=source, may_read=True)
+    user = make_user("reviewer")
+    user.groups.add(group)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def held() -> WithheldImages:
+    return WithheldImages.objects.get()
+
+
+def page() -> str:
+    return reverse("withheld_group", args=[held().pk])
+
+
+def found_out(browser: Client) -> None:
+    browser.post(reverse("withheld_devices", args=[held().pk]))
+
+
+def form(*rectangles: tuple[object, ...], do: str, reason: str = REASON) -> dict[str, object]:
+    values: dict[str, object] = {
+        "r-TOTAL_FORMS": 3,
+        "r-INITIAL_FORMS": 0,
+        "do": do,
+        "reason": reason,
+    }
+    for number, rectangle in enumerate(rectangles):
+        for name, value in zip(("left", "top", "width", "height"), rectangle, strict=True):
+            values[f"r-{number}-{name}"] = value
+    return values
+
+
+def test_the_sheet_names_devices_and_no_patient(browser: Client) -> None:
+    found_out(browser)
+    answer = browser.get(LIST)
+    text = answer.content.decode()
+    assert "Sonomaker S9" in text
+    assert "Job" in text
+    assert "Mustermann" not in text
+    assert PATIENT not in text
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_an_image_is_shown_only_after_somebody_asked_for_it(browser: Client) -> None:
+    found_out(browser)
+    picture = reverse("withheld_picture", args=[held().pk])
+    assert browser.get(picture).status_code == 404
+    assert "Look at an image" in browser.get(page()).content.decode()
+    seen = AuditEvent.objects.filter(action="withheld.seen").count()
+    browser.post(page(), {"do": "look"})
+    assert AuditEvent.objects.filter(action="withheld.seen").count() == seen + 1
+    answer = browser.get(picture, {"frame": "2"})
+    assert answer["Content-Type"] == "image/png"
+    assert "no-store" in answer["Cache-Control"]
+    assert Image.open(BytesIO(answer.content)).size == (COLUMNS, ROWS)
+    assert browser.get(picture, {"frame": FRAMES}).status_code == 409
+
+
+def test_the_project_run_shows_the_image_as_it_would_leave(browser: Client) -> None:
+    found_out(browser)
+    browser.post(page(), {"do": "look"})
+    answer = browser.post(page(), form((0, 0, COLUMNS, 16), do="try"))
+    assert answer.status_code == 200
+    assert f"mask=0,0,{COLUMNS},16" in answer.content.decode()
+    picture = reverse("withheld_picture", args=[held().pk])
+    shown = browser.get(picture, {"frame": 1, "mask": f"0,0,{COLUMNS},16"})
+    gray = Image.open(BytesIO(shown.content)).convert("L")
+    assert gray.crop((0, 0, COLUMNS, 16)).getextrema() == (0, 0)
+    assert gray.crop((0, 16, COLUMNS, ROWS)).getextrema()[0] > 0
+    assert ProfileVersion.objects.filter(version=2).count() == 0
+
+
+def test_what_was_typed_comes_back_with_what_is_wrong(browser: Client) -> None:
+    found_out(browser)
+    browser.post(page(), {"do": "look"})
+    outside = browser.post(page(), form((0, 0, COLUMNS + 9, 16), do="mask"))
+    assert outside.status_code == 422
+    assert "inside the image" in outside.content.decode()
+    assert f'value="{COLUMNS + 9}"' in outside.content.decode()
+    assert REASON in outside.content.decode()
+    half = browser.post(page(), form((0, 0, "", 16), do="mask"))
+    assert "four numbers" in half.content.decode()
+    silent = browser.post(page(), form((0, 0, COLUMNS, 16), do="mask", reason=""))
+    assert silent.status_code == 422
+    nothing = browser.post(page(), form(do="mask"))
+    assert "at least one rectangle" in nothing.content.decode()
+    assert held().decision == ReviewDecision.OPEN
+
+
+def test_a_mask_is_saved_and_the_job_offers_to_retry(
+    browser: Client, job: Job, coordinator: User
+) -> None:
+    found_out(browser)
+    browser.post(page(), {"do": "look"})
+    answer = browser.post(page(), form((0, 0, COLUMNS, 16), do="mask"), follow=True)
+    text = answer.content.decode()
+    assert "can now be tried again" in text
+    assert "Opened, and not sent yet" in text
+    assert held().decision == ReviewDecision.MASKED
+    owner = Client()
+    owner.force_login(coordinator)
+    job_page = reverse("job", args=[job.pk])
+    assert "do/retry_withheld" in owner.get(job_page).content.decode()
+    assert "do/retry_withheld" not in browser.get(job_page).content.decode()
+    owner.post(reverse("job_action", args=[job.pk, "retry_withheld"]))
+    work()
+    assert not WithheldImages.objects.exists()
+    report = owner.get(reverse("job_report", args=[job.pk])).content.decode()
+    assert "In several attempts" in report
+
+
+def test_what_is_left_can_be_decided_anew(browser: Client) -> None:
+    found_out(browser)
+    browser.post(page(), form(do="leave"))
+    assert held().decision == ReviewDecision.LEFT
+    text = browser.get(LIST).content.decode()
+    assert "Left withheld" in text
+    assert "Nothing is waiting" in text
+    browser.post(page(), form(do="reopen"))
+    assert held().decision == ReviewDecision.OPEN
+
+
+def test_a_reviewer_without_the_right_to_see_patients_sees_no_image(
+    browser: Client, make_user: Callable[..., User]
+) -> None:
+    found_out(browser)
+    group = Group.objects.get(name="Reviewers")
+    group.permissions.remove(Permission.objects.get(codename="see_identified"))
+    assert browser.get(LIST).status_code == 200
+    answer = browser.post(page(), {"do": "look"})
+    assert "See identified" in answer.content.decode() or answer.status_code == 422
+    picture = reverse("withheld_picture", args=[held().pk])
+    assert browser.get(picture, {"look": 1}).status_code == 409
+
+
+def test_home_leads_a_reviewer_to_what_waits(browser: Client, coordinator: User) -> None:
+    home = browser.get("/").content.decode()
+    assert "1 withheld image waits for a decision" in home
+    browser.post(page(), form(do="leave"))
+    assert "waits for a decision" not in browser.get("/").content.decode()
+    owner = Client()
+    owner.force_login(coordinator)
+    assert "ithheld image" not in owner.get("/").content.decode()

@@ -1,0 +1,81 @@
+"""Broken sheets are refused in words that name file, line and column, quickly and in little memory."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from django.db import connection
+from lab.broken_sheets import FILES, ROWS, Broken, complaints
+
+from adit.spreadsheets import limits
+
+MEASURE = """
+import resource, subprocess, sys
+reader = [sys.executable, "-I", "-m", "adit.spreadsheets.subprocess_reader", sys.argv[1]]
+quiet = subprocess.DEVNULL
+subprocess.run(reader, stdin=sys.stdin.buffer, stdout=quiet, stderr=quiet)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
+"""
+"""A process of its own: Linux counts a large parent's memory as its children's."""
+
+
+def test_there_are_more_than_forty_kinds() -> None:
+    assert len({broken.what for broken in FILES + ROWS}) > 40
+
+
+@pytest.mark.parametrize("broken", FILES + ROWS, ids=str)
+def test_a_broken_sheet_is_refused_with_file_line_and_column(broken: Broken) -> None:
+    data = broken.make()
+    began = time.monotonic()
+
+    said = complaints(broken.file, data, broken.kind)
+
+    assert time.monotonic() - began < limits.MAX_SECONDS
+    (complaint,) = said
+    assert complaint.startswith(broken.file)
+    assert broken.says in complaint
+    assert "Traceback" not in complaint
+    if broken.line:
+        assert re.search(rf"lines? [^:]*\b{broken.line}\b", complaint, re.IGNORECASE)
+    if broken.column:
+        assert f"column {broken.column}" in complaint
+
+
+def test_nothing_of_a_broken_sheet_reaches_the_database() -> None:
+    """Reading knows no database: in this test there is none to be asked."""
+    with connection.execute_wrapper(_no_query):
+        for broken in FILES[:3] + ROWS:
+            complaints(broken.file, broken.make(), broken.kind)
+
+
+def test_a_complaint_never_repeats_what_a_cell_says() -> None:
+    secret = "Mustermann"
+    data = f"PatientID;PatientName;PatientBirthDate\n*;{secret} {secret};{secret}\n".encode()
+
+    said = complaints("list.csv", data, FILES[0].kind)
+
+    assert len(said) == 3
+    assert secret not in "".join(said)
+
+
+@pytest.mark.parametrize("broken", FILES, ids=str)
+def test_reading_a_broken_sheet_takes_little_memory(broken: Broken) -> None:
+    form = "csv" if broken.file.endswith(".csv") else "xlsx"
+
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, form],
+        input=broken.make(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+
+    memory_kb, seconds = map(float, measured.stdout.split())
+    assert memory_kb * 1024 < limits.MAX_MEMORY_BYTES
+    assert seconds < limits.MAX_SECONDS
+
+
+def _no_query(execute: object, sql: str, *rest: object) -> None:
+    raise AssertionError(f"a sheet was read with the database: {sql}")

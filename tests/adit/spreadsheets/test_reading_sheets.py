@@ -1,0 +1,344 @@
+"""Reading: what hospitals' programs write comes out as it was meant, whatever they did to it."""
+
+import io
+import json
+import resource
+import time
+import unicodedata
+from datetime import date, datetime
+
+import openpyxl
+import pytest
+from lab.broken_sheets import changed, xlsx
+
+from adit.spreadsheets import limits
+from adit.spreadsheets.columns import SheetField, SheetKind
+from adit.spreadsheets.mapping import guess_mapping, make_mapping
+from adit.spreadsheets.query_rows import QueryRow, validate_query_rows
+from adit.spreadsheets.reader import read_sheet
+from adit.spreadsheets.row_reader import DateOrder, PersonName
+from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
+from adit.spreadsheets.table import SheetTable
+from adit.spreadsheets.template import make_template_csv, make_template_xlsx
+from adit.spreadsheets.transfer_rows import validate_transfer_rows
+from adit.spreadsheets.writer import stream_csv, write_xlsx
+
+
+def queries(data: bytes, file: str = "list.csv") -> ValidatedSheet[QueryRow]:
+    table = read_sheet(io.BytesIO(data), file)
+    return validate_query_rows(table, guess_mapping(table, SheetKind.QUERY))
+
+
+def only(data: bytes, file: str = "list.csv") -> QueryRow:
+    (row,) = queries(data, file).good
+    assert row.row is not None
+    return row.row
+
+
+def test_leading_zeros_of_text_cells_stay() -> None:
+    assert only(xlsx([["PatientID"], ["000123"]]), "list.xlsx").patient_id == "000123"
+
+
+def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
+    (row,) = queries(xlsx([["PatientID"], [1234.0]]), "list.xlsx").rows
+
+    assert row.row is not None
+    assert row.row.patient_id == "1234"
+    assert row.verdict is RowVerdict.WARNING
+    assert "leading zeros" in row.findings[0].text
+
+
+@pytest.mark.parametrize(
+    ("format", "shown"),
+    [("00000000", "00001234"), ("000000;@", "001234"), ("0", "1234"), ("0.00", "1234")],
+)
+def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, shown: str) -> None:
+    book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], [1234.0]])))
+    book.worksheets[0]["A2"].number_format = format
+    file = io.BytesIO()
+    book.save(file)
+
+    (row,) = queries(file.getvalue(), "list.xlsx").rows
+
+    assert row.row is not None
+    assert row.row.patient_id == shown
+    assert row.verdict is RowVerdict.WARNING
+
+
+def test_columns_that_say_nothing_at_all_are_none() -> None:
+    judged = queries(b"PatientID;Key;;;\n1;a;;;\n2;b;;; \n")
+
+    assert judged.own_headers == ("Key",)
+
+
+@pytest.mark.parametrize("said", ['="0012"', '"=""0012"""'])
+def test_a_formula_that_only_keeps_zeros_is_a_text(said: str) -> None:
+    assert only(f"PatientID;Modality\n{said};CT\n".encode()).patient_id == "0012"
+
+
+@pytest.mark.parametrize("said", ["1,23457E+11", "1.2e+09"])
+def test_a_number_that_a_spreadsheet_has_shortened_is_an_error(said: str) -> None:
+    (row,) = queries(f"PatientID;Modality\n{said};CT\n".encode()).rows
+
+    assert row.verdict is RowVerdict.ERROR
+    assert "its digits are lost" in row.findings[0].text
+
+
+def test_an_apostrophe_before_an_id_is_asked_about() -> None:
+    (row,) = queries(b"PatientID;Modality\n'0012;CT\n").rows
+
+    assert row.verdict is RowVerdict.WARNING
+
+
+@pytest.mark.parametrize("said", ["CT+MR", "CT und MR", "CT & MR", "ct/mr"])
+def test_modalities_are_parted_as_people_do(said: str) -> None:
+    assert only(f"PatientID;Modality\n1;{said}\n".encode()).modalities == ("CT", "MR")
+
+
+def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() -> None:
+    rows = [["PatientID", "From"], ["0012", "2024-01-01"], ["", "2024-01-02"], ["", ""], ["7", ""]]
+    book = openpyxl.load_workbook(io.BytesIO(xlsx(rows)))
+    book.worksheets[0].merge_cells("A2:A4")
+    file = io.BytesIO()
+    book.save(file)
+
+    read = queries(file.getvalue(), "list.xlsx").rows
+
+    found = [(row.line, row.row and row.row.patient_id, row.verdict) for row in read]
+    assert found == [
+        (2, "0012", RowVerdict.OK),
+        (3, "0012", RowVerdict.WARNING),
+        (5, "7", RowVerdict.OK),
+    ]
+    assert "merged with one above" in read[1].findings[0].text
+
+
+def test_rows_that_a_filter_hides_are_asked_about() -> None:
+    book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], ["1"], ["2"], ["3"]])))
+    book.worksheets[0].row_dimensions[3].hidden = True
+    file = io.BytesIO()
+    book.save(file)
+
+    table = read_sheet(io.BytesIO(file.getvalue()), "list.xlsx")
+    kept = SheetTable.from_json(json.loads(json.dumps(table.to_json())))
+    rows = validate_query_rows(kept, guess_mapping(kept, SheetKind.QUERY)).rows
+
+    assert [row.verdict for row in rows] == [RowVerdict.OK, RowVerdict.WARNING, RowVerdict.OK]
+    assert "hides this row" in rows[1].findings[0].text
+
+
+def test_letters_whose_marks_are_written_apart_are_known() -> None:
+    text = "PatientID;Modalität;StudyDescription\nJÜ1;CT;Schädel\n"
+
+    row = only(unicodedata.normalize("NFD", text).encode())
+
+    assert (row.patient_id, row.modalities, row.study_description) == ("JÜ1", ("CT",), "Schädel")
+
+
+@pytest.mark.parametrize("pseudonym", ["0012A", "12a"])
+@pytest.mark.parametrize("kind", list(SheetKind))
+def test_a_pseudonym_that_is_the_patient_id_is_an_error(kind: SheetKind, pseudonym: str) -> None:
+    lines = f"PatientID;StudyInstanceUID;Pseudonym\n0012A;1.2.3;{pseudonym}\n7;1.2.4;P12A\n"
+    table = read_sheet(io.BytesIO(lines.encode()), "list.csv")
+    judge = validate_query_rows if kind is SheetKind.QUERY else validate_transfer_rows
+
+    rows = judge(table, guess_mapping(table, kind)).rows
+
+    assert [row.verdict for row in rows] == [RowVerdict.ERROR, RowVerdict.OK]
+    assert "The pseudonym is the patient ID" in rows[0].findings[0].text
+
+
+@pytest.mark.parametrize(
+    "said", ["2024-03-05", "20240305", "05.03.2024", "5.3.2024", "05/03/2024", " 2024-03-05 "]
+)
+def test_a_date_may_be_written_in_many_ways(said: str) -> None:
+    assert only(f"PatientID;From\n1;{said}\n".encode()).first_day == date(2024, 3, 5)
+
+
+def test_a_date_cell_of_excel_is_a_date() -> None:
+    data = xlsx([["PatientID", "From"], ["1", datetime(2024, 3, 5)]])
+
+    assert only(data, "list.xlsx").first_day == date(2024, 3, 5)
+
+
+def test_a_formula_that_gives_an_empty_text_is_an_empty_cell() -> None:
+    def calculated(text: bytes) -> bytes:
+        cell = b'<row r="3"><c r="A3" t="str"><f>""</f><v></v></c></row></sheetData>'
+        return text.replace(b"</sheetData>", cell)
+
+    judged = queries(changed("xl/worksheets/sheet1.xml", calculated), "list.xlsx")
+
+    assert [row.verdict for row in judged.rows] == [RowVerdict.OK]
+
+
+def test_slashes_are_read_in_the_order_that_is_set() -> None:
+    table = read_sheet(io.BytesIO(b"PatientID;From\n1;05/03/2024\n"), "list.csv")
+    mapping = guess_mapping(table, SheetKind.QUERY)
+
+    judged = validate_query_rows(table, mapping, DateOrder.MONTH_FIRST)
+
+    assert judged.good[0].row.first_day == date(2024, 5, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_umlauts_come_through_in_each_character_set(encoding: str) -> None:
+    data = "PatientName;PatientBirthDate\nMüller, Jürgen;1964-08-12\n".encode(encoding)
+
+    name = only(data).name
+
+    assert name == PersonName("Müller", "Jürgen")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_delimiter_is_found(delimiter: str) -> None:
+    row = only(
+        delimiter.join(["PatientID", "Modality"]).encode() + b"\n7" + f"{delimiter}CT".encode()
+    )
+
+    assert (row.patient_id, row.modalities) == ("7", ("CT",))
+
+
+def test_a_separator_line_of_excel_is_no_data() -> None:
+    assert only(b"sep=;\nPatientID;Modality\n7;CT\n").patient_id == "7"
+
+
+def test_a_comma_in_names_does_not_part_columns_of_a_semicolon_file() -> None:
+    data = b"PatientName;PatientBirthDate\nDoe, Jane;1970-01-01\nRoe, Max;1971-01-01\n"
+
+    assert [row.row.name.family for row in queries(data).good] == ["Doe", "Roe"]
+
+
+def test_a_line_break_inside_a_cell_does_not_shift_the_line_numbers() -> None:
+    judged = queries(b'PatientID,Remark\n1,"two\nlines"\n*,\n')
+
+    assert [str(found) for found in judged.findings] == [
+        "Line 3, column PatientID: No * or ? here: write the whole value."
+    ]
+
+
+def test_empty_lines_do_not_shift_the_line_numbers() -> None:
+    assert [row.line for row in queries(b"PatientID\n\n7\n\n\n8\n").rows] == [3, 6]
+
+
+def test_blanks_that_do_not_break_are_trimmed() -> None:
+    assert only("PatientID\n\u00a0 7\u202f\u200b\n".encode()).patient_id == "7"
+
+
+def test_titles_and_middle_names_do_not_belong_to_a_name() -> None:
+    data = 'PatientName;Geb.-Dat.\n"Prof. Dr. von Weiß, Dr. Karl-Heinz Josef";12.8.1964\n'.encode()
+
+    assert only(data).name == PersonName("von Weiß", "Karl-Heinz")
+
+
+@pytest.mark.parametrize("header", ["patient id", "PATIENTID", "Pat.-ID", "Patientennummer", "MRN"])
+def test_headers_are_forgiven(header: str) -> None:
+    assert only(f"{header}\n7\n".encode()).patient_id == "7"
+
+
+def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
+    table = read_sheet(io.BytesIO(b"Our study of 2024\n\nPatientID;Modality\n7;CT\n"), "list.csv")
+
+    mapping = guess_mapping(table, SheetKind.QUERY)
+
+    assert mapping.header_line == 3
+    assert not mapping.sure
+    assert [row.line for row in validate_query_rows(table, mapping).rows] == [4]
+
+
+@pytest.mark.parametrize("header", ["StudyDate", "Untersuchungsdatum", "Datum"])
+def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
+    def doubts(headers: str) -> tuple[str, ...]:
+        table = read_sheet(io.BytesIO(f"PatientID;{headers}\n1;2024-01-02\n".encode()), "l.csv")
+        return guess_mapping(table, SheetKind.QUERY).doubts
+
+    assert [text for text in doubts(header) if "limited by From and Until" in text]
+    for other in (f"{header};From", f"{header};ADIT line", "Key"):
+        assert doubts(other) == ()
+
+
+def test_an_unknown_header_asks() -> None:
+    table = read_sheet(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
+    assert not guess_mapping(table, SheetKind.QUERY).sure
+
+    said = make_mapping(table, SheetKind.QUERY, 1, {SheetField.PATIENT_ID: 1})
+
+    assert said.sure
+    assert [row.row.patient_id for row in validate_query_rows(table, said).good] == ["7"]
+
+
+def test_a_table_comes_back_from_json_as_it_was() -> None:
+    data = xlsx([["PatientID", "From"], ["007", datetime(2024, 3, 5)], [8, None], [None, "x"]])
+    table = read_sheet(io.BytesIO(data), "list.xlsx")
+
+    assert SheetTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+def test_own_columns_are_kept() -> None:
+    judged = queries(b"Center;PatientID;Remark\nBern;7;urgent\n")
+
+    assert judged.own_headers == ("Center", "Remark")
+    assert judged.rows[0].own == ("Bern", "urgent")
+
+
+def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
+    judged = queries(b"PatientID;Modality\n007;CT\n8;CT\n7;CT\n8;CT\n")
+
+    assert [str(found) for found in judged.findings] == [
+        "Lines 2 and 4, column PatientID: Ids that differ only by leading zeros or upper and "
+        "lower case: one patient?",
+        "Lines 3 and 5: The same row more than once: it is done once.",
+    ]
+    assert len(judged.good) == 4
+
+
+def test_a_modality_may_be_several_and_german() -> None:
+    assert only("PatientID;Modalität\n7;CT / MRT\n".encode()).modalities == ("CT", "MR")
+
+
+@pytest.mark.parametrize("kind", SheetKind)
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_a_template_is_read_and_its_examples_are_left_out(kind: SheetKind, form: str) -> None:
+    data = make_template_xlsx(kind) if form == "xlsx" else make_template_csv(kind)
+    table = read_sheet(io.BytesIO(data), f"template.{form}")
+    mapping = guess_mapping(table, kind)
+
+    rows = validate_query_rows if kind is SheetKind.QUERY else validate_transfer_rows
+    judged = rows(table, mapping)
+
+    assert mapping.sure
+    assert [row.verdict for row in judged.rows] == [RowVerdict.LEFT_OUT] * 2
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -> None:
+    columns = ("PatientID", "PatientName", "PatientBirthDate", "From", "Until", "Modality", "Own")
+    rows = [
+        (
+            f"{n:08}",
+            f"Family{n}, Given",
+            "1964-08-12",
+            "2024-01-01",
+            "2024-12-31",
+            "CT, MR",
+            f"k{n}",
+        )
+        for n in range(limits.MAX_ROWS)
+    ]
+    target = io.BytesIO()
+    if form == "xlsx":
+        write_xlsx(columns, rows, target)
+    else:
+        target.write(b"".join(stream_csv(columns, rows)))
+    began = _processor_s()
+
+    judged = queries(target.getvalue(), f"list.{form}")
+
+    assert len(judged.good) == limits.MAX_ROWS
+    # Not by the clock: other tests run beside this one.
+    assert _processor_s() - began < 3
+
+
+def _processor_s() -> float:
+    """Of this process and of those that read for it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + used.ru_utime + used.ru_stime

@@ -1,0 +1,169 @@
+"""Pause lets a series finish, stop cuts at once, and one connection can be ended alone."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from lab.jobs import GatedNode, claimed, in_thread, shelf, until, work
+from pytest_django import Settings
+
+from adit.accounts.models import User
+from adit.jobs.lease import Lease
+from adit.jobs.models import Job, Task, TaskState
+from adit.nodes import pause
+from adit.nodes.models import Node, Slot
+from adit.worker import runner
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Ordering = Callable[..., Job]
+
+
+@pytest.fixture
+def leases(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
+    """Those that the worker takes, so that a test knows what it has seen."""
+    made: list[Lease] = []
+
+    class Kept(Lease):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            made.append(self)
+
+    monkeypatch.setattr(runner, "Lease", Kept)
+    return made
+
+
+def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    source: Node,
+    destination: Node,
+    pacsadmin: User,
+    leases: list[Lease],
+) -> None:
+    order_studies("1", images=3, series=2)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+
+    pause.pause_node(pacsadmin, source, "moving")
+    until(lambda: leases[0].stop.ends_soon)
+    assert not leases[0].stop.is_set()
+    for _ in range(5):
+        gated.gate.release()
+    thread.join(10)
+
+    task = Task.objects.get()
+    assert (task.state, task.failures) == (TaskState.PENDING, 0)
+    assert len(shelf(destination)) == 3, "the series in hand, and no other"
+    assert work() is None
+    task.refresh_from_db()
+    assert task.group.wait_reason == "PACS1: paused by pacsadmin: moving"
+
+
+def test_a_series_that_takes_too_long_is_cut_after_a_pause(
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    source: Node,
+    destination: Node,
+    pacsadmin: User,
+    settings: Settings,
+) -> None:
+    settings.PAUSE_GRACE_S = 1
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+
+    pause.pause_node(pacsadmin, source, "moving")
+
+    thread.join(15)
+    task = Task.objects.get()
+    assert (task.state, task.failures) == (TaskState.PENDING, 0)
+
+
+def test_a_pause_that_ends_in_time_stops_nothing(
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    source: Node,
+    destination: Node,
+    pacsadmin: User,
+    leases: list[Lease],
+) -> None:
+    order_studies("1", images=2, series=2)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    pause.pause_node(pacsadmin, source, "moving")
+    until(lambda: leases[0].stop.ends_soon)
+    pause.reopen_node(pacsadmin, source)
+    until(lambda: not leases[0].stop.ends_soon)
+    for _ in range(3):
+        gated.gate.release()
+
+    thread.join(15)
+
+    assert Task.objects.get().state == TaskState.SUCCESS
+    assert len(shelf(destination)) == 4
+
+
+@pytest.mark.parametrize("which", ["source", "destination"])
+def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
+    which: str,
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    source: Node,
+    destination: Node,
+    pacsadmin: User,
+) -> None:
+    order_studies("1", images=3)
+    thread = in_thread(claimed())
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+    node = source if which == "source" else destination
+    asked = time.monotonic()
+
+    pause.stop_node(pacsadmin, node, "fire")
+
+    thread.join(10)
+    assert time.monotonic() - asked < 10
+    task = Task.objects.get()
+    assert (task.state, task.failures) == (TaskState.PENDING, 0)
+    assert task.message == f"{node.name}: stopped by pacsadmin: fire"
+    assert not Slot.objects.exists()
+    assert work() is None
+    pause.reopen_node(pacsadmin, node)
+    gated.close_gate()
+    for _ in range(2):
+        gated.gate.release()
+    again = work()
+    assert again is not None
+    assert again.state == TaskState.SUCCESS
+    assert len(shelf(destination)) == 3
+
+
+def test_one_connection_is_ended_and_the_others_go_on(
+    order_studies: Ordering,
+    gated: type[GatedNode],
+    source: Node,
+    destination: Node,
+    pacsadmin: User,
+) -> None:
+    order_studies("1", "2", images=2)
+    task = claimed()
+    thread = in_thread(task)
+    gated.gate.release()
+    until(lambda: len(shelf(destination)) == 1)
+
+    pause.end_connection(pacsadmin, source, source.slots.get().pk)
+
+    thread.join(10)
+    task.refresh_from_db()
+    assert task.state == TaskState.CANCELED
+    assert task.message == "PACS1: this connection was ended by pacsadmin."
+    gated.close_gate()
+    for _ in range(2):
+        gated.gate.release()
+    other = work()
+    assert other is not None
+    assert other.state == TaskState.SUCCESS

@@ -1,0 +1,53 @@
+"""A rate that was agreed on for a PACS is kept by a transfer, and followed when it changes."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import samples
+from lab.archive import plain_archive
+from lab.jobs import PATIENT, work
+
+from adit.accounts.models import User
+from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.models import TaskState
+from adit.nodes.models import Node, NodeDailyUsage
+from adit.orders import actions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+RATE_KB_S = 500
+SIDE, IMAGES = 512, 4
+SIZE = SIDE * SIDE * 2 * IMAGES
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[int]:
+    """Holds a study of 2 MB; its port."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    for number in range(1, IMAGES + 1):
+        image = samples.ct(number, Rows=SIDE, Columns=SIDE, PixelData=bytes(SIDE * SIDE * 2))
+        (folder / f"{number}.dcm").write_bytes(samples.file_bytes(image))
+    with plain_archive("PACS", folder) as one:
+        yield one.port
+
+
+def test_a_transfer_keeps_to_the_rate(
+    archive: int, source: Node, destination: Node, coordinator: User
+) -> None:
+    place = {"host": "127.0.0.1", "port": archive, "called_ae_title": "PACS", "retrieve": "get"}
+    source.kind, source.settings, source.rate_kb_s = "dimse", place, RATE_KB_S
+    source.save()
+    picks = (OrderedStudy(source.pk, f"{samples.ROOT}.1", PATIENT),)
+    actions.create_job(coordinator, "selective", SelectiveOrder(picks, destination.pk), key="a")
+    began = time.monotonic()
+
+    task = work()
+
+    assert task is not None
+    assert task.state == TaskState.SUCCESS
+    least_s = SIZE / (RATE_KB_S * 1000) - 0.5
+    assert time.monotonic() - began >= least_s
+    assert NodeDailyUsage.objects.get(node=source).size_bytes >= SIZE

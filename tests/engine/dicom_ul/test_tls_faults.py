@@ -1,0 +1,501 @@
+"""DICOM TLS in trouble: each refusal is a sentence, and a broken wire never looks like an end."""
+
+import itertools
+import socket
+import ssl
+import struct
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from lab import peers, tls_peers
+from lab.samples import ROOT, ct, instance
+from lab.tls_peers import CA, mutual, tls
+from lab.wire import Wire
+
+from adit_engine.dicom_ul.association import ClientAssociation
+from adit_engine.dicom_ul.pdu import PresentationContext
+from adit_engine.errors import (
+    AditError,
+    ConnectionLost,
+    Stopped,
+    TimedOut,
+    Untrusted,
+)
+from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.dimse.c_find import STUDY_ROOT
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.values.instance import Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import SeriesRef, StudyRef
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+STUDY = StudyRef(f"{ROOT}.1")
+SERIES = SeriesRef(STUDY.study_uid, f"{ROOT}.1.1")
+IMPLICIT = "1.2.840.10008.1.2"
+FIND_ANSWER = 0x8020
+IN_TIME_S = 2.5
+
+
+def images(count: int, study: str = "1") -> list[Instance]:
+    pixels = {"Rows": 128, "Columns": 128, "PixelData": bytes(range(256)) * 128}
+    return [instance(ct(number, study=study, **pixels)) for number in range(1, count + 1)]
+
+
+def find(node: DimseNode) -> list[object]:
+    return list(node.find(Query.study(STUDY)))
+
+
+def fetch(node: DimseNode) -> list[Instance]:
+    return list(node.fetch([SERIES]))
+
+
+def store(node: DimseNode) -> list[object]:
+    return list(node.store(images(5)))
+
+
+def failed(action: Callable[[], object]) -> AditError:
+    started = time.monotonic()
+    with pytest.raises(AditError) as caught:
+        action()
+    assert time.monotonic() - started < IN_TIME_S
+    assert "PACS1" in str(caught.value)
+    return caught.value
+
+
+def refused(node: DimseNode, words: str) -> None:
+    """For good: somebody has to change something."""
+    error = failed(lambda: find(node))
+    assert isinstance(error, Untrusted), repr(error)
+    assert words in str(error)
+    assert not error.again
+
+
+# Refusals --------------------------------------------------------------------------------------
+
+OLD = CA.issue("pacs", until_day=-0.1)
+EARLY = CA.issue("pacs", from_day=2)
+ELSEWHERE = CA.issue("pacs", ["other.example"])
+FOREIGN = tls_peers.Authority("Foreign CA").issue("pacs")
+IMPOSTOR = tls_peers.Authority().issue("pacs")
+"""Issued by another authority of the same name."""
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (OLD, "its certificate has expired"),
+        (EARLY, "is not valid yet. Check the clocks"),
+        (ELSEWHERE, "carries another name than 127.0.0.1"),
+        (FOREIGN, "comes from nobody whom we trust"),
+        (IMPOSTOR, "comes from nobody whom we trust"),
+    ],
+)
+def test_a_certificate_that_does_not_fit_is_refused_with_the_reason(
+    held: tls_peers.Held, words: str
+) -> None:
+    with tls_peers.scripted(never_reached, tls_peers.server_context(held)) as peer:
+        refused(peers.node(peer.port, **tls()), words)
+
+
+def never_reached(talk: peers.Talk) -> None:
+    with suppress(ssl.SSLError, EOFError, OSError):
+        talk.accept()
+        raise AssertionError("went on after the refusal")
+
+
+def test_without_a_ca_only_the_authorities_of_this_machine_count() -> None:
+    with tls_peers.scripted(never_reached) as peer:
+        refused(peers.node(peer.port, transport="tls"), "comes from nobody whom we trust")
+
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_archive_that_wants_our_certificate_says_so(version: str) -> None:
+    context = tls_peers.server_context(asks=True, most=VERSIONS[version])
+    with tls_peers.scripted(never_reached, context) as peer:
+        refused(peers.node(peer.port, **tls()), "want")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (tls_peers.STRANGER, "does not accept our certificate (Client certificate)"),
+        (CA.issue("adit", until_day=-0.1), "our certificate has expired"),
+    ],
+)
+def test_an_archive_that_does_not_accept_our_certificate_says_so(
+    version: str, held: tls_peers.Held, words: str
+) -> None:
+    context = tls_peers.server_context(asks=True, most=VERSIONS[version])
+    with tls_peers.scripted(never_reached, context) as peer:
+        refused(peers.node(peer.port, **mutual(held)), words)
+
+
+@peers.needs_dcmtk
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [(tls(), "wants a client certificate"), (mutual(tls_peers.STRANGER), "does not accept our")],
+)
+def test_dcmtks_refusals_are_understood(
+    tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    options = tls_peers.dcmtk(tmp_path)
+    with peers.storescp(tmp_path / "out", *options) as port:
+        error = failed(lambda: store(peers.node(port, **settings)))
+
+    assert isinstance(error, Untrusted)
+    assert words in str(error)
+
+
+def test_an_archive_with_old_versions_only_is_named() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = tls_peers.server_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    with tls_peers.scripted(never_reached, context) as peer:
+        refused(peers.node(peer.port, **tls()), "offers no version of TLS that we allow")
+
+
+def test_the_settings_may_ask_for_the_newest_version() -> None:
+    context = tls_peers.server_context(most=ssl.TLSVersion.TLSv1_2)
+    with tls_peers.scripted(never_reached, context) as peer:
+        refused(peers.node(peer.port, **tls(least_tls="1.3")), "no version of TLS that we allow")
+
+
+def test_an_archive_without_a_common_cipher_is_named() -> None:
+    context = tls_peers.server_context(most=ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers("AES128-SHA")
+    with tls_peers.scripted(never_reached, context) as peer:
+        refused(peers.node(peer.port, **tls()), "refused the TLS handshake")
+
+
+@pytest.mark.parametrize("word", [b"\x07\0\0\0\0\x04\0\0\0\0", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_is_no_tls_at_all_is_named(word: bytes) -> None:
+    with peers.Scripted(lambda talk: (talk.raw(word), talk.gone.wait(0.2))) as peer:
+        refused(peers.node(peer.port, **tls()), "does not speak TLS on this port")
+
+
+@peers.needs_dcmtk
+def test_a_plain_archive_that_hangs_up_is_asked_for_tls(tmp_path: Path) -> None:
+    with peers.storescp(tmp_path / "out") as port:
+        error = failed(lambda: store(peers.node(port, **tls())))
+
+    assert isinstance(error, ConnectionLost)
+    assert "first word of TLS" in str(error)
+    assert "Check that this port speaks TLS" in str(error)
+
+
+def test_plain_words_to_a_tls_port_name_the_setting() -> None:
+    with peers.Scripted(lambda talk: (talk.pdu(), talk.raw(b"\x15\3\3\0\2\2\x46"))) as peer:
+        refused(peers.node(peer.port), "speaks TLS, while our side is set to plain DICOM")
+
+
+def test_what_was_damaged_in_the_handshake_is_worth_another_try() -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.gone.wait(2)
+
+    with tls_peers.scripted(script) as peer, Wire(peer.port, 400, "flip") as wire:
+        error = failed(lambda: find(peers.node(wire.port, **tls())))
+
+    assert isinstance(error, ConnectionLost)
+    assert "TLS" in str(error)
+    assert error.again
+
+
+def test_a_peer_that_never_answers_the_handshake_times_out() -> None:
+    with peers.Scripted(lambda talk: talk.gone.wait(1)) as peer:
+        error = failed(lambda: find(peers.node(peer.port, association_s=0.3, **tls())))
+
+    assert isinstance(error, TimedOut)
+    assert "did not finish the TLS handshake within 0.3 s" in str(error)
+
+
+def test_a_handshake_that_trickles_is_not_waited_for() -> None:
+    def script(talk: peers.Talk) -> None:
+        for byte in b"\x16\3\3\x40\0" + bytes(100):
+            talk.raw(bytes([byte]))
+            if talk.gone.wait(0.05):
+                return
+
+    with peers.Scripted(script) as peer:
+        error = failed(lambda: find(peers.node(peer.port, association_s=0.5, **tls())))
+
+    assert isinstance(error, TimedOut)
+
+
+# In the middle of the work ---------------------------------------------------------------------
+
+
+def answering(end: Callable[[tls_peers.Encrypted, bytes], None]) -> Callable[[peers.Talk], None]:
+    """Accepts, hears a search, and ends with the bytes of its final answer as a test wants."""
+
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.hear()
+        final = {0x0100: FIND_ANSWER, 0x0120: 1, 0x0900: 0}
+        assert isinstance(talk.socket, tls_peers.Encrypted)
+        end(talk.socket, talk.message(talk.context(STUDY_ROOT), final))
+        talk.until_gone()
+
+    return script
+
+
+def closes_in_good_order(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.sendall(one.encrypted(answer[:40]) + one.goodbye())
+
+
+def closes_without_goodbye(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.sendall(one.encrypted(answer[:40]))
+    one.raw.shutdown(socket.SHUT_RDWR)
+
+
+def closes_before_a_word(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.shutdown(socket.SHUT_RDWR)
+
+
+def closes_within_a_record(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.sendall(one.encrypted(answer)[:-5])
+    one.raw.shutdown(socket.SHUT_RDWR)
+
+
+def resets(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.sendall(one.encrypted(answer)[:-5])
+    one.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.raw.close()
+
+
+def damages(one: tls_peers.Encrypted, answer: bytes) -> None:
+    record = bytearray(one.encrypted(answer))
+    record[-1] ^= 1
+    one.raw.sendall(record)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        closes_in_good_order,
+        closes_without_goodbye,
+        closes_before_a_word,
+        closes_within_a_record,
+        resets,
+        damages,
+    ],
+)
+def test_a_conversation_that_breaks_off_is_lost(
+    end: Callable[[tls_peers.Encrypted, bytes], None],
+) -> None:
+    with tls_peers.scripted(answering(end)) as peer:
+        error = failed(lambda: find(peers.node(peer.port, **tls())))
+
+    assert isinstance(error, ConnectionLost)
+    assert error.again
+
+
+def stalls_within_a_record(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.sendall(one.encrypted(answer)[:-5])
+
+
+def stalls_between_records(one: tls_peers.Encrypted, answer: bytes) -> None:
+    one.raw.sendall(one.encrypted(answer[:40]))
+
+
+def trickles_a_record(one: tls_peers.Encrypted, answer: bytes) -> None:
+    with suppress(OSError):
+        for byte in one.encrypted(answer):
+            one.raw.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+
+def trickles_records(one: tls_peers.Encrypted, answer: bytes) -> None:
+    with suppress(OSError):
+        for byte in answer:
+            one.raw.sendall(one.encrypted(bytes([byte])))
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "end", [stalls_within_a_record, stalls_between_records, trickles_a_record, trickles_records]
+)
+def test_silence_and_trickling_end_in_time(
+    end: Callable[[tls_peers.Encrypted, bytes], None],
+) -> None:
+    with tls_peers.scripted(answering(end)) as peer:
+        error = failed(lambda: find(peers.node(peer.port, no_progress_s=0.4, **tls())))
+
+    assert isinstance(error, TimedOut)
+
+
+def test_an_abort_from_another_thread_ends_the_wait_and_is_said() -> None:
+    heard: list[int] = []
+
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.hear()
+        heard.append(talk.until_gone())
+
+    with tls_peers.scripted(script) as peer:
+        node = peers.node(peer.port, first_byte_s=30.0, association_s=30.0, **tls())
+        timer = threading.Timer(0.3, node.abort)
+        timer.start()
+
+        error = failed(lambda: find(node))
+
+        timer.join()
+        peers.wait_until(lambda: not peer.busy, "the peer has seen the end")
+    assert isinstance(error, Stopped)
+    assert heard == [7]
+
+
+def test_an_abort_ends_a_handshake() -> None:
+    with peers.Scripted(lambda talk: talk.gone.wait(1)) as peer:
+        node = peers.node(peer.port, association_s=30.0, **tls())
+        timer = threading.Timer(0.3, node.abort)
+        timer.start()
+
+        error = failed(lambda: find(node))
+
+        timer.join()
+    assert isinstance(error, Stopped)
+
+
+def test_an_abort_ends_a_write_that_nobody_takes() -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.gone.wait(2)
+
+    big = [instance(ct(n, Rows=2048, Columns=2048, PixelData=bytes(2**23))) for n in range(1, 4)]
+    with tls_peers.scripted(script) as peer:
+        node = peers.node(peer.port, no_progress_s=30.0, **tls())
+        timer = threading.Timer(0.4, node.abort)
+        timer.start()
+
+        error = failed(lambda: list(node.store(big)))
+
+        timer.join()
+    assert isinstance(error, Stopped)
+
+
+def test_a_write_that_nobody_takes_ends_in_time() -> None:
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        talk.gone.wait(2)
+
+    big = [instance(ct(n, Rows=2048, Columns=2048, PixelData=bytes(2**23))) for n in range(1, 4)]
+    with tls_peers.scripted(script) as peer:
+        node = peers.node(peer.port, no_progress_s=0.5, **tls())
+
+        error = failed(lambda: list(node.store(big)))
+
+    assert isinstance(error, TimedOut)
+
+
+def test_half_a_record_is_nothing_heard_yet() -> None:
+    agreed, sent, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def script(talk: peers.Talk) -> None:
+        talk.accept()
+        assert isinstance(talk.socket, tls_peers.Encrypted)
+        record = talk.socket.encrypted(talk.wrap(5, bytes(4)))
+        assert agreed.wait(10)
+        talk.socket.raw.sendall(record[:-3])
+        sent.set()
+        assert go_on.wait(10)
+        talk.socket.raw.sendall(record[-3:])
+        talk.gone.wait(0.5)
+
+    with (
+        tls_peers.scripted(script) as peer,
+        opened(peers.node(peer.port, **tls())) as association,
+    ):
+        agreed.set()
+        assert sent.wait(10)
+        assert not association.poll(0.3)
+        go_on.set()
+        assert association.poll(5)
+        assert association.poll(0)
+        with pytest.raises(ConnectionLost, match="released"):
+            association.receive(1, "answer")
+
+
+@contextmanager
+def opened(node: DimseNode) -> Iterator[ClientAssociation]:
+    association = ClientAssociation(node.settings.peer("PACS1"))
+    association.open([PresentationContext(STUDY_ROOT, (IMPLICIT,))])
+    try:
+        yield association
+    finally:
+        association.close()
+
+
+# The lab's wire --------------------------------------------------------------------------------
+
+HARMS = ("cut", "reset", "stall", "trickle", "flip")
+STUDIES = itertools.count(2)
+TIMES = {"association_s": 0.6, "first_byte_s": 0.6, "no_progress_s": 0.6, "retrieve": "get"}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]:
+    if peers.ORTHANC is None:
+        pytest.skip("needs Orthanc: apt install orthanc")
+    folder = tmp_path_factory.mktemp("secured") / "orthanc"
+    with tls_peers.orthanc(folder, "SECURE", is_mutual=True) as one:
+        list(one.node(**mutual()).store(images(5)))
+        yield one
+
+
+@pytest.mark.parametrize(
+    ("how", "after_bytes"), list(itertools.product(HARMS, [0, 700, 3500, 20_000, 100_000]))
+)
+def test_what_comes_back_over_a_bad_wire_is_never_complete(
+    archive: peers.Orthanc, how: str, after_bytes: int
+) -> None:
+    """In the handshake, while opening, and in the first and a later image of a C-GET."""
+    with Wire(archive.port, after_bytes, how, amount=0.02) as wire:
+        node = peers.node(wire.port, "SECURE", **mutual(**TIMES))
+
+        failed(lambda: fetch(node))
+
+        assert wire.reached.wait(5)
+
+
+@pytest.mark.parametrize(("how", "after_bytes"), list(itertools.product(HARMS, [0, 1500, 50_000])))
+def test_what_goes_out_over_a_bad_wire_is_never_taken_for_kept(
+    archive: peers.Orthanc, how: str, after_bytes: int
+) -> None:
+    kept: list[StoreResult] = []
+    study = str(next(STUDIES))
+    with Wire(archive.port, after_bytes, how, amount=0.02, forth=True) as wire:
+        node = peers.node(wire.port, "SECURE", **mutual(**TIMES))
+
+        with suppress(AditError):
+            for one in node.store(images(5, study)):
+                kept += [one] if one.kept else []
+
+        assert wire.reached.wait(5)
+    there = archive.node(**mutual()).find(Query.instances_of(SeriesRef(*uids_of(study))))
+    assert {one.ref.instance_uid for one in kept} <= {record.instance_uid for record in there}
+
+
+def uids_of(study: str) -> tuple[str, str]:
+    """Of the study and of its first series."""
+    return f"{ROOT}.{study}", f"{ROOT}.{study}.1"
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_a_search_over_a_bad_wire_fails(archive: peers.Orthanc, how: str) -> None:
+    with Wire(archive.port, 3000, how, amount=0.02) as wire:
+        failed(lambda: find(peers.node(wire.port, "SECURE", **mutual(**TIMES))))
+
+        assert wire.reached.wait(5)

@@ -1,0 +1,267 @@
+"""The receiver under TLS: who may come in, who is turned away in which words, and who waits for whom."""
+
+import socket
+import ssl
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from lab import peers, receiving, tls_peers
+from lab.samples import ROOT, ct, instance
+from lab.tls_peers import CA, mutual, tls
+from lab.wire import Wire
+
+from adit_engine.errors import AditError
+from adit_engine.nodes.base import Grade
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+STUDY = f"{ROOT}.1"
+
+
+@pytest.fixture
+def received(tmp_path: Path) -> Iterator[receiving.Received]:
+    """Asks everybody for a certificate."""
+    shown = tls_peers.receiver_tls(trusted=CA.certificate)
+    with receiving.receiving(
+        tmp_path, "PACS", tls=shown, association_s=1.0, no_progress_s=1.0
+    ) as one:
+        yield one
+
+
+def echo_grade(received: receiving.Received, settings: dict[str, str]) -> Grade:
+    return next(iter(received.sender(**settings).check())).grade
+
+
+@contextmanager
+def calling(port: int, held: tls_peers.Held | None = tls_peers.OURS) -> Iterator[ssl.SSLSocket]:
+    """A TLS connection as somebody else's program makes it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=CA.certificate)
+    if held is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            context.load_cert_chain(*held.files(Path(folder), "caller"))
+    with (
+        socket.create_connection(("127.0.0.1", port), 5) as one,
+        context.wrap_socket(one, server_hostname="localhost") as secured,
+    ):
+        yield secured
+
+
+def ended_after_s(one: socket.socket) -> float:
+    """How long the other side kept the connection."""
+    started = time.monotonic()
+    try:
+        while one.recv(4096):
+            pass
+    except OSError:
+        pass
+    return time.monotonic() - started
+
+
+# Who may come in -------------------------------------------------------------------------------
+
+
+def test_who_shows_a_certificate_that_is_trusted_comes_in(received: receiving.Received) -> None:
+    assert echo_grade(received, mutual()) is Grade.GOOD
+
+
+def test_who_shows_none_is_turned_away_in_words(
+    received: receiving.Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    (finding,) = received.sender(**tls()).check()
+
+    assert "wants a client certificate" in finding.what
+    assert "The caller at 127.0.0.1: shows no client certificate" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        (tls_peers.STRANGER, "its client certificate comes from nobody whom we trust"),
+        (CA.issue("old", until_day=-0.1), "its client certificate has expired"),
+    ],
+)
+def test_who_shows_a_wrong_one_is_turned_away_in_words(
+    received: receiving.Received,
+    caplog: pytest.LogCaptureFixture,
+    held: tls_peers.Held,
+    words: str,
+) -> None:
+    assert echo_grade(received, mutual(held)) is Grade.BAD
+    assert words in caplog.text
+
+
+def test_a_stranger_with_a_good_certificate_is_still_a_stranger(
+    received: receiving.Received,
+) -> None:
+    (finding,) = received.sender("STRANGER", **mutual()).check()
+
+    assert "ask its administrator to register it" in finding.what
+
+
+def test_who_calls_in_the_clear_is_turned_away_at_once_in_words(
+    received: receiving.Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", received.port), 5) as one:
+        one.sendall(receiving.request())
+
+        assert ended_after_s(one) < 0.5
+    said = "The caller at 127.0.0.1: speaks plain DICOM to a port that wants TLS."
+    peers.wait_until(lambda: said in caplog.text, "the log says so")
+
+
+def test_who_does_not_trust_the_receiver_is_named(
+    received: receiving.Received, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = mutual(ca_certificate=tls_peers.Authority("Foreign CA").certificate)
+
+    assert echo_grade(received, foreign) is Grade.BAD
+    said = "does not accept our certificate (Receiver certificate)"
+    peers.wait_until(lambda: said in caplog.text, "the log says so")
+
+
+def test_who_calls_a_plain_receiver_by_tls_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving.receiving(tmp_path, "PACS") as plain:
+        assert echo_grade(plain, tls()) is Grade.BAD
+
+    assert "speaks TLS, while our side is set to plain DICOM" in caplog.text
+
+
+def test_renewed_certificates_serve_those_who_come_next(received: receiving.Received) -> None:
+    renewed = CA.issue("pacs", until_day=5)
+    with calling(received.port) as before:
+        received.receiver.tls = tls_peers.receiver_tls(renewed, CA.certificate)
+        findings = list(received.sender(**mutual()).check())
+        before.sendall(receiving.request())
+
+        assert receiving.answer(Whole(before))[0] == 2
+    assert "ends on" in findings[1].what
+
+
+class Whole:
+    """Reads all that was asked for, as a socket does when told to; TLS sockets cannot be told."""
+
+    def __init__(self, one: ssl.SSLSocket) -> None:
+        self._one = one
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        data = b""
+        while len(data) < size and (piece := self._one.recv(size - len(data))):
+            data += piece
+        return data
+
+
+# Who waits for whom ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 60])
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["nothing", "half"])
+def test_silent_connections_do_not_keep_the_echo_out(
+    tmp_path: Path, count: int, said: bytes
+) -> None:
+    shown = tls_peers.receiver_tls(trusted=CA.certificate)
+    with (
+        receiving.receiving(tmp_path, "PACS", tls=shown, association_s=30.0) as received,
+        ExitStack() as silent,
+    ):
+        for _ in range(count):
+            one = silent.enter_context(socket.create_connection(("127.0.0.1", received.port), 5))
+            one.sendall(said)
+        started = time.monotonic()
+
+        assert echo_grade(received, mutual()) is Grade.GOOD
+        assert time.monotonic() - started < 5
+
+
+def test_fifty_that_shook_hands_and_fell_silent_do_not_keep_the_echo_out(tmp_path: Path) -> None:
+    shown = tls_peers.receiver_tls()
+    with (
+        receiving.receiving(tmp_path, "PACS", tls=shown, association_s=30.0) as received,
+        ExitStack() as silent,
+    ):
+        for _ in range(50):
+            silent.enter_context(calling(received.port, None))
+        started = time.monotonic()
+
+        assert echo_grade(received, tls()) is Grade.GOOD
+        assert time.monotonic() - started < 5
+
+
+def test_a_silent_connection_is_ended_in_time(received: receiving.Received) -> None:
+    with socket.create_connection(("127.0.0.1", received.port), 5) as one:
+        assert 0.5 < ended_after_s(one) < 3
+
+
+def test_a_handshake_that_trickles_in_is_ended_in_time(received: receiving.Received) -> None:
+    with socket.create_connection(("127.0.0.1", received.port), 5) as one:
+        started = time.monotonic()
+        for byte in b"\x16\x03\x01\x02\x00" + bytes(512):
+            try:
+                one.sendall(bytes([byte]))
+            except ConnectionError:
+                break
+            time.sleep(0.03)
+        else:
+            pytest.fail("the whole handshake was waited for")
+        assert time.monotonic() - started < 4
+
+
+def test_a_receiver_ends_at_once_whoever_is_connected(tmp_path: Path) -> None:
+    shown = tls_peers.receiver_tls()
+    with ExitStack() as callers:
+        with receiving.receiving(tmp_path, "PACS", tls=shown) as received:
+            callers.enter_context(socket.create_connection(("127.0.0.1", received.port), 5))
+            callers.enter_context(calling(received.port, None))
+            started = time.monotonic()
+        assert time.monotonic() - started < 2
+
+
+# Under cover of TLS ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        struct.pack(">BxI", 1, 0xFFFFFFFF) + bytes(1000),
+        b"GET / HTTP/1.1\r\n\r\n",
+        receiving.request()[:40],
+        receiving.request() + struct.pack(">BxIIBB", 4, 5000, 4996, 1, 1) + bytes(100),
+        receiving.request() + struct.pack(">BxIIBB", 4, 6, 0xFFFFFFF0, 1, 3),
+    ],
+    ids=["four gigabytes", "http", "half a request", "half a message", "broken pdu"],
+)
+def test_what_comes_encrypted_is_distrusted_all_the_same(
+    received: receiving.Received, attack: bytes
+) -> None:
+    with calling(received.port) as one:
+        one.sendall(attack)
+
+        assert ended_after_s(one) < 3
+    assert echo_grade(received, mutual()) is Grade.GOOD
+
+
+@pytest.mark.parametrize("how", ["cut", "reset", "stall", "trickle", "flip"])
+def test_an_image_that_breaks_off_is_not_kept(received: receiving.Received, how: str) -> None:
+    """But it is, when the sender tries once more, over a wire that has healed."""
+    pixels = {"Rows": 128, "Columns": 128, "PixelData": bytes(range(256)) * 128}
+    image = instance(ct(1, **pixels))
+    with (
+        received.reception.expect(receiving.wanted(STUDY), receiving.never) as awaited,
+        Wire(received.port, 20_000, how, amount=0.02, forth=True) as wire,
+    ):
+        times = {"no_progress_s": 0.5, "association_s": 0.5}
+        sender = received.sender(**mutual(port=wire.port, **times))
+        kept = []
+        with suppress(AditError):
+            kept = [one for one in sender.store([image]) if one.kept]
+
+        assert wire.reached.is_set()
+        assert [one.sha256() for one in awaited.arrived()] == [image.sha256()] * len(kept)
+        assert len(kept) == (how == "flip")

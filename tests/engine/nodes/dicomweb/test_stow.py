@@ -1,0 +1,210 @@
+"""Uploads by STOW-RS to a node that lies: each image has an answer of its own, or none is kept."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from lab import web_peers
+from lab.instances import compressed, images
+from lab.samples import ROOT, ct, instance
+from lab.web_peers import CLOSE, JSON, Liar, Request, Said, answer, failed, scripted, store
+from pydicom.uid import RLELossless
+
+from adit_engine.errors import (
+    ConnectionLost,
+    NodeBusy,
+)
+from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
+
+nothing_left = web_peers.nothing_left
+
+
+def items(*uids: str, reason: int | None = None) -> dict[str, object]:
+    made: list[dict[str, object]] = []
+    for uid in uids:
+        item: dict[str, object] = {"00081155": {"vr": "UI", "Value": [uid]}}
+        if reason is not None:
+            for tag in ("00081196", "00081197"):
+                item[tag] = {"vr": "US", "Value": [reason]}
+        made.append(item)
+    return {"vr": "SQ", "Value": made}
+
+
+def uids(*numbers: int) -> list[str]:
+    return [f"{ROOT}.1.1.{number}" for number in numbers]
+
+
+def stow(status: int, **sequences: dict[str, object]) -> list[Said]:
+    tags = {"kept": "00081199", "failed": "00081198"}
+    body = json.dumps({tags[name]: value for name, value in sequences.items()}).encode()
+    return answer(status, JSON, body)
+
+
+def stored(*answers: Iterable[Said]) -> list[StoreResult]:
+    with Liar(scripted(*answers)) as liar, closing(liar.node()) as node:
+        return store(node)
+
+
+def test_each_instance_has_its_own_answer() -> None:
+    first, second, third = stored(
+        stow(202, kept=items(*uids(1, 2), reason=0xB000), failed=items(*uids(3), reason=0xA700))
+    )
+
+    assert first.kept
+    assert "changed or left out" in first.warning
+    assert second.kept
+    assert not third.kept
+    assert third.status == 0xA700
+    assert "out of resources" in third.error
+
+
+def test_what_was_there_already_counts_as_kept() -> None:
+    answers = stored(stow(409, failed=items(*uids(1, 2, 3), reason=0x0111)))
+
+    assert [one.warning for one in answers] == ["it was there already"] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b""), (200, b"thanks"), (200, b"[]"), (201, b"{}"), (204, b"")]
+)
+def test_a_success_that_names_nothing_is_proven_or_no_success(status: int, body: bytes) -> None:
+    def say(request: Request) -> Iterable[Said]:
+        if request.method == "POST":
+            return answer(status, JSON, body)
+        return answer(200, JSON, json.dumps([{"00080018": {"Value": uids(2)}}]).encode())
+
+    with Liar(say) as liar, closing(liar.node()) as node:
+        answers = store(node)
+
+    assert [one.kept for one in answers] == [False, True, False]
+    assert "does not list it" in answers[0].error
+    assert "lists it now" in answers[1].warning
+
+
+@pytest.mark.parametrize("status", [400, 413, 500])
+def test_one_bad_instance_does_not_sink_the_others(status: int) -> None:
+    def say(request: Request) -> Iterable[Said]:
+        sent = [uid for uid in uids(1, 2, 3) if uid.encode() in request.body]
+        bad = uids(2)[0] in sent
+        return answer(status) if bad else stow(200, kept=items(*sent))
+
+    with Liar(say) as liar, closing(liar.node()) as node:
+        answers = store(node)
+
+    assert [one.kept for one in answers] == [True, False, True]
+    assert len(liar.requests) == 4
+
+
+def test_a_node_that_fails_at_everything_is_left_soon() -> None:
+    with (
+        Liar(scripted(answer(500))) as liar,
+        closing(liar.node()) as node,
+        pytest.raises(NodeBusy, match="look into its log"),
+    ):
+        list(node.store(images(20)))
+
+    assert len(liar.requests) < 6
+
+
+def test_a_refusal_in_the_middle_of_an_upload_is_still_read() -> None:
+    big = instance(ct(Rows=2048, Columns=2048, PixelData=bytes(2048 * 2048 * 2)))
+
+    class Hasty(Liar):
+        def _read(self, file: object) -> Request | None:
+            line = file.readline()  # type: ignore[attr-defined]
+            return Request(0, "POST", "", {}, b"") if line else None
+
+    with Hasty(scripted([*answer(413), 0.3, CLOSE])) as liar, closing(liar.node()) as node:
+        (answered,) = node.store([big])
+
+    assert not answered.kept
+    assert "too large" in answered.error
+
+
+class Chunks(Liar):
+    """Reads bodies that come in chunks."""
+
+    def _read(self, file: Any) -> Request | None:
+        request = super()._read(file)
+        if request is None:
+            return None
+        body = b""
+        while size := int(file.readline(), 16):
+            body += file.read(size)
+            file.readline()
+        file.readline()
+        return replace(request, body=body)
+
+
+def _upload(liar: Liar, body: Iterable[bytes]) -> int:
+    settings = liar.node().settings
+    client = DicomwebClient(settings.server("PACS1"), total_s=60)
+    request = DicomwebRequest("POST", "/studies", JSON, "the upload", 1, body, "application/dicom")
+    with closing(client), client.send(request) as response:
+        return response.status
+
+
+def test_a_body_of_unknown_length_is_sent_as_it_comes() -> None:
+    with Chunks(scripted(answer(200))) as liar:
+        assert _upload(liar, iter([b"abc", b"def"])) == 200
+
+    assert [request.body for request in liar.requests] == [b"abcdef"]
+    assert liar.requests[0].headers["transfer-encoding"] == "chunked"
+
+
+def test_a_body_that_is_gone_once_sent_is_not_sent_again() -> None:
+    """As a busy node would ask for; half a body could be taken for a whole one."""
+    with (
+        Chunks(scripted(answer(503, Retry_After="0"), answer(200))) as liar,
+        pytest.raises(NodeBusy),
+    ):
+        _upload(liar, iter([b"abc"]))
+
+    assert len(liar.requests) == 1
+
+
+def test_an_encoding_that_the_node_refuses_is_sent_uncompressed() -> None:
+    rle = compressed(ct(1), RLELossless)
+
+    def say(request: Request) -> Iterable[Said]:
+        if RLELossless.encode() in request.body:
+            return stow(409, failed=items(*uids(1), reason=0xC122))
+        return stow(200, kept=items(*uids(1)))
+
+    with Liar(say) as liar, closing(liar.node()) as node:
+        (answered,) = node.store([rle])
+
+    assert answered.kept
+    assert "re-encoded without loss" in answered.warning
+    assert answered.sha256 != rle.sha256()
+
+
+def test_uploads_are_bounded_and_in_order() -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[object]:
+        for number in range(1, 81):
+            pulled.append(number)
+            yield instance(ct(number))
+
+    def say(request: Request) -> Iterable[Said]:
+        counts.append(request.body.count(b"Content-Type"))
+        return stow(200, kept=items(*uids(*range(1, 81))))
+
+    counts: list[int] = []
+    with Liar(say) as liar, closing(liar.node()) as node:
+        answers = node.store(source())  # type: ignore[arg-type]
+        first = next(answers)
+        assert len(pulled) == 33
+        rest = list(answers)
+
+    assert counts == [32, 32, 16]
+    assert [one.ref.instance_uid for one in (first, *rest)] == uids(*range(1, 81))
+
+
+def test_a_lost_answer_to_an_upload_is_an_error() -> None:
+    assert type(failed(store, scripted([CLOSE]))) is ConnectionLost

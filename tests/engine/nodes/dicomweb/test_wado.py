@@ -1,0 +1,238 @@
+"""Retrieval by WADO-RS from a node that lies: nothing ends quietly, nothing foreign is taken."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
+
+import pytest
+from lab import peers, web_peers
+from lab.samples import ROOT, ct, file_bytes
+from lab.web_peers import (
+    BODY,
+    CLOSE,
+    FILES,
+    RESET,
+    SERIES,
+    STUDY,
+    TYPE,
+    Liar,
+    Request,
+    Said,
+    answer,
+    chunk,
+    failed,
+    fetch,
+    head,
+    image_uids,
+    related,
+    scripted,
+    serve_one_series,
+)
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.errors import (
+    ConnectionLost,
+    TimedOut,
+)
+from adit_engine.nodes.dicomweb import multipart
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.pseudonymize.parameters import AsIs
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import Completeness, SeriesOutcome
+from adit_engine.values.references import InstanceRef
+
+nothing_left = web_peers.nothing_left
+
+
+# Retrieval ---------------------------------------------------------------------------------------
+
+
+def cuts() -> dict[str, list[Said]]:
+    part = BODY[: len(BODY) // 2]
+    no_end = BODY[: BODY.rindex(b"\r\n--")]
+    return {
+        "closed within its length": [head(200, TYPE, len(BODY)), part, CLOSE],
+        "reset within its length": [head(200, TYPE, len(BODY)), part, RESET],
+        "closed within a chunk": [head(200, TYPE), f"{len(BODY):x}\r\n".encode(), part, CLOSE],
+        "closed between chunks": [head(200, TYPE), chunk(part), CLOSE],
+        "ended between parts": [*answer(200, TYPE, no_end)],
+        "ended within a part": [head(200, TYPE), chunk(part), chunk(b"")],
+        "until closed, and closed early": [
+            f"HTTP/1.1 200 OK\r\nContent-Type: {TYPE}\r\n\r\n".encode(),
+            part,
+            CLOSE,
+        ],
+        "broken chunk": [head(200, TYPE), chunk(part), b"xyz\r\n", CLOSE],
+    }
+
+
+@pytest.mark.parametrize("how", cuts())
+def test_a_cut_answer_gives_what_came_and_then_an_error(how: str) -> None:
+    with Liar(scripted(cuts()[how])) as liar, closing(liar.node()) as node:
+        came: list[str] = []
+        with pytest.raises(ConnectionLost, match="broke off"):
+            came.extend(one.instance_uid for one in node.fetch([SERIES]))
+
+    assert came == [f"{ROOT}.1.1.{number}" for number in range(1, len(came) + 1)]
+    # A reset may take away what was sent just before it.
+    least = {"ended between parts": 2, "reset within its length": 0}.get(how, 1)
+    assert least <= len(came) <= max(least, 1)
+
+
+def test_a_boundary_other_than_announced_is_an_error() -> None:
+    body = BODY.replace(b"--edge", b"--else")
+
+    error = failed(fetch, scripted(answer(200, TYPE, body)))
+
+    assert type(error) is ConnectionLost
+
+
+def test_a_type_without_boundary_is_an_error() -> None:
+    error = failed(fetch, scripted(answer(200, "multipart/related", BODY)))
+
+    assert type(error) is ConnectionLost
+
+
+@pytest.mark.parametrize("step", [b"x", BODY[:20]])
+def test_a_trickle_is_no_progress(step: bytes) -> None:
+    slow = itertools.chain([head(200, TYPE, len(BODY))], itertools.cycle([step, 0.1]))
+
+    error = failed(fetch, scripted(slow), within_s=4)
+
+    assert type(error) is TimedOut
+    assert "go on" in str(error) or "send an image" in str(error)
+
+
+def test_a_stall_in_the_middle_ends_in_time() -> None:
+    error = failed(fetch, scripted([head(200, TYPE, len(BODY)), BODY[:700], 99.0]))
+
+    assert type(error) is TimedOut
+
+
+def test_the_time_of_one_request_is_bounded_in_all() -> None:
+    part = chunk(multipart.make_part_head("edge") + FILES[0])
+    steady = itertools.chain([head(200, TYPE)], itertools.cycle([part, 0.1]))
+
+    error = failed(fetch, scripted(steady), total_s=1.0)
+
+    assert type(error) is TimedOut
+    assert "longer in all" in str(error)
+
+
+def test_a_slow_taker_is_not_held_against_the_node() -> None:
+    with Liar(scripted(answer(200, TYPE, BODY))) as liar, closing(liar.node()) as node:
+        fetched = node.fetch([SERIES])
+        next(fetched)
+        # Longer than the node itself may be silent.
+        threading.Event().wait(1.3)
+
+        assert len(list(fetched)) == 2
+
+
+def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
+    body = related(FILES[0], b"the source failed", FILES[1])
+    with Liar(scripted(answer(200, TYPE, body))) as liar, closing(liar.node()) as node:
+        fetched = node.fetch([SERIES])
+
+        assert [next(fetched).instance_uid for _ in range(2)] == [f"{ROOT}.1.1.1", f"{ROOT}.1.1.2"]
+        with pytest.raises(ConnectionLost, match="a part that is no DICOM"):
+            next(fetched)
+
+        single = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{ROOT}.1.1.9")
+        liar._say = scripted(answer(200, TYPE, related(b"junk")))
+        (faulty,) = node.fetch([single])
+        assert faulty.instance_uid == single.instance_uid
+        assert "not a DICOM file" in faulty.fault
+
+
+def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
+    kind = "application/dicom"
+    no_pixels = FILES[0][: -12 - len(ct().PixelData)]
+    whole = answer(200, kind, FILES[0])
+    cut: list[Said] = [head(200, kind, len(FILES[0])), no_pixels, CLOSE]
+    endless: list[Said] = [f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode(), no_pixels]
+    with Liar(scripted(whole, cut, [*endless, CLOSE])) as liar, closing(liar.node()) as node:
+        assert len(fetch(node)) == 1
+        with pytest.raises(ConnectionLost, match="broke off"):
+            fetch(node)
+        with pytest.raises(ConnectionLost, match="without telling its length"):
+            fetch(node)
+
+
+def test_a_node_that_knows_no_transfer_syntax_parameter_is_asked_plainly() -> None:
+    def say(request: Request) -> Iterable[Said]:
+        return answer(406) if "*" in request.headers["accept"] else answer(200, TYPE, BODY)
+
+    with Liar(say) as liar, closing(liar.node()) as node:
+        assert len(fetch(node)) == 3
+        assert len(fetch(node)) == 3
+
+    assert len(liar.requests) == 3
+
+
+def test_leaving_early_closes_the_connection() -> None:
+    endless = itertools.chain(
+        [head(200, TYPE)], itertools.repeat(chunk(b"\r\n--edge\r\n\r\n" + FILES[0]))
+    )
+    with Liar(scripted(endless)) as liar, closing(liar.node()) as node:
+        fetched = node.fetch([SERIES])
+        next(fetched)
+        fetched.close()  # type: ignore[attr-defined]
+        peers.wait_until(lambda: liar._open[0].fileno() < 0, "the peer sees the end")
+
+
+# On the one path -----------------------------------------------------------------------------------
+
+
+def transferred(
+    say: Callable[[Request], Iterable[Said]],
+) -> tuple[SeriesOutcome, dict[str, object]]:
+    destination = MemoryNode("B", MemorySettings())
+    destination.held = {}
+    with Liar(say) as liar, closing(liar.node()) as node:
+        order = StudyRequest(STUDY, "PID-4711-0815")
+        told = list(transfer(order, node, destination, AsIs(), {}, Stop()))
+    (outcome,) = (one for one in told if isinstance(one, SeriesOutcome))
+    return outcome, dict(destination.held)
+
+
+def test_a_duplicate_counts_once() -> None:
+    body = related(*FILES, FILES[0])
+
+    outcome, held = transferred(serve_one_series(lambda request: answer(200, TYPE, body)))
+
+    assert outcome.verdict is Completeness.COMPLETE
+    assert outcome.delivered == len(held) == 3
+
+
+def test_an_image_of_another_study_is_not_taken() -> None:
+    body = related(*FILES, file_bytes(ct(1, study="2")))
+
+    outcome, held = transferred(serve_one_series(lambda request: answer(200, TYPE, body)))
+
+    assert outcome.verdict is Completeness.PARTIAL
+    assert outcome.delivered == 3
+    assert set(held) == set(image_uids(1, 2, 3))
+    assert "the source sent an object of another series" in " ".join(outcome.notes)
+
+
+def test_what_is_missing_is_asked_for_one_by_one() -> None:
+    def wado(request: Request) -> Iterable[Said]:
+        if "/instances/" in request.path:
+            return answer(200, TYPE, related(FILES[int(request.path[-1]) - 1]))
+        return answer(200, TYPE, related(FILES[0]))
+
+    outcome, held = transferred(serve_one_series(wado))
+
+    assert outcome.verdict is Completeness.COMPLETE
+    assert set(held) == set(image_uids(1, 2, 3))
+
+
+def test_what_never_comes_is_told() -> None:
+    outcome, held = transferred(
+        serve_one_series(lambda request: answer(200, TYPE, related(*FILES[:2])))
+    )
+
+    assert outcome.verdict is Completeness.PARTIAL
+    assert set(held) == set(image_uids(1, 2))

@@ -1,0 +1,78 @@
+"""Storage over two associations: as many answers as images, in order, whatever the node thinks of it."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import peers
+from lab.samples import ct, instance
+
+from adit_engine.dicom_ul.association import OpenAssociations
+from adit_engine.errors import RuleViolation
+from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.dimse.association_probe import MR_IMAGE
+from adit_engine.nodes.dimse.c_store import SECOND_ASSOCIATION_FROM, CStore
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.values.instance import Instance
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+COUNT = 3 * SECOND_ASSOCIATION_FROM
+
+
+def images(count: int = COUNT) -> list[Instance]:
+    return [instance(ct(number)) for number in range(1, count + 1)]
+
+
+def storage(called: str, port: int, **settings: float) -> CStore:
+    peer = DimseSettings(called, "127.0.0.1", port, **settings).peer("Archive")  # type: ignore[arg-type]
+    return CStore(OpenAssociations(peer), lanes=2)
+
+
+def test_two_associations_answer_for_each_image_in_order(archive: peers.Orthanc) -> None:
+    sent = images()
+
+    answers = list(storage(archive.called, archive.port).answers(sent))
+
+    assert [a.ref.instance_uid for a in answers] == [one.instance_uid for one in sent]
+    assert all(a.kept and a.sha256 for a in answers)
+    assert archive.count() == COUNT
+
+
+def test_a_node_that_serves_one_association_at_a_time_gets_all_by_that_one(tmp_path: Path) -> None:
+    """And nobody waits for the second."""
+    began = time.monotonic()
+    with peers.storescp(tmp_path / "taken") as port:
+        answers = list(storage("ANY", port, association_s=30).answers(images()))
+
+    assert [a.kept for a in answers] == [True] * COUNT
+    assert time.monotonic() - began < 15
+
+
+def test_a_new_kind_of_image_does_not_wait_behind_an_association_that_nobody_uses(
+    tmp_path: Path,
+) -> None:
+    other = instance(ct(COUNT + 1, SOPClassUID=MR_IMAGE))
+    began = time.monotonic()
+    with peers.storescp(tmp_path / "taken") as port:
+        answers = list(storage("ANY", port, association_s=30).answers([*images(), other, other]))
+
+    assert [a.kept for a in answers] == [True] * (COUNT + 2)
+    assert time.monotonic() - began < 15
+
+
+def test_what_is_under_way_is_answered_for_before_the_stream_s_error(
+    archive: peers.Orthanc,
+) -> None:
+    """Else the ledger would call an image held back that the node has."""
+
+    def broken() -> Iterator[Instance]:
+        yield from images()
+        raise RuleViolation("another patient")
+
+    got: list[StoreResult] = []
+    with pytest.raises(RuleViolation):
+        got.extend(storage(archive.called, archive.port).answers(broken()))
+
+    assert len(got) == COUNT == archive.count()

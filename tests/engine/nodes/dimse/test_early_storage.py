@@ -1,0 +1,144 @@
+"""Images that come while their list is asked for: nothing is lost or waited for when they do not."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab import peers
+from lab.leaks import nothing_left
+from lab.samples import ROOT, ct, instance
+from pydicom.uid import CTImageStorage
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.errors import NodeRefused
+from adit_engine.nodes.base import SupportsPrefetch
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.dimse.retrieve import ImageRetrieval
+from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.pseudonymize.parameters import AsIs
+from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.outcome import Completeness, SeriesOutcome
+from adit_engine.values.query import Query
+from adit_engine.values.references import StudyRef
+
+COUNT = 20
+STUDY = StudyRef(f"{ROOT}.1")
+
+
+@pytest.fixture
+def filled(archive: peers.Orthanc) -> DimseNode:
+    settings = DimseSettings(archive.called, "127.0.0.1", archive.port)
+    node = DimseNode("Archive", settings)
+    stored = node.store([instance(ct(number)) for number in range(1, COUNT + 1)])
+    assert all(one.kept for one in stored)
+    node.lists_meanwhile = True
+    return node
+
+
+def outcomes(node: DimseNode) -> tuple[list[SeriesOutcome], MemoryNode]:
+    (record,) = node.find(Query.study(STUDY))
+    destination = MemoryNode("Memory", MemorySettings())
+    destination.held.clear()
+    order = StudyRequest(STUDY, record.patient_id)
+    told = transfer(order, node, destination, AsIs(), {}, Stop())
+    return [one for one in told if isinstance(one, SeriesOutcome)], destination
+
+
+def test_images_come_before_the_list_is_known(
+    filled: DimseNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early: list[str] = []
+    whole = ImageRetrieval.early
+
+    def noted(self: ImageRetrieval, *arguments: object) -> object:
+        for one in whole(self, *arguments):  # type: ignore[arg-type]
+            early.append(one.instance_uid)
+            yield one
+
+    monkeypatch.setattr(ImageRetrieval, "early", noted)
+    with nothing_left():
+        told, destination = outcomes(filled)
+
+    assert isinstance(filled, SupportsPrefetch)
+    assert [one.verdict for one in told] == [Completeness.COMPLETE]
+    assert len(early) == COUNT == len(destination.held)
+
+
+@pytest.mark.parametrize("at", [0, 3])
+def test_what_breaks_off_early_is_fetched_as_usual(
+    filled: DimseNode, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ImageRetrieval.early
+
+    def breaking(self: ImageRetrieval, *arguments: object) -> object:
+        for number, one in enumerate(whole(self, *arguments)):  # type: ignore[arg-type]
+            if number == at:
+                raise NodeRefused("Archive", "has had enough.")
+            yield one
+
+    monkeypatch.setattr(ImageRetrieval, "early", breaking)
+    with nothing_left():
+        if at:
+            with pytest.raises(NodeRefused):
+                outcomes(filled)
+            return
+        told, destination = outcomes(filled)
+
+    assert [one.verdict for one in told] == [Completeness.COMPLETE]
+    assert len(destination.held) == COUNT
+
+
+def test_a_list_that_fails_ends_what_was_begun_early(
+    filled: DimseNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (record,) = filled.find(Query.study(STUDY))
+    find: Callable[..., object] = filled.find
+
+    def refusing(query: Query) -> object:
+        if query.level.value == "IMAGE":
+            raise NodeRefused("Archive", "does not answer that.")
+        return find(query)
+
+    monkeypatch.setattr(filled, "find", refusing)
+    order = StudyRequest(STUDY, record.patient_id)
+    began = time.monotonic()
+    with nothing_left(), pytest.raises(NodeRefused):
+        list(transfer(order, filled, MemoryNode("M", MemorySettings()), AsIs(), {}, Stop()))
+    assert time.monotonic() - began < 10
+
+
+def test_nothing_comes_early_of_a_class_that_may_not_or_by_one_association(
+    filled: DimseNode,
+) -> None:
+    list(filled.find(Query.study(STUDY)))
+    (series,) = (record.ref for record in filled.find(Query.series_of(STUDY)))
+
+    def early(node: DimseNode, *, may: bool) -> object:
+        return node.fetch_early(series, patient_id="", count=None, may_come=lambda kind: may)  # type: ignore[arg-type]
+
+    assert early(filled, may=False) is None
+    filled.lists_meanwhile = False
+    assert early(filled, may=True) is None
+    filled.lists_meanwhile = True
+    filled.close()
+    assert early(DimseNode("Fresh", filled.settings), may=True) is None
+
+
+@peers.needs_dcmtk
+def test_an_archive_that_serves_one_association_at_a_time_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with peers.dcmqrscp(tmp_path / "qr", options=["--single-process"]) as port:
+        node = DimseNode("QR", DimseSettings("QR", "127.0.0.1", port))
+        assert all(one.kept for one in node.store([instance(ct(n)) for n in range(COUNT)]))
+        node.lists_meanwhile = True
+        # Else it would not be tried: dcmtk does not tell the classes of a study.
+        monkeypatch.setattr(node._search, "classes_of", lambda uid: (str(CTImageStorage),))
+        began = time.monotonic()
+        with nothing_left():
+            told, destination = outcomes(node)
+    assert [one.verdict for one in told] == [Completeness.COMPLETE]
+    assert len(destination.held) == COUNT
+    assert time.monotonic() - began < 10

@@ -1,0 +1,633 @@
+"""Checks: what a node tells of itself, what is proposed for its settings, and one image each way."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import peers, receiving, web_peers
+from lab.archive import Lying
+from lab.lies import Kind, Lie, Site, holdings
+from lab.peers import register
+from lab.samples import ROOT, ct, instance
+
+from adit_engine.dicom_file.part10 import file_parts
+from adit_engine.dicom_ul import statuses
+from adit_engine.dicom_ul.identifier import decode_record, encode_identifier
+from adit_engine.dicom_ul.pdu import (
+    AssociateRequest,
+    NegotiatedAssociation,
+    PresentationContext,
+    encode_item,
+)
+from adit_engine.errors import AssociationRejected
+from adit_engine.nodes.base import FindResults, Grade, NodeFinding, SupportsTestTransfer
+from adit_engine.nodes.diagnostics import query_probe
+from adit_engine.nodes.diagnostics.disk_probe import filesystem_type
+from adit_engine.nodes.diagnostics.image_probe import (
+    FetchAttempt,
+    FetchLimit,
+    MoveDiagnosis,
+    attempt_fetch,
+)
+from adit_engine.nodes.diagnostics.query_probe import QueryProbe
+from adit_engine.nodes.diagnostics.sample_series import run_query
+from adit_engine.nodes.dimse.association_probe import CT_IMAGE, MR_IMAGE, VERIFICATION
+from adit_engine.nodes.dimse.c_find import PATIENT_ROOT, STUDY_ROOT
+from adit_engine.nodes.dimse.c_get import PATIENT_ROOT_GET, STUDY_ROOT_GET
+from adit_engine.nodes.dimse.node import DimseNode
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.values.instance import EXPLICIT_LE, Instance
+from adit_engine.values.query import Query
+from adit_engine.values.references import InstanceRef, QueryLevel
+
+pytestmark = pytest.mark.usefixtures("same_threads")
+
+TODAY = datetime.now(UTC).date()
+IDENTIFYING = ("Mustermann", "4711", "1956", "ACC2024", "Thorax", "THORAX", ROOT)
+ECHO = 0x0030
+
+
+def study(number: int, day: date = TODAY, images: int = 2) -> list[Instance]:
+    """A study of one series, of a patient of its own."""
+    uid = f"{ROOT}.9{number}"
+    changes = {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1"}
+    return [
+        instance(
+            ct(
+                one,
+                **changes,
+                SOPInstanceUID=f"{uid}.1.{one}",
+                PatientID=f"4711-{number}",
+                StudyDate=f"{day:%Y%m%d}",
+            )
+        )
+        for one in range(1, images + 1)
+    ]
+
+
+def studies(count: int) -> list[Instance]:
+    """Over five days."""
+    return [one for n in range(count) for one in study(n, TODAY - timedelta(n % 5))]
+
+
+def said(findings: Sequence[NodeFinding], grade: Grade | None = None) -> str:
+    return "\n".join(f"{f.what} {f.next_step}" for f in findings if grade in (None, f.grade))
+
+
+def proposed(findings: Sequence[NodeFinding]) -> dict[str, Any]:
+    return {p.setting: p.value for finding in findings for p in finding.proposals}
+
+
+def names_nobody(findings: Sequence[NodeFinding]) -> bool:
+    text = said(findings) + repr([f.proposals for f in findings])
+    return not any(word in text for word in IDENTIFYING)
+
+
+# What real archives tell --------------------------------------------------------------------------
+
+
+def test_a_check_learns_how_orthanc_works(archive: peers.Orthanc) -> None:
+    list(archive.node().store(studies(60)))
+
+    findings = list(archive.node().check())
+
+    assert said(findings, Grade.WARNING) == said(findings, Grade.BAD) == ""
+    for words in (
+        "calls itself OFFIS_DCMTK",
+        "by study and patient root",
+        "by C-GET or C-MOVE",
+        "Storage Commitment",
+        "does not cut lists of 60 studies",
+        "the number of images, the modalities and the kinds of objects",
+        "single images",
+        "a list of image UIDs",
+        "only when capitals are typed as they are stored",
+        "names the character set of its answers",
+    ):
+        assert words in said(findings)
+    assert proposed(findings) == {}
+    assert names_nobody(findings)
+
+
+def test_a_check_leaves_everything_as_it_was(archive: peers.Orthanc) -> None:
+    list(archive.node().store(study(1)))
+
+    list(archive.node().check())
+
+    assert archive.count() == 2
+
+
+@peers.needs_dcmtk
+def test_what_an_archive_does_not_tell_is_named(tmp_path: Path) -> None:
+    with peers.dcmqrscp(tmp_path / "qr") as port:
+        node = peers.node(port, "QR")
+        list(node.store(study(1)))
+        findings = list(node.check())
+
+    assert "does not tell the number of images" in said(findings, Grade.WARNING)
+    assert "no Storage Commitment; ADIT asks by a search" in said(findings, Grade.GOOD)
+    assert names_nobody(findings)
+
+
+def test_an_empty_archive_may_be_one_that_hides_everything(archive: peers.Orthanc) -> None:
+    findings = list(archive.node().check())
+
+    assert "let our account see them" in said(findings, Grade.WARNING)
+
+
+# What is proposed ---------------------------------------------------------------------------------
+
+
+class Willing:
+    """An archive that holds nothing and refuses some classes."""
+
+    def __init__(self, *refused: str) -> None:
+        self._refused = refused
+
+    def __call__(self, talk: peers.Talk) -> None:
+        talk.accept(refuse=lambda kind, _: kind in self._refused)
+        with suppress(EOFError):
+            while True:
+                try:
+                    heard = talk.hear()
+                except IndexError:  # a release
+                    talk.raw(talk.wrap(6, bytes(4)))
+                    return
+                operation, number = (int.from_bytes(heard[n], "little") for n in (0x0100, 0x0110))
+                context = 1 if operation == ECHO else self._find_context(talk)
+                answer = {0x0100: operation | 0x8000, 0x0120: number, 0x0900: statuses.SUCCESS}
+                talk.say(context, answer)
+
+    def _find_context(self, talk: peers.Talk) -> int:
+        return next(n for n, (uid, _) in talk.contexts.items() if uid in (STUDY_ROOT, PATIENT_ROOT))
+
+
+def checked(*refused: str, **settings: Any) -> list[NodeFinding]:
+    with peers.Scripted(Willing(*refused)) as peer:
+        return list(peers.node(peer.port, **settings).check())
+
+
+def test_an_archive_of_patients_alone_is_searched_by_patient_root() -> None:
+    findings = checked(STUDY_ROOT)
+
+    assert proposed(findings) == {"query_root": "patient"}
+    assert proposed(checked(STUDY_ROOT, query_root="patient")) == {}
+
+
+def test_a_way_that_is_not_offered_is_replaced_by_one_that_is() -> None:
+    assert proposed(checked(STUDY_ROOT_GET, PATIENT_ROOT_GET, retrieve="get")) == {
+        "retrieve": "move"
+    }
+    assert proposed(checked(STUDY_ROOT_GET, PATIENT_ROOT_GET)) == {}
+
+
+def test_small_pieces_cost_time() -> None:
+    assert proposed(checked(max_pdu=16384)) == {"max_pdu": 131072}
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_what_a_peer_says_of_itself_is_read(granted: bool) -> None:
+    proposal = AssociateRequest(
+        "PACS", "ADIT", (PresentationContext(MR_IMAGE, (EXPLICIT_LE,), received=True),), 16384
+    )
+    name, syntax = MR_IMAGE.encode(), EXPLICIT_LE.encode()
+    length = len(name).to_bytes(2, "big")
+    context = bytes([1, 0, 0, 0]) + encode_item(0x40, syntax)
+    user = encode_item(0x51, bytes(4)) + encode_item(0x52, b"1.2.3")
+    user += encode_item(0x54, length + name + bytes([0, granted]))
+    user += encode_item(0x55, b"M\xfcller 1.0") + encode_item(0x56, length + name + b"\1")
+
+    read = NegotiatedAssociation.decode(
+        bytes(68) + encode_item(0x21, context) + encode_item(0x50, user), proposal
+    )
+
+    assert (read.context_of(MR_IMAGE) is not None) is granted
+    assert read.implementation == "M\N{REPLACEMENT CHARACTER}ller 1.0"
+    assert read.extended == {MR_IMAGE: b"\1"}
+
+
+def test_what_is_refused_is_asked_of_the_administrator() -> None:
+    warnings = said(checked(CT_IMAGE, calling_ae_title="ADIT7"), Grade.WARNING)
+
+    assert "does not take images from us" in warnings
+    assert "for the AE title ADIT7" in warnings
+
+
+def test_an_archive_without_an_echo_is_not_used() -> None:
+    findings = checked(VERIFICATION)
+
+    assert [finding.grade for finding in findings] == [Grade.BAD]
+
+
+def asking(node: MemoryNode, cap: int | None = None) -> Callable[[Query], FindResults]:
+    return lambda query: FindResults(islice(node.find(query), cap))
+
+
+@pytest.fixture
+def shelf() -> Iterator[MemoryNode]:
+    node = MemoryNode("PACS1", MemorySettings("check"))
+    list(node.store([one for one in studies(60) if one.instance_uid.endswith(".1")]))
+    yield node
+    MemoryNode.shelves.pop("check")
+
+
+def test_lists_that_are_cut_are_noticed(shelf: MemoryNode) -> None:
+    assert proposed(list(QueryProbe(asking(shelf, 55), None).findings())) == {"result_cap": 55}
+    assert proposed(list(QueryProbe(asking(shelf, 55), 100).findings())) == {"result_cap": 55}
+    assert proposed(list(QueryProbe(asking(shelf, 55), 55).findings())) == {}
+    assert proposed(list(QueryProbe(asking(shelf), None).findings())) == {}
+
+
+def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNode) -> None:
+    def often(query: Query) -> FindResults:
+        return FindResults(record for record in shelf.find(query) for _ in range(3))
+
+    told = run_query(often, Query(QueryLevel.STUDY, {}))
+
+    count = len(list(shelf.find(Query(QueryLevel.STUDY, {}))))
+    assert count > 1
+    assert (len(told.records), told.raw) == (count, 3 * count)
+
+
+def test_a_study_that_comes_in_meanwhile_is_no_cut_list(shelf: MemoryNode) -> None:
+    numbers = iter(range(100, 200))
+
+    def growing(query: Query) -> FindResults:
+        list(shelf.store(study(next(numbers))))
+        return FindResults(shelf.find(query))
+
+    assert proposed(list(QueryProbe(growing, None).findings())) == {}
+
+
+def test_questions_are_few_and_end_early(shelf: MemoryNode) -> None:
+    everything = list(shelf.find(Query(QueryLevel.STUDY, {})))
+    asked: list[int] = []
+
+    def answers() -> Iterator[Any]:
+        asked.append(0)
+        while True:
+            asked[-1] += 1
+            yield everything[asked[-1] % len(everything)]
+
+    list(QueryProbe(lambda query: FindResults(answers()), None).findings())
+
+    assert len(asked) <= 12
+    assert max(asked) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "fallback", "expected"),
+    [
+        ("latin-1", "", {"character_set_fallback": "ISO_IR 100"}),
+        ("utf-8", "", {"character_set_fallback": "ISO_IR 192"}),
+        ("utf-8", "ISO_IR 192", {}),
+        ("ascii", "", {}),
+    ],
+)
+def test_letters_of_an_unnamed_set_are_recognized(
+    encoding: str, fallback: str, expected: dict[str, str]
+) -> None:
+    name = "Muster^Anne" if encoding == "ascii" else "Muster^Änne"
+    raw = encode_identifier({"PatientName": "#" * len(name.encode(encoding))}, explicit=True)
+    answer = raw.replace(b"#" * len(name.encode(encoding)), name.encode(encoding))
+    found = decode_record(QueryLevel.STUDY, answer, True, query_probe.ASSUMED_CHARACTER_SET)
+
+    findings = list(query_probe.check_character_set([found], fallback))
+
+    assert proposed(findings) == expected
+    assert "Muster" not in said(findings)
+
+
+# One image each way -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def received(tmp_path: Path) -> Iterator[receiving.Received]:
+    with receiving.receiving(tmp_path) as one:
+        yield one
+
+
+def tried(node: DimseNode, within_s: float = 10) -> list[NodeFinding]:
+    image = study(1)[0].in_header.ref
+    return list(node.try_fetching(image, within_s=within_s))
+
+
+def fetching(archive: peers.Orthanc, to: receiving.Received, **settings: Any) -> DimseNode:
+    settings = {"drain_s": 0.5, **settings}
+    return peers.node(archive.port, archive.called, to.reception, **settings)
+
+
+def test_one_image_comes_both_ways(archive: peers.Orthanc, received: receiving.Received) -> None:
+    register(archive, received.port)
+    list(archive.node().store(study(1)))
+
+    findings = tried(fetching(archive, received))
+
+    assert [finding.grade for finding in findings] == [Grade.GOOD] * 2
+    assert "By C-GET the image came" in findings[0].what
+    assert "By C-MOVE the image came" in findings[1].what
+    assert names_nobody(findings)
+
+
+def test_without_a_receiver_only_c_get_is_tried(archive: peers.Orthanc) -> None:
+    list(archive.node().store(study(1)))
+
+    findings = tried(archive.node(retrieve="move"))
+
+    assert "no receiver runs here" in said(findings, Grade.WARNING)
+    assert proposed(findings) == {"retrieve": "get"}
+
+
+def test_a_port_that_the_archive_cannot_reach_is_named(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
+    register(archive, peers.free_port())
+    list(archive.node().store(study(1)))
+
+    findings = tried(fetching(archive, received))
+
+    assert findings[1].grade is Grade.BAD
+    assert "saw no stranger" in findings[1].next_step
+    assert "ADIT is registered at this machine" in findings[1].next_step
+    assert "network team" in findings[1].next_step
+
+
+def test_images_from_another_title_are_traced_and_its_sender_is_proposed(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
+    register(archive, received.port)
+    list(archive.node().store(study(1)))
+    node = fetching(archive, received, senders="FARM@127.0.0.1")
+
+    findings = tried(node)
+
+    assert findings[1].grade is Grade.BAD
+    assert "turned away ONE at 127.0.0.1" in said(findings, Grade.WARNING)
+    assert proposed(findings) == {"senders": "FARM@127.0.0.1, ONE@127.0.0.1"}
+    again = fetching(archive, received, **proposed(findings))
+    assert [finding.grade for finding in tried(again)] == [Grade.GOOD] * 2
+
+
+def test_images_of_a_known_caller_who_is_no_sender_are_traced(
+    archive: peers.Orthanc, tmp_path: Path
+) -> None:
+    list(archive.node().store(study(1)))
+    bound = 10_000_000
+    with receiving.receiving(tmp_path, "ONE", quarantine_bytes=bound) as received:
+        register(archive, received.port)
+
+        findings = tried(fetching(archive, received, senders="FARM@127.0.0.1"))
+
+    assert "came from ONE at 127.0.0.1" in said(findings, Grade.WARNING)
+    assert "quarantine" in said(findings, Grade.WARNING)
+    assert proposed(findings) == {"senders": "FARM@127.0.0.1, ONE@127.0.0.1"}
+
+
+def test_an_archive_that_calls_us_by_another_name_is_told_which(
+    received: receiving.Received,
+) -> None:
+    began = datetime.now(UTC)
+    with pytest.raises(AssociationRejected):
+        list(received.sender("FARM", called_ae_title="ADIT2").find(Query(QueryLevel.STUDY, {})))
+    nothing = FetchAttempt("C-MOVE", 1.0, reason="Nothing came.")
+
+    findings = list(MoveDiagnosis("PACS1", "", (), received.reception).findings(nothing, began))
+
+    assert "FARM at 127.0.0.1 called us ADIT2; our AE title is ADIT." in said(findings)
+    assert proposed(findings) == {}
+
+
+def test_an_image_under_another_ones_label_is_no_success() -> None:
+    asked, other = study(1)[0], study(2)[0]
+    mislabelled = replace(other, instance_uid=asked.instance_uid)
+
+    def fetch() -> Iterator[Instance]:
+        yield mislabelled
+
+    attempt = attempt_fetch("C-GET", asked.in_header.ref, fetch, FetchLimit(5, lambda: None))
+
+    assert not attempt.came
+    assert "another image than its label says" in attempt.finding().what
+
+
+def test_an_archive_that_falls_silent_ends_with_the_limit(received: receiving.Received) -> None:
+    with peers.Scripted(peers.Talk.until_gone) as peer:
+        node = peers.node(peer.port, reception=received.reception, association_s=60)
+        started = time.monotonic()
+
+        findings = tried(node, within_s=0.3)
+
+    assert time.monotonic() - started < 8
+    assert [finding.grade for finding in findings] == [Grade.BAD] * 2
+    assert "Nothing had come within 0.3 s" in findings[0].what
+
+
+def test_a_person_who_stops_it_is_obeyed(received: receiving.Received) -> None:
+    with peers.Scripted(peers.Talk.until_gone) as peer:
+        node = peers.node(peer.port, reception=received.reception, association_s=60)
+        timer = threading.Timer(0.2, node.abort)
+        timer.start()
+        with pytest.raises(Exception, match="stopped"):
+            tried(node)
+        timer.join()
+
+
+# Archives that lie --------------------------------------------------------------------------------
+
+
+@contextmanager
+def lying(folder: Path, lie: Lie, port: int = 0) -> Iterator[Lying]:
+    """An archive with one study, all of whose answers are so."""
+    for name in ("held", "scratch"):
+        (folder / name).mkdir()
+    for one in study(1):
+        path = folder / "held" / f"{one.instance_uid}.dcm"
+        path.write_bytes(b"".join(file_parts(one)))
+    site = Site("LIAR", holdings(folder / "held"), {"ADIT": ("127.0.0.1", port)})
+    again = replace(lie, at=lie.at + 1)  # what failed once is tried once more
+    with Lying(site, [lie, again], scratch=folder / "scratch") as archive:
+        yield archive
+
+
+BRIEF = {"association_s": 0.5, "first_byte_s": 2.0, "no_progress_s": 0.5, "drain_s": 0.3}
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=[kind.name for kind in Kind])
+def test_whatever_an_archive_does_a_check_ends_with_findings(kind: Kind, tmp_path: Path) -> None:
+    with (
+        receiving.receiving(tmp_path / "ours") as received,
+        lying(tmp_path, Lie(kind, times=1000), received.port) as archive,
+    ):
+        started = time.monotonic()
+        checked = list(peers.node(archive.port, "LIAR", **BRIEF).check())
+        node = peers.node(archive.port, "LIAR", received.reception, **BRIEF)
+        tries = tried(node, within_s=3)
+
+    assert time.monotonic() - started < 15
+    assert checked
+    assert len(tries) >= 2
+    assert names_nobody([*checked, *tries])
+
+
+@pytest.mark.parametrize("kind", [Kind.FORGET, Kind.NO_ROOM, Kind.REJECT])
+def test_a_test_image_that_is_not_kept_is_no_success(kind: Kind, tmp_path: Path) -> None:
+    with lying(tmp_path, Lie(kind, times=1000)) as archive:
+        findings = list(peers.node(archive.port, "LIAR", **BRIEF).try_writing())
+
+    assert {finding.grade for finding in findings} != {Grade.GOOD}
+
+
+# Writing, only when asked -------------------------------------------------------------------------
+
+
+def test_a_test_image_is_kept_and_never_twice(archive: peers.Orthanc) -> None:
+    node = archive.node()
+
+    first, again = list(node.try_writing()), list(node.try_writing())
+
+    assert {finding.grade for finding in (*first, *again)} == {Grade.GOOD}
+    assert "patient ADIT-TEST" in said(first)
+    assert archive.count() == 1
+
+
+@peers.needs_dcmtk
+def test_a_destination_that_cannot_be_asked_leaves_the_proof_open(tmp_path: Path) -> None:
+    with peers.storescp(tmp_path / "taken") as port:
+        findings = list(peers.node(port).try_writing())
+
+    assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.WARNING]
+
+
+def test_nobody_listening_is_a_finding() -> None:
+    (finding,) = peers.node(peers.free_port()).try_writing()
+
+    assert finding.grade is Grade.BAD
+
+
+# Folders ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_tried_by_a_file_that_is_gone_afterwards(tmp_path: Path) -> None:
+    node = FolderNode("Share", FolderSettings(path=str(tmp_path), reserve_mb=0))
+    before = tmp_path.stat().st_mtime_ns
+
+    checked = list(node.check())
+    assert tmp_path.stat().st_mtime_ns == before
+    written = list(node.try_writing())
+
+    assert {finding.grade for finding in (*checked, *written)} == {Grade.GOOD}
+    assert "written, secured, renamed and removed" in said(written)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_takes_no_files_is_found_out() -> None:
+    node = FolderNode("Share", FolderSettings(path="/proc/self", reserve_mb=0))
+
+    findings = list(node.try_writing())
+
+    assert [finding.grade for finding in findings] == [Grade.BAD]
+    assert "/proc" not in said(findings)
+
+
+def test_a_share_that_the_settings_do_not_know_as_one_is_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    share = str(tmp_path).replace(" ", r"\040")
+    table.write_text(
+        "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        f"30 25 0:50 / {share} rw,relatime shared:1 - cifs //server/share rw\n"
+    )
+    monkeypatch.setattr("adit_engine.nodes.diagnostics.disk_probe._MOUNTINFO", table)
+    given = FolderSettings(path=str(tmp_path), reserve_mb=0)
+
+    assert filesystem_type(tmp_path / "below") == "cifs"
+    assert proposed(list(FolderNode("Share", given).check())) == {"network": True}
+
+
+def test_reading_one_image_from_a_folder_is_timed(tmp_path: Path) -> None:
+    node = FolderNode("Share", FolderSettings(path=str(tmp_path), reserve_mb=0))
+    list(node.store(study(1)))
+
+    (there,) = node.try_fetching(study(1)[0].in_header.ref, within_s=10)
+    (missing,) = node.try_fetching(study(2)[0].in_header.ref, within_s=10)
+
+    assert (there.grade, missing.grade) == (Grade.GOOD, Grade.BAD)
+
+
+# DICOMweb -----------------------------------------------------------------------------------------
+
+
+@web_peers.needs_orthanc
+def test_a_check_learns_how_a_dicomweb_service_works(tmp_path: Path) -> None:
+    with (
+        web_peers.orthanc(tmp_path / "web", "WEB") as archive,
+        closing(web_peers.node(archive.http_port)) as node,
+    ):
+        list(node.store(study(1)))
+        findings = list(node.check())
+        assert archive.count() == 2
+        tries = list(node.try_fetching(study(1)[0].in_header.ref, within_s=10))
+        tries += node.try_writing()
+        assert archive.count() == 3
+
+    for words in ("QIDO-RS", "page by page", "WADO-RS", "STOW-RS", "single images"):
+        assert words in said(findings, Grade.GOOD)
+    assert {finding.grade for finding in tries} == {Grade.GOOD}
+    assert names_nobody([*findings, *tries])
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "for the right"), (405, "check root URL"), (404, "check root URL")]
+)
+def test_a_service_that_takes_no_uploads_is_named(status: int, words: str) -> None:
+    def say(request: web_peers.Request) -> Any:
+        if request.method == "POST":
+            return web_peers.answer(status)
+        return web_peers.answer(200, web_peers.JSON, b"[]")
+
+    with web_peers.Liar(say) as liar, closing(liar.node()) as node:
+        findings = list(node.check())
+
+    assert f"does not take images from us (STOW-RS; status {status})" in said(findings)
+    assert words in said(findings, Grade.WARNING)
+
+
+def test_a_service_that_knows_no_pages_is_named() -> None:
+    body = f'[{{"0020000D": {{"vr": "UI", "Value": ["{ROOT}.1"]}}}}]'.encode()
+
+    def say(request: web_peers.Request) -> Any:
+        return web_peers.answer(200, web_peers.JSON, body)
+
+    with web_peers.Liar(say) as liar, closing(liar.node()) as node:
+        findings = list(node.check())
+
+    assert "never the next one" in said(findings, Grade.WARNING)
+
+
+def test_every_kind_that_moves_images_can_be_tried(tmp_path: Path) -> None:
+    nodes = (
+        peers.node(104),
+        web_peers.node(80),
+        FolderNode("Share", FolderSettings(path=str(tmp_path))),
+    )
+    assert all(isinstance(node, SupportsTestTransfer) for node in nodes)
+
+
+def test_an_image_that_is_not_there_is_no_success(archive: peers.Orthanc) -> None:
+    image = replace(study(1)[0].in_header.ref, instance_uid=f"{ROOT}.404")
+    assert isinstance(image, InstanceRef)
+    list(archive.node().store(study(1)))
+
+    findings = list(archive.node().try_fetching(image, within_s=10))
+
+    assert findings[0].grade is Grade.BAD
+    assert ROOT not in said(findings)

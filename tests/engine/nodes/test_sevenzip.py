@@ -1,0 +1,382 @@
+"""Archive node: encrypted 7-Zip files of what was gathered, whole or not at all, again if need be."""
+
+import csv
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from lab.samples import ct, instance
+from lab.sevenzip import unpacked
+from pydicom import dcmread
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.delivery_list import DeliveryListLine
+from adit_engine.errors import InvalidInput, Stopped, StorageError, StorageFull
+from adit_engine.nodes.base import ArchiveRequest, ArchivesTested, FinishedArchive, PackingProgress
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.values.archive_password import generate_password, validate_password
+
+PASSWORD = "four words and 1 sign!"
+
+
+def node(folder: Path, title: str = "job-7", **settings: object) -> ArchiveNode:
+    (folder / "out").mkdir(exist_ok=True)
+    given = {"reserve_mb": 0, **settings}
+    places = {"path": str(folder / "out"), "staging": str(folder / "gathered")}
+    opened = ArchiveNode("Archives", ArchiveSettings(**places, **given))
+    opened.set_archive_title(title)
+    return opened
+
+
+def gather(opened: ArchiveNode, numbers: range = range(1, 4)) -> None:
+    list(opened.confirm(list(opened.store(instance(ct(n)) for n in numbers))))
+
+
+def packed(opened: ArchiveNode, **more: object) -> list[FinishedArchive]:
+    gathered, stop = opened.gathered, more.pop("stop", None) or Stop()
+    size = sum(one.size_bytes for one in gathered)
+    name = opened._staging.name
+    report = more.pop("report", lambda _: None)
+    bundle = ArchiveRequest(name, len(gathered), size, gathered, **more)
+    return opened.pack(bundle, PASSWORD, stop, report)
+
+
+def everything_below(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_what_was_gathered_is_packed_once_and_forgotten(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+
+    (made,) = packed(opened)
+    opened.forget()
+
+    assert everything_below(tmp_path) == ["out/job-7.7z"]
+    assert (made.name, made.images) == ("job-7.7z", 3)
+    assert made.size_bytes == (tmp_path / "out/job-7.7z").stat().st_size
+    images = {
+        n: c for n, c in unpacked(tmp_path / "out/job-7.7z", PASSWORD).items() if n.endswith(".dcm")
+    }
+    pixels = {dcmread(io.BytesIO(content)).PixelData for content in images.values()}
+    assert pixels == {ct(n).PixelData for n in range(1, 4)}
+
+
+def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+    other = DeliveryListLine("1.2", "1.2.3", "1.2.3.4", "withheld", "=Text may be burned in.")
+
+    packed(opened, others=[other], about={"job": 7})
+
+    files = unpacked(tmp_path / "out/job-7.7z", PASSWORD)
+    told = json.loads(files["contents-job-7.json"])
+    rows = list(csv.DictReader(io.StringIO(files["contents-job-7.csv"].decode())))
+    assert (told["format"], told["job"]) == (1, 7)
+    assert [row["outcome"] for row in rows] == ["delivered"] * 3 + ["withheld"]
+    assert rows[3]["reason"] == "'=Text may be burned in."
+    for row, image in zip(rows[:3], told["images"][:3], strict=True):
+        content = files[image["path"]]
+        assert row["sha256"] == image["sha256"] == sha256(content).hexdigest()
+        assert int(row["size_bytes"]) == image["size_bytes"] == len(content)
+        header = dcmread(io.BytesIO(content))
+        assert row["instance_uid"] == header.SOPInstanceUID
+        assert row["series_uid"] == header.SeriesInstanceUID
+
+
+def test_a_large_order_becomes_several_files_each_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
+    opened = node(tmp_path)
+    gather(opened, range(1, 6))
+
+    made = packed(opened)
+
+    assert [one.name for one in made] == [f"job-7-part{n}.7z" for n in (1, 2, 3)]
+    parts = [unpacked(tmp_path / "out" / one.name, PASSWORD) for one in made]
+    images = [name for part in parts for name in part if name.endswith(".dcm")]
+    assert len(images) == len(set(images)) == 5
+    assert [sum(name.endswith(".dcm") for name in part) for part in parts] == [2, 2, 1]
+
+
+def test_what_is_gathered_lies_where_only_we_read_it(tmp_path: Path) -> None:
+    gather(node(tmp_path))
+
+    for path in (tmp_path / "gathered").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "gathered" / "job-7").stat().st_mode & 0o077 == 0
+
+
+def test_an_image_that_was_changed_before_it_was_packed_stops_it(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+    path = next((tmp_path / "gathered").rglob("*.dcm"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(StorageError, match=r"^Archives: images .* were changed"):
+        packed(opened)
+
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_an_image_that_is_gone_before_it_was_packed_stops_it(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+    next((tmp_path / "gathered").rglob("*.dcm")).unlink()
+
+    with pytest.raises(StorageError, match="are gone"):
+        packed(opened)
+
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_an_archive_that_reads_back_otherwise_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+    reopen = opened._filing.tree.__class__.reopen
+
+    def damaged(tree: object, draft: object) -> object:
+        """The disk keeps something else than what was written."""
+        file = reopen(tree, draft)  # type: ignore[arg-type]
+        path = Path(tmp_path, "out", draft.temp)  # type: ignore[attr-defined]
+        with path.open("r+b") as other:
+            other.seek(5000)
+            other.write(b"\0" * 16)
+        return file
+
+    monkeypatch.setattr(opened._filing.tree.__class__, "reopen", damaged)
+
+    with pytest.raises(StorageError, match="could not be read back as it was written"):
+        packed(opened)
+
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+    short = node(tmp_path, reserve_mb=10**9)
+
+    with pytest.raises(StorageFull, match="nearly full"):
+        short.pack(ArchiveRequest("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
+
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_a_stop_in_between_leaves_what_was_gathered_and_nothing_else(tmp_path: Path) -> None:
+    opened, stop = node(tmp_path), Stop()
+    gather(opened)
+    stop.set("Canceled.")
+
+    with pytest.raises(Stopped):
+        packed(opened, stop=stop)
+
+    assert everything_below(tmp_path / "out") == []
+    assert len(packed(opened)) == 1
+
+
+@pytest.mark.parametrize("after", [1, 4, 8])
+def test_a_stop_between_any_two_pieces_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Of three images and two lists, written (1 to 5) and read back (6 to 10)."""
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
+    opened, stop, steps = node(tmp_path), Stop(), []
+    gather(opened)
+
+    def report(event: PackingProgress | ArchivesTested) -> None:
+        steps.append(event)
+        if len(steps) == after:
+            stop.set("Canceled.")
+
+    with pytest.raises(Stopped, match="Canceled"):
+        packed(opened, stop=stop, report=report)
+
+    assert len(steps) == after
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_a_large_image_is_stopped_in_its_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._PIECE_BYTES", 500)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
+    opened, stop, steps = node(tmp_path), Stop(), []
+    gather(opened, range(1, 2))
+
+    def report(event: PackingProgress | ArchivesTested) -> None:
+        steps.append(event)
+        if len(steps) == 2:
+            stop.set("Canceled.")
+
+    with pytest.raises(Stopped):
+        packed(opened, stop=stop, report=report)
+
+    assert [step.size_bytes for step in steps] == [500, 500]
+    assert opened.gathered[0].size_bytes > 1000
+
+
+def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
+    opened, events, visible = node(tmp_path), [], []
+    gather(opened)
+
+    def report(event: PackingProgress | ArchivesTested) -> None:
+        events.append(event)
+        visible.extend((tmp_path / "out").glob("*.7z"))
+
+    made = packed(opened, report=report)
+
+    *steps, last = events
+    contents = [unpacked(tmp_path / "out" / one.name, PASSWORD) for one in made]
+    assert last == ArchivesTested(("job-7-part1.7z", "job-7-part2.7z"))
+    assert sum(step.size_bytes for step in steps) == 2 * sum(
+        len(content) for members in contents for content in members.values()
+    )
+    assert visible == []
+
+
+def test_what_a_report_raises_ends_the_build_and_leaves_nothing(tmp_path: Path) -> None:
+    """So a worker that has lost its lease shows nothing."""
+    opened = node(tmp_path)
+    gather(opened)
+
+    def lost(event: PackingProgress | ArchivesTested) -> None:
+        raise RuntimeError("lost")
+
+    with pytest.raises(RuntimeError, match="lost"):
+        packed(opened, report=lost)
+
+    assert everything_below(tmp_path / "out") == []
+
+
+def test_an_archive_keeps_the_mode_of_its_node(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened)
+
+    packed(opened)
+
+    assert (tmp_path / "out/job-7.7z").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    shutil.rmtree(tmp_path / "out")
+
+    with pytest.raises(StorageError, match="the folder is not there"):
+        gather(opened)
+
+
+@pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
+def test_killed_at_any_moment_it_is_built_anew_from_what_was_gathered(tmp_path: Path) -> None:
+    opened = node(tmp_path)
+    gather(opened, range(1, 41))
+    wanted = {one.path for one in opened.gathered}
+    script = tmp_path / "pack.py"
+    script.write_text(_PACK)
+    (tmp_path / "gathered.txt").write_text(repr(opened.gathered))
+    arguments = [sys.executable, str(script), str(tmp_path), PASSWORD]
+
+    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5):
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay_s)  # where it is killed does not matter: the end must be the same
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        for path in (tmp_path / "out").glob("*.7z"):
+            assert seven_zip_tests(path)
+    packed(opened)
+    time.sleep(2.1)  # so long a temporary file of a dead process is left in peace
+    gather(node(tmp_path, "another"))
+    packed(node_with(tmp_path, "another"))
+    opened.forget()
+
+    names = [n for n in unpacked(tmp_path / "out/job-7.7z", PASSWORD) if n.endswith(".dcm")]
+    assert set(names) == wanted
+    assert everything_below(tmp_path / "out") == ["another.7z", "job-7.7z"]
+    assert seven_zip_tests(tmp_path / "out/job-7.7z")
+
+
+def node_with(folder: Path, title: str) -> ArchiveNode:
+    opened = node(folder, title)
+    gather(opened)
+    return opened
+
+
+def seven_zip_tests(path: Path) -> bool:
+    command = ["7z", "t", f"-p{PASSWORD}", str(path)]
+    return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+
+
+_PACK = """
+import sys
+from pathlib import Path
+from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
+from adit_engine.bounded_stream import Stop
+from adit_engine.nodes.base import Bundle, Gathered
+from adit_engine.values.references import InstanceRef
+
+folder = Path(sys.argv[1])
+node = ArchiveNode("Archives", ArchiveSettings(
+    path=str(folder / "out"), staging=str(folder / "gathered"), reserve_mb=0))
+node.gather_as("job-7")
+gathered = eval((folder / "gathered.txt").read_text())
+print("begins", flush=True)
+size = sum(one.size_bytes for one in gathered)
+node.pack(Bundle("job-7", len(gathered), size, gathered), sys.argv[2], Stop())
+"""
+
+
+# Passwords ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("short", "at least 12 characters"),
+        ("x" * 101, "make it shorter"),
+        ("aaaaaaaaaaaaaaaa", "too easy"),
+        ("abcdefghijklmnop", "too easy"),
+        ("123456789012345", "too easy"),
+        ("Passwort2026!", "too easy"),
+        ("qwertzQWERTZ12", "too easy"),
+        ("Krankenhaus123", "too easy"),
+        ("Müllers Kühe fliegen", "without accents"),
+        (" leading-blank-77", "no blank at its ends"),
+        ("with-a-\ttabulator", "without accents"),
+    ],
+)
+def test_a_weak_password_is_refused_in_words_that_do_not_repeat_it(password: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why) as caught:
+        validate_password(password)
+
+    assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "Tr0ub4dor&3xyz", "korrekt pferd batterie heft"])
+def test_a_good_password_is_taken(password: str) -> None:
+    assert validate_password(password) == password
+
+
+def test_the_proposal_is_good_and_another_one_each_time() -> None:
+    proposals = {generate_password() for _ in range(50)}
+
+    assert len(proposals) == 50
+    assert all(validate_password(one) for one in proposals)

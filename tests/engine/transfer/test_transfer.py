@@ -1,0 +1,640 @@
+"""The one path: what is sent, what is not, and what the ledger says of each instance."""
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lab.samples import ROOT, ct, file_bytes, instance
+
+from adit_engine.bounded_stream import Stop
+from adit_engine.errors import (
+    ConnectionLost,
+    NodeRefused,
+    NotFound,
+    PatientChanged,
+    RuleViolation,
+    Stopped,
+)
+from adit_engine.nodes.base import FindResults, StoreResult
+from adit_engine.nodes.folder import FolderNode, FolderSettings
+from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.pseudonymize.keys import ProjectKey
+from adit_engine.pseudonymize.parameters import AsIs, ClinicalTrialAttributes, Pseudonymization
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
+from adit_engine.transfer.study import MAX_REFUSED, StudyRequest, transfer
+from adit_engine.values.instance import Instance
+from adit_engine.values.outcome import (
+    Completeness,
+    InstanceEvent,
+    InstanceState,
+    SeriesLedger,
+    SeriesOutcome,
+    SourceListing,
+    sum_outcomes,
+)
+from adit_engine.values.query import Query
+from adit_engine.values.record import Record
+from adit_engine.values.references import Ref, SeriesRef, StudyRef
+from adit_engine.values.selection import Selection
+
+PATIENT = "PID-4711-0815"
+STUDY = StudyRef(f"{ROOT}.1")
+ORDER = StudyRequest(STUDY, PATIENT)
+PLAIN = {"ReferringPhysicianName": "", "InstitutionName": ""}
+
+
+def node(name: str, *instances: Instance) -> MemoryNode:
+    return fill(MemoryNode(name, MemorySettings()), *instances)
+
+
+def fill(made: MemoryNode, *instances: Instance) -> MemoryNode:
+    made.held = {}
+    for one in instances:
+        made.held[one.instance_uid] = one
+    return made
+
+
+def two_series() -> list[Instance]:
+    return [instance(ct(n, series=s)) for s in ("1", "2") for n in range(1, 6)]
+
+
+def pseudonymized() -> Pseudonymization:
+    stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
+    return Pseudonymization(
+        ConfidentialityProfile.default(), "LUNG-0001", ProjectKey(b"k" * 32), stamp
+    )
+
+
+def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):
+    """Everything told, and the manifests as a runner would keep them."""
+    told: list[SourceListing | InstanceEvent | SeriesOutcome] = []
+    manifests: dict[str, SeriesLedger] = dict(held or {})
+    error = None
+    try:
+        for one in transfer(
+            order, source, destination, change or AsIs(), held or {}, stop or Stop()
+        ):
+            told.append(one)
+            if isinstance(one, SourceListing):
+                before = manifests.get(one.series.series_uid)
+                manifests[one.series.series_uid] = SeriesLedger(
+                    one.series, one.expected, dict(before.entries) if before else {}
+                )
+            elif isinstance(one, InstanceEvent):
+                manifests[one.ref.series_uid].add(one)
+    except Exception as raised:
+        error = raised
+    return told, manifests, error
+
+
+def outcomes(told) -> list[SeriesOutcome]:
+    return [one for one in told if isinstance(one, SeriesOutcome)]
+
+
+def test_every_instance_arrives_and_is_counted_once() -> None:
+    source, destination = node("A", *two_series()), node("B")
+
+    told, manifests, error = run(source, destination)
+
+    assert error is None
+    assert destination.held.keys() == source.held.keys()
+    assert [o.verdict for o in outcomes(told)] == [Completeness.COMPLETE, Completeness.COMPLETE]
+    sums = sum_outcomes(outcomes(told))
+    assert (sums.expected, sums.delivered) == (10, 10)
+    for manifest in manifests.values():
+        assert {e.state for e in manifest.entries.values()} == {InstanceState.DELIVERED}
+
+
+def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -> None:
+    asked_for_proof, listed_again = threading.Event(), threading.Event()
+
+    class Source(MemoryNode):
+        def find(self, query: Query) -> FindResults:
+            if query == Query.uids_of(query_series):
+                listed_again.set()
+                assert asked_for_proof.wait(10)
+            return super().find(query)
+
+    class Destination(MemoryNode):
+        def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
+            assert listed_again.wait(10)
+            asked_for_proof.set()
+            return super().confirm(stored)
+
+    images = [instance(ct(n)) for n in range(1, 6)]
+    query_series = images[0].in_header.ref.series
+    source = fill(Source("A", MemorySettings()), *images)
+    destination = fill(Destination("B", MemorySettings()))
+
+    told, _, error = run(source, destination, order=StudyRequest(STUDY, ""))
+
+    assert error is None
+    assert [o.verdict for o in outcomes(told)] == [Completeness.COMPLETE]
+
+
+def test_as_is_leaves_every_byte_as_it_was() -> None:
+    source, destination = node("A", *two_series()), node("B")
+
+    run(source, destination)
+
+    for uid, one in source.held.items():
+        assert destination.held[uid].sha256() == one.sha256()
+
+
+def test_pseudonymized_instances_carry_pseudonym_and_trial_and_no_old_uid() -> None:
+    source, destination = node("A", *two_series()), node("B")
+
+    told, _, error = run(source, destination, pseudonymized())
+
+    assert error is None
+    assert sum_outcomes(outcomes(told)).delivered == 10
+    assert not destination.held.keys() & source.held.keys()
+    for one in destination.held.values():
+        data = b"".join(one.parts())
+        assert b"LUNG-0001" in data
+        assert ROOT.encode() not in data
+        assert b"Mustermann" not in data
+
+
+def test_order_repeated_gives_the_same_bytes_in_the_same_places() -> None:
+    source, destination = node("A", *two_series()), node("B")
+    run(source, destination, pseudonymized())
+    first = {uid: one.sha256() for uid, one in destination.held.items()}
+
+    run(source, destination, pseudonymized())
+
+    assert {uid: one.sha256() for uid, one in destination.held.items()} == first
+
+
+def test_series_that_was_not_picked_is_named_and_not_expected() -> None:
+    source, destination = node("A", *two_series()), node("B")
+    order = StudyRequest(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.2",)))
+
+    told, _, _ = run(source, destination, order=order)
+
+    left_out = [o for o in outcomes(told) if o.left_out]
+    assert [o.series.series_uid for o in left_out] == [f"{ROOT}.1.1"]
+    assert sum_outcomes(outcomes(told)).expected == 5
+
+
+def test_picked_series_that_is_gone_is_told() -> None:
+    order = StudyRequest(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.1", f"{ROOT}.1.7")))
+
+    told, _, _ = run(node("A", *two_series()), node("B"), order=order)
+
+    gone = next(o for o in outcomes(told) if o.series.series_uid.endswith(".7"))
+    assert gone.verdict is Completeness.PARTIAL
+    assert "does not have it any more" in gone.notes[0]
+
+
+def test_vanished_study_is_not_found() -> None:
+    _, _, error = run(node("A"), node("B"))
+
+    assert isinstance(error, NotFound)
+
+
+def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
+    source, destination = node("A", *two_series()), node("B")
+    _, held, _ = run(source, destination)
+    lost = f"{ROOT}.1.1.3"
+    del held[f"{ROOT}.1.1"].entries[lost]
+    empty = node("C")
+
+    told, _, _ = run(source, empty, held=held)
+
+    assert set(empty.held) == {lost}
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+
+
+def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
+    images = two_series()
+    foreign = instance(ct(3, series="1", PatientID="SOMEBODY-ELSE"))
+    source, destination = node("A", *images), node("B")
+    source.held[foreign.instance_uid] = foreign
+
+    told, manifests, error = run(source, destination, pseudonymized())
+
+    assert isinstance(error, RuleViolation)
+    assert "SOMEBODY-ELSE" not in str(error)
+    assert all(b"SOMEBODY" not in b"".join(i.parts()) for i in destination.held.values())
+    entries = manifests[f"{ROOT}.1.1"].entries
+    assert sorted(e.state.value for e in entries.values()) == ["delivered"] * 2 + ["failed"] * 3
+    assert entries[foreign.instance_uid].code == "rule-broken"
+
+
+OTHER = "SOMEBODY-ELSE"
+CHANGED = StudyRequest(STUDY, PATIENT, renamed=OTHER)
+
+
+def in_other_hands(listed_as: str = PATIENT) -> MemoryNode:
+    """All images are somebody else's by their headers; listed is what the archive's rows say."""
+
+    class Merged(MemoryNode):
+        def find(self, query: Query) -> FindResults:
+            keys = {k: OTHER if v == listed_as else v for k, v in query.keys.items()}
+            if query.keys.get("PatientID", listed_as) != listed_as:
+                return FindResults(iter(()))
+            records = super().find(replace(query, keys=keys))
+            told = [replace(r, values={**r.values, "PatientID": listed_as}) for r in records]
+            return FindResults(iter(told))
+
+    images = [instance(ct(n, series=s, PatientID=OTHER)) for s in "12" for n in range(1, 4)]
+    return fill(Merged("A", MemorySettings()), *images)
+
+
+@pytest.mark.parametrize("listed_as", [PATIENT, OTHER], ids=["in its headers", "in its list"])
+def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leaves(
+    listed_as: str,
+) -> None:
+    source, destination = in_other_hands(listed_as), node("B")
+    told, _, error = run(source, destination, pseudonymized())
+
+    assert isinstance(error, PatientChanged)
+    assert error.found == OTHER
+    assert OTHER not in str(error)
+    assert not destination.held
+    assert not outcomes(told)
+
+    told, _, error = run(source, destination, pseudonymized(), order=CHANGED)
+    assert error is None
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert len(destination.held) == 6
+
+
+@pytest.mark.parametrize(
+    ("letters", "patient"),
+    [
+        ("GB18030", "患者37"),
+        ("ISO_IR 144", "Д-37"),
+        ("\\ISO 2022 IR 87", "山-37"),
+        ("ISO_IR 192", "Ä37"),
+        ("ISO_IR 100", "Ä37"),
+    ],
+)
+def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient: str) -> None:
+    def image(number: int, patient: str) -> Instance:
+        sets = letters.split("\\") if "\\" in letters else letters
+        return instance(
+            ct(number, PatientID=patient, PatientName="A^B", SpecificCharacterSet=sets, **PLAIN)
+        )
+
+    order, destination = StudyRequest(STUDY, patient), node("B")
+    told, _, error = run(node("A", image(1, patient), image(2, patient)), destination, order=order)
+    assert error is None
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+
+    other = image(3, patient.replace("37", "38"))
+    destination = node("C")
+    _, _, error = run(node("A", image(1, patient), other), destination, order=order)
+    assert isinstance(error, RuleViolation)
+    assert other.instance_uid not in destination.held
+
+
+class Illiterate(MemoryNode):
+    """Lists studies, and finds nothing by a patient's id that is not plain."""
+
+    def find(self, query: Query) -> FindResults:
+        if not str(query.keys.get("PatientID", "P")).isascii():
+            return FindResults(iter(()))
+        return super().find(query)
+
+
+@pytest.mark.parametrize("patient", ["Ä37", "A\\B"])
+def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(patient: str) -> None:
+    def image(number: int, patient: str) -> Instance:
+        return instance(ct(number, PatientID=patient))
+
+    source = fill(Illiterate("A", MemorySettings()), image(1, patient), image(2, patient))
+    order, destination = StudyRequest(STUDY, patient), node("B")
+    told, _, error = run(source, destination, order=order)
+    assert error is None
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert len(destination.held) == 2
+
+    # Whose the images are is seen in each, all the same.
+    foreign = image(3, "SOMEBODY-ELSE")
+    source.held[foreign.instance_uid] = foreign
+    destination = node("C")
+    _, _, error = run(source, destination, order=order)
+    assert isinstance(error, RuleViolation)
+    assert foreign.instance_uid not in destination.held
+
+
+def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() -> None:
+    source, destination = in_other_hands(), node("B")
+    third = instance(ct(9, series="1", PatientID="A-THIRD"))
+    source.held[third.instance_uid] = third
+
+    _, _, error = run(source, destination, pseudonymized())
+    assert isinstance(error, RuleViolation)
+    assert not destination.held
+
+
+@pytest.mark.parametrize("patient", [PATIENT, "A-THIRD"])
+def test_what_was_confirmed_lets_no_other_change_through(patient: str) -> None:
+    source, destination = in_other_hands(), node("B")
+    another = instance(ct(9, series="2", PatientID=patient))
+    source.held[another.instance_uid] = another
+
+    _, manifests, error = run(source, destination, pseudonymized(), order=CHANGED)
+    assert isinstance(error, RuleViolation)
+    assert manifests[f"{ROOT}.1.2"].entries[another.instance_uid].code == "rule-broken"
+
+
+def test_a_study_that_is_gone_is_not_taken_for_a_merged_one() -> None:
+    source = node("A", instance(ct(1, study="7")))
+    _, _, error = run(source, node("B"))
+    assert isinstance(error, NotFound)
+
+
+class Forgetful(MemoryNode):
+    """Lists an image and does not send it."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for one in super().fetch(refs, patient_id=patient_id):
+            if not one.instance_uid.endswith(".1.2"):
+                yield one
+
+
+def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Path) -> None:
+    twin = ct(1, series="2", SOPInstanceUID=f"{ROOT}.1.1.1")
+    for name, one in {"a": ct(1), "b": ct(2), "c": twin, "d": ct(2, series="2")}.items():
+        (tmp_path / name).write_bytes(file_bytes(one))
+    source = FolderNode("A", FolderSettings(path=str(tmp_path)))
+    destination = node("B")
+
+    told, manifests, error = run(source, destination)
+
+    assert error is None
+    sums = sum_outcomes(outcomes(told))
+    assert (sums.expected, sums.delivered, sums.withheld) == (4, 3, 1)
+    assert manifests[f"{ROOT}.1.2"].entries[twin.SOPInstanceUID].code == "uid-repeated"
+    kept = destination.held[twin.SOPInstanceUID].in_header.ref
+    assert kept.series_uid == f"{ROOT}.1.1"
+
+    # Nor does it take the other one's place in a second attempt.
+    for series in manifests.values():
+        for uid in series.entries.keys() - series.delivered_entries().keys():
+            del series.entries[uid]
+    run(source, destination, held=manifests)
+    assert destination.held[twin.SOPInstanceUID].in_header.ref == kept
+
+
+def test_image_listed_and_never_sent_is_failed_and_named() -> None:
+    source = fill(Forgetful("A", MemorySettings()), *two_series())
+
+    told, manifests, error = run(source, node("B"))
+
+    assert error is None
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.PARTIAL
+    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"].code == "not-received"
+
+
+class FirstTimeForgetful(Forgetful):
+    """Sends the image only when it is asked for by itself."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        single = any(hasattr(ref, "instance_uid") for ref in refs)
+        parent = MemoryNode if single else Forgetful
+        yield from parent.fetch(self, refs, patient_id=patient_id)
+
+
+def test_missing_image_is_asked_for_again_by_itself() -> None:
+    source = fill(FirstTimeForgetful("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    told, _, _ = run(source, destination)
+
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert len(destination.held) == 10
+
+
+class Capped(MemoryNode):
+    def find(self, query: Query) -> FindResults:
+        cap = 3 if query.level == "IMAGE" else None
+        records = list(super().find(query))[:cap]
+        return FindResults(iter(records), cap)
+
+
+def test_capped_list_makes_the_outcome_unverifiable_though_all_came() -> None:
+    source = fill(Capped("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    told, _, _ = run(source, destination)
+
+    assert len(destination.held) == 10
+    assert sum_outcomes(outcomes(told)).verdict is Completeness.UNVERIFIABLE
+    assert sum_outcomes(outcomes(told)).expected is None
+
+
+class Breaking(MemoryNode):
+    """The connection breaks after three images."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for sent, one in enumerate(super().fetch(refs, patient_id=patient_id)):
+            if sent == 3:
+                raise ConnectionLost(self.name, "the connection broke off")
+            yield one
+
+
+@pytest.mark.parametrize(("status", "delivered"), [(0xC000, 5), (0xA702, 5), (0xA900, 0)])
+def test_a_series_that_the_source_cannot_send_keeps_no_other_one_there(
+    status: int, delivered: int
+) -> None:
+    class Refuses(MemoryNode):
+        def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+            if refs[0] == SeriesRef(STUDY.study_uid, f"{ROOT}.1.1"):
+                raise NodeRefused(self.name, "refused the retrieval.", status)
+            return super().fetch(refs, patient_id=patient_id)
+
+    source, destination = fill(Refuses("A", MemorySettings()), *two_series()), node("B")
+
+    told, manifests, error = run(source, destination)
+
+    assert isinstance(error, NodeRefused)
+    assert len(destination.held) == delivered
+    assert not manifests[f"{ROOT}.1.1"].delivered_entries()
+    assert [one.verdict for one in outcomes(told)] == [Completeness.COMPLETE] * bool(delivered)
+
+
+def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end() -> None:
+    asked: set[str] = set()
+
+    class Refuses(MemoryNode):
+        def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+            asked.update(ref.series_uid for ref in refs if isinstance(ref, SeriesRef))
+            raise NodeRefused(self.name, "refused the retrieval.", 0xC000)
+
+    images = [instance(ct(1, series=str(number))) for number in range(1, 8)]
+    _, _, error = run(fill(Refuses("A", MemorySettings()), *images), node("B"))
+
+    assert isinstance(error, NodeRefused)
+    assert len(asked) == MAX_REFUSED
+
+
+def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
+    source = fill(Breaking("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    _, manifests, error = run(source, destination)
+
+    assert isinstance(error, ConnectionLost)
+    delivered = manifests[f"{ROOT}.1.1"].delivered_entries()
+    assert delivered.keys() == destination.held.keys()
+    assert len(delivered) == 3
+
+
+class Loses(MemoryNode):
+    """Says that it took an image, and does not keep it."""
+
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
+        for stored in super().store(instances):
+            if stored.ref.instance_uid.endswith(".4"):
+                del self.held[stored.ref.instance_uid]
+            yield stored
+
+
+def test_image_that_the_destination_does_not_keep_is_not_called_delivered() -> None:
+    destination = fill(Loses("B", MemorySettings()))
+
+    told, manifests, _ = run(node("A", *two_series()), destination)
+
+    assert sum_outcomes(outcomes(told)).delivered == 8
+    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.4"].code == "not-kept"
+
+
+class Growing(MemoryNode):
+    """Gets one more image while it is asked."""
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        yield from super().fetch(refs, patient_id=patient_id)
+        late = instance(ct(99, series="1"))
+        self.held[late.instance_uid] = late
+
+
+def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
+    source = fill(Growing("A", MemorySettings()), *two_series())
+    destination = node("B")
+
+    told, _, _ = run(source, destination)
+
+    assert f"{ROOT}.1.1.99" in destination.held
+    assert any("new images came" in note for o in outcomes(told) for note in o.notes)
+
+
+class OnTape(MemoryNode):
+    """Says of one image that it is offline, of one that it is nearline, and sends all but the first."""
+
+    def find(self, query: Query) -> FindResults:
+        said = {f"{ROOT}.1.1.2": "OFFLINE", f"{ROOT}.1.1.3": "NEARLINE"}
+        return FindResults(
+            Record(
+                one.level, {**one.values, "InstanceAvailability": said.get(one.instance_uid, "")}
+            )
+            for one in super().find(query)
+        )
+
+    def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
+        for one in super().fetch(refs, patient_id=patient_id):
+            assert one.instance_uid != f"{ROOT}.1.1.2", "nobody waits for what is offline"
+            yield one
+
+
+def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_for() -> None:
+    source, destination = fill(OnTape("A", MemorySettings()), *two_series()), node("B")
+
+    told, manifests, _ = run(source, destination)
+
+    lost = manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"]
+    assert (lost.state, lost.code) == (InstanceState.FAILED, "offline")
+    assert "administrator" in lost.reason
+    assert f"{ROOT}.1.1.3" in destination.held
+    assert sum_outcomes(outcomes(told)).delivered == 9
+
+
+def test_stopped_transfer_sends_nothing_more() -> None:
+    source, destination, stop = node("A", *two_series()), node("B"), Stop()
+    stop.set("the job was canceled")
+
+    _, _, error = run(source, destination, stop=stop)
+
+    assert isinstance(error, Stopped)
+    assert not destination.held
+
+
+def test_refused_class_is_withheld_without_being_fetched() -> None:
+    report = instance(ct(1, series="3", SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT"))
+    source, destination = node("A", *two_series(), report), node("B")
+
+    told, manifests, error = run(source, destination, pseudonymized())
+
+    assert error is None
+    assert len(destination.held) == 10
+    assert manifests[f"{ROOT}.1.3"].entries[report.instance_uid].state is InstanceState.WITHHELD
+
+
+def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A profile can be at fault; here the change itself is, by leaving things as they are."""
+    from adit_engine.transfer import policy
+
+    def leaky(change: object, one: Instance, *others: object) -> Instance:
+        return one if one.instance_uid.endswith(".1.3") else real(change, one)
+
+    real = policy.apply
+    monkeypatch.setattr(policy, "apply", leaky)
+    source, destination = node("A", *two_series()), node("B")
+
+    told, manifests, error = run(source, destination, pseudonymized())
+
+    assert error is None
+    ends = {u.rsplit(".", 1)[1]: e for u, e in manifests[f"{ROOT}.1.1"].entries.items()}
+    assert {n: e.state.value for n, e in ends.items()} == {
+        "1": "delivered",
+        "2": "delivered",
+        "3": "withheld",
+        "4": "withheld",
+        "5": "withheld",
+    }
+    assert ends["5"].code == "series-held-back"
+    assert len(manifests[f"{ROOT}.1.2"].delivered_entries()) == 5
+    assert all(b"Mustermann" not in b"".join(i.parts()) for i in destination.held.values())
+
+
+def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should() -> None:
+    named = instance(ct(1, ManufacturerModelName="Scanner of Mustermann", SoftwareVersions="1"))
+    source, destination = node("A", named), node("B")
+
+    _, manifests, _ = run(source, destination, pseudonymized())
+
+    entry = manifests[f"{ROOT}.1.1"].entries[named.instance_uid]
+    assert (entry.state, entry.code) == (InstanceState.WITHHELD, "verify-name")
+    assert "Mustermann" not in json.dumps(entry.to_json())
+    assert entry.device is not None
+    assert (entry.device.sop_class, entry.device.rows) == (named.sop_class_uid, 16)
+
+
+def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
+    class Part(FindResults):
+        capped = True
+        shortfall = "has 2 files that cannot be read"
+
+    class Source(MemoryNode):
+        def find(self, query: Query) -> FindResults:
+            return Part(super().find(query))
+
+    source = fill(Source("A", MemorySettings()), *[instance(ct(n)) for n in range(1, 4)])
+
+    told, _, error = run(source, node("B"), order=StudyRequest(STUDY, ""))
+
+    assert error is None
+    (outcome,) = outcomes(told)
+    assert outcome.verdict is Completeness.UNVERIFIABLE
+    assert (
+        "the source has 2 files that cannot be read, so nothing proves completeness"
+        in outcome.notes
+    )

@@ -1,0 +1,217 @@
+"""Installed: a test's handle on an installation that runs in processes and a folder of its own.
+
+Where the tests run on PostgreSQL, so does it, in a database of its own.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from lab.jobs import until
+from lab.services import free_port
+
+FIELD = str(Path(__file__).with_name("site_commands.py"))
+
+
+@dataclass
+class Installed:
+    data: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        if "ADIT_TEST_DATABASE" in os.environ and "DATABASE_URL" not in self.settings:
+            self.settings["DATABASE_URL"] = new_database(os.environ["ADIT_TEST_DATABASE"])
+
+    @property
+    def env(self) -> dict[str, str]:
+        mine = {
+            "ADIT_DATA": str(self.data),
+            "PORT": str(self.port),
+            "ADIT_RECEIVER_PORT": "0",
+            **self.settings,
+        }
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
+        kept.pop("DATABASE_URL", None)
+        return {**kept, **mine}
+
+    def do(self, *arguments: str) -> str:
+        """Runs one command of site_commands.py; what it printed."""
+        done = subprocess.run(
+            [sys.executable, FIELD, *arguments], env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, FIELD, *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def adit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "adit.cli", *arguments],
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+    def ledger(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.do("ledger"))
+        return told
+
+    def rows(self, query: str) -> list[Any]:
+        if "DATABASE_URL" in self.settings:
+            with psycopg.connect(self.settings["DATABASE_URL"]) as base:
+                return base.execute(query.encode()).fetchall()
+        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+            return base.execute(query).fetchall()
+
+    def change(self, statement: str) -> None:
+        """Behind ADIT's back."""
+        if "DATABASE_URL" in self.settings:
+            with psycopg.connect(self.settings["DATABASE_URL"]) as base:
+                base.execute(statement.encode())
+            return
+        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+            base.execute(statement)
+            base.commit()
+
+    def delivered(self) -> dict[Path, int]:
+        """The whole files at the destination, each with its inode."""
+        return {path: path.stat().st_ino for path in (self.data / "folders" / "to").rglob("*.dcm")}
+
+    def freeze(self, pid: int) -> None:
+        """Stops a process in a moment in which it keeps nobody from the database.
+
+        A SQLite file is locked as a whole; PostgreSQL ends what is frozen in a transaction.
+        """
+        os.kill(pid, signal.SIGSTOP)
+        until_s = time.monotonic() + 30
+        while not self._is_writable():
+            assert time.monotonic() < until_s, "somebody else holds the database"
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.02)
+            os.kill(pid, signal.SIGSTOP)
+
+    def _is_writable(self) -> bool:
+        if "DATABASE_URL" in self.settings:
+            return True
+        base = sqlite3.connect(self.data / "adit.sqlite3", timeout=2)
+        with contextlib.closing(base), contextlib.suppress(sqlite3.OperationalError):
+            base.execute("BEGIN IMMEDIATE")
+            base.rollback()
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def up(self) -> Iterator[subprocess.Popen[str]]:
+        """`adit up` until the block ends; killed with all its children should it not stop."""
+        output = self.data / "up.log"
+        with output.open("w") as file:
+            popen = subprocess.Popen(
+                [sys.executable, "-m", "adit.cli", "up"],
+                env=self.env,
+                stdout=file,
+                stderr=file,
+                text=True,
+            )
+        children: set[int] = set()
+        try:
+            until(lambda: popen.poll() is not None or "ready at" in output.read_text(), 120)
+            assert popen.poll() is None, output.read_text()
+            children = set(family_of(popen.pid))
+            yield popen
+        finally:
+            children |= set(family_of(popen.pid))
+            if popen.poll() is None:
+                popen.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    popen.wait(12)
+            if popen.poll() is None:
+                popen.kill()
+                popen.wait()
+            for pid in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def running(self, *commands: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+        """Some of its processes alone, as on machines of their own, until the block ends."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self._running(command)) for command in commands]
+
+    @contextlib.contextmanager
+    def _running(self, command: str) -> Iterator[subprocess.Popen[bytes]]:
+        argv = [sys.executable, "-m", "adit.cli", command]
+        with (self.data / f"{command}.log").open("w") as log:
+            process = subprocess.Popen(
+                argv, env=self.env, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def log(self) -> str:
+        return (self.data / "up.log").read_text()
+
+
+def new_database(cluster: str) -> str:
+    name = f"installed_{secrets.token_hex(4)}"
+    with psycopg.connect(cluster, autocommit=True) as base:
+        base.execute(f"CREATE DATABASE {name}".encode())
+    return f"{cluster.rpartition('/')[0]}/{name}"
+
+
+def family_of(pid: int) -> list[int]:
+    """All processes that descend from one."""
+    parents: dict[int, list[int]] = {}
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parents.setdefault(parent, []).append(int(place.name))
+    found, ask = [], [pid]
+    while ask:
+        children = parents.get(ask.pop(), [])
+        found += children
+        ask += children
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def runs(pid: int) -> str:
+    """What a process was started as."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""

@@ -1,0 +1,244 @@
+"""An installation in a folder of its own, worked on from outside: `site_commands.py COMMAND …` in ADIT_DATA.
+
+Tests that kill processes cannot share their own database with what they kill.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+DATA = Path(os.environ["ADIT_DATA"])
+FOLDERS = DATA / "folders"
+
+
+def main(command: str, *arguments: str) -> None:
+    from adit import cli
+
+    if command == "prepare":
+        cli.prepare()
+    else:
+        os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
+        import django
+
+        django.setup()
+    COMMANDS[command](*arguments)
+
+
+def prepare() -> None:
+    """One coordinator, folders as source and destination."""
+    from django.contrib.auth.models import Group
+
+    from adit.accounts.models import User
+    from adit.accounts.permissions import COORDINATORS
+    from adit.nodes.models import Node, NodeAccess
+
+    group = Group.objects.get(name=COORDINATORS)
+    User.objects.create_user("coordinator").groups.add(group)
+    for name in ("from", "to"):
+        (FOLDERS / name).mkdir(parents=True)
+        node = Node.objects.create(
+            name=name, kind="folder", is_open=True, settings={"path": str(FOLDERS / name)}
+        )
+        NodeAccess.objects.create(
+            group=group, node=node, may_read=name == "from", may_write=name == "to"
+        )
+
+
+def fill(series: str, images: str) -> None:
+    """Lays one study of so many series of so many images into the source."""
+    from lab import samples
+
+    for number in range(1, int(series) + 1):
+        folder = FOLDERS / "from" / str(number)
+        folder.mkdir()
+        for image in range(1, int(images) + 1):
+            content = samples.file_bytes(samples.ct(image, series=str(number)))
+            (folder / f"{image}.dcm").write_bytes(content)
+
+
+def fill_studies(studies: str) -> None:
+    """Lays so many studies of one image into the source."""
+    from lab import samples
+
+    for number in range(1, int(studies) + 1):
+        content = samples.file_bytes(samples.ct(1, study=str(number)))
+        (FOLDERS / "from" / f"{number}.dcm").write_bytes(content)
+
+
+def order_dead(studies: str) -> None:
+    """An order of so many studies from a PACS where nobody listens."""
+    import socket
+
+    from adit.nodes.models import Node, NodeAccess
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "DEAD"}
+    node = Node.objects.create(
+        name="dead", kind="dimse", is_open=True, settings=settings, retrieve_limit=20
+    )
+    group = NodeAccess.objects.get(node__name="from").group
+    NodeAccess.objects.create(group=group, node=node, may_read=True)
+    _order(studies, "dead", key="dead")
+
+
+def work(seconds: str) -> None:
+    """Claims and runs for so long, from a source that takes its time; how many were done.
+
+    Begins once the file `go` is there, after it has shown with a file that it could.
+    """
+    from adit.jobs import queue
+    from adit.worker import runner
+    from adit_engine.nodes.folder import FolderNode
+
+    fetch = FolderNode.fetch
+
+    def slowly(self, *args, **values):  # type: ignore[no-untyped-def]
+        time.sleep(1.5)
+        yield from fetch(self, *args, **values)
+
+    FolderNode.fetch = slowly  # type: ignore[method-assign]
+    (DATA / f"ready-{os.getpid()}").touch()
+    while not (DATA / "go").exists():
+        time.sleep(0.05)
+    end, done = time.monotonic() + float(seconds), 0
+    while time.monotonic() < end:
+        task = queue.claim("field")
+        if task is None:
+            time.sleep(0.1)
+            continue
+        runner.run_task(task)
+        task.refresh_from_db()
+        done += task.state == "success"
+    print(json.dumps(done))
+
+
+def order(studies: str = "1", key: str = "a") -> None:
+    _order(studies, "from", key)
+
+
+def _order(studies: str, source_name: str, key: str) -> None:
+    from adit.accounts.models import User
+    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.nodes.models import Node
+    from adit.orders import actions
+    from lab import samples
+    from lab.jobs import PATIENT
+
+    source, destination = Node.objects.get(name=source_name), Node.objects.get(name="to")
+    picks = [
+        OrderedStudy(source.pk, f"{samples.ROOT}.{number}", PATIENT)
+        for number in range(1, int(studies) + 1)
+    ]
+    user = User.objects.get()
+    user.is_staff = True  # orders of any size
+    job = actions.create_job(
+        user, "selective", SelectiveOrder(tuple(picks), destination.pk), key=key
+    )
+    print(job.pk)
+
+
+def pace(kb_s: str) -> None:
+    """The source gives so much a second from now on; 0: as fast as it can."""
+    from adit.nodes.models import Node
+
+    Node.objects.filter(name="from").update(rate_kb_s=int(kb_s) or None)
+
+
+def reopen() -> None:
+    """Somebody who manages nodes opens all of them, and nothing limits their speed any more."""
+    from adit.accounts.models import User
+    from adit.nodes import pause
+    from adit.nodes.models import Node
+
+    manager = User.objects.create_superuser("manager")
+    for node in Node.objects.all():
+        pause.reopen_node(manager, node)
+    Node.objects.update(rate_kb_s=None)
+
+
+def limit(connections: str) -> None:
+    from adit.nodes.models import Node
+
+    Node.objects.update(retrieve_limit=int(connections))
+
+
+def claim_all(name: str) -> None:
+    """Claims until nothing is due and nobody holds anything; one line for each."""
+    from adit.jobs import queue
+    from adit.jobs.models import Task, TaskState
+
+    while Task.objects.filter(state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)).exists():
+        task = queue.claim(name)
+        if task is None:
+            time.sleep(0.01)
+            continue
+        begun = time.monotonic()
+        time.sleep(0.15)
+        ended = time.monotonic()
+        queue.finish(task, TaskState.SUCCESS, "")
+        print(json.dumps([task.pk, task.attempt, begun, ended]), flush=True)
+
+
+def claim_and_run(name: str) -> None:
+    """Claims one task, says as which attempt, and runs it once the file `go-NAME` is there."""
+    from adit.jobs import queue
+    from adit.worker import runner
+
+    task = queue.claim(name)
+    assert task is not None
+    print(task.attempt, flush=True)
+    while not (DATA / f"go-{name}").exists():
+        time.sleep(0.02)
+    runner.run_task(task)
+
+
+def claim_none() -> None:
+    from adit.jobs import queue
+
+    assert queue.claim("test") is None
+
+
+def ledger() -> None:
+    """What the rows and sealed ledgers say, as one JSON object."""
+    from adit.jobs import encrypted_payload
+    from adit.jobs.models import Job, Task
+
+    job, task = Job.objects.get(), Task.objects.get()
+    items = list(task.items.all())
+    manifests = [encrypted_payload.open_series(item).manifest for item in items]
+    told = {
+        "job": job.state,
+        "message": job.message,
+        "attempt": task.attempt,
+        "expected": sum(item.expected or 0 for item in items),
+        "delivered": sum(item.delivered for item in items),
+        "others": sum(item.withheld + item.failed + item.skipped for item in items),
+        "ledger": sum(len(manifest.delivered_entries()) for manifest in manifests),
+    }
+    print(json.dumps(told))
+
+
+COMMANDS = {
+    "prepare": prepare,
+    "fill": fill,
+    "order": order,
+    "pace": pace,
+    "limit": limit,
+    "reopen": reopen,
+    "fill-studies": fill_studies,
+    "order-dead": order_dead,
+    "work": work,
+    "claim-all": claim_all,
+    "claim-and-run": claim_and_run,
+    "claim-none": claim_none,
+    "ledger": ledger,
+}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
