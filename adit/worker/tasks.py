@@ -32,7 +32,8 @@ def work() -> None:
         task = queue.claim(name)
         if task is None:
             return
-        (query_batch if query_batch.can_batch(task) else runner).run(task)
+        run = query_batch.run_batch if query_batch.can_batch(task) else runner.run_task
+        run(task)
 
 
 @shared_task(name="adit.jobs.sweep")
