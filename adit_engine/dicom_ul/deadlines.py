@@ -100,7 +100,7 @@ class ConnectionDeadlines:
             self._within_s = patience_s
         self._deadline += self.pace.keep(count, lambda: self._aborted)
 
-    # Faults ------------------------------------------------------------------------------------
+    # Errors ------------------------------------------------------------------------------------
 
     def fault(self, what: str) -> AditError:
         """Return the error for a protocol violation; Stopped if we ended the connection."""

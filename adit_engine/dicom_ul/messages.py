@@ -66,7 +66,7 @@ class MessageChannel:
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
         self._empty = 0
 
-    # Ending ------------------------------------------------------------------------------------
+    # Closing -----------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
@@ -89,7 +89,7 @@ class MessageChannel:
         """Return the error for a protocol violation. The connection is not used again."""
         return self._line.fault(what)
 
-    # Speaking ----------------------------------------------------------------------------------
+    # Sending -----------------------------------------------------------------------------------
 
     def next_message_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
@@ -127,7 +127,7 @@ class MessageChannel:
                 )
                 yield from pieces
 
-    # Listening ---------------------------------------------------------------------------------
+    # Receiving ---------------------------------------------------------------------------------
 
     def receive(self, within_s: float, what: str) -> DimseMessage:
         """Return the next DIMSE message.

@@ -1,6 +1,6 @@
 """PDUs and the negotiation of an association (PS3.8 9.3, PS3.7 D.3).
 
-Used by `association`, `acceptor` and `messages`.
+Used by the other modules of this package and by the DIMSE node.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

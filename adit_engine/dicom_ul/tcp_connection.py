@@ -90,7 +90,7 @@ class TcpConnection(ConnectionDeadlines):
         self._buffer = memoryview(bytearray(max(_READ_BYTES, peer.max_pdu + PDU_HEADER.size)))
         self._start = self._end = 0
 
-    # Opening and ending ------------------------------------------------------------------------
+    # Opening and closing -----------------------------------------------------------------------
 
     @classmethod
     def accepted(cls, one: socket.socket, peer: Peer) -> "TcpConnection":
@@ -191,7 +191,7 @@ class TcpConnection(ConnectionDeadlines):
             text = f"no connection to {place}: {reason}. Check host, port and network."
         return Unreachable(self.peer.name, text)
 
-    # Bytes -------------------------------------------------------------------------------------
+    # Reading and writing -----------------------------------------------------------------------
 
     def poll(self, within_s: float) -> bool:
         """Return whether bytes, or the end of the connection, have come in time.

@@ -1,8 +1,8 @@
 """TLS: certificates, trust, error texts, and reading certificates for display.
 
 TLS 1.2 or newer, forward secrecy and authenticated ciphers only: the BCP 195 RFC 8996 profile of
-PS3.15 B.12, without its older ciphers. Used by the
-DIMSE and DICOMweb nodes, our Storage SCP, and the pages that show certificates.
+PS3.15 B.12, without its older ciphers. Used by the DIMSE and DICOMweb nodes, our Storage SCP, and
+the pages that show certificates.
 """
 
 import os

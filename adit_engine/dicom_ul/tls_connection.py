@@ -49,7 +49,7 @@ class TlsConnection(TcpConnection):
         self._torn = False
         self._hint = tls.describe_tls_hint(peer.tls)
 
-    # Opening and ending ------------------------------------------------------------------------
+    # Opening and closing -----------------------------------------------------------------------
 
     def connect(self) -> None:
         """Connect and finish the handshake.
@@ -122,7 +122,7 @@ class TlsConnection(TcpConnection):
             one.setblocking(False)
             self._torn = one.send(said) < len(said)
 
-    # Bytes -------------------------------------------------------------------------------------
+    # Reading and writing -----------------------------------------------------------------------
 
     def poll(self, within_s: float) -> bool:
         """Return whether bytes of a message, or the end, have come in time.
@@ -229,7 +229,7 @@ class TlsConnection(TcpConnection):
         self._push(one, deque([memoryview(self._outgoing.read())]))
         self._torn = False
 
-    # Faults ------------------------------------------------------------------------------------
+    # Errors ------------------------------------------------------------------------------------
 
     def _lost(self, what: str) -> AditError:
         if not self._shaken:

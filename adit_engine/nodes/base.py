@@ -1,8 +1,8 @@
 """Protocols and values that all kinds of nodes share.
 
-A node is Checkable, Searchable, Retrievable or Storable; `transfer` uses no more than these four
-protocols and the optional SupportsSharedAssociation, SupportsPrefetch, SupportsStop and
-SupportsPacking. SupportsTestTransfer is for tests of a node only.
+A node implements some of the four basic protocols Checkable, Searchable, Retrievable and Storable.
+The `Supports...` protocols are optional; SupportsTestTransfer serves the test of a node only. Used
+by the nodes, `transfer`, the command line and the project.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

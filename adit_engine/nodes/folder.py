@@ -1,4 +1,7 @@
-"""A local or network folder of DICOM files, as a source and a destination."""
+"""A local or network folder of DICOM files, as a source and a destination.
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 import grp
 import os
@@ -143,7 +146,7 @@ class FolderNode:
     def set_stop(self, stop: Stop) -> None:
         self._filing.set_stop(stop)
 
-    # What lies there ------------------------------------------------------------------------
+    # Reading --------------------------------------------------------------------------------
 
     def check(self) -> Iterator[NodeFinding]:
         try:

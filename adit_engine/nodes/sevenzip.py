@@ -1,4 +1,7 @@
-"""The node that stages images and packs them into encrypted 7-Zip files; a destination only."""
+"""The node that stages images and packs them into encrypted 7-Zip files; a destination only.
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 import os
 import secrets
@@ -131,7 +134,7 @@ class ArchiveNode:
         given = self.settings
         return DiskProbe(self.name, self.base, given.network, given.reserve_mb)
 
-    # Gathering ---------------------------------------------------------------------------------
+    # Staging -----------------------------------------------------------------------------------
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Stage images, unencrypted, where only this account can read them."""

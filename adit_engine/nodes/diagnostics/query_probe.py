@@ -126,7 +126,7 @@ class QueryProbe:
         yield from self._descriptions(found.records)
         yield self._across(sample)
 
-    # How many ----------------------------------------------------------------------------------
+    # Result cap --------------------------------------------------------------------------------
 
     def _limit(self, found: ProbeResult) -> Iterator[NodeFinding]:
         """Search for two halves: if they hold more than the whole, the whole was truncated."""
@@ -169,7 +169,7 @@ class QueryProbe:
             (SettingProposal("result_cap", cap, why),),
         )
 
-    # What is told ------------------------------------------------------------------------------
+    # Returned attributes -----------------------------------------------------------------------
 
     def _filled(self, studies: Sequence[Record]) -> NodeFinding:
         told = {

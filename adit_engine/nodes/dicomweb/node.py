@@ -1,4 +1,7 @@
-"""A DICOMweb service, searched, read and written over HTTP; its settings and the node itself."""
+"""A DICOMweb service, searched, read and written over HTTP; its settings and the node itself.
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

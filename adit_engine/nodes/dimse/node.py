@@ -1,4 +1,7 @@
-"""A PACS or any other DICOM application that is reached over the network (DIMSE)."""
+"""A PACS or any other DICOM application that is reached over the network (DIMSE).
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
