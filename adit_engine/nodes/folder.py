@@ -182,8 +182,8 @@ class FolderNode:
 
     def find(self, query: Query) -> FindResults:
         self._ready()
-        catalog = self._load_index()
-        return FolderResults(catalog.find(query), self._unread)
+        index = self._load_index()
+        return FolderResults(index.find(query), self._unread)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         self._ready()

@@ -194,12 +194,12 @@ class DicomwebServer:
         if self.root.scheme != "https":
             return None
         try:
-            papers = TlsCredentials.of_files(
+            credentials = TlsCredentials.of_files(
                 ("Client certificate file", self.client_certificate),
                 ("Client key file", self.client_key if self.client_certificate else ""),
                 ("CA file", self.ca_file),
             )
-            return ClientTls(papers, self.root.host).context
+            return ClientTls(credentials, self.root.host).context
         except InvalidInput as error:
             raise InvalidInput(f"{self.name}: {error}") from None
 

@@ -184,9 +184,9 @@ class DicomwebNode:
         """Check by some small searches, and by requests that transfer no image."""
         yield from self._check_secrecy()
         given = self.settings
-        offers = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
+        probe = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
         try:
-            yield from offers.findings()
+            yield from probe.findings()
             yield from QueryProbe(self._qido.everything, given.result_cap).findings()
         except (NodeError, InvalidInput) as error:
             yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")

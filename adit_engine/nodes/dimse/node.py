@@ -111,14 +111,14 @@ class DimseNode:
         from adit_engine.nodes.dimse.association_probe import AssociationProbe, ProbedSettings
 
         given = self.settings
-        chosen = ProbedSettings(
+        probed = ProbedSettings(
             given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu, given.proof
         )
-        offers = AssociationProbe(self._associations, chosen)
+        probe = AssociationProbe(self._associations, probed)
         try:
-            yield from offers.findings()
-            if offers.root:
-                yield from self._query_findings(offers.root)
+            yield from probe.findings()
+            if probe.root:
+                yield from self._query_findings(probe.root)
         except NodeError as error:
             yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
 
@@ -127,16 +127,16 @@ class DimseNode:
         from adit_engine.nodes.diagnostics import query_probe  # only a check needs these modules
         from adit_engine.nodes.diagnostics.query_probe import QueryProbe
 
-        plainly = CFind(self.name, _FIND_CLASSES[root], query_probe.ASSUMED_CHARACTER_SET)
+        search = CFind(self.name, _FIND_CLASSES[root], query_probe.ASSUMED_CHARACTER_SET)
 
         def ask(query: Query) -> FindResults:
-            return FindResults(self._records(query, plainly))
+            return FindResults(self._records(query, search))
 
-        manners = QueryProbe(ask, self.settings.result_cap, by_patient=root == "patient")
-        yield from manners.findings()
-        if manners.studies:
+        probe = QueryProbe(ask, self.settings.result_cap, by_patient=root == "patient")
+        yield from probe.findings()
+        if probe.studies:
             yield from query_probe.check_character_set(
-                manners.studies, self.settings.character_set_fallback
+                probe.studies, self.settings.character_set_fallback
             )
 
     def try_fetching(

@@ -72,12 +72,12 @@ def make_client_tls(given: TransportSettings) -> "ClientTls | None":
         TlsCredentials,
     )
 
-    papers = TlsCredentials(
+    credentials = TlsCredentials(
         Pem("Client certificate", given.client_certificate),
         Pem("Client key", given.client_key),
         Pem("CA certificate", given.ca_certificate),
     )
-    return ClientTls(papers, given.certificate_name.strip() or given.host, given.least_tls)
+    return ClientTls(credentials, given.certificate_name.strip() or given.host, given.least_tls)
 
 
 def check_encryption(seal: "TlsSession | None") -> Iterator[NodeFinding]:
