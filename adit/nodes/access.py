@@ -1,6 +1,6 @@
 """Which nodes a user may fetch from and send to, and the patient ID domain of a node.
 
-Access is the union over the groups of the user. Used by the gateway, orders, API and pages.
+Access is the union over the groups of the user. Used by the gateway, orders and most pages.
 """
 
 from django.db.models import Q, QuerySet

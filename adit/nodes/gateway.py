@@ -1,6 +1,6 @@
 """The only place that opens engine nodes for users: checks permissions, takes a slot, records it.
 
-Used by the worker, searches, tests and the API.
+Used by the worker, the queue, searches and tests of nodes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

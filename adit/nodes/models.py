@@ -33,7 +33,7 @@ class Node(models.Model):
     is_clinical = models.BooleanField(_("clinical PACS"), default=False)
     """Writing to it needs an extra permission."""
     windows = models.JSONField(_("allowed hours"), default=list, blank=True)
-    """The weekly calendar, in the format of adit.nodes.calendar.allowed_hours. Empty: always open."""
+    """The weekly calendar as defined in adit.nodes.calendar.allowed_hours. Empty: always open."""
     exceptions = models.JSONField(_("special days"), default=list, blank=True)
     """Dated exceptions from the weekly calendar, in the format of the same module."""
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
@@ -355,7 +355,10 @@ class NodeTestResult(models.Model):
 
 
 class UnexpectedSender(models.Model):
-    """Unexpected images or calls at the receiver, summed by sender and SOP class; no patient data."""
+    """Unexpected images or calls at the receiver, summed by sender and SOP class.
+
+    It names no patient.
+    """
 
     class Fate(models.TextChoices):
         TURNED_AWAY = "turned_away", _("turned away")

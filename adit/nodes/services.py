@@ -1,4 +1,4 @@
-"""Save, open, close and remove nodes. Used by the pages, forms and tests of nodes."""
+"""Save, open, close and remove nodes. Used by the pages, forms and diagnostics of nodes."""
 
 from collections.abc import Mapping
 from typing import Any

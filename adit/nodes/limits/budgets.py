@@ -1,6 +1,6 @@
 """Daily budgets: how much the members of a group may fetch, over all interfaces together.
 
-Used by the gateway, the queue, and the check of orders.
+Used by the gateway, the queue, and the estimates of orders.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Slots: count the open associations of each node in the database, across all processes.
 
-Used by the gateway, the queue and the worker.
+Used by the gateway, C-MOVE retrievals, the queue and the worker.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The receiver's side of the image transport: send the images in its spool to the workers.
 
 Used by the receiver process. A file is deleted from the spool when the worker has confirmed the
-complete image. What is lost in the broker or by a crash is sent again; the worker accepts each image
-once.
+complete image. What is lost in the broker or by a crash is sent again. The worker accepts each
+image once.
 """
 
 import logging

@@ -233,7 +233,7 @@ class LeaseRenewingArrivals:
 
 
 def make_receiver_client(row: Node, slot: Slot | None = None) -> ReceiverClient | None:
-    """Return a client, or None if there is no receiver. `slot` also counts incoming associations."""
+    """Return a client, or None without a receiver. `slot` also counts incoming associations."""
     return ReceiverClient(row, slot) if settings.RECEIVER_PORT else None
 
 

@@ -1,6 +1,6 @@
 """Count unexpected images and calls in the receiver process and write the counts to the database.
 
-Used by the receiver, by the diagnosis of failed C-MOVEs, and by the page of the quarantine.
+Used by the receiver process and by workers that look for images of a C-MOVE.
 """
 
 import threading

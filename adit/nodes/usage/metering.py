@@ -1,4 +1,7 @@
-"""Count images and bytes of an opened node and share its agreed rate. Used by the gateway."""
+"""Count images and bytes of an opened node and share its agreed rate.
+
+Used by the gateway, the receiver process and the worker.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Pages of the quarantine: what the receiver got that nobody expected, and its deletion."""
+"""Views of the quarantine: list and delete unexpected images and rejected senders."""
 
 import json
 
@@ -24,7 +24,7 @@ def quarantine(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def quarantine_delete(request: HttpRequest) -> HttpResponse:
-    """Deletes the ticked lots, or forgets what was turned away."""
+    """Delete the selected lots, or clear the list of rejected senders."""
     user = current_user(request)
     require_manager(user)
     if "forget" in request.POST:
