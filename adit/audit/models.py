@@ -42,7 +42,10 @@ class AuditEvent(models.Model):
     patient_index = models.CharField(max_length=64, blank=True, db_index=True)
     """Keyed hash of the patient ID domain and patient ID. For the key see trail.SealedPatient."""
     patient_sealed = EncryptedField(null=True)
-    """Patient ID domain and patient ID. A string is encrypted once more under another key."""
+    """Patient ID domain and patient ID, for permitted users only.
+
+    A string is encrypted once more under another key.
+    """
     previous_hash = models.CharField(max_length=64, unique=True)
     """Unique, so that the chain cannot fork."""
     hash = models.CharField(max_length=64, unique=True)
