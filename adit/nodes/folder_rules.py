@@ -20,7 +20,7 @@ from adit.nodes.models import Node
 from adit_engine.errors import StorageError
 
 FOR_NODES = "folders"
-"""A folder in the data folder. Each node may have its own folder in it."""
+"""A folder in the data folder. Each node has its own folder in it."""
 PATH, STAGING = "path", "staging"
 FOLDERS: Mapping[str, tuple[str, ...]] = {"folder": (PATH,), "archive": (PATH, STAGING)}
 """By kind, the settings that are folders on this machine."""

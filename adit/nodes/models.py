@@ -284,7 +284,7 @@ class AuditHeadMail(OutgoingMail):
 
 
 class MoveInProgress(models.Model):
-    """A C-MOVE in progress: which images the receiver accepts. Deleted when it ends."""
+    """A C-MOVE in progress and the images that the receiver accepts for it. Deleted at its end."""
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="expectations")
     token = models.CharField(max_length=64, unique=True)

@@ -90,7 +90,7 @@ def search_nodes(
     if not nodes:
         return []
 
-    def asked(node: Node) -> SearchResult | AditError:
+    def query_node(node: Node) -> SearchResult | AditError:
         try:
             return _search_and_record(user, node, query, _keep_search_thread, cancelled)
         except AditError as error:
@@ -98,22 +98,22 @@ def search_nodes(
 
     with acquire_search_thread(nodes[0]):
         if len(nodes) == 1:
-            return [asked(nodes[0])]
-        return _search_parallel(asked, nodes)
+            return [query_node(nodes[0])]
+        return _search_parallel(query_node, nodes)
 
 
 def _search_parallel(
-    asked: Callable[[Node], SearchResult | AditError], nodes: Sequence[Node]
+    query_node: Callable[[Node], SearchResult | AditError], nodes: Sequence[Node]
 ) -> list[SearchResult | AditError]:
-    def apart(node: Node) -> SearchResult | AditError:
+    def query_in_thread(node: Node) -> SearchResult | AditError:
         try:
-            return asked(node)
+            return query_node(node)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(min(len(nodes), MAX_PARALLEL), thread_name_prefix="source") as pool:
-        told = [pool.submit(copy_context().run, apart, node) for node in nodes]
-        return [each.result() for each in told]
+        futures = [pool.submit(copy_context().run, query_in_thread, node) for node in nodes]
+        return [future.result() for future in futures]
 
 
 def _search_and_record(

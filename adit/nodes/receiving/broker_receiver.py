@@ -180,8 +180,8 @@ class _ReceiverActivity:
             return
         self._ask_at = now + _POLL_S
         with suppress(Error):
-            told = self._rows.values_list("beats", "untaken", "is_full").first()
-            beats, self._untaken, self._is_full = told or (0, 0, False)
+            row = self._rows.values_list("beats", "untaken", "is_full").first()
+            beats, self._untaken, self._is_full = row or (0, 0, False)
             if beats != self._beats:
                 self._changed_at = now
             self._beats = beats

@@ -37,18 +37,18 @@ def expect_report(
         senders=[[one.ae_title, list(one.networks)] for one in asked.senders],
         expires_at=timezone.now() + timedelta(seconds=within_s + GRACE_S),
     )
-    look_at = 0.0
+    next_query_at = 0.0
 
-    def come() -> CommitmentReport | None:
-        nonlocal look_at
-        if time.monotonic() < look_at:
+    def get_report() -> CommitmentReport | None:
+        nonlocal next_query_at
+        if time.monotonic() < next_query_at:
             return None
-        look_at = time.monotonic() + _POLL_S
+        next_query_at = time.monotonic() + _POLL_S
         found = PendingCommitment.objects.filter(pk=row.pk).values_list("report", flat=True).first()
         return None if found is None else _parse_report(asked.transaction_uid, found)
 
     try:
-        yield come
+        yield get_report
     finally:
         # If this fails, the row is deleted after it has expired.
         with suppress(Error):

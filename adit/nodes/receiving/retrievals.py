@@ -78,12 +78,12 @@ class ReceiverClient:
         """
         # Log entries of this engine thread belong to the same task.
         bind_contextvars(**self._about)
-        way = receive_by_broker if settings.HAND_OVER_URL else receive_by_spool
+        receive = receive_by_broker if settings.HAND_OVER_URL else receive_by_spool
         try:
             self._count_both_associations()
             row = self._register_when_free(wanted, check)
             try:
-                with way(row) as awaited:
+                with receive(row) as awaited:
                     yield LeaseRenewingArrivals(awaited, row)
             except BaseException:
                 self._count_late_images(row)
@@ -121,8 +121,8 @@ class ReceiverClient:
         The connection on which the archive sends the report is not counted as a slot.
         """
         try:
-            with commitment_reports.expect_report(self._node_id, asked, within_s) as come:
-                yield come
+            with commitment_reports.expect_report(self._node_id, asked, within_s) as get_report:
+                yield get_report
         finally:
             close_thread_connection()
 
