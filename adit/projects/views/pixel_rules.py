@@ -1,4 +1,7 @@
-"""Pixel rules of a profile: added, changed and taken away in a draft, saved as the next version."""
+"""Page of the pixel rules of a profile.
+
+Rules are added, changed and removed in a draft, which is saved as the next version.
+"""
 
 from typing import Any
 
@@ -39,7 +42,10 @@ def profile_pixels(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> HttpResponse:
-    """One click's deed. Raises ProfileError with the line, NotPermitted, WrongInput."""
+    """Execute the button that was clicked.
+
+    Raises ProfileError with the line, NotPermitted, InvalidInput.
+    """
     deed, _sep, number = request.POST.get("do", "").partition("-")
     rules = pixel_rule_forms.parse_pixel_rules(text)
     place = int(number) if number.isdecimal() and int(number) < len(rules) else None
@@ -73,7 +79,7 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
 
 
 def _parse_index(request: HttpRequest) -> int | None:
-    """Which rule is being changed; None for a new one."""
+    """The index of the rule that is being changed; None for a new one."""
     text = request.POST.get("place", "")
     return int(text) if text.isdecimal() and len(text) < 5 else None
 
