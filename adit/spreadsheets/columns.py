@@ -1,4 +1,5 @@
 """Columns that ADIT knows in a sheet of each kind, and the headers by which it recognizes them.
+
 Used by the readers, the column mapping and the templates.
 """
 

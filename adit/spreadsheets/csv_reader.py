@@ -1,5 +1,6 @@
-"""Read the cells of a CSV file in the encodings and dialects that common programs write. Used by
-the reader subprocess.
+"""Read the cells of a CSV file in the encodings and dialects that common programs write.
+
+Used by the reader subprocess.
 """
 
 import csv

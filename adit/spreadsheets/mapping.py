@@ -1,5 +1,6 @@
-"""Map the columns of a sheet to the columns that ADIT knows: guess the mapping, or take the one
-that the user chose. Used by the checks of rows and by the upload pages.
+"""Map the columns of a sheet to the columns that ADIT knows.
+
+The mapping is guessed, or chosen by the user. Used by the row checks and the uploads of orders.
 """
 
 from collections.abc import Mapping as Dictionary

@@ -1,5 +1,6 @@
-"""Check the rows of a batch query: which patient or studies each row asks for. Used by batch query
-uploads.
+"""Check the rows of a batch query: which patient or studies each row asks for.
+
+Used by batch query uploads.
 """
 
 from collections.abc import Collection, Iterator

@@ -1,5 +1,6 @@
-"""Read an uploaded file as a table, in a subprocess with limits of time and memory. Used by the
-uploads of orders.
+"""Read an uploaded file as a table, in a subprocess with limits of time and memory.
+
+Used by the uploads of orders.
 """
 
 import json

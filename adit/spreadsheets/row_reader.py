@@ -1,5 +1,6 @@
-"""Read the typed values of one row, with a finding for each invalid cell. Also parses person names.
-Used by the checks of batch query and batch transfer rows.
+"""Read the typed values of one row, with a finding for each invalid cell.
+
+Also parses person names. Used by the checks of batch query and batch transfer rows.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""Verdicts and findings for the rows of a sheet, and checks that compare rows with each other. Used
-by the row checks and by the upload pages.
+"""Verdicts and findings for the rows of a sheet, and checks that compare rows with each other.
+
+Used by the row checks and by the upload pages.
 """
 
 from collections import Counter, defaultdict

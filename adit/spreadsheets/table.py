@@ -1,5 +1,6 @@
-"""The lines and cells of a sheet, before its columns are mapped. Produced by the reader, used by
-the mapping and the row checks.
+"""The lines and cells of a sheet, before its columns are mapped.
+
+Produced by the reader, used by the mapping and the row checks.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

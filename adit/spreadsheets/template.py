@@ -1,5 +1,6 @@
-"""Templates: an empty sheet of each kind, with text columns and two examples. Used by the template
-download, and by the row checks to skip the examples.
+"""Templates: an empty sheet of each kind, with text columns and two examples.
+
+Used by the template download, and by the row checks to skip the examples.
 """
 
 import io

@@ -1,5 +1,6 @@
-"""Check the rows of a batch transfer: which study or series each row names. Used by batch transfer
-uploads.
+"""Check the rows of a batch transfer: which study or series each row names.
+
+Used by batch transfer uploads.
 """
 
 from collections.abc import Collection, Iterator

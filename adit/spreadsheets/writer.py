@@ -1,4 +1,5 @@
 """Write tables as .xlsx and CSV so that spreadsheets do not interpret, round or shorten any value.
+
 Used by the downloads of results and templates.
 """
 

@@ -1,6 +1,7 @@
-"""Read the cells of the first visible sheet of an .xlsx file that is not empty. Values come from
-calamine; errors, number formats, merged cells and hidden lines from the XML. Used by the reader
-subprocess.
+"""Read the cells of the first visible sheet of an .xlsx file that is not empty.
+
+Values come from calamine; errors, number formats, merged cells and hidden lines from the XML. Used
+by the reader subprocess.
 """
 
 import io
