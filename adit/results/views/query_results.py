@@ -1,4 +1,4 @@
-"""Results of a batch query: looked through, picked, downloaded, handed to a batch transfer."""
+"""Pages of the results of a batch query: view, pick, download, and start a batch transfer."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -45,7 +45,7 @@ TRANSFER = "batch_transfer"
 
 @dataclass
 class QueryResultsPage:
-    """One request's view of a query's results; what a person picked lies in a draft."""
+    """The results of a query in one request. The user's picks are stored in a draft."""
 
     request: HttpRequest
     user: User
@@ -53,7 +53,7 @@ class QueryResultsPage:
 
     @classmethod
     def of(cls, request: HttpRequest, pk: int) -> "QueryResultsPage":
-        """Raises Http404."""
+        """Return the page of a batch query; raise Http404 for other jobs."""
         user = current_user(request)
         job = get_visible_job(user, pk)
         if job.kind != BatchQuery.word:
@@ -66,7 +66,11 @@ class QueryResultsPage:
 
     @cached_property
     def kept(self) -> dict[str, Any]:
-        """picks: keys of the picked lines, None = all that were found; text: what to look for."""
+        """Return the draft.
+
+        `picks` has the primary keys of the picked lines; None means all results. `text` is the
+        search text.
+        """
         return drafts.load_draft(self.user, self.key) or {"picks": None, "text": ""}
 
     def keep(self, **values: Any) -> None:
@@ -80,7 +84,7 @@ class QueryResultsPage:
 
     @cached_property
     def every(self) -> list[QueryResult]:
-        """All of them; empty when the project's key is gone."""
+        """Return all results; empty if the key of the project is destroyed."""
         return self._opened(query_results.result_lines(self.job))
 
     def _opened(self, rows: Any) -> list[QueryResult]:
@@ -90,14 +94,17 @@ class QueryResultsPage:
             return []
 
     def view(self) -> tuple[str, str]:
-        """How it is sorted, and which outcome is shown: words that tell nothing."""
+        """Return the sort order and the filter. Neither contains patient data."""
         asked = self.request.POST if self.request.method == "POST" else self.request.GET
         sort, show = asked.get("sort", ""), asked.get("show", "")
         is_known = sort.removeprefix("-") in query_results.SORTS and self.sees.identified
         return sort if is_known else "", show if show in ROW_FILTERS else ""
 
     def page(self, number: str | None) -> tuple[Any, list[QueryResult]]:
-        """The page and its results; only these are opened where nothing is sorted or looked for."""
+        """Return the page and its results.
+
+        Without a sort order or a search text, only the results of this page are decrypted.
+        """
         sort, show = self.view()
         rows = query_results.filter_by_outcome(query_results.result_lines(self.job), show)
         if not sort and not self.kept["text"]:
@@ -128,7 +135,7 @@ class QueryResultsPage:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def results_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """Each button keeps the ticks of the page."""
+    """Show the results. Each button also saves the checkboxes of the page."""
     bench = QueryResultsPage.of(request, pk)
     if request.method != "POST":
         return _render_results(bench)
@@ -147,8 +154,10 @@ def results_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
-    """All rows; with ?picked only the picked results beside the rows without one; with ?again only
-    the latter, as they were asked.
+    """Download all rows.
+
+    With ?picked, only the picked results and the rows without a result. With ?again, only the rows
+    without a result, as they were in the sheet.
     """
     bench = QueryResultsPage.of(request, pk)
     picks = bench.kept["picks"] if "picked" in request.GET else None
@@ -239,7 +248,7 @@ def _filter_links(
 
 
 def _save_ticks(bench: QueryResultsPage) -> None:
-    """The ticks of the lines that were shown."""
+    """Save the checkboxes of the lines that were shown."""
     posted = bench.request.POST
     shown = {int(text) for text in posted.getlist("shown") if text.isdecimal()}
     ticked = {int(text) for text in posted.getlist("pick") if text.isdecimal()} & shown
@@ -275,7 +284,7 @@ def _parse_date(text: str) -> date | None:
 
 
 def _start_batch_transfer(bench: QueryResultsPage) -> HttpResponse:
-    """The picked results as rows of a batch transfer, as if their file had been uploaded."""
+    """Start a batch transfer with the picked results, as if their file was uploaded."""
     address = _transfer_url("")
     if not may(bench.user, order_right(TRANSFER)) or not address:
         raise PermissionDenied(_("You may not order this kind of job."))
@@ -293,7 +302,7 @@ def _start_batch_transfer(bench: QueryResultsPage) -> HttpResponse:
             )
         )
     columns = add_own_columns(query_results.export_columns(), query_results.own_headers(bench.job))
-    # Sealed, and for this person alone, who need not see what is transferred.
+    # The upload is encrypted and only for this user, who does not need to see what is transferred.
     sees = QueryResultAccess(identified=True, own=True, pseudonyms=True)
     rows = query_results.export_rows(bench.job, chosen, sees)
     name = _("Results of job %(n)d") % {"n": bench.job.pk}

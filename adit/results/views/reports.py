@@ -1,5 +1,8 @@
-"""Report of a job: a page to print, and a JSON file; for everyone who may see the job.
-Uid map of a research project, as a file; with a right, a reason and a trail record."""
+"""Report of a job as a page and a JSON file, and the UID map of a project as a CSV file.
+
+Everyone who may see the job may see the report. The UID map requires a permission and a reason, and
+is recorded in the audit trail.
+"""
 
 from typing import Any
 
@@ -47,7 +50,7 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _risks(told: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was chosen for each, in all attempts, and how many images it concerned."""
+    """The decisions on each risk in all attempts, and the number of affected images."""
     chosen = [one for rules in told["rules"] for one in risks.decisions_in(rules)]
     return [
         {
