@@ -182,11 +182,11 @@ def chosen(project: Project) -> dict[str, RiskDecision]:
 
 def facts(project: Project) -> dict[str, Any]:
     """Return the decisions as JSON for the audit trail and the ledger."""
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for risk in RISKS:
-        told[risk.name] = getattr(project, risk.name) or RiskDecision.UNDECIDED.value
-        told[risk.reason] = getattr(project, risk.reason)
-    return told
+        values[risk.name] = getattr(project, risk.name) or RiskDecision.UNDECIDED.value
+        values[risk.reason] = getattr(project, risk.reason)
+    return values
 
 
 def check(project: Project) -> None:

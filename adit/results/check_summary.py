@@ -65,7 +65,7 @@ def summarize_check(job: Job) -> CheckSummary:
     counts: Counter[str] = Counter()
     withheld: Counter[tuple[str, str]] = Counter()
     risky: Counter[str] = Counter()
-    told = True
+    all_counted = True
     several: list[int] = []
     values = job.lines.order_by("line").values_list(*_FIELDS)
     for line, is_asked, is_found, notes, facts, lane, state in values:
@@ -78,7 +78,7 @@ def summarize_check(job: Job) -> CheckSummary:
         counts["series_there"] += facts.get("there", 0)
         if sort != "ready" or not facts:
             continue
-        told = told and facts["images"] is not None
+        all_counted = all_counted and facts["images"] is not None
         counts["series"] += facts["series"]
         counts["images"] += facts["images"] or 0
         counts["size_bytes"] += facts["bytes"]
@@ -87,7 +87,7 @@ def summarize_check(job: Job) -> CheckSummary:
             risky[code] += n
         for code, why, n in facts["withheld"]:
             withheld[code, why] += n
-    images = counts.pop("images", 0) if told else counts.pop("images", 0) and None
+    images = counts.pop("images", 0) if all_counted else counts.pop("images", 0) and None
     return CheckSummary(
         images=images,
         several_lines=tuple(several),

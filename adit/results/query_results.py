@@ -83,8 +83,8 @@ class QueryResult:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        told = self.values.get("ModalitiesInStudy") or ()
-        words = tuple(told.split("\\")) if isinstance(told, str) else tuple(told)
+        value = self.values.get("ModalitiesInStudy") or ()
+        words = tuple(value.split("\\")) if isinstance(value, str) else tuple(value)
         return (self.text("Modality"),) if self.text("SeriesInstanceUID") else tuple(sorted(words))
 
     @property
@@ -119,8 +119,8 @@ class QueryResult:
     @property
     def instances(self) -> int:
         level = "Series" if self.text("SeriesInstanceUID") else "Study"
-        told = self.text(f"NumberOf{level}RelatedInstances")
-        return int(told) if told.isdecimal() else 0
+        count = self.text(f"NumberOf{level}RelatedInstances")
+        return int(count) if count.isdecimal() else 0
 
     def cell(self, column: str) -> str:
         """Return the value for this column of an export."""

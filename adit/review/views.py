@@ -64,11 +64,11 @@ def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
         DecisionForm(request.POST if posted else None),
     )
     if posted:
-        deed = REVIEW_ACTIONS.get(request.POST.get("do", ""))
-        if deed is None:
+        action = REVIEW_ACTIONS.get(request.POST.get("do", ""))
+        if action is None:
             raise Http404
         try:
-            answer = deed(request, page)
+            answer = action(request, page)
         except AditError as error:
             page.decision.add_error(None, str(error))
         else:

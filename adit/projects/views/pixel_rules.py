@@ -46,14 +46,14 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
 
     Raises ProfileError with the line, NotPermitted, InvalidInput.
     """
-    deed, _sep, number = request.POST.get("do", "").partition("-")
+    button, _sep, number = request.POST.get("do", "").partition("-")
     rules = pixel_rule_forms.parse_pixel_rules(text)
     place = int(number) if number.isdecimal() and int(number) < len(rules) else None
-    if deed == "save":
+    if button == "save":
         made = profile_versions.create_version(current_user(request), text)
         messages.success(request, _("%s is saved. Projects use it once you choose it.") % made)
         return redirect("profile_version", made.pk)
-    if deed == "change" and place is not None:
+    if button == "change" and place is not None:
         return _render_draft(
             request,
             profile,
@@ -61,11 +61,11 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
             PixelRuleForm(initial=pixel_rule_to_initial(rules[place])),
             place,
         )
-    if deed == "remove" and place is not None:
+    if button == "remove" and place is not None:
         return _render_draft(
             request, profile, pixel_rule_forms.remove_pixel_rule(text, place), PixelRuleForm()
         )
-    if deed != "put":
+    if button != "put":
         raise Http404
     form = PixelRuleForm(request.POST)
     if not form.is_valid():
