@@ -95,9 +95,9 @@ def seal_series(box: ValueCipher, task: Task, content: SeriesContent) -> bytes:
 
 
 def open_series(item: SeriesResult, box: ValueCipher | None = None) -> SeriesContent:
-    """Decrypt the content of a series result. Pass the project's `box` to decrypt many.
+    """Decrypt the content of a series result.
 
-    Raises DecryptionError.
+    Pass the project's `box` to decrypt many. Raises DecryptionError.
     """
     content = (box or get_box(item.task.job.project)).open(
         item.sealed, _series_context(item.task_id)

@@ -30,8 +30,9 @@ from adit_engine.bounded_stream import Stop
 POLL_S = 0.5
 NODE_POLL_S = 2.0
 ABORT_AFTER_S = 3.0
-"""Seconds that the engine has to end between two instances after a stop. Then the connections are
-aborted.
+"""Seconds that the engine has to end between two instances after a stop.
+
+Then the connections are aborted.
 """
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ _ACTIVE = (JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING)
 
 
 def update_stalled_alarms() -> int:
-    """Raise an alarm for each stalled job and end the others; return how many are stalled."""
+    """Raise an alarm for each stalled job and end the others; return how many."""
     stuck = list(_stalled_jobs())
     for job in stuck:
         why = next(iter(task_groups.wait_reasons(job)), "")

@@ -152,7 +152,10 @@ def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) ->
 
 
 def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
-    """Start the next attempt of pending tasks of a locked, running job. Raises StaleRow."""
+    """Start the next attempt of pending tasks of a locked, running job.
+
+    Raises StaleRow.
+    """
     for attempt in {task.attempt for task in tasks}:
         pks = [task.pk for task in tasks if task.attempt == attempt]
         rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.PENDING, job=job)

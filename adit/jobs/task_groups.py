@@ -114,7 +114,7 @@ def candidates() -> list[Candidate]:
 
 
 def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
-    """Store why no task of these groups starts now; an empty string if nothing prevents it."""
+    """Store why no task of these groups starts now; empty if nothing prevents it."""
     reason = reason[:200]
     stale = [candidate for candidate in candidates if candidate.wait_reason != reason]
     if stale:
@@ -125,7 +125,7 @@ def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
 
 
 def wait_reasons(job: Job) -> list[str]:
-    """Return why the pending tasks of a job do not start, one reason per waiting group."""
+    """Return why the pending tasks of a job do not start, one reason per group."""
     pending = Task.objects.filter(group=OuterRef("pk"), state=TaskState.PENDING)
     waiting = TaskGroup.objects.filter(Exists(pending), job=job).exclude(wait_reason="")
     return list(waiting.values_list("wait_reason", flat=True))

@@ -17,7 +17,10 @@ MASK = "•••"
 
 @register.filter
 def person_name(text: str) -> str:
-    """Format a person name: `Yamada^Tarou=山田^太郎` as `Yamada, Tarou (山田 太郎)` (PS3.5 6.2.1.2)."""
+    """Format a person name (PS3.5 6.2.1.2).
+
+    `Yamada^Tarou=山田^太郎` becomes `Yamada, Tarou (山田 太郎)`.
+    """
     groups = [
         _join_components(group, " " if i else ", ") for i, group in enumerate(text.split("=")[:2])
     ]

@@ -70,7 +70,7 @@ def get_visible_task(user: User, pk: int, position: int) -> Task:
 
 
 def record_view(user: User, job: Job, details: dict[str, Any]) -> None:
-    """Record in the audit trail that a user viewed a job, at most once per VIEW_INTERVAL.
+    """Record that a user viewed a job, at most once per VIEW_INTERVAL.
 
     Pages that reload every few seconds are thus recorded as one view.
     """

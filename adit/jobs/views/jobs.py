@@ -112,7 +112,7 @@ def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Delete a job after confirmation. The timeline of a deleted job is no longer available."""
+    """Delete a job after confirmation; its timeline is no longer available then."""
     user = current_user(request)
     job = get_visible_job(user, pk)
     if request.method != "POST":

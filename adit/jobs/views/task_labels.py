@@ -61,6 +61,6 @@ def get_task_labels(task: Task, disclosure: Disclosure) -> TaskLabels:
 
 
 def kind_label(job: Job) -> str:
-    """Return the label of a job's kind, or the kind itself if it is not installed any more."""
+    """Return the label of a job's kind, or its name if it is not installed any more."""
     kind = KINDS.get(job.kind)
     return _(kind.label) if kind else job.kind
