@@ -164,7 +164,7 @@ def failed_result(message: str, *, broke_rule: bool = False) -> AttemptResult:
 
 
 def finish_by_results(task: Task) -> None:
-    """Finish a task with the end state that its series results or result lines determine."""
+    """Finish a task with the end state that its results determine."""
     if task.lane == Lane.SEARCH:
         judged = end_state.evaluate_search(ResultLine.objects.filter(task=task))
     else:

@@ -47,7 +47,7 @@ _OUTCOME_OF_UNREACHED = {
 
 
 def close_ended_tasks() -> None:
-    """Close the open series of ended tasks, so that the sums are complete. Safe to repeat."""
+    """Close the open series of ended tasks, to complete the sums. Safe to repeat."""
     open_items = SeriesResult.objects.filter(
         is_final=False, task__state__in=list(_OUTCOME_OF_UNREACHED)
     )
@@ -101,7 +101,7 @@ class Ledger:
 
     @property
     def held(self) -> Mapping[str, SeriesLedger]:
-        """Ledgers of earlier attempts, by series UID; a copy that later events do not change."""
+        """Ledgers of earlier attempts, by series UID; a copy, not changed by later events."""
         return {
             uid: SeriesLedger(m.series, m.expected, dict(m.entries))
             for uid, m in ((uid, series.manifest) for uid, series in self._series.items())

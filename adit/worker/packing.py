@@ -29,9 +29,10 @@ class NothingToPack(AditError):
 
 
 def build_archive(task: Task, lease: Lease) -> None:
-    """Build the files of all images delivered since the last round; record them, fenced.
+    """Build the files of all images delivered since the last round; record them.
 
-    Raises the errors of the engine, LeaseLost, NotPermitted, NodeUnavailable, DecryptionError.
+    Recording is fenced. Raises the errors of the engine, LeaseLost, NotPermitted, NodeUnavailable,
+    DecryptionError.
     """
     job, destination = task.job, task.job.destination
     assert destination is not None, "packing has a place where the file goes"

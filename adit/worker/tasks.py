@@ -72,7 +72,10 @@ def check_alarms() -> None:
 
 @shared_task(name="adit.jobs.clean")
 def clean_up() -> None:
-    """Delete expired drafts, files and records; once a day mail the head of the audit trail."""
+    """Delete expired drafts, files and usage records.
+
+    Once a day the head of the audit trail is logged and mailed, so that it leaves the machine.
+    """
     drafts.delete_expired_drafts()
     daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()
