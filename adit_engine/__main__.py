@@ -7,7 +7,10 @@ import warnings
 
 
 def run() -> None:
-    """Run the command and end the process with os._exit: freeing all objects costs time."""
+    """Run the command and end the process.
+
+    Uses os._exit, because freeing all objects costs time.
+    """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # warnings of libraries may quote values of patients
     gc.disable()  # modules that are being loaded produce no garbage

@@ -112,7 +112,10 @@ class BoundedStream(Iterator[Instance]):
             self._changed.notify_all()
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the stream. The error is raised in the consumer, after the instances before it."""
+        """End the stream.
+
+        The error is raised in the consumer, after the instances put before it.
+        """
         with self._changed:
             self.finished = True
             self._error = error
@@ -158,7 +161,7 @@ class BoundedStream(Iterator[Instance]):
 
 
 class ReadAhead(Iterator[Instance]):
-    """The same instances, fetched from `source` in a thread, as far as the limit allows.
+    """The same instances, fetched ahead from `source` in a thread, up to a limit.
 
     The thread starts at once, and has ended when this iterator has, or after `close`. Errors of the
     source are raised here. `unblock` ends a wait inside the source at once (a node's `break_off`);

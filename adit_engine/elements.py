@@ -78,7 +78,10 @@ _SHORT_VRS = {
 
 
 class Element(NamedTuple):
-    """One data element. `vr` is empty in implicit VR. `end` is after the delimiter, if any."""
+    """One data element.
+
+    `vr` is empty in implicit VR. `end` is after the delimiter, if there is one.
+    """
 
     tag: int
     vr: str
@@ -168,7 +171,7 @@ def header_end(data: Buffer, explicit: bool) -> int:
 def header_end_and_values(
     data: Buffer, explicit: bool, wanted: frozenset[int], last: int = 0xFFFFFFFF
 ) -> tuple[int, dict[int, bytes]]:
-    """As `header_end`, with the values of some elements before it, found in the same pass.
+    """As `header_end`, with the values of wanted elements before it; one pass.
 
     The scan ends after the tag `last`, if given.
     """

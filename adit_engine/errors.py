@@ -50,7 +50,10 @@ class Malformed(AditError):
 
 
 class InstanceWithheld(AditError):
-    """One instance must not leave. `reason` is a sentence, `code` a short key for counts."""
+    """One instance must not leave.
+
+    `reason` is a sentence, `code` a short key for counts.
+    """
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)

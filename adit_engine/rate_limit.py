@@ -15,13 +15,15 @@ class Throttle(Protocol):
     """What a connection calls after each piece of data."""
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
-        """Wait as the rate requires for `count` bytes, or until `is_over`; return the seconds due.
+        """Wait as the rate requires for `count` bytes, or until `is_over`.
+
+        Returns the seconds that were due.
         """
         ...
 
 
 class RateLimiter:
-    """A rate limit for all connections of one opened node. Safe to use from any thread.
+    """A rate limit for all connections of one opened node. Thread-safe.
 
     `rate_bytes_s` may change while it is used; None: unlimited.
     """
@@ -32,7 +34,9 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
-        """Wait as the rate requires for `count` bytes, or until `is_over`; return the seconds due.
+        """Wait as the rate requires for `count` bytes, or until `is_over`.
+
+        Returns the seconds that were due.
         """
         due_s = self._next_s(count)
         until = time.monotonic() + due_s

@@ -20,7 +20,10 @@ _WIDTH = 30
 
 @dataclass(frozen=True, slots=True)
 class LocalApplication:
-    """How others reach us. `receiver_port` is None if no receiver runs, so C-MOVE is impossible."""
+    """How others reach us.
+
+    `receiver_port` is None if no receiver runs, so that C-MOVE is impossible.
+    """
 
     ae_title: str
     address: str
@@ -56,7 +59,10 @@ def format_sheet(title: str, sections: Iterable[SheetSection]) -> str:
 
 
 def find_own_address(host: str, port: int) -> str:
-    """Return our local address towards a host, without sending anything; "" if unreachable."""
+    """Return our local address towards a host, "" if it is unreachable.
+
+    Sends nothing.
+    """
     try:
         (family, kind, _, _, there), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         with socket.socket(family, kind) as probe:

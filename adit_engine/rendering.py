@@ -43,7 +43,7 @@ def count_frames(instance: Instance) -> int:
 
 
 def render_frame(instance: Instance, frame: int = 0, *, whole_range: bool = False) -> RenderedFrame:
-    """Render one frame with the window of the image, or from its minimum to its maximum.
+    """Render one frame with the image's window, or from its minimum to its maximum.
 
     Raises InvalidInput for what cannot be rendered.
     """

@@ -82,7 +82,7 @@ def is_same_location(one: str, other: str) -> bool:
 
 
 def state_folder() -> Path:
-    """Return the folder in which the command line keeps ledgers (XDG base directories)."""
+    """Return the folder for ledgers of the command line (XDG base directories)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "adit"
 

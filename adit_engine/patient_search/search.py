@@ -22,7 +22,7 @@ from adit_engine.values.references import QueryLevel, StudyRef
 
 @dataclass(frozen=True, slots=True)
 class PersonCriteria:
-    """The patient to search for: by ID, by name and birth date, or by accession number."""
+    """The patient to search for: by ID, by name and birth date, or by study."""
 
     patient_id: str = field(default="", repr=False)
     family: str = field(default="", repr=False)
@@ -48,7 +48,9 @@ class PersonCriteria:
 
 @dataclass(frozen=True, slots=True)
 class PatientQuery:
-    """One row: patient, dates and criteria. `modalities`: any of them. Descriptions allow * and ?.
+    """One row: patient, dates and criteria.
+
+    `modalities` match if any of them matches. Descriptions may contain * and ?.
     """
 
     person: PersonCriteria
@@ -95,7 +97,10 @@ class PatientQuery:
         yield Query(QueryLevel.STUDY, keys, self.days)
 
     def is_of_person(self, study: Record) -> bool:
-        """Return whether a study is of this patient; empty attributes match, except the name."""
+        """Return whether a study is of this patient.
+
+        Attributes that the archive left empty match, except the name.
+        """
         person = self.person
         return (
             _does_not_contradict(person.patient_id, study.patient_id)
@@ -235,7 +240,10 @@ class PatientSearch:
     _series: dict[str, _PartialResult] = field(default_factory=dict)
 
     def answers(self, questions: Sequence[PatientQuery]) -> Iterator[PatientQueryResult]:
-        """Yield one result per query, in order; all have the same key. Raise NodeError, Stopped."""
+        """Yield one result per query, in order; all must have the same key.
+
+        Raises NodeError, Stopped.
+        """
         heard = self._studies(questions)
         for question in questions:
             yield self._answer(question, heard)

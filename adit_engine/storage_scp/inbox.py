@@ -168,7 +168,7 @@ def filter_unexpected(
 
 
 def can_run_together(one: MoveTarget, other: MoveTarget, names_originator: bool | None) -> bool:
-    """Return whether images of two moves cannot be confused, so that both may run at once.
+    """Return whether two moves may run at once, as their images cannot be confused.
 
     Two moves of the same images may run at once only at one node that is known to name the
     originator.

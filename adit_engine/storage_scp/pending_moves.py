@@ -98,7 +98,7 @@ class IncomingImage:
 
 
 def find_owner(expectations: Iterable[PendingMove], arrival: IncomingImage) -> PendingMove | None:
-    """Return the move to which an image belongs; None if there is none, or more than one.
+    """Return the move to which an image belongs; None unless there is exactly one.
 
     If the originator is named, it decides (PS3.7 9.1.1.1), even if the data set does not identify
     the image. Otherwise the study decides, then the instance list or, without one, the series.

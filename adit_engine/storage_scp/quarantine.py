@@ -35,7 +35,7 @@ class QuarantinedInstance:
 
 
 class Quarantine:
-    """Folder below a spool for at most `limit_bytes` of images in total; 0: accepts none.
+    """A folder below a spool for at most `limit_bytes` of images; 0: accepts none.
 
     Used by the receiver's threads and, through another object, by the pages that list and delete.
     """
@@ -48,7 +48,10 @@ class Quarantine:
         self._counted_until = 0.0
 
     def take(self, arriving: IncomingInstance, stray: UnexpectedArrival) -> bool:
-        """Move an image to the quarantine; return False if there is no space. Raise OSError."""
+        """Move an image to the quarantine; return False if there is no space.
+
+        Raises OSError.
+        """
         if not self.limit_bytes:
             return False
         with self._lock:

@@ -56,7 +56,7 @@ class SourceRateLimits:
         self._last: dict[tuple[str, str], RateLimiter] = {}
 
     def of(self, sent: IncomingImage, before: Throttle | None = None) -> Throttle:
-        """Return the throttle for an image or association of which only the start is known.
+        """Return the throttle for an image or association, given its beginning.
 
         If several sources are possible, the slowest counts. Images without a pending move continue
         at the rate of the source for which the caller sent last. `before` is the connection's
@@ -77,7 +77,9 @@ class SourceRateLimits:
         return _ImageThrottle(pace, self._spool, [one.token for one in found], self._ending)
 
     def look(self, rate_of: Callable[[str, str], float | None]) -> None:
-        """Apply the current rates; `rate_of` AE title and address applies without a pending move.
+        """Apply the current rate limits.
+
+        `rate_of` AE title and address applies where no move is pending.
         """
         for who, pace in tuple(self._of_callers.items()):
             pace.rate_bytes_s = rate_of(*who)
@@ -90,7 +92,7 @@ class SourceRateLimits:
 
 
 class _ImageThrottle:
-    """Throttle of one image: waits while its move is pending, and marks the image as delayed.
+    """The throttle of one image: waits while its move is pending, and reports the delay.
 
     Without tokens the image was never expected; it waits all the same.
     """
@@ -155,7 +157,7 @@ class StorageScpSettings:
 
 
 class StorageScp:
-    """The receiver, a context manager. It runs in threads of its own until the block ends."""
+    """The receiver, a context manager; runs in threads of its own."""
 
     def __init__(
         self, settings: StorageScpSettings, spool: Spool, register: ReceiverRegistry
@@ -195,7 +197,7 @@ class StorageScp:
         return len(unwanted)
 
     def limit_rates(self, rate_of: Callable[[str, str], float | None]) -> None:
-        """Apply the current rate limits of the pending moves, and `rate_of` for other callers.
+        """Apply the current rate limits of pending moves, and `rate_of` otherwise.
 
         `rate_of` returns bytes per second for AE title and address; None: unlimited.
         """

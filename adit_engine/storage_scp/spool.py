@@ -36,7 +36,10 @@ _META_SEARCH_BYTES = 4096
 
 
 class Spool:
-    """The spool on this machine. `reserve_bytes` of the disk are never used for images."""
+    """The spool on this machine.
+
+    `reserve_bytes` of the disk are never used for images.
+    """
 
     def __init__(self, folder: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.folder = folder
@@ -241,7 +244,10 @@ class _FreeSpace:
 
 
 class IncomingInstance:
-    """One instance being received: small ones in memory, large ones in a file, never in both."""
+    """One instance while it is received: in memory if small, else in a file.
+
+    It is never held twice.
+    """
 
     def __init__(self, spool: Spool, name: str, empty: Instance) -> None:
         self._spool = spool
@@ -354,7 +360,7 @@ class IncomingInstance:
 
 
 def parse_spooled(data: Buffer) -> Instance:
-    """Parse the bytes of a file; an unreadable instance carries a fault instead of raising."""
+    """Parse the bytes of a file; unreadable ones give an instance with a fault."""
     try:
         return part10.parse_file(data)
     except Malformed as error:

@@ -40,7 +40,10 @@ class InventoryDifference:
 
 @dataclass
 class SeriesInventory:
-    """The images of one series as the source lists them. `record` is the series-level match."""
+    """The images of one series as the source lists them.
+
+    `record` is the match of the source at series level.
+    """
 
     ref: SeriesRef
     record: Record
@@ -84,10 +87,11 @@ class SeriesInventory:
         )
 
     def list_ahead(self) -> None:
-        """Request the list for `again` in advance, in the thread that fetched the last image.
+        """Request the list for `again` in advance.
 
-        The source answers while the destination still stores or confirms. If the request fails
-        here, `again` repeats it. Nothing is requested if the first list was not trusted.
+        Called in the thread that fetched the last image: the source answers while the destination
+        still stores or confirms. If the request fails here, `again` repeats it. Nothing is
+        requested if the first list was not trusted.
         """
         if not self._is_trusted:
             return

@@ -42,16 +42,20 @@ _NOTES_UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class RejectionNote:
-    """A rejection note. `reason` is a clause ("for quality reasons"), `rejects` instance UIDs."""
+    """A rejection note.
+
+    `reason` is a clause such as "for quality reasons"; `rejects` are instance UIDs.
+    """
 
     reason: str
     rejects: frozenset[str]
 
     @classmethod
     def of(cls, instance: Instance) -> "RejectionNote | None":
-        """Read a key object document; return None if it has another title. Raise Malformed.
+        """Read a key object document; return None if it has another title.
 
-        References in the evidence and in the content both count: they should be the same.
+        References in the evidence and in the content both count: they should be the same. Raises
+        Malformed.
         """
         if instance.fault:
             raise Malformed(instance.fault)
@@ -101,7 +105,7 @@ class Rejections:
                     self._has_unread = True
 
     def learn(self, instance: Instance) -> None:
-        """Read a key object document that was received, whether or not it was listed as one."""
+        """Read a received key object document, whether or not it was listed as one."""
         if instance.sop_class_uid != KEY_OBJECT or instance.instance_uid in self._notes:
             return
         try:

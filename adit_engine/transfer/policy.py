@@ -27,7 +27,7 @@ from adit_engine.values.references import InstanceRef
 
 
 class InstancePseudonymizer:
-    """Applies the rules of one project to the images of one patient, then verifies the result."""
+    """Changes the images of one patient by the rules of one project, and verifies them."""
 
     def __init__(self, change: Pseudonymization) -> None:
         self._change = change
@@ -51,7 +51,7 @@ class InstancePseudonymizer:
         return changed, next(iter(tally.treatments), None)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Return code and sentence if every object of this SOP class is withheld, else None."""
+        """Return code and sentence if all objects of this class are withheld."""
         return admission.sop_class_refusal(sop_class_uid, self._change.profile)
 
 
@@ -114,10 +114,10 @@ class TransferPolicy:
             raise self.changed
 
     def claim(self, ref: InstanceRef) -> None:
-        """Reserve the instance UID for its series; raise InstanceWithheld if another one has it.
+        """Reserve the instance UID for its series.
 
-        Most archives identify an image by its instance UID alone: of two they would keep the later
-        one.
+        Raises InstanceWithheld if an image of another series came under the same UID before. Most
+        archives identify an image by its instance UID alone: of two they would keep the later one.
         """
         if self._series_of.setdefault(ref.instance_uid, ref.series_uid) != ref.series_uid:
             raise InstanceWithheld("uid-repeated", _DUPLICATE_UID)
@@ -137,8 +137,7 @@ class TransferPolicy:
         return self._rules.prepare_outgoing(instance)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Return code and sentence if every object of this SOP class will be withheld, else None.
-        """
+        """Return code and sentence if all objects of this class will be withheld."""
         if self._rules is None or not sop_class_uid:
             return None
         return self._rules.why_refused(sop_class_uid)

@@ -193,7 +193,7 @@ class SeriesTransfer:
     def deliver(
         self, destination: Storable
     ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
-        """Yield SourceListing, then InstanceEvents, then SeriesOutcome; see study.transfer."""
+        """Yield SourceListing, InstanceEvents and SeriesOutcome; see study.transfer."""
         if not self._before:
             self._incoming.begin_prefetch()
         try:

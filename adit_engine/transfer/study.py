@@ -30,7 +30,7 @@ MAX_REFUSED = 3
 
 @dataclass(frozen=True, slots=True)
 class StudyRequest:
-    """One study to transfer. `patient_id` is the source's, as recorded when it was ordered.
+    """One study to transfer. `patient_id` is the source's, at the time of the order.
 
     `renamed` is a newer patient ID that a person has confirmed to be the same patient's.
     """

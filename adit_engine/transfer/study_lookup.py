@@ -18,7 +18,7 @@ from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 @dataclass(frozen=True, slots=True)
 class StudyCriteria:
-    """Criteria for a study: its UID; an accession number; or patient, days and modalities."""
+    """Criteria for a study: UID, accession number, or patient, days and modalities."""
 
     patient_id: str = field(default="", repr=False)
     study_uid: str = field(default="", repr=False)
@@ -67,7 +67,7 @@ class StudyCriteria:
 
 @dataclass(frozen=True, slots=True)
 class FoundStudies:
-    """The studies found, oldest first; each once for each patient ID it is listed under."""
+    """The studies found, oldest first; each once per patient ID it is listed under."""
 
     studies: tuple[Record, ...] = field(repr=False)
     is_capped: bool = False
@@ -103,7 +103,10 @@ class StudyLookup:
         return FoundStudies(tuple(in_order), is_capped)
 
     def series(self, study: Record) -> list[Record]:
-        """Return the series of a study, sorted by number and UID. Raise NodeError, Stopped."""
+        """Return the series of a study, sorted by number and UID.
+
+        Raises NodeError, Stopped.
+        """
         key = (study.study_uid, study.patient_id)
         if key not in self._series:
             records, _capped = self._ask(Query.series_of(StudyRef(key[0]), key[1]))
