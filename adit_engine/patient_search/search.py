@@ -1,7 +1,7 @@
 """Queries for the rows of a sheet, and the search that answers them completely.
 
 Splits queries that an archive caps, relaxes those it refuses, and filters the answers by row. Used
-by batch queries and by the check of batch transfers.
+by batch queries.
 """
 
 import fnmatch

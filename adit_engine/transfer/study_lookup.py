@@ -1,6 +1,6 @@
 """Find out whether a node holds a study, and how much of it, without fetching anything.
 
-Used to check sheets and previews before an order.
+Used to check the rows of batch transfers.
 """
 
 from collections import Counter
