@@ -65,7 +65,7 @@ class _Running:
 class Supervisor:
     """Runs a set of processes. Needs the main thread of a process without others.
 
-        sup = Supervisor([...]); sup.start(); sup.wait_ready(10); sup.run_until_signal()
+    sup = Supervisor([...]); sup.start(); sup.wait_ready(10); sup.run_until_signal()
     """
 
     def __init__(self, processes: Sequence[Process], *, grace_s: float = GRACE_S) -> None:
