@@ -72,7 +72,7 @@ def _back_of_the_skull(body: Body) -> None:
 
 
 def thorax(grid: Grid, person: int) -> Body:
-    """Paint a thorax, from the dome of the liver (z = -150) to the shoulders (z = 150)."""
+    """Paint a thorax, from the dome of the liver (z = -150) to the shoulders (150)."""
     body = Body(grid, 0.92 + 0.04 * (person % 5))
     rng = np.random.default_rng(1000 + person)
     _trunk(body, 176, 116)

@@ -43,7 +43,10 @@ PEOPLE: Mapping[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Paths of the demo's data below the data folder; fixed, so that they can be inspected."""
+    """Paths of the demo's data below the data folder.
+
+    They are fixed, so that anyone can inspect the data.
+    """
 
     base: Path
 
@@ -65,7 +68,7 @@ class Places:
 
 
 def passwords(places: Places) -> dict[str, str]:
-    """Return passwords by user name: those of the last demo in this folder, or new ones."""
+    """Return passwords by user name: those of the last demo here, or new ones."""
     try:
         known = json.loads(places.report.read_text())["accounts"]
         return {name: str(known[name]) for name in PEOPLE}

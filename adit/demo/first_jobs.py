@@ -62,7 +62,10 @@ def order_ultrasound(user: User, study_uid: str) -> Job:
 
 
 def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
-    """Wait until all jobs have ended; return False at the deadline or if `tend` is false."""
+    """Wait until all jobs have ended.
+
+    Returns False at the deadline, or if `tend` returns False.
+    """
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end and tend():
         for job in jobs:

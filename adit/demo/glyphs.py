@@ -34,7 +34,10 @@ _GLYPHS = {
 def draw(
     image: NDArray[np.uint8], lines: Sequence[str], at: tuple[int, int], size: int = 2
 ) -> None:
-    """Draw text with the image's brightest value; `at` is row and column. Drops accents."""
+    """Draw text with the image's brightest value; `at` is row and column.
+
+    Accents are dropped.
+    """
     row, column = at
     for line in lines:
         plain = unicodedata.normalize("NFKD", line).upper()

@@ -74,7 +74,10 @@ class Visit:
         return f"{self.day:%y}{self.person.number:03d}{self.number:02d}{self.day:%m%d}"
 
     def clock(self, seconds: float) -> str:
-        """Return the time of day, `seconds` after the visit began; with fractions if needed."""
+        """Return the time of day, `seconds` after the visit began.
+
+        Has fractions only if needed.
+        """
         start = int(self.time[:2]) * 3600 + int(self.time[2:4]) * 60 + int(self.time[4:])
         whole, fraction = divmod(start + seconds, 1)
         text = f"{int(whole) // 3600:02d}{int(whole) // 60 % 60:02d}{int(whole) % 60:02d}"

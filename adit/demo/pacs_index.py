@@ -72,7 +72,10 @@ class StoredSeries:
 
 @dataclass(slots=True)
 class StoredStudy:
-    """One study. Patient and study values are those of the first instance that was read."""
+    """One study.
+
+    Patient and study values are those of the first instance that was read.
+    """
 
     values: Mapping[str, str] = field(repr=False)
     series: dict[str, StoredSeries] = field(default_factory=dict)

@@ -117,7 +117,7 @@ class Body:
         radius: tuple[float, float],
         within: Tissue | None = None,
     ) -> None:
-        """Paint a chain of balls along a line; the radius changes from the first to the last."""
+        """Paint a chain of balls along a line, from the first radius to the last."""
         chain = list(points)
         for place, r in zip(chain, np.linspace(*radius, len(chain)), strict=True):
             self.ellipsoid(tissue, place, (float(r),) * 3, within=within)

@@ -19,7 +19,10 @@ _IMAGES = Path(pydicom.__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Owner:
-    """Who gets which files. An empty name keeps that of the file, which is made up as well."""
+    """Who gets which files.
+
+    An empty name keeps that of the file, which is made up as well.
+    """
 
     number: int
     files: str

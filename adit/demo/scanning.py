@@ -50,7 +50,7 @@ ACTIVITY: Mapping[Tissue, float] = dict.fromkeys(Tissue, 0.7) | {
 
 
 def scan(body: Body, values: Mapping[Tissue, float], noise: float, seed: int) -> Pixels:
-    """Return the values of each sample `[z, y, x]`, slightly blurred in plane, with noise."""
+    """Return sample values `[z, y, x]`, slightly blurred in plane, with noise."""
     table = np.array([values[tissue] for tissue in Tissue], np.float32)
     rng = np.random.default_rng(seed)
     height, width = body.tissues.shape[1:]

@@ -31,7 +31,10 @@ class Scene:
 
 
 def prepare(studies: list[Record]) -> None:
-    """Place the orders once; a repeated demo keeps them. `studies` are in the demo PACS."""
+    """Place the orders once; a repeated demo keeps them.
+
+    `studies` are in the demo PACS.
+    """
     pacs, user = Node.objects.get(name=PACS), User.objects.get(username="student")
     for number, scene in enumerate(_scenes(pacs)):
         node, _ = Node.objects.update_or_create(

@@ -42,7 +42,10 @@ def radiograph(examination: Examination, number: int, *, digital: bool) -> None:
 
 
 def dose_report(examination: Examination, number: int) -> None:
-    """Write an image of a table, with the patient's name in the pixels: must be withheld."""
+    """Write an image of a table, with the patient's name in the pixels.
+
+    It must be withheld.
+    """
     visit = examination.visit
     page = np.zeros((512, 512), np.uint8)
     lines = [
