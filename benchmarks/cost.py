@@ -39,7 +39,7 @@ class Spent:
 
 
 def in_memory(folder: Path) -> list[Figure]:
-    """Return the CPU time in milliseconds for one CT: changed, and changed and verified."""
+    """Return CPU milliseconds for one CT: changed, and changed and verified."""
     key = folder / "memory.key"
     key.write_text("42" * 32)
     change = Pseudonymization(

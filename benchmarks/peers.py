@@ -48,7 +48,10 @@ def environment(*, options: bool) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Orthanc:
-    """A running archive. `options`: with TCP_NODELAY and large PDUs, else its defaults."""
+    """A running archive.
+
+    `options`: with TCP_NODELAY and large PDUs, else with its defaults.
+    """
 
     ae_title: str
     dicom_port: int

@@ -142,7 +142,10 @@ def throughput(place: Field, options: argparse.Namespace) -> Iterator[Number]:
 
 
 def lots(place: Field, options: argparse.Namespace) -> Iterator[Number]:
-    """Small searches are claimed in lots: one transaction ends up to 64 and claims as many."""
+    """Measure small searches, which are claimed in lots.
+
+    One transaction ends up to 64 and claims as many.
+    """
     rate, cpu_ms = _rate(place, options, "claim-lots")
     yield Number("the same by lots of 64, as small searches are", rate, "a second")
     yield Number("processor of our process for one of a lot", cpu_ms, "ms")

@@ -93,7 +93,10 @@ def claim_all(name: str, at: str) -> dict[str, Any]:
 
 
 def claim_lots(name: str, at: str) -> dict[str, Any]:
-    """As `claim_all`, but end one lot of searches and claim the next in one transaction."""
+    """As `claim_all`, but in lots, as a batch of searches does it.
+
+    One transaction ends a lot and claims the next one.
+    """
     from django.db import transaction
 
     from adit.jobs import queue, states

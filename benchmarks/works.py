@@ -16,7 +16,10 @@ _CALLING = ("-aet", "ADIT", "-aec")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The environment of a comparison: three archives, the study in the first, and its files."""
+    """The environment of a comparison: three archives, a study and its files.
+
+    The study is in the first archive.
+    """
 
     source: Orthanc
     relay: Orthanc
@@ -56,7 +59,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One way to do one thing. `arrived` counts the results, so that failures do not win."""
+    """One way to do one thing.
+
+    `arrived` counts the results, so that a failure cannot win.
+    """
 
     name: str
     go: Callable[[Site], None]
@@ -78,7 +84,10 @@ def get_by_getscu(site: Site) -> None:
 
 
 def get_by_script(site: Site) -> None:
-    """getscu between two lists of the images, as in a script that compares them afterwards."""
+    """Run getscu between two lists of the images.
+
+    A script that compares them afterwards would do the same.
+    """
     _findscu(site, "SOPInstanceUID", "SOPClassUID")
     _getscu(site)
     _findscu(site, "SOPInstanceUID")

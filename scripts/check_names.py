@@ -216,7 +216,7 @@ def modules() -> Iterator[Path]:
 
 
 def problems() -> Iterator[str]:
-    """Yield one sentence for each name that breaks a rule, in the order of the modules."""
+    """Yield one sentence for each name that breaks a rule, in module order."""
     classes: dict[str, list[str]] = defaultdict(list)
     for path in modules():
         for part in (path.with_suffix(""), path.parent):

@@ -72,7 +72,10 @@ def audit_made(
 def audit_real(
     name: str, source: bytes, data: bytes, options: frozenset[str] = frozenset()
 ) -> tuple[int, list[Residue]]:
-    """Search the result of a real file for the identity in its source; as `audit_made`."""
+    """Search the result of a real file for the identity in its source.
+
+    Returns the same as `audit_made`.
+    """
     found = [Residue(name, "", fault) for fault in form_faults(data, options)]
     before, after = _read(source), _read(data)
     texts = list(_texts(after))

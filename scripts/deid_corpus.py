@@ -179,7 +179,7 @@ def attacks() -> Iterator[Attack]:
 
 
 def attacked(profile: ConfidentialityProfile, chosen: Iterable[Attack]) -> Tally:
-    """Run attacks; also count objects that were withheld although the rules clean them."""
+    """Run attacks; also count those withheld although the rules clean them."""
     road, tally = Road(profile), Tally(f"attacks, profile {profile.name}")
     for attack in chosen:
         out = road.take(attack.data, tally)
@@ -210,7 +210,10 @@ def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) 
 
 
 def unchosen(profile: ConfidentialityProfile) -> Tally:
-    """Run radiographs in a project that has not accepted the header: all must be withheld."""
+    """Run radiographs in a project that has not accepted the header's statement.
+
+    All of them must be withheld.
+    """
     road, tally = Road(profile, RiskDecision.UNDECIDED), Tally("radiographs, nothing chosen")
     for attack in radiographs():
         tally.looked_for += 1

@@ -23,7 +23,7 @@ Header = dict[int, tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Planted:
-    """A value that must not be in the file; with a `tag`: not the value of that element.
+    """A value that must not be in the file; with a `tag`: not in that element.
 
     A tag is given if the value is too short to prove anything by itself.
     """

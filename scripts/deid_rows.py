@@ -73,7 +73,7 @@ def row_cases(every: int = 1) -> Iterator[Case]:
 
 
 def class_cases(every: int = 1) -> Iterator[Case]:
-    """Yield every class with a part of the rows, at the top and in sequences of its IOD."""
+    """Yield every class with some rows, at the top and in sequences of its IOD."""
     for turn, (sop_class, iod) in enumerate(classes()):
         for tag, vr in rows()[turn % 5 :: 5 * every]:
             value, planted = _planted(tag, vr, EXPLICIT)

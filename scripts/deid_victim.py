@@ -44,7 +44,10 @@ _MONTHS = "January February March April May June July August September October N
 
 @dataclass(frozen=True)
 class Attack:
-    """One file. `leaves`: True if the rules alone must clean it, False if it must be withheld."""
+    """One file with an attack.
+
+    `leaves`: True if the rules alone must clean it, False if it must be withheld.
+    """
 
     kind: str
     name: str

@@ -105,7 +105,7 @@ def _renamed(data: bytes, chance: random.Random) -> bytes:
 
 
 def counts(tally: Tally) -> tuple[int, int, int]:
-    """Return the numbers withheld by admission, by another rule, by verification alone."""
+    """Return the numbers withheld by admission, other rules and verification alone."""
     unknown = tally.withheld.keys() - ADMISSION.keys() - RULES.keys()
     if unknown:
         raise InstanceWithheld(

@@ -92,7 +92,7 @@ def blocks(css: str) -> Iterator[tuple[str, str]]:
 
 
 def follow_system(css: str) -> str:
-    """Return the rules for dark colours, for pages that leave the choice to the system.
+    """Return the dark rules for pages that leave the choice to the system.
 
     Tabler knows data-bs-theme light and dark. ADIT's third value, auto, must work without any
     script, so each dark rule is repeated for it in a media query.
