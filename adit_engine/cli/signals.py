@@ -23,16 +23,16 @@ def stop_on_signal(stop: Stop) -> Iterator[Callable[[], int | None]]:
 
     Yields a function that returns the exit code of a stopped command (128 + signal number).
     """
-    heard: list[int] = []
+    received: list[int] = []
     before: dict[int, Any] = {}
 
-    def put_back() -> None:
+    def restore_handlers() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        put_back()
+    def handle_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore_handlers()
         stop.set(STOP_REASON)  # before anything reads the exit code
         print(
             "adit-engine: stopping after the image in hand; once more ends it at once",
@@ -43,8 +43,8 @@ def stop_on_signal(stop: Stop) -> Iterator[Callable[[], int | None]]:
         for number in _SIGNALS:
             # Processes started in the background ignore SIGINT.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, hear)
+                before[number] = signal.signal(number, handle_signal)
     try:
-        yield lambda: 128 + heard[0] if heard else None
+        yield lambda: 128 + received[0] if received else None
     finally:
-        put_back()
+        restore_handlers()

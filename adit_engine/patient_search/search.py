@@ -244,34 +244,34 @@ class PatientSearch:
 
         Raises NodeError, Stopped.
         """
-        heard = self._studies(questions)
+        result = self._studies(questions)
         for question in questions:
-            yield self._answer(question, heard)
+            yield self._answer(question, result)
 
     def _studies(self, questions: Sequence[PatientQuery]) -> _PartialResult:
         """Return each study once, newest first."""
-        heard = _PartialResult()
+        result = _PartialResult()
         for query in questions[0].queries():
-            heard += self._all(query)
-            if any(q.is_of_person(study) for study in heard.records for q in questions):
+            result += self._all(query)
+            if any(q.is_of_person(study) for study in result.records for q in questions):
                 break
-        return replace(heard, records=_newest_first(heard.records))
+        return replace(result, records=_newest_first(result.records))
 
     def _answer(self, question: PatientQuery, heard: _PartialResult) -> PatientQueryResult:
-        mine = [study for study in heard.records if question.is_of_person(study)]
+        own_studies = [study for study in heard.records if question.is_of_person(study)]
         person = question.person
         is_numbered = bool(person.patient_id or person.accession_number)
         if question.modalities:
-            mine = [self._with_modalities(study) for study in mine]
-        found = [study for study in mine if question.fits(study)]
+            own_studies = [self._with_modalities(study) for study in own_studies]
+        found = [study for study in own_studies if question.fits(study)]
         if not question.asks_for_series:
-            other = is_numbered and not mine and bool(heard.records)
+            other = is_numbered and not own_studies and bool(heard.records)
             return PatientQueryResult(tuple(found), heard.is_capped, heard.is_loose, other)
         for study in found:
             heard += replace(self._series_of(study), records=())
         series = (one for study in found for one in self._series_of(study).records)
         fitting = tuple(one for one in series if question.fits_series(one))
-        other = is_numbered and not mine and bool(heard.records)
+        other = is_numbered and not own_studies and bool(heard.records)
         return PatientQueryResult(fitting, heard.is_capped, heard.is_loose, other)
 
     def _all(self, query: Query) -> _PartialResult:
@@ -280,24 +280,24 @@ class PatientSearch:
         If the node gives nothing because the query asks for too much, that is an error only if
         smaller queries do not help.
         """
-        heard = self._ask(query)
-        waiting = [(query, heard)] if heard.is_capped else []
-        heard = replace(heard, is_capped=False)
-        questions = 1
+        result = self._ask(query)
+        waiting = [(query, result)] if result.is_capped else []
+        result = replace(result, is_capped=False)
+        query_count = 1
         while waiting:
-            part, said = waiting.pop()
-            halves = () if said.is_loose else _split_date_range(part)
-            if not halves or questions >= MAX_QUERIES:
-                if said.refusal is not None:
-                    raise said.refusal
-                heard = replace(heard, is_capped=True)
+            part, part_result = waiting.pop()
+            halves = () if part_result.is_loose else _split_date_range(part)
+            if not halves or query_count >= MAX_QUERIES:
+                if part_result.refusal is not None:
+                    raise part_result.refusal
+                result = replace(result, is_capped=True)
                 continue
             for half in halves:
                 more = self._ask(half)
-                questions += 1
-                heard += replace(more, is_capped=False)
+                query_count += 1
+                result += replace(more, is_capped=False)
                 waiting += [(half, more)] if more.is_capped else []
-        return heard
+        return result
 
     def _ask(self, query: Query) -> _PartialResult:
         """Return the records that also match the query by our own comparison."""
@@ -324,21 +324,21 @@ class PatientSearch:
         """Query the series if the node does not give the modalities of a study."""
         if study.modalities:
             return study
-        told = {one.text("Modality") for one in self._series_of(study).records} - {""}
-        return Record(study.level, {**study.values, "ModalitiesInStudy": tuple(sorted(told))})
+        modalities = {one.text("Modality") for one in self._series_of(study).records} - {""}
+        return Record(study.level, {**study.values, "ModalitiesInStudy": tuple(sorted(modalities))})
 
     def _series_of(self, study: Record) -> _PartialResult:
         """Return the series of a study with the study's values; queried once."""
         if study.study_uid not in self._series:
             query = Query.series_of(StudyRef(study.study_uid), study.patient_id)
-            heard = self._ask(query)
-            by_number = sorted(heard.records, key=lambda r: (r.series_number or 0, r.series_uid))
+            result = self._ask(query)
+            by_number = sorted(result.records, key=lambda r: (r.series_number or 0, r.series_uid))
             merged = tuple(
                 replace(one, values={**study.values, **_known_values(one)})
                 for one in by_number
                 if one.series_uid
             )
-            self._series[study.study_uid] = replace(heard, records=merged)
+            self._series[study.study_uid] = replace(result, records=merged)
         return self._series[study.study_uid]
 
 

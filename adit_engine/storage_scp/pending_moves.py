@@ -119,7 +119,7 @@ def find_candidates(expectations: Iterable[PendingMove], sent: IncomingImage) ->
 def find_intended(
     expectations: Iterable[PendingMove], arrival: IncomingImage
 ) -> PendingMove | None:
-    """Return the move that fits but for the sender; None unless there is exactly one."""
+    """Return the only move that matches except for its sender; else None."""
     found = [e for e in expectations if _matches_target(e, arrival)]
     return found[0] if len(found) == 1 else None
 

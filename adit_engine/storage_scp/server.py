@@ -428,7 +428,7 @@ class _ImageIntake:
         return statuses.SUCCESS
 
     def _handle_unexpected(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
-        near = find_intended(self._register.live(), arrival)
+        intended = find_intended(self._register.live(), arrival)
         stray = UnexpectedArrival(
             Disposition.LAID_APART,
             arrival.calling,
@@ -436,7 +436,7 @@ class _ImageIntake:
             arrival.address,
             arriving.class_uid,
             arriving.size_bytes,
-            near.wanted.source if near is not None else "",
+            intended.wanted.source if intended is not None else "",
         )
         if self._quarantine.take(arriving, stray):
             log.warning("laid apart an image from %s that nobody expects", arrival.calling)

@@ -154,23 +154,23 @@ class Rejections:
         if listed.expected is None:
             self._has_unread, refs = True, [listing.ref]
         if refs:
-            came = self._fetched(refs)
-            if not wanted <= came:
+            received = self._fetched(refs)
+            if not wanted <= received:
                 self._has_unread = True
 
     def _fetched(self, refs: list[Ref]) -> set[str]:
         """Fetch and read the notes; return the UIDs of what was received."""
-        came = set[str]()
+        received = set[str]()
         try:
             for instance in self.source.fetch(refs, patient_id=self.patient_id):
-                came.add(instance.instance_uid)
+                received.add(instance.instance_uid)
                 if instance.fault:
                     self._has_unread = True
                 self.learn(instance)
         except TimedOut:
             # The timeout has passed once; another attempt would take as long.
             self._has_unread = True
-        return came
+        return received
 
 
 def _read_code(data: Buffer, explicit: bool, sequence: Element) -> tuple[str, str]:

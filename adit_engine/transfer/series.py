@@ -277,12 +277,12 @@ class SeriesTransfer:
     def _missing(self) -> list[Ref]:
         """Return what to request: the whole series, or single instances if some are done."""
         if self._manifest.expected is None:
-            told = self._manifest.entries.keys() - self._before.keys() - self._unasked
-            return [] if self._origin or told else [self.ref]
-        still = self._open()
-        if still == self._manifest.expected:
+            ended = self._manifest.entries.keys() - self._before.keys() - self._unasked
+            return [] if self._origin or ended else [self.ref]
+        open_uids = self._open()
+        if open_uids == self._manifest.expected:
             return [self.ref]
-        return [self._ref(uid) for uid in sorted(still)]
+        return [self._ref(uid) for uid in sorted(open_uids)]
 
     def _end_unrequested(self) -> Iterator[InstanceEvent]:
         """End what is withheld or skipped regardless of its content, without fetching it.

@@ -65,17 +65,18 @@ def transfer(
     (after the SeriesOutcome of that series), PatientChanged when the whole study now belongs to
     another patient ID (before anything is sent), Stopped between instances, NodeError.
     """
-    heed = getattr(destination, "set_stop", None)  # by getattr: some destinations wrap another node
-    if heed is not None:
-        heed(stop)
+    # By getattr, since some destinations wrap another node.
+    set_stop = getattr(destination, "set_stop", None)
+    if set_stop is not None:
+        set_stop(stop)
     refusals: list[NodeBusy | NodeRefused] = []
     in_a_row = 0
-    for passage in _series_transfers(order, source, change, held, stop):
-        if isinstance(passage, SeriesOutcome):
-            yield passage
+    for item in _series_transfers(order, source, change, held, stop):
+        if isinstance(item, SeriesOutcome):
+            yield item
             continue
         try:
-            yield from passage.deliver(destination)
+            yield from item.deliver(destination)
             in_a_row = 0
         except (NodeBusy, NodeRefused) as error:
             # If the source cannot send one series, the others are transferred all the same.
@@ -101,7 +102,7 @@ def _series_transfers(
     """
     patient_id, records = _list_study(order, source, stop)
     rejections = Rejections(source, stop, patient_id)
-    traveller = TransferPolicy(patient_id, change, stop, rejections, order.ids)
+    policy = TransferPolicy(patient_id, change, stop, rejections, order.ids)
     seen: set[str] = set()
     for round_ in range(MAX_ROUNDS):
         if round_:
@@ -121,7 +122,7 @@ def _series_transfers(
             if why:
                 yield SeriesOutcome(ref, None, left_out=why)
             else:
-                yield SeriesTransfer(ref, record, source, traveller, held.get(ref.series_uid))
+                yield SeriesTransfer(ref, record, source, policy, held.get(ref.series_uid))
     for uid in order.selection.series_uids:
         if uid not in seen:
             note = "this series was picked, but the source does not have it any more"

@@ -124,9 +124,9 @@ class StudyLookup:
         return self._classes[ref]
 
     def _count_classes(self, study: Record, series: Record, ref: SeriesRef) -> Counter[str]:
-        told = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
-        if len(told) == 1 and series.instance_count:
-            return Counter({told.pop(): series.instance_count})
+        listed = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
+        if len(listed) == 1 and series.instance_count:
+            return Counter({listed.pop(): series.instance_count})
         records, _capped = self._ask(Query.instances_of(ref, study.patient_id))
         classes = Counter(record.sop_class_uid for record in records)
         return Counter() if "" in classes else classes
