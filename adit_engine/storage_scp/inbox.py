@@ -1,6 +1,6 @@
 """The receiver in the same process, and the images that a retrieval takes from the spool.
 
-Used by `storage_scp.local` and by tests; also the rules that the receiver process shares.
+Used by `storage_scp.local`. The project's receiver process shares the spooled images and the rules.
 """
 
 import random

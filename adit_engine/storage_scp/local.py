@@ -1,4 +1,7 @@
-"""Run a receiver in the current process, for one command or one test."""
+"""Run a receiver in the current process, for one command or one test.
+
+Used by the command line.
+"""
 
 import os
 import shutil

@@ -1,7 +1,7 @@
 """Find the images of a study that were rejected at the source, by its rejection notes.
 
 A note is a key object document with a title of CID 7011 (IHE Imaging Object Change Management).
-Used by `transfer.study` and `transfer.series`.
+Used by `transfer.study` and, through the policy, by `transfer.series`.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,7 @@
 """Decide which instances of one study may leave, and change them as the profile requires.
 
-Used by `transfer.series`. All series of one study share one TransferPolicy.
+Created by `transfer.study` and used by `transfer.series`. All series of one study share one
+TransferPolicy.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Retry a call within one attempt, after seconds, as long as it has yielded nothing.
+"""Retry a call after seconds, within one attempt, as long as it has yielded nothing.
 
-Used by the modules of `transfer`. Retries after minutes are made by the queue.
+Used by the modules of `transfer`. Retries after minutes are the task of the job queue.
 """
 
 from collections.abc import Callable

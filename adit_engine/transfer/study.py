@@ -1,6 +1,6 @@
 """Transfer one study: find, select, list, fetch, change, verify, store and confirm.
 
-The worker and the command line call `transfer`; there is no other path for images.
+The job kinds and the command line call `transfer`; there is no other path for images.
 """
 
 from collections.abc import Iterator, Mapping
