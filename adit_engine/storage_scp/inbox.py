@@ -1,6 +1,6 @@
 """The receiver in the same process, and the images that a retrieval takes from the spool.
 
-Used by `storage_scp.local`. The project's receiver process shares the spooled images and the rules.
+Used by `storage_scp.local`; `adit/nodes/receiving` uses the spooled images and the rules as well.
 """
 
 import random
