@@ -36,13 +36,13 @@ WEB_THREADS = 8
 
 
 class CommandRefused(Exception):
-    """What was asked for cannot be done now; the text says why and what to do."""
+    """The command cannot be executed now; the text says why and what to do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 refused or failed, 2 wrong use."""
+    """Run a command; return 0 if done, 1 if refused or failed, 2 for wrong use."""
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # libraries quote values of patients in theirs
+        warnings.simplefilter("ignore")  # warnings of libraries may quote values of patients
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["manage"]:
         return _run_manage(arguments[1:])
@@ -58,11 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare() -> None:
-    """Makes data folder and database ready: keys, tables, groups. Raises KeyMissing, CommandRefused."""
+    """Prepare the data folder and the database: keys, tables, groups.
+
+    Raises KeyMissing, CommandRefused.
+    """
     config.DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
     _make_keys()
     _set_up_django()
-    from adit import installation  # needs the keys and Django's set-up of the line above
+    from adit import installation  # needs the keys and the set-up of Django above
 
     try:
         installation.prepare_database()
@@ -71,7 +74,7 @@ def prepare() -> None:
 
 
 def make_processes(**settings: str) -> list[Process]:
-    """The processes of `adit up`, to which a demo may add its own, under some settings of its own."""
+    """Return the processes of `adit up`; the demo passes settings and adds its own."""
     port, env = config.PORT, {"PORT": str(config.PORT), **settings}
 
     def own(name: str, command: str, ready: Callable[[], bool] | None = None) -> Process:
@@ -87,7 +90,7 @@ def make_processes(**settings: str) -> list[Process]:
 
 
 def is_serving(port: int) -> bool:
-    """Whether pages are served."""
+    """Return whether the pages are available."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=1) as answer:
             return bool(answer.status == 200)
@@ -96,7 +99,7 @@ def is_serving(port: int) -> bool:
 
 
 def require_free_port(port: int) -> None:
-    """Raises CommandRefused when something listens there already."""
+    """Raise CommandRefused if the port is in use."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -132,7 +135,7 @@ def run_prepare(chosen: argparse.Namespace) -> int:
 
 
 def _prepare_in_subprocess() -> int:
-    """In a process of its own, so that the one that stays holds neither models nor libraries."""
+    """Prepare in a subprocess, so that the supervisor loads neither models nor libraries."""
     argv = [sys.executable, "-m", "adit.cli", "prepare", "--quiet"]
     return subprocess.run(argv, check=False).returncode  # noqa: S603 - our own command
 
@@ -301,10 +304,13 @@ def _make_keys() -> None:
 
 
 def _has_database() -> bool:
-    """Asked before Django can be set up. Raises CommandRefused when nobody knows."""
+    """Return whether a database exists; called before Django can be set up.
+
+    Raises CommandRefused if that cannot be found out.
+    """
     if config.EMBEDDED:
         return (config.DATA_DIR / "adit.sqlite3").exists()
-    import psycopg  # only the distributed form has it
+    import psycopg  # only distributed installations have it
 
     try:
         with psycopg.connect(config.DATABASE_URL, connect_timeout=5) as base:
@@ -324,7 +330,7 @@ def _require_keys() -> None:
 
 
 def _require_time_zone() -> None:
-    """Before Django asks: hours in a zone that does not exist would open a PACS at any time."""
+    """Check before Django does: hours in an unknown zone would open a PACS at any time."""
     try:
         ZoneInfo(config.TIME_ZONE)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -334,7 +340,7 @@ def _require_time_zone() -> None:
 
 
 def _require_lease_of_two_beats() -> None:
-    """Else each task is taken away from a worker that is well, again and again."""
+    """Otherwise the lease of each task would expire again and again while its worker is well."""
     if config.LEASE_S < 2 * config.BEAT_S:
         raise CommandRefused(
             f"ADIT_LEASE_S={config.LEASE_S} is too short for ADIT_BEAT_S={config.BEAT_S}: "

@@ -1,4 +1,7 @@
-"""Installation: a data folder made ready to work with, and what may be wrong with it, in words."""
+"""Prepare a data folder and its database, and check an installation.
+
+Used by `adit prepare`, `adit up` and `adit doctor`.
+"""
 
 import fcntl
 import shutil
@@ -32,7 +35,7 @@ class UnknownDatabaseVersion(Exception):
 
 
 def prepare_database() -> None:
-    """Create tables, standard groups and the site's own project. Safe to repeat.
+    """Create tables, standard groups and the default project. Safe to repeat.
 
     Raises KeyMissing, UnknownDatabaseVersion.
     """
@@ -68,7 +71,7 @@ def _migrate() -> None:
 
 @contextmanager
 def _lock_database() -> Iterator[None]:
-    """Two machines that are prepared at the same time take turns."""
+    """Hold a lock, so that machines prepared at the same time take turns."""
     if connection.vendor != "postgresql":
         yield
         return
@@ -86,7 +89,7 @@ def has_users() -> bool:
 
 
 def check_installation() -> Iterator[ServiceFinding]:
-    """What works and what does not; touches nothing."""
+    """Yield the findings on this installation; changes nothing."""
     yield _check_data_folder()
     yield _check_key_file()
     yield from service_checks.check_services()
@@ -100,12 +103,12 @@ def check_installation() -> Iterator[ServiceFinding]:
 def _check_shared_folders() -> list[Looked]:
     try:
         return list(shared_folders.check_shared_folders())
-    except Error:  # said already of the database
+    except Error:  # reported already by the database check
         return []
 
 
 def _require_matching_key() -> None:
-    """Reads what the key sealed before. Raises KeyMissing."""
+    """Decrypt an existing value with the master key. Raise KeyMissing."""
     try:
         _ = services.default_project().key
     except DecryptionError:
@@ -143,7 +146,7 @@ def _check_key_file() -> ServiceFinding:
 
 
 def _is_running() -> bool:
-    """Whether `adit up` or `adit demo` holds the data folder."""
+    """Return whether `adit up` or `adit demo` holds the data folder."""
     try:
         with (settings.DATA_DIR / "adit.lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,7 @@
-"""Footing: the services that this installation stands on, asked one by one, and how to mend them."""
+"""Check the services that an installation depends on, and say how to fix them.
+
+Used by `adit.installation` for `adit doctor`.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,20 +19,23 @@ from adit.nodes.receiving import amqp
 
 MIN_VERSIONS = {"PostgreSQL": 15, "RabbitMQ": 4, "Redis": 7}
 MAX_CLOCK_DIFFERENCE_S = 2.0
-"""Leases and windows are told by several clocks: they may differ by so much."""
+"""Maximum difference: leases and windows depend on several clocks."""
 TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFinding:
-    """One thing that was looked at; `next_step` is empty when it is as it should be."""
+    """The result of one check; `next_step` is empty if there is no problem."""
 
     what: str
     next_step: str = ""
 
 
 def check_services() -> Iterator[ServiceFinding]:
-    """Database, tables, clock, broker, cache, zone. Touches nothing, waits some seconds at most."""
+    """Check database, tables, clock, broker, cache and time zone.
+
+    Changes nothing; takes some seconds at most.
+    """
     database = _check_database()
     yield database
     if not database.next_step:
@@ -164,6 +170,6 @@ def _check_version(program: str, what: str, version: int) -> ServiceFinding:
 
 
 def _format_host_and_port(url: str, port: int) -> str:
-    """Where, without who and with which password."""
+    """Return host and port of a URL, without user and password."""
     _scheme, host, given, *_rest = url_to_parts(url)
     return f"{host}:{given or port}"

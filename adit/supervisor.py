@@ -1,4 +1,7 @@
-"""Supervisor: starts the processes of `adit up`, keeps them running, and ends them without a rest."""
+"""Start the processes of `adit up`, restart those that end, and stop them all completely.
+
+Used by `adit.cli`.
+"""
 
 import contextlib
 import ctypes
@@ -18,35 +21,38 @@ POLL_S = 0.1
 FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 30.0
 STABLE_AFTER_S = 60.0
-"""A process that ran for so long is not crashing at its start: its next pause is short again."""
+"""A process that ran for this time does not crash at its start: its next pause is short again."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class AlreadyRunning(Exception):
-    """Another supervisor works on the same data folder."""
+    """Another supervisor uses the same data folder."""
 
 
 class NotReady(Exception):
-    """A process did not become ready in time, or keeps ending."""
+    """A process did not become ready in time, or ends repeatedly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process to keep running. `ready` says when it does its work; None: once it runs."""
+    """One process to keep running.
+
+    `ready` returns whether it does its work; None: once it runs.
+    """
 
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], bool] | None = None
     output: Path | None = None
-    """Where its output goes; None: where ours goes."""
+    """Where its output goes; None: to the supervisor's output."""
 
 
 @dataclass
 class _Running:
-    """A process as it runs now; `popen` is None while it waits to be started again."""
+    """A process as it runs now; `popen` is None while it waits for its restart."""
 
     process: Process
     popen: subprocess.Popen[bytes] | None = None
@@ -57,7 +63,7 @@ class _Running:
 
 
 class Supervisor:
-    """Use from the main thread of a process that has no others.
+    """Runs a set of processes. Needs the main thread of a process without others.
 
     sup = Supervisor([...]); sup.start(); sup.wait_ready(10); sup.run_until_signal()
     """
@@ -77,14 +83,14 @@ class Supervisor:
 
     @property
     def asked(self) -> bool:
-        """Whether a signal asked for the end."""
+        """Whether a signal requested the end."""
         return self._asked
 
     def pids(self) -> dict[str, int]:
         return {r.process.name: r.popen.pid for r in self._running if r.popen is not None}
 
     def start(self) -> None:
-        """Starts all. From now on SIGTERM, SIGINT and SIGHUP ask for the end."""
+        """Start all processes. From now on SIGTERM, SIGINT and SIGHUP request the end."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         for running in self._running:
@@ -92,7 +98,10 @@ class Supervisor:
                 self._spawn(running)
 
     def wait_ready(self, deadline_s: float) -> bool:
-        """Whether all are ready; False when a signal came first. Raises NotReady with a reason."""
+        """Wait until all are ready; return False if a signal came first.
+
+        Raises NotReady with a reason.
+        """
         end = time.monotonic() + deadline_s
         waiting = list(self._running)
         while not self._asked:
@@ -106,14 +115,14 @@ class Supervisor:
         return False
 
     def run_until_signal(self) -> None:
-        """Keeps all running until SIGTERM, SIGINT or SIGHUP; then stops them."""
+        """Keep all running until SIGTERM, SIGINT or SIGHUP; then stop them."""
         while not self._asked:
             self.tend()
             time.sleep(POLL_S)
         self.stop()
 
     def tend(self) -> None:
-        """Starts again what has ended by itself, after a pause that grows."""
+        """Restart processes that ended, each after a pause that grows."""
         now = time.monotonic()
         for running in self._running:
             if running.popen is not None and running.popen.poll() is not None:
@@ -122,7 +131,7 @@ class Supervisor:
                 self._spawn(running)
 
     def stop(self) -> None:
-        """Asks all to end, kills after the grace time what is left. Safe to repeat."""
+        """Terminate all; kill those left after the grace time. Safe to repeat."""
         self._asked = True
         if self._is_stopped:
             return
@@ -173,7 +182,10 @@ class Supervisor:
 
 @contextlib.contextmanager
 def lock_data_folder(data_dir: Path) -> Iterator[None]:
-    """Holds the data folder's lock; it falls with the process. Raises AlreadyRunning."""
+    """Hold the lock of the data folder; it is released with the process.
+
+    Raises AlreadyRunning.
+    """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (data_dir / "adit.lock").open("a+") as file:
         try:
@@ -192,12 +204,12 @@ def lock_data_folder(data_dir: Path) -> Iterator[None]:
 
 
 def print_message(text: str) -> None:
-    """To the person at the terminal."""
+    """Print a message to the person at the terminal."""
     print(f"adit: {text}", file=sys.stderr, flush=True)
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    """Run in the child before its program: when we are killed, it is asked to end."""
+    """Return a function for the child that ends it when the supervisor is killed."""
 
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,3 +1,6 @@
-"""The engine: finds, fetches, changes, proves and delivers DICOM objects; knows no database."""
+"""The DICOM engine: finds, fetches, changes, verifies and delivers objects.
+
+Knows no Django, settings or database. Used by the project `adit` and as `adit-engine`.
+"""
 
 __version__ = "0.1.0"

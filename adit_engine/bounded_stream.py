@@ -1,4 +1,7 @@
-"""Handoff: turns pushed instances into a pulled stream, bounded in bytes; carries errors and stop."""
+"""Streams between threads, bounded in bytes, that carry errors and stop requests.
+
+Used wherever one thread receives instances and another consumes them.
+"""
 
 import mmap
 import threading
@@ -11,14 +14,14 @@ from adit_engine.values.instance import Instance
 
 LIMIT_BYTES = 64 * 1024 * 1024
 MAPPED_LIMIT_BYTES = 512 * 1024 * 1024
-"""So much may wait in files, too: a disk has its end as well."""
+"""Limit for instances mapped from files: disks are limited as well."""
 
 _POLL_S = 0.1
-"""How often a wait looks whether it is to stop: a signal handler may set a Stop, and take no lock."""
+"""Interval at which waits check for a stop: a signal handler sets a Stop and takes no lock."""
 
 
 class Stop:
-    """Somebody wants the work to end. Asked between instances; also ends waits at once.
+    """A request to end the work. Checked between instances; also ends waits at once.
 
     `reason` is a sentence for people. Safe to use from any thread and from a signal handler.
     """
@@ -30,7 +33,7 @@ class Stop:
         self.reason = ""
 
     def set(self, reason: str) -> None:
-        """Asks for the end; the first reason counts."""
+        """Request the end; the first reason counts."""
         if self._set.is_set():
             return
         self.reason = reason
@@ -39,7 +42,7 @@ class Stop:
             action()
 
     def set_soon(self, reason: str | None) -> None:
-        """Asks for the end once the series in hand is done; None takes it back."""
+        """Request the end after the current series; None withdraws the request."""
         self._soon = reason
 
     @property
@@ -53,26 +56,28 @@ class Stop:
         return self._set.wait(timeout_s)
 
     def then(self, action: Callable[[], None]) -> None:
-        """Calls `action` when set, at once if it is set already."""
+        """Call `action` when the stop is set; immediately if it is set already."""
         self._actions.append(action)
         if self._set.is_set():
             action()
 
     def check_between(self) -> None:
-        """Between two series: raises Stopped also for an end that was asked for soon."""
+        """Check between two series: also raises Stopped after `set_soon`."""
         if self._soon is not None:
             self.set(self._soon)
         self.check()
 
     def check(self) -> None:
-        """Raises Stopped with the reason."""
+        """Raise Stopped with the reason if the stop is set."""
         if self._set.is_set():
             raise Stopped(self.reason)
 
 
 class BoundedStream(Iterator[Instance]):
-    """One thread puts, one pulls. A put waits while more than `limit_bytes` of memory are held, or
-    more than `files_bytes` mapped from files. One instance always fits, however large.
+    """A stream between a producing and a consuming thread.
+
+    `put` waits while more than `limit_bytes` of memory are held, or more than `files_bytes` mapped
+    from files. One instance is always accepted, whatever its size.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class BoundedStream(Iterator[Instance]):
         self.held_bytes = self._held_in_files = 0
 
     def put(self, instance: Instance) -> None:
-        """Raises Stopped when the work is stopped, or when nobody pulls any more."""
+        """Add an instance. Raise Stopped if stopped, or if the consumer has closed."""
         size = memory_bytes(instance)
         in_files = instance.size_bytes - size
         with self._changed:
@@ -107,7 +112,10 @@ class BoundedStream(Iterator[Instance]):
             self._changed.notify_all()
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Nothing more comes. The error is raised in the puller, after what came before it."""
+        """End the stream.
+
+        The error is raised in the consumer, after the instances put before it.
+        """
         with self._changed:
             self.finished = True
             self._error = error
@@ -131,7 +139,7 @@ class BoundedStream(Iterator[Instance]):
             raise StopIteration
 
     def close(self) -> None:
-        """The puller leaves: what is held is dropped, and the next put raises Stopped."""
+        """Close the consumer's side: drop what is held; the next `put` raises Stopped."""
         with self._changed:
             self._left = True
             self._held.clear()
@@ -153,14 +161,14 @@ class BoundedStream(Iterator[Instance]):
 
 
 class ReadAhead(Iterator[Instance]):
-    """The same instances, pulled from `source` by a thread of its own, as far as the limit allows.
+    """The same instances, fetched ahead from `source` in a thread, up to a limit.
 
-    The thread begins at once, and has ended when this iterator has, or after `close`. Raises what
-    the source raises. `unblock` ends a wait inside the source at once (a node's `break_off`); it is
-    called when the puller leaves early. Without it the source's own deadline ends the wait.
+    The thread starts at once, and has ended when this iterator has, or after `close`. Errors of the
+    source are raised here. `unblock` ends a wait inside the source at once (a node's `break_off`);
+    it is called when the consumer leaves early. Without it the source's own deadline ends the wait.
 
-    `afterwards` is called in the thread once the source has ended well, while the puller goes on:
-    then only `close` waits for the thread. It raises nothing.
+    `afterwards` is called in the thread after the source has ended without an error, while the
+    consumer continues; then only `close` waits for the thread. It must not raise.
     """
 
     def __init__(
@@ -200,7 +208,7 @@ class ReadAhead(Iterator[Instance]):
 
 
 def memory_bytes(instance: Instance) -> int:
-    """What an instance takes of memory: buffers that are mapped from a file take none."""
+    """Return the memory used by an instance; buffers mapped from a file use none."""
     return sum(
         len(part)
         for part in instance.parts()
@@ -211,12 +219,12 @@ def memory_bytes(instance: Instance) -> int:
 def _fill(
     source: Iterator[Instance], handoff: BoundedStream, afterwards: Callable[[], None] | None
 ) -> None:
-    """Closes the source at the end, whoever ended it; its error goes to the puller."""
+    """Run the source and always close it; its error goes to the consumer."""
     error: BaseException | None = None
     try:
         for instance in source:
             handoff.put(instance)
-    except BaseException as raised:  # noqa: BLE001 - the puller raises it
+    except BaseException as raised:  # noqa: BLE001 - raised again in the consumer
         error = raised
     finally:
         close = getattr(source, "close", None)

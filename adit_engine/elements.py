@@ -1,8 +1,9 @@
-"""Elements: where each data element of an encoded data set starts and ends; decodes no value.
+"""Scan and encode data elements: tag, VR, offsets and length (PS3.5 7.1, 7.5).
 
-Little endian only, explicit and implicit (PS3.5 7.1). Offsets count bytes from the start of the
-buffer that was handed in, at every depth, so that a caller can cut and join without copying.
-Encoding: data elements and items as bytes (PS3.5 7.1, 7.5)."""
+Decodes no value. Little endian only, explicit and implicit VR. Offsets count bytes from the start
+of the buffer passed in, at every depth, so that callers can cut and join without copying. Used by
+everything that reads headers.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,15 +22,15 @@ UNDEFINED = 0xFFFFFFFF
 MAX_DEPTH = 64
 
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-"""Float, double float and integer pixel data: where the header of an instance ends."""
+"""Float, double float and integer pixel data: the header of an instance ends before them."""
 
 _TAG_LENGTH = Struct("<HHI")
 _TAG_VR_LENGTH = Struct("<HH2sH")
 _MARK_VR_LENGTH = Struct("<I2sH")
-"""A mark is a tag as it stands in the data, read as one number: the group comes last."""
+"""A mark is a tag as encoded, read as one number: the group is in the low 16 bits."""
 _LENGTH = Struct("<I")
 
-# PS3.5 7.1.2: these carry two reserved bytes and a length of four.
+# PS3.5 7.1.2: these have two reserved bytes and a 4-byte length.
 _LONG_VRS = {
     vr: vr.decode()
     for vr in (
@@ -77,7 +78,10 @@ _SHORT_VRS = {
 
 
 class Element(NamedTuple):
-    """One data element. `vr` is empty in implicit VR. `end` is past the delimiter, if it has one."""
+    """One data element.
+
+    `vr` is empty in implicit VR. `end` is after the delimiter, if there is one.
+    """
 
     tag: int
     vr: str
@@ -92,7 +96,10 @@ class Element(NamedTuple):
 
 
 class SequenceItem(NamedTuple):
-    """One sequence item: from `start` (its tag) to `end`, its elements in `value` to `value_end`."""
+    """One sequence item, from `start` (its tag) to `end`.
+
+    Its elements are between `value` and `value_end`.
+    """
 
     start: int
     value: int
@@ -103,7 +110,7 @@ class SequenceItem(NamedTuple):
 def elements(
     data: Buffer, explicit: bool, start: int = 0, stop: int | None = None, depth: int = 0
 ) -> Iterator[Element]:
-    """The elements of one level between two offsets, in the order in which they stand; lazy.
+    """Yield the elements of one level between two offsets, in encoded order; lazy.
 
     Raises Malformed for a length beyond the buffer, an unknown VR, a stray delimiter, or more than
     64 levels.
@@ -129,7 +136,7 @@ def elements(
 
 
 def items(data: Buffer, explicit: bool, element: Element, depth: int = 0) -> Iterator[SequenceItem]:
-    """The items of a sequence element; lazy. `depth` is that of the element itself."""
+    """Yield the items of a sequence; lazy. `depth` is that of the element itself."""
     position, stop = element.value, element.value_end
     while position < stop:
         item = _item_at(data, explicit, position, stop, depth)
@@ -138,28 +145,35 @@ def items(data: Buffer, explicit: bool, element: Element, depth: int = 0) -> Ite
 
 
 def is_sequence(element: Element, vr: str) -> bool:
-    """Whether the element holds items. `vr` is the dictionary's VR, used where none is encoded."""
+    """Return whether the element is a sequence.
+
+    `vr` is the dictionary's VR, used if none is encoded.
+    """
     if element.vr:
         return element.vr == "SQ" or (element.vr == "UN" and element.undefined)
     return vr == "SQ" or (element.undefined and element.tag not in PIXEL_TAGS)
 
 
 def nested_explicit(element: Element, explicit: bool) -> bool:
-    """PS3.5 6.2.2 note 2: what stands in a UN of undefined length is implicit VR little endian."""
+    """Return whether nested elements have an explicit VR.
+
+    The content of a UN element of undefined length is implicit VR little endian (PS3.5 6.2.2 note
+    2).
+    """
     return explicit and element.vr != "UN"
 
 
 def header_end(data: Buffer, explicit: bool) -> int:
-    """The offset of the pixel data element, or of the end where there is none."""
+    """Return the offset of the pixel data element, or of the end if there is none."""
     return header_end_and_values(data, explicit, frozenset())[0]
 
 
 def header_end_and_values(
     data: Buffer, explicit: bool, wanted: frozenset[int], last: int = 0xFFFFFFFF
 ) -> tuple[int, dict[int, bytes]]:
-    """As header_end, with the values of some elements before it, found on the same walk.
+    """As `header_end`, with the values of wanted elements before it; one pass.
 
-    The walk ends behind the tag `last`, where one is given.
+    The scan ends after the tag `last`, if given.
     """
     stop, position, found = len(data), 0, {}
     unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS
@@ -169,7 +183,7 @@ def header_end_and_values(
             position = _skip_short_elements(data, position, stop, marks, behind)
             if position == stop:
                 break
-        # As in elements(): most are explicit and short.
+        # As in elements(): most elements are explicit and short.
         if explicit and position + 8 <= stop:
             group, number, code, length = unpack(data, position)
             end = position + 8 + length
@@ -197,7 +211,7 @@ def header_end_and_values(
 def _skip_short_elements(
     data: Buffer, position: int, stop: int, marks: frozenset[int], behind: int
 ) -> int:
-    """Steps over what is explicit, short, whole, not among the marks, and of a group before that."""
+    """Skip elements that are explicit, short, complete, not in `marks` and of an earlier group."""
     unpack, short, most = _MARK_VR_LENGTH.unpack_from, _SHORT_VRS, stop - 8
     while position <= most:
         mark, code, length = unpack(data, position)
@@ -214,7 +228,7 @@ def _tag_prefixes(tags: frozenset[int]) -> frozenset[int]:
 
 
 def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:
-    """Where it raises, what looks like a tag may be part of a text: it is not repeated."""
+    """Parse one element. Errors do not quote a tag, because it may be part of a text."""
     if position + 8 > stop:
         raise Malformed(f"The data set ends inside an element at byte {position}.")
     if explicit:
@@ -291,21 +305,21 @@ _ZERO_PADDED = frozenset({"UI", "OB", "UN"})
 
 @dataclass(frozen=True, slots=True)
 class EncodedElements:
-    """Encoded elements and how they are encoded. `depth` counts the sequences around them."""
+    """Encoded elements and their encoding. `depth` counts the enclosing sequences."""
 
     data: Buffer
     explicit: bool
     depth: int = 0
 
     def inside(self, explicit: bool) -> "EncodedElements":
-        """One sequence further in. Raises Malformed where there are too many."""
+        """Return the encoding one sequence deeper. Raise Malformed if there are too many."""
         if self.depth >= MAX_DEPTH:
             raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
         return EncodedElements(self.data, explicit, self.depth + 1)
 
 
 def encode_element(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
-    """One element. Raises Malformed where the value is longer than its VR can say."""
+    """Return one encoded element. Raise Malformed if the value is too long for its VR."""
     if len(value) & 1:
         value += b"\0" if vr in _ZERO_PADDED else b" "
     group, number = tag >> 16, tag & 0xFFFF

@@ -1,50 +1,59 @@
-"""Every error of the engine on one screen; each says by itself if trying again makes sense.
+"""All errors of the engine. Each says whether a retry makes sense.
 
 AditError
-├── WrongInput               what was asked for cannot be: a UID, pseudonym, query or setting
-│   └── ProfileError         a profile that is ambiguous or broken, with the line
-├── Malformed                bytes that are not DICOM as they claim to be
-├── Withhold                 one instance must not leave, with a reason that names no person
-│   └── Hit                  the second look found something in what was about to leave
-├── Stopped                  a person, a window's end or a shutdown stopped the work
+├── InvalidInput             an impossible request: a UID, pseudonym, query or setting
+│   └── ProfileError         an ambiguous or broken profile, with the line
+├── Malformed                bytes that are not the DICOM they claim to be
+├── InstanceWithheld         one instance must not leave, with a reason that names no person
+│   └── VerificationFailed   the second check found something in what was about to leave
+├── Stopped                  a person, the end of a window or a shutdown stopped the work
 ├── NotFound                 the node answered, and does not have it
-├── RuleBroken               the task must not go on: two patients under one study, a foreign object
-├── PatientChanged           the source gives the patient another id now: a person has to say who it is
+├── RuleViolation            the task must end: two patients in one study, a foreign object
+├── PatientChanged           the source has a new patient ID: a person has to confirm it
 └── NodeError                a node did not do its part; names the node
     ├── Unreachable          no connection could be made                          (again)
-    ├── Untrusted            no TLS with it: a certificate, a name or a version does not fit
-    ├── AssociationRejected  the node refused the association for good
+    ├── Untrusted            no TLS: a certificate, a name or a version does not fit
+    ├── AssociationRejected  the node rejected the association permanently
     ├── NodeBusy             the node refused for now: out of resources, limit    (again)
-    ├── TimedOut             connected, but silent beyond the deadline            (again)
-    ├── ConnectionLost       the conversation broke off                           (again)
+    ├── TimedOut             connected, but no answer within the deadline         (again)
+    ├── ConnectionLost       the connection broke off                             (again)
     ├── NodeRefused          the node answered with a failure status
-    ├── CannotDo             this node has no such service
-    └── StorageTrouble       a folder cannot be read or written
+    ├── NotSupported         the node has no such service
+    └── StorageError         a folder cannot be read or written
         └── StorageFull      the disk or the quota is full                        (again)
 """
 
 
 class AditError(Exception):
-    """Anything the engine says no to. The text is for people: what, where, next step, no patient."""
+    """Base of all engine errors.
+
+    The text is for people: what, where and the next step. It never names a patient.
+    """
 
     again: bool = False
-    """True when the same call may succeed later without anyone changing anything."""
+    """True if the same call may succeed later without any change."""
 
 
 class InvalidInput(AditError):
-    """What was asked for cannot be; the text names the field and the form it must have."""
+    """An impossible request; the text names the field and the form that it must have."""
 
 
 class ProfileError(InvalidInput):
-    """A profile that cannot be read in one way only; the text names the line."""
+    """A profile that is ambiguous or unreadable; the text names the line."""
 
 
 class Malformed(AditError):
-    """Bytes that are not DICOM as they claim to be; the text names offset and tag, never a value."""
+    """Bytes that are not the DICOM they claim to be.
+
+    The text names offset and tag, never a value.
+    """
 
 
 class InstanceWithheld(AditError):
-    """One instance stays here. `reason` is a sentence and `code` a short key to count by."""
+    """One instance must not leave.
+
+    `reason` is a sentence, `code` a short key for counts.
+    """
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -53,7 +62,7 @@ class InstanceWithheld(AditError):
 
 
 class VerificationFailed(InstanceWithheld):
-    """The second look found something in what was about to leave."""
+    """The second check found something in what was about to leave."""
 
 
 class Stopped(AditError):
@@ -63,17 +72,17 @@ class Stopped(AditError):
 
 
 class NotFound(AditError):
-    """The node answered and does not have what was asked for."""
+    """The node answered and does not have what was requested."""
 
 
 class RuleViolation(AditError):
-    """The whole task must end: going on could mix patients or studies."""
+    """The whole task must end: continuing could mix patients or studies."""
 
 
 class PatientChanged(AditError):
-    """The study is the patient's under another id than ordered, as after a merge; nothing was sent.
+    """The study has another patient ID than ordered, for example after a merge.
 
-    `found` is that id: for those who may see it, never for a message or a log.
+    Nothing was sent. `found` is the new ID: only for authorized users, never for messages or logs.
     """
 
     def __init__(self, found: str) -> None:
@@ -85,9 +94,9 @@ class PatientChanged(AditError):
 
 
 class NodeError(AditError):
-    """A node did not do its part. `node` is its name as people know it.
+    """A node did not do its part. `node` is its display name.
 
-    `contact` is who looks after the node, where whoever opened it has said so.
+    `contact` names the node's administrator, if the caller that opened the node set it.
     """
 
     def __init__(self, node: str, text: str) -> None:
@@ -115,7 +124,7 @@ class AssociationRejected(NodeError):
 
 
 class NodeBusy(NodeError):
-    """The node refused for now. `status` is the DIMSE status (PS3.7 Annex C) where there is one."""
+    """The node refused for now. `status` is the DIMSE status (PS3.7 Annex C), if any."""
 
     again = True
 
@@ -133,7 +142,7 @@ class ConnectionLost(NodeError):
 
 
 class NodeRefused(NodeError):
-    """A final failure status. `status` is the DIMSE status (PS3.7 Annex C) where there is one."""
+    """A final failure status. `status` is the DIMSE status (PS3.7 Annex C), if any."""
 
     def __init__(self, node: str, text: str, status: int | None = None) -> None:
         super().__init__(node, text)

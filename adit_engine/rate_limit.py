@@ -1,4 +1,4 @@
-"""Pace: how quickly bytes may travel to and from a node, and the wait that keeps them to it."""
+"""Limit the bytes per second to and from a node. Used by connections and the Storage SCP."""
 
 import threading
 import time
@@ -6,23 +6,26 @@ from collections.abc import Callable
 from typing import Protocol
 
 BURST_S = 0.25
-"""So much of the rate may be used at once after a rest."""
+"""Seconds' worth of the rate that may be used at once after a pause."""
 
 _POLL_S = 0.1
 
 
 class Throttle(Protocol):
-    """What a line asks after each piece that travelled."""
+    """What a connection calls after each piece of data."""
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
-        """Waits as long as is due for so many bytes, or until it is over; for how long it had to."""
+        """Wait as the rate requires for `count` bytes, or until `is_over`.
+
+        Returns the seconds that were due.
+        """
         ...
 
 
 class RateLimiter:
-    """Shared by all lines of one opened node; safe to use from any thread.
+    """A rate limit for all connections of one opened node. Thread-safe.
 
-    `rate_bytes_s` may change while it is used; None: as fast as it goes.
+    `rate_bytes_s` may change while it is used; None: unlimited.
     """
 
     def __init__(self, rate_bytes_s: float | None = None) -> None:
@@ -31,7 +34,10 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
-        """Waits as long as is due for so many bytes, or until it is over; for how long it had to."""
+        """Wait as the rate requires for `count` bytes, or until `is_over`.
+
+        Returns the seconds that were due.
+        """
         due_s = self._next_s(count)
         until = time.monotonic() + due_s
         while (left_s := until - time.monotonic()) > 0 and not is_over():
@@ -39,7 +45,7 @@ class RateLimiter:
         return due_s
 
     def due_s(self, count: int) -> float:
-        """How long so many bytes take at this rate, when nothing else travels."""
+        """Return how long `count` bytes take at this rate, without other traffic."""
         rate = self.rate_bytes_s
         return 0.0 if rate is None else count / max(rate, 1.0)
 

@@ -1,4 +1,7 @@
-"""Sheet: what the administrator of a PACS has to know of us and register, in words to print."""
+"""Build the sheet that tells a PACS administrator what to register and what to expect.
+
+Used by the node pages and the command `adit-engine sheet`.
+"""
 
 import socket
 from collections.abc import Iterable, Iterator
@@ -17,7 +20,10 @@ _WIDTH = 30
 
 @dataclass(frozen=True, slots=True)
 class LocalApplication:
-    """How others reach us. `receiver_port` is None where no receiver runs, so no C-MOVE either."""
+    """How others reach us.
+
+    `receiver_port` is None if no receiver runs, so that C-MOVE is impossible.
+    """
 
     ae_title: str
     address: str
@@ -27,14 +33,14 @@ class LocalApplication:
 
 @dataclass(frozen=True, slots=True)
 class SheetSection:
-    """A heading and its lines: what, and the value to be typed in or agreed to."""
+    """A heading and its lines: a label, and the value to enter or to agree on."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
 
 
 def build_sheet(kind: str, settings: Any, us: LocalApplication) -> tuple[SheetSection, ...]:
-    """For one node; `settings` is of its kind's dataclass. No secret is repeated."""
+    """Return the sheet of one node; `settings` is of its kind's dataclass. No secrets."""
     made = {
         "dimse": _dimse_sections,
         "dicomweb": _dicomweb_sections,
@@ -44,7 +50,7 @@ def build_sheet(kind: str, settings: Any, us: LocalApplication) -> tuple[SheetSe
 
 
 def format_sheet(title: str, sections: Iterable[SheetSection]) -> str:
-    """To be sent by mail or typed off."""
+    """Return the sheet as plain text."""
     lines = [title, "=" * len(title)]
     for section in sections:
         lines += ["", section.title, "-" * len(section.title)]
@@ -53,7 +59,10 @@ def format_sheet(title: str, sections: Iterable[SheetSection]) -> str:
 
 
 def find_own_address(host: str, port: int) -> str:
-    """Under which address of this machine a host is reached; nothing is sent. Empty: it is not."""
+    """Return our local address towards a host, "" if it is unreachable.
+
+    Sends nothing.
+    """
     try:
         (family, kind, _, _, there), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         with socket.socket(family, kind) as probe:
@@ -63,7 +72,7 @@ def find_own_address(host: str, port: int) -> str:
         return ""
 
 
-# Each kind ----------------------------------------------------------------------------------------
+# Kinds of node ----------------------------------------------------------------------------------
 
 
 def _dimse_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:

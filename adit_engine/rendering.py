@@ -1,6 +1,6 @@
-"""Rendering: one frame of an image as bytes that a screen can show, for people who must look at it.
+"""Render frames for display to people who review images.
 
-Nothing of what is rendered here ever leaves; what leaves keeps its pixels as they are.
+The rendered pixels are never transferred; transferred images keep their own pixels.
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from adit_engine.pseudonymize.pixel_format import REQUIRED_TAGS, PixelFormat
 from adit_engine.values.instance import Instance
 
 RenderedFrame = NDArray[np.uint8]
-"""Rows and columns, or rows, columns and red, green, blue."""
+"""Rows and columns, or rows, columns and RGB."""
 
 _PHOTOMETRIC, _PLANAR, _PIXELS = 0x00280004, 0x00280006, 0x7FE00010
 _CENTER, _WIDTH, _INTERCEPT, _SLOPE = 0x00281050, 0x00281051, 0x00281052, 0x00281053
@@ -35,7 +35,7 @@ _COMPRESSED_AS = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_RCT": b"RGB", b"YBR_ICT": 
 
 
 def count_frames(instance: Instance) -> int:
-    """How many pictures it holds; 0 where it holds none that could be shown."""
+    """Return the number of frames; 0 if nothing can be rendered."""
     try:
         return _RenderableImage(instance).form.frames
     except InvalidInput:
@@ -43,9 +43,9 @@ def count_frames(instance: Instance) -> int:
 
 
 def render_frame(instance: Instance, frame: int = 0, *, whole_range: bool = False) -> RenderedFrame:
-    """One frame, with the window that the image asks for, or from its darkest to its brightest.
+    """Render one frame with the image's window, or from its minimum to its maximum.
 
-    Raises WrongInput for what cannot be shown.
+    Raises InvalidInput for what cannot be rendered.
     """
     image = _RenderableImage(instance)
     if not 0 <= frame < image.form.frames:
@@ -57,7 +57,7 @@ def render_frame(instance: Instance, frame: int = 0, *, whole_range: bool = Fals
 
 
 class _RenderableImage:
-    """The parts of one instance that make its pictures. Raises WrongInput."""
+    """The attributes of one instance that rendering needs. Raises InvalidInput."""
 
     def __init__(self, instance: Instance) -> None:
         try:
@@ -100,7 +100,7 @@ class _RenderableImage:
         return np.moveaxis(plain, 0, -1) if planes else plain
 
     def _numbers(self, raw: NDArray[Any]) -> NDArray[np.float64]:
-        """The stored bits as numbers, by slope and intercept."""
+        """Return the stored bits as numbers, with rescale slope and intercept applied."""
         form = self.form
         low = form.high + 1 - form.stored
         values = ((raw.astype(np.int64) & form.mask) >> low).astype(np.int64)
@@ -130,7 +130,7 @@ class _RenderableImage:
         return values.round().astype(np.uint8)
 
     def _palette(self, raw: NDArray[Any]) -> RenderedFrame:
-        """PS3.3 C.7.6.3.1.5: a table for each of red, green and blue."""
+        """Apply the red, green and blue palette tables (PS3.3 C.7.6.3.1.5)."""
         channels = []
         for description, data in _LUTS:
             count, first, bits = (
@@ -144,7 +144,7 @@ class _RenderableImage:
         return np.stack(channels, axis=-1)
 
     def _decimal(self, tag: int) -> float | None:
-        """The first value of a decimal string."""
+        """Return the first value of a decimal string."""
         text = self._values.get(tag, b"").split(b"\\")[0].strip(b" \0")
         try:
             return float(text) if text else None

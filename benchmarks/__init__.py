@@ -1,1 +1,4 @@
-"""Benchmarks: the engine beside the tools that hospitals use today, in one run, as ratios."""
+"""Compare the engine with the tools that hospitals use today, in one run, as ratios.
+
+Run by `make bench`.
+"""

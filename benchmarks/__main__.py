@@ -26,7 +26,10 @@ Lines = list[Line | Figure | NotYet]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 also when something that it needs is missing: that is said, and no fault."""
+    """Run the benchmarks; exit code 0 even if required programs are missing.
+
+    That is reported, and not an error.
+    """
     options = _parser().parse_args(arguments)
     absent = peers.missing()
     if absent:
@@ -68,14 +71,14 @@ def _where(rounds: int) -> str:
 
 
 def engine_ready() -> None:
-    """Once unmeasured, so that the byte code lies there as in an installed program."""
+    """Run once unmeasured, so that the byte code exists as in an installed program."""
     with tempfile.TemporaryDirectory() as folder:
         engine("find", "--from", folder)
 
 
 @contextmanager
 def _stage(base: Path, *, options: bool) -> Iterator[Callable[[Study], Site]]:
-    """Three archives below a folder of their own, which goes when they end."""
+    """Start three archives below a temporary folder, which is removed when they end."""
     with tempfile.TemporaryDirectory(prefix="adit-bench-", dir=base) as temp, ExitStack() as stack:
         folder = Path(temp)
         source, relay, destination = (
@@ -91,7 +94,7 @@ def _stage(base: Path, *, options: bool) -> Iterator[Callable[[Study], Site]]:
 
 
 def _compared(place: str, base: Path, counts: dict[Kind, int], rounds: int) -> Iterator[Line]:
-    """Lazy, so that what was measured is told even if the next comparison fails."""
+    """Yield comparisons; lazy, so that results are reported even if a later one fails."""
     with _stage(base, options=True) as site_of:
         for kind, count in counts.items():
             site = site_of(Study(kind, count))

@@ -1,4 +1,7 @@
-"""Compare: the engine and another tool by turns, each from a clean start, each checked for its result."""
+"""Time the engine and another tool in turns, each from a clean start, and check the results.
+
+Used by `benchmarks.__main__`.
+"""
 
 import time
 from collections.abc import Sequence
@@ -26,7 +29,7 @@ STOCK_PROMISE = Promise(1 / 10, 1 / 20)
 
 
 def lines(site: Site, rounds: int, place: str) -> list[Line]:
-    """Every comparison that this site allows."""
+    """Return every comparison that this site allows."""
     works = (GET, GETSCU, LISTED, MOVE, MOVESCU, STORE, STORESCU, TRANSFER, RELAY, SCRIPT)
     times = interleaved(works, site, rounds)
     data = f"{site.study}, {place}"
@@ -45,7 +48,7 @@ def lines(site: Site, rounds: int, place: str) -> list[Line]:
 
 
 def stock_line(site: Site, rounds: int, place: str) -> Line:
-    """Against a relay of peers as they come, without socket options."""
+    """Compare with a relay of unmodified peers, without socket options."""
     times = interleaved((TRANSFER, RELAY), site, rounds)
     data = f"{site.study}, {place}"
     words = "archive to archive / Orthanc relay, stock peers"
@@ -53,7 +56,10 @@ def stock_line(site: Site, rounds: int, place: str) -> Line:
 
 
 def interleaved(works: Sequence[Work], site: Site, rounds: int) -> dict[str, tuple[float, ...]]:
-    """Seconds for each work, one a round; another begins each round, so that none is always last."""
+    """Return seconds per work, one value per round.
+
+    Each round starts with another work, so that none is always last.
+    """
     taken: dict[str, list[float]] = {work.name: [] for work in works}
     for number in range(rounds):
         first = number % len(works)
@@ -63,7 +69,7 @@ def interleaved(works: Sequence[Work], site: Site, rounds: int) -> dict[str, tup
 
 
 def timed(work: Work, site: Site) -> float:
-    """Raises RuntimeError when not all arrived: what loses images may not win."""
+    """Return the seconds of one work. Raise RuntimeError unless all images arrived."""
     site.clean()
     began = time.perf_counter()
     work.go(site)

@@ -1,4 +1,7 @@
-"""Cost: processor time, memory and growth of the engine, without another tool beside it."""
+"""Measure processor time, memory and growth of the engine, without another tool.
+
+Used by `benchmarks.__main__`.
+"""
 
 import os
 import subprocess
@@ -28,7 +31,7 @@ _TIMES = 50
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one command took."""
+    """What one command used."""
 
     wall_s: float
     cpu_s: float
@@ -36,7 +39,7 @@ class Spent:
 
 
 def in_memory(folder: Path) -> list[Figure]:
-    """Milliseconds of processor time for one CT: changed, and changed and verified."""
+    """Return CPU milliseconds for one CT: changed, and changed and verified."""
     key = folder / "memory.key"
     key.write_text("42" * 32)
     change = Pseudonymization(
@@ -67,12 +70,12 @@ def _round_trip(data: bytes) -> None:
 
     dataset = dcmread(BytesIO(data))
     for element in dataset.iterall():
-        element.value  # noqa: B018 - to be decoded, as any change by rules would do
+        element.value  # noqa: B018 - decodes the value, as any change by rules would do
     dcmwrite(BytesIO(), dataset)
 
 
 def _each_ms(calls: Sequence[Callable[[], object]]) -> float:
-    """The median of five rounds over all calls."""
+    """Return the median of five rounds over all calls, in milliseconds per call."""
     rounds = []
     for _ in range(5):
         began = time.process_time()
@@ -83,7 +86,7 @@ def _each_ms(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def per_instance(site: Site, rounds: int) -> Figure:
-    """Archive to archive, start-up shared out over all instances."""
+    """Measure archive to archive, with the start-up distributed over all instances."""
     spent = [transfer(site) for _ in range(rounds)]
     each_ms = median(one.cpu_s for one in spent) * 1000 / site.study.count
     data = f"{site.study}, start-up shared out"
@@ -91,7 +94,10 @@ def per_instance(site: Site, rounds: int) -> Figure:
 
 
 def growth(site_of: Callable[[Study], Site], counts: tuple[int, int, int]) -> list[Figure]:
-    """Peak memory in the largest study; cost per instance, large against small, without start-up."""
+    """Measure peak memory of the largest study, and growth of the cost per instance.
+
+    The growth compares large and small studies without the start-up.
+    """
     small, middle, large = counts
     spent: dict[int, Spent] = {}
     start_s = 0.0
@@ -120,7 +126,7 @@ def growth(site_of: Callable[[Study], Site], counts: tuple[int, int, int]) -> li
 
 
 def transfer(site: Site) -> Spent:
-    """One transfer from archive to archive in a process of its own."""
+    """Run one transfer from archive to archive in a process of its own."""
     site.clean()
     command = [str(Path(sys.executable).with_name("adit-engine")), *transfer_command(site)]
     began = time.perf_counter()

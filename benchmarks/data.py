@@ -1,4 +1,4 @@
-"""Data: made-up studies of the sizes that hospitals send: CT, MR and mammography."""
+"""Made-up studies of the sizes that hospitals send: CT, MR and mammography."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _FIRST, _DIFFERENT_PIXELS = 100000, 8
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of image; `header_bytes` is what a scanner writes beside the pixels, about."""
+    """One kind of image; `header_bytes` is the approximate size of a scanner's header."""
 
     modality: str
     class_uid: str
@@ -36,7 +36,7 @@ MG = Kind("MG", "1.2.840.10008.5.1.4.1.1.1.2", 5000, 3000)
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One study of one series. `number` tells studies of one run apart."""
+    """One study of one series. `number` distinguishes the studies of one run."""
 
     kind: Kind
     count: int
@@ -57,7 +57,7 @@ class Study:
 
 
 def write(study: Study, folder: Path) -> None:
-    """One file for each instance, plain Part 10."""
+    """Write one Part 10 file per instance."""
     folder.mkdir(parents=True)
     for number, parts in enumerate(files(study)):
         with (folder / f"{number:05}.dcm").open("wb") as file:
@@ -65,7 +65,10 @@ def write(study: Study, folder: Path) -> None:
 
 
 def files(study: Study) -> Iterator[tuple[bytes, bytes]]:
-    """Header and pixels of each file. The header is encoded once; only UID and number differ."""
+    """Yield header and pixels of each file.
+
+    The header is encoded once; only UID and number differ.
+    """
     template = _encoded(_header(study))
     pixels = _pixels(study.kind)
     first = str(_FIRST).encode()
@@ -75,7 +78,7 @@ def files(study: Study) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _pixels(kind: Kind) -> list[bytes]:
-    """Twelve-bit noise: nothing on the way can save work by compressing it."""
+    """Return 12-bit noise, so that no tool can save work by compression."""
     random = numpy.random.default_rng(1)
     count = 2 if kind.instance_bytes > 1e6 else _DIFFERENT_PIXELS
     shape = (count, kind.rows * kind.columns)
@@ -83,7 +86,7 @@ def _pixels(kind: Kind) -> list[bytes]:
 
 
 def _encoded(ds: Dataset) -> bytes:
-    """The file up to the first byte of the pixels, whose length is in it already."""
+    """Return the file up to the first pixel byte; the pixel data length is included."""
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
@@ -188,7 +191,7 @@ def _image(ds: Dataset, kind: Kind) -> None:
 
 
 def _private(ds: Dataset, size: int) -> None:
-    """What makers write beside the standard: many short values and one long one."""
+    """Private elements as vendors write them: many short values and one long one."""
     block = ds.private_block(0x0019, "SAMPLE DEVICES 1", create=True)
     for number in range(30):
         block.add_new(number + 1, "LO", f"private value {number}")

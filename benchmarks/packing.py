@@ -1,7 +1,8 @@
-"""Packing: how fast and in how much memory an encrypted 7-Zip file is built, and read back.
+"""Measure the speed and the memory of building an encrypted 7-Zip file, and of reading it.
 
-python -m benchmarks.packing [IMAGES] [BYTES] [FOLDER]: so many images of that size each, in a folder
-with room for all of them. Prints one line.
+    python -m benchmarks.packing [IMAGES] [BYTES] [FOLDER]
+
+IMAGES files of BYTES each, in a folder with space for all of them. Prints one line.
 """
 
 import os
@@ -22,7 +23,7 @@ from adit_engine.values.references import InstanceRef
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ROOT = "1.2.826.0.1.3680043.8.498"
 LINKS = 30_000
-"""Of one file; then another one is written."""
+"""Maximum number of links to one file; after that another file is written."""
 
 
 def main(images: int = 4000, size: int = 530_000, folder: str = "") -> None:
@@ -48,7 +49,7 @@ def main(images: int = 4000, size: int = 530_000, folder: str = "") -> None:
 
 
 def _gathered(folder: Path, images: int, size: int):  # type: ignore[no-untyped-def]
-    """One image under many names, by hard links: what is measured reads all of them."""
+    """Return one image under many names, by hard links: the build reads all of them."""
     below = Path("TRIAL", "P-0001", "20240229-101500-abcdef12", "1-CT-THORAX-abcdef12")
     (folder / below).mkdir(parents=True)
     instance = Instance(CT, f"{ROOT}.1", EXPLICIT_LE, b"", (os.urandom(size),))

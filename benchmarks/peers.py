@@ -1,4 +1,4 @@
-"""Peers: private Orthancs on free ports, and the command line tools that the engine is held against."""
+"""Private Orthanc servers on free ports, and the command line tools to compare with."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from typing import Any
 
 _DCMTK = ("getscu", "movescu", "storescu", "dcmodify")
 TOOLS = {**dict.fromkeys(_DCMTK, "dcmtk"), "Orthanc": "orthanc"}
-"""Each program needed, and the Debian package that it comes from."""
+"""Required programs, and the Debian packages that contain them."""
 
 BYTE_CODE = Path(tempfile.gettempdir()) / f"adit-bench-{os.getpid()}"
-"""Where the engine's byte code lies during a run."""
+"""Location of the engine's byte code during a run."""
 
 BIG_PDU = 131072
 _START_S, _END_S = 30.0, 10.0
@@ -31,14 +31,15 @@ def program(name: str) -> str | None:
 
 
 def missing() -> list[str]:
-    """The Debian packages without which nothing can be compared."""
+    """Return the Debian packages without which nothing can be compared."""
     return sorted({package for tool, package in TOOLS.items() if program(tool) is None})
 
 
 def environment(*, options: bool) -> dict[str, str]:
-    """dcmtk, in Orthanc too, reads TCP_NODELAY: 1 sends at once, 0 waits as Nagle says.
+    """Return the environment of the tools.
 
-    The engine finds its byte code as an installed program does, whatever this shell is set to.
+    dcmtk, also inside Orthanc, reads TCP_NODELAY: 1 sends at once, 0 uses Nagle's algorithm. The
+    engine finds its byte code as an installed program does, whatever this shell has set.
     """
     own = {word: value for word, value in os.environ.items() if word != "PYTHONDONTWRITEBYTECODE"}
     own["PYTHONPYCACHEPREFIX"] = str(BYTE_CODE)
@@ -47,7 +48,10 @@ def environment(*, options: bool) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Orthanc:
-    """A running archive. `options`: with TCP_NODELAY and large PDUs, else as it comes."""
+    """A running archive.
+
+    `options`: with TCP_NODELAY and large PDUs, else with its defaults.
+    """
 
     ae_title: str
     dicom_port: int
@@ -59,7 +63,7 @@ class Orthanc:
         return f"dimse://{self.ae_title}@127.0.0.1:{self.dicom_port}"
 
     def ask(self, path: str, body: object = None, method: str = "") -> Any:
-        """One REST call, for as long as it takes."""
+        """Send one REST request, without a timeout."""
         data = None if body is None else json.dumps(body).encode()
         verb = method or ("GET" if data is None else "POST")
         address = f"http://127.0.0.1:{self.http_port}{path}"
@@ -71,7 +75,7 @@ class Orthanc:
         return int(self.ask("/statistics")["CountInstances"])
 
     def study_ids(self) -> list[str]:
-        """Its own names for its studies."""
+        """Return the archive's own identifiers of its studies."""
         return list(self.ask("/studies"))
 
     def clear(self) -> None:
@@ -79,18 +83,18 @@ class Orthanc:
             self.ask(f"/studies/{study}", method="DELETE")
 
     def knows(self, other: "Orthanc") -> None:
-        """Makes another archive one that this one can fetch from and send to."""
+        """Register another archive as a source and destination of this one."""
         self.sends_to(other.ae_title, other.dicom_port)
 
     def sends_to(self, ae_title: str, port: int) -> None:
-        """A C-MOVE to this title brings images to this port of ours."""
+        """Register an AE title as a C-MOVE destination on a local port."""
         entry = {"AET": ae_title, "Host": "127.0.0.1", "Port": port}
         self.ask(f"/modalities/{ae_title}", entry, "PUT")
 
 
 @contextmanager
 def orthanc(ae_title: str, folder: Path, *, options: bool) -> Iterator[Orthanc]:
-    """Starts one over a folder of its own, and ends it again by its process id."""
+    """Start an archive on a folder of its own, and end it by its process ID."""
     one = Orthanc(ae_title, free_port(), free_port(), options)
     folder.mkdir(parents=True)
     (folder / "orthanc.json").write_text(json.dumps(_settings(one, folder)))
@@ -112,7 +116,7 @@ def orthanc(ae_title: str, folder: Path, *, options: bool) -> Iterator[Orthanc]:
 
 
 def run(command: Sequence[str | Path], *, options: bool = True) -> None:
-    """One tool, to its end. Raises RuntimeError with the last lines that it wrote."""
+    """Run one tool to its end. Raise RuntimeError with the last lines of its output."""
     done = subprocess.run(
         [str(word) for word in command],
         env=environment(options=options),

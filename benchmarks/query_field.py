@@ -1,10 +1,10 @@
-"""A batch query of many rows beside a bare loop of the same C-FINDs, against the demo PACS.
+"""Compare a batch query of many rows with a loop of the same C-FINDs, on the demo PACS.
 
     python -m benchmarks.query_field [ROWS]
 
-Both ask over one association, one question after the other, in turns; the ratio is what a row costs
-in all (claim, rights, answer, sealing, state, trail) over what the archive alone takes. The second
-figure counts processor time of both processes: on a busy machine only that one tells anything.
+Both use one association, one query after the other, in turns. The ratio is the total cost of a row
+(claim, permissions, answer, encryption, state, audit trail) over the cost of the archive alone. The
+second ratio counts processor time of both processes: on a busy machine only that one is meaningful.
 """
 
 import os
@@ -31,7 +31,7 @@ def main(rows: int) -> None:
         _fill(base / "pacs", rows)
         archive, port = _archive(base / "pacs", stack)
         _installed(base / "data")
-        _query(port, rows)  # all is imported and connected once
+        _query(port, rows)  # everything is imported and connected once
         _settle()
         figures = [
             (_measured(archive, _bare, port, rows), _measured(archive, _query, port, rows))
@@ -47,7 +47,7 @@ def main(rows: int) -> None:
 
 
 def _settle() -> None:
-    """As a worker does when it starts."""
+    """Freeze the heap as a worker does when it starts."""
     from adit.worker.tasks import freeze_heap
 
     freeze_heap()
@@ -56,14 +56,14 @@ def _settle() -> None:
 def _measured(
     archive: int, work: Callable[[int, int], float], port: int, rows: int
 ) -> tuple[float, float]:
-    """Seconds by the clock, and of processor time here and in the archive."""
+    """Return elapsed seconds, and processor seconds of this process and the archive."""
     before = time.process_time() + _cpu(archive)
     seconds = work(port, rows)
     return seconds, time.process_time() + _cpu(archive) - before - _untimed
 
 
 _untimed = 0.0
-"""Processor time of what belongs to no measurement: the making of an order."""
+"""Processor time that belongs to no measurement: creating the order."""
 
 
 def _cpu(pid: int) -> float:
@@ -89,7 +89,7 @@ def _fill(folder: Path, rows: int) -> None:
 
 
 def _archive(folder: Path, stack: ExitStack) -> tuple[int, int]:
-    """Its process and its port."""
+    """Return process ID and port of the archive."""
     words = ["--ae-title", "DEMOPACS", "--port", "0", "--folder", str(folder)]
     process = subprocess.Popen(
         [sys.executable, "-m", "adit.demo.pacs", *words], stdout=subprocess.PIPE, text=True
@@ -145,7 +145,7 @@ def _bare(port: int, rows: int) -> float:
 
 
 def _query(port: int, rows: int) -> float:
-    """From the first claim to the end of the job, as one worker does it."""
+    """Measure one worker from the first claim to the end of the job."""
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
     from adit.jobs.kinds.base import SheetRow

@@ -33,7 +33,7 @@ class Number:
     found: float
     unit: str
     limit: float | None = None
-    """None: nothing was promised, it is there to compare."""
+    """None: no target, for comparison only."""
     at_most: bool = True
 
     def line(self) -> str:
@@ -134,7 +134,7 @@ FORMS = {"embedded": embedded, "distributed": distributed}
 
 
 def throughput(place: Field, options: argparse.Namespace) -> Iterator[Number]:
-    """Each task claimed and ended singly, in two transactions."""
+    """Each task is claimed and finished on its own, in two transactions."""
     rate, cpu_ms = _rate(place, options, "claim-all")
     least = 60
     yield Number("claimed and finished, 8 processes", rate, "a second", least, at_most=False)
@@ -142,15 +142,19 @@ def throughput(place: Field, options: argparse.Namespace) -> Iterator[Number]:
 
 
 def lots(place: Field, options: argparse.Namespace) -> Iterator[Number]:
-    """Small searches are claimed by the lot: one transaction ends up to 64 and claims as many."""
+    """Measure small searches, which are claimed in lots.
+
+    One transaction ends up to 64 and claims as many.
+    """
     rate, cpu_ms = _rate(place, options, "claim-lots")
     yield Number("the same by lots of 64, as small searches are", rate, "a second")
     yield Number("processor of our process for one of a lot", cpu_ms, "ms")
 
 
 def _rate(place: Field, options: argparse.Namespace, command: str) -> tuple[float, float]:
-    """By processes that begin at the same moment: tasks a second, and milliseconds of ours for one;
-    of the best of three rounds.
+    """Measure processes that start at the same moment, as the best of three rounds.
+
+    Returns tasks per second, and our processor time per task in milliseconds.
     """
     tasks, rounds = (1000 if options.quick else 4000), []
     for _ in range(1 if options.quick else 3):
@@ -168,7 +172,7 @@ def _rate(place: Field, options: argparse.Namespace, command: str) -> tuple[floa
 
 
 def backlog(place: Field, options: argparse.Namespace) -> Iterator[Number]:
-    """Tasks that wait, half of them for a closed node."""
+    """Measure with waiting tasks, half of them for a closed node."""
     tasks = 10_000 if options.quick else 100_000
     place.do("backlog", str(tasks // 2), "closed")
     place.do("backlog", str(tasks // 2), "from")
@@ -182,7 +186,7 @@ def backlog(place: Field, options: argparse.Namespace) -> Iterator[Number]:
 
 
 def wake_up(place: Field, options: argparse.Namespace) -> Iterator[Number]:
-    """From the commit of an order to the claim by an idle worker."""
+    """Measure from the commit of an order to the claim by an idle worker."""
     limit = 50 if place.settings else 200
     with place.up():
         time.sleep(5)
@@ -192,7 +196,7 @@ def wake_up(place: Field, options: argparse.Namespace) -> Iterator[Number]:
 
 
 def idle(place: Field, options: argparse.Namespace) -> Iterator[Number]:
-    """All processes of `adit up` together; memory that they share is counted once."""
+    """Measure all processes of `adit up` together; shared memory is counted once."""
     lasts = 30 if options.quick else 60
     with place.up() as up:
         time.sleep(15)

@@ -1,4 +1,4 @@
-"""An installation in a folder of its own for `benchmarks.queue`: orders, backlogs and claimers.
+"""Orders, backlogs and claiming processes in an installation for `benchmarks.queue`.
 
 Run as `python -m benchmarks.queue_field COMMAND …` with ADIT_DATA set; prints JSON.
 """
@@ -32,7 +32,7 @@ def main(command: str, *arguments: str) -> None:
 
 
 def prepare() -> None:
-    """Two open nodes without a limit that matters, and some people."""
+    """Create two open nodes with an irrelevant limit, and some users."""
     from adit.accounts.models import User
     from adit.nodes.models import Node
 
@@ -44,7 +44,7 @@ def prepare() -> None:
 
 
 def backlog(tasks: str, source: str) -> int:
-    """So many waiting tasks in jobs of 500, of several owners; how many."""
+    """Create waiting tasks in jobs of 500, of several owners; return their number."""
     from adit.accounts.models import User
     from adit.jobs import task_groups
     from adit.jobs.models import Job, Task
@@ -70,7 +70,7 @@ def backlog(tasks: str, source: str) -> int:
 
 
 def clear() -> None:
-    """Ends all that waits."""
+    """End all waiting tasks and jobs."""
     from adit.jobs.models import Job, JobState, Task, TaskState
 
     Task.objects.update(state=TaskState.SUCCESS)
@@ -78,7 +78,7 @@ def clear() -> None:
 
 
 def claim_all(name: str, at: str) -> dict[str, Any]:
-    """From this moment on claims and finishes until nothing is due."""
+    """Claim and finish tasks from this moment on, until none is due."""
     from adit.jobs import queue
     from adit.jobs.models import TaskState
 
@@ -93,7 +93,10 @@ def claim_all(name: str, at: str) -> dict[str, Any]:
 
 
 def claim_lots(name: str, at: str) -> dict[str, Any]:
-    """The same as a streak of searches does it: the end of a lot and the next one at once."""
+    """As `claim_all`, but in lots, as a batch of searches does it.
+
+    One transaction ends a lot and claims the next one.
+    """
     from django.db import transaction
 
     from adit.jobs import queue, states
@@ -132,7 +135,7 @@ def _at(at: str, work: Callable[[], int]) -> dict[str, Any]:
 
 
 def claim_some(times: str) -> dict[str, float]:
-    """Milliseconds of a claim by one process, the task given back each time."""
+    """Return milliseconds of claims by one process; each task is released again."""
     from adit.jobs import queue
 
     spent = []
@@ -148,7 +151,7 @@ def claim_some(times: str) -> dict[str, float]:
 
 
 def page() -> dict[str, float]:
-    """Milliseconds of the jobs page, for a person who sees all."""
+    """Return milliseconds of the pages of jobs, for a user who may see all jobs."""
     from django.conf import settings
     from django.test import Client
 
@@ -173,7 +176,10 @@ def page() -> dict[str, float]:
 
 
 def wake_ups(times: str) -> list[float]:
-    """Milliseconds from the commit of an order, before anybody was told, to the claim of its task."""
+    """Return milliseconds from the commit of an order to the claim of its task.
+
+    The time starts before the wake-up is sent.
+    """
     from django.db import transaction
 
     found = []

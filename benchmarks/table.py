@@ -1,4 +1,4 @@
-"""Table: each comparison as one line: medians, their ratio, and whether it is what was promised."""
+"""Format comparisons as lines of a table: medians, their ratio, and whether they meet a target."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _HEAD = ("work", "data", "engine", "other", "ratio", "at most", "ambition", "")
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """The most that is allowed, and what is hoped for."""
+    """The maximum that is allowed, and the target."""
 
     at_most: float
     ambition: float
@@ -22,7 +22,7 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One comparison; `ours` and `theirs` are seconds, one a round."""
+    """One comparison; `ours` and `theirs` are seconds, one per round."""
 
     work: str
     data: str
@@ -32,7 +32,7 @@ class Line:
 
     @property
     def ratio(self) -> float:
-        """Of the medians."""
+        """The ratio of the medians."""
         return median(self.ours) / median(self.theirs)
 
     def cells(self) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value without another tool beside it."""
+    """One measured value without another tool."""
 
     work: str
     data: str
@@ -66,7 +66,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """A line that will come."""
+    """A planned line."""
 
     work: str
     why: str
@@ -76,7 +76,7 @@ class NotYet:
 
 
 def markdown(lines: Iterable[Line | Figure | NotYet]) -> str:
-    """The table as text that docs/performance.md can take as it is."""
+    """Return the table in Markdown, as used in docs/performance.md."""
     rows = [_HEAD, *(line.cells() for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     texts = [

@@ -1,4 +1,4 @@
-"""Works: what is timed, once by the engine and once by each other tool; whole commands, start-up too."""
+"""The commands that are timed, by the engine and by each other tool, including start-up."""
 
 import shutil
 import sys
@@ -16,7 +16,10 @@ _CALLING = ("-aet", "ADIT", "-aec")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a comparison takes place: three archives, the study in the first, and its files."""
+    """The environment of a comparison: three archives, a study and its files.
+
+    The study is in the first archive.
+    """
 
     source: Orthanc
     relay: Orthanc
@@ -25,7 +28,7 @@ class Site:
     files: Path
     scratch: Path
     receiver_port: int
-    """Where the source sends what a C-MOVE to ADIT asks for."""
+    """Port to which the source sends the images of a C-MOVE to ADIT."""
 
     @property
     def out(self) -> Path:
@@ -33,11 +36,11 @@ class Site:
 
     @property
     def key(self) -> Path:
-        """A project's key, which protects nobody."""
+        """A project key that protects no data."""
         return self.files.parent / "project.key"
 
     def fill(self) -> None:
-        """Writes the study's files and brings them into the source."""
+        """Write the study's files and store them in the source."""
         shutil.rmtree(self.files, ignore_errors=True)
         self.key.write_text("42" * 32)
         write(self.study, self.files)
@@ -47,7 +50,7 @@ class Site:
             raise RuntimeError("The source did not keep all that it was sent.")
 
     def clean(self) -> None:
-        """Takes away what the work before has brought about."""
+        """Remove the results of the previous work."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         self.relay.clear()
@@ -56,7 +59,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One way to do one thing. `arrived` counts what it brought, so that nothing fast is wrong."""
+    """One way to do one thing.
+
+    `arrived` counts the results, so that a failure cannot win.
+    """
 
     name: str
     go: Callable[[Site], None]
@@ -64,7 +70,7 @@ class Work:
 
 
 def engine(*arguments: str | Path, options: bool = True) -> None:
-    """The command as a person types it."""
+    """Run the command as a user enters it."""
     command = [Path(sys.executable).with_name("adit-engine"), *arguments, "--json"]
     run([str(word) for word in command], options=options)
 
@@ -78,7 +84,10 @@ def get_by_getscu(site: Site) -> None:
 
 
 def get_by_script(site: Site) -> None:
-    """getscu between two lists of the images, as a script would that compares them afterwards."""
+    """Run getscu between two lists of the images.
+
+    A script that compares them afterwards would do the same.
+    """
     _findscu(site, "SOPInstanceUID", "SOPClassUID")
     _getscu(site)
     _findscu(site, "SOPInstanceUID")
@@ -107,14 +116,14 @@ def transfer_by_engine(site: Site) -> None:
 
 
 def transfer_command(site: Site) -> list[str]:
-    """From archive to archive, pseudonymized, verified, and proven kept."""
+    """Archive to archive, pseudonymized, verified, and confirmed."""
     places = ("--from", site.source.url, "--to", site.destination.url)
     key = ("--key-file", site.key, "--pseudonym", PSEUDONYM)
     return [str(word) for word in ("transfer", *places, *key, *_ledger(site), *_which(site))]
 
 
 def transfer_by_relay(site: Site) -> None:
-    """An Orthanc between the two fetches, anonymizes and sends, each as one REST call."""
+    """An Orthanc in between fetches, anonymizes and sends, each as one REST request."""
     relay, source = site.relay, site.source.ae_title
     wish = {"Level": "Study", "Resources": [{"StudyInstanceUID": site.study.uid}]}
     relay.ask(f"/modalities/{source}/get", {**wish, "Synchronous": True})
@@ -126,7 +135,7 @@ def transfer_by_relay(site: Site) -> None:
 
 
 def transfer_by_dcmtk(site: Site) -> None:
-    """getscu, dcmodify and storescu, one after the other, as a script would."""
+    """getscu, dcmodify and storescu in sequence, as in a script."""
     _getscu(site)
     changes = (
         f"(0010,0010)={PSEUDONYM}",

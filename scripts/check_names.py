@@ -1,4 +1,7 @@
-"""Check names: no retired name is used again, and every class name occurs once."""
+"""Check that no retired name is used again and that every class name occurs once.
+
+Used by `make check`.
+"""
 
 import ast
 import sys
@@ -150,10 +153,10 @@ RETIRED_MODULES = frozenset(
         "trials",
     ]
 )
-"""Names that modules had before 0.1.0, of which none tells a stranger what is inside."""
+"""Names that modules had before 0.1.0; none of them says what a module contains."""
 
 ALLOWED_MODULES = frozenset({"adit_engine/pseudonymize/profiles", "adit/projects/views/profiles"})
-"""De-identification profiles are called so in the standard's own words (PS3.15 Annex E)."""
+"""De-identification profiles are called so in the standard (PS3.15 Annex E)."""
 
 RETIRED_CLASSES = frozenset(
     [
@@ -213,7 +216,7 @@ def modules() -> Iterator[Path]:
 
 
 def problems() -> Iterator[str]:
-    """One sentence for each name that breaks a rule, in the order of the modules."""
+    """Yield one sentence for each name that breaks a rule, in module order."""
     classes: dict[str, list[str]] = defaultdict(list)
     for path in modules():
         for part in (path.with_suffix(""), path.parent):

@@ -1,4 +1,4 @@
-"""Compiles every template of the house, so that a typing error is found before a person finds it."""
+"""Compile every template of the project to find syntax errors. Used by `make check`."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""The auditor: looks in a finished file for what must not be there.
+"""Search a finished file for what must not be in it.
 
-Reads with pydicom alone; knows nothing of how the file was made.
+Reads with pydicom alone and is independent of how the file was made. Used by `deid_corpus`.
 """
 
 import re
@@ -43,7 +43,7 @@ CLEAN_DESCRIPTORS = "113105"
 
 
 class Residue(NamedTuple):
-    """What was found where. `value` is printed: the corpus holds no real person."""
+    """What was found where. `value` is printed: the corpus contains no real person."""
 
     case: str
     value: str
@@ -53,7 +53,10 @@ class Residue(NamedTuple):
 def audit_made(
     case: Case, data: bytes, options: frozenset[str] = frozenset()
 ) -> tuple[int, list[Residue]]:
-    """The number of values looked for, and those that are there. `options` are the profile's."""
+    """Return the number of values searched for, and those found.
+
+    `options` are the profile's.
+    """
     found = [Residue(case.name, "", fault) for fault in form_faults(data, options)]
     ds = _read(data)
     low = data.lower()
@@ -69,7 +72,10 @@ def audit_made(
 def audit_real(
     name: str, source: bytes, data: bytes, options: frozenset[str] = frozenset()
 ) -> tuple[int, list[Residue]]:
-    """The same for a real file: what it says of the person is looked for in what was made of it."""
+    """Search the result of a real file for the identity in its source.
+
+    Returns the same as `audit_made`.
+    """
     found = [Residue(name, "", fault) for fault in form_faults(data, options)]
     before, after = _read(source), _read(data)
     texts = list(_texts(after))
@@ -96,7 +102,7 @@ def audit_real(
 
 
 def form_faults(data: bytes, options: frozenset[str]) -> Iterator[str]:
-    """What no file may have, whatever its source held."""
+    """Yield what no file may contain, whatever its source contained."""
     safe_private = "113111" in options
     if data[:128].strip(b"\0"):
         yield "preamble"
@@ -153,7 +159,7 @@ def _walk(ds: Dataset, path: str = "") -> Iterator[tuple[str, DataElement]]:
 
 
 def _texts(ds: Dataset) -> Iterator[tuple[str, str]]:
-    """Where, and the value in lower case, for all that can be read as text."""
+    """Yield path and lower-case value of all that can be read as text."""
     for where, one in _walk(ds):
         if one.VR in TEXT_VRS and one.value not in (None, ""):
             many = one.value if one.VM > 1 else [one.value]
@@ -162,7 +168,7 @@ def _texts(ds: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def _values_of(ds: Dataset, planted: Planted) -> Iterator[bytes]:
-    """The raw values of one tag at every depth."""
+    """Yield the raw values of one tag at every depth."""
     raw = ds.get_item(planted.tag)
     if isinstance(raw, RawDataElement):
         yield (raw.value or b"").strip(b" \0")
@@ -199,7 +205,7 @@ def _stands_in(uid: str, data: bytes) -> bool:
 
 
 def _dates(ds: Dataset) -> dict[str, set[str]]:
-    """Path to dates, so that one shifted onto another by chance is no finding."""
+    """Return dates by path, so that a date shifted onto another one by chance is no finding."""
     found: dict[str, set[str]] = {}
     for where, one in _walk(ds):
         if one.VR in ("DA", "DT") and one.value and not one.tag.is_private:

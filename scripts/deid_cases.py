@@ -1,6 +1,7 @@
-"""Objects made to leak: a person's data in every place where a DICOM object can hide them.
+"""Leak cases: personal data in every place where a DICOM object can contain them.
 
-Each case is one file with a list of what was planted in it. All names and numbers are invented.
+Each case is one file with a list of the planted values. All names and numbers are invented. Used by
+`deid_corpus`.
 """
 
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def _private() -> Iterator[Case]:
 
 
 def _wrong() -> Iterator[Case]:
-    """Values that are not what their VR says, and VRs that are not the attribute's."""
+    """Values that do not match their VR, and VRs that do not match the attribute."""
     for vr in ("LO", "UN", "OB", "CS", "UI", "DA", "UT"):
         made = header(t00100010=(vr, NAME), t00080090=(vr, NAME), t00081030=(vr, TEXT))
         yield Case("wrong VR", vr, file(made), PLANT)
@@ -140,7 +141,7 @@ def _wrong() -> Iterator[Case]:
 
 
 def _texts() -> Iterator[Case]:
-    """An identity typed into elements that may stay: what only a search in the result can find."""
+    """An identity typed into elements that may be kept: only a search of the result can find it."""
     made = header(t00100010=("PN", NAME), t00100020=("LO", b"4711-0815"))
     for tag, vr, text in (
         (0x00080070, "LO", b"Zwoelfender"), (0x00081090, "LO", b"Roswitha 1"),
@@ -185,7 +186,7 @@ def _charsets() -> Iterator[Case]:
                 element(0x00321060, "LO", raw))),
         )  # fmt: skip
         yield Case("charset", f"{term.decode()} {number}", file(made), planted)
-        made[0x00081090] = ("LO", raw)  # an element that may stay
+        made[0x00081090] = ("LO", raw)  # an element that may be kept
         yield Case("charset", f"{term.decode()} {number} kept", file(made), planted)
 
 
@@ -198,7 +199,7 @@ def _has_mark(kanji: str) -> bool:
 
 
 def _as_korean(text: str) -> bytes:
-    """Each stretch of Korean announces itself anew, as it must behind a caret (PS3.5 6.1.2.5.3)."""
+    """Each part in Korean needs its own escape sequence, also after a caret (PS3.5 6.1.2.5.3)."""
     return b"=".join(
         b"^".join(
             part.encode() if part.isascii() else b"\x1b$)C" + part.encode("euc_kr")

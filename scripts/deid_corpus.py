@@ -1,9 +1,9 @@
 """Pseudonymizes a corpus made to leak, and real files, and counts what is left of what was planted.
 
-    python scripts/deid_corpus.py             the whole corpus; exit 1 where anything is left
+    python scripts/deid_corpus.py             the whole corpus; exit code 1 if anything is left
     python scripts/deid_corpus.py --short     a sample of it
 
-Real files are those that pydicom brings, and pydicom-data and deid-data where they are installed.
+Real files are those of pydicom, and of pydicom-data and deid-data if they are installed.
 """
 
 import argparse
@@ -50,13 +50,13 @@ from adit_engine.pseudonymize.verify.verifier import Verifier
 from adit_engine.transfer.policy import InstancePseudonymizer
 
 SHORT = 23
-"""Every 23rd row in a short run; a prime, so that it meets all groups."""
+"""Every 23rd row in a short run; a prime, so that it hits all groups."""
 _LARGEST_MIXED = 1 << 18
 
 
 @dataclass
 class Tally:
-    """What became of one part of the corpus."""
+    """The results of one part of the corpus."""
 
     what: str
     objects: int = 0
@@ -85,9 +85,9 @@ class Tally:
 
 
 class Road:
-    """Change and verification, as everything that leaves takes it.
+    """Change and verification, as for everything that leaves.
 
-    `reason` is why the last object did not leave.
+    `reason` says why the last object was withheld.
     """
 
     reason = ""
@@ -100,7 +100,7 @@ class Road:
         self._verifier = Verifier(self._change)
 
     def take(self, data: bytes, tally: Tally) -> bytes | None:
-        """The file that leaves; None where none does."""
+        """Return the file that leaves; None if it is withheld."""
         tally.objects += 1
         self.reason = ""
         try:
@@ -159,7 +159,7 @@ def real(profile: ConfidentialityProfile, files: Iterable[Path]) -> Tally:
 
 
 def under_preset(name: str, files: Iterable[Path]) -> Tally:
-    """Leak classes and real files, under a profile that lets more (or less) through."""
+    """Run leak cases and real files with a profile that keeps more (or less)."""
     profile = ConfidentialityProfile.preset(name)
     road, tally = Road(profile), real(profile, files)
     tally.what = f"other places and real files, preset {name}"
@@ -179,7 +179,7 @@ def attacks() -> Iterator[Attack]:
 
 
 def attacked(profile: ConfidentialityProfile, chosen: Iterable[Attack]) -> Tally:
-    """What somebody tried to carry out; also counts what was withheld though the rules clean it."""
+    """Run attacks; also count those withheld although the rules clean them."""
     road, tally = Road(profile), Tally(f"attacks, profile {profile.name}")
     for attack in chosen:
         out = road.take(attack.data, tally)
@@ -192,7 +192,7 @@ def attacked(profile: ConfidentialityProfile, chosen: Iterable[Attack]) -> Tally
 
 
 def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) -> Tally:
-    """Each object of `runs` series beside itself alone."""
+    """Compare each object of `runs` mixed series with the same object on its own."""
     tally, chance = Tally(f"mixed series, profile {profile.name}"), random.Random(profile.name)
     how = _change(profile)
     road = InstancePseudonymizer(how)
@@ -210,7 +210,10 @@ def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) 
 
 
 def unchosen(profile: ConfidentialityProfile) -> Tally:
-    """Radiographs in a project that has not accepted the header's word: none may leave."""
+    """Run radiographs in a project that has not accepted the header's statement.
+
+    All of them must be withheld.
+    """
     road, tally = Road(profile, RiskDecision.UNDECIDED), Tally("radiographs, nothing chosen")
     for attack in radiographs():
         tally.looked_for += 1
@@ -222,7 +225,7 @@ def unchosen(profile: ConfidentialityProfile) -> Tally:
 MOST = ConfidentialityProfile(
     "Most that may stay", 1, SUPPORTED_OPTIONS - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS}
 )
-"""Every option that lets more through, but for those that keep what the attacks repeat."""
+"""All options that keep more, except those that keep what the attacks repeat."""
 
 
 def real_files(*, largest_bytes: int = 1 << 30) -> list[Path]:
@@ -241,7 +244,7 @@ def real_files(*, largest_bytes: int = 1 << 30) -> list[Path]:
 
 
 def mixable(*, short: bool) -> list[bytes]:
-    """Files of all parts of the corpus from which series are mixed; none is large."""
+    """Return files of all parts of the corpus, for mixed series; none is large."""
     every = SHORT if short else 5
     made = [case.data for case in chain(row_cases(every), class_cases(every), leak_cases())]
     made += [attack.data for attack in attacks()]
@@ -253,7 +256,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a sample of the corpus")
     short = parser.parse_args().short
-    warnings.simplefilter("ignore")  # pydicom has much to say about broken files
+    warnings.simplefilter("ignore")  # pydicom warns a lot about broken files
     began = time.monotonic()
     profile = ConfidentialityProfile.default()
     tallies = made_up(profile, short=short)

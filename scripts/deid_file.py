@@ -1,4 +1,7 @@
-"""Files written by hand, element by element, so that anything can stand in them."""
+"""Write DICOM files element by element, so that they can contain anything.
+
+Used by the modules of the corpus.
+"""
 
 from dataclasses import dataclass
 from struct import pack
@@ -20,9 +23,9 @@ Header = dict[int, tuple[str, bytes]]
 
 @dataclass(frozen=True)
 class Planted:
-    """`value` must not stand anywhere in the file; with a `tag`: not as the value of that element.
+    """A value that must not be in the file; with a `tag`: not in that element.
 
-    A tag is given where the value is too short to prove anything by itself.
+    A tag is given if the value is too short to prove anything by itself.
     """
 
     value: bytes
@@ -31,7 +34,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Case:
-    """`kind` is the leak class; `data` a whole Part 10 file."""
+    """A case. `kind` is the leak class; `data` a complete Part 10 file."""
 
     kind: str
     name: str
@@ -60,7 +63,7 @@ def items(*contents: bytes, syntax: str = EXPLICIT) -> bytes:
 
 
 def open_ended(tag: int, *contents: bytes, vr: str = "SQ", syntax: str = EXPLICIT) -> bytes:
-    """A sequence of undefined length, and so its items."""
+    """Return a sequence of undefined length with items of undefined length."""
     head = pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, 0xFFFFFFFF)
     if syntax == IMPLICIT:
         head = pack("<HHI", tag >> 16, tag & 0xFFFF, 0xFFFFFFFF)
@@ -69,7 +72,7 @@ def open_ended(tag: int, *contents: bytes, vr: str = "SQ", syntax: str = EXPLICI
 
 
 def header(**more: tuple[str, bytes]) -> Header:
-    """A CT slice of 4 x 4 pixels. `more` as in t00100010=("PN", b"A^B")."""
+    """Return a CT slice of 4 x 4 pixels. `more` as in t00100010=("PN", b"A^B")."""
     made: Header = {
         0x00080005: ("CS", b"ISO_IR 100"),
         0x00080008: ("CS", b"ORIGINAL\\PRIMARY\\AXIAL"),
@@ -94,7 +97,10 @@ def header(**more: tuple[str, bytes]) -> Header:
 def file(
     made: Header, syntax: str = EXPLICIT, *, extra: bytes = b"", behind: bytes = b"", **parts: bytes
 ) -> bytes:
-    """`extra` stands before the pixel data, `behind` behind it; parts: preamble, meta, pixels."""
+    """Return a Part 10 file; `extra` is before the pixel data, `behind` after them.
+
+    `parts` may be preamble, meta and pixels.
+    """
     inner = syntax if syntax in (IMPLICIT, BIG_ENDIAN) else EXPLICIT
     low = b"".join(element(t, *made[t], inner) for t in sorted(made) if t < 0x7FE00010)
     high = b"".join(element(t, *made[t], inner) for t in sorted(made) if t > 0x7FE00010)

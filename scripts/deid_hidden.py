@@ -1,4 +1,7 @@
-"""Attacks by where it hides: one person's data in every place that an object has for bytes."""
+"""Attacks by location: personal data in every place of an object that can contain bytes.
+
+Used by `deid_corpus`.
+"""
 
 from collections.abc import Iterator
 from struct import pack
@@ -33,7 +36,7 @@ from deid_victim import (
 
 
 def hidden() -> Iterator[Attack]:
-    """All of them."""
+    """Yield all attacks of this module."""
     for kind in (
         _vrs, _private, _shapes, _histories, _references, _containers, _classes,
         _syntaxes,
@@ -48,7 +51,7 @@ _ALL_VRS = """
 
 
 def _vrs() -> Iterator[Attack]:
-    """Every VR, on tags of the standard that have another, on retired and on unknown tags."""
+    """Every VR, on tags of the standard with another VR, on retired and on unknown tags."""
     name = NAME.encode("latin-1")
     tags = (
         0x00100010, 0x00081030, 0x00181020, 0x00180050, 0x00280010 + 0x3FF0, 0x00104000, 0x00200013,
@@ -165,13 +168,13 @@ def _shapes() -> Iterator[Attack]:
 
 
 def _ordered(made: Header, tag: int, extra: bytes) -> bytes:
-    """The file with raw bytes at the place of this tag."""
+    """Return the file with raw bytes at the position of this tag."""
     marked = made | {tag: ("OB", b"<<here>>")}
     return file(marked).replace(element(tag, "OB", b"<<here>>"), extra)
 
 
 def _histories() -> Iterator[Attack]:
-    """Sequences that say how an object came to be, and repeat whom it is of."""
+    """Sequences that describe the history of an object, and repeat its patient."""
     name, number = NAME.encode("latin-1"), PATIENT_ID.encode()
     who = element(0x00080050, "SH", ACCESSION.encode()) + element(0x00100010, "PN", name)
     who += element(0x00100020, "LO", number) + element(0x00100030, "DA", BIRTH.encode())
@@ -236,7 +239,7 @@ def _containers() -> Iterator[Attack]:
 
 
 def _classes() -> Iterator[Attack]:
-    """Objects that are documents, sounds, marks on images, or nobody knows what."""
+    """Objects that are documents, sound, presentation states or unknown."""
     for sop_class in (
         "104.1", "104.2", "104.3", "88.11", "88.22", "88.33", "88.59", "88.67", "11.1", "11.2",
         "66", "66.1", "66.5", "67", "9.1.1", "9.4.1", "7", "7.1", "6", "6.1", "3", "3.1", "77.1.1",

@@ -1,6 +1,7 @@
-"""Mixed series: what went before an object must not change what becomes of it.
+"""Mixed series: previous objects must not change the result for an object.
 
-Elements of one object are put into another, so that the images of a series differ in few things.
+Elements of one object are put into another, so that the images of a series differ in few elements.
+Used by `deid_corpus`.
 """
 
 import random
@@ -17,13 +18,13 @@ from adit_engine.transfer.policy import InstancePseudonymizer
 _MOST_MIXED, _MOST_TAKEN = 6, 6
 _LIKELY = 0.3
 _READ_BY_OTHERS = (0x00080005, 0x00100010)
-"""Character set and name of the patient, on which it depends how other elements are read."""
+"""Character set and patient name: they determine how other elements are read."""
 _OWN = frozenset({0x00080016, 0x00080018, 0x7FE00010})
 """SOP class, SOP instance UID and pixels."""
 
 
 def series(objects: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
-    """Files of one series, in a random order, some of them more than once."""
+    """Yield files of one series in a random order, some of them more than once."""
     first = chance.choice(objects)
     made = [first]
     for _ in range(chance.randint(1, _MOST_MIXED)):
@@ -36,7 +37,7 @@ def series(objects: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
 
 
 def became(road: InstancePseudonymizer, data: bytes) -> tuple[object, ...]:
-    """What left, and what was noted of it; else why nothing did."""
+    """Return the result and its record of changes; otherwise why it was withheld."""
     try:
         source = part10.parse_file(data)
         made, treatment = road.prepare_outgoing(source)
@@ -49,12 +50,12 @@ def became(road: InstancePseudonymizer, data: bytes) -> tuple[object, ...]:
 
 
 def alone(change: Pseudonymization, data: bytes) -> tuple[object, ...]:
-    """What becomes of an object before which there was none."""
+    """Return the result for an object without previous ones."""
     return became(InstancePseudonymizer(change), data)
 
 
 def _mixed(into: bytes, of: bytes, chance: random.Random) -> bytes | None:
-    """None where pydicom cannot write what came out."""
+    """Return None if pydicom cannot write the result."""
     try:
         target, giver = (dcmread(BytesIO(data), force=True) for data in (into, of))
         for name in chance.sample(names := _names(giver), min(len(names), _MOST_TAKEN)):

@@ -1,4 +1,7 @@
-"""The rows of PS3.15 Table E.1-1 as objects: each at several depths, and in each class that may leave."""
+"""The rows of PS3.15 Table E.1-1 as objects: at several depths, and in each admitted class.
+
+Used by `deid_corpus` and `deid_whole`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +24,7 @@ from deid_file import (
 
 TABLES = Path(__file__).resolve().parent.parent / "adit_engine" / "pseudonymize" / "tables"
 
-# A place for items that many IODs know: Referenced Image, purpose of reference, equivalent code.
+# Nested sequences of many IODs: Referenced Image, purpose of reference, equivalent code.
 _NEST = (0x00081140, 0x0040A170, 0x00080121)
 _OWN = (0x00080018, 0x0020000D, 0x0020000E)
 _VALUES = {
@@ -42,7 +45,7 @@ _SHORT = frozenset({"AS", "US"})
 
 
 def rows() -> list[tuple[int, str]]:
-    """Tag and VR of every row that names an attribute."""
+    """Return tag and VR of every row with an attribute."""
     found = []
     for line in (TABLES / "confidentiality.tsv").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -52,7 +55,10 @@ def rows() -> list[tuple[int, str]]:
 
 
 def row_cases(every: int = 1) -> Iterator[Case]:
-    """Each row at depth 0, 1, 3 and in a private sequence; `every` n-th row, for a short run."""
+    """Yield each row at depth 0, 1, 3 and in a private sequence.
+
+    `every` n-th row only, for a short run.
+    """
     for tag, vr in rows()[::every]:
         for syntax in (EXPLICIT, IMPLICIT):
             value, planted = _planted(tag, vr, syntax)
@@ -67,7 +73,7 @@ def row_cases(every: int = 1) -> Iterator[Case]:
 
 
 def class_cases(every: int = 1) -> Iterator[Case]:
-    """Every class: a part of the rows at the top and inside the sequences that its IOD opens."""
+    """Yield every class with some rows, at the top and in sequences of its IOD."""
     for turn, (sop_class, iod) in enumerate(classes()):
         for tag, vr in rows()[turn % 5 :: 5 * every]:
             value, planted = _planted(tag, vr, EXPLICIT)
@@ -79,7 +85,7 @@ def class_cases(every: int = 1) -> Iterator[Case]:
 
 
 def classes() -> list[tuple[str, str]]:
-    """SOP class UID and IOD of all that may leave without a pixel rule."""
+    """Return SOP class UID and IOD of all classes that may leave without a pixel rule."""
     lines = (TABLES / "admission.tsv").read_text(encoding="utf-8").splitlines()
     cells = [line.split("\t") for line in lines if not line.startswith("#")]
     return [(uid, iod) for uid, iod, _, asks, _ in cells if "rule" not in asks.split()]
@@ -93,7 +99,7 @@ def _of_class(sop_class: str, iod: str) -> Header:
 
 
 def _holder(iod: str, content: bytes) -> Header:
-    """The content inside a sequence that matters in this IOD."""
+    """Return the content inside a sequence that is important in this IOD."""
     if "enhanced" in iod or iod in ("segmentation", "parametric-map", "breast-tomosynthesis-image"):
         groups = element(0x00209111, "SQ", items(content))
         place = 0x52009230

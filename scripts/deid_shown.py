@@ -1,4 +1,7 @@
-"""Attacks by the image: one person's data in pixels, look-up tables, colour profiles and streams."""
+"""Attacks by image: personal data in pixels, look-up tables, colour profiles and streams.
+
+Used by `deid_corpus`.
+"""
 
 from collections.abc import Iterator
 from struct import pack
@@ -12,13 +15,13 @@ WIDE = WHOLE_NAME.encode("utf-16-le")
 
 
 def shown() -> Iterator[Attack]:
-    """All of them."""
+    """Yield all attacks of this module."""
     for kind in (_tables, _behind, _beside, _streams, _syntaxes):
         yield from kind()
 
 
 def radiographs() -> Iterator[Attack]:
-    """A name in the pixels of each class whose header proves nothing, whatever it says."""
+    """Yield a name in the pixels of each class whose header proves nothing."""
     ends = ("1", "1.1", "1.1.1", "1.2", "1.2.1", "13.1.3", "12.1", "12.1.1", "12.2", "12.2.1", "20")
     for end in ends:
         for said in (b"NO", b"YES", b""):
@@ -30,7 +33,7 @@ def radiographs() -> Iterator[Attack]:
 
 
 def _tables() -> Iterator[Attack]:
-    """Look-up tables and profiles, which are bytes and stay."""
+    """Look-up tables and profiles, which are bytes and are kept."""
     for text in (NAME, WIDE, WIDE[1:] + b"\0", NAME[::-1]):
         table, exact = text.ljust(256, b"\0"), bytes(8) + text
         for what, size, data in (("in a", 128, table), ("behind a", 4, exact)):
@@ -106,7 +109,7 @@ def _streams() -> Iterator[Attack]:
 
 
 def _syntaxes() -> Iterator[Attack]:
-    """Video, references to a server, and what comes after us: nothing looks into them."""
+    """Video, references to a server, and future transfer syntaxes: they are not examined."""
     for end in ("4.100", "4.102", "4.107", "4.110", "4.94", "8.1", "4.112", "6.1", "4.999", "7.1"):
         data = file(base(), f"1.2.840.10008.1.2.{end}", pixels=encapsulated(NAME))
         yield Attack("pixels", f"syntax {end}", data, leaves=False)

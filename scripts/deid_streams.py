@@ -1,4 +1,7 @@
-"""Objects that leak through their pixels: spare bits, bytes behind, comments in compressed streams."""
+"""Leaks through pixels: spare bits, trailing bytes, comments in compressed streams.
+
+Used by `deid_cases`.
+"""
 
 from collections.abc import Iterator
 from struct import pack
@@ -65,7 +68,7 @@ def _streams() -> Iterator[Case]:
         ("behind the end", plain + NAME),
     ):
         yield _stream("JPEG-LS stream", name, JPEG_LS, stream)
-    image = np.arange(4096, dtype="<u2").reshape(64, 64)  # 4 x 4 has too little to be halved
+    image = np.arange(4096, dtype="<u2").reshape(64, 64)  # 4 x 4 is too small for wavelet levels
     code = bytes(openjpeg.encode(image, photometric_interpretation=2, use_mct=False))
     size = 2 + int.from_bytes(code[4:6]) + 2
     comment = _segment(0x64, b"\0\1" + NAME)

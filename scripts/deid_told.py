@@ -1,4 +1,7 @@
-"""Attacks by what is said: one person's data, spelled in every way, in elements that may stay."""
+"""Attacks by text: personal data, in all spellings, in elements that may be kept.
+
+Used by `deid_corpus`.
+"""
 
 from collections.abc import Iterator
 from struct import pack
@@ -31,14 +34,14 @@ from deid_victim import (
 
 
 def told() -> Iterator[Attack]:
-    """All of them."""
+    """Yield all attacks of this module."""
     for kind in (
         _typed_in, _other_words, _dates, _numbers, _uids, _charsets, _descriptions, _codes,
     ):  # fmt: skip
         yield from kind()
 
 
-# Text that a rule lets stay: only a search for the person can find it there.
+# Text that a rule keeps: only a search for the person can find it there.
 _STAYS = {
     CT: {
         0x00080070: "LO", 0x00081090: "LO", 0x00181020: "LO", 0x00181210: "SH", 0x00181160: "SH",
@@ -71,7 +74,7 @@ def _typed_in() -> Iterator[Attack]:
 
 
 def _other_words() -> Iterator[Attack]:
-    """The family name, spelled and cased and glued in other ways, where text may stay."""
+    """The family name in other spellings, cases and joined words, in text that may be kept."""
     for number, name in enumerate(dict.fromkeys(names())):
         for form in (
             name,

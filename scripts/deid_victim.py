@@ -1,6 +1,6 @@
-"""One made-up person, and all the ways in which bytes can spell who it is.
+"""One made-up person, and all ways in which bytes can spell their identity.
 
-Knows nothing of the engine, of its rules, or of how its second look spells anything.
+Independent of the engine, its rules and its verification. Used by the modules of attacks.
 """
 
 import re
@@ -17,7 +17,7 @@ FAMILY, GIVEN = "Quölfhäuser", "Xanthippe"
 NAME = f"{FAMILY}^{GIVEN}"
 PATIENT_ID = "KH-4711-0815"
 NUMBER = 40_711_816
-"""The patient's number in another register: eight digits, also as a number of four or eight bytes."""
+"""The patient's number in another register: eight digits, also as an integer of 4 or 8 bytes."""
 BIRTH, STUDY = "19560412", "20240229"
 ACCESSION = "ACX90210R7"
 INSTITUTION = "Klinikum Hinterzartenau"
@@ -44,7 +44,10 @@ _MONTHS = "January February March April May June July August September October N
 
 @dataclass(frozen=True)
 class Attack:
-    """One file. `leaves`: True where the rules alone must clean it, False where it must stay here."""
+    """One file with an attack.
+
+    `leaves`: True if the rules alone must clean it, False if it must be withheld.
+    """
 
     kind: str
     name: str
@@ -54,14 +57,14 @@ class Attack:
 
 @dataclass(frozen=True)
 class Trace:
-    """`needle` in ASCII lower case."""
+    """A trace of the person; `needle` is in ASCII lower case."""
 
     what: str
     needle: bytes
 
 
 def victim() -> Header:
-    """The identity as an honest header has it; put into every attack."""
+    """Return the identity as in a correct header; part of every attack."""
     name = f"{FAMILY}^{GIVEN}".encode("latin-1")
     return {
         0x00080050: ("SH", ACCESSION.encode()),
@@ -81,22 +84,22 @@ def victim() -> Header:
 
 
 def base(sop_class: str = CT, **more: tuple[str, bytes]) -> Header:
-    """A small image of the victim. `more` as in t00100010=("PN", b"A^B")."""
+    """Return a small image of the person. `more` as in t00100010=("PN", b"A^B")."""
     own = {int(name[1:], 16): value for name, value in more.items()}
     return header() | victim() | {0x00080016: ("UI", sop_class.encode())} | own
 
 
 def names() -> Iterator[str]:
-    """Ways to write the family name."""
+    """Yield spellings of the family name."""
     for form in ("NFC", "NFD"):
         yield unicodedata.normalize(form, FAMILY)
     yield FAMILY.translate({ord("ö"): "oe", ord("ä"): "ae"})
     yield "".join(c for c in unicodedata.normalize("NFD", FAMILY) if c.isascii())
-    yield FAMILY.encode().decode("latin-1")  # UTF-8 under the label of Latin-1
+    yield FAMILY.encode().decode("latin-1")  # UTF-8 labelled as Latin-1
 
 
 def days(day: str) -> Iterator[str]:
-    """Ways to write a date."""
+    """Yield spellings of a date."""
     year, month, date = day[:4], day[4:6], day[6:]
     word = _MONTHS.split()[int(month) - 1]
     for mark in ("", "-", ".", "/", " ", "_"):
@@ -112,7 +115,7 @@ def days(day: str) -> Iterator[str]:
 
 @cache
 def traces(options: frozenset[str] = frozenset()) -> list[Trace]:
-    """What must not stand in anything that left under these options of PS3.15."""
+    """Return what no output may contain with these options of PS3.15."""
     words = [("family name", name) for name in names()] + list(PLAIN.items())
     if "113112" in options:
         words = [(what, word) for what, word in words if what not in ("institution", "street")]
@@ -134,12 +137,12 @@ def traces(options: frozenset[str] = frozenset()) -> list[Trace]:
 
 
 def numbers(number: int) -> Iterator[bytes]:
-    """The number in bytes; not as a float of four, which many numbers share."""
+    """Yield the number in bytes; not as a 4-byte float, which many numbers share."""
     yield from (pack(order + kind, number) for order in "<>" for kind in "Id")
 
 
 def left_in(data: bytes, options: frozenset[str] = frozenset()) -> set[str]:
-    """What of the person stands in these bytes, in whatever case or code."""
+    """Return the traces found in these bytes, in any case or encoding."""
     low = data.lower()
     bare = re.sub(rb"\x1b[$()\-]{1,2}[@-Za-z]", b"", low)
     return {trace.what for trace in traces(options) if trace.needle in low or trace.needle in bare}

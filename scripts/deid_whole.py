@@ -1,4 +1,4 @@
-"""One object of each class that may leave, with every attribute that its IOD knows, at every depth."""
+"""One object of each admitted class, with every attribute of its IOD, at every depth."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _BINARY = frozenset({"AT", "FD", "FL", "SL", "SS", "UL", "US", "SV", "UV"})
 _TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _DEEPEST = 4
 _CODE = ((0x00080100, "SH", b"T-A0100"), (0x00080102, "SH", b"SRT"), (0x00080104, "LO", b"Brain"))
-# Attributes with which an object may not leave, or whose value hangs together with others'.
+# Attributes with which an object must be withheld, or whose value depends on others.
 _LEFT_OUT = frozenset(
     {0x00080064, 0x00281199, 0x00287FE0, 0x00282000, 0x00283000, 0x00280006, 0x00280009}
     | {0x00281040, 0x00280120, 0x00280121, 0x00280034, 0x00280030, 0x00181164, 0x00281090}
@@ -30,7 +30,7 @@ _IMAGE = frozenset(range(0x00280002, 0x00280104))
 
 
 def whole_objects() -> Iterator[tuple[str, bytes]]:
-    """Name and file of each."""
+    """Yield name and file of each object."""
     for sop_class, iod in classes():
         levels = json.loads((TABLES / f"iod-{iod}.json").read_text(encoding="utf-8"))
         top = levels["levels"][levels["about"]["top"]]
@@ -39,7 +39,7 @@ def whole_objects() -> Iterator[tuple[str, bytes]]:
 
 
 def _image(sop_class: str, iod: str, top: dict[str, object]) -> Header:
-    """What makes an image of it, where it is one."""
+    """Return the attributes that make it an image, if it is one."""
     made = header(t00080016=("UI", sop_class.encode()))
     if "00280010" not in top:
         return {tag: value for tag, value in made.items() if tag >> 16 not in (0x28, 0x7FE0)}
@@ -77,7 +77,7 @@ def _item(levels: list[dict[str, object]], cells: dict[str, object], depth: int)
 
 
 def _value(tag: int, vr: str) -> bytes:
-    """As many values as there must be."""
+    """Return the minimum number of values of this attribute."""
     least = dictionary_VM(tag).partition("-")[0]
     count = int(least) if least.isdigit() else 1
     one = b"t%08xq" % tag if vr in _TEXT else _VALUES[vr]

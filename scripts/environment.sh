@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes one virtual environment from one pinned requirement file, with ADIT itself installed in place.
+# Create a virtual environment from a pinned requirement file, with ADIT installed in editable mode.
 # usage: environment.sh PYTHON FOLDER REQUIREMENTS
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pins and hashes what pyproject.toml asks for: one file per place where ADIT is installed.
+# Pin and hash the dependencies of pyproject.toml: one file per kind of installation.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() {

@@ -1,7 +1,7 @@
 """Writes docs/conformance.md: how ADIT de-identifies, from the tables that it works with.
 
 python scripts/make_conformance.py            writes it
-python scripts/make_conformance.py --check    exit 1 where the file is not what it would write
+python scripts/make_conformance.py --check    exit code 1 if the file is not up to date
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Writes docs/deidentification.md: what became of real files, measured, and what of attacks.
 
-python scripts/make_withheld.py            writes it
-python scripts/make_withheld.py --check    exit 1 where the file is not what it would write
+    python scripts/make_withheld.py            writes it
+    python scripts/make_withheld.py --check    exit code 1 if the file is not up to date
 
-Without the package pydicom-data a part of the files is missing: then nothing is written or compared.
+Without the package pydicom-data some of the files are missing: then nothing is written or compared.
 """
 
 import argparse
@@ -64,7 +64,7 @@ _GIVEN = """
 
 
 def files() -> list[Path]:
-    """Those of pydicom and pydicom-data, whatever else is installed."""
+    """Return the files of pydicom and pydicom-data, even if more is installed."""
     return [path for path in real_files() if "deid_data" not in path.parts]
 
 
@@ -80,7 +80,7 @@ def measured(
 
 
 def other_people(profile: ConfidentialityProfile) -> Tally:
-    """Real headers under invented names and numbers, many of them also words of the trade."""
+    """Run real headers with invented names and numbers; many are also technical terms."""
     chance = random.Random(4711)
     road, tally = Road(profile), Tally("other people")
     for path in files():
@@ -105,7 +105,7 @@ def _renamed(data: bytes, chance: random.Random) -> bytes:
 
 
 def counts(tally: Tally) -> tuple[int, int, int]:
-    """Withheld by admission, by another rule, by verification alone."""
+    """Return the numbers withheld by admission, other rules and verification alone."""
     unknown = tally.withheld.keys() - ADMISSION.keys() - RULES.keys()
     if unknown:
         raise InstanceWithheld(
@@ -193,7 +193,7 @@ def main() -> int:
     if importlib.util.find_spec("data_store") is None:
         print("pydicom-data is not installed: nothing was measured.")
         return 0 if check else 1
-    warnings.simplefilter("ignore")  # pydicom has much to say about broken files
+    warnings.simplefilter("ignore")  # pydicom warns a lot about broken files
     text = "\n".join(page()) + "\n"
     if not check:
         PAGE.write_text(text, encoding="utf-8")

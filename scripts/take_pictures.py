@@ -1,4 +1,4 @@
-"""Takes the README's pictures from a running demo, in a folder and on a port of its own."""
+"""Take the screenshots of the README from a demo in a folder and on a port of its own."""
 
 import json
 import os
@@ -34,7 +34,7 @@ READY_S = 180.0
 
 @contextmanager
 def demo() -> Iterator[dict[str, Any]]:
-    """A demo that stays up as if at a terminal; yields its report, and ends it."""
+    """Run a demo that stays up as in a terminal; yield its report, then end it."""
     with tempfile.TemporaryDirectory() as data:
         master, terminal = pty.openpty()
         environment = {**os.environ, "ADIT_DATA": data, "PORT": str(_free_port())}

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What `make test` does: the system packages, then the three storeys of tests.
+# Run by `make test`: install the system packages, then run the three levels of tests.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 unset DJANGO_SETTINGS_MODULE ADIT_DATA DATABASE_URL DATABASE_URL_FILE PORT
 
-# What shows that it is there, and the package that brings it.
+# A program or file that shows that it is installed, and its Debian package.
 declare -A needs=(
     [Orthanc]=orthanc [storescu]=dcmtk [dciodvfy]=dicom3tools [chromium]=chromium [7z]=7zip
     [/usr/share/orthanc/plugins/libOrthancDicomWeb.so]=orthanc-dicomweb
@@ -18,7 +18,7 @@ for sign in "${!needs[@]}"; do
     command -v "$sign" >/dev/null || compgen -G "$sign" >/dev/null || missing+=("${needs[$sign]}")
 done
 
-# Tests start services of their own: those of the packages must neither start now nor at the next boot.
+# Tests start their own services: those of the packages must not start, now or at the next boot.
 install() {
     local policy=/usr/sbin/policy-rc.d status
     [ -e $policy ] && policy= || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy; }
@@ -50,7 +50,7 @@ storey() {
 }
 storey "the engine, without Django" .venv-engine/bin/python -m pytest tests/engine -q -n 2
 storey "the house" .venv/bin/python -m pytest tests/adit -q -n 2
-# A full disk may stop all that a PostgreSQL does, so that test has one to itself.
+# A full disk may stop the whole PostgreSQL server, so this test has a server of its own.
 full_disk=tests/adit/jobs/misfortune/test_misfortune.py::test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_room
 storey "the house, on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
     tests/adit/{accounts,audit,jobs,nodes,orders,projects,results,review,vault,worker} -q -n 2 --deselect $full_disk

@@ -1,7 +1,7 @@
-"""Fetches the style sheet, script and icons that the pages use, and keeps only what is needed.
+"""Download the style sheet, script and icons of the pages, and keep only what is needed.
 
-Run it with `make vendor`; it asks npm for three packages. Nothing else needs npm or the network:
-what it writes below adit/static/vendor is part of the repository.
+Run it with `make vendor`; it downloads three packages from npm. Nothing else needs npm or the
+network: the files written below adit/static/vendor are part of the repository.
 """
 
 import io
@@ -52,7 +52,7 @@ SOFTWARE.
 
 
 def fetch(package: str, into: Path) -> Mapping[str, bytes]:
-    """The files of one npm package by their path inside it."""
+    """Return the files of one npm package by their path inside it."""
     said = subprocess.run(
         ["npm", "pack", package, "--json", "--silent"],
         cwd=into,
@@ -71,12 +71,12 @@ def fetch(package: str, into: Path) -> Mapping[str, bytes]:
 
 
 def without_map(css: str) -> str:
-    """A manifest of static files refuses a style sheet that names a map which is not there."""
+    """Remove the source map comment: ManifestStaticFilesStorage refuses missing maps."""
     return re.sub(r"\s*/\*# sourceMappingURL=.*?\*/\s*$", "\n", css)
 
 
 def blocks(css: str) -> Iterator[tuple[str, str]]:
-    """The (prelude, body) of each top-level block, in order."""
+    """Yield (prelude, body) of each top-level block, in order."""
     start = depth = 0
     opened_at = 0
     for at, char in enumerate(css):
@@ -92,10 +92,10 @@ def blocks(css: str) -> Iterator[tuple[str, str]]:
 
 
 def follow_system(css: str) -> str:
-    """The rules that hold in dark colours, for pages that leave the choice to the system.
+    """Return the dark rules for pages that leave the choice to the system.
 
-    Tabler knows data-bs-theme light and dark. ADIT's third value, auto, must be right without
-    any script, so that each dark rule is repeated for it below a media query.
+    Tabler knows data-bs-theme light and dark. ADIT's third value, auto, must work without any
+    script, so each dark rule is repeated for it in a media query.
     """
     rules = []
     for prelude, body in blocks(css):
@@ -115,7 +115,7 @@ def follow_system(css: str) -> str:
 
 
 def sprite(files: Mapping[str, bytes]) -> str:
-    """One SVG file that holds each icon as a symbol under its name."""
+    """Return one SVG file that contains each icon as a symbol with its name."""
     symbols = []
     for name in sorted(ICONS_USED.split()):
         svg = files[f"icons/outline/{name}.svg"].decode()

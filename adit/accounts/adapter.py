@@ -1,4 +1,4 @@
-"""Adapter: who may open an account himself (nobody, unless an administrator allows it)."""
+"""The allauth adapter: nobody can register an account by themselves. Used by allauth."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.http import HttpRequest

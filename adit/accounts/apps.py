@@ -5,5 +5,5 @@ class AccountsConfig(AppConfig):
     name = "adit.accounts"
 
     def ready(self) -> None:
-        # Receivers attach when their module is read, which needs the models.
+        # Importing the module connects the receivers. It needs the models.
         from adit.accounts import signals  # noqa: F401

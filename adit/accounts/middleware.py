@@ -1,4 +1,4 @@
-"""Privacy: what a person who signed in was shown stays in no cache."""
+"""Middleware that keeps the pages of signed-in users out of caches. Used by the settings."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 def no_store_middleware(answer: GetResponse) -> GetResponse:
-    """Middleware: browsers and proxies keep no page that was made for a person."""
+    """Forbid browsers and proxies to store a response that was made for a signed-in user."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = answer(request)

@@ -1,4 +1,4 @@
-"""User: who works with ADIT. Rights come from groups (see rights.py)."""
+"""The user model and the named permissions. Permissions come from groups, see permissions.py."""
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -15,7 +15,7 @@ class User(AbstractUser):
     theme = models.CharField(_("colours"), max_length=8, choices=Theme, default=Theme.AUTO)
 
     class Meta:
-        # Named rights, without a model behind each: see rights.py for what they mean.
+        # Permissions without a model of their own. The enum in permissions.py lists them as well.
         permissions = [
             ("see_identified", "See names and birth dates"),
             ("transfer_identified", "Transfer identified data"),

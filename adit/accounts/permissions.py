@@ -1,5 +1,7 @@
-"""Rights: every permission by name, and who has it; they come from groups, superusers have all.
-Groups: the three that a fresh installation starts with, and the rights they carry."""
+"""Permissions by name, checks for them, and the three standard groups of a new installation.
+
+Users get permissions from their groups; superusers have all. Used by all apps above accounts.
+"""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -17,11 +19,11 @@ _ORDER_PREFIX = "order_"
 
 
 class NotPermitted(AditError):
-    """This person may not do this, for good. The text says which right is missing, or why."""
+    """The user may not do this; a retry is pointless. The text names the permission or reason."""
 
 
 class Right(StrEnum):
-    """The named rights; those to order a kind of job come from `order_right`."""
+    """The named permissions. Those to order a kind of job come from `order_right`."""
 
     SEE_IDENTIFIED = "see_identified"
     TRANSFER_IDENTIFIED = "transfer_identified"
@@ -43,12 +45,12 @@ class Right(StrEnum):
 
 
 def order_right(kind: str) -> str:
-    """The right to order jobs of a kind. The kinds themselves are known to the jobs room alone."""
+    """Return the permission to order jobs of a kind. The kinds are defined in `adit.jobs` only."""
     return f"{_ORDER_PREFIX}{kind}"
 
 
 def create_order_rights(kinds: Iterable[str]) -> None:
-    """Makes the right to order each kind, so that groups can be given it. Safe to repeat."""
+    """Create the permission to order each kind, so that groups can have it. Idempotent."""
     content_type = ContentType.objects.get_for_model(User)
     for kind in kinds:
         Permission.objects.get_or_create(
@@ -59,12 +61,12 @@ def create_order_rights(kinds: Iterable[str]) -> None:
 
 
 def may(user: AnyUser, right: str) -> bool:
-    """Whether an active user has the right. Unknown words are nobody's right."""
+    """Return whether the user is active and has the permission; False for unknown ones."""
     return user.is_active and user.has_perm(f"accounts.{right}")
 
 
 def require(user: AnyUser, right: str) -> None:
-    """Raises NotPermitted with the right's name and who can give it."""
+    """Raise NotPermitted, with the label of the permission and whom to ask, unless `may`."""
     if not may(user, right):
         raise NotPermitted(
             _(
@@ -76,13 +78,13 @@ def require(user: AnyUser, right: str) -> None:
 
 
 def right_label(right: str) -> str:
-    """The right in the users' words."""
+    """Return the name of the permission that pages show."""
     names = dict(User._meta.permissions)
     return names.get(right, right.removeprefix(_ORDER_PREFIX).replace("_", " "))
 
 
 def require_active(user: AnyUser) -> None:
-    """Raises NotPermitted for accounts that were closed, and for those who did not sign in."""
+    """Raise NotPermitted for deactivated accounts and for anonymous users."""
     if not user.is_active:
         raise NotPermitted(_("This account is closed. Ask whoever manages users and groups."))
 
@@ -116,11 +118,11 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
         {Right.READ_TRAIL, Right.SEE_ALL_JOBS, Right.MANAGE_PROJECTS, Right.MANAGE_PROFILES}
     ),
 }
-"""Nobody starts with the rights to re-identify or to transfer identified data."""
+"""No standard group may re-identify patients or transfer identified data."""
 
 
 def create_standard_groups() -> dict[str, Group]:
-    """The standard groups by name. A group that exists already keeps the rights it has."""
+    """Return the standard groups by name. Existing groups keep their permissions."""
     create_order_rights(["selective", "batch_query", "batch_transfer"])
     groups = {}
     for name, rights in STANDARD_GROUPS.items():

@@ -1,4 +1,4 @@
-"""Sign-in: who signed in and out, and who tried to, stands in the trail."""
+"""Signal receivers that record sign-ins, sign-outs and failed attempts in the audit trail."""
 
 from typing import Any
 
@@ -28,7 +28,10 @@ def record_sign_out(request: HttpRequest | None, user: User | None, **_: Any) ->
 def record_failed_sign_in(
     credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any
 ) -> None:
-    """A name that is nobody's may be a password typed into the wrong field: only its hash stays."""
+    """Record a failed sign-in. Of an unknown name only a keyed hash is stored.
+
+    An unknown name may be a password that was typed into the wrong field.
+    """
     typed = str(credentials.get("username") or credentials.get("email") or "")
     user = User.objects.filter(username=typed).first()
     if user is not None:
@@ -39,10 +42,10 @@ def record_failed_sign_in(
 
 
 def _client_details(request: HttpRequest | None) -> dict[str, str]:
-    """The address as the throttle knows it: behind proxies of ours, what the last of them says."""
+    """Return the client address that rate limiting uses: as our last proxy reports it."""
     if request is None:
         return {}
     try:
         return {"address": get_adapter().get_client_ip(request)}
-    except PermissionDenied:  # it came past the proxies
+    except PermissionDenied:  # the request bypassed the proxies
         return {"address": request.META.get("REMOTE_ADDR", "")}

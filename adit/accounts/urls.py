@@ -1,4 +1,4 @@
-"""Addresses of sign-in, sign-out, the password, and one's own account."""
+"""URLs of sign-in, sign-out, password change and account settings."""
 
 from allauth.account import views as allauth
 from django.urls import path

@@ -1,4 +1,4 @@
-"""Pages of one's own account: who am I, what may I do, which colours."""
+"""Views of the user's own account: contact data, groups, permissions and theme."""
 
 from typing import cast
 
@@ -50,7 +50,7 @@ def _describe_right(name: str) -> str:
 
 @require_POST
 def set_theme(request: HttpRequest) -> HttpResponse:
-    """Sets the colours and goes back to where the person was."""
+    """Save the theme and redirect to the page that the user came from."""
     if request.POST.get("theme") in Theme.values:
         User.objects.filter(pk=cast(User, request.user).pk).update(theme=request.POST["theme"])
     address = request.POST.get("next", "")

@@ -1,4 +1,4 @@
-"""Table: rows as a CSV file in which no cell can become a formula of a spreadsheet."""
+"""Write rows as CSV in which no cell is read as a formula. Used by pages that offer a download."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,11 +6,14 @@ from io import StringIO
 
 _FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 BOM = "\ufeff"
-"""Without it spreadsheet programs take UTF-8 for something else."""
+"""Without it, spreadsheet programs do not recognize UTF-8."""
 
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """A line for each row; lazy. What a formula may begin with gets an apostrophe in front."""
+    """Yield the byte order mark, then one line for each row; lazy.
+
+    A cell that starts like a formula gets a leading apostrophe.
+    """
     yield BOM
     for row in rows:
         line = StringIO()

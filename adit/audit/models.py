@@ -1,4 +1,4 @@
-"""Event: one line of the trail; append only, each holds the hash of the one before."""
+"""Models of the audit trail: append-only events in a hash chain. Written by `trail` only."""
 
 from typing import Any, NoReturn
 
@@ -8,11 +8,11 @@ from django.db import models
 from adit.vault.fields import EncryptedField
 
 GENESIS_HASH = "0" * 64
-"""What stands before the first event."""
+"""The previous hash of the first event."""
 
 
 class TrailIsAppendOnly(Exception):
-    """Somebody tried to change or remove what the trail holds."""
+    """An attempt to change or delete an audit event."""
 
 
 def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
@@ -27,22 +27,27 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
 
 class AuditEvent(models.Model):
+    """One entry of the audit trail. It holds the hash of the entry before it."""
+
     at = models.DateTimeField()
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
     action = models.CharField(max_length=64)
-    """What was done, as noun.verb: job.created, node.opened, search.run, signin.failed."""
+    """The action as noun.verb: job.created, node.opened, search.run, signin.failed."""
     about = models.CharField(max_length=128, blank=True)
-    """What it was done to: job:12, node:3, project:LUNG. Never a patient."""
+    """The object of the action: job:12, node:3, project:LUNG. Never a patient."""
     details = models.JSONField(default=dict)
-    """Counts, names of nodes, reasons. Never identifying values."""
+    """Counts, node names, reasons. Never identifying values."""
     patient_index = models.CharField(max_length=64, blank=True, db_index=True)
-    """Keyed hash of the patient-id domain and patient id; under which key, see trail.Veiled."""
+    """Keyed hash of the patient ID domain and patient ID. For the key see trail.SealedPatient."""
     patient_sealed = EncryptedField(null=True)
-    """Domain and patient id, for those who may; a text is sealed once more under another key."""
+    """Patient ID domain and patient ID, for permitted users only.
+
+    A string is encrypted once more under another key.
+    """
     previous_hash = models.CharField(max_length=64, unique=True)
-    """Unique as well, so that the chain cannot fork."""
+    """Unique, so that the chain cannot fork."""
     hash = models.CharField(max_length=64, unique=True)
 
     objects = AuditEventQuerySet.as_manager()
@@ -64,12 +69,12 @@ class AuditEvent(models.Model):
 
 
 class ChainHead(models.Model):
-    """The end of the chain, one row: what a missing last event is noticed by."""
+    """The end of the chain, in one row. It reveals when the last events are missing."""
 
     hash = models.CharField(max_length=64, default=GENESIS_HASH)
     count = models.PositiveBigIntegerField(default=0)
     told_at = models.DateTimeField(null=True)
-    """When it left the machine last."""
+    """When the head was last sent to another system."""
 
     def __str__(self) -> str:
         return f"{self.count} {self.hash}"

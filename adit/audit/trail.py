@@ -1,4 +1,4 @@
-"""Trail: records what was done, by whom, to what; and finds out if somebody changed the record."""
+"""Record events in the audit trail and verify its hash chain. Used by all apps above audit."""
 
 import json
 from base64 import b64decode, b64encode
@@ -17,17 +17,20 @@ from adit.vault.cipher import DecryptionError, ValueCipher
 from adit.vault.master_key import master_cipher
 
 PatientKey = tuple[str, str]
-"""Patient-id domain and patient id."""
+"""Patient ID domain and patient ID."""
 
 
 HEAD_INTERVAL = timedelta(hours=23)
-"""Less than a day, so that it stays at the same hour."""
+"""Less than a day, so that the head is sent at about the same hour each day."""
 _CONTEXT = "trail patient"
 
 
 @dataclass(frozen=True, slots=True)
 class SealedPatient:
-    """A patient under another key than the trail's own: unreadable and unfindable once that is gone."""
+    """A patient encrypted under another key than that of the trail.
+
+    When that key is destroyed, the patient can neither be read nor be found.
+    """
 
     index: str
     sealed: str
@@ -39,12 +42,12 @@ def seal_patient(box: ValueCipher, patient: PatientKey) -> SealedPatient:
 
 
 def keyed_patient_index(box: ValueCipher, domain: str, patient_id: str) -> str:
-    """Under what to look for the events of one patient that lie under this key."""
+    """Return the index of the events of one patient that are encrypted under this key."""
     return box.index(f"{domain}\0{_strip_padding(patient_id)}", _CONTEXT)
 
 
 def open_patient(box: ValueCipher, event: AuditEvent) -> PatientKey:
-    """Raises DecryptionError for what was not veiled under this key."""
+    """Decrypt the patient of an event. Raise DecryptionError if the key is another one."""
     sealed = event.patient_sealed
     domain, patient_id = box.open(b64decode(sealed if isinstance(sealed, str) else ""), _CONTEXT)
     return domain, patient_id
@@ -52,7 +55,7 @@ def open_patient(box: ValueCipher, event: AuditEvent) -> PatientKey:
 
 @dataclass(frozen=True, slots=True)
 class ChainBreak:
-    """Where the chain breaks first, and how. `row` is the event's id; None behind the last one."""
+    """The first break in the chain. `row` is the event's ID; None after the last event."""
 
     row: int | None
     why: str
@@ -66,10 +69,10 @@ def record(
     details: Mapping[str, Any] | None = None,
     patient: PatientKey | SealedPatient | None = None,
 ) -> AuditEvent:
-    """Appends one event, in the caller's transaction where there is one.
+    """Append one event, in the caller's transaction if there is one.
 
     `action` is noun.verb. `details` never hold identifying values; a patient goes into `patient`.
-    What ties a patient to something whose key may be destroyed is veiled under that key.
+    Pass a SealedPatient if the event links the patient to something whose key may be destroyed.
     Other writers wait until the transaction ends: call it late, after any lock on other rows.
     """
     index, sealed = _index_and_seal(patient)
@@ -93,7 +96,7 @@ def record(
 
 
 def patient_index(domain: str, patient_id: str) -> str:
-    """Under what to look for the events of one patient."""
+    """Return the index of the events of one patient, under the master key."""
     return keyed_patient_index(master_cipher(), domain, patient_id)
 
 
@@ -112,7 +115,10 @@ def _strip_padding(patient_id: str) -> str:
 
 
 def verify_chain() -> ChainBreak | None:
-    """Walks the whole chain; None when nothing was changed, removed, added or reordered."""
+    """Return the first break in the whole chain, or None if it is intact.
+
+    Finds events that were changed, removed, added or reordered.
+    """
     previous, count = GENESIS_HASH, 0
     try:
         for event in AuditEvent.objects.order_by("id").iterator(chunk_size=1000):
@@ -130,13 +136,16 @@ def verify_chain() -> ChainBreak | None:
 
 
 def get_head() -> tuple[int, str]:
-    """How many events there are, and the last one's hash: what leaves the machine daily."""
+    """Return the number of events and the hash of the last one. It is sent elsewhere daily."""
     end = ChainHead.objects.filter(pk=1).first() or ChainHead()
     return end.count, end.hash
 
 
 def claim_due_head() -> tuple[int, str] | None:
-    """The head, for who sends it away now; None where it left within a day, or nothing was recorded."""
+    """Return the head if it is due to be sent now, and mark it as sent.
+
+    None if it was sent less than `HEAD_INTERVAL` ago or if there are no events.
+    """
     now = timezone.now()
     due = ChainHead.objects.filter(
         Q(told_at=None) | Q(told_at__lte=now - HEAD_INTERVAL), pk=1, count__gt=0
@@ -145,9 +154,10 @@ def claim_due_head() -> tuple[int, str] | None:
 
 
 def contains_head(count: int, last: str) -> bool:
-    """Whether a head that left the machine is that of the trail as it was then.
+    """Return whether a head that was sent earlier still matches the trail at that position.
 
-    Says more than `verify`, which believes whoever has the database and the key.
+    Stronger than `verify_chain`, which cannot detect a chain that was rewritten by someone who
+    has both the database and the key.
     """
     found = AuditEvent.objects.order_by("id").values_list("hash", flat=True)[count - 1 : count]
     return count > 0 and list(found) == [last]
@@ -155,14 +165,14 @@ def contains_head(count: int, last: str) -> bool:
 
 def _is_intact(event: AuditEvent) -> bool:
     sealed = event.patient_sealed
-    if isinstance(sealed, str):  # veiled: what lies under another key is bound by the hash alone
+    if isinstance(sealed, str):  # encrypted under another key: protected by the hash alone
         return event.hash == _compute_hash(event) and bool(event.patient_index)
     index = patient_index(*sealed) if sealed else ""
     return event.hash == _compute_hash(event) and event.patient_index == index
 
 
 def _compute_hash(event: AuditEvent) -> str:
-    # Keyed: whoever holds the database alone can neither rewrite the chain nor guess at values.
+    # Keyed: with the database alone nobody can rewrite the chain or guess values.
     fields = {
         "at": event.at.isoformat(timespec="microseconds"),
         "user": event.user_id,

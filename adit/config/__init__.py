@@ -1,4 +1,7 @@
-"""Config: settings, addresses, and the ways in for web server and workers."""
+"""Settings, URLs, logging, caches, Celery and the WSGI entry point of the project.
+
+Used by every process; the only package that reads the environment.
+"""
 
 from adit.config.celery import app as celery_app
 

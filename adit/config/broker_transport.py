@@ -1,8 +1,9 @@
-"""Broker: messages between processes of one machine as small files in a folder.
+"""Celery broker transport that keeps messages as small files in a folder of one machine.
 
-A message is written under a temporary name and renamed, so that nobody reads half of one; taken by
-a rename as well, so that exactly one reader gets it. A reader killed in between loses the message:
-that costs seconds, since messages only say that there is work.
+A message is written under a temporary name and renamed, so that no incomplete message is read; it
+is also taken by renaming, so that exactly one reader gets it. A reader that is killed in between
+loses the message: that costs seconds, because messages only say that there is work. Used if
+`ADIT_BROKER_URL` is `filesystem://`.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[0-9]{20}-[0-9a-f]{32}\.(?P<queue>[A-Za-z0-9_-]+)\.msg")
 
 
 class Channel(virtual.Channel):
-    """Queues are told apart by the names of the files; exchanges are known to each process alone."""
+    """The queue is part of the file name; exchanges are known to each process only."""
 
     supports_fanout = False
 
@@ -40,7 +41,7 @@ class Channel(virtual.Channel):
 
     @property
     def passing(self) -> Path:
-        """Being written, or being read."""
+        """The folder of messages that are being written or read."""
         return self.folder / "passing"
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
@@ -79,7 +80,7 @@ class Channel(virtual.Channel):
                 yield name
 
     def _sweep(self) -> None:
-        """Removes what a killed process left half-way."""
+        """Remove what a killed process left incomplete."""
         oldest = time.time() - STALE_S
         for path in self.passing.iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -88,7 +89,7 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Named in Celery's `broker_transport`, with `filesystem://` as the broker's address."""
+    """Set in Celery's `broker_transport`, with `filesystem://` as the broker URL."""
 
     Channel = Channel
     driver_type = "filesystem"

@@ -1,5 +1,8 @@
-"""Pulse: a file that a process touches while it does its work, for whoever watches from outside.
-Celery: carries the word that there is work. What work, and whose, stands in the database alone."""
+"""The Celery application, its schedule, and the heartbeat files of processes.
+
+Messages only say that there is work; which work, and for whom, is in the database. Used by workers,
+the scheduler and everything that wakes them.
+"""
 
 import os
 import sys
@@ -18,9 +21,10 @@ HEARTBEAT_INTERVAL_S = 20.0
 
 
 def start_heartbeat(name: str, *, by_tasks: bool) -> None:
-    """From now on: after each task, where tasks come all the time, else by a thread.
+    """Touch a file regularly, for monitoring from outside.
 
-    A worker may be busy with one task for hours; that it gets on is the lease's matter.
+    With `by_tasks` it is touched after each task, for processes that always have tasks; otherwise
+    by a thread. A worker may be busy with one task for hours; its progress is checked by the lease.
     """
     path = settings.DATA_DIR / "pulse" / name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -45,14 +49,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 
 WORK_QUEUE = "work"
 MAINTENANCE_QUEUE = "upkeep"
-"""Sweep, mail and cleaning have a worker of their own, so that full ones never starve them."""
+"""Sweep, mail and cleaning have a worker of their own, so that busy workers do not delay them."""
 
 app = Celery("adit")
 app.set_default()
 
 
 def _load_defaults() -> dict[str, Any]:
-    """Called when first needed: settings are read after this package was imported."""
+    """Return the configuration; lazy, because settings are read after this module is imported."""
     in_folder = settings.BROKER_URL.startswith("filesystem:")
     embedded = {
         "broker_url": "filesystem://localhost",
@@ -62,7 +66,8 @@ def _load_defaults() -> dict[str, Any]:
     return {
         **(embedded if in_folder else {"broker_url": settings.BROKER_URL}),
         "imports": ("adit.worker.tasks",),
-        # Messages are anonymous and may get lost: no result, no late acknowledgement, no hoarding.
+        # Messages are anonymous and may be lost: no result, no late acknowledgement, no
+        # prefetching.
         "task_ignore_result": True,
         "task_acks_late": False,
         "worker_prefetch_multiplier": 1,
@@ -72,11 +77,11 @@ def _load_defaults() -> dict[str, Any]:
         "task_send_sent_event": False,
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
-        # A worker that runs a task for hours answers no heartbeat meanwhile.
+        # A worker that runs a task for hours does not answer heartbeats.
         "broker_heartbeat": 0,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # Who orders does not wait for a broker that is away: the sweep rings again.
+        # An order does not wait for an unavailable broker: the sweep sends the wake-up again.
         "broker_connection_timeout": 2,
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_max": 0.2},
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -112,20 +117,20 @@ app.add_defaults(_load_defaults)
 
 
 def run_worker(queue: str) -> int:
-    """Takes messages of one queue until SIGTERM; one process, one task at a time."""
+    """Process messages of one queue until SIGTERM; one process, one task at a time."""
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     start_heartbeat(queue, by_tasks=queue == MAINTENANCE_QUEUE)
     if queue == MAINTENANCE_QUEUE:
         worker_ready.connect(_start_beat, weak=False)
     name = f"--hostname={queue}-{os.getpid()}@%h"
-    # Celery's banner and its farewell are for people who know Celery; our words go to stderr.
+    # Celery's banner and closing messages are of no use to our users; we log to stderr.
     sys.stdout = sys.__stdout__ = Path(os.devnull).open("w")  # type: ignore[misc] # noqa: SIM115
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    os.environ["CELERY_SKIP_CHECKS"] = "1"  # they import every page, which no worker needs
+    os.environ["CELERY_SKIP_CHECKS"] = "1"  # the checks import every page, which no worker needs
     app.worker_main(["worker", "--pool=solo", f"--queues={queue}", name, *options])
     return 0
 
 
 def _start_beat(**kwargs: object) -> None:
-    """Celery beat as a thread of the worker that does what it asks for: nobody else needs it."""
+    """Run Celery beat as a thread of the scheduler, the only process that needs it."""
     EmbeddedService(app, thread=True, scheduler_cls=Scheduler).start()

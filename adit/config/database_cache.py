@@ -1,6 +1,6 @@
-"""Table cache: what processes share for a while where there is no Redis: rows of the database.
+"""Cache in a database table, shared by all processes, for installations without Redis.
 
-Values are JSON: Django's own would unpickle, and so run, whatever somebody wrote into the table.
+Values are JSON: Django's own cache would unpickle, and thus execute, whatever is in the table.
 """
 
 import json
@@ -21,7 +21,7 @@ _FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 
 
 class DatabaseCache(BaseDatabaseCache):
-    """Its table is made by Django's `createcachetable`; what has ended goes with `sweep`."""
+    """A cache in the table made by `createcachetable`; `sweep` removes expired entries."""
 
     def __init__(self, table: str, params: dict[str, Any]) -> None:
         super().__init__(table, params)
@@ -78,7 +78,7 @@ class DatabaseCache(BaseDatabaseCache):
         return bool(found)
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
-        """Raises ValueError where there is no such key."""
+        """Increment a value. Raise ValueError if the key does not exist."""
         with transaction.atomic():
             value = self.get(key, version=version)
             if value is None:
@@ -93,7 +93,7 @@ class DatabaseCache(BaseDatabaseCache):
         self._execute("DELETE FROM {table}", [])
 
     def sweep(self) -> int:
-        """Removes what has ended; how many that were."""
+        """Remove expired entries; return their number."""
         return self._execute(
             "DELETE FROM {table} WHERE expires <= %s", [_to_database_time(timezone.now())]
         )

@@ -1,6 +1,7 @@
-"""Logs: sentences of ours to standard error, as lines for people or as JSON for machines.
+"""Logging to standard error, as lines for people or as JSON for machines.
 
-What an exception says of itself may quote a patient, so only its kind and its places are written.
+Exception texts may quote patient data, so only the type and the traceback are logged. Used by the
+settings.
 """
 
 import logging
@@ -14,13 +15,13 @@ _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def format_exception(trouble: Any) -> str:
-    """Where it happened and of which kind it is, without its text."""
+    """Return traceback and type of an exception, without its text."""
     kind, _, place = trouble
     return "".join(traceback.format_tb(place)) + kind.__name__
 
 
 class ExceptionTextFilter(logging.Filter):
-    """Celery puts the texts of exceptions into its sentences."""
+    """Replaces log texts of Celery, which contain texts of exceptions."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and record.name.startswith("celery"):
@@ -29,10 +30,10 @@ class ExceptionTextFilter(logging.Filter):
 
 
 class LineFormatter(logging.Formatter):
-    """A line for each sentence, with the job and task that it is about."""
+    """One line per message, with the job and task that it belongs to."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record.exc_text = None  # another formatter may have left the whole text there
+        record.exc_text = None  # another formatter may have set the full text
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:
@@ -68,7 +69,7 @@ def make_json_formatter() -> logging.Formatter:
 
 
 def make_logging_config(form: str) -> dict[str, Any]:
-    """What Django hands to logging; `form` is lines or json."""
+    """Return the LOGGING setting; `form` is lines or json."""
     lines = {"()": LineFormatter, "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
     return {
         "version": 1,

@@ -1,7 +1,7 @@
-"""Redis cache: what all machines share for a while. Without Redis all goes on, a little slower.
+"""Redis cache, shared by all machines. Without Redis everything works, a little slower.
 
-Values are JSON: Django's own would unpickle, and so run, whatever somebody wrote into Redis.
-While Redis is away each process remembers for itself, so that sign-ins are throttled all the same.
+Values are JSON: Django's own cache would unpickle, and thus execute, whatever is in Redis. While
+Redis is unavailable each process has a local cache, so that sign-ins are still throttled.
 """
 
 import json
@@ -16,14 +16,14 @@ from redis import BlockingConnectionPool, RedisError
 
 TIMEOUT_S = 1.0
 RETRY_AFTER_S = 5.0
-"""After a failure Redis is left alone for so long: no page waits for it again and again."""
+"""Pause after a failure of Redis, so that pages do not wait for it repeatedly."""
 MAX_CONNECTIONS = 20
 
 log = logging.getLogger(__name__)
 
 
 class JsonSerializer:
-    """Values as JSON text; what is none was not written by us, and counts as absent."""
+    """Values as JSON text; other content was not written by us and counts as absent."""
 
     def dumps(self, value: Any) -> Any:
         return value if type(value) is int else json.dumps(value)
@@ -36,7 +36,7 @@ class JsonSerializer:
 
 
 def _with_fallback(name: str) -> Callable[..., Any]:
-    """The operation of this name: by Redis, or, while that is away, within this process."""
+    """Return the operation: by Redis or, while it is unavailable, by the local cache."""
 
     def operate(self: "RedisCache", *args: Any, **kwargs: Any) -> Any:
         if time.monotonic() >= RedisCache.rests_until:
@@ -52,7 +52,7 @@ def _with_fallback(name: str) -> Callable[..., Any]:
 
 class RedisCache(djangos.RedisCache):
     rests_until = 0.0
-    """For all threads of this process, each of which has a cache of its own."""
+    """Shared by all threads of this process, each of which has its own cache object."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         options = {
@@ -69,7 +69,7 @@ class RedisCache(djangos.RedisCache):
 
     def rest(self, error: Exception) -> None:
         RedisCache.rests_until = time.monotonic() + RETRY_AFTER_S
-        # Its text may hold the address; the kind says enough.
+        # The text may contain the address; the type is sufficient.
         log.warning("Redis is away (%s): this process remembers for itself", type(error).__name__)
 
     add = _with_fallback("add")

@@ -1,4 +1,4 @@
-"""Settings: how this installation is set up; the only reader of the environment."""
+"""Django settings; the only module that reads the environment."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ PACKAGE_DIR = PROJECT_DIR / "adit"
 
 
 def read_setting(name: str, default: str = "") -> str:
-    """A value from NAME, or from the file that NAME_FILE points to."""
+    """Return the value of NAME, or the content of the file that NAME_FILE points to."""
     file = env.str(f"{name}_FILE", "")
     return Path(file).read_text().strip() if file else env.str(name, default)
 
@@ -27,18 +27,18 @@ PORT = env.int("PORT", 8000)
 DEBUG = False
 
 WEB_HOST = env.str("ADIT_WEB_HOST", "127.0.0.1")
-# This machine itself asks, too, whether the pages are there.
+# This machine, too, checks whether the pages are available.
 ALLOWED_HOSTS = [*env.list("ADIT_HOSTS", []), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("ADIT_ORIGINS", [])
 BEHIND_TLS = env.bool("ADIT_TLS", False)
 if BEHIND_TLS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# How many proxies of ours stand before the pages: whoever signs in is told apart by his address.
+# Number of trusted proxies before the pages: sign-ins are throttled by client address.
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("ADIT_PROXIES", 0)
 
 
 def _read_secret_key() -> str:
-    """Sessions and forms are signed with it; `adit` makes it on the first start of a data folder."""
+    """Return the key that signs sessions and forms; `adit` creates it on its first start."""
     return SECRET_KEY_FILE.read_text().strip() if SECRET_KEY_FILE.exists() else ""
 
 
@@ -124,7 +124,8 @@ if EMBEDDED:
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = 60
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A machine that vanished, or a process that was frozen while it held a lock, stops nobody long.
+    # A machine that vanished, or a frozen process that holds a lock, must not block others for
+    # long.
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         {
             "connect_timeout": 5,
@@ -138,7 +139,7 @@ else:
     )
 
 REDIS_URL = read_setting("ADIT_REDIS_URL")
-"""What all processes share for a while: answers of nodes, counts of sign-ins; "": in the database."""
+"""Shared by all processes: answers of nodes, counts of sign-ins; "": in the database."""
 if REDIS_URL:
     CACHES = {
         "default": {
@@ -166,31 +167,31 @@ BEAT_S = env.int("ADIT_BEAT_S", 10)
 SWEEP_S = env.int("ADIT_SWEEP_S", 15)
 RETRY_PAUSES_S = env.list("ADIT_RETRY_PAUSES_S", [60, 300, 900], subcast=int)
 STALL_S = env.int("ADIT_STALL_S", 1200)
-"""A task from which nothing came for so long is given up; longer than any wait of the engine."""
+"""A task without progress for this time is released; longer than any wait of the engine."""
 PAUSE_GRACE_S = env.int("ADIT_PAUSE_GRACE_S", 300)
-"""So long a series may go on after a pause of its PACS; a stop waits for nothing."""
+"""How long a series may continue after a pause of its PACS; a stop waits for nothing."""
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
 BREAKER_FAILURES = env.int("ADIT_BREAKER_FAILURES", 3)
-"""So often in a row a node does not answer before somebody is told."""
+"""Number of failures of a node in a row before anyone is notified."""
 BREAKER_PAUSES_S = env.list("ADIT_BREAKER_PAUSES_S", [15, 60, 120, 300, 600], subcast=int)
-"""For so long a node that does not answer rests, after the first failure, the second and so on."""
-BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: nobody told
+"""Pauses for a node that does not answer, after the first failure, the second and so on."""
+BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: unknown
 PSEUDONYM_SOURCE = env.str(
     "ADIT_PSEUDONYM_SOURCE", ""
 )  # see projects/trust_centre.py; "": projects' own
 ARCHIVE_DIR = Path(env.str("ADIT_ARCHIVES", str(DATA_DIR / "archives")))
-"""Where finished 7-Zip files lie, unless the place in question names a folder of its own."""
+"""Where finished 7-Zip files are stored, unless the destination has a folder of its own."""
 GATHERED_DIR = Path(env.str("ADIT_GATHERED", str(DATA_DIR / "gathered")))
-"""Where their images lie until then, unencrypted; workers on several machines need one in common."""
+"""Where their images are staged, unencrypted; workers on several machines must share it."""
 ARCHIVE_DAYS = env.int("ADIT_ARCHIVE_DAYS", 14)  # after which they are deleted
-DOWNLOADS = env.int("ADIT_DOWNLOADS", 3)  # at once, each of which keeps a thread of the web process
+DOWNLOADS = env.int("ADIT_DOWNLOADS", 3)  # at once, each of which uses a thread of the web process
 MAX_STUDIES_PER_JOB = env.int("ADIT_MAX_STUDIES_PER_JOB", 10)
 MAX_TRANSFER_ROWS = env.int("ADIT_MAX_TRANSFER_ROWS", 500)
 MAX_QUERY_ROWS = env.int("ADIT_MAX_QUERY_ROWS", 1000)
 SEARCH_DEADLINE_S = env.int("ADIT_SEARCH_DEADLINE_S", 30)
 SEARCH_LIMIT = env.int("ADIT_SEARCH_LIMIT", 500)
 SEARCH_KEPT_S = env.int("ADIT_SEARCH_KEPT_S", 60)
-"""A PACS is not asked the same question again within so long; 0: always."""
+"""The same query is not sent to a PACS again within this time; 0: always sent."""
 SEARCH_THREADS = env.int("ADIT_SEARCH_THREADS", 4)  # of the web process: half of its threads
 URGENT_LIMIT = env.int("ADIT_URGENT_LIMIT", 1)
 CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
@@ -202,19 +203,22 @@ RECEIVER_HOST = env.str("ADIT_RECEIVER_HOST", "0.0.0.0")  # noqa: S104 - PACS ca
 RECEIVER_TLS_CERTIFICATE = env.str("ADIT_RECEIVER_TLS_CERTIFICATE", "")  # a PEM file; "": no TLS
 RECEIVER_TLS_KEY = env.str("ADIT_RECEIVER_TLS_KEY", "")  # "": it is in the certificate's file
 RECEIVER_TLS_CLIENT_CA = env.str("ADIT_RECEIVER_TLS_CLIENT_CA", "")
-"""Whoever issued the certificates that callers then have to show; "": they need none."""
+"""CA of the certificates that callers must present; "": they need none."""
 RECEIVER_ADDRESS = env.str("ADIT_RECEIVER_ADDRESS", "")
-"""Name or address under which PACS reach the receiver; empty: as this machine sees itself."""
+"""Name or address under which PACS reach the receiver; "": as this machine sees itself."""
 RECEIVER_QUARANTINE_MB = env.int("ADIT_RECEIVER_QUARANTINE_MB", 0)
 RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
-"""While more lies untaken for one retrieval, the PACS waits up to 20 s for each answer."""
+"""While more waits for one retrieval, the PACS waits up to 20 s for each response."""
 SAMPLES_DIR = DATA_DIR / "demo" / "samples"
 SPOOL_DIR = Path(env.str("ADIT_SPOOL", str(DATA_DIR / "spool")))
 SPOOL_RESERVE_MB = env.int("ADIT_SPOOL_RESERVE_MB", 1024)
-"""So much of the disk stays free: below it, images are refused for now."""
+"""Disk space that stays free: below it, images are refused for now."""
 RECEPTION_LIVES_S = env.int("ADIT_RECEPTION_LIVES_S", 900)
-"""For so long the images of a worker that ended suddenly stay its own. Until then another transfer
-of the same study waits, where the PACS does not name the C-MOVE to which an image belongs."""
+"""How long the images of a worker that ended suddenly remain its own.
+
+Until then another transfer of the same study waits, if the PACS does not name the C-MOVE to which
+an image belongs.
+"""
 # Receiver and workers on one machine use one spool; on several, images go through the broker.
 HAND_OVER = env.str("ADIT_HAND_OVER", "broker" if BROKER_URL.startswith("amqp") else "spool")
 HAND_OVER_URL = BROKER_URL if HAND_OVER == "broker" else ""
@@ -248,7 +252,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATICFILES_DIRS = [PACKAGE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
-# Uploaded lists name patients: they stay in memory, and what is larger is dropped unread.
+# Uploaded lists name patients: they stay in memory, and larger ones are dropped unread.
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
 FILE_UPLOAD_MAX_MEMORY_SIZE = 6_000_000
 
@@ -295,7 +299,7 @@ TIME_ZONE = env.str("ADIT_TIME_ZONE", "Europe/Berlin")
 
 EMAIL_HOST = read_setting("ADIT_MAIL_HOST")
 MAIL = bool(EMAIL_HOST)
-"""Whether mails are sent at all: not as long as nobody has named a mail server."""
+"""Whether mails are sent: only if a mail server is configured."""
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if MAIL else 'dummy'}.EmailBackend"
 EMAIL_PORT = int(read_setting("ADIT_MAIL_PORT", "25"))
 EMAIL_HOST_USER = read_setting("ADIT_MAIL_USER")
@@ -305,18 +309,19 @@ EMAIL_USE_SSL = read_setting("ADIT_MAIL_TLS") == "tls"
 EMAIL_TIMEOUT = 5
 DEFAULT_FROM_EMAIL = read_setting("ADIT_MAIL_FROM", "adit@localhost")
 MAIL_ADMINS = [address for address in read_setting("ADIT_MAIL_ADMINS").split(",") if address]
+"""Recipients of alarms; if empty: superusers."""
 TRAIL_MAIL = [address for address in read_setting("ADIT_TRAIL_MAIL").split(",") if address]
-"""Who is told of failures; nobody named: superusers."""
+"""Recipients of the daily head of the audit trail."""
 SITE_URL = read_setting("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
-"""Under which people reach the pages; stands in mails."""
+"""URL of the pages for users, as written in mails."""
 
-# For machines that watch ----------------------------------------------------------------------
+# Monitoring -----------------------------------------------------------------------------------
 
 METRICS_TOKEN = read_setting("ADIT_METRICS_TOKEN")
-"""Who shows it as `Authorization: Bearer …` may read the metrics; "": whoever asks from METRICS_FROM."""
+"""Requests with `Authorization: Bearer …` may read the metrics; "": any from METRICS_FROM."""
 METRICS_FROM = env.list("ADIT_METRICS_FROM", ["127.0.0.1", "::1"])
 
-# Logs: names of modules and sentences, never arguments of a request --------------------------
+# Logs: module names and messages, never arguments of a request --------------------------------
 
 LOG_FORM = env.str("ADIT_LOG", "lines" if EMBEDDED else "json")
 LOGGING = logging_config.make_logging_config(LOG_FORM)

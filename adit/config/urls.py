@@ -1,4 +1,4 @@
-"""Which address leads to which room."""
+"""The root URL configuration of the project."""
 
 from django.urls import include, path
 

@@ -1,4 +1,4 @@
-"""The door through which the web server speaks to the pages."""
+"""WSGI entry point, used by the web server."""
 
 import gc
 import os
@@ -6,8 +6,11 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 GC_THRESHOLD = 20_000
-"""New objects after which the memory is looked through for garbage: a long list is some hundred
-thousand of them, of which none is any, and looking took half of the time of its pages."""
+"""New objects between two garbage collections.
+
+A long list creates some hundred thousand objects, none of them garbage, and collecting took half of
+the time of its pages.
+"""
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 application = get_wsgi_application()

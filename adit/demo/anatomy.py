@@ -1,4 +1,7 @@
-"""Anatomy: head, thorax and abdomen of people who do not exist, as tissues on a grid."""
+"""Head, thorax and abdomen of people who do not exist, as tissues on a grid.
+
+Used by the tomography and radiograph series.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -8,11 +11,11 @@ import numpy as np
 from adit.demo.phantoms import Body, Grid, Point, Tissue
 
 Anatomy = Callable[[Grid, int], Body]
-"""Paints a body on a grid. The number makes one person differ from the next."""
+"""Paints a body on a grid. The number makes people differ from each other."""
 
 
 def head(grid: Grid, person: int) -> Body:
-    """From the level of the teeth (z = -75) to above the vertex (z = 95)."""
+    """Paint a head, from the teeth (z = -75) to above the vertex (z = 95)."""
     body = Body(grid, 0.94 + 0.03 * (person % 5))
     body.column(Tissue.MUSCLE, (0, 15), (62, 72), (-200, -40))
     body.ellipsoid(Tissue.FAT, (0, 0, 0), (81, 101, 93))
@@ -69,7 +72,7 @@ def _back_of_the_skull(body: Body) -> None:
 
 
 def thorax(grid: Grid, person: int) -> Body:
-    """From the dome of the liver (z = -150) to the shoulders (z = 150)."""
+    """Paint a thorax, from the dome of the liver (z = -150) to the shoulders (150)."""
     body = Body(grid, 0.92 + 0.04 * (person % 5))
     rng = np.random.default_rng(1000 + person)
     _trunk(body, 176, 116)
@@ -101,7 +104,7 @@ def _trunk(body: Body, width: float, depth: float) -> None:
 
 
 def _couch(body: Body, y: float) -> None:
-    """A dented plate, hollow inside, behind whoever lies on it."""
+    """A curved plate, hollow inside, below the patient."""
     first = int(np.searchsorted(body.grid.y, 110))
     behind = body.tissues[:, first:]
     across = abs(body.grid.x[None, :])
@@ -111,7 +114,7 @@ def _couch(body: Body, y: float) -> None:
 
 
 def _ribs(body: Body) -> None:
-    """A rib's ring rises towards the spine, so that each slice cuts several ribs."""
+    """Each rib rises towards the spine, so that each slice cuts several ribs."""
     x, y = body.grid.x[None, :], body.grid.y[:, None]
     ring = np.sqrt((x / 143) ** 2 + (y / 91) ** 2)
     angle = np.arctan2(abs(x), y)
@@ -159,7 +162,7 @@ def _mediastinum(body: Body) -> None:
 
 
 def abdomen(grid: Grid, person: int) -> Body:
-    """From the pelvis (z = -160) to the dome of the liver (z = 120)."""
+    """Paint an abdomen, from the pelvis (z = -160) to the dome of the liver (z = 120)."""
     body = Body(grid, 0.9 + 0.05 * (person % 5))
     rng = np.random.default_rng(2000 + person)
     _trunk(body, 168, 122)

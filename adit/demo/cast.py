@@ -1,4 +1,4 @@
-"""Cast: the people, places and the research project of the demo; all made up."""
+"""Users, nodes and the research project of the demo; all made up. Used by `demo.run`."""
 
 import json
 import secrets
@@ -23,13 +23,13 @@ AE_TITLES = {PACS: "DEMOPACS", RESEARCH_PACS: "RESEARCHPACS"}
 TRIAL = "DEMO-TRIAL"
 HOST = "127.0.0.1"
 _SITE = {"domain": "demo"}
-"""All places of the demo share their patient ids."""
+"""All nodes of the demo share their patient IDs."""
 
 STUDENTS = "Doctoral students"
-"""A group beside the standard ones: may use those PACS of the demo that are closed or broken."""
+"""An additional group: may use those PACS of the demo that are closed or broken."""
 
 REVIEWERS = "Image reviewers"
-"""Look at what was withheld, in all jobs; they order nothing themselves."""
+"""An additional group: reviews withheld images in all jobs, and places no orders."""
 
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
     "coordinator": ("Carla", "Coordinator", permissions.COORDINATORS),
@@ -38,12 +38,15 @@ PEOPLE: Mapping[str, tuple[str, str, str]] = {
     "student": ("Stefan", "Student", STUDENTS),
     "reviewer": ("Rita", "Reviewer", REVIEWERS),
 }
-"""First name, last name and group by sign-in name."""
+"""First name, last name and group by user name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the demo's data lie, below the data folder; fixed, so that anyone can check."""
+    """Paths of the demo's data below the data folder.
+
+    They are fixed, so that anyone can inspect the data.
+    """
 
     base: Path
 
@@ -65,7 +68,7 @@ class Places:
 
 
 def passwords(places: Places) -> dict[str, str]:
-    """By sign-in name: those of the last demo in this folder, or new ones."""
+    """Return passwords by user name: those of the last demo here, or new ones."""
     try:
         known = json.loads(places.report.read_text())["accounts"]
         return {name: str(known[name]) for name in PEOPLE}
@@ -75,7 +78,7 @@ def passwords(places: Places) -> dict[str, str]:
 
 @transaction.atomic
 def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str]) -> User:
-    """Rows for people, places and project, the same again when repeated; the coordinator."""
+    """Create or update users, nodes and project; return the coordinator."""
     _students()
     _reviewers()
     people = {name: _person(name, words[name]) for name in PEOPLE}

@@ -1,4 +1,4 @@
-"""Examination: one visit as it becomes files in a folder."""
+"""Write the series of one visit as files to a folder. Used by `demo.patients`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 
 @dataclass(frozen=True)
 class Examination:
-    """One visit, the folder where its series go, and the files written so far."""
+    """One visit, the folder for its series, and the files written so far."""
 
     folder: Path
     visit: Visit
@@ -23,7 +23,7 @@ class Examination:
         self.files.extend(write_series(self.folder, header(self.visit, scan), slices, syntax))
 
     def moments(self, seconds: float) -> dict[str, Any]:
-        """When an image was taken, this many seconds after the visit began."""
+        """Return the dates and times of an image, `seconds` after the visit began."""
         clock = self.visit.clock(seconds)
         day = f"{self.visit.day:%Y%m%d}"
         return {

@@ -1,4 +1,7 @@
-"""First jobs: what the demo orders by itself, through the same doors as a person."""
+"""Place the first orders of the demo, through the same service as a user.
+
+Used by `demo.run` and `demo.scenes`.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +28,7 @@ DEADLINE_S = 120.0
 
 
 def order(user: User, study_uid: str) -> list[Job]:
-    """One study, pseudonymized for the demo's project, to both destinations: two jobs."""
+    """Order one study, pseudonymized, for both destinations: creates two jobs."""
     source = Node.objects.get(name=PACS)
     study = _found(user, source, study_uid)
     announced = _announced(user, source, study)
@@ -45,7 +48,7 @@ def order(user: User, study_uid: str) -> list[Job]:
 
 
 def order_ultrasound(user: User, study_uid: str) -> Job:
-    """A study that is held back until somebody has looked at its device."""
+    """Order a study that is withheld until its device has been reviewed."""
     source = Node.objects.get(name=PACS)
     study = _found(user, source, study_uid)
     wanted = SelectiveOrder(
@@ -59,7 +62,10 @@ def order_ultrasound(user: User, study_uid: str) -> Job:
 
 
 def wait(jobs: list[Job], tend: Callable[[], bool]) -> bool:
-    """Waits until all have ended; False at the deadline, or when `tend` says to give up."""
+    """Wait until all jobs have ended.
+
+    Returns False at the deadline, or if `tend` returns False.
+    """
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end and tend():
         for job in jobs:
@@ -79,14 +85,14 @@ def _found(user: User, source: Node, study_uid: str) -> Record:
 
 
 def all_studies(user: User) -> list[Record]:
-    """Everything in the demo PACS, in the same order each time."""
+    """Return all studies in the demo PACS, always in the same order."""
     query = Query(QueryLevel.STUDY, {}, DateRange(date(1990, 1, 1), None))
     result = search.search_studies(user, Node.objects.get(name=PACS), query)
     return sorted(result.records, key=lambda study: study.study_uid)
 
 
 def _announced(user: User, source: Node, study: Record) -> tuple[str, ...]:
-    """The codes of what will be withheld for its class, as a summary tells a person."""
+    """Return the codes of what will be withheld for its SOP class, as shown in a summary."""
     return tuple(sorted({why[0] for why in _refusals(user, source, study)}))
 
 

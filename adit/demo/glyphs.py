@@ -1,4 +1,4 @@
-"""Glyphs: letters as dots, for text burned into sample images and overlays."""
+"""Draw text as dots, for text burned into sample images and overlays."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# Seven rows of five dots, each row as a number.
+# Seven rows of five dots, each row as a hexadecimal number.
 _ROWS = """
 A 0E 11 11 1F 11 11 11/B 1E 11 11 1E 11 11 1E/C 0E 11 10 10 10 11 0E/D 1E 11 11 11 11 11 1E
 E 1F 10 10 1E 10 10 1F/F 1F 10 10 1E 10 10 10/G 0E 11 10 17 11 11 0F/H 11 11 11 1F 11 11 11
@@ -34,7 +34,10 @@ _GLYPHS = {
 def draw(
     image: NDArray[np.uint8], lines: Sequence[str], at: tuple[int, int], size: int = 2
 ) -> None:
-    """Sets dots to the image's brightest value, from a row and column on; accents are left out."""
+    """Draw text with the image's brightest value; `at` is row and column.
+
+    Accents are dropped.
+    """
     row, column = at
     for line in lines:
         plain = unicodedata.normalize("NFKD", line).upper()

@@ -1,4 +1,7 @@
-"""Header: what a DICOM file says of patient, study, series and image, as plain text."""
+"""Read patient, study, series and image attributes of DICOM files as plain text.
+
+Used by the index of the demo PACS.
+"""
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -84,7 +87,7 @@ _TEXT = frozenset(["SH", "LO", "ST", "LT", "UC", "UT"])
 
 
 def tags_of(keywords: Iterable[str]) -> dict[int, str]:
-    """Keywords by tag, for `texts`."""
+    """Return keywords by tag, for `texts`."""
     return {int(tag_for_keyword(keyword) or 0): keyword for keyword in keywords}
 
 
@@ -92,7 +95,7 @@ INDEXED = tags_of([*PATIENT, *STUDY, *SERIES, *IMAGE])
 
 
 def texts(data: Buffer, syntax: str, wanted: Mapping[int, str] | None = INDEXED) -> dict[str, str]:
-    """Values by keyword, several joined by a backslash; pixel data are not looked at.
+    """Return values by keyword, multiple ones joined by a backslash; skips pixel data.
 
     `wanted` None reads every public element, sequences as empty text. Raises Malformed.
     """
@@ -133,7 +136,7 @@ def _text(raw: bytes, vr: str, encodings: list[str]) -> str:
 
 
 def _undeclared(raw: bytes) -> str:
-    """Text beyond ASCII without a declared character set: UTF-8 where it can be, else Latin-1."""
+    """Decode non-ASCII text without a declared character set: as UTF-8 if valid, else Latin-1."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,7 @@
-"""Headers: what hospitals write beside the pixels, identifying values in every corner included."""
+"""Headers as hospitals write them, with identifying values in many attributes.
+
+Used by all modules that write sample series.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,7 +74,10 @@ class Visit:
         return f"{self.day:%y}{self.person.number:03d}{self.number:02d}{self.day:%m%d}"
 
     def clock(self, seconds: float) -> str:
-        """A time of the day, this long after the visit began; fractions only where there are any."""
+        """Return the time of day, `seconds` after the visit began.
+
+        Has fractions only if needed.
+        """
         start = int(self.time[:2]) * 3600 + int(self.time[2:4]) * 60 + int(self.time[4:])
         whole, fraction = divmod(start + seconds, 1)
         text = f"{int(whole) // 3600:02d}{int(whole) // 60 % 60:02d}{int(whole) % 60:02d}"
@@ -83,7 +89,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Scan:
-    """What makes one series of a visit: its number, words, class and the elements of its kind."""
+    """Attributes of one series: number, description, SOP class and modality elements."""
 
     number: int
     modality: str
@@ -94,7 +100,7 @@ class Scan:
 
 
 def header(visit: Visit, scan: Scan) -> Dataset:
-    """All elements that the images of a series share, without those of the single image."""
+    """Return all elements that the images of a series have in common."""
     dataset = Dataset()
     charset = visit.person.charset
     dataset.SpecificCharacterSet = charset if isinstance(charset, str) else list(charset)
@@ -239,7 +245,7 @@ def _request(visit: Visit) -> dict[str, Any]:
 
 
 def _original_attributes(dataset: Dataset, visit: Visit) -> None:
-    """PS3.3 C.12.1: the name before it was corrected stays behind, two levels down."""
+    """PS3.3 C.12.1: the name before its correction remains, two levels down."""
     if visit.number % 2 == 0:
         return
     before = item(PatientName="Falschgeschrieben^" + visit.person.plain_name.split(" ")[0])
@@ -258,7 +264,7 @@ def _original_attributes(dataset: Dataset, visit: Visit) -> None:
 
 
 def _private(dataset: Dataset, visit: Visit) -> None:
-    """Blocks as vendors write them, with the patient in places that no dictionary knows."""
+    """Private blocks as vendors write them, with the patient in undocumented elements."""
     person = visit.person
     block = dataset.private_block(0x0009, "ADIT DEMO PRIVATE", create=True)
     block.add_new(0x10, "PN", person.name)

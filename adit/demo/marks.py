@@ -1,4 +1,4 @@
-"""Marks: what lies over an image or stands for it: overlays with a name in them, icons."""
+"""Overlays that contain a name, and icon images. Used by the sample series."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from adit.demo.stack import image_module
 
 
 def overlay_of(person: Person, rows: int, columns: int) -> dict[int, tuple[str, Any]]:
-    """PS3.3 C.9.2: a plane of single bits with the patient's name written in it."""
+    """Return an overlay plane with the patient's name in its bits (PS3.3 C.9.2)."""
     plane = np.zeros((rows, columns), np.uint8)
     draw(plane, [person.plain_name, f"{person.born:%d.%m.%Y}"], (6, 6), 1 + rows // 300)
     bits = np.packbits(plane.astype(bool).ravel(), bitorder="little").tobytes()

@@ -54,14 +54,14 @@ OUT_OF_RESOURCES = 0xA700
 IDENTIFIER_DOES_NOT_MATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
-# Send files as they are, without decoding them.
+# Send files unchanged, without decoding them.
 _config.STORE_SEND_CHUNKED_DATASET = True
 
 Response = tuple[int, Dataset | None]
 
 
 class DemoPacs:
-    """A PACS in this process, with one thread for each association. Use it with `with`."""
+    """A PACS in this process, with one thread per association; a context manager."""
 
     def __init__(
         self,
@@ -88,13 +88,13 @@ class DemoPacs:
 
     @property
     def port(self) -> int:
-        """The port it listens on; chosen by the system where it was given as 0."""
+        """The port it listens on; chosen by the system if it was given as 0."""
         if self._server is None or self._server.socket is None:
             raise RuntimeError("The PACS has not been started.")
         return int(self._server.socket.getsockname()[1])
 
     def start(self) -> None:
-        """Read the folder and listen. Raises OSError when the port is taken."""
+        """Read the folder and listen. Raise OSError if the port is taken."""
         self.index.load()
         self._server = self._ae.start_server(
             self._address,
@@ -141,7 +141,7 @@ class DemoPacs:
         return is_small or uid.startswith(_STORAGE) or bool(self.index.syntaxes(uid))
 
     def _ordered(self, uid: str, proposed: list[str], is_received: bool) -> list[str]:
-        """The transfer syntaxes by preference: as stored, then uncompressed, then as proposed."""
+        """Return the transfer syntaxes by preference: as stored, uncompressed, as proposed."""
         if uid == VERIFICATION or uid in _QUERY_RETRIEVE:
             return [EXPLICIT_LE, IMPLICIT_LE]
         ordered = list(dict.fromkeys(proposed))
@@ -216,7 +216,7 @@ class DemoPacs:
 
 
 class _FileToSend(Dataset):
-    """What a handler yields to pynetdicom for a file that `_send` reads; it is never encoded."""
+    """What a handler yields to pynetdicom for a file that `_send` reads; never encoded."""
 
     def __init__(self, stored: StoredInstance) -> None:
         super().__init__()
@@ -225,8 +225,10 @@ class _FileToSend(Dataset):
 
 
 def _send_files_as_they_are(event: evt.Event, originator: Mapping[str, Any] | None = None) -> None:
-    """Replace how this association sends: pynetdicom would decode and encode each data set, and
-    names itself as the originator of a C-MOVE instead of the caller (PS3.7 9.1.1.1.5).
+    """Replace how this association sends.
+
+    pynetdicom would decode and encode each data set, and names itself as the originator of a C-MOVE
+    instead of the caller (PS3.7 9.1.1.1.5).
     """
     association: Any = event.assoc
     association.send_c_store = partial(_send, association, originator or {})
@@ -239,7 +241,7 @@ def _send(
     msg_id: int = 1,
     **_: object,
 ) -> Dataset:
-    """Send one file in its own transfer syntax, or uncompressed if the peer takes nothing else."""
+    """Send one file in its own transfer syntax, or uncompressed if the peer accepts nothing else."""
     stored: StoredInstance = file.__dict__["stored"]
     accepted = {
         context.transfer_syntax[0]
@@ -262,7 +264,7 @@ def _decompressed(path: Path) -> Dataset:
 
 
 def _contexts_for(selected: Sequence[StoredInstance]) -> list[PresentationContext]:
-    """One context for each SOP class and stored transfer syntax, and uncompressed ones."""
+    """Return one context per SOP class and stored transfer syntax, and uncompressed ones."""
     pairs = {(one.class_uid, one.syntax) for one in selected}
     plain = {(uid, syntax) for uid, _ in pairs for syntax in (EXPLICIT_LE, IMPLICIT_LE)}
     wanted = [*sorted(pairs), *sorted(plain - pairs)] or [(VERIFICATION, IMPLICIT_LE)]
@@ -273,7 +275,7 @@ def _contexts_for(selected: Sequence[StoredInstance]) -> list[PresentationContex
 
 
 def _supported_context(uid: str, syntaxes: list[str]) -> PresentationContext:
-    """Supported in both roles. Classes that pynetdicom does not know are storage classes."""
+    """Return a context for both roles; classes unknown to pynetdicom are storage classes."""
     if uid_to_service_class(uid) is ServiceClass:
         register_uid(uid, f"Storage_{uid.replace('.', '_')}", StorageServiceClass)
     context = build_context(uid, syntaxes)
@@ -289,7 +291,7 @@ def _tune_connection(event: evt.Event) -> None:
 
 
 def _receive(connection: socket.socket, size: int) -> bytearray:
-    """So many bytes, or fewer if the peer has closed the connection.
+    """Receive so many bytes, or fewer if the peer has closed the connection.
 
     Acknowledges at once: a peer that sends with Nagle's algorithm, such as dcmtk, waits 40 ms for
     it with each response. Linux forgets the option, so it is set again.
@@ -306,7 +308,7 @@ def _receive(connection: socket.socket, size: int) -> bytearray:
 
 
 def _keys(event: evt.Event) -> Values | None:
-    """The keys of an identifier; None if it cannot be read."""
+    """Return the keys of an identifier; None if it cannot be read."""
     identifier = cast(Any, event.request).Identifier
     try:
         return header.texts(identifier.getvalue(), event.context.transfer_syntax, None)

@@ -1,6 +1,6 @@
 """Index of a folder of DICOM files, and the queries that the demo PACS answers from it.
 
-It knows nothing of networks. The lab's archive in the tests uses it as well.
+Contains no networking. The archive of the test lab uses it as well.
 """
 
 import fnmatch
@@ -48,7 +48,7 @@ Values = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
-    """One file: where its data set begins, its transfer syntax and its image level values."""
+    """One file: offset of its data set, transfer syntax and image level values."""
 
     path: Path
     offset: int
@@ -72,7 +72,10 @@ class StoredSeries:
 
 @dataclass(slots=True)
 class StoredStudy:
-    """One study. Patient and study values are those of the first instance that was read."""
+    """One study.
+
+    Patient and study values are those of the first instance that was read.
+    """
 
     values: Mapping[str, str] = field(repr=False)
     series: dict[str, StoredSeries] = field(default_factory=dict)
@@ -112,9 +115,9 @@ class FolderIndex:
                     self._add(path, *read)
 
     def store(self, content: bytes) -> None:
-        """Write one Part 10 file, in place of an instance of the same UID.
+        """Write one Part 10 file; replaces an instance of the same UID.
 
-        Raises Malformed for an object without usable UIDs, OSError where it cannot be written.
+        Raises Malformed for an object without usable UIDs, OSError if it cannot be written.
         """
         offset, syntax, announced, values = _parse(memoryview(content))
         uids = [values.get(f"{level}InstanceUID", "") for level in ("Study", "Series", "SOP")]
@@ -130,7 +133,7 @@ class FolderIndex:
             self._add(path, offset, syntax, values)
 
     def syntaxes(self, class_uid: str) -> list[str]:
-        """The transfer syntaxes in which instances of a SOP class are stored."""
+        """Return the transfer syntaxes in which instances of a SOP class are stored."""
         return [syntax for syntax, count in self._syntaxes.get(class_uid, {}).items() if count]
 
     def _add(self, path: Path, offset: int, syntax: str, values: Values) -> None:
@@ -148,7 +151,7 @@ class FolderIndex:
         self._syntaxes.setdefault(stored.class_uid, Counter())[syntax] += 1
 
     def _remove(self, instance_uid: str, keep: Path) -> None:
-        """Take an instance out of the index, and its file off the disk unless it is `keep`."""
+        """Remove an instance from the index, and its file unless it is `keep`."""
         if instance_uid not in self._parents:
             return
         study_uid, series_uid = self._parents.pop(instance_uid)
@@ -165,7 +168,7 @@ class FolderIndex:
 
 
 def write_file(path: Path, parts: Iterable[Buffer]) -> None:
-    """Write a file that is either complete or missing. Raises OSError."""
+    """Write a file that is either complete or missing. Raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(_PART)
     try:
@@ -178,7 +181,7 @@ def write_file(path: Path, parts: Iterable[Buffer]) -> None:
 
 
 def _read(path: Path) -> tuple[int, str, Values] | None:
-    """Offset of the data set, transfer syntax and values; None for what is no DICOM instance."""
+    """Return data set offset, transfer syntax and values; None if not a DICOM instance."""
     try:
         with (
             path.open("rb") as file,
@@ -220,7 +223,7 @@ def _only(values: Mapping[str, str], keywords: Iterable[str]) -> Values:
 
 
 def find(index: FolderIndex, keys: Mapping[str, str], ae_title: str) -> list[Values]:
-    """All matches of a C-FIND identifier, each with the keys that were requested.
+    """Return all matches of a C-FIND identifier, each with the requested keys.
 
     Raises KeyError for an unknown query level.
     """
@@ -248,7 +251,7 @@ def find(index: FolderIndex, keys: Mapping[str, str], ae_title: str) -> list[Val
 
 
 def select(index: FolderIndex, keys: Mapping[str, str]) -> list[StoredInstance] | None:
-    """The instances that a C-GET or C-MOVE identifier names by unique keys; None if it has none."""
+    """Return the instances of a C-GET or C-MOVE identifier; None without unique keys."""
     if not keys.get(UNIQUE_KEYS.get(keys.get("QueryRetrieveLevel", ""), "")):
         return None
     with index.lock:
@@ -264,7 +267,7 @@ def select(index: FolderIndex, keys: Mapping[str, str]) -> list[StoredInstance] 
 
 
 def encode(values: Mapping[str, str], syntax: str) -> bytes:
-    """An identifier in UTF-8, explicit or implicit little endian."""
+    """Encode an identifier in UTF-8, explicit or implicit little endian."""
     tagged = sorted((*_tag_and_vr(keyword), text) for keyword, text in values.items())
     return b"".join(_element(*one, explicit=syntax != IMPLICIT_LE) for one in tagged if one[0])
 
@@ -358,7 +361,7 @@ def _matcher(keyword: str, wanted: str) -> Callable[[str], bool]:
 
 
 def _fold(name: str) -> str:
-    """A name without regard to case and trailing delimiters (PS3.5 6.2.1.1)."""
+    """Return a name without case and trailing delimiters (PS3.5 6.2.1.1)."""
     return unicodedata.normalize("NFC", name).casefold().rstrip("^= ")
 
 

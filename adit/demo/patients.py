@@ -1,7 +1,8 @@
-"""Patients: fills a folder with the demo's sample patients, all of them made up.
+"""Fill a folder with the demo's sample patients, all of them made up.
 
-Half are generated phantoms, half are the images that come with pydicom, under made-up names. The
-same folder again costs nothing; another folder gets the same bytes.
+Half are generated phantoms, half are images included in pydicom, under made-up names. A folder that
+is up to date is not written again; every folder gets the same bytes. Used by the demo and the
+tests.
 """
 
 import json
@@ -21,7 +22,7 @@ from adit.demo.people import EXAMPLETON, GYEONBON, HINAGATA, PEOPLE, Person
 from adit.demo.stack import Stack
 
 VERSION = 3
-"""Raised when the patients change: what an older version made is then removed."""
+"""Increase it when the patients change: files of older versions are then removed."""
 
 _PROGRAM: Final = """
 1 showcase:2023-04-18 mr:2024-02-06 thorax:2025-03-11
@@ -53,7 +54,7 @@ _PROGRAM: Final = """
 27 dx:2024-01-08 abdomen:2024-01-09
 28 thorax:2020-03-30 mr:2020-04-02
 """
-"""Who came when, and for what; the numbers are those of `PEOPLE`."""
+"""Person, examination and date of each visit; the numbers are those of `PEOPLE`."""
 
 
 def _showcase(examination: Examination) -> None:
@@ -134,7 +135,7 @@ def _us(examination: Examination) -> None:
     sonography.clip(examination, 2)
 
 
-# What an examination is called, what it is as a procedure, the body part, and its series.
+# Study description, procedure, body part, and the function that writes the series.
 _KINDS: Final[dict[str, tuple[str, str, str, Callable[[Examination], None]]]] = {
     "showcase": ("CT Thorax mit KM", "CT Chest", "CHEST", _showcase),
     "thorax": ("CT Chest with contrast", "CT Chest", "CHEST", _thorax),
@@ -150,7 +151,7 @@ _KINDS: Final[dict[str, tuple[str, str, str, Callable[[Examination], None]]]] = 
 
 
 def visits() -> list[tuple[str, Visit]]:
-    """The examinations of the generated patients, each with its kind."""
+    """Return the examinations of the generated patients, each with its kind."""
     return [
         (kind, _visit(PEOPLE[int(number) - 1], position, kind, day))
         for number, *entries in (line.split() for line in _PROGRAM.strip().splitlines())
@@ -190,19 +191,19 @@ def _first(kind: str) -> dict[str, str]:
 
 
 SHOWCASE: Final = _first("showcase")
-"""The CT study of several series that the demo's first job takes."""
+"""The CT study with several series that the demo's first job transfers."""
 
 MANY: Final = _first("many")
 """A study of about 400 small instances, long enough to be interrupted."""
 
 ULTRASOUND: Final = _first("us")
-"""A study whose images all have a name written into the pixels."""
+"""A study whose images all have a name burned into the pixels."""
 
 
 def make_patients(folder: Path) -> None:
-    """Writes all sample patients, unless they are there. Raises OSError when it cannot.
+    """Write all sample patients, unless they exist. Raise OSError.
 
-    What other people put into the folder stays.
+    Other files in the folder remain.
     """
     marker = folder.parent / f".{folder.name}.patients.json"
     version, before = _read(marker)
@@ -210,7 +211,7 @@ def make_patients(folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some real images hold values that the standard forbids
+        warnings.simplefilter("ignore")  # some real images contain values that the standard forbids
         paths = [*_generated(folder), *real.write_images(folder)]
     made = {str(path.relative_to(folder)) for path in paths}
     for name in set(before) - made:
@@ -226,7 +227,7 @@ def _generated(folder: Path) -> Iterator[Path]:
 
 
 def _read(marker: Path) -> tuple[int, list[str]]:
-    """Version and files of what was made here before."""
+    """Return version and files of an earlier run."""
     try:
         read = json.loads(marker.read_text())
         return int(read["version"]), list(read["files"])

@@ -1,4 +1,4 @@
-"""People: the sample patients and the hospitals they went to. Every one of them is made up."""
+"""The sample patients and their hospitals, all made up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ GYEONBON = Hospital(
 
 @dataclass(frozen=True)
 class Person:
-    """One patient. `number` also sets body size and what is found in the images."""
+    """One patient. `number` also determines body size and findings in the images."""
 
     number: int
     name: str
@@ -79,7 +79,7 @@ class Person:
 
     @property
     def plain_name(self) -> str:
-        """The first group of the name, as a person would write it."""
+        """The first component group of the name, as a person would write it."""
         family, _, given = self.name.split("=")[0].partition("^")
         return f"{given} {family}".strip()
 

@@ -1,7 +1,7 @@
-"""Phantoms: bodies made of ellipsoids, on whatever grid a series is scanned with.
+"""Bodies made of ellipsoids, on any grid that a series is scanned with.
 
-Lengths are millimetres in the patient's own directions (PS3.3 C.7.6.2.1.1): x grows to the left
-hand, y to the back, z to the head.
+Lengths are millimetres in patient coordinates (PS3.3 C.7.6.2.1.1): x grows to the left hand, y to
+the back, z to the head. Used by `demo.anatomy`.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Tissue(IntEnum):
 
 @dataclass(frozen=True)
 class Grid:
-    """Where samples lie, as three rising series of coordinates."""
+    """Sample positions, as three rising series of coordinates."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -54,7 +54,7 @@ class Grid:
 
 
 class Body:
-    """Tissues on a grid: `tissues[z, y, x]`. What is painted later covers what was there."""
+    """Tissues on a grid: `tissues[z, y, x]`. Later tissues cover earlier ones."""
 
     def __init__(self, grid: Grid, size: float = 1.0) -> None:
         self.grid = Grid(grid.x / size, grid.y / size, grid.z)
@@ -69,7 +69,10 @@ class Body:
         tilt: float = 0.0,
         within: Tissue | None = None,
     ) -> None:
-        """`tilt` turns it in the axial plane, in radians; `within` spares all other tissues."""
+        """Paint an ellipsoid; `tilt` in radians in the axial plane.
+
+        `within` leaves all other tissues unchanged.
+        """
         reach = max(radii[:2]) if tilt else 0.0
         heights = _span(self.grid.z, centre[2], radii[2])
         if heights.start == heights.stop:
@@ -99,7 +102,7 @@ class Body:
         radii: tuple[float, float],
         z: tuple[float, float],
     ) -> None:
-        """An upright column with an elliptical section, from one height to another."""
+        """Paint an upright column with an elliptical section between two heights."""
         rows = _span(self.grid.y, centre[1], radii[1])
         columns = _span(self.grid.x, centre[0], radii[0])
         heights = _span(self.grid.z, (z[0] + z[1]) / 2, (z[1] - z[0]) / 2)
@@ -114,13 +117,13 @@ class Body:
         radius: tuple[float, float],
         within: Tissue | None = None,
     ) -> None:
-        """A chain of balls along a line, from the first radius to the last."""
+        """Paint a chain of balls along a line, from the first radius to the last."""
         chain = list(points)
         for place, r in zip(chain, np.linspace(*radius, len(chain)), strict=True):
             self.ellipsoid(tissue, place, (float(r),) * 3, within=within)
 
     def spine(self, y: float, low: float, high: float) -> None:
-        """Vertebrae every 27 mm with discs between them, the canal and the processes behind."""
+        """Paint vertebrae every 27 mm with discs, the canal and the processes behind."""
         self.column(Tissue.MUSCLE, (-32, y + 25), (26, 20), (low, high))
         self.column(Tissue.MUSCLE, (32, y + 25), (26, 20), (low, high))
         self.column(Tissue.WATER, (0, y), (18, 14), (low, high))

@@ -1,4 +1,4 @@
-"""Real: the images that come with pydicom, given to people who do not exist."""
+"""Assign the images included in pydicom to people who do not exist."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,10 @@ _IMAGES = Path(pydicom.__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Owner:
-    """Who gets which files. An empty name leaves that of the file, which is made up as well."""
+    """Who gets which files.
+
+    An empty name keeps that of the file, which is made up as well.
+    """
 
     number: int
     files: str
@@ -39,7 +42,9 @@ _UNUSABLE = frozenset(
         "test_files/JPEG2000-embedded-sequence-delimiter.dcm",
     }
 )
-"""Broken on purpose: the first says explicit VR and holds implicit, no one can decode the others."""
+"""Broken on purpose: the first declares explicit VR and contains implicit VR, the others cannot be
+decoded.
+"""
 
 _OWNERS = tuple(
     Owner(number, *row)
@@ -79,7 +84,7 @@ _OWNERS = tuple(
 
 
 def write_images(folder: Path) -> Iterator[Path]:
-    """Writes what pydicom brings and this version of it can read; the paths, one by one."""
+    """Write the images that this version of pydicom can read; yield their paths."""
     for path in sorted(_IMAGES.rglob("*")):
         name = path.relative_to(_IMAGES).as_posix()
         if name in _UNUSABLE:
@@ -92,7 +97,7 @@ def write_images(folder: Path) -> Iterator[Path]:
 
 
 def _image(path: Path) -> FileDataset | None:
-    """The file as a data set, or None where it holds no image as it declares to."""
+    """Return the file as a data set; None if it contains no image as declared."""
     try:
         dataset = dcmread(path)
     except (InvalidDicomError, OSError):
@@ -106,7 +111,7 @@ def _image(path: Path) -> FileDataset | None:
 
 
 def _give(dataset: FileDataset, owner: Owner, name: str) -> None:
-    """New UIDs that keep files of one study and series together; identity where there was none."""
+    """Set new UIDs that keep study and series together, and an identity if there is none."""
     if not dataset.get("Modality"):
         dataset.Modality = "OT"
     study = uid("real study", owner.patient_id, dataset.StudyInstanceUID)

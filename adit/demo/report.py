@@ -1,4 +1,4 @@
-"""Report: what the demo's jobs brought about, as a short table and as a file."""
+"""Report the results of the demo's jobs, as a short table and as a file."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from adit.jobs.progress import count_images
 
 
 def row_of(job: Job) -> dict[str, Any]:
-    """One job in figures; `expected` is None where the source gave no list to trust."""
+    """Return the numbers of one job; `expected` is None without a trusted list."""
     items = SeriesResult.objects.filter(task__job=job)
     counts = count_images(items)
     tasks = list(job.tasks.select_related("source", "job__project"))
@@ -45,7 +45,7 @@ def row_of(job: Job) -> dict[str, Any]:
 def write(
     path: Path, url: str, accounts: Mapping[str, str], jobs: Sequence[Job]
 ) -> list[dict[str, Any]]:
-    """Writes the report, readable by its owner alone (it holds the demo's passwords)."""
+    """Write the report, readable only by its owner: it contains the demo's passwords."""
     rows = [row_of(job) for job in jobs]
     report = {"url": url, "accounts": dict(accounts), "jobs": rows}
     temp = path.with_name(path.name + ".part")
@@ -57,7 +57,7 @@ def write(
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for a terminal."""
+    """Return the rows as a table for a terminal."""
     heads = (
         "job",
         "destination",

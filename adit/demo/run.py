@@ -1,4 +1,4 @@
-"""Run: sets the demo's stage, has its first jobs done, and tells how to go on by hand."""
+"""Set up the demo, run its first jobs, and print how to continue. Used by `adit demo`."""
 
 import socket
 import sys
@@ -14,7 +14,7 @@ from adit.jobs.models import Job, JobState
 
 
 class Processes(Protocol):
-    """What runs meanwhile, as the supervisor keeps it."""
+    """The processes that run meanwhile; implemented by the supervisor."""
 
     @property
     def asked(self) -> bool: ...
@@ -25,7 +25,7 @@ class Processes(Protocol):
 
 
 class Demo:
-    """One demo in one folder. `say` tells a person what happens."""
+    """One demo in one folder. `say` prints a message to the user."""
 
     def __init__(self, base: Path, url: str, say: Callable[[str], None]) -> None:
         self.places = cast.Places(base)
@@ -35,7 +35,7 @@ class Demo:
         self._passwords = cast.passwords(self.places)
 
     def set_up(self) -> None:
-        """Sample patients on the disk, people and places in the database. Safe to repeat."""
+        """Create sample patients, users, nodes and project. Safe to repeat."""
         for folder in (self.places.pacs, self.places.research_pacs, self.places.folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._say("making sample patients (none of them ever lived) …")
@@ -44,7 +44,7 @@ class Demo:
         self._coordinator = cast.assemble(self.places, self._ports, self._passwords)
 
     def archives(self) -> list[tuple[str, list[str], Callable[[], bool]]]:
-        """Name, command and readiness of the two PACS of the demo."""
+        """Return name, command and readiness check of the two PACS of the demo."""
         folders = {cast.PACS: self.places.pacs, cast.RESEARCH_PACS: self.places.research_pacs}
         return [
             (name, self._command(name, folder), _listens(self._ports[name]))
@@ -52,7 +52,10 @@ class Demo:
         ]
 
     def play(self, processes: Processes) -> int:
-        """Orders the first jobs, waits, reports; with a terminal the pages stay up. Exit code."""
+        """Order the first jobs, wait and report; return the exit code.
+
+        With a terminal the pages remain available until the end is requested.
+        """
 
         def tend() -> bool:
             processes.tend()

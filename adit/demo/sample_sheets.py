@@ -1,4 +1,4 @@
-"""Lists: two sheets of patients to try a batch query with: a good one, and one with every mistake."""
+"""Write two sample sheets for batch queries: a correct one, and one with every mistake."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ GOOD, FAULTY = "list-of-patients.xlsx", "list-with-mistakes.xlsx"
 
 
 def write(folder: Path) -> None:
-    """Safe to repeat. Raises OSError."""
+    """Write both sheets. Safe to repeat. Raise OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
     for name, rows in ((GOOD, good()), (FAULTY, faulty())):
         with (folder / name).open("wb") as file:
@@ -19,7 +19,10 @@ def write(folder: Path) -> None:
 
 
 def good() -> list[Sequence[str]]:
-    """Found by ID, by name and birth date in several scripts, within days; one is not there."""
+    """Return rows found by ID, by name and birth date, and by dates; one has no match.
+
+    The names are in several scripts.
+    """
     by_id = [_row(n, PEOPLE[n], by_name=False) for n in (0, 2, 8, 11)]
     by_name = [_row(n, PEOPLE[n], by_name=True) for n in (0, 5, 13, 17)]
     within = ("900", PEOPLE[3].patient_id, "", "", "2020-01-01", "2030-12-31", "CT, MR")
@@ -27,7 +30,7 @@ def good() -> list[Sequence[str]]:
 
 
 def faulty() -> list[Sequence[str]]:
-    """What people do to lists."""
+    """Return rows with typical mistakes."""
     first, second = PEOPLE[0], PEOPLE[1]
     born = first.born.isoformat()
     return [

@@ -1,4 +1,7 @@
-"""Scanning: what CT, MR, PET and X-ray see of a phantom, with the noise that belongs to it."""
+"""Simulate CT, MR, PET and X-ray images of a phantom, with typical noise.
+
+Used by `demo.tomography` and `demo.singles`.
+"""
 
 from collections.abc import Mapping
 
@@ -47,7 +50,7 @@ ACTIVITY: Mapping[Tissue, float] = dict.fromkeys(Tissue, 0.7) | {
 
 
 def scan(body: Body, values: Mapping[Tissue, float], noise: float, seed: int) -> Pixels:
-    """Values of each sample, a little blurred in the plane, with noise: `[z, y, x]`."""
+    """Return sample values `[z, y, x]`, slightly blurred in plane, with noise."""
     table = np.array([values[tissue] for tissue in Tissue], np.float32)
     rng = np.random.default_rng(seed)
     height, width = body.tissues.shape[1:]
@@ -65,7 +68,7 @@ def scan(body: Body, values: Mapping[Tissue, float], noise: float, seed: int) ->
 
 
 def projected(body: Body, axis: int, step: float) -> NDArray[np.float32]:
-    """What an X-ray beam along an axis of `[z, y, x]` loses on its way, head at the top."""
+    """Return the attenuation along an axis of `[z, y, x]`, head at the top."""
     density = np.array([(HOUNSFIELD[tissue] + 1000) / 1000 for tissue in Tissue], np.float32)
     density[Tissue.COUCH] = 0
     lost: NDArray[np.float32] = density[body.tissues].sum(axis=axis) * np.float32(step * 0.02)

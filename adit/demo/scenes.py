@@ -1,4 +1,4 @@
-"""Scenes: jobs that wait or failed, so that every page of the demo has something to show."""
+"""Create jobs that wait or have failed, so that every page of the demo shows something."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ STUDIES_TO_APPROVE = 11
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One more PACS, and a job that cannot run there now."""
+    """One more PACS, and a job that cannot be executed there now."""
 
     node: str
     title: str
@@ -31,7 +31,10 @@ class Scene:
 
 
 def prepare(studies: list[Record]) -> None:
-    """Orders them once; a repeated demo finds them as they are. `studies` are in the demo PACS."""
+    """Place the orders once; a repeated demo keeps them.
+
+    `studies` are in the demo PACS.
+    """
     pacs, user = Node.objects.get(name=PACS), User.objects.get(username="student")
     for number, scene in enumerate(_scenes(pacs)):
         node, _ = Node.objects.update_or_create(

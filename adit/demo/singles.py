@@ -1,4 +1,4 @@
-"""Singles: series of one image or one document: radiographs, dose reports, findings."""
+"""Series of one image or one document: radiographs, dose reports, structured reports."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from adit.demo.writing import Slice
 
 
 def radiograph(examination: Examination, number: int, *, digital: bool) -> None:
-    """A chest from the front: a DX object, or a CR one with an icon."""
+    """Write a frontal chest radiograph: a DX object, or a CR object with an icon."""
     grid = Grid.over((-190, -150, -190), (0.76, 3, 0.76), (500, 100, 500))
     lost = scanning.projected(anatomy.thorax(grid, examination.visit.person.number), 1, 3.0)
     noise = np.random.default_rng(number).normal(0, 12, lost.shape)
@@ -42,7 +42,10 @@ def radiograph(examination: Examination, number: int, *, digital: bool) -> None:
 
 
 def dose_report(examination: Examination, number: int) -> None:
-    """A picture of a table, with the patient's name in the pixels: it must not leave."""
+    """Write an image of a table, with the patient's name in the pixels.
+
+    It must be withheld.
+    """
     visit = examination.visit
     page = np.zeros((512, 512), np.uint8)
     lines = [
@@ -63,7 +66,7 @@ def dose_report(examination: Examination, number: int) -> None:
 
 
 def report(examination: Examination, number: int) -> None:
-    """A structured report in words, signed (PS3.3 A.35.1)."""
+    """Write a signed structured report (PS3.3 A.35.1)."""
     person = examination.visit.person
     text = f"{person.plain_name}, born {person.born:%d.%m.%Y}: no change since the last visit."
     finding = item(

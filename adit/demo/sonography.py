@@ -1,4 +1,4 @@
-"""Sonography: ultrasound stills and clips as a device draws them: a fan, and names in the pixels."""
+"""Ultrasound stills and clips as devices draw them: a fan, and names in the pixels."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ STILL = "1.2.840.10008.5.1.4.1.1.6.1"
 CLIP = "1.2.840.10008.5.1.4.1.1.3.1"
 ROWS, COLUMNS, FRAMES = 480, 640, 10
 BAND_ROWS = 48
-"""The device writes name, birth date and hospital into so many rows at the top."""
+"""Rows at the top in which the device writes name, birth date and hospital."""
 
 
 def stills(examination: Examination, number: int, count: int) -> None:
@@ -58,7 +58,7 @@ def _screen(examination: Examination, seed: int, frames: int) -> NDArray[np.uint
 
 
 def _fan() -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Where echoes are drawn, and how deep each pixel lies, from 0 to 1."""
+    """Return where echoes are drawn, and the depth of each pixel from 0 to 1."""
     y, x = np.mgrid[0:ROWS, 0:COLUMNS]
     down, aside = y - 20.0, x - COLUMNS / 2
     far = np.hypot(down, aside)
@@ -67,7 +67,7 @@ def _fan() -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
 
 
 def _smooth(values: NDArray[Any]) -> NDArray[Any]:
-    """Speckle of some pixels' size, spread over 0 to 1."""
+    """Return speckle of the size of some pixels, scaled to 0 to 1."""
     for axis in (0, 1, 0, 1):
         values = (values + np.roll(values, 1, axis) + np.roll(values, -1, axis)) / 3
     return (values - values.min()) / (values.max() - values.min())

@@ -1,4 +1,4 @@
-"""Stack: how the slices of a series lie in the body, and the elements that say so."""
+"""Geometry of the slices of a series, and the elements that describe it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ _AXES = {
 
 @dataclass(frozen=True)
 class Stack:
-    """How a series lies in the body: plane, field of view and matrix, and where its slices are."""
+    """Geometry of a series: plane, field of view, matrix and slice positions."""
 
     plane: str
     view_mm: float
@@ -34,7 +34,7 @@ class Stack:
         return self.view_mm / self.matrix
 
     def body(self, part: Anatomy, person: int) -> Body:
-        """The tissues of these slices; `layers` turns what is scanned into images."""
+        """Return the tissues at these slices; `layers` turns scanned values into images."""
         return _painted(self, part, person)
 
     def grid(self) -> Grid:
@@ -56,7 +56,7 @@ class Stack:
         return scanned.transpose(order)[:, ::-1]
 
     def place(self, index: int) -> dict[str, Any]:
-        """Image Plane module (PS3.3 C.7.6.2) of one slice."""
+        """Return the Image Plane module (PS3.3 C.7.6.2) of one slice."""
         start = -self.view_mm / 2
         at = self.first_mm + index * self.step_mm
         top = start + self.middle_mm + (self.matrix - 1) * self.spacing
@@ -73,7 +73,7 @@ class Stack:
 
 
 def image_module(rows: int, columns: int, bits: int, *, signed: bool = False) -> dict[str, Any]:
-    """Image Pixel module (PS3.3 C.7.6.3)."""
+    """Return the Image Pixel module (PS3.3 C.7.6.3)."""
     return {
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": "MONOCHROME2",
@@ -88,5 +88,5 @@ def image_module(rows: int, columns: int, bits: int, *, signed: bool = False) ->
 
 @lru_cache(maxsize=1)
 def _painted(stack: Stack, part: Anatomy, person: int) -> Body:
-    """Kept for the next series, which often looks at the same slices in another way."""
+    """Cached for the next series, which often shows the same slices in another way."""
     return part(stack.grid(), person)

@@ -1,4 +1,4 @@
-"""Tomography: the series of CT, MR and PET, slice by slice."""
+"""CT, MR and PET series, slice by slice. Used by `demo.patients`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -58,7 +58,7 @@ def ct(
 
 
 def _window(part: Anatomy, kernel: str) -> tuple[str, str]:
-    """Centre and width in which a radiographer would save it."""
+    """Return the window centre and width in which a radiographer would save it."""
     if kernel.startswith(("Bl", "LUNG")):
         return "-600", "1500"
     if kernel.startswith(("Hr", "BONE")):
@@ -74,7 +74,7 @@ def _named_localizer(examination: Examination) -> Dataset:
 
 
 def localizer(examination: Examination, part: Anatomy, size: int) -> None:
-    """The views from the front and from the side, which every other series names."""
+    """Write the frontal and lateral views that every other series references."""
     scan = Scan(1, "CT", CT, "Topogram", (*PRIMARY, "LOCALIZER"), {
         **image_module(size, size, 12), "RescaleIntercept": "-1024", "RescaleSlope": "1", "KVP": "100",
         "AcquisitionNumber": "", "PixelSpacing": [f"{400 / size:.6f}"] * 2, "SliceThickness": "0.6",
@@ -106,7 +106,7 @@ def mr(
     b_value: int | None = None,
     marked: bool = False,
 ) -> None:
-    """`timing` is repetition, echo and inversion time in ms; no inversion is 0."""
+    """Write an MR series; `timing` is TR, TE and TI in ms; 0: no inversion."""
     body = stack.body(anatomy.head, examination.visit.person.number)
     layers = stack.layers(scanning.scan(body, signals, 14, number))
     repetition, echo, inversion = timing
@@ -171,7 +171,7 @@ def pet(
 def _slices(
     examination: Examination, stack: Stack, layers: NDArray[Any], seconds: float
 ) -> Iterator[Slice]:
-    """`seconds` is how long the whole series took."""
+    """Yield slices; `seconds` is the duration of the whole series."""
     for index, layer in enumerate(layers):
         when = examination.moments(20 + seconds * index / len(layers))
         yield Slice(layer, {**stack.place(index), **when})

@@ -1,4 +1,4 @@
-"""Writing: many slices from one header, each as one file at its place in a folder."""
+"""Write many slices with a common header, one file each."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,15 +22,15 @@ _NAMESPACE = UUID("5f0e2c9a-7a5b-4d1c-9a52-0d3b1f8e6c47")
 
 
 def uid(*names: object) -> str:
-    """The same UID for the same names, for ever (PS3.5 B.2)."""
+    """Return a UID that is always the same for the same names (PS3.5 B.2)."""
     return f"2.25.{uuid5(_NAMESPACE, '/'.join(str(name) for name in names)).int}"
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One image: its samples, and the elements in which it differs from its series.
+    """One image: its samples, and the elements that differ from its series.
 
-    `extra` holds repeating groups, which have no keyword: VR and value by tag.
+    `extra` contains repeating groups, which have no keyword: VR and value by tag.
     """
 
     pixels: NDArray[Any] | None
@@ -41,7 +41,10 @@ class Slice:
 def write_series(
     folder: Path, header: Dataset, slices: Iterable[Slice], syntax: str = EXPLICIT_LE
 ) -> list[Path]:
-    """Writes one file a slice. `header` holds what they share, study and series UID among it."""
+    """Write one file per slice; return their paths.
+
+    `header` has the common elements, including study and series UID.
+    """
     place = folder / header.StudyInstanceUID / header.SeriesInstanceUID
     shared = _encoded(header, syntax)
     written: list[Path] = []
@@ -64,7 +67,7 @@ def write_series(
 
 
 def _encoded(dataset: Dataset, syntax: str) -> dict[int, bytes]:
-    """Each element of the top level by its tag, as it stands in a file."""
+    """Return each encoded top level element by its tag."""
     out = DicomBytesIO()
     out.is_little_endian = True
     out.is_implicit_VR = syntax == IMPLICIT_LE

@@ -1,0 +1,1 @@
+"""Jobs and tasks: models, states, queue, kinds and their pages. Used by orders, results, worker."""

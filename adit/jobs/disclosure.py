@@ -1,4 +1,4 @@
-"""Disclosure: what one person may see of a job's patients and pseudonyms; all pages ask it."""
+"""What a user may see of the patients and pseudonyms of a job. Used by all pages and exports."""
 
 from dataclasses import dataclass
 
@@ -11,30 +11,32 @@ from adit.projects import services
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """Pseudonyms are hidden from whoever knows the patients and may not link both.
+    """What a user may see of a job.
 
-    The owner knows the patients of the order, and the pseudonyms that the order itself gave.
+    Pseudonyms are hidden from users who know the patients but may not link both. The owner knows
+    the patients of the order, and the pseudonyms that the order itself gave.
     """
 
     identified: bool
     """May see names and birth dates on pages."""
     rows: bool
-    """Knows the patients: may see them, or ordered the job."""
+    """Knows the patients: may see identified data, or ordered the job."""
     given: bool
     """May see the pseudonyms that the order gave."""
     generated: bool
-    """May see those that the project gave, and the folders that are named by them."""
+    """May see the pseudonyms that the project generated, and the folders named after them."""
 
     def shows(self, content: TaskContent) -> bool:
-        """Whether the pseudonym of a task may be shown."""
+        """Return whether the pseudonym of a task may be shown."""
         return self.given if content.is_given else self.generated
 
 
 NO_PATIENTS = Disclosure(identified=False, rows=False, given=True, generated=True)
-"""For output that names no patient, to a reader who sees none."""
+"""For output that names no patient, to a reader who sees no patients."""
 
 
 def disclosed(user: User, job: Job) -> Disclosure:
+    """Return what this user may see of this job."""
     is_owner = job.owner_id == user.pk
     identified = may(user, Right.SEE_IDENTIFIED)
     rows = identified or is_owner

@@ -1,4 +1,7 @@
-"""Sealed: what identifies a person in tasks and items, kept under the project's key alone."""
+"""Encrypt and decrypt identifying data of tasks and series results with the project's key.
+
+Used by orders, the worker and the pages.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,24 +16,27 @@ from adit_engine.values.outcome import SeriesLedger
 
 @dataclass(frozen=True, slots=True)
 class TaskContent:
-    """What a task is about. `patient_id` is the source's; `title` is for those who may see it."""
+    """The decrypted content of a task.
+
+    `patient_id` is that of the source. `title` is shown only to users who may see it.
+    """
 
     title: str = field(repr=False)
     patient_id: str = field(repr=False)
     pseudonym: str
     payload: dict[str, Any] = field(repr=False)
     is_given: bool = False
-    """The order itself gave the pseudonym."""
+    """The pseudonym was given in the order."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesContent:
-    """One series: its ledger, and what the source calls it."""
+    """The decrypted content of a series result: its ledger and its description at the source."""
 
     manifest: SeriesLedger = field(repr=False)
     description: str = field(default="", repr=False)
     why: str = ""
-    """Why the source's list cannot be trusted; empty when it can."""
+    """Why the list of the source is not reliable; empty if it is."""
 
 
 def seal_task(
@@ -42,7 +48,7 @@ def seal_task(
     *,
     box: ValueCipher | None = None,
 ) -> bytes:
-    """Pass the project's box when sealing many."""
+    """Encrypt the content of a new task. Pass the project's `box` to encrypt many."""
     content = {
         "title": plan.title,
         "patient_id": plan.patient_id,
@@ -54,14 +60,17 @@ def seal_task(
 
 
 def reseal_task(task: Task, content: TaskContent) -> bytes:
-    """What has become known of it since it was ordered."""
+    """Encrypt the content of a task again after a change."""
     return get_box(task.job.project).seal(
         asdict(content), _task_context(task.job_id, task.position)
     )
 
 
 def open_task(task: Task, box: ValueCipher | None = None) -> TaskContent:
-    """Raises DecryptionError. Pass the project's box when opening many."""
+    """Decrypt the content of a task. Pass the project's `box` to decrypt many.
+
+    Raises DecryptionError.
+    """
     content = (box or get_box(task.job.project)).open(
         task.payload, _task_context(task.job_id, task.position)
     )
@@ -69,7 +78,10 @@ def open_task(task: Task, box: ValueCipher | None = None) -> TaskContent:
 
 
 def series_index(box: ValueCipher, task: Task, series_uid: str) -> str:
-    """Finds the item of a series again; differs from task to task, so that rows do not link."""
+    """Return the index by which the result of a series is found again.
+
+    It differs from task to task, so that rows cannot be linked.
+    """
     return box.index(series_uid, f"item {task.pk}")
 
 
@@ -83,7 +95,10 @@ def seal_series(box: ValueCipher, task: Task, content: SeriesContent) -> bytes:
 
 
 def open_series(item: SeriesResult, box: ValueCipher | None = None) -> SeriesContent:
-    """Raises DecryptionError. Pass the project's box when opening many."""
+    """Decrypt the content of a series result.
+
+    Pass the project's `box` to decrypt many. Raises DecryptionError.
+    """
     content = (box or get_box(item.task.job.project)).open(
         item.sealed, _series_context(item.task_id)
     )
@@ -93,7 +108,7 @@ def open_series(item: SeriesResult, box: ValueCipher | None = None) -> SeriesCon
 
 
 def get_box(project: Project | None) -> ValueCipher:
-    """Payloads of a job without a project of its own lie under the site's."""
+    """Return the cipher of a project, or that of the default project if it is None."""
     return services.get_project_cipher(project or services.default_project())
 
 

@@ -1,4 +1,7 @@
-"""Verdict: how a task or job has ended, judged from its items, in a coordinator's words."""
+"""Determine the end state and the message of tasks and jobs from their results.
+
+Used by states.py and by the worker.
+"""
 
 from collections import Counter
 from collections.abc import Collection
@@ -31,7 +34,11 @@ class EndState:
 
 
 def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> EndState:
-    """SUCCESS when all came but what Selection left out and what was announced and accepted."""
+    """Return the end state of a transfer task.
+
+    SUCCESS if nothing is missing except what the selection excluded and what was announced as
+    withheld and accepted.
+    """
     rows = list(items.filter(left_out=""))
     counts = count_images(items)
     gaps = _describe_gaps(rows, announced)
@@ -50,7 +57,10 @@ def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> 
 
 
 def evaluate_search(lines: QuerySet[ResultLine]) -> EndState:
-    """An answer is a success, whatever it says; what it says stands with each row."""
+    """Return the end state of a search task: any result is a success.
+
+    The results of the rows are stored with the rows.
+    """
     rows = set(lines.values_list("line", flat=True))
     found = set(lines.filter(is_found=True).values_list("line", flat=True))
     words = {"n": len(found), "all": len(rows)}
@@ -58,7 +68,7 @@ def evaluate_search(lines: QuerySet[ResultLine]) -> EndState:
 
 
 def describe_job_end(job: Job, state: JobState) -> str:
-    """The sentence that stands with a job that has ended, or waits for its owner."""
+    """Return the message of a job that has ended or waits for its owner."""
     unstarted = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
     if state == JobState.WAITING_FOR_OWNER and unstarted is not None:
         return _("It was not started. %(why)s") % {"why": unstarted.message}
@@ -108,7 +118,7 @@ def describe_job_end(job: Job, state: JobState) -> str:
 
 
 def _describe_query_end(job: Job, state: JobState) -> str:
-    """How many rows of a query were answered, and with what."""
+    """Return how many rows of a query were answered, and for how many something was found."""
     lines = ResultLine.objects.filter(job=job).order_by()
     rows = lines.values("line").distinct().count()
     found = lines.filter(is_found=True).values("line").distinct().count()
@@ -129,7 +139,7 @@ def _describe_query_end(job: Job, state: JobState) -> str:
 
 
 def _describe_gaps(items: list[SeriesResult], announced: Collection[str]) -> list[str]:
-    """What is missing, unannounced, each as a sentence; most frequent first."""
+    """Return the unannounced gaps as sentences, most frequent first."""
     reasons: Counter[str] = Counter()
     gaps: list[str] = []
     for item in items:
@@ -170,7 +180,7 @@ def _describe_delivered(counts: ImageCounts) -> str:
 
 
 def _join_remarks(items: list[SeriesResult]) -> str:
-    """What leaves nothing open, and somebody may want to know."""
+    """Join the remarks, which are informational and report no gap."""
     said = dict.fromkeys(text for item in items for text in item.remarks)
     return _join_sentences([f"{text[:1].upper()}{text[1:]}" for text in said])
 

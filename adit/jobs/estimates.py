@@ -1,11 +1,9 @@
-"""Guess: what a search lets one expect of a series: its size, and the risks that it may bear.
-Spans: the hours ahead, in each of which nothing opens or closes; when work is done in them.
-Forecast: about when a transfer would have ended that is not started yet, by its size.
+"""Estimates of image sizes, risks and end times of transfers.
 
-Of one that is under way outlook.py tells more, from what its own studies took.
-Outlook: about when a job will have ended that is under way, from what its studies took, hours and
-the queue.
-When: the sentences that say when an order will run."""
+Used by the order pages and by the pages of running jobs. Before the start a transfer is estimated
+by its size (estimate_transfer_end); once it runs, by the durations of its own tasks, the allowed
+hours and the queue (estimate_job).
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -48,17 +46,20 @@ TYPICAL_BYTES = {
     "SEG": 5_000_000,
 }
 DEFAULT_BYTES = 1_000_000
-"""Usual sizes of one image in bytes: a query does not tell sizes."""
+"""Typical sizes of one image in bytes: a query does not return sizes."""
 
 
 def typical_image_bytes(modalities: Iterable[str]) -> int:
-    """Of one image, for an estimate."""
+    """Return the largest typical image size of the modalities, in bytes."""
     sizes = [TYPICAL_BYTES.get(modality, DEFAULT_BYTES) for modality in modalities]
     return max(sizes, default=DEFAULT_BYTES)
 
 
 def estimate_face_risk(risk: str, study: Record, series: Record | None, modality: str) -> FaceRisk:
-    """Whether a series bears a risk of risks.py; `series` is None where the source tells none."""
+    """Return how likely a series has a risk of risks.py.
+
+    `series` is None if the source does not list its series.
+    """
     if risk == HEADER_WORD.name:
         return FaceRisk.LIKELY if admission.needs_risk_decision(modality) else FaceRisk.NONE
     of_study = (study.study_description,)
@@ -72,9 +73,10 @@ HORIZON = timedelta(days=60)
 
 
 def find_end_time(nodes: Sequence[Node], lane: str, work_s: float, at_once: int) -> datetime | None:
-    """When so many seconds of work are done, by as many at once as all nodes allow just then.
+    """Return when `work_s` seconds of work are done, within the allowed hours.
 
-    None where that is beyond all that is looked at. Raises WrongInput for hours that cannot be read.
+    At most `at_once` tasks run in parallel, and never more than all nodes allow at that time.
+    Returns None if the end is beyond HORIZON. Raises InvalidInput if the allowed hours are invalid.
     """
     for begin, end in _constant_intervals(nodes, lane):
         most = min([at_once, *(allowed_hours.get_limit_at(node, lane, begin) for node in nodes)])
@@ -98,7 +100,7 @@ def _constant_intervals(nodes: Sequence[Node], lane: str) -> Iterator[tuple[date
 
 
 DEFAULT_BYTES_S = 5_000_000
-"""Of a source from which nothing was fetched yet: a guess on the careful side."""
+"""The rate of a source from which nothing was fetched yet: a cautious assumption."""
 STUDY_S = 2.0
 RATE_SAMPLE = 50
 
@@ -106,7 +108,10 @@ RATE_SAMPLE = 50
 def estimate_transfer_end(
     source: Node, destination: Node, size_bytes: int, studies: int, *, urgent: bool = False
 ) -> datetime | None:
-    """None when a node is closed for good. Other people's jobs are not considered."""
+    """Return when a transfer would end if it started now.
+
+    None if a node stays closed. Jobs of other users are not considered.
+    """
     seconds = size_bytes / measure_rate(source) + STUDY_S * studies
     return find_sequential_end_time(
         (source, destination), Lane.URGENT if urgent else Lane.RETRIEVE, seconds
@@ -114,7 +119,7 @@ def estimate_transfer_end(
 
 
 def measure_rate(source: Node) -> float:
-    """Bytes a second of the latest studies fetched from there, one connection."""
+    """Return the bytes per second of the latest studies fetched, per connection."""
     ended = Task.objects.filter(
         source=source, lane=Lane.RETRIEVE, state=TaskState.SUCCESS, started_at__isnull=False
     ).order_by("-id")[:RATE_SAMPLE]
@@ -131,22 +136,25 @@ def measure_rate(source: Node) -> float:
 
 
 def find_sequential_end_time(nodes: Sequence[Node], lane: str, seconds: float) -> datetime | None:
-    """When so many seconds of work are done, one study after the other."""
+    """Return when `seconds` of work are done, one study after the other."""
     return find_end_time(nodes, lane, seconds, at_once=1)
 
 
 DURATION_SAMPLE = 50
-"""So many tasks that ended last tell how long one takes."""
+"""Number of most recent tasks that are averaged for the duration of one task."""
 CACHE_S = 15
-"""Pages of running jobs ask every few seconds."""
+"""Pages of running jobs refresh every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobEstimate:
-    """`ends_at` is None where nobody can know: nothing was measured, or a node waits for a person."""
+    """The estimate of a job. `ends_at` is None if it is unknown.
+
+    It is unknown if nothing was measured yet, or if a node waits for a manual action.
+    """
 
     task_s: float | None = None
-    """How long a task takes on average."""
+    """The average duration of a task in seconds."""
     ends_at: datetime | None = None
     is_unknown: bool = False
     """Nothing was measured yet."""
@@ -161,7 +169,10 @@ class JobEstimate:
 
 
 def estimate_job(job: Job) -> JobEstimate:
-    """Kept for some seconds. A job that does not move by itself has none."""
+    """Return the estimate of a job, cached for CACHE_S.
+
+    A job that is not runnable has an empty estimate.
+    """
     if job.state not in states.RUNNABLE_JOBS:
         return JobEstimate()
     key = f"outlook:{job.pk}"
@@ -201,7 +212,7 @@ def _needs_manual_action(node: Node, route: Route) -> bool:
 
 
 def _average_task_s(job: Job) -> float | None:
-    """Of this job's tasks, or, before the first has ended, of the last ones from its sources."""
+    """The average duration of this job's tasks, or else of the latest ones from its sources."""
     ended = Task.objects.filter(state__in=(TaskState.SUCCESS, TaskState.WARNING))
     sources = job.task_groups.values("source")
     return _average_duration_s(ended.filter(job=job)) or _average_duration_s(
@@ -217,8 +228,9 @@ def _average_duration_s(tasks: QuerySet[Task]) -> float | None:
 
 
 def _tasks_before_end(group: TaskGroup) -> float:
-    """How many tasks are done by then, as people take turns: own ones up to this group, and of each
-    other person no more than that.
+    """The number of tasks that run before the group ends, as users take turns.
+
+    These are the tasks of the same owner up to this group, and of each other user at most as many.
     """
     shared = Task.objects.filter(
         group__source=group.source_id,
@@ -235,7 +247,7 @@ def _tasks_before_end(group: TaskGroup) -> float:
 
 
 def _worker_count() -> int:
-    """On this machine as set up, or as many as hold tasks now."""
+    """The configured workers of this machine, or the number that hold tasks now, if larger."""
     holding = Task.objects.filter(state=TaskState.IN_PROGRESS).values("worker").distinct().count()
     return max(settings.WORKERS, holding, 1)
 
@@ -243,7 +255,10 @@ def _worker_count() -> int:
 def describe_start(
     nodes: Iterable[Node], *, is_urgent: bool, owner: int, studies: int
 ) -> list[str]:
-    """One sentence for each node or budget that must be waited for; one for now when there is none."""
+    """Return one sentence per node or budget that delays the start.
+
+    If nothing delays it, one sentence says so.
+    """
     obstacles = [sentence for node in nodes if (sentence := _describe_obstacle(node, is_urgent))]
     now = [] if obstacles else [_("Now, as soon as a worker is free.")]
     return obstacles + (budgets.list_budget_warnings(owner, studies) or now)

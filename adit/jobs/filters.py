@@ -1,4 +1,4 @@
-"""Filters of the list of jobs: kind, state, research project, text, days."""
+"""Filters of the job list: kind, state, research project, text, days."""
 
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ def _kind_choices() -> list[tuple[str, Any]]:
 
 
 def _visible_projects(request: HttpRequest | None) -> QuerySet[Project]:
-    """Those of the jobs that this person sees, and no others' names."""
+    """The projects of the jobs that this user may see; no other project names."""
     assert request is not None
     visible = visibility.visible_jobs(cast(User, request.user))
     return Project.objects.filter(is_default=False, pk__in=visible.values("project"))

@@ -1,4 +1,7 @@
-"""Lease: a worker's hold on one task, renewed by a thread of its own that also listens for stops."""
+"""The lease of a worker on one task. Used by the runner and by query batches.
+
+A thread of its own renews the lease and stops the task when it has to end.
+"""
 
 import logging
 import threading
@@ -27,13 +30,16 @@ from adit_engine.bounded_stream import Stop
 POLL_S = 0.5
 NODE_POLL_S = 2.0
 ABORT_AFTER_S = 3.0
-"""After a stop the engine has so long to end between two instances; then connections are cut."""
+"""Seconds that the engine has to end between two instances after a stop.
+
+Then the connections are aborted.
+"""
 
 log = logging.getLogger(__name__)
 
 
 class Shutdown:
-    """Set once, from a signal handler, when this process shall end."""
+    """Whether this process has to end. Set once, by a signal handler."""
 
     requested = False
 
@@ -42,28 +48,30 @@ SHUTDOWN = Shutdown()
 
 
 class Canceled(str):
-    """A stop's reason: a person wants the task to end for good."""
+    """Reason of a stop: a user has canceled the task for good."""
 
 
 class Interrupted(str):
-    """A stop's reason: the task goes on later, and it counts as no failure."""
+    """Reason of a stop: the task continues later; not counted as a failure."""
 
 
 class ProjectEnded(str):
-    """A stop's reason: the research project ended, for good or until somebody extends it."""
+    """Reason of a stop: the research project has ended, for good or until it is extended."""
 
 
 class ClaimLost(str):
-    """A stop's reason: the task is somebody else's now."""
+    """Reason of a stop: another worker holds the task now."""
 
 
 class Stalled(str):
-    """A stop's reason: nothing came for too long; counts as a failure."""
+    """Reason of a stop: no progress for too long; counted as a failure."""
 
 
 class LeasedStop(Stop):
-    """A stop that is also set once the lease has run out, by a clock that a frozen machine's
-    sleep does not stop: nothing is sent on a lease that somebody else may hold by now.
+    """A stop that is also set when the lease has expired.
+
+    It uses a clock that also counts while the machine sleeps: nothing is sent on a lease that
+    another worker may hold by now.
     """
 
     def __init__(self, left_s: float) -> None:
@@ -85,14 +93,14 @@ class LeasedStop(Stop):
 
 @dataclass
 class Lease:
-    """Use as `with Lease(task) as lease:`; call `progress` whenever something came."""
+    """A held lease. Use as `with Lease(task) as lease:` and call `progress` on each progress."""
 
     task: Task
     nodes: tuple[tuple[Node, Purpose], ...]
     aborts: list[Callable[[], None]] = field(default_factory=list)
-    """Called some seconds after a stop, when the work has not ended by itself."""
+    """Called some seconds after a stop if the work has not ended by itself."""
     until: datetime | None = None
-    """After an interruption by a node: when it opens again, where that is known."""
+    """After an interruption by a node: when the node opens again, if known."""
 
     def __post_init__(self) -> None:
         self.stop = LeasedStop(self._left_s())
@@ -115,7 +123,7 @@ class Lease:
         self._heard_at = time.monotonic()
 
     def _left_s(self) -> float:
-        """Of the lease that came with the claim."""
+        """Seconds that are left of the lease taken with the claim."""
         if self.task.lease_until is None:
             return 0.0
         return (self.task.lease_until - timezone.now()).total_seconds()
@@ -139,7 +147,7 @@ class Lease:
             connection.close()
 
     def _beat(self) -> None:
-        """A database that is away for a moment costs nothing as long as the lease holds."""
+        """Renew the lease. Short outages of the database do no harm while the lease is valid."""
         if time.monotonic() - self._heard_at > settings.STALL_S:
             self.stop.set(Stalled(_("Nothing came for %d s.") % settings.STALL_S))
             return
@@ -186,7 +194,7 @@ class Lease:
                 self.stop.set(ProjectEnded(over))
 
     def _look_at_nodes(self) -> None:
-        """Pauses, stops, and the ends of hours, which the urgent lane does not know."""
+        """React to pauses, stops and the end of allowed hours, which urgent jobs ignore."""
         metering.update_meters(queue.holder_of(self.task))
         purposes = {node.pk: purpose for node, purpose in self.nodes}
         rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
@@ -199,7 +207,7 @@ class Lease:
                 self._yield_to(waits)
 
     def _ease(self, pause: NodePaused | None) -> None:
-        """The series in hand may be finished, unless it takes too long."""
+        """Handle a pause: the current series may be finished unless it takes too long."""
         self.stop.set_soon(Interrupted(pause) if pause is not None else None)
         if pause is None:
             self._eased_at = None

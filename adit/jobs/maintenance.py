@@ -1,5 +1,8 @@
-"""Stuck: jobs that have not got on for two days, so that somebody looks why.
-Over: what still waits for a research project that has ended does not start any more."""
+"""Periodic maintenance of jobs, called by the scheduler.
+
+Raises alarms for jobs that have made no progress for two days, and fails pending tasks of
+research projects that have ended.
+"""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -23,7 +26,7 @@ _ACTIVE = (JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING)
 
 
 def update_stalled_alarms() -> int:
-    """Sounds an alarm for each, and ends those of jobs that have got on; how many are stuck."""
+    """Raise an alarm for each stalled job and end the others; return how many."""
     stuck = list(_stalled_jobs())
     for job in stuck:
         why = next(iter(task_groups.wait_reasons(job)), "")
@@ -34,7 +37,10 @@ def update_stalled_alarms() -> int:
 
 
 def _stalled_jobs() -> Iterable[Job]:
-    """A task that runs is getting on: its worker gives it up when nothing comes."""
+    """Active jobs without progress. Jobs with a running task are excluded.
+
+    The worker ends a running task that makes no progress.
+    """
     last = Greatest(
         "created_at",
         Coalesce(Max("tasks__started_at"), "created_at"),
@@ -51,7 +57,10 @@ def _alarm_subject(job: Job) -> str:
 
 
 def fail_tasks_of_ended_projects() -> int:
-    """With the sentence that says why; how many tasks. What runs is stopped by its own lease."""
+    """Fail the pending tasks of ended research projects; return how many.
+
+    Running tasks are stopped by their lease.
+    """
     count = 0
     for project in Project.objects.filter(services.ended_filter(), is_default=False):
         waiting = Task.objects.filter(

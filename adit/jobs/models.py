@@ -1,5 +1,7 @@
-"""Outcomes: what came of a job's tasks, series by series, row by row and file by file.
-Job and task: what a person ordered, and the piece one worker does; what came of it is in outcomes.py."""
+"""Models of jobs, tasks, their results, mails and order drafts.
+
+Used by the worker, the scheduler, the pages and the REST API.
+"""
 
 from functools import cached_property
 
@@ -15,20 +17,20 @@ from adit.vault.fields import EncryptedField
 
 
 class SeriesResult(models.Model):
-    """What came of one series of a transfer (or, of a query, one found record)."""
+    """The outcome of one series of a transfer, or, for a query, one found record."""
 
     task = models.ForeignKey("jobs.Task", on_delete=models.CASCADE, related_name="items")
     attempt = models.PositiveIntegerField()
-    """The attempt that wrote it last."""
+    """The last attempt that wrote this row."""
     index = models.CharField(max_length=64)
-    """Keyed hash of the series UID: finds the row again without holding the UID."""
+    """Keyed hash of the series UID: identifies the row without storing the UID."""
     sealed = models.BinaryField()
-    """UIDs, what the series is called, and the manifest, under the project's key."""
+    """UIDs, the series description and the ledger, encrypted with the key of the project."""
     modality = models.CharField(max_length=16, blank=True)
     number = models.IntegerField(null=True)
     expected = models.PositiveIntegerField(null=True)
     stored = models.PositiveIntegerField(default=0)
-    """Taken by the destination, which has not proven yet that it keeps them."""
+    """Accepted by the destination, but not yet confirmed as kept."""
     delivered = models.PositiveIntegerField(default=0)
     withheld = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
@@ -37,14 +39,14 @@ class SeriesResult(models.Model):
     reasons = models.JSONField(default=list)
     """[code, sentence, count], without identifying values."""
     notes = models.JSONField(default=list)
-    """Sentences about the series as a whole, each of them a gap."""
+    """Sentences about the series as a whole. Each of them is a gap."""
     remarks = models.JSONField(default=list)
-    """Sentences that leave nothing open, such as how it was proven that images are kept."""
+    """Sentences that report no gap, such as how it was confirmed that the images are kept."""
     elements = models.JSONField(default=list)
-    """[tag, what was done, count] over the delivered images, as the manifest adds up; no values."""
+    """[tag, action, count] over the delivered images, summed from the ledger; no values."""
     left_out = models.CharField(max_length=200, blank=True)
     is_final = models.BooleanField(default=False)
-    """The outcome is in; before that the counts are those so far."""
+    """The outcome is known. Until then the counts are preliminary."""
 
     class Meta:
         ordering = ["task_id", "number", "id"]
@@ -62,11 +64,11 @@ class SeriesResult(models.Model):
 
 
 class ArchiveFile(models.Model):
-    """A finished 7-Zip file: one part of what a job has packed at a time."""
+    """A finished 7-Zip file: one part of what was packed for a job in one round."""
 
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="archives")
     round = models.PositiveIntegerField()
-    """Counts from 0; later ones are supplements, with what a retry brought."""
+    """Counts from 0. Later rounds are supplements with the images that a retry delivered."""
     name = models.CharField(max_length=120)
     size_bytes = models.BigIntegerField()
     images = models.PositiveIntegerField()
@@ -74,7 +76,7 @@ class ArchiveFile(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     removed_at = models.DateTimeField(null=True)
     marks = models.BinaryField(default=b"")
-    """Which images its round has packed: 16 bytes for each, with the round's first part."""
+    """The images packed in this round, 16 bytes each; stored with the first part of the round."""
 
     class Meta:
         ordering = ["-built_at", "-id"]
@@ -85,9 +87,9 @@ class ArchiveFile(models.Model):
 
 
 class PendingArchiveFile(models.Model):
-    """The name of a 7-Zip file that was about to be shown, until it is listed as an Archive.
+    """The name of a 7-Zip file that becomes visible before its ArchiveFile row exists.
 
-    Whoever is killed in between leaves a file that nobody would ever find or delete.
+    A worker that is killed in between leaves a file that could otherwise not be found and deleted.
     """
 
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="showings")
@@ -101,29 +103,29 @@ class PendingArchiveFile(models.Model):
 
 
 class ResultLine(models.Model):
-    """One line of what a sheet's questions found: a study or series, or a row without any (yet).
+    """One result line of a sheet: a study or series, or a row without a result (yet).
 
-    Each row of the sheet has at least one line for each node it is asked of, from the order on;
-    made anew when its task answers.
+    Each row of the sheet has at least one line for each node that is queried, from the order on.
+    The lines are replaced when the task returns its result.
     """
 
     task = models.ForeignKey("jobs.Task", on_delete=models.CASCADE, related_name="lines")
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="lines")
-    """Its task's, so that one index serves pages of results."""
+    """The job of the task, so that one index serves the pages of results."""
     line = models.PositiveIntegerField()
-    """Of the sheet."""
+    """The line number in the sheet."""
     number = models.PositiveIntegerField(default=1)
-    """Counts the answers to one line."""
+    """Counts the results of one line of the sheet."""
     sealed = models.BinaryField()
-    """The person's own columns and the found record, under the project's key."""
+    """The user's own columns and the found record, encrypted with the key of the project."""
     is_found = models.BooleanField(default=False)
-    """There is a record."""
+    """The line holds a record."""
     is_asked = models.BooleanField(default=False)
     """The node has answered."""
     notes = models.JSONField(default=list)
-    """Words of kinds.base.Note."""
+    """Values of kinds.base.RowNote."""
     facts = models.JSONField(default=dict)
-    """Counts and reasons without identifying values, so that many lines are added up unopened."""
+    """Counts and reasons without identifying values: many lines are summed without decryption."""
     modalities = models.CharField(max_length=64, blank=True)
     instances = models.PositiveIntegerField(null=True)
 
@@ -139,14 +141,17 @@ class ResultLine(models.Model):
 
 
 class DeliveredSeries(models.Model):
-    """One series that a project has delivered whole to a destination: so it need not go again."""
+    """One series that a project has delivered completely to a destination.
+
+    It does not have to be transferred again.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
     destination = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="+")
     index = models.CharField(max_length=64)
-    """Keyed hash, under the project's key, of the series UID and of how it was changed."""
+    """Keyed hash, with the key of the project, of the series UID and the change applied to it."""
     images = models.PositiveIntegerField()
-    """How many the source had listed."""
+    """The number of images that the source listed."""
     job = models.ForeignKey("jobs.Job", null=True, on_delete=models.SET_NULL, related_name="+")
     at = models.DateTimeField(auto_now=True)
 
@@ -162,7 +167,7 @@ class DeliveredSeries(models.Model):
 
 
 class ReviewDecision(models.TextChoices):
-    """What a reviewer decided on images that were held back."""
+    """The decision of a reviewer on withheld images."""
 
     OPEN = "open", _("open")
     LEFT = "left", _("stays withheld")
@@ -171,9 +176,10 @@ class ReviewDecision(models.TextChoices):
 
 
 class WithheldImages(models.Model):
-    """Images of one series that were held back for one reason, made by one device.
+    """Images of one series, made by one device, that were withheld for one reason.
 
-    The device's words are those of the header; which images it is stands in the item, sealed.
+    The description of the device is taken from the header. The instance UIDs are in the encrypted
+    part of the SeriesResult.
     """
 
     item = models.ForeignKey(SeriesResult, on_delete=models.CASCADE, related_name="held_back")
@@ -181,7 +187,7 @@ class WithheldImages(models.Model):
     reason = models.TextField()
     images = models.PositiveIntegerField()
     sop_class = models.CharField(max_length=64, blank=True)
-    """The rest of the device is empty until somebody has looked at an image."""
+    """The other device attributes are empty until an image has been inspected."""
     manufacturer = models.CharField(max_length=256, blank=True)
     model = models.CharField(max_length=256, blank=True)
     software = models.CharField(max_length=256, blank=True)
@@ -196,7 +202,7 @@ class WithheldImages(models.Model):
     profile = models.ForeignKey(
         ProfileVersion, null=True, on_delete=models.PROTECT, related_name="+"
     )
-    """The version into which the decision was written."""
+    """The profile version that includes the decision."""
 
     class Meta:
         ordering = ["pk"]
@@ -233,18 +239,21 @@ RUNNABLE_JOBS = frozenset({JobState.PENDING, JobState.IN_PROGRESS})
 OPEN_TASKS = frozenset({TaskState.PENDING, TaskState.IN_PROGRESS, TaskState.HELD})
 
 NOTHING_DELIVERED = "empty"
-"""How a page shows the state of what ended as ordered with nothing delivered."""
+"""The state that pages show for a job or task that succeeded with all images withheld."""
 
 
 def state_label(state: str, *, came_empty: bool) -> str:
-    """Of a job or task. Nobody shall read "complete" where nothing has come."""
+    """Return the label of a job or task state.
+
+    If nothing was delivered, the label must not read "complete".
+    """
     if came_empty:
         return gettext("as ordered, nothing delivered")
     return str(JobState(state).label)
 
 
 class EndStateMixin:
-    """What a job and a task have in common once they have ended."""
+    """Properties that jobs and tasks share once they have ended."""
 
     state: str
 
@@ -253,8 +262,9 @@ class EndStateMixin:
 
     @cached_property
     def delivered_nothing(self) -> bool:
-        """It is a success, and yet all was held back, as announced and accepted. Asks the database;
-        progress.look_for_empty does so for many.
+        """Whether the state is SUCCESS although all images were withheld, as announced.
+
+        Queries the database. For many jobs use progress.set_delivered_nothing().
         """
         if self.state != JobState.SUCCESS:
             return False
@@ -272,17 +282,17 @@ class EndStateMixin:
 
 
 class TaskType(models.TextChoices):
-    """What a task is there for."""
+    """The purpose of a task."""
 
     KIND = "", _("what was ordered")
     START = "start", _("the start")
-    """The one before all others, at position 0: makes the tasks of a transfer of checked rows."""
+    """The task at position 0 that creates the tasks of a batch transfer from its checked rows."""
     PACK = "pack", _("the 7-Zip file")
-    """The last one of a job that ends in a 7-Zip file: builds it when all others have ended."""
+    """The last task of a job that ends in a 7-Zip file: builds it when all others have ended."""
 
 
 class JobStage(models.TextChoices):
-    """Of a job that goes in steps: after each of them it waits for its owner."""
+    """The stage of a job that runs in steps. After each step it waits for its owner."""
 
     WHOLE = "", _("all of it")
     CHECK = "check", _("check")
@@ -290,11 +300,11 @@ class JobStage(models.TextChoices):
 
 
 AS_IS = "as_is"
-"""The change of an order by which images go as they are."""
+"""Value of "change" in an order: images are sent without de-identification."""
 
 
 class Job(EndStateMixin, models.Model):
-    """What a person ordered: one kind, one destination where there is one."""
+    """An order of a user: one kind and at most one destination."""
 
     kind = models.CharField(max_length=32)
     owner = models.ForeignKey(
@@ -302,21 +312,24 @@ class Job(EndStateMixin, models.Model):
     )
     destination = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     project = models.ForeignKey(Project, null=True, on_delete=models.PROTECT, related_name="jobs")
-    """Whose key seals payloads and items; the site's default project where none was chosen."""
+    """Its key encrypts payloads and results. The default project if none was chosen."""
     order = models.JSONField(default=dict)
-    """The kind's Order, with a version; never identifying values (those stand in payloads)."""
+    """The facts of the order, with a version; no identifying values (those are in the payloads)."""
     archive_password = EncryptedField(null=True)
-    """Of the 7-Zip file in which it ends; only until the job has ended, see states.py."""
+    """The password of the 7-Zip file. Deleted when the job has ended, see states.py."""
     contents_at = models.DateTimeField(null=True, db_index=True)
-    """When the list beside its images is to be written next; None: it is written, see contents.py."""
+    """When the delivery list is due to be written next; None: it is up to date.
+
+    See adit/results/deliveries.py.
+    """
     state = models.CharField(max_length=24, choices=JobState, default=JobState.PENDING)
-    """Moved by states.py alone."""
+    """Changed only by states.py."""
     stage = models.CharField(max_length=8, choices=JobStage, default=JobStage.WHOLE, blank=True)
     priority = models.SmallIntegerField(default=0)
     urgent = models.BooleanField(default=False)
     idempotency_key = models.CharField(max_length=64)
     mail_at_end = models.BooleanField(default=False)
-    """Its owner wants to be told by mail."""
+    """The owner wants a mail when the job has ended."""
     title = models.CharField(max_length=100, blank=True)
     message = models.TextField(blank=True)
     approved_by = models.ForeignKey(
@@ -341,7 +354,7 @@ class Job(EndStateMixin, models.Model):
 
     @property
     def is_as_is(self) -> bool:
-        """Whether its images go as they are, with names and dates."""
+        """Whether images are sent without de-identification, with names and dates."""
         return self.order.get("change") == AS_IS
 
     def series_results(self) -> "models.QuerySet[SeriesResult]":
@@ -385,35 +398,38 @@ class LastClaim(models.Model):
 
 
 class Task(EndStateMixin, models.Model):
-    """The piece of a job that one worker does: one study, one row of a query sheet."""
+    """The unit of work that one worker executes: one study, or one row of a query sheet."""
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="tasks")
     position = models.PositiveIntegerField()
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     lane = models.CharField(max_length=16, choices=Lane, default=Lane.RETRIEVE)
-    """What it needs of its nodes: searching opens the source alone; urgent is the job's word."""
+    """The lane of its nodes. A search opens only the source. Urgency is a property of the job."""
     group = models.ForeignKey(
         TaskGroup, null=True, on_delete=models.SET_NULL, related_name="tasks", db_index=False
     )
     """Set by assign_groups(). A task without a group is never claimed."""
     work = models.CharField(max_length=8, choices=TaskType, default=TaskType.KIND, blank=True)
     payload = models.BinaryField()
-    """The kind's payload, sealed under the project's key."""
+    """The payload of the kind, encrypted with the key of the project."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)
     attempt = models.PositiveIntegerField(default=0)
-    """Counts claims; only fences. What is bounded is `failures`."""
+    """Number of claims, used for fencing only. The limit applies to `failures`."""
     failures = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     not_before = models.DateTimeField(null=True)
-    """Written by the queue alone."""
+    """Written only by the queue."""
     worker = models.CharField(max_length=100, blank=True)
     message = models.TextField(blank=True)
     broke_rule = models.BooleanField(default=False)
-    """It failed because going on could have mixed patients or studies."""
+    """The task failed because continuing could have mixed up patients or studies."""
     stop_asked = models.BooleanField(default=False)
-    """A person wants this one task to end; its worker looks every second."""
+    """A user has requested to stop this task. Its worker checks twice per second."""
     rules = models.JSONField(default=list)
-    """By which rules its images were changed, as adit.results.applied_rules writes them; empty as it is."""
+    """The de-identification rules applied, as written by adit.results.applied_rules.
+
+    Empty if images are sent without de-identification.
+    """
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
@@ -423,7 +439,7 @@ class Task(EndStateMixin, models.Model):
             models.UniqueConstraint(fields=["job", "position"], name="one_task_per_position")
         ]
         indexes = [
-            # The only index by group: with another one PostgreSQL reads tasks that have ended, too.
+            # The only index by group: with a second one, PostgreSQL also reads ended tasks.
             models.Index(fields=["group", "state", "id", "not_before"], name="due_tasks_of_group"),
             models.Index(fields=["job", "state"]),
             models.Index(fields=["state", "lease_until"]),
@@ -436,9 +452,10 @@ class Task(EndStateMixin, models.Model):
         return SeriesResult.objects.filter(task=self)
 
     def current_attempt(self) -> "models.QuerySet[Task]":
-        """Its row, while this attempt of this worker has it: the fence of whatever an attempt writes.
+        """Return the row of this task if this attempt of this worker still holds it.
 
-        Both, since a database that was killed may forget a claim, and give its number once more.
+        Each write of an attempt uses this query as its fence. It compares worker and attempt: a
+        database that was killed may lose a claim and assign the same attempt number again.
         """
         return Task.objects.filter(
             pk=self.pk, attempt=self.attempt, worker=self.worker, state=TaskState.IN_PROGRESS
@@ -446,7 +463,7 @@ class Task(EndStateMixin, models.Model):
 
 
 class JobMail(OutgoingMail):
-    """One mail to one address about a job; gone out when `sent_at` is set."""
+    """One mail to one address about a job. It was sent if `sent_at` is set."""
 
     class Reason(models.TextChoices):
         ENDED = "ended", _("has ended")
@@ -459,9 +476,9 @@ class JobMail(OutgoingMail):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="letters")
     what = models.CharField(max_length=16, choices=Reason)
     number = models.PositiveIntegerField()
-    """Tells apart that a job ended a second time, after a retry."""
+    """Distinguishes repeated events, such as the second end of a job after a retry."""
     state = models.CharField(max_length=24)
-    """Of the job when it was written."""
+    """The state of the job when the mail was created."""
 
     class Meta:
         ordering = ["id"]
@@ -483,16 +500,16 @@ class JobMail(OutgoingMail):
 
 
 class OrderDraft(models.Model):
-    """What a person is preparing in the web page, sealed: found studies, a basket, an order.
+    """Found studies, a basket or an order that a user prepares on the web page, encrypted.
 
-    Rows are short-lived; losing one costs a search, never a job.
+    Rows are short-lived. Losing one means repeating a search; no job is lost.
     """
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts"
     )
     key = models.CharField(max_length=64)
-    """Opaque and unguessable, or the name of the one basket that a person has per kind."""
+    """Opaque and not guessable, or the fixed name of a draft that a user has once per kind."""
     content = EncryptedField()
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -504,7 +521,7 @@ class OrderDraft(models.Model):
 
 
 class SheetColumns(models.Model):
-    """What a person said of sheets with certain headers: which column is what. Holds no text."""
+    """The column mapping that a user chose for sheets with certain headers. Holds no text."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="sheet_columns"
@@ -514,7 +531,7 @@ class SheetColumns(models.Model):
     """Keyed hash of the headers."""
     header_line = models.PositiveIntegerField()
     places = models.JSONField(default=dict)
-    """Columns, counted from 0, by the words of sheet.Field."""
+    """Column numbers, counted from 0, by the values of columns.SheetField."""
     used_at = models.DateTimeField()
 
     class Meta:

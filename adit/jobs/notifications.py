@@ -1,5 +1,8 @@
-"""Letters: what has to be mailed to whom; written with what they tell of, sent by mail.py.
-Mail: what letters about jobs say; nothing in them is about a patient."""
+"""Create and send mails about jobs. Used by states, actions and the scheduler.
+
+A mail is created in the transaction of the change that it reports; the outbox sends it. No mail
+contains patient data.
+"""
 
 from collections.abc import Iterable
 
@@ -17,9 +20,10 @@ MailReason = JobMail.Reason
 
 
 def notify_ended(job: Job, state: JobState) -> None:
-    """To its owner, where wanted; of a failure also to those who look after ADIT.
+    """Notify the owner, if wanted, and the administrators of a failure.
 
-    A job that never started is no news: who canceled it knows, who returned it has said why.
+    A job that never started is not reported: the user who canceled it knows, and the approver who
+    returned it has given a reason.
     """
     if job.mail_at_end and job.started_at is not None:
         _create_mails(job, MailReason.ENDED, [job.owner.email])
@@ -28,35 +32,35 @@ def notify_ended(job: Job, state: JobState) -> None:
 
 
 def request_approval(job: Job) -> None:
-    """To all who may approve it."""
+    """Notify all users who may approve the job, except its owner."""
     _create_mails(
         job, MailReason.ASKED, (user.email for user in approvers() if user.pk != job.owner_id)
     )
 
 
 def notify_approval_decision(job: Job, *, approved: bool) -> None:
-    """To its owner: it was approved, or given back."""
+    """Notify the owner that the job was approved or returned."""
     _create_mails(job, MailReason.APPROVED if approved else MailReason.RETURNED, [job.owner.email])
 
 
 def notify_patient_decision_needed(job: Job, deciders: Iterable[User]) -> None:
-    """A study waits for a word about its patient: once a job, however many of them follow."""
+    """Notify once per job that studies wait for a decision about their patient."""
     if not JobMail.objects.filter(job=job, what=MailReason.HELD).exists():
         _create_mails(job, MailReason.HELD, (user.email for user in deciders))
 
 
 def approvers() -> list[User]:
-    """Active people with the right to."""
+    """Return the active users who may approve jobs."""
     return users_with_right(Right.APPROVE_JOBS)
 
 
 def users_with_right(right: Right) -> list[User]:
-    """Active people who have it."""
+    """Return the active users who have this permission."""
     return list(User.objects.with_perm(f"accounts.{right}", backend=_BY_GROUPS))
 
 
 def admin_addresses() -> list[str]:
-    """Named in the settings, else superusers."""
+    """Return the addresses from the settings, or else those of active superusers."""
     if settings.MAIL_ADMINS:
         return list(settings.MAIL_ADMINS)
     active = User.objects.filter(is_superuser=True, is_active=True)
@@ -67,7 +71,7 @@ _BY_GROUPS = "django.contrib.auth.backends.ModelBackend"
 
 
 def _create_mails(job: Job, what: JobMail.Reason, addresses: Iterable[str]) -> None:
-    """Under the job's lock, so that each round of a job has one number."""
+    """Create mails. The caller holds the job's lock, so that each event gets one number."""
     if not settings.MAIL:
         return
     wanted = sorted({address.strip() for address in addresses} - {""})
@@ -81,7 +85,7 @@ def _create_mails(job: Job, what: JobMail.Reason, addresses: Iterable[str]) -> N
 
 
 def send_due_mails() -> int:
-    """Sends what is due; how many went out."""
+    """Send the mails that are due; return how many were sent."""
     return JOB_OUTBOX.send()
 
 
@@ -97,12 +101,12 @@ def _compose(letter: JobMail) -> tuple[str, str]:
 
 
 def _nothing_was_delivered(letter: JobMail) -> bool:
-    """The job may be under way again since."""
+    """Whether the job ended without a delivered image. It may be running again since the mail."""
     return letter.state == letter.job.state and letter.job.delivered_nothing
 
 
 def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
-    """Subject and first sentence. Titles and reasons are people's own words, so they stay here."""
+    """Subject and first sentence. Titles and reasons are free text of users and not included."""
     job, W = letter.job, JobMail.Reason
     words = {
         "n": job.pk,

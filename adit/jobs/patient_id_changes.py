@@ -1,4 +1,8 @@
-"""Held: a study whose patient has another ID by now waits until a named person has said who it is."""
+"""Decisions on held tasks: studies whose patient ID has changed at the source.
+
+Such a study is not sent before an authorized user has confirmed or rejected the patient. Used
+by the worker and the task page.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -20,19 +24,19 @@ from adit.projects.validators import validate_reason
 from adit_engine.errors import PatientChanged
 
 NEW_ID, CONFIRMED_ID = "found", "renamed"
-"""In a task's payload: the ID that waits for a word, and the one that a person has confirmed."""
+"""Keys in the payload of a task: the ID to be confirmed, and the ID that a user has confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatientIds:
-    """Both IDs of the patient of a held task: as ordered, and as the source gives it now."""
+    """Both IDs of the patient of a held task: as ordered, and as the source has it now."""
 
     ordered: str = field(repr=False)
     found: str = field(repr=False)
 
 
 def hold_task(task: Task, changed: PatientChanged) -> None:
-    """Ends an attempt: nothing of the study goes on by itself. Raises states.Overtaken."""
+    """End an attempt and hold the task until a user decides. Raises StaleRow."""
     content = encrypted_payload.open_task(task)
     payload = {**content.payload, NEW_ID: changed.found}
     with transaction.atomic():
@@ -43,34 +47,35 @@ def hold_task(task: Task, changed: PatientChanged) -> None:
 
 
 def users_who_may_decide(job: Job) -> list[User]:
-    """Who may decide on its held tasks."""
+    """Return the users who may decide on the held tasks of a job."""
     may_confirm = notifications.users_with_right(Right.CONFIRM_PATIENTS)
     return [user for user in may_confirm if may_decide(user) and visibility.may_see(user, job)]
 
 
 def tasks_to_decide(user: User) -> QuerySet[Task]:
-    """Held tasks that this person may decide on."""
+    """Return the held tasks on which this user may decide."""
     if not may_decide(user):
         return Task.objects.none()
     return visibility.visible_tasks(user).filter(state=TaskState.HELD)
 
 
 def may_decide(user: User) -> bool:
-    """Whoever decides has to see both IDs."""
+    """Return whether the user may confirm patients and see both IDs."""
     return may(user, Right.CONFIRM_PATIENTS) and may(user, Right.SEE_IDENTIFIED)
 
 
 def get_patient_ids(task: Task) -> PatientIds:
-    """Raises DecryptionError."""
+    """Return both patient IDs of a held task. Raises DecryptionError."""
     content = encrypted_payload.open_task(task)
     return PatientIds(content.patient_id, content.payload.get(NEW_ID, ""))
 
 
 def confirm_patient(user: User, task: Task, reason: str) -> None:
-    """It is the same person: the study goes on under both IDs, and under no third.
+    """Confirm that both IDs belong to the same patient, and resume the study.
 
-    In a research project the new ID goes by the same pseudonym from now on. Raises NotPermitted,
-    WrongInput, PseudonymConflict where it has another one there.
+    The study continues under these two IDs only. In a research project the new ID gets the same
+    pseudonym from now on. Raises NotPermitted, InvalidInput, and PseudonymConflict if the new ID
+    has another pseudonym there.
     """
 
     def act(job: Job, row: Task) -> None:
@@ -87,7 +92,7 @@ def confirm_patient(user: User, task: Task, reason: str) -> None:
 
 
 def reject_patient(user: User, task: Task, reason: str) -> None:
-    """It is somebody else, or nobody knows: the study has failed. Raises NotPermitted, WrongInput."""
+    """Reject the new ID: the study fails. Raises NotPermitted, InvalidInput."""
 
     def act(job: Job, row: Task) -> None:
         words = {"why": reason.strip()}
@@ -103,7 +108,10 @@ _RESET_FIELDS = {key: value for key, value in states.RESET_FIELDS.items() if key
 def _apply_decision(
     user: User, task: Task, reason: str, action: str, act: Callable[[Job, Task], None]
 ) -> None:
-    """Rights, lock, deed, trail. What is decided already is no error, and stays."""
+    """Check permissions, lock, apply and record a decision.
+
+    A task that is decided already is left as it is, without an error.
+    """
     require(user, Right.CONFIRM_PATIENTS)
     require(user, Right.SEE_IDENTIFIED)
     reason = validate_reason(reason)

@@ -1,4 +1,4 @@
-"""Progress: how far jobs are and what came of them, in counts, for pages that ask often."""
+"""Progress of jobs and counts of their results, for pages that refresh often."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,18 +18,18 @@ ENDED_TASK_STATES = frozenset(
     {TaskState.CANCELED, TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE}
 )
 MAX_REASON_ROWS = 5000
-"""Reasons are added up over so many series; beyond them the rarest may be missing."""
+"""Maximum number of series over which reasons are summed. Beyond it rare ones may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCounts:
-    """Images of a job or task. `unlisted` series have no list to be compared with."""
+    """Image counts of a job or task. `unlisted` series have no list to compare with."""
 
     series: int = 0
     listed: int = 0
-    """How many images the sources listed, in those series that have a list to trust."""
+    """Images listed by the sources, in the series that have a reliable list."""
     stored: int = 0
-    """On the way: taken by the destination, not yet proven kept."""
+    """Accepted by the destination, but not yet confirmed as kept."""
     delivered: int = 0
     withheld: int = 0
     failed: int = 0
@@ -39,7 +39,7 @@ class ImageCounts:
 
     @property
     def expected(self) -> int | None:
-        """None as long as a series has no list, or no series is known."""
+        """The number of expected images; None if a series has no list or none is known."""
         return self.listed if self.is_proven else None
 
     @property
@@ -48,12 +48,12 @@ class ImageCounts:
 
     @property
     def is_empty(self) -> bool:
-        """All that there was has been held back; of what ended as ordered."""
+        """Whether all images were withheld; for a task or job that succeeded."""
         return not self.delivered and bool(self.withheld + self.skipped)
 
     @property
     def is_proven(self) -> bool:
-        """Whether there is something, and all of it can be compared with the source's list."""
+        """Whether there are series, and all of them have a list to compare with."""
         return self.series > 0 and self.unlisted == 0
 
 
@@ -63,11 +63,11 @@ class Progress:
     tasks_over: int
     counts: ImageCounts = field(default_factory=ImageCounts)
     asks: bool = False
-    """All of its tasks are questions, as those of a query, or of a check before the start."""
+    """All tasks are searches, as in a query or in a check before the start."""
 
     @property
     def percent(self) -> int:
-        """By tasks, and within them by images as far as those are known."""
+        """The progress by tasks; for a single task by images as far as these are known."""
         if not self.tasks:
             return 0
         by_tasks = 100 * self.tasks_over / self.tasks
@@ -79,9 +79,9 @@ class Progress:
 
 
 def count_tasks(jobs: Iterable[int]) -> dict[int, Progress]:
-    """How many tasks of each job are over; images are not looked at. One query.
+    """Count the finished tasks of each job, without images. One query.
 
-    Once a job has studies to send, its check counts no more.
+    Once a job has studies to send, the tasks of its check are not counted.
     """
     asked, sent = Q(lane=Lane.SEARCH), ~Q(lane=Lane.SEARCH)
     over = Q(state__in=ENDED_TASK_STATES)
@@ -106,18 +106,18 @@ def _row_to_progress(row: Mapping[str, Any]) -> Progress:
 
 
 def transfer_tasks(job: Job) -> QuerySet[Task]:
-    """Its tasks that send something: neither questions, nor the packing of an archive."""
+    """Return the tasks that transfer images: neither searches nor packing."""
     return Task.objects.filter(job=job, work=TaskType.KIND).exclude(lane=Lane.SEARCH)
 
 
 def get_progress(job: Job) -> Progress:
-    """Tasks and images of one job. Two queries."""
+    """Return the progress of one job by tasks and images. Two queries."""
     tasks = count_tasks([job.pk]).get(job.pk, Progress(0, 0))
     return replace(tasks, counts=count_images(SeriesResult.objects.filter(task__job=job)))
 
 
 def count_images(items: QuerySet[SeriesResult]) -> ImageCounts:
-    """Adds up. Series that were left out on purpose count neither as series nor as unlisted."""
+    """Sum the image counts. Series excluded on purpose are not counted at all."""
     return _row_to_counts(items.filter(left_out="").aggregate(**_SUMS))
 
 
@@ -132,7 +132,7 @@ def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
 
 
 def set_delivered_nothing(jobs: Iterable[Job]) -> None:
-    """Asks of all of them at once which came_empty. One query, where any is a success."""
+    """Set `delivered_nothing` of many jobs. One query if any of them is a success."""
     ended = [job for job in jobs if job.state == JobState.SUCCESS]
     if not ended:
         return
@@ -148,7 +148,7 @@ def set_delivered_nothing(jobs: Iterable[Job]) -> None:
 
 
 def count_reasons(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
-    """Sentences why images were withheld or failed, the most frequent first."""
+    """Return the reasons why images were withheld or failed, most frequent first."""
     totals: Counter[str] = Counter()
     rows = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
     for reasons in rows[:MAX_REASON_ROWS]:
@@ -158,7 +158,7 @@ def count_reasons(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
 
 
 def count_left_out(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
-    """Why whole series stayed behind on purpose, with the number of series."""
+    """Return why whole series were excluded on purpose, with the number of series."""
     rows = items.exclude(left_out="").order_by().values("left_out").annotate(n=Count("id"))
     return sorted(((row["left_out"], row["n"]) for row in rows), key=lambda row: -row[1])
 

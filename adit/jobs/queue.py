@@ -1,4 +1,8 @@
-"""Queue: which task is next, and who holds it. The task row is the queue; messages only wake."""
+"""The task queue: claim, lease, release and finish tasks; take back tasks of lost workers.
+
+Used by the worker and the scheduler. The task rows are the queue; Celery messages only wake up
+workers.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -20,19 +24,19 @@ from adit_engine.errors import AditError
 
 
 class LeaseLost(AditError):
-    """Another attempt has taken over, or nobody knows: make no effect any more."""
+    """The lease is lost or cannot be confirmed: this attempt must write nothing any more."""
 
 
 def holder_of(task: Task) -> str:
-    """Under which name a task holds its slots."""
+    """Return the name under which a task holds its slots."""
     return f"task:{task.pk}"
 
 
 def claim(worker: str) -> Task | None:
-    """Lease the next task to this worker, with a slot at each of its nodes; None if nothing is due.
+    """Lease the next task to this worker; None if nothing is due.
 
-    Groups whose nodes are closed are skipped without a lock. Each group that does not get its turn
-    is told why.
+    Takes a slot at each node of the task. Groups whose nodes are closed are skipped without a
+    lock. The reason is stored with each group that has to wait.
     """
     candidates = task_groups.candidates()
     blocked = _store_blocks(candidates)
@@ -56,9 +60,9 @@ def claim(worker: str) -> Task | None:
 
 @transaction.atomic
 def _claim_from(candidate: Candidate, worker: str) -> Task | None:
-    """The next due task of a group; None if another worker was faster. Raises NodeUnavailable.
+    """Claim the next due task of a group; None if another worker was faster.
 
-    Locks are taken in the order in which all code takes them: nodes by id, job, task.
+    Raises NodeUnavailable. Locks are taken in the order that all code uses: nodes by ID, job, task.
     """
     route = candidate.route
     nodes = _lock_nodes(route.node_ids)
@@ -92,9 +96,9 @@ def _claim_from(candidate: Candidate, worker: str) -> Task | None:
 
 
 def _lock_nodes(ids: Iterable[int]) -> list[Node]:
-    """The rows of nodes, locked in the order of their ids.
+    """Lock the rows of nodes in the order of their IDs.
 
-    Breakers and slots are read by queries of their own: a join would be older than the lock.
+    Breakers and slots are read by separate queries: rows of a join would be older than the lock.
     """
     nodes = Node.objects.filter(pk__in=ids).order_by("pk")
     return list(nodes.select_for_update(no_key=True).prefetch_related("breaker", "slots"))
@@ -110,8 +114,9 @@ def _lease_end() -> datetime:
 
 
 def still_held(task: Task, *related: str) -> Task:
-    """Its row, read anew, as the attempt that was claimed: whoever was frozen since the claim must
-    not go on under another one's number. Raises LeaseLost.
+    """Return the row of a claimed task, read again. Raises LeaseLost.
+
+    A process that was frozen since the claim must not continue under the number of another attempt.
     """
     mine = task.current_attempt()
     row = mine.select_related(*related).first()
@@ -121,7 +126,10 @@ def still_held(task: Task, *related: str) -> Task:
 
 
 def renew_lease(task: Task) -> datetime:
-    """Renew lease and slots; return until when. Raises LeaseLost if another attempt took over."""
+    """Renew the lease and the slots of a task; return until when they last.
+
+    Raises LeaseLost if another attempt took over.
+    """
     until = _lease_end()
     mine = task.current_attempt()
     if mine.update(lease_until=until) != 1:
@@ -131,7 +139,7 @@ def renew_lease(task: Task) -> datetime:
 
 
 def renew_other_leases(tasks: Sequence[Task]) -> None:
-    """Renew the leases of tasks that a worker has claimed beside the one that holds the slot."""
+    """Renew the leases of tasks claimed in addition to the one that holds the slot."""
     until = _lease_end()
     for worker in {task.worker for task in tasks}:
         pks = [task.pk for task in tasks if task.worker == worker]
@@ -140,9 +148,9 @@ def renew_other_leases(tasks: Sequence[Task]) -> None:
 
 
 def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
-    """Lease further tasks of the group of a claimed task to the same worker.
+    """Lease up to `most` further tasks of the same group to the same worker.
 
-    The caller has locked the job, and keeps the slot of the claimed task.
+    The caller has locked the job and keeps the slot of the claimed task.
     """
     if job.state != JobState.IN_PROGRESS:
         return []
@@ -153,7 +161,7 @@ def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
 
 
 def set_progress_message(task: Task, message: str) -> None:
-    """Store how far a running task is, for pages."""
+    """Store the progress of a running task, for pages."""
     task.current_attempt().update(message=message)
 
 
@@ -161,9 +169,9 @@ def set_progress_message(task: Task, message: str) -> None:
 def release_task(
     task: Task, why: str, *, failed: bool = False, until: datetime | None = None
 ) -> None:
-    """End an attempt; the task becomes pending again, or fails after too many failures.
+    """End an attempt; the task becomes pending, or fails after too many failures.
 
-    Only failures are counted. `until` is when a node opens. Raises states.Overtaken.
+    Only failures are counted. `until` is the time when a node opens. Raises StaleRow.
     """
     failures = task.failures + (1 if failed else 0)
     if failed and failures >= settings.MAX_FAILURES:
@@ -178,7 +186,7 @@ def release_task(
 
 
 def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
-    """The nodes that a task opens, and for what; the source first."""
+    """Return the nodes that a task opens, and for what; the source first."""
     if task.lane == Lane.SEARCH:
         places = [(task.source, Purpose.SEARCH)]
     else:
@@ -188,14 +196,14 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 
 @transaction.atomic
 def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
-    """End a task and release its slots. Raises states.Overtaken."""
+    """End a task and release its slots. Raises StaleRow."""
     job = states.lock_job(task.job_id)
     states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
     slots.release_slots(holder_of(task))
 
 
 def sweep() -> bool:
-    """Takes back what dead workers held; whether tasks are due now, for who rings the bell."""
+    """Take back tasks of lost workers; return whether tasks are due now."""
     _shorten_leases()
     expired = Task.objects.filter(state=TaskState.IN_PROGRESS, lease_until__lt=timezone.now())
     for pk in expired.values_list("pk", flat=True):
@@ -208,7 +216,7 @@ def sweep() -> bool:
 
 
 def _store_blocks(candidates: Sequence[Candidate]) -> set[int]:
-    """Store why groups cannot start now, connections in use aside; return their ids."""
+    """Store why groups cannot start now, except for used connections; return their IDs."""
     reasons = _block_reasons(candidates)
     for reason in set(reasons.values()):
         task_groups.set_wait_reason(
@@ -218,7 +226,7 @@ def _store_blocks(candidates: Sequence[Candidate]) -> set[int]:
 
 
 def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, str]:
-    """By group. A used up budget comes first: it lasts longer than what a node waits for."""
+    """The reasons by group. A used-up budget comes first: it lasts longer than a closed node."""
     fetching = [c for c in candidates if c.route.purpose is Purpose.RETRIEVE]
     owners = {candidate.owner for candidate in fetching}
     over_budget = budgets.find_over_budget(owners) if owners else {}
@@ -229,7 +237,7 @@ def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, str]:
 
 
 def _closed_routes(routes: Iterable[Route]) -> Mapping[Route, str]:
-    """Those on which no task may start now, each with the reason."""
+    """The routes on which no task may start now, each with the reason."""
     closed = {}
     for route in routes:
         try:
@@ -240,7 +248,10 @@ def _closed_routes(routes: Iterable[Route]) -> Mapping[Route, str]:
 
 
 def _shorten_leases() -> None:
-    """After the clock was put back they would last too long. Who is still there renews its own."""
+    """Limit leases that would last too long after the clock was set back.
+
+    Workers that are still alive renew their own.
+    """
     longest = timezone.now() + timedelta(seconds=settings.LEASE_S)
     Task.objects.filter(
         state=TaskState.IN_PROGRESS, lease_until__gt=longest + timedelta(seconds=settings.BEAT_S)
@@ -267,7 +278,10 @@ def _take_back(pk: int) -> None:
 
 
 def _after_loss(task: Task) -> None:
-    """The first loss costs no pause: machines are restarted. Then pauses grow as after errors."""
+    """Decide what happens to a task after its worker was lost.
+
+    The first loss causes no pause, since machines are restarted. Then pauses grow as after errors.
+    """
     failures = task.failures + 1
     why = _("Its worker was lost.")
     if failures >= settings.MAX_FAILURES:
@@ -286,14 +300,14 @@ def _record(action: str, task: Task, failures: int) -> None:
 
 
 def _settle_canceling() -> None:
-    """A cancel whose last task ended unseen."""
+    """Finish canceling jobs whose last task ended without an update of the job."""
     for pk in Job.objects.filter(state=JobState.CANCELING).values_list("pk", flat=True):
         with transaction.atomic():
             states.update_job_state(states.lock_job(pk))
 
 
 def _require_open(nodes: Iterable[Node], route: Route) -> None:
-    """Raises NodeUnavailable where no task may start on this route now."""
+    """Raise NodeUnavailable if no task may start on this route now."""
     for node in nodes:
         waits = get_unavailability(
             node, route.purpose, urgent=route.urgent

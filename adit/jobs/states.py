@@ -1,4 +1,7 @@
-"""States: the table of allowed moves of jobs and tasks; nothing else may set a state."""
+"""The table of allowed state transitions of jobs and tasks, and the functions that apply them.
+
+All code that changes a state uses this module.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +27,9 @@ TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
     T.FAILURE: frozenset({T.PENDING}),
     T.CANCELED: frozenset({T.PENDING}),
 }
-"""A lost lease, a retry, a pause and a window's end lead back to PENDING; so do resume, retry and
-restart. SUCCESS is left by a restart, and by a retry of what was withheld as announced."""
+"""A lost lease, a retry, a pause and the end of a window lead back to PENDING; so do resume, retry
+and restart. A restart leaves SUCCESS, and so does a retry of images withheld as announced.
+"""
 
 _ENDED_JOB_STATES = frozenset({J.SUCCESS, J.WARNING, J.FAILURE, J.CANCELED})
 
@@ -58,32 +62,36 @@ RESET_FIELDS: Mapping[str, Any] = {
     "broke_rule": False,
     "ended_at": None,
 }
-"""What is set with a task that a person lets be tried again."""
+"""The values set when a user lets a task be tried again."""
 
 LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
 WAITING_TASKS = frozenset({T.PENDING, T.HELD})
-"""Nobody works on them; those that are held go on only once a person has decided."""
+"""No worker executes them. HELD tasks continue only after a user has decided."""
 _ENDED_TASK_STATES = frozenset(TaskState) - OPEN_TASKS
 ENDED_JOBS = _ENDED_JOB_STATES
 
 
 class IllegalTransition(Exception):
-    """A move that is not in the table: a fault of the program, not of a person."""
+    """The transition is not in the table: a programming error, not a user error."""
 
 
 class StaleRow(Exception):
-    """The row has moved since it was read: whoever holds it must let go."""
+    """The row has changed since it was read. The caller must stop using it."""
 
 
 def lock_job(job_id: int) -> Job:
-    """The job's row, locked until the transaction ends. Take it before any of its tasks' rows."""
+    """Return the job's row, locked until the transaction ends.
+
+    Take this lock before the lock of any task of the job.
+    """
     return Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job_id)
 
 
 def move_row(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:
-    """Moves one row and, for a task, its job along with it. Raises Forbidden, Overtaken.
+    """Change the state of one row and, for a task, update its job.
 
-    A task is moved only as the attempt that `row` was read with; other `fields` are set with it.
+    A task is changed only if it still has the attempt and worker that `row` was read with. Other
+    `fields` are set with it. Raises IllegalTransition, StaleRow.
     """
     with transaction.atomic():
         if isinstance(row, Task):
@@ -93,14 +101,17 @@ def move_row(row: Job | Task, to: JobState | TaskState, message: str = "", **fie
 
 
 def move_task(job: Job, task: Task, to: TaskState, message: str = "", **fields: Any) -> None:
-    """As `move`, for who holds the job's lock already."""
+    """Change the state of one task of a locked job; see move_row()."""
     _move_task(task, to, message, fields)
     if not _stays_in_progress(job, to):
         update_job_state(job)
 
 
 def _stays_in_progress(job: Job, to: TaskState) -> bool:
-    """Whether moving one task cannot move its job: spares most ends a look at all its tasks."""
+    """Whether this transition of one task cannot change the state of its job.
+
+    In most cases this saves a query of all tasks.
+    """
     if job.state != J.IN_PROGRESS:
         return False
     if to == T.IN_PROGRESS:
@@ -110,7 +121,10 @@ def _stays_in_progress(job: Job, to: TaskState) -> bool:
 
 
 def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) -> int:
-    """Moves those of the tasks that may move so, and their locked job with them; how many."""
+    """Change the state of all tasks that allow it; return how many.
+
+    Updates the locked job, too.
+    """
     sources = [state for state, targets in TASK_TRANSITIONS.items() if to in targets]
     with transaction.atomic():
         count = tasks.filter(job=job, state__in=sources).update(
@@ -121,8 +135,9 @@ def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) ->
 
 
 def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) -> None:
-    """Ends running tasks of a locked job, by state and message, each as the attempt that it was
-    read with. Raises Overtaken.
+    """End running tasks of a locked job, grouped by state and message.
+
+    Each task must still have the attempt and worker that it was read with. Raises StaleRow.
     """
     for (to, message), tasks in ends.items():
         for attempt, worker in {(task.attempt, task.worker) for task in tasks}:
@@ -137,7 +152,10 @@ def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) ->
 
 
 def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
-    """A next attempt at waiting tasks of a locked, running job. Raises Overtaken."""
+    """Start the next attempt of pending tasks of a locked, running job.
+
+    Raises StaleRow.
+    """
     for attempt in {task.attempt for task in tasks}:
         pks = [task.pk for task in tasks if task.attempt == attempt]
         rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.PENDING, job=job)
@@ -149,7 +167,7 @@ def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
 
 
 def update_job_state(job: Job) -> None:
-    """Moves a locked job to where its tasks say it is."""
+    """Set the state of a locked job according to its tasks."""
     to = _derive_job_state(job, _task_states(job))
     if job.stage and to in _ENDED_JOB_STATES - {J.CANCELED}:
         to = J.WAITING_FOR_OWNER
@@ -162,8 +180,10 @@ def update_job_state(job: Job) -> None:
 
 
 def _task_states(job: Job) -> set[TaskState]:
-    """The states of its tasks. A file waits for what is held, so it alone does not make it move;
-    and that questions were answered is no success where there are studies to be sent.
+    """Return the states of the tasks that count for the job.
+
+    A packing task waits for held tasks, so it does not count while it is pending. Answered searches
+    do not count as success where there are studies to transfer.
     """
     tasks = Task.objects.filter(job=job).order_by()
     found = {
@@ -204,7 +224,7 @@ def _has_broken_rule(job: Job) -> bool:
 
 
 def _has_failed_packing(job: Job) -> bool:
-    """What was gathered for a 7-Zip file has reached nobody without it."""
+    """Whether packing failed: without the 7-Zip file nothing is delivered."""
     return Task.objects.filter(job=job, work=TaskType.PACK, state=T.FAILURE).exists()
 
 
@@ -240,7 +260,7 @@ def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> N
 
 
 def _timestamps(to: JobState | TaskState) -> dict[str, Any]:
-    """Both enumerations spell their states alike, so one table of times serves both."""
+    """Return the timestamps of a transition. JobState and TaskState share their values."""
     now = timezone.now()
     if to == T.IN_PROGRESS:
         return {"started_at": now, "ended_at": None}

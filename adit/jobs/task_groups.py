@@ -1,4 +1,7 @@
-"""Task groups: which tasks may run now, in which order, and why the others wait."""
+"""Task groups: which tasks may run now, in which order, and why the others wait.
+
+Used by the queue, the estimates and the pages.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from adit.nodes.models import Lane, Node
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The nodes that tasks use, and in which lane. Tasks with the same route wait together."""
+    """The nodes that tasks use, and their lane. Tasks with the same route wait together."""
 
     source: int | None
     destination: int | None
@@ -23,7 +26,7 @@ class Route:
 
     @property
     def purpose(self) -> Purpose:
-        """For which the source is used."""
+        """The purpose for which the source is used."""
         return Purpose.SEARCH if self.task_lane == Lane.SEARCH else Purpose.RETRIEVE
 
     @property
@@ -44,7 +47,7 @@ class Route:
 
 @dataclass(slots=True)
 class Candidate:
-    """What a claim needs to know of a task group: far cheaper than two model instances."""
+    """The values of a task group that a claim needs; far cheaper than two model instances."""
 
     group: int
     job: int
@@ -66,7 +69,7 @@ def assign_groups(job: Job) -> None:
 
 
 def due_tasks() -> QuerySet[Task]:
-    """Pending tasks that wait for nothing but nodes and workers.
+    """Return the pending tasks that wait only for nodes and workers.
 
     A task that starts or packs a job also waits for all ordinary tasks of that job.
     """
@@ -79,7 +82,7 @@ def due_tasks() -> QuerySet[Task]:
 
 
 def runnable_groups() -> QuerySet[TaskGroup]:
-    """Groups with a due task and a job that may run, in the order in which they are claimed.
+    """Return the groups with a due task and a runnable job, in the order of claims.
 
     Urgent jobs come first, then higher priority, then the owner whose last claim is the longest
     ago, then the oldest group.
@@ -99,7 +102,7 @@ def runnable_groups() -> QuerySet[TaskGroup]:
 
 
 def candidates() -> list[Candidate]:
-    """The runnable groups, in the order in which they are claimed."""
+    """Return the runnable groups in the order of claims."""
     rows = runnable_groups().values_list(
         *("pk", "job", "job__owner", "wait_reason"),
         *("source", "job__destination", "lane", "job__urgent"),
@@ -111,7 +114,7 @@ def candidates() -> list[Candidate]:
 
 
 def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
-    """Store why no task of these groups starts now; an empty string if nothing prevents it."""
+    """Store why no task of these groups starts now; empty if nothing prevents it."""
     reason = reason[:200]
     stale = [candidate for candidate in candidates if candidate.wait_reason != reason]
     if stale:
@@ -122,13 +125,13 @@ def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
 
 
 def wait_reasons(job: Job) -> list[str]:
-    """Why the pending tasks of a job do not start, one reason per group that has some."""
+    """Return why the pending tasks of a job do not start, one reason per group."""
     pending = Task.objects.filter(group=OuterRef("pk"), state=TaskState.PENDING)
     waiting = TaskGroup.objects.filter(Exists(pending), job=job).exclude(wait_reason="")
     return list(waiting.values_list("wait_reason", flat=True))
 
 
 def nodes_of(route: Route) -> list[Node]:
-    """The nodes of a route, each with its breaker."""
+    """Return the nodes of a route, each with its breaker."""
     nodes = Node.objects.filter(pk__in=route.node_ids)
     return list(nodes.select_related("breaker").order_by("pk"))

@@ -1,4 +1,4 @@
-"""Addresses of jobs; none of them tells anything about a patient."""
+"""URLs of jobs and orders. No URL contains patient data."""
 
 from django.urls import path
 

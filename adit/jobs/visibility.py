@@ -1,4 +1,4 @@
-"""Lists: which jobs a person may see, and which are the person's to act on."""
+"""Which jobs and tasks a user may see or act on. Used by pages, actions and the API."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,10 @@ from adit.vault.cipher import DecryptionError
 
 
 def visible_jobs(user: User) -> QuerySet[Job]:
-    """Own ones, those of projects whose member one is, or all with the right. Nobody else's: 404."""
+    """Return the jobs that a user may see; pages answer 404 for all others.
+
+    These are the user's own jobs and those of the user's projects, or all with the permission.
+    """
     if not user.is_active:
         return Job.objects.none()
     if may(user, Right.SEE_ALL_JOBS) or may(user, Right.APPROVE_JOBS):
@@ -27,7 +30,10 @@ def visible_tasks(user: User) -> QuerySet[Task]:
 
 
 def task_titles(user: User, tasks: Iterable[Task]) -> list[str]:
-    """What each task's study is called, without a patient; its number for who may not see."""
+    """Return the title of each task, or its number if the user may not see it.
+
+    Titles do not name the patient.
+    """
     may_read = may(user, Right.SEE_IDENTIFIED)
     return [
         _task_title(task) if may_read or task.job.owner_id == user.pk else str(task)
@@ -47,7 +53,10 @@ def may_see(user: User, job: Job) -> bool:
 
 
 def may_act_on(user: User, job: Job) -> bool:
-    """One's own, or anybody's for staff who see all jobs."""
+    """Return whether the user may act on the job.
+
+    Users may act on their own jobs, staff on all jobs with the permission to see them.
+    """
     if not user.is_active:
         return False
     return job.owner_id == user.pk or (user.is_staff and may(user, Right.SEE_ALL_JOBS))

@@ -1,4 +1,8 @@
-"""Bell: tells the workers that there is work; a lost ring costs seconds, the sweep rings too."""
+"""Wake up workers by anonymous Celery messages.
+
+Used wherever tasks or mails are created. A lost message costs only seconds: the periodic sweep
+sends one, too.
+"""
 
 import logging
 
@@ -16,19 +20,20 @@ log = logging.getLogger(__name__)
 
 
 def wake_workers_on_commit() -> None:
-    """Rings when the transaction has ended well; outside of one, at once."""
+    """Wake up workers after the commit; outside a transaction at once."""
     transaction.on_commit(wake_workers, robust=True)
 
 
 def send_mail_on_commit() -> None:
-    """When the transaction has ended well: there is mail to send. The clock calls, too."""
+    """Start sending mails after the commit. The scheduler also starts it periodically."""
     transaction.on_commit(lambda: _send_task(MAIL_TASK, UPKEEP_QUEUE), robust=True)
 
 
 def wake_workers(times: int | None = None) -> None:
-    """Sends anonymous messages: one for each worker and one more, since a busy one may hold one.
+    """Send anonymous wake-up messages, by default one per worker and one more.
 
-    A broker that is away is no error here: the rows are the truth and the sweep rings again.
+    One more, since a busy worker may hold a message. A broker that is down is not an error: the
+    tasks are in the database, and the next sweep wakes up the workers.
     """
     _send_task(WORK_TASK, WORK_QUEUE, settings.WORKERS + 1 if times is None else times)
 

@@ -1,4 +1,7 @@
-"""Signs: whether all that ADIT stands on answers just now: database, tables, broker, cache, disk."""
+"""Check whether database, tables, broker, cache and disk are available.
+
+Used by the health and metrics views.
+"""
 
 import os
 import shutil
@@ -15,18 +18,18 @@ from django.db.migrations.executor import MigrationExecutor
 from adit.nodes.receiving import amqp
 
 DEADLINE_S = 4.0
-"""Who asks gets an answer within so long, whatever is frozen."""
+"""Time limit for the answer, even if a service does not respond."""
 MIN_FREE_BYTES = 2_000_000_000
 _CACHE_KEY = "sign-of-life"
 
 
 class CheckFailed(Exception):
-    """What is wrong, in few words that name no secret."""
+    """The problem, in a few words that name no secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """One part, and what is wrong with it; nothing where it answers as it should."""
+    """One service and its problem; the problem is empty if the service works."""
 
     part: str
     trouble: str = ""
@@ -37,7 +40,7 @@ class ServiceStatus:
 
 
 def check_readiness() -> list[ServiceStatus]:
-    """One for each part, in a fixed order, asked at the same time."""
+    """Check all services at the same time; return one status each, in a fixed order."""
     asked = {part: _executor.submit(_run_check, look) for part, look in CHECKS.items()}
     wait(asked.values(), DEADLINE_S)
     return [ServiceStatus(part, _describe_problem(answer)) for part, answer in asked.items()]
@@ -90,7 +93,7 @@ CHECKS: Mapping[str, Callable[[], None]] = {
 }
 
 _executor = ThreadPoolExecutor(2 * len(CHECKS), thread_name_prefix="sign")
-"""What hangs takes up threads; when all of them hang, that is an answer, too."""
+"""Checks that hang occupy threads; when all threads hang, that is reported as well."""
 
 
 def _run_check(look: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
-"""Metrics: what Prometheus reads, all of it from rows, so that it is the same on every machine.
+"""Prometheus metrics, read from the database, so that they are equal on every machine.
 
-Labels are names of nodes and words of our own, never of a person.
+Labels are node names and fixed words, never data of a person. Used by the metrics view.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ OUTCOMES = ("delivered", "withheld", "failed", "skipped")
 
 
 def render_metrics() -> bytes:
-    """In the format that Prometheus scrapes."""
+    """Return the metrics in the Prometheus text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_DatabaseCollector())
     return generate_latest(registry)
@@ -86,7 +86,7 @@ def _count_tasks_by_state() -> Samples:
 
 
 def _count_waiting_tasks() -> Samples:
-    """Each waiting part once, under the first reason that holds it up."""
+    """Count each waiting task once, under the first reason that delays it."""
     waiting: Counter[str] = Counter()
     now = timezone.now()
     pending = Task.objects.filter(state=TaskState.PENDING).order_by()

@@ -1,4 +1,4 @@
-"""Addresses for machines that watch."""
+"""URLs for monitoring systems."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Signs of life and metrics, for machines that watch. No cookie, no page, nothing about people."""
+"""Health and metrics views for monitoring systems. No cookies, no HTML, no personal data."""
 
 from hmac import compare_digest
 from ipaddress import ip_address, ip_network
@@ -18,7 +18,7 @@ from adit.monitoring.health import check_readiness
 @never_cache
 @require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
-    """200 while this process can answer at all; asks nobody else."""
+    """Return 200 while this process can answer; depends on no other service."""
     return JsonResponse({"web": "ok"})
 
 
@@ -26,7 +26,7 @@ def healthz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 while all parts answer, else 503; which, and what is wrong, in few words."""
+    """Return 200 if all services work, else 503, with each service and its problem."""
     signs = check_readiness()
     status = 200 if all(sign.is_good for sign in signs) else 503
     return JsonResponse({sign.part: sign.trouble or "ok" for sign in signs}, status=status)
@@ -36,7 +36,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def prometheus(request: HttpRequest) -> HttpResponse:
-    """For whoever shows the token, or asks from an allowed address; for all others not there."""
+    """Return the metrics; 404 unless the token or the address is allowed."""
     if not _may_read_metrics(request):
         raise Http404
     return HttpResponse(metrics.render_metrics(), content_type=CONTENT_TYPE_LATEST)
@@ -47,7 +47,7 @@ def _may_read_metrics(request: HttpRequest) -> bool:
     if settings.METRICS_TOKEN:
         return compare_digest(shown.encode(), settings.METRICS_TOKEN.encode())
     if {"X-Forwarded-For", "Forwarded", "X-Real-Ip"} & set(request.headers):
-        # Came through a proxy, whose address says nothing of who asks.
+        # The request came through a proxy, whose address says nothing about the caller.
         return False
     caller = ip_address(request.META["REMOTE_ADDR"])
     return any(caller in ip_network(one) for one in settings.METRICS_FROM)

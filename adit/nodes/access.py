@@ -1,5 +1,7 @@
-"""Access: which nodes a person may fetch from and send to; a union over the person's groups.
-Domain: whose patient ids a node speaks; the same id of two domains is two patients."""
+"""Which nodes a user may fetch from and send to, and the patient ID domain of a node.
+
+Access is the union over the groups of the user. Used by the gateway, orders and most pages.
+"""
 
 from django.db.models import Q, QuerySet
 
@@ -9,20 +11,24 @@ from adit_engine.nodes import WRITE_ONLY_KINDS
 
 
 def readable_nodes(user: AnyUser) -> QuerySet[Node]:
-    """The nodes that the user may search in and fetch from, open or not."""
+    """Return the nodes that the user may search in and fetch from, in use or not."""
     return _accessible_nodes(user, may_read=True).exclude(kind__in=WRITE_ONLY_KINDS)
 
 
 def writable_nodes(user: AnyUser) -> QuerySet[Node]:
-    """The nodes that the user may send to, open or not; clinical ones need a right of their own,
-    and to those that are a source only nobody sends.
+    """Return the nodes that the user may send to, in use or not.
+
+    Clinical nodes need an extra permission. Nodes that are a source only are left out.
     """
     nodes = _accessible_nodes(user, may_write=True).filter(takes_images=True)
     return nodes if may(user, Right.WRITE_CLINICAL) else nodes.filter(is_clinical=False)
 
 
 def visible_nodes(user: AnyUser) -> QuerySet[Node]:
-    """The nodes that the user may fetch from, send to, or manage; the others are 404."""
+    """Return the nodes that the user may fetch from, send to, or manage.
+
+    Pages answer 404 for all others.
+    """
     if may(user, Right.MANAGE_NODES):
         return Node.objects.all()
     reads, writes = readable_nodes(user).values("pk"), writable_nodes(user).values("pk")
@@ -47,5 +53,8 @@ def _accessible_nodes(user: AnyUser, **direction: bool) -> QuerySet[Node]:
 
 
 def get_domain(node: Node) -> str:
-    """What the node's settings name, or else the node's own name."""
+    """Return the patient ID domain: the one in the settings, else the name of the node.
+
+    The same patient ID in two domains means two patients.
+    """
     return str(node.settings.get("domain") or node.name)

@@ -1,4 +1,7 @@
-"""Alarms: what somebody should look at, one open row of a sort; nobody else opens or ends one."""
+"""Open, update and end alarms: one open row per problem. All other code uses these functions.
+
+Used by limits, host checks, the worker and the pages of nodes.
+"""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -13,15 +16,15 @@ from adit.nodes.models import Alarm, AlarmMail, Node
 
 RETENTION_DAYS = 90
 CHANGES_SHOWN_FOR = timedelta(days=2)
-"""What nobody can end, such as changed hours, is shown for so long."""
+"""How long an alarm is shown that has no end of its own, such as changed hours."""
 SILENT_AFTER = timedelta(hours=1)
-"""What a machine has not said for so long, it will not end any more."""
+"""An alarm that its machine has not repeated for this time is ended; the machine is gone."""
 
 
 def raise_alarm(
     what: Alarm.Cause, about: str, text: str, node: Node | None = None, machine: str = ""
 ) -> None:
-    """Opens an alarm, or says anew what an open one is about. Texts name no patient."""
+    """Open an alarm, or update the text of the open one. The text must not name a patient."""
     now = timezone.now()
     which = {"what": what, "machine": machine, "about": about, "ended_at": None}
     if Alarm.objects.filter(**which).update(text=text, last_at=now):
@@ -34,23 +37,23 @@ def raise_alarm(
 
 
 def end_alarm(what: Alarm.Cause, about: str) -> None:
-    """It is over."""
+    """End the alarm with this key, if it is open."""
     _end_alarms(Alarm.objects.filter(what=what, machine="", about=about))
 
 
 def end_other_alarms(
     what: Alarm.Cause, lasting: Iterable[str], machine: str = "", kin: str = ""
 ) -> None:
-    """Ends the alarms of a sort that this machine tells, but for those that last.
+    """End the alarms of a cause that this machine reports, except those in `lasting`.
 
-    `kin` is what the `about` of those begins with that are meant, where a sort has several.
+    `kin` restricts this to alarms whose `about` starts with it, if a cause has several groups.
     """
     found = Alarm.objects.filter(what=what, machine=machine, about__startswith=kin)
     _end_alarms(found.exclude(about__in=list(lasting)))
 
 
 def end_old_alarms() -> None:
-    """Ends what is only news, and what a machine said that is gone; forgets what ended long ago."""
+    """End notices and alarms of machines that are gone; delete alarms that ended long ago."""
     now = timezone.now()
     _end_alarms(Alarm.objects.filter(what=Alarm.Cause.HOURS, last_at__lt=now - CHANGES_SHOWN_FOR))
     _end_alarms(Alarm.objects.exclude(machine="").filter(last_at__lt=now - SILENT_AFTER))
@@ -60,7 +63,7 @@ def end_old_alarms() -> None:
 
 
 def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> None:
-    """A window or a limit of a node was changed by somebody; not an alarm that lasts."""
+    """Raise a notice that a user changed windows or limits of a node. It ends by itself."""
     who = getattr(user, "get_full_name", str)() or user.get_username()
     words = {"who": who, "what": ", ".join(sorted(str(_field_label(name)) for name in changed))}
     text = _("Changed by %(who)s: %(what)s.") % words
@@ -71,7 +74,7 @@ def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> No
 
 
 def visible_alarms(user: AnyUser, node: Node | None = None) -> QuerySet[Alarm]:
-    """What staff and those who manage nodes see; of one node, or all."""
+    """Return the open alarms that the user may see (staff and node managers)."""
     if not (user.is_active and (getattr(user, "is_staff", False) or may(user, Right.MANAGE_NODES))):
         return Alarm.objects.none()
     found = Alarm.objects.select_related("node").filter(ended_at=None)

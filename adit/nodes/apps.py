@@ -8,5 +8,5 @@ class NodesConfig(AppConfig):
     name = "adit.nodes"
 
     def ready(self) -> None:
-        # Beside what is received: /tmp may be memory.
+        # Next to the spool, because /tmp may be in memory.
         temp_files.set_folder(settings.SPOOL_DIR / "_large")

@@ -1,4 +1,7 @@
-"""Watched: a question to a node that ends at its deadline or when somebody cancels, come what may."""
+"""Run a call to a node in a thread and end it at a deadline or when it is canceled.
+
+Used by searches, sample images and tests of nodes.
+"""
 
 import threading
 import time
@@ -18,23 +21,23 @@ from adit_engine.values.record import Record
 POLL_S = 0.5
 RECHECK_S = 2.0
 ABORT_GRACE_S = 2.0
-"""How long an aborted node may take to let go, before it is left to its own deadlines."""
+"""How long to wait for an aborted node. After that its own deadlines end the call."""
 
 T = TypeVar("T")
 
 
 class SearchableNode(Searchable, OpenedNode):
-    """What can be searched, and stopped while it is."""
+    """A node that can be searched, and aborted meanwhile."""
 
 
 @dataclass
 class CallGuard:
-    """Until when (monotonic seconds) an answer is awaited, and who may end it before."""
+    """The deadline of a call (monotonic seconds), and what may end it earlier."""
 
     until: float
     is_canceled: Callable[[], bool]
     require: Callable[[], None] = lambda: None
-    """Raises NodeUnavailable when the node may be used no longer; asked every two seconds."""
+    """Raises NodeUnavailable if the node may no longer be used. Called every two seconds."""
     _asked_at: float = field(default_factory=time.monotonic)
 
     def look(self) -> None:
@@ -44,7 +47,7 @@ class CallGuard:
             self.require()
 
     def check(self, node: str) -> None:
-        """Raises Stopped when canceled, TimedOut past the deadline."""
+        """Raise Stopped if canceled, TimedOut after the deadline."""
         if self.is_canceled():
             raise Stopped(_("The search was canceled."))
         if time.monotonic() > self.until:
@@ -61,9 +64,9 @@ def run_query(
     reduce: Callable[[Iterator[Record], FindResults], T],
     watch: CallGuard,
 ) -> T:
-    """What `reduce` makes of the records that match by our own reading as well.
+    """Return the result of `reduce` for the matching records.
 
-    Raises what the watch or the node raises.
+    Records that do not match by our own check are dropped. Raises what `watch` or the node raises.
     """
 
     def ask(stop: threading.Event) -> T:
@@ -77,9 +80,9 @@ def run_query(
 
 
 def run_bounded(node: OpenedNode, ask: Callable[[threading.Event], T], watch: CallGuard) -> T:
-    """What `ask` gives, which runs in a thread and ends early when its event is set.
+    """Run `ask` in a thread and return its result. It should end early if its event is set.
 
-    So this one can look at the watch even while the node is silent. Raises what the watch or `ask`
+    The calling thread checks `watch` even while the node is silent. Raises what `watch` or `ask`
     raises.
     """
     stop = threading.Event()

@@ -1,5 +1,7 @@
-"""Room: whether a folder is there and has space for an order, asked before anything is fetched.
-Shelf: finished 7-Zip files as they lie in their node's folder: opened, measured, removed."""
+"""Folders of destinations: check free space before a transfer, open and delete 7-Zip files.
+
+Used by orders and results.
+"""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +17,15 @@ MEASURED_KINDS = ("folder", "archive")
 
 
 def can_measure_space(row: Node) -> bool:
-    """Whether it can be told at all."""
+    """Return whether free space is known for this kind of node."""
     return row.kind in MEASURED_KINDS
 
 
 def explain_no_space(row: Node, size_bytes: int) -> str:
-    """Empty when about so much fits there, and for places that cannot tell. Writes nothing."""
+    """Return why about `size_bytes` do not fit; empty if they do or if this is unknown.
+
+    Writes nothing.
+    """
     if not can_measure_space(row):
         return ""
     try:
@@ -32,16 +37,16 @@ def explain_no_space(row: Node, size_bytes: int) -> str:
 
 
 ARCHIVE_KIND = "archive"
-"""The kind of node that makes them."""
+"""The kind of node that creates 7-Zip files."""
 
 
 def open_archive_file(row: Node, name: str) -> BinaryIO | None:
-    """To read; None where it is gone. Raises StorageTrouble."""
+    """Open a 7-Zip file for reading; None if it does not exist. Raise StorageError."""
     return AtomicFolder(row.name, _get_folder(row)).open((name,))
 
 
 def remove_archive_file(row: Node, name: str) -> None:
-    """Gone already is no trouble. Raises StorageTrouble."""
+    """Delete a 7-Zip file. A missing file is no error. Raise StorageError."""
     try:
         (_get_folder(row) / name).unlink(missing_ok=True)
     except OSError as error:
@@ -49,7 +54,7 @@ def remove_archive_file(row: Node, name: str) -> None:
 
 
 def delete_staged_images(row: Node, title: str) -> None:
-    """Removes images that were laid apart for a file that will not be built any more."""
+    """Delete images that were gathered for a 7-Zip file that will not be created."""
     with suppress(StorageError):
         node = open_engine_node(row.kind, row.name, get_engine_settings(row))
         node.set_archive_title(title)  # type: ignore[attr-defined]
@@ -57,7 +62,7 @@ def delete_staged_images(row: Node, title: str) -> None:
 
 
 def get_user_path(row: Node, name: str) -> str:
-    """Where they find it without a browser; empty where they cannot."""
+    """Return the path where users find the file without a browser; empty if there is none."""
     shown = str(row.settings.get("shown_path") or "")
     if not shown:
         return ""

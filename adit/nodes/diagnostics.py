@@ -1,4 +1,7 @@
-"""Checks: tests of a node from the pages: bounded in time, kept in words, with proposals to adopt."""
+"""Test nodes within a web request, store the findings, and adopt proposed settings.
+
+Used by the pages of nodes. Each test has a deadline.
+"""
 
 import secrets
 import threading
@@ -29,7 +32,7 @@ from adit_engine.nodes.diagnostics.sample_series import choose_image
 from adit_engine.values.references import StudyRef
 
 CANCEL_GRACE_S = 15
-"""For a C-MOVE to be cancelled in good order, and late images to be waited for."""
+"""Extra time to cancel a C-MOVE in an orderly way and to wait for late images."""
 
 _WORST_FIRST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
 _Kind = NodeTestResult.TestKind
@@ -39,7 +42,7 @@ RunTest = Callable[[Any], Iterable[NodeFinding]]
 
 @dataclass(frozen=True, slots=True)
 class FindingLine:
-    """One finding, with those of its proposals that were not adopted yet, and their fields' labels."""
+    """One finding and its proposals that were not adopted yet, each with the label of its field."""
 
     finding: NodeFinding
     proposals: list[tuple[str, SettingProposal]]
@@ -47,14 +50,14 @@ class FindingLine:
 
 @dataclass(frozen=True, slots=True)
 class NodeTestReport:
-    """What the last test of one sort found."""
+    """The findings of the last test of one kind."""
 
     check: NodeTestResult
     lines: list[FindingLine]
 
     @property
     def problems(self) -> list[FindingLine]:
-        """What asks for a look: what is not well, and what could be better."""
+        """Findings that need attention: problems, and settings that could be better."""
         return [line for line in self.lines if not _needs_no_action(line)]
 
     @property
@@ -72,15 +75,18 @@ def _needs_no_action(line: FindingLine) -> bool:
 
 
 def check_node(user: AnyUser, node: Node) -> list[NodeFinding]:
-    """Tests the node, for those who manage or may fetch from it. Raises NotPermitted, NodeUnavailable.
+    """Test the node, for users who manage it or may fetch from it.
 
-    What the node does wrong is a finding, and so is that it did not end in time.
+    Errors of the node, and a timeout, are findings. Raise NotPermitted, NodeUnavailable.
     """
     return _run_and_store(user, node, _Kind.PLAIN, lambda opened: opened.check())
 
 
 def try_fetching(user: AnyUser, node: Node, study: StudyRef | None) -> list[NodeFinding]:
-    """Fetches one image of the study, or of a new one, by each way. Raises NotPermitted, NodeUnavailable."""
+    """Fetch one image of the study, or of a recent one, by each retrieval method.
+
+    Raise NotPermitted, NodeUnavailable.
+    """
     require(user, Right.MANAGE_NODES)
 
     def ask(opened: Any) -> Iterator[NodeFinding]:
@@ -95,7 +101,10 @@ def try_fetching(user: AnyUser, node: Node, study: StudyRef | None) -> list[Node
 
 
 def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
-    """Sends a made-up image, or writes a file and removes it. Raises NotPermitted, NodeUnavailable."""
+    """Send a synthetic image, or write a file and delete it.
+
+    Raise NotPermitted, NodeUnavailable.
+    """
     require(user, Right.MANAGE_NODES)
     if node.is_clinical:
         require(user, Right.WRITE_CLINICAL)
@@ -109,7 +118,7 @@ def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
 
 
 def get_last_reports(node: Node, *, manages: bool) -> list[NodeTestReport]:
-    """What the last tests found; those by which settings are set up, for managers alone."""
+    """Return the reports of the last tests. Fetch and write tests are for managers only."""
     held = node.checks.select_related("by").order_by("pk")
     mine = held if manages else held.filter(what=_Kind.PLAIN)
     return [
@@ -118,7 +127,10 @@ def get_last_reports(node: Node, *, manages: bool) -> list[NodeTestReport]:
 
 
 def adopt_proposal(user: User, node: Node, setting: str, value: str) -> SettingProposal:
-    """Enters what a test proposed, as the node's form would. Raises NotPermitted, NotFound, WrongInput."""
+    """Save a setting that a test proposed, as the form of the node would.
+
+    Raise NotPermitted, NotFound, InvalidInput.
+    """
     require(user, Right.MANAGE_NODES)
     lines = (line for told in get_last_reports(node, manages=True) for line in told.lines)
     proposals = (proposal for line in lines for _label, proposal in line.proposals)
@@ -135,12 +147,12 @@ def adopt_proposal(user: User, node: Node, setting: str, value: str) -> SettingP
 
 
 def get_setting_label(node: Node, proposal: SettingProposal) -> str:
-    """The setting as the node's form calls it."""
+    """Return the label of the setting in the form of the node."""
     field = get_settings_form_class(node.kind).base_fields.get(proposal.setting)
     return str(field.label) if field is not None else proposal.setting
 
 
-# Asking -------------------------------------------------------------------------------------------
+# Running a test -----------------------------------------------------------------------------------
 
 
 class _TestGuard(CallGuard):
@@ -171,7 +183,7 @@ def _run_and_store(
 def _collect_findings(
     user: AnyUser, node: Node, what: NodeTestResult.TestKind, ask: RunTest
 ) -> list[NodeFinding]:
-    """What was found before the deadline stays found."""
+    """Return the findings; those before the deadline are kept."""
     findings: list[NodeFinding] = []
 
     def gather(stop: threading.Event) -> None:
@@ -197,7 +209,7 @@ def _collect_findings(
 
 
 def _get_time_limit_s(what: NodeTestResult.TestKind) -> float:
-    """Two ways may be tried, each with its own limit."""
+    """A fetch test may try two methods, each with its own limit."""
     ways = 2 if what is _Kind.FETCH else 1
     return ways * settings.SEARCH_DEADLINE_S + (CANCEL_GRACE_S if what is _Kind.FETCH else 0)
 

@@ -1,7 +1,7 @@
-"""Folder rules: which folders a node may use, asked when it is saved and each time it is opened.
+"""Which folders a node may use. Checked when a node is saved and each time it is opened.
 
-No folder of a node lies in or above a folder of ADIT itself, a system tree, or a folder in which
-another node gathers unencrypted images. `folders` in the data folder is there for nodes.
+A folder of a node must not be in or above a folder of ADIT itself, a system directory, or a folder
+in which another node gathers unencrypted images. `folders` in the data folder is for nodes.
 """
 
 import os
@@ -20,10 +20,10 @@ from adit.nodes.models import Node
 from adit_engine.errors import StorageError
 
 FOR_NODES = "folders"
-"""Below the data folder; each node has a folder of its own in there."""
+"""A folder in the data folder. Each node has its own folder in it."""
 PATH, STAGING = "path", "staging"
 FOLDERS: Mapping[str, tuple[str, ...]] = {"folder": (PATH,), "archive": (PATH, STAGING)}
-"""By kind, the settings that are folders of this machine."""
+"""By kind, the settings that are folders on this machine."""
 
 _SYSTEM = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root"),
@@ -35,11 +35,11 @@ _PROGRAM = _lazy("the program itself")
 _OS = _lazy("the operating system")
 
 _Mark = str | tuple[int, int]
-"""A path, or device and inode: the same folder may have two names, as by a mount."""
+"""A path, or device and inode: a folder may have two paths, for example by a mount."""
 
 
 class FolderRefused(StorageError):
-    """The folder in `setting` must not be used."""
+    """The folder in the setting `setting` must not be used."""
 
     def __init__(self, node: str, setting: str, text: str) -> None:
         super().__init__(node, text)
@@ -48,19 +48,19 @@ class FolderRefused(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class _Reserved:
-    """A folder that is used for something else. Of a file only what lies above it is refused."""
+    """A folder that is used for something else. For a file only its parent folders are refused."""
 
     path: str
     what: Any
     is_file: bool = False
     is_asked: bool = True
-    """Whether the disk is asked; another node's network share may keep whoever asks waiting."""
+    """Whether the file system is accessed. A network share of another node may block."""
 
 
 def checked(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
-    """The folders in a node's settings with all links followed. Raises FolderRefused.
+    """Return the folders in the settings of a node with all links resolved.
 
-    Those that are empty or relative are left out: what is right for them the kind says.
+    Empty and relative paths are left out: the kind decides about them. Raise FolderRefused.
     """
     given = {name: str(values.get(name) or "") for name in FOLDERS.get(row.kind, ())}
     found = {
@@ -89,7 +89,7 @@ def _all_reserved(row: Node, name: str, found: Mapping[str, str]) -> Iterator[_R
     for other, kind, given in others.values_list("name", "kind", "settings"):
         if kind == "archive" and given.get(STAGING):
             path = os.path.realpath(given[STAGING])
-            # Several such nodes may gather in one folder: each job has its own below it.
+            # Several such nodes may gather in one folder: each job has its own subfolder.
             if name != STAGING or path != found[STAGING]:
                 yield _Reserved(path, _("images that %(node)s gathers") % {"node": other})
         if name == STAGING and given.get(PATH):
@@ -121,7 +121,7 @@ def _own() -> Iterator[_Reserved]:
 
 
 def _reason(real: str, every: Iterable[_Reserved]) -> _Reserved | None:
-    """The first that the folder lies in, is, or lies above."""
+    """The first reserved folder that is the folder, contains it, or is in it."""
     here, around = _marks(real), _marks_around(real)
     excused = _above_allowed() if _is_allowed(real) else set()
     for one in every:
@@ -135,7 +135,7 @@ def _reason(real: str, every: Iterable[_Reserved]) -> _Reserved | None:
 
 
 def _is_allowed(real: str) -> bool:
-    """Whether it lies below the folder for nodes; one that is a link itself would lead anywhere."""
+    """Whether it is below the folder for nodes, unless that is a link, which may lead anywhere."""
     allowed = Path(os.path.realpath(settings.DATA_DIR), FOR_NODES)
     return str(allowed) == os.path.realpath(allowed) and allowed in Path(real).parents
 
@@ -153,7 +153,7 @@ def _marks(path: str) -> set[_Mark]:
 
 
 def _marks_around(path: str, *, is_asked: bool = True) -> set[_Mark]:
-    """Of a folder and all above it."""
+    """The marks of a folder and all its parents."""
     every = (path, *map(str, Path(path).parents))
     return {mark for step in every for mark in (_marks(step) if is_asked else {step})}
 

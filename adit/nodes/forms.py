@@ -1,5 +1,7 @@
-"""Forms: a node's row, the settings of its kind, and which groups may use it.
-Editor: all forms of one node on one page: the row, the settings of its kind, its hours."""
+"""Forms of a node: the model, the settings of its kind, access of groups, and the editor of all.
+
+Used by the pages of nodes and by `diagnostics`.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
@@ -51,14 +53,14 @@ _FIELD_CLASSES: Mapping[type, type[forms.Field]] = {
 
 
 class SecretTextarea(forms.Textarea):
-    """Takes a secret of several lines in, such as a key, and never shows it again."""
+    """An input for a secret of several lines, such as a key. It never shows the stored value."""
 
     def format_value(self, value: Any) -> str:
         return ""
 
 
 class NodeForm(forms.ModelForm):
-    """The row itself. The kind of a node that exists does not change."""
+    """The fields of the model. The kind of an existing node cannot be changed."""
 
     kind = forms.ChoiceField(label=_("kind"), choices=[(kind, kind) for kind in KINDS])
     retrieve_limit = forms.IntegerField(
@@ -109,7 +111,10 @@ class NodeForm(forms.ModelForm):
 
 
 class SettingsForm(forms.Form):
-    """The settings of one kind; made by `form_for`. What the dataclass refuses is a field's error."""
+    """The settings of one kind; subclasses are created by `get_settings_form_class`.
+
+    Errors of the settings dataclass become errors of the fields.
+    """
 
     kind: ClassVar[str]
 
@@ -139,14 +144,14 @@ class SettingsForm(forms.Form):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For the row's `settings`; an empty field means the default."""
+        """The value for `Node.settings`. An empty field means the default."""
         return {
             name: self._value(name) for name, field in self.fields.items() if not is_secret(field)
         }
 
     @property
     def secrets(self) -> dict[str, Any]:
-        """For the row's `secrets`; an empty field means the stored one, as long as it is of use."""
+        """The value for `Node.secrets`. An empty field keeps the stored secret if it applies."""
         kept = self.node.secrets_for(self.settings) if self.node is not None else {}
         found = {
             name: self.cleaned_data.get(name) or (self._is_of_use(name) and kept.get(name))
@@ -156,7 +161,7 @@ class SettingsForm(forms.Form):
         return {name: value for name, value in found.items() if value}
 
     def _ask_again(self) -> None:
-        """Asks for the secrets that were stored for another address."""
+        """Require secrets again that were stored for another address."""
         for name in self._stored:
             if self._is_of_use(name) and name not in self.secrets:
                 self[name].help_text = ""
@@ -168,11 +173,11 @@ class SettingsForm(forms.Form):
         return bool(value == wanted if wanted else value)
 
     def plain(self) -> Iterator[forms.BoundField]:
-        """The fields that everybody has to look at."""
+        """The fields that are always shown."""
         return (self[name] for name, field in self.fields.items() if not is_advanced(field))
 
     def advanced(self) -> Iterator[forms.BoundField]:
-        """The fields that may be folded away."""
+        """The fields that may be collapsed."""
         return (self[name] for name, field in self.fields.items() if is_advanced(field))
 
     def _value(self, name: str) -> Any:
@@ -180,14 +185,17 @@ class SettingsForm(forms.Form):
         return self.fields[name].initial if value is None else value
 
     def _field_of(self, sentence: str) -> str | None:
-        """The field that a sentence of the dataclass names at its beginning."""
+        """The field whose name or label starts the error text of the dataclass."""
         words = sentence.partition(":")[0]
         named = (n for n, f in self.fields.items() if n == words or str(f.label).startswith(words))
         return next(named, None)
 
 
 def get_settings_form_class(kind: str) -> type[SettingsForm]:
-    """The form class of a kind, from its settings dataclass. Raises WrongInput for no kind."""
+    """Return the form class of a kind, built from its settings dataclass.
+
+    Raise InvalidInput for an unknown kind.
+    """
     cls = kind_class(kind).Settings
     hints = get_type_hints(cls)
     made = {field.name: _make_field(field, hints[field.name]) for field in fields(cls)}
@@ -203,7 +211,7 @@ def is_advanced(field: forms.Field) -> bool:
 
 
 class NodeAccessForm(forms.Form):
-    """Which group may fetch from a node, and which may send to it."""
+    """Which groups may fetch from a node, and which may send to it."""
 
     def __init__(self, *args: Any, node: Node | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **{"prefix": "access", **kwargs})
@@ -217,18 +225,18 @@ class NodeAccessForm(forms.Form):
                 )
 
     def matrix(self) -> Iterator[tuple[Group, forms.BoundField, forms.BoundField]]:
-        """Each group with its two boxes."""
+        """Yield each group with its two checkboxes."""
         return ((g, self[f"read_{g.pk}"], self[f"write_{g.pk}"]) for g in self.groups)
 
     @property
     def access(self) -> dict[Group, tuple[bool, bool]]:
-        """May read, may write, by group."""
+        """For each group: may read, may write."""
         data = self.cleaned_data
         return {g: (data[f"read_{g.pk}"], data[f"write_{g.pk}"]) for g in self.groups}
 
 
 class FetchTestForm(forms.Form):
-    """Which image shall be fetched for a test. Empty: one of the newest that the node lists."""
+    """The study of a fetch test. If empty, one of the newest that the node lists is used."""
 
     study_uid = forms.CharField(
         label=_("Study UID"),
@@ -296,7 +304,7 @@ _PREFIXES = ("hours", "special")
 
 @dataclass(frozen=True, slots=True)
 class FormProblem:
-    """One error, and the field that it is about; without `field_id` it is about all of them."""
+    """One error and its field. Without `field_id` it concerns the whole form."""
 
     field_id: str
     label: str
@@ -304,10 +312,10 @@ class FormProblem:
 
 
 class NodeEditor:
-    """What is typed comes back when it is not accepted."""
+    """All forms of one node on one page. Invalid input is shown again."""
 
     wrong_hours = ""
-    """Why the hours cannot be drawn, once somebody asked for the picture."""
+    """Why the chart cannot be drawn. Set by `picture`."""
 
     def __init__(self, data: Any, node: Node) -> None:
         self.is_changing_rows = data is not None and bool({"add", "remove", "show"} & set(data))
@@ -317,7 +325,7 @@ class NodeEditor:
             node.takes_images = False
         self.row = NodeForm(data, instance=node)
         self.row.fields["kind"].disabled = True
-        # Opening and hours have forms of their own.
+        # Opening the node and its hours have separate forms.
         del self.row.fields["is_open"], self.row.fields["windows"]
         for name, hint in FIELD_HINTS.items():
             self.row.fields[name].help_text = hint
@@ -327,7 +335,7 @@ class NodeEditor:
 
     @property
     def problems(self) -> list[FormProblem]:
-        """What was not accepted, in the order of the page; empty before anything was sent."""
+        """The errors in the order of the page; empty before anything was submitted."""
         if self.is_changing_rows:
             return []
         every = (self.row, self.settings, *self.hours.forms, *self.specials.forms)
@@ -335,7 +343,7 @@ class NodeEditor:
 
     @property
     def picture(self) -> CalendarChart | None:
-        """Of the hours as they are typed; None while they cannot be read."""
+        """The chart of the hours as submitted; None if they are invalid."""
         if not self.hours.is_bound:
             proposed = (
                 DEFAULT_PACS_HOURS if self.node.pk is None and self.node.kind == "dimse" else None
@@ -352,7 +360,7 @@ class NodeEditor:
             return None
 
     def save(self, user: User) -> Node | None:
-        """The saved node, or None when something was not accepted. Raises NotPermitted."""
+        """Save and return the node; None if the input is invalid. Raise NotPermitted."""
         forms_ = (self.row, self.settings, self.hours, self.specials)
         if self.is_changing_rows or not all(form.is_valid() for form in forms_):
             return None
@@ -371,7 +379,7 @@ class NodeEditor:
 
 
 def _apply_row_buttons(data: Any) -> Any:
-    """What was sent by one of the buttons that only add or take away a row."""
+    """Return the data after the button that adds or removes a row, if one was pressed."""
     if data is None:
         return None
     prefix, _dash, number = str(data.get("remove", "")).partition("-")
@@ -386,5 +394,5 @@ def _form_problems(form: forms.Form | forms.ModelForm) -> Iterator[FormProblem]:
     for field in form:
         label = str(field.label)
         for text in field.errors:
-            # Sentences of a settings dataclass begin with the label already.
+            # Errors of a settings dataclass already begin with the label.
             yield FormProblem(field.id_for_label, label, str(text).removeprefix(f"{label}: "))

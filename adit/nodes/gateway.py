@@ -1,4 +1,7 @@
-"""Connect: the gate to every node: asks for rights, takes a connection, leaves a trail."""
+"""The only place that opens engine nodes for users: checks permissions, takes a slot, records it.
+
+Used by the worker, the queue, searches and tests of nodes.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,11 +35,11 @@ from adit_engine import nodes as engine
 from adit_engine.errors import InvalidInput, NodeError
 
 MAX_CONTACT_LENGTH = 80
-"""So much of a contact stands in an error; all of it on the node's page."""
+"""Maximum length of the contact in an error. The page of the node shows all of it."""
 
 
 class Purpose(StrEnum):
-    """What a node is opened for; says which right is needed and which lane is used."""
+    """What a node is opened for. Determines the permission that is needed and the lane."""
 
     SEARCH = "search"
     RETRIEVE = "retrieve"
@@ -50,7 +53,7 @@ class Purpose(StrEnum):
 
     @property
     def lasts_s(self) -> int:
-        """For how long a slot counts that nobody renews."""
+        """How long a slot counts if it is not renewed."""
         if self is Purpose.SEARCH:
             return settings.SEARCH_DEADLINE_S + settings.LEASE_S
         if self is Purpose.CHECK:
@@ -62,11 +65,12 @@ class Purpose(StrEnum):
 def open_node(
     user: AnyUser, row: Node, purpose: Purpose, *, holder: str, urgent: bool = False
 ) -> Iterator[Any]:
-    """The engine's node, for as long as the block lasts; aborted when the block fails.
+    """Open the engine node for the duration of the block; abort it if the block fails.
 
-    `holder` is what the slot is counted under (task:12); a slot that it holds already is used and
-    left to whoever took it, else one is taken for the block. Who stays longer than a lease renews
-    it. Rights and row are read anew each time. Raises NotPermitted, NodeUnavailable, WrongInput, NodeError.
+    `holder` identifies the user of the slot (task:12). A slot that it already holds is used and not
+    released; otherwise one is taken for the block. A caller that stays longer than a lease must
+    renew the slot. User and row are reloaded each time. Raise NotPermitted, NodeUnavailable,
+    InvalidInput, NodeError.
     """
     user, row = _reload(user, row)
     with _add_contact_to_errors(row):
@@ -105,7 +109,7 @@ def open_node(
 
 @contextmanager
 def _add_contact_to_errors(row: Node) -> Iterator[None]:
-    """What the node does wrong is said with whom to ask; that others use it is nobody's fault."""
+    """Add the contact of the node to its errors. NodeUnavailable is no fault of the node."""
     try:
         yield
     except NodeError as error:
@@ -119,7 +123,7 @@ def _get_contact(row: Node) -> str:
 
 
 def require_purpose(user: AnyUser, row: Node, purpose: Purpose, *, urgent: bool = False) -> None:
-    """Raises NotPermitted unless the user may use the node for this; also asked when ordering."""
+    """Raise NotPermitted unless the user may use the node for this. Also called by orders."""
     require_active(user)
     if urgent:
         require(user, Right.BE_URGENT)
@@ -142,7 +146,7 @@ def require_purpose(user: AnyUser, row: Node, purpose: Purpose, *, urgent: bool 
 def make_slot_request(
     row: Node, purposes: Iterable[Purpose], user: int | None, job: int | None = None
 ) -> slots.SlotRequest:
-    """How many associations at once it takes to use the node for these, and for whom."""
+    """Return the slot request for these purposes: for whom, and how many associations at once."""
     purposes = tuple(purposes)
     ranges = [_association_range(row, purpose) for purpose in purposes]
     least, most = (sum(numbers) for numbers in zip(*ranges, strict=True))
@@ -150,7 +154,7 @@ def make_slot_request(
 
 
 def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
-    """At least and at most."""
+    """The minimum and maximum number of associations."""
     if row.kind == "dimse" and purpose is Purpose.STORE:
         return 1, int(row.settings.get("store_associations") or 1)
     if row.kind == "dimse" and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
@@ -161,7 +165,7 @@ def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
 
 
 def _limit_associations(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
-    """No more associations for sending than are counted."""
+    """Limit the associations for sending to the weight of the slot."""
     if "store_associations" in values:
         values["store_associations"] = min(values["store_associations"] or 1, slot.weight)
     return values
@@ -170,7 +174,7 @@ def _limit_associations(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
 def get_unavailability(
     row: Node, purpose: Purpose, *, urgent: bool = False
 ) -> NodeUnavailable | None:
-    """Why the node may not be used now, connections in use aside; None when it may."""
+    """Return why the node is unavailable now, or None. Connections in use are not considered."""
     if not row.is_open:
         return NodeUnavailable(
             row.name, _("it is not in use yet. Whoever manages it has to open it")
@@ -187,8 +191,9 @@ def get_unavailability(
 def get_release_reason(
     row: Node, purpose: Purpose, holder: str, *, urgent: bool = False
 ) -> NodeUnavailable | None:
-    """Why who holds a slot has to give the node up: as above, somebody ended this one, or the
-    hours to come allow fewer connections.
+    """Return why the holder of a slot has to stop using the node, or None.
+
+    The node became unavailable, a user ended this connection, or the limit becomes lower.
     """
     lane = purpose.lane(urgent)
     slot = row.slots.select_related("ended_by").filter(holder=holder, lane=lane).first()
@@ -202,7 +207,10 @@ def get_release_reason(
 
 
 def require_still_available(row: Node, purpose: Purpose, holder: str) -> None:
-    """Raises NodeUnavailable when whoever holds a slot has to end now. Tests of a paused node may go on."""
+    """Raise NodeUnavailable if the holder of a slot has to end now.
+
+    Tests of a paused node may continue.
+    """
     fresh = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
     waits = get_release_reason(fresh, purpose, holder) if fresh is not None else None
     if waits is not None and (
@@ -212,11 +220,12 @@ def require_still_available(row: Node, purpose: Purpose, holder: str) -> None:
 
 
 def get_engine_settings(row: Node) -> dict[str, Any]:
-    """What the kind's settings dataclass takes: the row's values and the secrets that
-    were given for this very address. Links to folders are followed, so that what was examined is
-    what is used.
+    """Return the arguments of the settings dataclass of the kind.
 
-    Raises WrongInput, FolderRefused.
+    They are the values of the row and the secrets that were entered for the current address. Links
+    to folders are resolved, so that the folder that was checked is the one that is used.
+
+    Raise InvalidInput, FolderRefused.
     """
     names = {field.name for field in fields(engine.kind_class(row.kind).Settings)}
     values = {**row.settings, **row.secrets_for(row.settings)}
@@ -238,7 +247,7 @@ def get_engine_settings(row: Node) -> dict[str, Any]:
 _DEFAULT_FOLDERS: Mapping[str, Mapping[str, Callable[[], Path]]] = {
     "archive": {"path": lambda: settings.ARCHIVE_DIR, "staging": lambda: settings.GATHERED_DIR}
 }
-"""Of a kind, settings for which this installation has a folder where none is given."""
+"""By kind, the settings that default to a folder of this installation."""
 
 
 def _create_folder(folder: Path) -> Path:
@@ -257,7 +266,7 @@ def _reload(user: AnyUser, row: Node) -> tuple[AnyUser, Node]:
 
 
 def _may_test(user: AnyUser, purpose: Purpose) -> bool:
-    """Whoever manages nodes may test one that is closed or paused, but not use it."""
+    """A manager of nodes may test a closed or paused node, but not use it."""
     return purpose is Purpose.CHECK and may(user, Right.MANAGE_NODES)
 
 

@@ -1,4 +1,4 @@
-"""Health: whether the receiver answers, and which certificates end soon or do not fit."""
+"""Check receiver, certificates and folders of nodes. Used by `adit doctor` and host checks."""
 
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -31,10 +31,9 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S
 
 
 def check_receiver_and_nodes(*, runs: bool) -> Iterator[NodeFinding]:
-    """The receiver, its certificates, those of all nodes, and their folders.
+    """Check the receiver, its certificates, those of all nodes, and the folders of nodes.
 
-    Calls nobody but our own receiver, which may be silent as long as nothing of this installation
-    runs.
+    Connects to our own receiver only. If `runs` is false, the receiver need not answer.
     """
     if settings.RECEIVER_PORT:
         yield from _check_receiver(runs)
@@ -43,7 +42,10 @@ def check_receiver_and_nodes(*, runs: bool) -> Iterator[NodeFinding]:
 
 
 def check_receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
-    """What can be said of each where the receiver runs, and an opaque word for it."""
+    """Yield findings on the receiver's certificates, each with an opaque key.
+
+    Call it on the machine where the receiver runs.
+    """
     if not settings.RECEIVER_PORT:
         return
     try:
@@ -59,14 +61,14 @@ def check_receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
 
 
 def check_node_certificates() -> Iterator[tuple[str, NodeFinding]]:
-    """Of all nodes, without calling anybody; likewise."""
+    """Yield findings on the certificates of all nodes, each with an opaque key. Opens nothing."""
     for row in Node.objects.filter(kind="dimse"):
         for number, finding in enumerate(_check_node(row)):
             yield f"node:{row.pk}:{number}", finding
 
 
 def is_own_receiver_check(ae_title: str, address: str) -> bool:
-    """Whether it is this machine that asks for its own receiver."""
+    """Return whether a call to the receiver comes from the check of this machine itself."""
     if ae_title != settings.CALLING_AE_TITLE:
         return False
     return ip_address(address).is_loopback or address == settings.RECEIVER_HOST
@@ -88,7 +90,10 @@ def _check_receiver(runs: bool) -> Iterator[NodeFinding]:
 
 
 def _echo_receiver(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
-    """Calls it as a PACS would; under mutual TLS with its own certificate, for want of another."""
+    """Send a C-ECHO as a PACS would. Under mutual TLS it presents the receiver's own certificate.
+
+    There is no other certificate to present.
+    """
     try:
         peer = _make_own_settings(tls).peer(what)
         with OpenAssociations(peer).open(
@@ -140,7 +145,7 @@ def _make_own_settings(tls: ServerTls | None) -> DimseSettings:
 
 
 def _strip_private_key(text: str) -> str:
-    """The certificates of a file that may hold the key too."""
+    """Return only the certificates of a file that may hold the key as well."""
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     parts = text.split(begin)[1:]
     return "\n".join(begin + part.partition(end)[0] + end for part in parts)
@@ -150,14 +155,14 @@ def _check_nodes() -> Iterator[NodeFinding]:
     try:
         rows = list(Node.objects.filter(kind="dimse"))
     except (Error, KeyMissing, DecryptionError):
-        # Said already, of the database or of the key.
+        # Already reported by the checks of the database and of the key.
         return
     for row in rows:
         yield from _check_node(row)
 
 
 def _folders() -> Iterator[NodeFinding]:
-    """Makes none and opens none."""
+    """Check the folders of nodes. Creates and opens none."""
     try:
         rows = list(Node.objects.filter(kind__in=folder_rules.FOLDERS).defer("secrets"))
     except Error:
@@ -187,7 +192,7 @@ def _check_node(row: Node) -> Iterator[NodeFinding]:
 
 
 def _check_validity(label: str, text: str, *, is_ours: bool) -> Iterator[NodeFinding]:
-    """Of a chain that we show, all have to be valid; of those whom we trust, one is enough."""
+    """In a chain that we present all certificates must be valid; of trusted ones one is enough."""
     if not text:
         return
     try:

@@ -1,4 +1,7 @@
-"""Lookout: what each machine tells of itself: its disks, and the receiver's certificates and quarantine."""
+"""Checks that each machine runs on itself: disks, and certificates and quarantine of the receiver.
+
+They raise alarms. Used by the receiver process and the worker.
+"""
 
 import logging
 import shutil
@@ -18,18 +21,18 @@ from adit_engine.nodes.base import Grade, NodeFinding
 
 INTERVAL_S = 300.0
 LOW_DISK_FRACTION = 0.1
-"""A disk of which no more than this is free is almost full."""
+"""A disk with no more than this fraction free is almost full."""
 
 log = logging.getLogger(__name__)
 
 
 def start_host_checks(*, receives: bool = False) -> None:
-    """From now on, by a thread of its own: a share that hangs holds up nothing else."""
+    """Run the checks periodically in a separate thread, so that a hanging share blocks nothing."""
     threading.Thread(target=_check_forever, args=(receives,), name="lookout", daemon=True).start()
 
 
 def check_host(*, receives: bool = False) -> None:
-    """What this machine says of itself now. Whoever receives also tells of what only it can see."""
+    """Check this machine now. With `receives`, also what only the receiver machine can see."""
     machine = socket.gethostname()
     _check_disks(machine)
     if receives:
@@ -38,7 +41,7 @@ def check_host(*, receives: bool = False) -> None:
 
 
 def check_node_rows() -> None:
-    """What every machine could say, and one does: the certificates of nodes."""
+    """Check the certificates of nodes. It is enough if one machine does this."""
     _check_certificates(health.check_node_certificates())
 
 
@@ -71,7 +74,7 @@ def _check_disks(machine: str) -> None:
 
 
 def _list_folders() -> Iterable[tuple[str, Path]]:
-    """Folders of ours; several on one disk are one."""
+    """Our own folders. Several on one disk are checked once."""
     yield "data", settings.DATA_DIR
     yield "spool", settings.SPOOL_DIR
     yield "archives", settings.ARCHIVE_DIR

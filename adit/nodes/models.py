@@ -1,4 +1,7 @@
-"""Node: a PACS or folder that this installation knows, and which groups may use it how."""
+"""Models of nodes: the nodes, access of groups, slots, usage, alarms and receiver state.
+
+Used by all parts of `adit.nodes` and by the apps above it.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,44 +16,46 @@ from adit_engine.nodes import recipient_of
 
 
 class Node(models.Model):
+    """A PACS, DICOMweb service or folder that this installation knows."""
+
     name = models.CharField(_("name"), max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=32)
-    """A word of adit_engine.nodes.KINDS; its settings dataclass says what `settings` holds."""
+    """A key of adit_engine.nodes.KINDS. The settings dataclass of the kind defines `settings`."""
     settings = models.JSONField(default=dict)
     secrets = EncryptedField(null=True)
-    """`values` of those settings that are secret, and `for` whom they were given (recipient_of).
+    """`values` of the secret settings, and the recipient they are `for` (see `recipient_of`).
 
-    Written by `give_secrets` and read by `secrets_for`: no other recipient is sent any of them.
+    Written by `give_secrets` and read by `secrets_for`. They are never sent to another recipient.
     """
 
     is_open = models.BooleanField(_("in use"), default=False)
-    """A newly created node is closed until a person opens it."""
+    """A new node is closed until a user opens it."""
     is_clinical = models.BooleanField(_("clinical PACS"), default=False)
-    """Writing to it needs a right of its own."""
+    """Writing to it needs an extra permission."""
     windows = models.JSONField(_("allowed hours"), default=list, blank=True)
-    """The weekly calendar as adit.nodes.calendar.allowed_hours reads it; an empty list is always open."""
+    """The weekly calendar as defined in adit.nodes.calendar.allowed_hours. Empty: always open."""
     exceptions = models.JSONField(_("special days"), default=list, blank=True)
-    """Dated exceptions from the weekly calendar, as adit.nodes.calendar.allowed_hours reads them."""
+    """Dated exceptions from the weekly calendar, in the format of the same module."""
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
     search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
     gap_s = models.PositiveIntegerField(_("seconds between two studies"), default=0)
     rate_kb_s = models.PositiveIntegerField(_("kB a second"), null=True, blank=True)
-    """Of all transfers together, each way; None: as fast as it goes."""
+    """The rate of all transfers together, in each direction. None: unlimited."""
     takes_images = models.BooleanField(_("images may be sent to it"), default=True)
-    """Else it is a source only, whatever its groups may."""
+    """If false, the node is a source only, regardless of the access of groups."""
 
     paused_at = models.DateTimeField(null=True, blank=True)
     stopped_at = models.DateTimeField(null=True, blank=True)
-    """Set for a stop, that is a pause in which nothing is finished: all connections are cut."""
+    """Set for a stop: a pause that also cuts all connections, so nothing is finished."""
     paused_by = models.ForeignKey(
         "accounts.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     pause_reason = models.CharField(_("why it is paused"), max_length=200, blank=True)
 
     names_originator = models.BooleanField(null=True, editable=False)
-    """Whether its images name the C-MOVE that asked for them; None: not seen yet."""
+    """Whether its images name the C-MOVE that requested them. None: not known yet."""
     moves = models.BooleanField(default=False, editable=False)
-    """Its images were seen to come by C-MOVE, that is over a second connection."""
+    """Whether it has sent images by C-MOVE, which needs a second connection."""
 
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -61,7 +66,7 @@ class Node(models.Model):
         return self.name
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **more: Any) -> None:
-        """Drops secrets that were given for another recipient than the settings name now."""
+        """Delete secrets that were entered for another recipient than the current one."""
         if self.secrets and not self.secrets_for(self.settings):
             self.secrets = None
             if update_fields is not None:
@@ -69,12 +74,12 @@ class Node(models.Model):
         super().save(*args, update_fields=update_fields, **more)
 
     def give_secrets(self, values: Mapping[str, Any]) -> None:
-        """Replaces all secrets. They are for the recipient that the settings name now."""
+        """Replace all secrets. They are for the recipient in the current settings."""
         recipient = recipient_of(self.kind, self.settings)
         self.secrets = {"for": recipient, "values": dict(values)} if values else None
 
     def secrets_for(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The secrets, by name, if they were given for the recipient that these settings name."""
+        """Return the secrets by name, if they were entered for the recipient in `settings`."""
         stored = self.secrets or {}
         if not stored or stored.get("for") != recipient_of(self.kind, settings):
             return {}
@@ -82,12 +87,12 @@ class Node(models.Model):
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """Of which settings a secret is stored."""
+        """The settings for which a secret is stored."""
         return frozenset((self.secrets or {}).get("values", ()))
 
 
 class NodeAccess(models.Model):
-    """A group may read from a node, write to it, or both."""
+    """The access of a group to a node: read, write, or both."""
 
     group = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="node_access")
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="access")
@@ -108,50 +113,53 @@ class Lane(models.TextChoices):
 
 
 class CircuitBreaker(models.Model):
-    """A node that did not answer when it was asked last; gone when it does."""
+    """The state of a node that did not answer the last time. Deleted when it answers."""
 
     node = models.OneToOneField(Node, on_delete=models.CASCADE, related_name="breaker")
     failures = models.PositiveIntegerField(default=0)
-    """In a row."""
+    """Consecutive failures."""
     since = models.DateTimeField()
     rests_until = models.DateTimeField(null=True)
     tried_until = models.DateTimeField(null=True)
-    """For so long one task is trying, and no other one."""
+    """Until then one task tries the node, and no other task may."""
 
     def __str__(self) -> str:
         return f"{self.node} {self.failures}"
 
 
 class Slot(models.Model):
-    """One association that may be open now at a node; gone when released or expired."""
+    """A permit to use a node with `weight` associations. Deleted when released or expired."""
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="slots")
     lane = models.CharField(max_length=16, choices=Lane)
     holder = models.CharField(max_length=64)
-    """What holds it: task:12, search:ab3f, check:7."""
+    """The holder: task:12, search:ab3f, check:7."""
     taken_at = models.DateTimeField()
     is_new = False
-    """Whether this very call took it; else its holder had it before."""
+    """Whether the current call created it; otherwise its holder already had it."""
     expires_at = models.DateTimeField(db_index=True)
     weight = models.PositiveSmallIntegerField(default=1)
-    """How many associations at once its holder may open."""
+    """How many associations the holder may open at once."""
     user = models.ForeignKey(
         "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
     )
-    """Who ordered or searches."""
+    """The user who ordered or searches."""
     job = models.PositiveBigIntegerField(null=True)
-    """The number of the job, where it is one."""
+    """The primary key of the job, if it is for a job."""
     ended_by = models.ForeignKey(
         "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
     )
-    """Who wants this one to end; its holder looks every two seconds."""
+    """The user who ended this connection. The holder checks every two seconds."""
     images = models.PositiveIntegerField(default=0)
     size_bytes = models.BigIntegerField(default=0)
-    """So far, in both directions."""
+    """Images and bytes so far, in both directions."""
     fetches = models.BooleanField(default=False)
-    """Whether images are taken from there: they count for the budget of whoever ordered."""
+    """Whether images are fetched from the node. They count against the budget of the user."""
     at_once = models.PositiveSmallIntegerField(default=1)
-    """How many associations its lane had in use with this one, and how many it was allowed then."""
+    """Peak number of associations in use in the lane, including this slot.
+
+    `allowed` is the limit at that time.
+    """
     allowed = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
@@ -164,21 +172,21 @@ class Slot(models.Model):
 
 
 class NodeDailyUsage(models.Model):
-    """What one day asked of a node, for its page and for whoever agreed on the limits."""
+    """The use of a node on one day, for its page and to compare with the agreed limits."""
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="uses")
     day = models.DateField()
-    """In the zone of the settings, on which the connection ended."""
+    """The day on which the connection ended, in the time zone of the settings."""
     lane = models.CharField(max_length=16, choices=Lane)
     connections = models.PositiveIntegerField(default=0)
-    """How often the node was opened: once for each study, search or test."""
+    """How often the node was opened: once per study, search or test."""
     most_at_once = models.PositiveSmallIntegerField(default=0)
     allowed = models.PositiveSmallIntegerField(default=0)
-    """How many were allowed at that time."""
+    """The limit at that time."""
     images = models.PositiveBigIntegerField(default=0)
     size_bytes = models.PositiveBigIntegerField(default=0)
     seconds = models.FloatField(default=0)
-    """For how long associations were held, all of them together."""
+    """Total time for which associations were held."""
 
     class Meta:
         ordering = ["-day", "lane"]
@@ -191,7 +199,7 @@ class NodeDailyUsage(models.Model):
 
 
 class UserDailyUsage(models.Model):
-    """What one person has fetched in a day, by all doors together."""
+    """What one user has fetched in a day, over all interfaces together."""
 
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="spent")
     day = models.DateField()
@@ -219,7 +227,7 @@ class Budget(models.Model):
 
 
 class Alarm(models.Model):
-    """Something that somebody should look at; one row for as long as it lasts."""
+    """A problem that needs attention; one row for as long as it lasts."""
 
     class Cause(models.TextChoices):
         BREAKER = "breaker", _("does not answer")
@@ -231,15 +239,15 @@ class Alarm(models.Model):
 
     what = models.CharField(max_length=16, choices=Cause)
     about = models.CharField(max_length=100, blank=True)
-    """Tells alarms of one sort apart: a job, a certificate; opaque."""
+    """Opaque key that distinguishes alarms of one cause: a job, a certificate."""
     machine = models.CharField(max_length=100, blank=True)
-    """Which one tells it, of itself; empty: whoever looks into the database."""
+    """The machine that reports it about itself. Empty: found by a check of the database."""
     node = models.ForeignKey(Node, null=True, on_delete=models.CASCADE, related_name="alarms")
     text = models.TextField()
     first_at = models.DateTimeField()
     last_at = models.DateTimeField(db_index=True)
     mailed_at = models.DateTimeField(null=True)
-    """When letters were written that tell it."""
+    """When mails about it were created."""
     ended_at = models.DateTimeField(null=True, db_index=True)
 
     class Meta:
@@ -257,7 +265,7 @@ class Alarm(models.Model):
 
 
 class AlarmMail(OutgoingMail):
-    """One mail to one address, with all alarms that were untold at the time."""
+    """One mail to one address, with all alarms that had not been mailed yet."""
 
     alarms = models.ManyToManyField(Alarm, related_name="letters")
 
@@ -266,7 +274,7 @@ class AlarmMail(OutgoingMail):
 
 
 class AuditHeadMail(OutgoingMail):
-    """One mail to one address with the end of the trail as it was that day."""
+    """One mail to one address with the head of the audit trail on that day."""
 
     count = models.PositiveBigIntegerField()
     hash = models.CharField(max_length=64)
@@ -276,56 +284,56 @@ class AuditHeadMail(OutgoingMail):
 
 
 class MoveInProgress(models.Model):
-    """One C-MOVE under way: which images the receiver takes, and for whom; gone when it ends."""
+    """A C-MOVE in progress and the images that the receiver accepts for it. Deleted at its end."""
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="expectations")
     token = models.CharField(max_length=64, unique=True)
-    """The folder in the spool where its images lie."""
+    """The folder of its images in the spool."""
     calling = models.CharField(max_length=16)
     senders = models.JSONField()
-    """Pairs of an AE title and a list of networks."""
+    """Allowed senders: pairs of an AE title and a list of networks."""
     study_uid = models.CharField(max_length=64, db_index=True)
     series_uids = models.JSONField()
     instance_uids = models.JSONField()
     expires_at = models.DateTimeField(db_index=True)
     key = EncryptedField(null=True)
-    """Under which its images are sealed on their way through the broker; in hex."""
+    """The key (hex) that encrypts its images on their way through the broker."""
     beats = models.PositiveIntegerField(default=0)
-    """Changes while the receiver has images for it, or gets one; 0: none."""
+    """A counter that changes while the receiver has or receives images for it. 0: none."""
     untaken = models.PositiveIntegerField(default=0)
-    """How many images lie at the receiver, as far as it has told."""
+    """How many images wait at the receiver, according to its last report."""
     is_full = models.BooleanField(default=False)
-    """The receiver has no room, and refuses images."""
+    """The receiver has no space left and refuses images."""
 
     def __str__(self) -> str:
         return f"{self.node} {self.token}"
 
     @property
     def message_id(self) -> int:
-        """1 to 65535; as keys are never used twice, a number comes back only after all others."""
+        """The message ID, 1 to 65535. Keys are never reused, so all others come before a repeat."""
         return int(self.pk - 1) % 0xFFFF + 1
 
 
 class PendingCommitment(models.Model):
-    """A node was asked what it keeps (Storage Commitment); gone when who asked has the report.
+    """A Storage Commitment request that waits for its report. Deleted when the requester has it.
 
-    It holds what a report names: classes and UIDs, under which the images went out.
+    The report holds SOP classes and instance UIDs, as they were sent.
     """
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="questions")
     transaction_uid = models.CharField(max_length=64, unique=True)
     senders = models.JSONField()
-    """Who may bring the report: pairs of an AE title and a list of networks."""
+    """Who may send the report: pairs of an AE title and a list of networks."""
     expires_at = models.DateTimeField(db_index=True)
     report = models.JSONField(null=True)
-    """`kept`: pairs of class and instance; `failed`: reasons by instance. None: none came yet."""
+    """`kept`: pairs of class and instance; `failed`: reasons by instance. None: no report yet."""
 
     def __str__(self) -> str:
         return f"{self.node} {self.transaction_uid}"
 
 
 class NodeTestResult(models.Model):
-    """What the last test of a node found, of each sort of test."""
+    """The findings of the last test of a node, one row for each kind of test."""
 
     class TestKind(models.TextChoices):
         PLAIN = "plain", _("Test")
@@ -337,7 +345,7 @@ class NodeTestResult(models.Model):
     at = models.DateTimeField()
     by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
     findings = models.JSONField(default=list)
-    """Of the engine, as mappings; they name no patient."""
+    """NodeFinding objects of the engine as mappings. They name no patient."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["node", "what"], name="one_check_of_a_sort")]
@@ -347,7 +355,10 @@ class NodeTestResult(models.Model):
 
 
 class UnexpectedSender(models.Model):
-    """What the receiver got and nobody expected, added up by sender and kind; names no patient."""
+    """Unexpected images or calls at the receiver, summed by sender and SOP class.
+
+    It names no patient.
+    """
 
     class Fate(models.TextChoices):
         TURNED_AWAY = "turned_away", _("turned away")
@@ -360,7 +371,7 @@ class UnexpectedSender(models.Model):
     address = models.CharField(max_length=64)
     class_uid = models.CharField(max_length=64, blank=True)
     source = models.CharField(max_length=64, blank=True)
-    """The node whose C-MOVE it seems to answer: all fits but the sender."""
+    """The node whose C-MOVE it seems to belong to: everything matches except the sender."""
     count = models.PositiveBigIntegerField(default=0)
     size_bytes = models.PositiveBigIntegerField(default=0)
     first_at = models.DateTimeField()
@@ -380,10 +391,10 @@ class UnexpectedSender(models.Model):
 
 
 class SharedFolder(models.Model):
-    """A folder that all machines share, by the mark that lies in it."""
+    """A folder that all machines share, identified by a mark file in it."""
 
     word = models.CharField(max_length=32, unique=True)
-    """Which one it is."""
+    """The name of the folder, see `shared_folders`."""
     mark = models.CharField(max_length=32)
 
     def __str__(self) -> str:

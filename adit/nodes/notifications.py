@@ -1,5 +1,8 @@
-"""Alarm mail: what is untold goes to whoever can mend it, one letter an address, each once.
-Trail mail: the end of the trail leaves the machine daily, so that nobody rewrites it unseen."""
+"""Mails about alarms, and the daily mail with the head of the audit trail. Used by Celery tasks.
+
+New alarms go to those who can fix the problem, in one mail per address, each once. The head of the
+audit trail leaves the machine daily, so that a rewritten trail is detected.
+"""
 
 import logging
 import re
@@ -22,7 +25,7 @@ _ADDRESS = re.compile(r"[^\s<>,;()]+@[^\s<>,;()]+")
 
 
 def mail_alarms() -> int:
-    """Writes letters of what has not been told, and sends those that wait; how many went out."""
+    """Create mails for new alarms and send all that wait; return the number of mails sent."""
     if not settings.MAIL:
         return 0
     _create_alarm_mails()
@@ -30,7 +33,7 @@ def mail_alarms() -> int:
 
 
 def _create_alarm_mails() -> None:
-    """With the note that they are told, so that nobody else writes them again, and none is lost."""
+    """Create the mails and mark the alarms as mailed in one transaction: none twice, none lost."""
     with transaction.atomic():
         untold = list(
             Alarm.objects.select_for_update(of=("self",), no_key=True)
@@ -49,7 +52,7 @@ def _create_alarm_mails() -> None:
 
 
 def _staff_addresses() -> set[str]:
-    """Named in the settings, else all to whom alarms are shown."""
+    """The addresses in the settings, or else of all users who see alarms."""
     if settings.MAIL_ADMINS:
         return set(settings.MAIL_ADMINS)
     people = User.objects.filter(~Q(email=""), is_active=True)
@@ -81,7 +84,10 @@ log = logging.getLogger(__name__)
 
 
 def mail_audit_head() -> None:
-    """Once a day: to the log, which a site ships elsewhere, and to those named in the settings."""
+    """Write the head of the audit trail to the log and create mails of it, once a day.
+
+    Sites forward the log to another system. The mails go to the addresses in the settings.
+    """
     with transaction.atomic():
         head = trail.claim_due_head()
         if head is None:

@@ -1,6 +1,7 @@
-"""Pause and stop: keep everybody from a node at once; only a person opens it again.
+"""Pause, stop and reopen nodes, and end single connections. Used by pages and command line.
 
-A pause lets what runs finish its series; a stop cuts every connection within seconds.
+A pause lets running work finish its series; a stop cuts all connections within seconds. Only a
+user can reopen the node.
 """
 
 from collections.abc import Iterable
@@ -19,28 +20,35 @@ MAX_REASON_LENGTH = 200
 
 
 def pause_node(user: AnyUser, node: Node, reason: str) -> None:
-    """Nothing new begins there; everybody whose work waits reads the reason and who paused it."""
+    """Pause the node: no new work starts. Users whose work waits see the reason and who paused it.
+
+    Raise NotPermitted, InvalidInput.
+    """
     require(user, Right.MANAGE_NODES)
     _pause_rows([node.pk], user, _validate_reason(reason))
     node.refresh_from_db()
 
 
 def stop_node(user: AnyUser, node: Node, reason: str) -> None:
-    """Cuts every connection with it, and nothing new begins there."""
+    """Stop the node: cut all connections and start no new work.
+
+    Raise NotPermitted, InvalidInput.
+    """
     require(user, Right.MANAGE_NODES)
     _stop_rows([node.pk], user, _validate_reason(reason))
     node.refresh_from_db()
 
 
 def stop_all_nodes(user: AnyUser, reason: str) -> int:
-    """Likewise for every node that is in use; how many."""
+    """Stop all nodes; return their number. Raise NotPermitted, InvalidInput."""
     require(user, Right.MANAGE_NODES)
     return _stop_rows(Node.objects.values_list("pk", flat=True), user, _validate_reason(reason))
 
 
 def pause_from_command_line(name: str | None, reason: str, *, cut: bool) -> int:
-    """A stop (`cut`) or a pause from the machine itself, without pages, of the node of this name,
-    or of every node there is; how many. 0: no such node.
+    """Stop (`cut`) or pause a node, or all nodes if `name` is None, without the web pages.
+
+    Return the number of nodes; 0 if there is no node of this name.
     """
     found = Node.objects.all() if name is None else Node.objects.filter(name=name)
     pks = list(found.values_list("pk", flat=True))
@@ -48,7 +56,7 @@ def pause_from_command_line(name: str | None, reason: str, *, cut: bool) -> int:
 
 
 def reopen_node(user: AnyUser, node: Node) -> None:
-    """Ends a pause or a stop."""
+    """End a pause or a stop. Raise NotPermitted."""
     require(user, Right.MANAGE_NODES)
     values = {"paused_at": None, "stopped_at": None, "paused_by_id": None, "pause_reason": ""}
     _update_rows("node.reopened", [node.pk], user, values)
@@ -56,9 +64,10 @@ def reopen_node(user: AnyUser, node: Node) -> None:
 
 
 def end_connection(user: AnyUser, node: Node, slot: int) -> None:
-    """Ends one connection with it, within seconds; a job's part is canceled, the others go on.
+    """End one connection with the node within seconds.
 
-    Raises NotPermitted, and WrongInput when it has ended by itself.
+    If it belongs to a task of a job, that task is canceled and the others continue. Raise
+    NotPermitted, and InvalidInput if the connection has already ended.
     """
     require(user, Right.MANAGE_NODES)
     with transaction.atomic():

@@ -1,5 +1,7 @@
-"""Words: what people read about a node: its kind, whether it can be used now, and why not.
-Places: nodes as a person sees them: state, use, what one may do, and how they are set up."""
+"""Nodes as pages show them: kind, status and its reason, use, access, and settings.
+
+Used by the pages and registration sheets of nodes and by the home page.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, fields
@@ -27,12 +29,12 @@ KIND_LABELS = {
     "archive": (_lazy("Encrypted 7-Zip file"), "archive"),
     "memory": (_lazy("Memory (for tests)"), "database"),
 }
-"""Each kind's name in the users' words, and its icon."""
+"""By kind, the displayed name and the icon."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """Whether a node can be used. `state`: open, resting, paused or closed; `why`: a sentence."""
+    """Whether a node is available. `state`: open, resting, paused or closed; `why`: a sentence."""
 
     state: str
     word: str
@@ -90,7 +92,7 @@ def _describe_pause(node: Node) -> str:
 
 
 def count_open_connections() -> Counter[tuple[int, str]]:
-    """How many connections are open now, by node and lane. One query."""
+    """Return the number of open connections by node and lane. One query."""
     rows = Slot.objects.filter(expires_at__gt=timezone.now()).order_by()
     held = rows.values_list("node_id", "lane").annotate(held=Sum("weight"))
     return Counter({(node, Lane(lane).value): held for node, lane, held in held})
@@ -98,7 +100,7 @@ def count_open_connections() -> Counter[tuple[int, str]]:
 
 @dataclass(frozen=True, slots=True)
 class NodeOverview:
-    """One node, as this person sees it."""
+    """One node as a user sees it."""
 
     node: Node
     status: NodeStatus
@@ -128,7 +130,7 @@ class NodeOverview:
 
 
 def list_nodes(user: AnyUser) -> list[NodeOverview]:
-    """The nodes a person may fetch from, send to, or manage. Four queries, however many there are."""
+    """Return the nodes that the user may fetch from, send to, or manage. Four queries in all."""
     reads = set(access.readable_nodes(user).values_list("pk", flat=True))
     writes = set(access.writable_nodes(user).values_list("pk", flat=True))
     used = count_open_connections()
@@ -146,7 +148,7 @@ def list_nodes(user: AnyUser) -> list[NodeOverview]:
 
 
 def describe_settings(node: Node) -> list[tuple[str, str]]:
-    """How it is set up, without secrets: label and value of what was filled in."""
+    """Return label and value of the settings that are set; secrets are masked."""
     try:
         settings = kind_class(node.kind).Settings
     except InvalidInput as error:
@@ -166,7 +168,7 @@ def describe_settings(node: Node) -> list[tuple[str, str]]:
 
 
 def describe_hours(node: Node) -> list[str]:
-    """The calendar of transfers in words, a sentence for each row."""
+    """Describe the calendar of transfers, one text for each window."""
     try:
         rows = [row for row in allowed_hours.get_windows(node) if row.lane == Lane.RETRIEVE]
     except InvalidInput as error:
@@ -190,7 +192,7 @@ def _describe_window(row: allowed_hours.HoursWindow) -> str:
 
 
 def _describe_certificates(text: str) -> str:
-    """For whom they are and until when; nobody reads the rest."""
+    """Subject and end of validity only."""
     try:
         return "; ".join(map(str, tls.read_certificates(text))) if text else ""
     except InvalidInput as error:

@@ -1,4 +1,7 @@
-"""Sheet: what a node's administrator has to know of this installation, and what was agreed."""
+"""The registration sheet of a node: what its administrator has to know, and the agreed limits.
+
+Used by the pages of nodes and the command `adit manage registration_sheet`.
+"""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +24,10 @@ from adit_engine.registration_sheet import (
 
 
 def make_registration_sheet(node: Node, user: User | None = None) -> tuple[SheetSection, ...]:
-    """To be printed or sent; `user` is whom to call at our side. Raises WrongInput."""
+    """Return the sheet, to print or send. `user` is the contact on our side.
+
+    Raise InvalidInput.
+    """
     given = kind_class(node.kind).Settings(**get_engine_settings(node))
     return (
         *build_sheet(node.kind, given, _get_own_identity(given)),

@@ -1,5 +1,7 @@
-"""Sample: single images, fetched within a web request for somebody who may see them.
-Pictures: a frame of an image as PNG bytes, for the eyes of who may see it and for no file."""
+"""Fetch single images within a web request and render frames as PNG, in memory only.
+
+Used by pages that show images to users who may see identified data.
+"""
 
 import secrets
 import threading
@@ -31,17 +33,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SampleImage:
-    """One image, and whose it is at the node."""
+    """One image, and the patient ID that it has at the node."""
 
     ref: InstanceRef
     patient_id: str = field(repr=False)
 
 
 def fetch_sample(user: AnyUser, node: Node, study: StudyRef) -> Instance:
-    """The first image that the node lists of the study; it stays in memory.
+    """Return the first image of the study that the node lists; it stays in memory.
 
-    Counts as a search: takes a search connection and ends at a search's deadline.
-    Raises NotFound, NotPermitted, NodeUnavailable, TimedOut, NodeError.
+    Counts as a search: it uses a slot of the search lane and ends at the deadline of searches.
+    Raise NotFound, NotPermitted, NodeUnavailable, TimedOut, NodeError.
     """
     require(user, Right.SEE_IDENTIFIED)
     return _run_in_search(user, node, lambda opened, _stop: _fetch_first_image(opened, study))
@@ -50,10 +52,10 @@ def fetch_sample(user: AnyUser, node: Node, study: StudyRef) -> Instance:
 def inspect_images(
     user: AnyUser, node: Node, wanted: Sequence[SampleImage], reduce: Callable[[Instance], T]
 ) -> list[T | None]:
-    """What `reduce` makes of each image, in order; None for those that the node did not give.
+    """Return the result of `reduce` for each image, in order; None for missing images.
 
-    One after another, and not after half of a search's deadline: those left then are None, too.
-    Raises as `sample_of` does.
+    Images are fetched one after another. After half of the deadline of searches the remaining
+    ones are None as well. Raise like `fetch_sample`.
     """
     require(user, Right.SEE_IDENTIFIED)
     until = time.monotonic() + settings.SEARCH_DEADLINE_S / 2
@@ -106,13 +108,16 @@ def _find_records(opened: Any, query: Query) -> Iterator[Record]:
 
 THUMBNAIL_PIXELS = 320
 MAX_PNG_PIXELS = 2048
-"""Pixels of the longer side; rectangles are drawn in the image's own pixels all the same."""
+"""Pixels of the longer side. Rectangles are drawn in the pixels of the original image anyway."""
 
 
 def render_png(
     instance: Instance, frame: int = 0, *, largest: int = MAX_PNG_PIXELS, whole_range: bool = False
 ) -> bytes:
-    """Raises WrongInput for what cannot be shown."""
+    """Return a frame as PNG, at most `largest` pixels wide and high.
+
+    Raise InvalidInput if it cannot be rendered.
+    """
     image = Image.fromarray(render_frame(instance, frame, whole_range=whole_range))
     image.thumbnail((largest, largest))
     buffer = BytesIO()

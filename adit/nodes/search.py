@@ -1,4 +1,7 @@
-"""Search: looks into a node within a web request: bounded, cancelable, one or two at a time."""
+"""Search nodes within a web request: with a deadline, cancelable, and a few at a time.
+
+Used by orders, sample images and tests of nodes.
+"""
 
 import secrets
 import threading
@@ -33,7 +36,7 @@ from adit_engine.values.references import SeriesRef, StudyRef
 
 MAX_SERIES = 5000
 MAX_PARALLEL = 8
-"""So many nodes are asked at the same time for one search."""
+"""How many nodes one search queries at the same time."""
 _CANCELED_S = 300
 _BROAD_KEYS = frozenset({"ModalitiesInStudy", "Modality"})
 
@@ -44,7 +47,7 @@ _search_threads = threading.BoundedSemaphore(settings.SEARCH_THREADS)
 
 @dataclass(frozen=True, slots=True)
 class AnswerFormat(Generic[T]):
-    """What is made of a node's answers, and how that becomes JSON and itself again."""
+    """How the answers of a node are reduced, and how the result is converted to JSON and back."""
 
     word: str
     build: Callable[[Iterator[Record], FindResults], T]
@@ -54,7 +57,7 @@ class AnswerFormat(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """`more`: there are more than these. `capped`: the node itself gives no more than it gave."""
+    """The records found. `more`: there are more than these; `capped`: the node cut its answer."""
 
     records: tuple[Record, ...]
     more: bool
@@ -65,11 +68,11 @@ class SearchResult:
 def search_studies(
     user: AnyUser, node: Node, query: Query, *, cancelled: str = "", named: str = ""
 ) -> SearchResult:
-    """The first studies that match, as many as the settings allow.
+    """Return the first matching studies, up to the limit in the settings.
 
-    `cancelled` is an opaque key by which `cancel` ends it; `named` the project or purpose that stands
-    in the trail. Raises WrongInput for a search that narrows nothing, NotPermitted, NodeUnavailable, Stopped,
-    TimedOut, NodeError.
+    `cancelled` is an opaque key for `cancel_search`; `named` is the project or purpose for the
+    audit trail. Raise InvalidInput for a search that is too broad, NotPermitted, NodeUnavailable,
+    Stopped, TimedOut, NodeError.
     """
     return _search_and_record(user, node, query, acquire_search_thread, cancelled, named)
 
@@ -77,16 +80,17 @@ def search_studies(
 def search_nodes(
     user: AnyUser, nodes: Sequence[Node], query: Query, *, cancelled: str = ""
 ) -> list[SearchResult | AditError]:
-    """Of each node what it found, or why not; all are asked at the same time, each over a
-    connection of its own and with its own deadline, so that none waits for another.
+    """Return for each node what it found, or the error.
 
-    For the web server it is one search. Raises NoSlot where too many run already, WrongInput.
+    Up to `MAX_PARALLEL` nodes are queried at the same time, each with its own connection and
+    deadline. The web server counts this as one search. Raise NoSlot if too many searches run
+    already, InvalidInput.
     """
     _require_narrowing_key(query)
     if not nodes:
         return []
 
-    def asked(node: Node) -> SearchResult | AditError:
+    def query_node(node: Node) -> SearchResult | AditError:
         try:
             return _search_and_record(user, node, query, _keep_search_thread, cancelled)
         except AditError as error:
@@ -94,22 +98,22 @@ def search_nodes(
 
     with acquire_search_thread(nodes[0]):
         if len(nodes) == 1:
-            return [asked(nodes[0])]
-        return _search_parallel(asked, nodes)
+            return [query_node(nodes[0])]
+        return _search_parallel(query_node, nodes)
 
 
 def _search_parallel(
-    asked: Callable[[Node], SearchResult | AditError], nodes: Sequence[Node]
+    query_node: Callable[[Node], SearchResult | AditError], nodes: Sequence[Node]
 ) -> list[SearchResult | AditError]:
-    def apart(node: Node) -> SearchResult | AditError:
+    def query_in_thread(node: Node) -> SearchResult | AditError:
         try:
-            return asked(node)
+            return query_node(node)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(min(len(nodes), MAX_PARALLEL), thread_name_prefix="source") as pool:
-        told = [pool.submit(copy_context().run, apart, node) for node in nodes]
-        return [each.result() for each in told]
+        futures = [pool.submit(copy_context().run, query_in_thread, node) for node in nodes]
+        return [future.result() for future in futures]
 
 
 def _search_and_record(
@@ -141,19 +145,19 @@ def _search_and_record(
 def list_series(
     user: AnyUser, node: Node, study: StudyRef, patient_id: str = ""
 ) -> tuple[Record, ...]:
-    """The series of one study. Raises as `search` does."""
+    """Return the series of one study. Raise like `search_studies`."""
     return _query_cached(user, node, Query.series_of(study, patient_id), _take_first(MAX_SERIES))[0]
 
 
 def count_sop_classes(
     user: AnyUser, node: Node, series: SeriesRef, patient_id: str = ""
 ) -> Counter[str]:
-    """How many images of which SOP class a series holds. Raises as `search` does."""
+    """Return the number of images of each SOP class in a series. Raise like `search_studies`."""
     return _query_cached(user, node, Query.instances_of(series, patient_id), _SOP_CLASS_COUNTS)
 
 
 def cancel_search(key: str) -> None:
-    """Ends the search that runs, or is about to run, under this key; within a second."""
+    """End the search that runs, or is about to run, under this key, within a second."""
     cache.set(_cache_key(key), True, _CANCELED_S)
 
 
@@ -165,7 +169,7 @@ def _query_cached(
     key: str = "",
     seat: "ThreadGuard | None" = None,
 ) -> T:
-    """Of the node, unless it answered just that a moment ago; `seat` is taken while it is asked."""
+    """Query the node, or return its recent answer. `seat` is held while the node is queried."""
     holder = f"search:{secrets.token_hex(8)}"
     watch = CallGuard(
         time.monotonic() + settings.SEARCH_DEADLINE_S,
@@ -188,7 +192,10 @@ def _query_cached(
 
 @contextmanager
 def acquire_search_thread(node: Node) -> Iterator[None]:
-    """Searches use at most half of the web server's threads, so that pages stay quick."""
+    """Hold one of the threads for searches. Raise NoSlot if all are in use.
+
+    Searches use at most half of the threads of the web server, so that pages stay fast.
+    """
     if not _search_threads.acquire(blocking=False):
         raise NoSlot(node.name, _("many searches run just now. Try again in a moment"))
     try:
@@ -202,7 +209,7 @@ ThreadGuard = Callable[[Node], AbstractContextManager[None]]
 
 @contextmanager
 def _keep_search_thread(node: Node) -> Iterator[None]:
-    """It is part of a search that has its turn already."""
+    """Do nothing: the search has a thread already."""
     yield
 
 
@@ -210,7 +217,7 @@ _FirstRecords = tuple[tuple[Record, ...], bool, bool]
 
 
 def _take_first(most: int) -> AnswerFormat[_FirstRecords]:
-    """So many records, whether there are more, and whether the node cut its answer."""
+    """Take the first `most` records, whether there are more, and whether the answer was cut."""
 
     def build(records: Iterator[Record], answers: FindResults) -> _FirstRecords:
         found = tuple(islice(records, most))
@@ -256,7 +263,7 @@ def _get_used_keys(query: Query) -> set[str]:
 
 
 def _is_canceled(key: str) -> bool:
-    # Asks only if there is a mark: what lies in the cache is never read back.
+    # Only checks for the key; the value in the cache is never read.
     return bool(key) and cache.has_key(_cache_key(key))
 
 

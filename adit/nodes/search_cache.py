@@ -1,6 +1,6 @@
-"""Cache: no node is asked the same question twice within a while; answers are sealed meanwhile.
+"""Cache the answers of nodes, encrypted, so that the same query is not repeated. Used by `search`.
 
-For looking around alone: what a transfer is about to fetch is listed by the node itself.
+Only for interactive searches: what a transfer fetches is always listed by the node itself.
 """
 
 import json
@@ -29,7 +29,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class CachedQuery:
-    """Who asks which node for what; `shape` is what of the answer is kept, in a word."""
+    """Who queries which node for what. `shape` names the form in which the answer is kept."""
 
     user: AnyUser
     node: Node
@@ -38,7 +38,10 @@ class CachedQuery:
 
     @cached_property
     def key(self) -> str:
-        """Another one for each node as it is set up now, and for each view that a right opens."""
+        """The cache key. It depends on the settings of the node and on the user's permission.
+
+        The permission decides whether the answer contains identifying data.
+        """
         node = self.node
         about = [
             [node.pk, node.kind, node.settings, node.secrets],
@@ -52,10 +55,10 @@ class CachedQuery:
 
 @contextmanager
 def reuse_answer(question: CachedQuery, check: Callable[[], None]) -> Iterator[Any]:
-    """What the node answered not long ago; None where it has to be asked, which is then for us.
+    """Yield the recent answer of the node, or None if the caller has to query the node.
 
-    Waits while somebody else asks just this; `check` is called meanwhile and may raise. Raises
-    Refused.
+    While another request runs the same query, wait for its answer; `check` is called meanwhile and
+    may raise. Raise NotPermitted.
     """
     if not settings.SEARCH_KEPT_S or not _may_use_node(question):
         yield None
@@ -78,7 +81,7 @@ def reuse_answer(question: CachedQuery, check: Callable[[], None]) -> Iterator[A
 
 
 def store_answer(question: CachedQuery, answer: Any) -> None:
-    """For as long as the settings say; `answer` is anything that JSON can hold."""
+    """Store an answer for the time in the settings. `answer` is any value that JSON can hold."""
     if settings.SEARCH_KEPT_S:
         sealed = master_cipher().seal({"at": time.time(), "answer": answer}, question.key)
         cache.set(question.key, b64encode(sealed).decode(), settings.SEARCH_KEPT_S)
@@ -103,7 +106,7 @@ def _record_reuse(question: CachedQuery) -> None:
 
 
 def _may_use_node(question: CachedQuery) -> bool:
-    """Whether the node may be used just now, asked anew; where not, the gate says why."""
+    """Check anew whether the node may be used. If it is unavailable, the gateway reports why."""
     user = User.objects.filter(pk=question.user.pk or 0).first()
     node = Node.objects.filter(pk=question.node.pk).first()
     if user is None or node is None:

@@ -1,4 +1,4 @@
-"""Rows: what the people who look after nodes do with them: save, open, pause, remove."""
+"""Save, open, close and remove nodes. Used by the pages, forms and diagnostics of nodes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from adit_engine.errors import InvalidInput
 from adit_engine.nodes import kind_class
 
 AccessByGroup = Mapping[Group, tuple[bool, bool]]
-"""May read, may write."""
+"""For each group: may read, may write."""
 
 _AUDITED_FIELDS = (
     "name",
@@ -38,16 +38,16 @@ _AUDITED_FIELDS = (
 _AGREED_FIELDS = frozenset(
     {"windows", "exceptions", "retrieve_limit", "search_limit", "gap_s", "rate_kb_s"}
 )
-"""What was agreed on with whoever looks after the node: they are told."""
+"""Fields that were agreed on with the administrator of the node, who is notified of changes."""
 
 
 def save_node(user: AnyUser, node: Node, access: AccessByGroup | None = None) -> Node:
-    """Saves a new or changed row, and the access of the groups named.
+    """Save a new or changed node and the access of the given groups.
 
-    Raises NotPermitted, WrongInput, FolderRefused.
+    Raise NotPermitted, InvalidInput, FolderRefused.
 
-    A new node whose settings name no patient-id domain gets its name as one, which stays when the
-    node is renamed: pseudonyms hang on it.
+    A new node whose settings name no patient ID domain gets its name as the domain. The domain
+    stays when the node is renamed, because pseudonyms depend on it.
     """
     require(user, Right.MANAGE_NODES)
     if node.pk is None and "domain" in _setting_names(node):
@@ -70,17 +70,17 @@ def save_node(user: AnyUser, node: Node, access: AccessByGroup | None = None) ->
 
 
 def put_in_use(user: AnyUser, node: Node) -> None:
-    """From now on it may be used."""
+    """Open the node: it may be used from now on. Raise NotPermitted."""
     _update_row(user, node, "node.put_in_use", is_open=True)
 
 
 def take_out_of_use(user: AnyUser, node: Node) -> None:
-    """Nothing new begins there until somebody opens it."""
+    """Close the node: no new work starts until it is opened again. Raise NotPermitted."""
     _update_row(user, node, "node.taken_out_of_use", is_open=False)
 
 
 def remove_node(user: AnyUser, node: Node) -> None:
-    """Raises NotPermitted for a node that jobs name: it stays, closed, for their sake."""
+    """Delete the node. Raise NotPermitted if jobs refer to it: such a node can only be closed."""
     require(user, Right.MANAGE_NODES)
     about = _audit_subject(node)
     try:
@@ -140,7 +140,7 @@ def _describe_access(row: NodeAccess) -> str:
 
 
 def _list_changes(before: Node | None, after: Node) -> list[str]:
-    """Names only; values of settings may be nobody's business."""
+    """Names only, because values of settings may be confidential."""
     if before is None:
         return []
     names = sorted({*before.settings, *after.settings})

@@ -1,7 +1,8 @@
-"""Common: folders that all machines of an installation share, told by a mark that lies in them.
+"""Verify that all machines of an installation share the same folders, by a mark file in each.
 
-What one machine gathers for a 7-Zip file another one packs, so both must have the same folder. The
-mark is made with the first image; a machine that does not find it there uses another folder.
+Used by the gateway and `adit doctor`. One machine may pack what another one gathered for a 7-Zip
+file, so both need the same folder. The mark is created with the first image. A machine that does
+not find it has a different folder.
 """
 
 import secrets
@@ -23,13 +24,16 @@ GATHERED, ARCHIVES = "gathered", "archives"
 
 
 class FolderNotShared(StorageError):
-    """On this machine alone: another one may well do it."""
+    """The folder is wrong on this machine only. A retry on another machine may work."""
 
     again = True
 
 
 def require_shared(row: Node, values: Mapping[str, Any]) -> None:
-    """Before images are laid there. Raises FolderNotShared, StorageTrouble."""
+    """Check the folders of a node before images are written.
+
+    Raise FolderNotShared, StorageError.
+    """
     for word, folder in _list_shared_folders(row, values):
         if not _is_shared(word, folder, row.name):
             text = _(
@@ -42,7 +46,7 @@ def require_shared(row: Node, values: Mapping[str, Any]) -> None:
 
 
 def check_shared_folders() -> Iterator[NodeFinding]:
-    """What doctor says of our own; touches nothing."""
+    """Yield findings on our own folders for `adit doctor`. Changes nothing."""
     if settings.EMBEDDED:
         return
     for word, folder in ((ARCHIVES, settings.ARCHIVE_DIR), (GATHERED, settings.GATHERED_DIR)):
@@ -60,7 +64,7 @@ def check_shared_folders() -> Iterator[NodeFinding]:
 
 
 def _list_shared_folders(row: Node, values: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    """The folders of a node that machines have to share, each by the word of its mark."""
+    """The folders of a node that machines have to share, each with its name in SharedFolder."""
     if settings.EMBEDDED or row.kind != "archive":
         return
     if not row.settings.get("path"):
@@ -86,7 +90,7 @@ def _read_mark(folder: Path) -> str:
 
 
 def _create_mark(folder: Path, name: str) -> str:
-    """Two machines that lay it at the same time in one folder read the same one afterwards."""
+    """If two machines create the mark at the same time, both read the same one afterwards."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with suppress(FileExistsError), (folder / MARK_FILE).open("x") as file:

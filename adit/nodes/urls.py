@@ -1,4 +1,4 @@
-"""Addresses of the pages of nodes."""
+"""URLs of the pages of nodes."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Outbox: letters that wait go out, each once, whoever sends them and whatever dies meanwhile."""
+"""Send queued mails once each, even if processes compete or crash. Used by nodes and jobs."""
 
 import hashlib
 import logging
@@ -17,9 +17,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 LEASE_S = 120
-"""So long a letter that is being sent is nobody else's."""
+"""How long a process that sends a mail keeps others from sending it."""
 MAX_ROUND_S = 10.0
-"""One round of sending; the rest waits for the next, so that nothing else waits for mail."""
+"""Time limit of one round. The rest is sent in the next one, so that mail blocks nothing else."""
 PAUSES_S = (60, 300, 900, 3600)
 GIVE_UP_AFTER = timedelta(days=3)
 
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class OutgoingMail(models.Model):
-    """One mail to one address; gone out when `sent_at` is set."""
+    """One mail to one address. It is sent if `sent_at` is set."""
 
     address = models.EmailField()
     attempt = models.PositiveIntegerField(default=0)
-    """Counts who tried to send it; fences as that of a task."""
+    """Number of attempts to send it. Used for fencing, like the attempt of a task."""
     not_before = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     sent_at = models.DateTimeField(null=True)
@@ -46,14 +46,17 @@ L = TypeVar("L", bound=OutgoingMail)
 
 @dataclass(frozen=True)
 class Outbox(Generic[L]):
-    """The letters of one kind. `words` are subject and text, `name` tells a letter from all others."""
+    """The mails of one model. `words` returns subject and text, `name` a unique name of a mail."""
 
     kind: type[L]
     words: Callable[[L], tuple[str, str]]
     name: Callable[[L], str]
 
     def send(self) -> int:
-        """Sends what is due; how many went out. A mail server that is away ends the round."""
+        """Send the mails that are due and return their number.
+
+        If the mail server is unavailable, the round ends.
+        """
         end, sent = time.monotonic() + MAX_ROUND_S, 0
         while time.monotonic() < end:
             asked_at = get_boot_time()
@@ -61,7 +64,7 @@ class Outbox(Generic[L]):
             if letter is None:
                 break
             if get_boot_time() - asked_at > LEASE_S:
-                continue  # frozen since: somebody else may have sent it
+                continue  # suspended longer than the lease: another process may have sent it
             try:
                 self._message(letter).send()
             except smtplib.SMTPRecipientsRefused:
@@ -74,7 +77,7 @@ class Outbox(Generic[L]):
         return sent
 
     def take(self) -> L | None:
-        """The next letter, held by this process."""
+        """Claim the next mail for this process."""
         now = timezone.now()
         waiting = self.kind._default_manager.filter(
             Q(not_before=None) | Q(not_before__lte=now), sent_at=None, given_up=False
@@ -91,7 +94,7 @@ class Outbox(Generic[L]):
         return self._held(letter).update(sent_at=timezone.now(), not_before=None)
 
     def message_id(self, letter: L) -> str:
-        """The same however often it is sent, so that a second one is known for what it is."""
+        """Return the Message-ID. It never changes, so a duplicate can be recognized."""
         to = hashlib.sha256(letter.address.encode()).hexdigest()[:12]
         domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].partition("@")[2] or "localhost"
         made = int(letter.created_at.timestamp())
@@ -123,5 +126,5 @@ class Outbox(Generic[L]):
 
 
 def get_boot_time() -> float:
-    """Seconds that go on while the machine sleeps."""
+    """Return seconds of a clock that goes on while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

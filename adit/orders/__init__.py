@@ -1,1 +1,1 @@
-"""Orders: from what a person requests to jobs and tasks."""
+"""Orders, from a request to jobs and tasks. Used by the pages, the REST API and the worker."""

@@ -1,4 +1,4 @@
-"""Actions: what people do with jobs, a function each; pages and API call the same ones."""
+"""Actions of users on jobs and tasks, one function each. Used by the pages and the REST API."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,10 +30,10 @@ def create_job(
     archive_password: str = "",
     **wishes: Any,
 ) -> Job:
-    """A job and its tasks. The same key of the same person gives the same job again.
+    """Create a job and its tasks, or return the user's job with the same key.
 
-    `mail`: tell its owner when it has ended. `archive_password`: that of an archive as destination,
-    and else nothing. `wishes`: title, urgent. Raises NotPermitted, WrongInput.
+    `mail`: notify the owner when the job has ended. `archive_password` is required for a 7-Zip
+    destination and otherwise ignored. `wishes`: title, urgent. Raises NotPermitted, InvalidInput.
     """
     there = Job.objects.filter(owner=user, idempotency_key=key).first()
     if there is not None:
@@ -53,7 +53,7 @@ def create_job(
 
 
 def approve(user: User, job: Job) -> None:
-    """Lets a job start that is larger than one may order alone; never one's own."""
+    """Approve a job that its owner may not order alone; never one's own job."""
 
     def act(locked: Job) -> None:
         states.move_row(locked, J.PENDING, approved_by=user)
@@ -63,7 +63,7 @@ def approve(user: User, job: Job) -> None:
 
 
 def reject_order(user: User, job: Job, reason: str) -> None:
-    """Returns an order to its owner unstarted, with a reason."""
+    """Return an unstarted order to its owner, with a reason."""
 
     def act(locked: Job) -> None:
         states.move_tasks(locked, locked.tasks.all(), T.CANCELED)
@@ -74,7 +74,10 @@ def reject_order(user: User, job: Job, reason: str) -> None:
 
 
 def cancel(user: User, job: Job) -> None:
-    """Ends what runs within 10 s, between instances; nothing new starts."""
+    """Cancel a job: running tasks end within 10 s, between instances.
+
+    No other task starts.
+    """
 
     def act(locked: Job) -> None:
         waiting = locked.tasks.filter(state__in=states.WAITING_TASKS)
@@ -89,7 +92,7 @@ def cancel(user: User, job: Job) -> None:
 
 
 def resume(user: User, job: Job) -> None:
-    """Goes on with a canceled job; what was delivered stays delivered."""
+    """Resume a canceled job; delivered images stay delivered."""
 
     def act(locked: Job) -> None:
         if locked.approved_by_id is None and _needs_approval(locked):
@@ -102,7 +105,10 @@ def resume(user: User, job: Job) -> None:
 
 
 def retry_failed(user: User, job: Job) -> None:
-    """Tries again what failed or has gaps, and only what is missing: the ledger stays."""
+    """Retry tasks that failed or have gaps.
+
+    The ledger stays: only missing images are sent.
+    """
 
     def act(locked: Job) -> None:
         gaps = permissions.retryable_tasks(locked).filter(state__in=permissions.STATES_WITH_GAPS)
@@ -112,7 +118,7 @@ def retry_failed(user: User, job: Job) -> None:
 
 
 def retry_withheld(user: User, job: Job) -> None:
-    """Tries again what was withheld, under rules that came since; what was delivered stays."""
+    """Retry withheld images with the current rules; delivered images stay delivered."""
 
     def act(locked: Job) -> None:
         tasks = locked.tasks.filter(pk__in=applied_rules.tasks_judged_anew(locked))
@@ -123,7 +129,7 @@ def retry_withheld(user: User, job: Job) -> None:
 
 
 def restart(user: User, job: Job) -> None:
-    """From nothing: the ledger is emptied, and all is fetched and stored again."""
+    """Restart a job: clear the ledger, fetch and store all images again."""
 
     def act(locked: Job) -> None:
         archives.delete_job_files(locked)
@@ -140,9 +146,10 @@ def restart(user: User, job: Job) -> None:
 
 
 def make_urgent(user: User, job: Job) -> None:
-    """Skips the allowed hours from now on, never the limit of connections.
+    """Make a job urgent: it ignores the allowed hours from now on.
 
-    What was approved was another order: it has to be approved again.
+    The limit of connections still applies. An approved job has to be approved again, since the
+    order has changed.
     """
 
     def act(locked: Job) -> None:
@@ -154,7 +161,7 @@ def make_urgent(user: User, job: Job) -> None:
 
 
 def delete(user: User, job: Job) -> None:
-    """Forgets the job, its tasks and its ledger; the trail remembers that it was."""
+    """Delete a job, its tasks and its ledger; the audit trail keeps its events."""
 
     def act(locked: Job) -> None:
         archives.delete_job_files(locked)
@@ -164,7 +171,7 @@ def delete(user: User, job: Job) -> None:
 
 
 def retry_task(user: User, task: Task) -> None:
-    """Tries one study again, and only what is missing of it."""
+    """Retry one study; only missing images are sent."""
 
     def act(locked: Job) -> None:
         states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **states.RESET_FIELDS)
@@ -173,7 +180,7 @@ def retry_task(user: User, task: Task) -> None:
 
 
 def stop_task(user: User, task: Task) -> None:
-    """Ends one study's transfer between instances; the worker sees it within seconds."""
+    """Stop one task between instances; the worker notices it within seconds."""
 
     def act(locked: Job) -> None:
         row = locked.tasks.get(pk=task.pk)
@@ -186,7 +193,7 @@ def stop_task(user: User, task: Task) -> None:
 
 
 def reset_task(user: User, task: Task) -> None:
-    """One study from nothing: its ledger is emptied, and all of it is fetched and stored again."""
+    """Restart one study: clear its ledger, fetch and store all images again."""
 
     def act(locked: Job) -> None:
         SeriesResult.objects.filter(task=task.pk).delete()
@@ -198,7 +205,7 @@ def reset_task(user: User, task: Task) -> None:
 
 
 def delete_task(user: User, task: Task) -> None:
-    """Takes one study out of the order; the trail remembers that it was there."""
+    """Remove one study from the order; the audit trail keeps its events."""
 
     def act(locked: Job) -> None:
         locked.tasks.filter(pk=task.pk).delete()
@@ -209,7 +216,7 @@ def delete_task(user: User, task: Task) -> None:
 
 
 def enable_mail(user: User, job: Job) -> None:
-    """The owner is told by mail when the job has ended."""
+    """Notify the owner by mail when the job has ended."""
 
     def act(locked: Job) -> None:
         Job.objects.filter(pk=locked.pk).update(mail_at_end=True)
@@ -218,7 +225,7 @@ def enable_mail(user: User, job: Job) -> None:
 
 
 def disable_mail(user: User, job: Job) -> None:
-    """The owner is not told by mail after all."""
+    """Do not notify the owner by mail."""
 
     def act(locked: Job) -> None:
         Job.objects.filter(pk=locked.pk).update(mail_at_end=False)
@@ -238,7 +245,7 @@ ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
     "no_mail": disable_mail,
     "delete": delete,
 }
-"""Those that need nothing but the job, by the words that `permits.allowed` speaks."""
+"""The actions that need only the job, by the names of permissions.allowed_actions()."""
 
 
 TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
@@ -271,7 +278,7 @@ def _insert_job(user: User, ordered: ValidatedOrder, key: str) -> Job:
 
 
 def _revoke_approval(job: Job) -> None:
-    """After a change: whoever approved has seen something else."""
+    """Revoke the approval after a change: it applied to a different order."""
     if job.approved_by_id is None:
         return
     if job.state == J.PENDING:
@@ -281,7 +288,10 @@ def _revoke_approval(job: Job) -> None:
 
 
 def _perform(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
-    """Rights, lock, deed, trail, bell. What is done already is no error. Raises NotPermitted."""
+    """Check permissions, lock, act, record, wake up workers. Raises NotPermitted.
+
+    An action whose result is already there is no error.
+    """
     with transaction.atomic():
         locked = Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=job.pk).first()
         if locked is None:
@@ -323,13 +333,13 @@ def _perform_on_task(user: User, task: Task, name: str, act: Callable[[Job], Non
 
 
 def _require_password(job: Job, name: str) -> None:
-    """Raises WrongInput."""
+    """Raise InvalidInput if the action needs a new password."""
     if archives.lacks_password(job, name):
         raise InvalidInput(_("Give a new password for the 7-Zip file: the old one was not kept."))
 
 
 def _reset_packing(job: Job, name: str) -> None:
-    """What is fetched anew goes into a file of its own."""
+    """Reset the packing task: images that are fetched again go into a new file."""
     if name in archives.ACTIONS_NEEDING_PASSWORD and archives.is_archive(job.destination):
         job.refresh_from_db()
         if archives.reset_packing(job):

@@ -1,4 +1,7 @@
-"""Password of a 7-Zip file while an order is prepared: proposed once, kept sealed with the draft."""
+"""The password of a 7-Zip file while an order is prepared.
+
+It is proposed once and stored encrypted with the draft. Used by the order pages.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +21,11 @@ FIELD, AGAIN, KEPT = "archive_password", "archive_password_again", "archive_kept
 
 @dataclass(frozen=True, slots=True)
 class DraftPassword:
-    """The proposal of one draft, and what was entered in both fields last."""
+    """The proposed password of one draft, and the last entries of both fields."""
 
     proposal: str = field(default_factory=generate_password, repr=False)
     entered: str | None = field(default=None, repr=False)
-    """None until a form was sent."""
+    """None until a form was submitted."""
     again: str = field(default="", repr=False)
 
     @classmethod
@@ -34,17 +37,17 @@ class DraftPassword:
 
     @property
     def value(self) -> str:
-        """What stands in the first field."""
+        """The value of the first field."""
         return self.proposal if self.entered is None else self.entered
 
     def with_entries(self, posted: Mapping[str, Any]) -> "DraftPassword":
-        """Unchanged where the form did not ask for a password."""
+        """Return a copy with the posted entries; unchanged if the form has no password."""
         if FIELD not in posted:
             return self
         return replace(self, entered=posted[FIELD], again=posted.get(AGAIN, ""))
 
     def checked(self, posted: Mapping[str, Any]) -> str:
-        """The password to order with. Raises WrongInput.
+        """Return the validated password. Raises InvalidInput.
 
         The proposal needs no second entry. Every form has to confirm that the password was noted.
         """
@@ -59,7 +62,7 @@ class DraftPassword:
 
 
 def for_next_file(user: User, job: Job) -> DraftPassword:
-    """The one this person prepares for an ended job; proposed and kept on first use."""
+    """Return the user's draft password for an ended job; create it on first use."""
     kept = drafts.load_draft(user, _key(job))
     if kept is not None:
         return DraftPassword.from_json(kept)

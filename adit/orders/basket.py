@@ -1,4 +1,7 @@
-"""Basket: the studies and series picked by hand, kept sealed until they are ordered."""
+"""The basket of a user: selected studies and series, stored encrypted until they are ordered.
+
+Used by the pages of the selective transfer.
+"""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -15,14 +18,14 @@ from adit_engine.values.record import Record
 DRAFT_KEY = "selective.basket"
 WHOLE = "whole"
 MAX_STUDIES = 500
-"""Studies in one basket; beyond it a sheet is the better way."""
+"""Studies in one basket; for more a sheet is more suitable."""
 
 
 @dataclass(frozen=True, slots=True)
 class PickedStudy:
-    """One study. `series_uids` are the series picked, empty for the whole study.
+    """One selected study. `series_uids` are the selected series; empty for the whole study.
 
-    `known` are the study's series as the source told, or None when nobody asked.
+    `known` are the series as listed by the source, or None if it was not queried.
     """
 
     node_id: int
@@ -34,7 +37,7 @@ class PickedStudy:
 
     @property
     def token(self) -> str:
-        """Names this pick in a form without naming the study."""
+        """Identifies this study in a form without revealing its UID."""
         return master_cipher().index(self.study.study_uid, "pick")[:16]
 
     @property
@@ -48,14 +51,14 @@ class PickedStudy:
 
     @property
     def series(self) -> tuple[Record, ...] | None:
-        """The series that come along; None for a whole study whose series nobody asked for."""
+        """The series to transfer; None for a whole study whose series were not queried."""
         if self.known is None or not self.series_uids:
             return self.known
         return tuple(record for record in self.known if record.series_uid in self.series_uids)
 
     @property
     def instance_count(self) -> int | None:
-        """As the source told; None when it did not."""
+        """The number of images according to the source; None if unknown."""
         if not self.series_uids:
             return self.study.instance_count
         counts = [record.instance_count for record in self.series or ()]
@@ -87,7 +90,10 @@ class PickedStudy:
 
 @dataclass(frozen=True, slots=True)
 class PickedPatient:
-    """A patient of one domain of ids: the same id elsewhere may be somebody else's."""
+    """A patient within one patient ID domain.
+
+    The same ID in another domain may belong to another patient.
+    """
 
     domain: str
     patient_id: str
@@ -96,7 +102,7 @@ class PickedPatient:
 
     @property
     def token(self) -> str:
-        """Names this patient in a form; the same as long as the installation's key is."""
+        """Identifies this patient in a form; constant while the installation's key is."""
         return master_cipher().index(f"{self.domain}\0{self.patient_id}", "patient")[:16]
 
 
@@ -112,15 +118,16 @@ class Basket:
 
     @property
     def patients(self) -> tuple[PickedPatient, ...]:
-        """Each patient once, in the order of picking."""
+        """The distinct patients, in the order of selection."""
         by_token = {pick.patient.token: pick.patient for pick in reversed(self.picks)}
         tokens = dict.fromkeys(pick.patient.token for pick in self.picks)
         return tuple(by_token[token] for token in tokens)
 
     def with_picks(self, picks: Iterable[PickedStudy]) -> "Basket":
-        """A study picked again is joined with what is there: more series, or all of it.
+        """Return a basket with these studies added.
 
-        Picked from another source, it replaces what is there: nothing leaves twice.
+        A study selected again is merged: more series, or the whole study. Selected from another
+        source, it replaces the earlier selection, so that nothing is sent twice.
         """
         by_study = {pick.study.study_uid: pick for pick in self.picks}
         for pick in picks:
@@ -160,7 +167,10 @@ def clear(user: User) -> None:
 
 
 def picks_from_search(found: StoredSearch, ticked: Iterable[str]) -> list[PickedStudy]:
-    """What was ticked in a table of results; a ticked study takes all its series along."""
+    """Return the studies selected in a result table.
+
+    A ticked study includes all its series.
+    """
     series: dict[str, list[str]] = {}
     for text in ticked:
         study, dot, number = text.partition(".")

@@ -1,8 +1,9 @@
-"""Batch: a sheet that was checked is started, by its owner or by itself, and goes on after a pilot.
-Starting: the task that makes the tasks of a transfer out of the checked rows of a sheet.
+"""Start a checked batch transfer, by its owner or automatically, and continue it after a pilot.
 
-All that takes long comes first and changes nothing but the registry of pseudonyms; then one
-transaction, under the task's fence, writes it all. Killed in between, it is as if nothing had been."""
+A start task, executed by the worker, creates the transfer tasks from the checked rows. All long
+work comes first and changes only the registry of pseudonyms. Then one transaction, under the
+fence of the task, writes everything: a process killed before leaves no partial start.
+"""
 
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -37,12 +38,15 @@ from adit.vault.cipher import ValueCipher
 from adit_engine.errors import AditError, InvalidInput
 
 START_POSITION = 0
-"""The position of the start, before all that has a number on pages."""
+"""The position of the start task, before all tasks that have a number on pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What the owner says at the start. `choices`: which of its studies a row means, from 0."""
+    """The options of a start.
+
+    `choices`: by line, the index (from 0) of the study that the row means.
+    """
 
     choices: Mapping[int, int] = field(default_factory=dict)
     left_out: Collection[int] = ()
@@ -62,10 +66,10 @@ class StartOptions:
 
 
 def request_start(user: User, job: Job, wishes: StartOptions) -> None:
-    """Has a worker start it, or go on after a pilot. Asking twice changes nothing. Raises NotPermitted.
+    """Request that a worker starts a job, or continues it after a pilot.
 
-    What keeps it from being started is said once the worker has seen it: then it waits for its
-    owner again, as if nothing had been.
+    Requesting twice changes nothing. If the worker finds that the job cannot start, the job waits
+    for its owner again, unchanged, with the reason. Raises NotPermitted.
     """
     with transaction.atomic():
         locked = states.lock_job(job.pk)
@@ -81,7 +85,10 @@ def request_start(user: User, job: Job, wishes: StartOptions) -> None:
 
 
 def start_automatically() -> int:
-    """Starts what was ticked to start where each row has exactly one hit; how many jobs."""
+    """Start jobs that are set to start automatically; return how many started.
+
+    A job starts only if each row has exactly one match.
+    """
     waiting = Job.objects.filter(
         state=JobState.WAITING_FOR_OWNER, stage=JobStage.CHECK, order__starts_itself=True
     )
@@ -89,12 +96,15 @@ def start_automatically() -> int:
 
 
 def has_single_study(row: ResultLine) -> bool:
-    """Whether the row means exactly one study, for certain."""
+    """Return whether the row matches exactly one study, without doubt."""
     return row.is_found and set(row.notes) <= {RowNote.DELIVERED}
 
 
 def failed_start_options(job: Job) -> StartOptions | None:
-    """Of a start that came to nothing, so that nobody has to type them again. Raises DecryptionError."""
+    """Return the options of a failed start, to be shown again.
+
+    Raises DecryptionError.
+    """
     task = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
     return (
         None if task is None else StartOptions.from_json(encrypted_payload.open_task(task).payload)
@@ -107,7 +117,7 @@ def _is_starting(job: Job) -> bool:
 
 
 def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
-    """One start a job: the next one, after a pilot or a refusal, is the same task again."""
+    """Insert the start task, or reset it: a job has one, used again after a pilot or a refusal."""
     plan = TaskPlan(source=0, payload=payload, title=_("Start"), searches=True)
     project = job.project or services.default_project()
     content = encrypted_payload.seal_task(project, job, START_POSITION, plan, "")
@@ -123,7 +133,7 @@ def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
 
 
 def _start_automatically_or_wait(job: Job) -> bool:
-    """Asks once: whatever comes of it, from then on it waits for its owner."""
+    """Try the automatic start once; from then on the job waits for its owner in any case."""
     odd = sum(not has_single_study(row) for row in job.lines.only("is_found", "notes"))
     why = ""
     if odd:
@@ -147,17 +157,17 @@ def _start_automatically_or_wait(job: Job) -> bool:
 
 
 SourcePatient = tuple[int, str, str]
-"""A patient as a source speaks of them, and the pseudonym that was given."""
+"""Source, patient ID at the source, and given pseudonym."""
 
 PROGRESS_EVERY_S = 1.0
 PSEUDONYMS_PER_TRANSACTION = 50
-"""So few that nobody waits long for the registry, so many that the disk is waited for seldom."""
+"""Few enough to lock the registry only briefly, many enough to save commits."""
 INSERT_BATCH = 500
-"""So many rows go into one statement."""
+"""Rows per SQL statement."""
 
 
 class InvalidRows(InvalidInput):
-    """Rows that cannot be started as they are, each with the sentence why."""
+    """Rows that cannot be started, each with the reason."""
 
     def __init__(self, by_line: Mapping[int, str]) -> None:
         self.by_line = dict(by_line)
@@ -175,10 +185,10 @@ class _OpenRow:
 
 @dataclass(frozen=True, slots=True)
 class PreparedStart:
-    """All that will be written, in memory."""
+    """Everything that a start will write, in memory."""
 
     by: int
-    """Who asked for the start."""
+    """The primary key of the user who requested the start."""
     was: JobStage
     stage: JobStage
     waits_for_approval: bool
@@ -187,7 +197,7 @@ class PreparedStart:
     tasks: Sequence[tuple[Task, TaskPlan]] = field(repr=False)
 
     def commit(self, task: Task) -> None:
-        """Writes it down and ends the task. Raises states.Overtaken."""
+        """Store the start and end the task. Raises StaleRow."""
         with transaction.atomic():
             job = states.lock_job(task.job_id)
             job.stage = self.stage
@@ -210,12 +220,15 @@ class PreparedStart:
 
 
 def prepare_start(task: Task, lease: Lease) -> PreparedStart:
-    """What a start comes to. Raises NotPermitted, Unfit, WrongInput, Stopped, DecryptionError."""
+    """Prepare a start. Apart from pseudonyms, nothing is written.
+
+    Raises NotPermitted, InvalidRows, InvalidInput, Stopped, DecryptionError.
+    """
     return _StartPreparation(task, lease).prepare()
 
 
 class _StartPreparation:
-    """The work on one start: rows, then pseudonyms, then tasks; says how far it is."""
+    """Prepares one start: rows, then pseudonyms, then tasks; reports its progress."""
 
     def __init__(self, task: Task, lease: Lease) -> None:
         self._task, self._job, self._lease = task, task.job, lease
@@ -270,7 +283,7 @@ class _StartPreparation:
             pseudonyms.require_project(job.owner, self._project, node, job.destination)
 
     def _require_room(self, rows: Sequence[_OpenRow], now: Sequence[ReadyRow]) -> None:
-        """Raises WrongInput."""
+        """Raise InvalidInput if the destination has too little space."""
         assert self._job.destination is not None, "a transfer has a destination"
         of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
         sizes = {(one.study.study_uid, one.series_uids): of_line[one.line] for one in now}
@@ -279,7 +292,7 @@ class _StartPreparation:
             raise InvalidInput(why)
 
     def _open_lines(self) -> list[_OpenRow]:
-        """Those that were found and not started yet."""
+        """The rows that were found and not started yet."""
         found = self._job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
         rows = found.select_related("task").order_by("line")
         wanted = [row for row in rows if RowNote.LEFT_OUT not in row.notes]
@@ -298,7 +311,7 @@ class _StartPreparation:
         return ready
 
     def _names(self, plans: Sequence[TaskPlan]) -> dict[SourcePatient, str]:
-        """Pseudonyms, fixed in the registry. Raises Unfit."""
+        """Register the pseudonyms. Raises InvalidRows."""
         wanted = list(dict.fromkeys(map(_patient_key, plans)))
         if self._job.is_as_is:
             return dict.fromkeys(wanted, "")
@@ -306,7 +319,7 @@ class _StartPreparation:
         refused: dict[SourcePatient, str] = {}
         for at in range(0, len(wanted), PSEUDONYMS_PER_TRANSACTION):
             self._go_on(_("Pseudonyms: patient %(n)d of %(all)d."), at + 1, len(wanted))
-            # A trust centre is asked outside of any transaction.
+            # A trust centre is queried outside of any transaction.
             with nullcontext() if uses_trust_centre(self._project) else transaction.atomic():
                 for who in wanted[at : at + PSEUDONYMS_PER_TRANSACTION]:
                     try:
@@ -342,7 +355,7 @@ class _StartPreparation:
         return found
 
     def _go_on(self, text: str, number: int, of: int) -> None:
-        """Raises Stopped."""
+        """Report progress. Raises Stopped."""
         self._lease.stop.check()
         self._lease.progress()
         if time.monotonic() - self._told_at > PROGRESS_EVERY_S:
@@ -355,7 +368,7 @@ def _patient_key(plan: TaskPlan) -> SourcePatient:
 
 
 def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | None:
-    """Notes on the line why it does not come along, and what was chosen."""
+    """Return the row to transfer, or None; store the choice or the reason in the line."""
     row, content = line.row, line.content
     if row.line in wishes.left_out:
         row.notes = [*row.notes, RowNote.LEFT_OUT.value]
@@ -383,7 +396,7 @@ def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | No
 
 
 def _rows_to_start(job: Job, ready: Sequence[ReadyRow], wishes: StartOptions) -> Sequence[ReadyRow]:
-    """The rows of the pilot's studies, or all."""
+    """The rows of the studies of the pilot, or all rows."""
     studies = list(dict.fromkeys(one.study.study_uid for one in ready))
     if job.stage != JobStage.CHECK or not 0 < wishes.pilot < len(studies):
         return ready
@@ -392,7 +405,7 @@ def _rows_to_start(job: Job, ready: Sequence[ReadyRow], wishes: StartOptions) ->
 
 
 def _write_start(job: Job, made: PreparedStart) -> None:
-    """New tasks, and the lines that go over to them."""
+    """Insert the new tasks and assign their result lines to them."""
     Task.objects.bulk_create([task for task, _plan in made.tasks], batch_size=INSERT_BATCH)
     answers = {row.line: task for task, plan in made.tasks for row in plan.rows}
     rows: list[Any] = [line.row for line in made.lines]

@@ -1,7 +1,8 @@
-"""Drafts: what a person prepares in the web page, kept sealed on our side between two clicks.
-Given: pseudonyms that a person types, kept between two clicks under the project's own key.
+"""Drafts of a user, stored encrypted on the server between two requests of the order pages.
 
-Beside the patients of a basket they tie pseudonyms to people, so they end with the project's key."""
+Entered pseudonyms are encrypted with the key of their project: next to the patients of a basket
+they link pseudonyms to patients, so they must become unreadable with that key.
+"""
 
 import secrets
 from base64 import b64decode, b64encode
@@ -22,7 +23,10 @@ MAX_DRAFTS_PER_USER = 20
 
 
 def new_key() -> str:
-    """Opaque; may stand in a URL. Keys of what is kept once a person hold a dot instead."""
+    """Return an opaque key that may be part of a URL.
+
+    Keys of drafts that a user has once contain a dot instead.
+    """
     return secrets.token_hex(16)
 
 
@@ -31,19 +35,19 @@ def is_key(text: str) -> bool:
 
 
 def load_draft(user: User, key: str) -> Any:
-    """What was kept under the key by this person; None when there is nothing (any more)."""
+    """Return the user's draft with this key; None if there is none (any more)."""
     draft = OrderDraft.objects.filter(user=user, key=key).first()
     return None if draft is None else draft.content
 
 
 def load_locked(user: User, key: str) -> Any:
-    """As `load`; nobody else changes it until the transaction ends."""
+    """Return a draft as load_draft() does, locked until the transaction ends."""
     draft = OrderDraft.objects.select_for_update(no_key=True).filter(user=user, key=key).first()
     return None if draft is None else draft.content
 
 
 def save_draft(user: User, key: str, content: Any) -> None:
-    """Keeps anything that JSON can hold, in place of what was there; forgets what is old."""
+    """Store a JSON-serializable draft, replacing an earlier one; delete old drafts."""
     OrderDraft.objects.update_or_create(user=user, key=key, defaults={"content": content})
     _delete_old(user)
 
@@ -53,7 +57,7 @@ def delete_draft(user: User, key: str) -> None:
 
 
 def delete_expired_drafts() -> int:
-    """Deletes what nobody came back to, of everybody; the scheduler's daily work."""
+    """Delete the expired drafts of all users; run daily by the scheduler."""
     return OrderDraft.objects.filter(updated_at__lt=timezone.now() - KEEP_FOR).delete()[0]
 
 
@@ -70,7 +74,10 @@ _SEAL_CONTEXT = "given pseudonyms"
 
 
 def seal_pseudonyms(project: int | str | None, names: Mapping[str, Any]) -> str:
-    """As text that JSON can hold. Empty where there is nothing to hide, or no key to hide it."""
+    """Encrypt pseudonyms to text.
+
+    Empty if there are none, or if the key of the project was destroyed.
+    """
     if not any(names.values()):
         return ""
     try:
@@ -82,7 +89,7 @@ def seal_pseudonyms(project: int | str | None, names: Mapping[str, Any]) -> str:
 
 
 def open_pseudonyms(project: int | str | None, text: str) -> dict[str, Any]:
-    """What was hidden; nothing once the project's key is gone."""
+    """Decrypt pseudonyms; empty if the key of the project was destroyed."""
     if not text:
         return {}
     try:

@@ -1,5 +1,7 @@
-"""Order fields: what forms of all orders ask for, and those of orders that send images somewhere.
-Forms of a selective transfer: what to search for, and what is to happen with what was picked."""
+"""Forms of orders: base forms of all orders, and the search and order of a selective transfer.
+
+Used by the order pages and by the filter of the job list.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,14 +40,14 @@ def text_field(
 
 
 class NodesField(forms.ModelMultipleChoiceField):
-    """PACS and folders to tick."""
+    """A choice of several nodes by checkboxes."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(widget=forms.CheckboxSelectMultiple(attrs=_CHECKBOX), **kwargs)
 
 
 class OrderFormBase(forms.Form):
-    """What every order says, whatever is ordered."""
+    """Fields of all orders."""
 
     project = forms.ModelChoiceField(
         label=_("Research project"),
@@ -62,7 +64,7 @@ class OrderFormBase(forms.Form):
     )
 
     def limit(self, name: str, rows: Iterable[Any]) -> None:
-        """Offers and takes these alone."""
+        """Restrict the choices of a field to these rows."""
         field = self.fields[name]
         assert isinstance(field, forms.ModelChoiceField)
         assert field.queryset is not None
@@ -70,7 +72,7 @@ class OrderFormBase(forms.Form):
 
 
 class TransferFormBase(OrderFormBase):
-    """What an order says that sends images somewhere."""
+    """Fields of orders that send images."""
 
     destinations = NodesField(
         label=_("Send to"),
@@ -115,8 +117,8 @@ class TransferFormBase(OrderFormBase):
 
 
 ORDER_DRAFT_KEY = "selective.order"
+"""The key of the draft that stores the input of the order form."""
 PSEUDONYM_PREFIX = "pseudonym_"
-"""The draft that keeps what was typed into the order."""
 
 
 class SearchDateInput(forms.DateInput):
@@ -186,7 +188,7 @@ class SearchForm(forms.Form):
         return values
 
     def query(self) -> Query:
-        """Raises WrongInput for characters that DICOM does not allow."""
+        """Return the query. Raises InvalidInput for characters that DICOM does not allow."""
         values = self.cleaned_data
         keys: dict[str, str | tuple[str, ...]] = {}
         for name, keyword in (("patient_id", "PatientID"), ("accession_number", "AccessionNumber")):
@@ -206,7 +208,7 @@ class SearchForm(forms.Form):
 
 @dataclass(frozen=True, slots=True)
 class OrderRights:
-    """What a person may do with an order; decides which fields are shown."""
+    """What the user may do in an order; determines the fields that are shown."""
 
     send_identified: bool
     choose_pseudonyms: bool
@@ -214,7 +216,7 @@ class OrderRights:
 
 
 class SelectiveOrderForm(TransferFormBase):
-    """Where it goes, for which research project, and under which names."""
+    """Destinations, research project and pseudonyms of a selective transfer."""
 
     def __init__(
         self,
@@ -261,14 +263,14 @@ class SelectiveOrderForm(TransferFormBase):
             owners[text] = name
 
     def pseudonyms(self) -> dict[str, str]:
-        """Given pseudonyms by the patient's token; patients without one get a generated one."""
+        """Return the entered pseudonyms by patient token; the others are generated."""
         if self.is_as_is:
             return {}
         typed = {p.token: self.cleaned_data.get(pseudonym_field_name(p), "") for p in self.patients}
         return {token: text for token, text in typed.items() if text}
 
     def patient_rows(self) -> list[tuple[PickedPatient, Any]]:
-        """Each patient with the field for the pseudonym, None without the right to choose."""
+        """Return each patient with the pseudonym field; None if it may not be chosen."""
         names = [(patient, pseudonym_field_name(patient)) for patient in self.patients]
         return [(patient, self[name] if name in self.fields else None) for patient, name in names]
 
@@ -278,7 +280,7 @@ def pseudonym_field_name(patient: PickedPatient) -> str:
 
 
 def _name_pattern(text: str) -> str:
-    """`Doe, John` as DICOM writes it; without a wildcard the beginning is enough."""
+    """Convert `Doe, John` to DICOM form; without a wildcard it matches the beginning."""
     last, comma, first = text.partition(",")
     name = f"{last.strip()}^{first.strip()}" if comma else text.strip()
     return name if "*" in name or "?" in name else f"{name}*"

@@ -1,4 +1,7 @@
-"""Onward: rows of a check that one source does not have are asked of the next one that was chosen."""
+"""Pass on rows of a check that one source does not have to the next chosen source.
+
+Used by the worker.
+"""
 
 from django.db.models import Max
 
@@ -11,10 +14,10 @@ from adit.projects import services
 
 
 def insert_check_at_next_source(task: Task) -> bool:
-    """Lays a task at the next source, which answers those rows from now on; whether there was need.
+    """Insert a check at the next source; return whether one was needed.
 
-    For who ends the check of a locked job. What a source could not say is not passed on: it may
-    well have the study.
+    It processes the rows that were not found here. The caller ends the check of a locked job. Rows
+    for which the source reported an error are not passed on: the source may well have the study.
     """
     source = get_next_source(task)
     if source is None:
@@ -39,7 +42,7 @@ def insert_check_at_next_source(task: Task) -> bool:
 
 
 def get_next_source(task: Task) -> Node | None:
-    """Who is asked after this one for what it does not have; None for what is no check, too."""
+    """Return the source to query next; None if there is none or the task is no check."""
     if task.work != TaskType.KIND or task.lane != Lane.SEARCH or task.source_id is None:
         return None
     order = task.job.order

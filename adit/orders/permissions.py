@@ -1,4 +1,7 @@
-"""Permits: what a person may do with a job or a task now, and why not; asked by buttons and actions."""
+"""Which actions a user may perform on a job or task now, and why not.
+
+Used by buttons, and again by each action.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -22,14 +25,14 @@ _CANCELABLE = frozenset({*UNSTARTED, J.PENDING, J.IN_PROGRESS, J.HELD})
 
 
 def allowed_actions(user: User, job: Job) -> frozenset[str]:
-    """The actions that this person may do now: for buttons, and asked again by each action."""
+    """Return the actions that the user may perform on the job now."""
     state = J(job.state)
     names = {name for name, rule in _RULES.items() if rule(user, job, state)}
     return frozenset(names if may_see(user, job) else ())
 
 
 def allowed_task_actions(user: User, task: Task) -> frozenset[str]:
-    """What this person may do with one task now."""
+    """Return the actions that the user may perform on the task now."""
     job, state = task.job, T(task.state)
     if not may_act_on(user, job) or job.state == J.CANCELING:
         return frozenset()
@@ -48,12 +51,12 @@ def allowed_task_actions(user: User, task: Task) -> frozenset[str]:
 
 
 def is_action_done(user: User, job: Job, name: str) -> bool:
-    """Whether the job stands already where the action leads."""
+    """Return whether the job is already in the state to which the action leads."""
     return J(job.state) in _DONE_STATES[name] and may_act_on(user, job)
 
 
 def is_task_action_done(user: User, job: Job, task: Task, name: str) -> bool:
-    """Whether the task stands already where the action leads."""
+    """Return whether the task is already in the state to which the action leads."""
     if not may_act_on(user, job):
         return False
     state = T(task.state)
@@ -63,6 +66,7 @@ def is_task_action_done(user: User, job: Job, task: Task, name: str) -> bool:
 
 
 def explain_task_refusal(user: User, job: Job, task: Task, name: str) -> str:
+    """Return why the user may not perform the action on the task."""
     if not may_act_on(user, job):
         return _("This is not your job: ask its owner, or staff.")
     if name == "reset" and not user.is_staff:
@@ -75,6 +79,7 @@ def explain_task_refusal(user: User, job: Job, task: Task, name: str) -> str:
 
 
 def explain_refusal(user: User, job: Job, name: str) -> str:
+    """Return why the user may not perform the action on the job. Raises NotPermitted."""
     if name in ("approve", "return"):
         if job.owner_id == user.pk:
             return _("Nobody approves an own order: ask somebody else with the right to approve.")
@@ -98,7 +103,10 @@ def explain_refusal(user: User, job: Job, name: str) -> str:
 
 
 def retryable_tasks(job: Job) -> QuerySet[Task]:
-    """Without the start, and without a check that is over: what it found was started, or left."""
+    """Return the tasks that can be retried.
+
+    Excluded are the start task, and the check once the transfer has started.
+    """
     begins_with = getattr(KINDS.get(job.kind), "stage", "")
     tasks = job.tasks.exclude(work=TaskType.START)
     if begins_with != JobStage.CHECK or job.stage == JobStage.CHECK:
@@ -128,7 +136,7 @@ _RULES: Mapping[str, Callable[[User, Job, JobState], bool]] = {
         state in _CANCELABLE
         and not job.urgent
         and may(user, Right.BE_URGENT)
-        and may(job.owner, Right.BE_URGENT)  # asked again when its nodes are opened
+        and may(job.owner, Right.BE_URGENT)  # checked again when its nodes are opened
         and may_act_on(user, job)
         and not (job.approved_by_id and state == J.IN_PROGRESS)  # it would void the approval
     ),
@@ -152,7 +160,7 @@ _DONE_STATES: Mapping[str, frozenset[JobState]] = {
     "no_mail": frozenset(J),
     "delete": frozenset(),
 }
-"""Where a job stands once the action was done: asking again changes nothing and is no error."""
+"""The states after each action: repeating it there changes nothing and is no error."""
 
 
 def _may_approve(user: User, job: Job, state: JobState) -> bool:

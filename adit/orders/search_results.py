@@ -1,4 +1,7 @@
-"""Found: what one search brought, kept on our side so that a tick need only name a row."""
+"""Search results stored on the server, so that a form needs only the number of a row.
+
+Used by the pages of the selective transfer.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +14,7 @@ from adit_engine.values.record import Record
 
 @dataclass(frozen=True, slots=True)
 class FoundStudy:
-    """One study at one node. `series` is None until someone asked for them."""
+    """One study at one node. `series` is None until it was queried."""
 
     node_id: int
     node: str
@@ -48,15 +51,18 @@ class FoundStudy:
 
 @dataclass(frozen=True, slots=True)
 class StoredSearch:
-    """`typed` are the search fields as typed; `rows` is None before the first search."""
+    """One search and its results.
+
+    `typed` are the search fields as entered; `rows` is None before the first search.
+    """
 
     key: str
     typed: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
     rows: tuple[FoundStudy, ...] | None = None
     notes: tuple[str, ...] = ()
-    """Sentences about nodes that did not answer as they should."""
+    """Messages about nodes that failed."""
     hints: tuple[str, ...] = ()
-    """Sentences about nodes that had more than is shown."""
+    """Messages about nodes that have more matches than are shown."""
     ticked: frozenset[str] = frozenset()
     """"3" for the fourth study, "3.0" for its first series."""
 
@@ -86,7 +92,7 @@ class StoredSearch:
         drafts.save_draft(user, self.key, content)
 
     def row(self, text: str) -> FoundStudy | None:
-        """The row that a button or a tick names; None when there is no such row."""
+        """Return the row with this number; None if there is no such row."""
         rows = self.rows or ()
         position = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
         return rows[position] if 0 <= position < len(rows) else None
@@ -101,7 +107,7 @@ class StoredSearch:
 
 
 def sort_studies(rows: list[FoundStudy]) -> tuple[FoundStudy, ...]:
-    """By patient, the newest study first."""
+    """Sort by patient, the newest study first."""
     newest_first = sorted(
         rows, key=lambda row: row.study.text("StudyDate") + row.study.study_time, reverse=True
     )

@@ -1,4 +1,7 @@
-"""Ordering: from what a person asks for to rows: rights, plan, pseudonyms, sealed tasks."""
+"""Validate an order and insert its tasks: permissions, plan, pseudonyms, encrypted payloads.
+
+Used by the actions, the order pages and the start of a batch transfer.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +30,7 @@ PSEUDONYMIZED = "pseudonymized"
 
 @dataclass(frozen=True, slots=True)
 class PlannedTask:
-    """One task to be, with its source's row."""
+    """A task to be created, with its source."""
 
     plan: TaskPlan
     source: Node
@@ -35,7 +38,7 @@ class PlannedTask:
 
 @dataclass(frozen=True, slots=True)
 class ValidatedOrder:
-    """An order that was judged, ready to become rows. Nothing is written yet."""
+    """A validated order, ready to be stored. Nothing is written yet."""
 
     job: Job
     user: User
@@ -43,7 +46,7 @@ class ValidatedOrder:
     is_as_is: bool
     planned: list[PlannedTask] = field(repr=False)
     sources: tuple[str, ...] = ()
-    """By name."""
+    """The names of the source nodes."""
 
     @property
     def size(self) -> int:
@@ -51,7 +54,7 @@ class ValidatedOrder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For the trail: names of places, never of patients."""
+        """Values for the audit trail: names of nodes, never of patients."""
         destination = self.job.destination
         return {
             "sources": list(self.sources),
@@ -64,15 +67,16 @@ class ValidatedOrder:
 
     @property
     def rows(self) -> Iterator[tuple[int, SheetRow]]:
-        """Of the sheet, each with the position of the task that answers it."""
+        """The rows of the sheet, each with the position of the task that processes it."""
         for position, planned in enumerate(self.planned, start=1):
             for row in planned.plan.rows:
                 yield position, row
 
     def insert_tasks(self, job: Job) -> None:
-        """Rows for a saved job. Fixes each patient's pseudonym in the project's registry on the way.
+        """Insert the tasks of a saved job; register the pseudonym of each patient.
 
-        Raises NotPermitted, and WrongInput when a pseudonym stands for another patient; names the row.
+        Raises NotPermitted, and InvalidInput if a pseudonym belongs to another patient. The error
+        names the row.
         """
         Task.objects.bulk_create(self._tasks(job))
 
@@ -109,7 +113,7 @@ class ValidatedOrder:
 def validate_order(
     user: User, kind_word: str, order: JobOrder, *, title: str = "", urgent: bool = False
 ) -> ValidatedOrder:
-    """Judges an order. Raises NotPermitted, WrongInput."""
+    """Validate an order; write nothing. Raises NotPermitted, InvalidInput."""
     kind = get_kind(kind_word)
     require(user, order_right(kind.word))
     if urgent:
@@ -148,9 +152,10 @@ def validate_order(
 def needs_approval(
     user: User, size: int, kind: str = "selective", project: Project | None = None
 ) -> bool:
-    """Whether an order of so many studies, or of so many rows of a sheet, is looked at first.
+    """Return whether an order of this size needs approval.
 
-    A project may ask for that whatever the size, of everyone; a query sends nothing.
+    The size is the number of studies, or of rows of a sheet. A project may require approval for
+    all sizes and users. A query sends nothing.
     """
     if project is not None and project.second_person and size and kind != BatchQuery.word:
         return True
@@ -159,7 +164,7 @@ def needs_approval(
 
 
 _LIMIT_SETTINGS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_ROWS"}
-"""The setting of each kind that is ordered by a sheet."""
+"""The setting that limits each kind that is ordered by a sheet."""
 
 
 def _initial_state(user: User, kind: str, plans: list[TaskPlan], project: Project) -> JobState:
@@ -169,21 +174,21 @@ def _initial_state(user: User, kind: str, plans: list[TaskPlan], project: Projec
 
 
 def _count_size(kind: str, plans: list[TaskPlan]) -> int:
-    """Studies, or the rows of a query; a check asks for nobody's approval: nothing leaves by it."""
+    """The number of studies, or of rows of a query. A check needs no approval: it sends nothing."""
     if kind == BatchQuery.word:
         return len({row.line for plan in plans for row in plan.rows})
     return sum(not plan.searches for plan in plans)
 
 
 def get_order_size(job: Job) -> int:
-    """As it was counted when the job was ordered."""
+    """Return the size of a job, as it was counted when the job was ordered."""
     if job.kind == BatchQuery.word:
         return job.lines.values("line").distinct().count()
     return job.tasks.exclude(lane=Lane.SEARCH).filter(work=TaskType.KIND).count()
 
 
 def _order_facts(order: JobOrder) -> dict[str, Any]:
-    """What of the order identifies nobody; the rest stands in the tasks' sealed payloads."""
+    """The part of the order without identifying values; the rest is in the encrypted payloads."""
     change = order.change
     return {
         "version": ORDER_VERSION,
@@ -209,7 +214,7 @@ def _require_writable(user: User, node: Node | None) -> Node:
 
 
 def _get_project(user: User, pk: int | None) -> Project:
-    """The project's row, or the site's own. Raises NotPermitted."""
+    """Return the project, or the default project if `pk` is None. Raises NotPermitted."""
     if pk is None:
         return services.default_project()
     project = Project.objects.filter(pk=pk).first()

@@ -1,5 +1,7 @@
-"""Risks: which of the ordered series bear one, told before the start, and what is done then.
-Summary: what will leave, what will stay and why, told to a person before the start."""
+"""The summary of an order before its start: what will be sent, what withheld and why.
+
+Used by the pages of the selective transfer.
+"""
 
 import time
 from collections import Counter
@@ -24,12 +26,15 @@ from adit_engine.values.record import Record
 from adit_engine.values.references import SeriesRef, StudyRef
 
 QueriedPicks = Iterable[tuple[PickedStudy, tuple[Record, ...] | None]]
-"""Each pick with the series that come along; None where the source did not tell."""
+"""Each selected study with its series to transfer; None if the source did not list them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RiskTold:
-    """`likely`: series that bear the risk. `perhaps`: what tells nothing, series or whole studies."""
+    """One risk of the ordered series.
+
+    `likely`: series that have the risk. `perhaps`: series, or whole studies, without information.
+    """
 
     decision: Decision
     likely: int
@@ -39,12 +44,12 @@ class RiskTold:
 
     @property
     def announced(self) -> tuple[str, ...]:
-        """The code of withholding, where that was told; then it is no gap."""
+        """The code of withholding if it is announced; then it does not count as a gap."""
         return () if self.decision.is_accepted else (self.decision.known.code,)
 
     @property
     def sentence(self) -> str:
-        """Which series bear the risk, and what it is."""
+        """The sentence that names the series and the risk."""
         if self.decision.risk == HEADER_WORD.name:
             return ngettext(
                 "%(n)d series (%(modalities)s) can show text in its pixels, and a header is no proof "
@@ -70,14 +75,17 @@ class RiskTold:
 
 
 def warn_of_faces(asked: QueriedPicks, decisions: Iterable[Decision]) -> tuple[RiskTold, ...]:
-    """Judged by what searches tell, which know no slice thickness; those alone that some series bear."""
+    """Return the risks that some of the series have.
+
+    The estimate uses search results, which contain no slice thickness.
+    """
     series = [one for pick, found in asked for one in _lines(pick, found)]
     told = (_told(series, decision) for decision in decisions)
     return tuple(one for one in told if one is not None)
 
 
 _Line = tuple[Record, Record | None, str]
-"""A study, a series of it (None: not told), and a modality."""
+"""A study, one of its series (None: unknown), and a modality."""
 
 
 def _lines(pick: PickedStudy, series: tuple[Record, ...] | None) -> list[_Line]:
@@ -103,15 +111,15 @@ def _told(lines: Iterable[_Line], decision: Decision) -> RiskTold | None:
 
 TIME_BUDGET_S = 12.0
 MAX_QUERIES = 24
-"""How long and how often the sources are asked before the rest is judged by its modality."""
+"""Limits for querying the sources; the remaining series are estimated by their modality."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedWithholding:
-    """`images` is None where the source did not tell.
+    """Images that will or may be withheld. `images` is None if unknown.
 
-    `code` is that of the withholding when it is sure, told by the images' class; empty for what
-    only may happen, judged by the modality.
+    `code` is set if withholding is certain, determined by the SOP class; it is empty if it is only
+    possible, estimated by the modality.
     """
 
     code: str
@@ -125,7 +133,7 @@ class ExpectedWithholding:
 
 @dataclass(frozen=True, slots=True)
 class OrderSummary:
-    """Counts are None where a source did not tell them."""
+    """The summary of an order. Counts are None if a source did not return them."""
 
     patients: int
     studies: int
@@ -138,7 +146,7 @@ class OrderSummary:
 
     @property
     def announced(self) -> tuple[str, ...]:
-        """Codes of withholding that were shown before the start; then they are no gaps."""
+        """The codes of withholding that the summary shows; they do not count as gaps."""
         codes = {code for risk in self.risks for code in risk.announced}
         return tuple(sorted(codes | {part.code for part in self.withheld if part.is_sure}))
 
@@ -160,7 +168,7 @@ class OrderSummary:
 
 @dataclass
 class _SourceQueries:
-    """The archives as they are asked for the summary: not for long, not often, and once each."""
+    """Queries of the sources for the summary: limited in time and number, each one once."""
 
     user: User
     nodes: dict[int, Node]
@@ -178,7 +186,7 @@ class _SourceQueries:
         return self._ask(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
 
     def classes(self, pick: PickedStudy, series: Record) -> dict[str, int] | None:
-        """Images by SOP class; None when not to be known."""
+        """Images by SOP class; None if unknown."""
         node = self.nodes.get(pick.node_id)
         if node is None or not self._may_ask():
             return None
@@ -217,7 +225,10 @@ def summarize_order(
     profile: ConfidentialityProfile | None,
     decisions: tuple[Decision, ...],
 ) -> OrderSummary:
-    """Asks the sources within a small budget. `profile` is None for what is sent as it is."""
+    """Query the sources within a small budget and return the summary.
+
+    `profile` is None for an order without de-identification.
+    """
     by_id = {node.pk: node for node in nodes}
     sources = _SourceQueries(user, by_id, time.monotonic() + TIME_BUDGET_S)
     asked = [(pick, sources.series(pick)) for pick in basket]
@@ -260,7 +271,7 @@ def _expect_withheld(
 
 
 def _add_up(parts: list[ExpectedWithholding]) -> tuple[ExpectedWithholding, ...]:
-    """The same reason once; an unknown number of images makes the sum unknown."""
+    """Sum by reason; an unknown number of images makes the sum unknown."""
     images: Counter[tuple[str, str]] = Counter()
     unknown: set[tuple[str, str]] = set()
     for part in parts:
@@ -295,7 +306,7 @@ def _sum_known(counts: Iterable[int | None]) -> int | None:
 
 
 def format_estimated_size(size_bytes: int) -> str:
-    """`≈ 1.2 GB`; an estimate, and marked as one."""
+    """Format a size as `≈ 1.2 GB`, marked as an estimate."""
     if size_bytes < 1_000_000_000:
         return _("≈ %(size)d MB") % {"size": max(1, round(size_bytes / 1_000_000))}
     return _("≈ %(size).1f GB") % {"size": size_bytes / 1_000_000_000}

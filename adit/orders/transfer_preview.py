@@ -1,4 +1,7 @@
-"""Appraisal: what of a found study would come along, how large it is, and what would be withheld."""
+"""Preview of a found study: series to transfer, estimated size, expected withholding.
+
+Used by the check and by the start of a batch transfer.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +22,19 @@ from adit_engine.values.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlan:
-    """The series of one study: those to be sent, and those that are there already."""
+    """The series of one study: those to send, and those delivered before."""
 
     new: tuple[ListedSeries, ...]
     there: tuple[ListedSeries, ...] = ()
     not_allowed: tuple[ListedSeries, ...] = ()
-    """Of modalities that the project does not take."""
+    """Series of modalities that the project does not allow."""
 
 
 def plan_series(job: Job, study: ListedStudy) -> SeriesPlan:
-    """What was delivered before counts as there only if the source has no more images of it now."""
+    """Divide the series of a study into new, delivered and not allowed ones.
+
+    A delivered series counts as delivered only if the source has no more images of it now.
+    """
     selection = Selection(modalities=job.project.allowed_modalities if job.project else ())
     allowed = [one for one in study.series if not selection.why_not(one.record)]
     others = tuple(one for one in study.series if selection.why_not(one.record))
@@ -41,7 +47,7 @@ def plan_series(job: Job, study: ListedStudy) -> SeriesPlan:
 
 
 def preview_facts(job: Job, studies: Sequence[ListedStudy]) -> dict[str, Any]:
-    """Counts and reasons for the one study that a row means; nothing where that is not known."""
+    """Return counts and reasons for the matching study; empty unless it is one."""
     if len(studies) != 1:
         return {}
     study, parts = studies[0], plan_series(job, studies[0])
@@ -61,12 +67,12 @@ def preview_facts(job: Job, studies: Sequence[ListedStudy]) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _parse_profile(text: str) -> ConfidentialityProfile:
-    """Rows by the thousand ask for the same."""
+    """Cached: thousands of rows use the same profile."""
     return ConfidentialityProfile.parse(text)
 
 
 def announced_codes(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Codes of withholding that the owner has been shown; then they are no gaps."""
+    """Return the codes of withholding shown to the owner; they do not count as gaps."""
     codes: set[str] = set()
     for one in facts:
         codes |= {code for code, _why, _n in one.get("withheld", []) if code}
@@ -84,7 +90,7 @@ def _expect_withheld(
     profile: ConfidentialityProfile,
     decisions: Iterable[risks.Decision],
 ) -> list[list[Any]]:
-    """[code, sentence, images]; without a code what only may be withheld."""
+    """[code, sentence, images]. The code is empty if withholding is only possible, not certain."""
     word = next(one.choice for one in decisions if one.risk == risks.HEADER_WORD.name)
     parts: Counter[tuple[str, str]] = Counter()
     for one in series:
@@ -103,7 +109,7 @@ def _expect_withheld(
 def _risks(
     study: ListedStudy, series: Iterable[ListedSeries], decisions: Iterable[risks.Decision]
 ) -> list[list[Any]]:
-    """[code, images] for each risk that some series bear and that is not accepted."""
+    """[code, images] for each risk that some series have and that is not accepted."""
     found = []
     for decision in decisions:
         risky = [one for one in series if _bears(decision.risk, study, one)]

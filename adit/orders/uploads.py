@@ -1,4 +1,7 @@
-"""Uploads: a sheet on its way to an order, kept sealed until it is one; which column is what."""
+"""Uploaded sheets, kept encrypted as drafts until they are ordered, and their column mapping.
+
+Used by the sheet pages.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -23,7 +26,10 @@ MAX_REMEMBERED = 50
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """`mapping.sure`: it is settled which column is what. `left_out`: lines unticked by hand."""
+    """An uploaded sheet.
+
+    `mapping.sure`: the column mapping is confirmed. `left_out`: lines that the user has excluded.
+    """
 
     key: str
     table: SheetTable = field(repr=False)
@@ -31,9 +37,9 @@ class Upload:
     order: DateOrder = DateOrder.DAY_FIRST
     left_out: frozenset[int] = frozenset()
     typed: dict[str, list[str]] = field(default_factory=dict, repr=False)
-    """What was typed into the order's form, to come back."""
+    """The input of the order form, to be shown again."""
     job: int | None = None
-    """The query whose results these rows are."""
+    """The primary key of the query job whose results these rows are."""
     password: DraftPassword = field(default_factory=DraftPassword, repr=False)
 
     @property
@@ -41,7 +47,10 @@ class Upload:
         return self.mapping.kind
 
     def without(self, shown: Iterable[int], left_out: Iterable[int]) -> "Upload":
-        """Of the lines that were shown, those left out now; the others stay as they were."""
+        """Return a copy in which, of the lines shown, exactly `left_out` are excluded.
+
+        Lines that were not shown are unchanged.
+        """
         kept = self.left_out - frozenset(shown)
         return replace(self, left_out=kept | frozenset(left_out))
 
@@ -68,19 +77,22 @@ def read_upload(
     kind: SheetKind,
     order: DateOrder = DateOrder.DAY_FIRST,
 ) -> Upload:
-    """Reads and keeps a file. Raises sheet.Unreadable, and then nothing is kept."""
+    """Read a file and store it as a draft.
+
+    Raises UnreadableSheet; then nothing is stored.
+    """
     return _store_upload(user, read_sheet(file, name), kind, order=order)
 
 
 def store_table(
     user: User, table: SheetTable, kind: SheetKind, *, job: int | None = None
 ) -> Upload:
-    """Keeps rows that ADIT itself has made, as if they had been uploaded."""
+    """Store rows that ADIT has generated as if they had been uploaded."""
     return _store_upload(user, table, kind, job=job)
 
 
 def load_upload(user: User, key: str, kind: SheetKind) -> Upload | None:
-    """What this person uploaded under the key; None where there is nothing (any more)."""
+    """Return the user's upload with this key; None if there is none (any more)."""
     data = drafts.load_draft(user, key) if drafts.is_key(key) else None
     if not isinstance(data, dict) or data.get("kind") != kind or "password" not in data:
         return None
@@ -98,9 +110,9 @@ def load_upload(user: User, key: str, kind: SheetKind) -> Upload | None:
 
 
 def set_mapping(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
-    """Notes which column is what, for this sheet and for later ones with the same headers.
+    """Store the column mapping for this and later sheets with the same headers.
 
-    What is remembered beyond the upload is a keyed hash of the headers, and places: no text.
+    Beyond the upload only a keyed hash of the headers and column numbers are stored: no text.
     """
     settled = replace(upload, mapping=mapping, left_out=frozenset())
     settled.keep(user)
@@ -134,7 +146,7 @@ def _restore_mapping(table: SheetTable, kind: SheetKind, data: dict[str, Any]) -
 
 
 def _recall_mapping(user: User, table: SheetTable, kind: SheetKind) -> ColumnMapping | None:
-    """What this person said of a sheet with the same headers in the same line."""
+    """The mapping that the user chose for a sheet with the same headers in the same line."""
     for row in SheetColumns.objects.filter(user=user, kind=kind).order_by("-used_at"):
         try:
             mapping = make_mapping(table, kind, row.header_line, _restore_places(row.places))

@@ -1,4 +1,4 @@
-"""Trail: what people read of the audit trail: events found by person, action, subject and day."""
+"""Find, show, export and verify events of the audit trail. Used by the pages of the audit trail."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,11 @@ def _date_widget() -> forms.DateInput:
 
 
 class AuditTrailForm(forms.Form):
-    """All of it stands in the address and in the trail itself, so nothing of it is a patient."""
+    """Filter of events.
+
+    Its values are part of the URL and are recorded in the audit trail, so none of them is a
+    patient.
+    """
 
     person = forms.ModelChoiceField(
         User.objects.order_by("username"),
@@ -53,18 +57,18 @@ class AuditTrailForm(forms.Form):
     before = forms.IntegerField(
         required=False, min_value=1, max_value=2**62, widget=forms.HiddenInput
     )
-    """The oldest event of the page before."""
+    """The oldest event of the previous page."""
 
     @property
     def asked(self) -> dict[str, str]:
-        """What was asked for, as it stands in the address and in the trail."""
+        """Return the filter as in the URL and in the audit trail."""
         given = {name: self.cleaned_data.get(name) for name in self.fields if name != "before"}
         return {name: str(value) for name, value in given.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
 class AuditTrailRow:
-    """One event, with its details in words. Whom it concerns stays sealed."""
+    """One event with readable details. The patient stays encrypted."""
 
     event: AuditEvent
     who: str
@@ -75,11 +79,14 @@ class AuditTrailRow:
 class AuditTrailPage:
     lines: list[AuditTrailRow]
     older: str
-    """The query of the next page's address; empty on the last."""
+    """The URL query of the next page; empty on the last one."""
 
 
 def read_page(user: User, form: AuditTrailForm) -> AuditTrailPage:
-    """The newest events that match, those below `before` where it is given; recorded as a look."""
+    """Return the newest matching events and record the access.
+
+    With `before`, only events below it.
+    """
     events = find_events(form)
     before = form.cleaned_data.get("before")
     if before:
@@ -94,7 +101,7 @@ def read_page(user: User, form: AuditTrailForm) -> AuditTrailPage:
 
 
 def find_events(form: AuditTrailForm) -> QuerySet[AuditEvent]:
-    """The newest first."""
+    """Return the matching events, newest first."""
     asked = form.cleaned_data
     wanted = Q()
     if asked.get("person"):
@@ -113,7 +120,7 @@ def find_events(form: AuditTrailForm) -> QuerySet[AuditEvent]:
 
 
 def export_rows(events: QuerySet[AuditEvent]) -> Iterator[tuple[object, ...]]:
-    """For a file: a heading, then a row for each event."""
+    """Yield a heading and a row for each event."""
     yield ("number", "at", "person", "action", "about", "details", "concerns_a_patient", "hash")
     for event in events.iterator(chunk_size=1000):
         line = make_row(event)
@@ -125,7 +132,7 @@ def export_rows(events: QuerySet[AuditEvent]) -> Iterator[tuple[object, ...]]:
 
 
 def verify_and_record(user: User) -> AuditEvent:
-    """Walks the whole chain and records the result, which is the event that comes back."""
+    """Verify the whole chain, record the result and return the recorded event."""
     broken = verify_chain()
     details: dict[str, Any] = {"whole": broken is None}
     if broken is not None:

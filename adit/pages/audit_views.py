@@ -1,4 +1,4 @@
-"""Pages of the audit trail, for those with the right to read it; reading is recorded, too."""
+"""Pages of the audit trail, for users with the permission to read it. Reading is recorded too."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -54,7 +54,7 @@ def trail_page(request: HttpRequest) -> HttpResponse:
 @require_POST
 @_right_required
 def trail_verify(request: HttpRequest) -> HttpResponse:
-    """Walks the whole chain; the result stands in the trail."""
+    """Verify the whole chain. The result is recorded in the audit trail."""
     event = audit_trail.verify_and_record(cast(User, request.user))
     if event.details["whole"]:
         messages.success(request, _("The trail is whole: no event was changed or removed."))
@@ -67,7 +67,7 @@ def trail_verify(request: HttpRequest) -> HttpResponse:
 @require_POST
 @_right_required
 def trail_export(request: HttpRequest) -> HttpResponseBase:
-    """What matches, as a CSV file."""
+    """Download the matching events as a CSV file."""
     form = audit_trail.AuditTrailForm(request.POST)
     if not form.is_valid():
         return redirect("trail")

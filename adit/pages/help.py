@@ -1,4 +1,4 @@
-"""Help: the topics of the manual, and the search in it."""
+"""The topics of the manual, and a search in them. Used by the help pages and help buttons."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One subject of the manual; its text is templates/help/topics/<slug>.html."""
+    """One topic of the manual. Its text is templates/help/topics/<slug>.html."""
 
     slug: str
     title: str | Promise
@@ -25,7 +25,7 @@ class Topic:
 
     @property
     def text(self) -> str:
-        """What is written there, in the reader's language, without markup."""
+        """Return the text in the user's language, without markup."""
         page = render_to_string(self.template, {"topic": self})
         words = re.sub(r"<svg.*?</svg>|<[^>]+>", " ", page, flags=re.DOTALL)
         return re.sub(r" (?=[.,;:])", "", " ".join(unescape(words).split()))
@@ -130,7 +130,7 @@ EXCERPT_LENGTH = 90
 
 
 def get_topic(slug: str) -> Topic:
-    """Raises KeyError when there is no such topic."""
+    """Return the topic; raise KeyError if there is none."""
     for known in TOPICS:
         if known.slug == slug:
             return known
@@ -138,7 +138,7 @@ def get_topic(slug: str) -> Topic:
 
 
 def search_topics(words: str, topics: Iterable[Topic] = TOPICS) -> list[HelpHit]:
-    """The topics in which every word occurs, those with it in the title first."""
+    """Return the topics that contain every word, matches in the title first."""
     wanted = words.casefold().split()
     hits = []
     for known in topics:

@@ -1,4 +1,4 @@
-"""Home: what a person can do, what runs, what waits and why, and how the PACS are."""
+"""Content of the home page: open and ended jobs, the user's permissions, and the nodes."""
 
 from dataclasses import dataclass, field
 from typing import cast
@@ -46,12 +46,12 @@ class HomePage:
     may_review: bool = False
     to_review: int = 0
     strays: bool = False
-    """Something is in quarantine, or was turned away."""
+    """Whether something is in quarantine or was rejected, for users who manage nodes."""
     to_decide: int = 0
-    """Studies whose patient has another ID now; `decide_first` is one of them."""
+    """Number of studies whose patient has another ID now; `decide_first` is one of them."""
     decide_first: Task | None = None
     samples: list[str] = field(default_factory=list)
-    """Lists to try a batch query with."""
+    """Sample sheets to try a batch query with."""
     alarms: list[Alarm] = field(default_factory=list)
     more: int = 0
     groups: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ def _make_line(job: Job) -> OpenJobLine:
 
 
 def _count_images_to_review(user: User) -> int:
-    """Images that wait for a reviewer's decision; asked of those who may decide alone."""
+    """Number of images that wait for a decision, for users who may decide; 0 for others."""
     if not permissions.may(user, permissions.Right.REVIEW_WITHHELD):
         return 0
     back = WithheldImages.objects.filter(
@@ -125,7 +125,7 @@ def _count_images_to_review(user: User) -> int:
 
 
 def _jobs_to_approve(user: User) -> QuerySet[Job]:
-    """Others' jobs that wait for this person's approval."""
+    """Jobs of other users that wait for this user's approval."""
     if not permissions.may(user, permissions.Right.APPROVE_JOBS):
         return Job.objects.none()
     waiting = visibility.visible_jobs(user).filter(state=JobState.WAITING_FOR_APPROVAL)

@@ -1,4 +1,7 @@
-"""Samples: lists to try things with, where an installation has some, as the demo does."""
+"""Sample sheets for first steps, if the installation has any, as the demo does.
+
+Used by the home page.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Addresses of home, help and the audit trail."""
+"""URLs of home, help and the audit trail."""
 
 from django.urls import path
 

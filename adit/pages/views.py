@@ -1,5 +1,4 @@
-"""Pages that belong to no single room: home and help.
-Errors: the page that a person sees when ADIT itself failed; it needs no database."""
+"""Home, help and error pages. The error pages need no database."""
 
 import sys
 
@@ -21,14 +20,14 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def home_live(request: HttpRequest) -> HttpResponse:
-    """The part of home that moves."""
+    """Render the part of the home page that is refreshed."""
     return render(request, "pages/home_live.html", {"home": HomePage.of(request)})
 
 
 @login_not_required
 @require_safe
 def help_index(request: HttpRequest) -> HttpResponse:
-    """All topics, or those in which the words asked for occur."""
+    """List all topics, or those that contain the search words."""
     words = request.GET.get("words", "").strip()[:100]
     hits = manuals.search_topics(words) if words else []
     context = {"topics": manuals.TOPICS, "words": words, "hits": hits}
@@ -46,7 +45,7 @@ def help_topic(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Says whether to wait a moment (503, the database is away) or to tell someone (500)."""
+    """Ask the user to wait (503, database unavailable) or to report the error (500)."""
     if isinstance(sys.exc_info()[1], OperationalError):
         response = HttpResponse(render_to_string("503.html"), status=503)
         response["Retry-After"] = "30"

@@ -1,4 +1,4 @@
-"""Forms: a research project, a reason, a list of pseudonyms, a profile's text, an image to try."""
+"""Forms of research projects, pseudonyms and profiles. The reason form is also used by results."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -21,7 +21,7 @@ _CHECKBOX = {"class": "form-check-input"}
 
 
 class CheckboxListField(forms.ModelMultipleChoiceField):
-    """Rows to tick; none is an answer, too."""
+    """A list of checkboxes; none has to be checked."""
 
     def __init__(self, label: Any, help_text: Any, queryset: QuerySet[Any]) -> None:
         super().__init__(
@@ -38,11 +38,11 @@ FIELD_GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
     (_("What was approved"), services.APPROVAL_FIELDS),
     (_("What may be sent"), services.LIMIT_FIELDS),
 )
-"""Headings of the page, and what stands below each."""
+"""Headings of the page with their fields."""
 
 
 class RiskField(forms.ChoiceField):
-    """Nothing is chosen beforehand."""
+    """The decision on a risk, without an initial value."""
 
     def __init__(self, risk: risks.Risk) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class RiskField(forms.ChoiceField):
 
 
 class ProjectForm(forms.ModelForm):
-    """What stands in images that left already cannot be typed over."""
+    """A research project. Fields that delivered images contain are disabled."""
 
     faces = RiskField(risks.FACES)
     header_word = RiskField(risks.HEADER_WORD)
@@ -123,7 +123,7 @@ class ProjectForm(forms.ModelForm):
         }
 
     def __init__(self, *args: Any, proposer: User | None = None, **kwargs: Any) -> None:
-        """A proposer names own groups alone; where it may come from and go to is a manager's."""
+        """With a `proposer`, only their groups can be members, and nodes cannot be chosen."""
         super().__init__(*args, **kwargs)
         if proposer is not None:
             del self.fields["sources"], self.fields["destinations"]
@@ -202,7 +202,7 @@ class ReasonForm(forms.Form):
 
 
 class PatientMergeForm(ReasonForm):
-    """Another id of the same person, and whose patient ids it is of."""
+    """Another patient ID of the same person, and the node it comes from."""
 
     node = forms.ModelChoiceField(
         Node.objects.none(),
@@ -237,7 +237,7 @@ class DestroyKeyForm(ReasonForm):
 
 
 class PseudonymImportForm(forms.Form):
-    """A CSV file of patient ids and pseudonyms, and whose patient ids they are."""
+    """A CSV file of patient IDs and pseudonyms, and the node of the patient IDs."""
 
     node = forms.ModelChoiceField(
         Node.objects.none(),

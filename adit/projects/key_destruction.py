@@ -1,4 +1,7 @@
-"""Destruction: the end of a research project's key, and with it of every tie to its patients."""
+"""Destroy the key of a research project, and with it every link to its patients.
+
+Used by the project page and the `project` command.
+"""
 
 import logging
 import secrets
@@ -26,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 def destroy_key(user: AnyUser, project: Project, reason: str, typed: str) -> None:
-    """Cuts the tie between pseudonyms and patients for good; `typed` is the project id, again.
+    """Destroy the key, so that pseudonyms cannot be linked to patients any more.
 
-    What was sealed under the key cannot be read any more, by anybody. Backups of the database and
-    of the master key hold it until they are gone themselves; the database's files until `compact`.
-    Raises NotPermitted, WrongInput.
+    `typed` is the project ID, typed again. What was encrypted under the key cannot be read by
+    anybody. Backups of the database and of the master key contain it until they are deleted; the
+    files of the database until `compact_database`. Raises NotPermitted, InvalidInput.
     """
     require(user, Right.MANAGE_PROJECTS)
     reason = validate_reason(reason)
@@ -51,16 +54,20 @@ def destroy_key(user: AnyUser, project: Project, reason: str, typed: str) -> Non
 
 
 def get_backup_end(project: Project) -> date | None:
-    """Until when backups still hold a destroyed key; None where nobody told how long they are kept."""
+    """Return the date until which backups contain the destroyed key.
+
+    None if the retention period of backups is not configured.
+    """
     if project.key_destroyed_at is None or not settings.BACKUP_DAYS:
         return None
     return (project.key_destroyed_at + timedelta(days=settings.BACKUP_DAYS)).date()
 
 
 def compact_database() -> bool:
-    """Takes what was overwritten out of the database's own files, where it would stay for a while.
+    """Remove overwritten data from the database files, where it may stay for a while.
 
-    False where that was not possible now: in a transaction, or beside a long one of somebody else.
+    Returns False if this is not possible now: inside a transaction, or during a long one of another
+    connection.
     """
     if connection.in_atomic_block:
         return False
@@ -83,7 +90,9 @@ _COMPACT_SQL = {
 
 
 def _erase_patients(project: Project) -> int:
-    """Who was registered when, beside what the trail says, would tie patients and pseudonyms."""
+    """The order of registration, together with the audit trail, would link patients to pseudonyms.
+    So the rows are replaced by rows in the order of pseudonyms, without patients.
+    """
     names = sorted(project.patients.values_list("pseudonym", flat=True))
     MergedPatientId.objects.filter(project=project).delete()
     project.patients.all().delete()

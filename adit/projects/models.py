@@ -1,4 +1,4 @@
-"""Profile, Project, Patient: what a research project changes, owns, and calls its patients."""
+"""Models of profile versions, research projects and their patients."""
 
 from datetime import date
 from typing import Any
@@ -15,16 +15,18 @@ from adit.vault.fields import EncryptedField
 
 
 class ProfileVersionIsFrozen(Exception):
-    """A profile's version was used: a change makes a new version."""
+    """The profile version has been used: create a new version to change it."""
 
 
 class ProfileVersion(models.Model):
-    """One version of a de-identification profile; frozen once it was used."""
+    """One version of a de-identification profile; frozen once it is used."""
 
     name = models.CharField(_("name"), max_length=48)
     version = models.PositiveIntegerField(_("version"), default=1)
     text = models.TextField(_("rules"))
-    """The profile as adit_engine.pseudonymize.profile.ConfidentialityProfile.parse reads it."""
+    """The profile in the format of
+    adit_engine.pseudonymize.profile.ConfidentialityProfile.parse.
+    """
     frozen_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -42,14 +44,14 @@ class ProfileVersion(models.Model):
 
 
 class RiskChoice(models.TextChoices):
-    """What a project has chosen for images that bear a risk (risks.py). There is no default."""
+    """The decision of a project on images with a risk (risks.py); there is no default."""
 
     WITHHOLD = "withhold", _("withhold them")
     ACCEPT = "accept", _("accept the risk, with a reason")
 
 
 class Project(models.Model):
-    """A research project: owns a key, pseudonyms and a patient mapping."""
+    """A research project. It owns a key, pseudonyms and a patient mapping."""
 
     protocol_id = models.CharField(
         _("project id"),
@@ -62,21 +64,25 @@ class Project(models.Model):
     site_name = models.CharField(_("site name"), max_length=64, blank=True)
     site_id = models.CharField(_("site id"), max_length=64, blank=True)
     is_default = models.BooleanField(default=False, editable=False)
-    """The site's own project, used when none is chosen; leaves no project in the header."""
+    """The site's own project, used when none is chosen. It is not written to image headers."""
 
     key = EncryptedField(null=True)
-    """The project's 256-bit key as hex, sealed under the master key; None once it is destroyed."""
+    """The 256-bit key of the project as hex, encrypted under the master key; None once it is
+    destroyed.
+    """
     key_destroyed_at = models.DateTimeField(null=True, editable=False)
     generation = models.PositiveIntegerField(default=1, editable=False)
     profile = models.ForeignKey(ProfileVersion, on_delete=models.PROTECT, related_name="projects")
     pattern = models.CharField(_("pseudonym pattern"), max_length=48, blank=True)
-    """Such as LUNG-#### for generated pseudonyms; empty: derived from the project's key."""
+    """Pattern of generated pseudonyms, such as LUNG-####; empty: derived from the key of the
+    project.
+    """
     last_number = models.PositiveIntegerField(default=0, editable=False)
-    """The number that the pattern gave last."""
+    """The last number that was used in the pattern."""
 
     members = models.ManyToManyField(Group, related_name="projects", blank=True)
     sources = models.ManyToManyField(Node, related_name="+", blank=True)
-    """Allowed sources; none named = all that the person may use. Likewise destinations."""
+    """Allowed sources; if empty, all that the user may use. The same applies to destinations."""
     destinations = models.ManyToManyField(Node, related_name="+", blank=True)
     modalities = models.CharField(
         _("modalities"),
@@ -84,7 +90,9 @@ class Project(models.Model):
         blank=True,
         validators=[RegexValidator(r"^[A-Z]{2,16}(, [A-Z]{2,16})*$", _("Such as CT, MR."))],
     )
-    """Such as "CT, MR"; empty = all. Series of others stay."""
+    """Allowed modalities, such as "CT, MR"; empty allows all. Series of others are not
+    transferred.
+    """
     patient_cap = models.PositiveIntegerField(_("at most so many patients"), null=True, blank=True)
     second_person = models.BooleanField(
         _("each transfer is approved by a second person"), default=False
@@ -96,7 +104,7 @@ class Project(models.Model):
     faces = models.CharField(
         _("thin slices that may show a face"), max_length=8, choices=RiskChoice, blank=True
     )
-    """Empty until somebody chose; until then they are withheld."""
+    """Empty until a decision is made; until then such images are withheld."""
     faces_reason = models.CharField(_("why the risk is accepted"), max_length=200, blank=True)
     header_word = models.CharField(
         _("radiographs that only their header says are free of text"),
@@ -104,7 +112,7 @@ class Project(models.Model):
         choices=RiskChoice,
         blank=True,
     )
-    """Likewise."""
+    """As for `faces`."""
     header_word_reason = models.CharField(
         _("why the header's word is accepted"), max_length=200, blank=True
     )
@@ -113,7 +121,7 @@ class Project(models.Model):
     purpose = models.CharField(_("purpose"), max_length=300, blank=True)
     legal_basis = models.CharField(_("legal basis"), max_length=200, blank=True)
     recipient = models.CharField(_("recipient"), max_length=200, blank=True)
-    """Who gets the images in the end, beyond our own destinations."""
+    """The final recipient of the images, beyond our own destinations."""
     proposed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         null=True,
@@ -133,7 +141,7 @@ class Project(models.Model):
 
     @property
     def allowed_modalities(self) -> tuple[str, ...]:
-        """Empty = all."""
+        """Return the allowed modalities; empty allows all."""
         return tuple(part.strip() for part in self.modalities.split(",") if part.strip())
 
     def is_over(self, today: date) -> bool:
@@ -141,12 +149,12 @@ class Project(models.Model):
 
 
 class MergedPatientId(models.Model):
-    """Another id of a patient: two ids were merged, or one person came from two hospitals."""
+    """Another patient ID of a patient: merged IDs, or one person in two hospitals."""
 
     patient = models.ForeignKey("Patient", on_delete=models.CASCADE, related_name="joined")
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
     index = models.CharField(max_length=64)
-    """As in Patient; here it comes first."""
+    """As in Patient. This one takes precedence."""
     sealed = models.BinaryField()
 
     class Meta:
@@ -159,20 +167,20 @@ class MergedPatientId(models.Model):
 
 
 class Patient(models.Model):
-    """Within one project, one patient has one pseudonym and one pseudonym has one patient."""
+    """A patient of a project. Patients and pseudonyms are one to one."""
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="patients")
     index = models.CharField(max_length=64)
-    """Keyed hash of (patient-id domain, patient id) under the project's key."""
+    """Keyed hash of (patient ID domain, patient ID) under the key of the project."""
     sealed = models.BinaryField()
-    """Domain and patient id under the project's key."""
+    """Domain and patient ID, encrypted under the key of the project."""
     pseudonym = models.CharField(max_length=64)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["project", "index"], name="one_pseudonym_per_patient"),
-            # Folders and archives that do not tell A from a would mix two patients.
+            # Case-insensitive folders and archives would mix the images of two patients.
             models.UniqueConstraint(
                 "project", Lower("pseudonym"), name="one_patient_per_pseudonym"
             ),

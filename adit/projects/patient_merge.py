@@ -1,4 +1,7 @@
-"""Joining: two patient ids are one person's, so that both go by one pseudonym from now on."""
+"""Merge two patient IDs of one person, so that both get the same pseudonym from then on.
+
+Used by the pages of projects and by jobs.
+"""
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -27,11 +30,12 @@ def merge_patient_id(
     *,
     new_generation: bool = False,
 ) -> None:
-    """From now on this id, as `node` speaks it, goes by the patient's pseudonym.
+    """Assign the pseudonym of the patient to this patient ID at `node` from now on.
 
-    An id that has a pseudonym already may have images out under it. Sent again under another one,
-    they would have the same UIDs and other contents; so that needs `new_generation`, in which all
-    UIDs of the project are new. Raises NotPermitted, WrongInput, PseudonymConflict.
+    Images may already have been delivered under a pseudonym that this ID has. If they were sent
+    again under another one, they would have the same UIDs and different contents. Therefore an ID
+    with a pseudonym requires `new_generation`, in which all UIDs of the project are new. Raises
+    NotPermitted, InvalidInput, PseudonymConflict.
     """
     require_link(user, patient.project)
     _merge(user, patient, node, patient_id, validate_reason(reason), new_generation=new_generation)
@@ -40,9 +44,11 @@ def merge_patient_id(
 def merge_confirmed_id(
     user: AnyUser, patient: Patient, node: Node, patient_id: str, reason: str
 ) -> None:
-    """As `join`, for who was asked about one study and has the right to answer, which the caller
-    has seen to. An id that has another pseudonym stays as it is. Raises NotPermitted, and PseudonymConflict
-    without a pseudonym: the user sees both IDs, and need not have the right to link them.
+    """Merge a patient ID that the user confirmed for one study.
+
+    Like `merge_patient_id`, but the caller checks the permission to answer. An ID that has another
+    pseudonym is not merged. Raises NotPermitted, and PseudonymConflict without a pseudonym: the
+    user sees both IDs, and may not have the permission to link them.
     """
     try:
         _merge(user, patient, node, patient_id, reason, new_generation=False)

@@ -1,5 +1,7 @@
-"""Pixel drafts: pixel rules added, changed and taken away in the text of a version to come.
-Pixel forms: one pixel rule as a person types it, and the draft that it goes into."""
+"""Forms and functions to add, change and remove pixel rules in the draft of a profile version.
+
+Used by the page of pixel rules.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,19 +33,28 @@ PixelRules = tuple[PixelRule, ...]
 
 
 def start_draft(profile: ProfileVersion) -> str:
-    """The text to begin with. A text that is written in an unusual way is written anew."""
+    """Return the initial text of the draft.
+
+    A text in an unusual notation is replaced by our own notation.
+    """
     text, rules = draft_next_version(profile), parse_rules(profile)
     due = replace(rules, version=get_next_version(profile.name))
     return text if Rules.parse(text) == due else due.to_text()
 
 
 def parse_pixel_rules(text: str) -> PixelRules:
-    """Raises ProfileError."""
+    """Return the pixel rules of the draft.
+
+    Raises ProfileError.
+    """
     return Rules.parse(text).pixel_rules
 
 
 def put_pixel_rule(text: str, rule: PixelRule, place: int | None = None) -> str:
-    """With the rule in that place, or behind all others. Raises ProfileError, with the line."""
+    """Return the draft with the rule at index `place`, or appended.
+
+    Raises ProfileError with the line.
+    """
 
     def changed(rules: PixelRules) -> PixelRules:
         if place is None or not 0 <= place < len(rules):
@@ -54,7 +65,10 @@ def put_pixel_rule(text: str, rule: PixelRule, place: int | None = None) -> str:
 
 
 def remove_pixel_rule(text: str, place: int) -> str:
-    """Raises ProfileError."""
+    """Return the draft without the rule at this index.
+
+    Raises ProfileError.
+    """
     return _change_pixel_rules(
         text, lambda rules: tuple(r for n, r in enumerate(rules) if n != place)
     )
@@ -79,7 +93,7 @@ def _text_field(label: Any, help_text: Any = "", *, required: bool = True) -> fo
 
 
 class ProfileDraftForm(forms.Form):
-    """The text as it stands now; the page carries it from click to click."""
+    """The current text of the draft. The page submits it with each click."""
 
     text = forms.CharField(max_length=MAX_TEXT_LENGTH, strip=False, widget=forms.HiddenInput)
 
@@ -145,7 +159,7 @@ class PixelRuleForm(forms.Form):
 
 
 def pixel_rule_to_initial(rule: PixelRule) -> dict[str, Any]:
-    """What the form shows of a rule that is there."""
+    """Return the initial values of the form for an existing rule."""
     names = (
         "sop_class",
         "manufacturer",

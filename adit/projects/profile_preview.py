@@ -1,5 +1,7 @@
-"""Header: what two versions of one image's header say, element by element, side by side.
-Tryout: a profile applied to one real image, to be looked at; nothing is stored, nothing leaves."""
+"""Apply a profile to one real image and compare the headers before and after.
+
+Nothing is stored or sent. Used by the profile page.
+"""
 
 import secrets
 import struct
@@ -52,7 +54,7 @@ class ElementChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeaderLine:
-    """One element, before and after. `path` names the sequences it stands in, by keyword."""
+    """One data element, before and after. `path` has the keywords of the sequences around it."""
 
     tag: int
     keyword: str
@@ -76,17 +78,23 @@ class _HeaderValue:
 
 
 ElementPath = tuple[tuple[int, ...], int]
-"""Tags and item numbers of the sequences around it, and its own tag."""
+"""Tags and item numbers of the sequences around the element, and its own tag."""
 
 
 def compare_headers(before: Instance, after: Instance) -> list[HeaderLine]:
-    """Every element of either header, in the order of tags. Raises Malformed."""
+    """Return every element of either header, in the order of tags.
+
+    Raises Malformed.
+    """
     was, now = dict(_walk_header(before)), dict(_walk_header(after))
     return [_make_line(was.get(key), now.get(key)) for key in sorted({*was, *now}, key=_sort_key)]
 
 
 def list_header(instance: Instance) -> list[HeaderLine]:
-    """The header alone, where there is nothing to compare it with. Raises Malformed."""
+    """Return the elements of one header when there is nothing to compare it with.
+
+    Raises Malformed.
+    """
     found = sorted(_walk_header(instance), key=lambda pair: _sort_key(pair[0]))
     return [_make_line(value, value) for _key, value in found]
 
@@ -114,7 +122,7 @@ def _make_line(was: _HeaderValue | None, now: _HeaderValue | None) -> HeaderLine
 
 
 def _cite_rule(tag: int) -> str:
-    """Where the standard, or we, say what happens to it."""
+    """The section of PS3.15 that says what happens to the element."""
     if tag >> 16 & 1:
         return "PS3.15 E.3.10"
     row = tables.confidentiality().get(tag)
@@ -222,20 +230,26 @@ MAX_PREVIEW_PIXELS = 640
 
 @dataclass(frozen=True, slots=True)
 class ProfilePreview:
-    """The header before and after; where the image would be withheld, before only, and why."""
+    """The header before and after.
+
+    If the image would be withheld: only the header before, and the reason.
+    """
 
     lines: list[HeaderLine]
     code: str = ""
     withheld: str = ""
     before: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
-    """Its first frame, as text that an address of an image can be; empty where none can be shown."""
+    """The first frame of the changed image as a data URL; empty if it cannot be rendered."""
 
 
 def preview_profile(
     user: AnyUser, profile: ProfileVersion, node: Node, study: StudyRef
 ) -> ProfilePreview:
-    """Under a key of no project, which is forgotten at once. Raises as `sample_of` does."""
+    """Apply the profile to one image of the study and return the result.
+
+    A random key that belongs to no project is used and discarded. Raises like `fetch_sample`.
+    """
     require(user, Right.SEE_IDENTIFIED)
     image = fetch_sample(user, node, study)
     tried = _apply_profile(profile, image)
@@ -249,7 +263,7 @@ def preview_profile(
 
 def _apply_profile(profile: ProfileVersion, image: Instance) -> ProfilePreview:
     key = ProjectKey(secrets.token_bytes(32))
-    # Nothing leaves, so that a risk is no reason to show nothing.
+    # Nothing is sent, so risks are no reason to withhold the image from the preview.
     change = Pseudonymization(
         parse_rules(profile), PREVIEW_PSEUDONYM, key, None, RiskDecision.ACCEPT, RiskDecision.ACCEPT
     )
@@ -269,7 +283,7 @@ def _apply_profile(profile: ProfileVersion, image: Instance) -> ProfilePreview:
 
 
 def _render_data_url(image: Instance) -> str:
-    """Stands in the page itself, so that no address and no cache holds it."""
+    """The image is part of the page itself, so that no URL and no cache contains it."""
     try:
         data = render_png(image, largest=MAX_PREVIEW_PIXELS)
     except InvalidInput:

@@ -1,5 +1,7 @@
-"""Plain: the engine's page for an ethics board, in sections that a template can lay out.
-Options: what the DICOM codes of a profile mean, in words that need no DICOM."""
+"""Describe a profile and its DICOM option codes in plain language.
+
+The sections can be laid out by a template. Used by the pages of profiles, projects and reports.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +35,11 @@ class ProfileSection:
 
 
 def build_sections(rules: ConfidentialityProfile) -> list[ProfileSection]:
-    """A title and its lines by turns, with an empty line between; points begin with a hyphen."""
+    """Return the sections of the engine's description of a profile.
+
+    The description alternates titles and blocks of lines, with an empty line between them; items
+    begin with a hyphen.
+    """
     blocks = explain_profile(rules).strip().split("\n\n")
     return [_make_section(*pair) for pair in zip(blocks[::2], blocks[1::2], strict=True)]
 
@@ -79,12 +85,12 @@ WITHOUT_DATES = _("All dates and times are removed.")
 class ProfileOption:
     code: str
     meaning: str
-    """As the standard calls it."""
+    """The name of the option in the standard."""
     words: Any
 
 
 def list_options(rules: ConfidentialityProfile) -> list[ProfileOption]:
-    """The basic profile first, then each option by its code."""
+    """Return the basic profile, followed by each option in the order of codes."""
     return [
         ProfileOption(code, CODE_MEANINGS[code], OPTION_MEANINGS.get(code, ""))
         for code in (BASIC, *sorted(rules.options))
@@ -92,7 +98,7 @@ def list_options(rules: ConfidentialityProfile) -> list[ProfileOption]:
 
 
 def list_available_options() -> list[ProfileOption]:
-    """The options that a profile may have now."""
+    """Return the options that a profile may have now."""
     return [
         ProfileOption(code, CODE_MEANINGS[code], OPTION_MEANINGS.get(code, ""))
         for code in sorted(SUPPORTED_OPTIONS)

@@ -1,4 +1,8 @@
-"""Versions: profiles as they were and are; a change makes a new version, none is ever altered."""
+"""Versions of de-identification profiles.
+
+A change creates a new version; existing ones are never altered. Used by projects, review and
+results.
+"""
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
@@ -14,11 +18,14 @@ from adit_engine.pseudonymize.profile import is_compatible_version, preset_names
 
 MAX_TEXT_LENGTH = 200_000
 MAX_NAME_LENGTH = 48
-"""As the column holds it."""
+"""The length of the database column."""
 
 
 def create_version(user: AnyUser, text: str) -> ProfileVersion:
-    """Saves a profile as the next version of its name. Raises NotPermitted, WrongInput, ProfileError."""
+    """Save a profile as the next version of its name.
+
+    Raises NotPermitted, InvalidInput, ProfileError.
+    """
     require(user, Right.MANAGE_PROFILES)
     if len(text) > MAX_TEXT_LENGTH:
         raise InvalidInput(_("A profile has at most %d characters.") % MAX_TEXT_LENGTH)
@@ -53,7 +60,7 @@ def get_next_version(name: str) -> int:
 
 
 def newest_versions() -> QuerySet[ProfileVersion]:
-    """The newest version of each name."""
+    """Return the newest version of each name."""
     tops = ProfileVersion.objects.values("name").annotate(top=Max("version"))
     wanted = [
         ProfileVersion.objects.filter(name=row["name"], version=row["top"]).values_list(
@@ -65,7 +72,10 @@ def newest_versions() -> QuerySet[ProfileVersion]:
 
 
 def create_presets() -> None:
-    """Rows of the profiles that come with the engine. Safe to repeat; rows there are not altered."""
+    """Create the profiles that come with the engine.
+
+    Safe to repeat; existing rows are not altered.
+    """
     for preset in map(Rules.preset, preset_names()):
         ProfileVersion.objects.get_or_create(
             name=preset.name, version=preset.version, defaults={"text": preset.to_text()}
@@ -79,9 +89,10 @@ def parse_rules(profile: ProfileVersion) -> Rules:
 def needs_new_generation(
     before: ProfileVersion, after: ProfileVersion, header_word: RiskDecision
 ) -> bool:
-    """Whether images that could leave before would leave with other bytes: then UIDs are new, too.
+    """Return whether images that could leave before would leave with other bytes.
 
-    `header_word` is what the project had chosen before.
+    If so, their UIDs must be new too. `header_word` is the decision of the project before the
+    change.
     """
     same = before.text == after.text
     return not same and not is_compatible_version(
@@ -90,7 +101,7 @@ def needs_new_generation(
 
 
 def draft_next_version(profile: ProfileVersion) -> str:
-    """The text to begin the next version with."""
+    """Return the initial text of the next version."""
     rules = parse_rules(profile)
     return profile.text.replace(
         f"version = {rules.version}", f"version = {get_next_version(profile.name)}", 1

@@ -1,4 +1,4 @@
-"""Pairs: a list of patient ids and the pseudonyms they shall have, from a CSV file to the registry."""
+"""Import a CSV file of patient IDs and pseudonyms. Used by the pages of projects."""
 
 import csv
 import re
@@ -34,7 +34,7 @@ class PseudonymPair:
 
 
 class ImportRejected(InvalidInput):
-    """Nothing was stored; `problems` are sentences that name rows, never patient ids."""
+    """Nothing was stored. `problems` are sentences that name rows, never patient IDs."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__(" ".join(problems))
@@ -44,9 +44,10 @@ class ImportRejected(InvalidInput):
 def import_pairs(
     user: AnyUser, project: Project, node: Node, pairs: list[PseudonymPair]
 ) -> tuple[int, int]:
-    """Registers all pairs or none; ids are those that `node` speaks. How many are new, and known.
+    """Register all pairs or none; return how many are new and how many were known.
 
-    Raises NotPermitted, and ImportRejected with a sentence for each row that does not fit.
+    The patient IDs are those of `node`. Raises NotPermitted, and ImportRejected with a sentence for
+    each row that is not accepted.
     """
     require(user, Right.CHOOSE_PSEUDONYMS)
     require_use(user, project)
@@ -68,7 +69,10 @@ def import_pairs(
 
 
 def read_pairs(data: bytes) -> list[PseudonymPair]:
-    """From CSV in UTF-8 with a heading; comma, semicolon or tab. Raises ImportRejected."""
+    """Read CSV in UTF-8 with a heading, separated by comma, semicolon or tab.
+
+    Raises ImportRejected.
+    """
     if len(data) > MAX_FILE_BYTES:
         raise ImportRejected([_("The file is larger than 1 MB: split it.")])
     try:
@@ -100,7 +104,7 @@ def read_pairs(data: bytes) -> list[PseudonymPair]:
 
 
 def _read_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row with the number of its last line, as a spreadsheet or an editor counts."""
+    """Each row with the number of its last line, as spreadsheets and editors count."""
     first = text.partition("\n")[0]
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -136,7 +140,7 @@ def _make_pair(
 
 
 def _find_repeated(pairs: list[PseudonymPair]) -> list[str]:
-    """Twice the same patient is a mistake in the list, even where both rows agree."""
+    """A repeated patient is a mistake in the list, even if both rows agree."""
     seen: dict[str, int] = {}
     problems = []
     for pair in pairs:

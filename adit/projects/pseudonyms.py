@@ -1,4 +1,7 @@
-"""Mapping: what a patient is called in a project, and the Change that makes a transfer lawful."""
+"""Register the pseudonyms of patients and create the Change that a transfer requires.
+
+Used by orders and the worker.
+"""
 
 from django.db import transaction
 from django.utils import timezone
@@ -28,7 +31,10 @@ from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
 
 class PseudonymConflict(AditError):
-    """A second pseudonym for one patient, or one pseudonym for two; names no patient."""
+    """A second pseudonym for one patient, or one pseudonym for two patients.
+
+    The message contains no patient.
+    """
 
 
 def make_change(
@@ -40,10 +46,11 @@ def make_change(
     *,
     pseudonym: str = "",
 ) -> Pseudonymization:
-    """How this patient's images are changed for the project; the site's own where it is None.
+    """Return how the images of this patient are changed for the project.
 
-    Registers the pseudonym (given, or generated when empty) and freezes the profile's version.
-    Raises NotPermitted, PseudonymConflict, WrongInput.
+    Without a project, the site's default project is used. Registers the pseudonym (the given one,
+    or a generated one if empty) and freezes the profile version. Raises NotPermitted,
+    PseudonymConflict, InvalidInput.
     """
     project = project or default_project()
     require_project(user, project, source, destination)
@@ -64,9 +71,10 @@ def make_change(
 def register_pseudonym(
     user: AnyUser, project: Project, source: Node, patient_id: str, *, pseudonym: str = ""
 ) -> str:
-    """What this patient is called in a project that the user may use for this source.
+    """Return the pseudonym of this patient in a project that the user may use.
 
-    Given, or generated when empty. Raises NotPermitted, PseudonymConflict, WrongInput.
+    It is the given one, or generated if empty. The caller checks that the project allows the
+    source. Raises NotPermitted, PseudonymConflict, InvalidInput.
     """
     domain = get_domain(source)
     if pseudonym and find_pseudonym(project, domain, patient_id) != pseudonym:
@@ -77,7 +85,10 @@ def register_pseudonym(
 def allow_identified(
     user: AnyUser, project: Project | None, source: Node, destination: Node | None, *, reason: str
 ) -> AsIs:
-    """Leaves identified, with a right and for a reason that stands in the trail. Raises NotPermitted."""
+    """Allow an identified transfer. Requires a permission and a reason.
+
+    The reason is kept in the audit trail. Raises NotPermitted.
+    """
     require(user, Right.TRANSFER_IDENTIFIED)
     require_project(user, project or default_project(), source, destination)
     if not reason.strip():
@@ -96,9 +107,10 @@ def allow_identified(
 def get_or_create_pseudonym(
     project: Project, domain: str, patient_id: str, given: str = "", *, user: AnyUser | None = None
 ) -> str:
-    """The one pseudonym of this patient in this project, registered on first use.
+    """Return the pseudonym of this patient in this project; register it on first use.
 
-    A patient without an id is known by the given pseudonym alone. Raises PseudonymConflict, WrongInput.
+    A patient without a patient ID is identified by the given pseudonym. Raises PseudonymConflict,
+    InvalidInput.
     """
     if given:
         validate_pseudonym(given)
@@ -126,7 +138,8 @@ def get_or_create_pseudonym(
             user=user,
             about=audit_subject(project),
             details={"given": bool(given)},
-            # Under the project's key: events stand in the order in which pseudonyms were given.
+            # Encrypted under the key of the project, because the order of events is the order in
+            # which pseudonyms were assigned.
             patient=seal_patient(get_project_cipher(project), (domain, _strip_padding(patient_id)))
             if _strip_padding(patient_id)
             else None,
@@ -135,7 +148,7 @@ def get_or_create_pseudonym(
 
 
 def find_pseudonym(project: Project, domain: str, patient_id: str) -> str:
-    """What this patient is called already; empty when not registered yet."""
+    """Return the registered pseudonym of this patient; empty if there is none."""
     if not _strip_padding(patient_id):
         return ""
     row = find_patient(project, _compute_index(project, domain, patient_id, ""))
@@ -143,19 +156,19 @@ def find_pseudonym(project: Project, domain: str, patient_id: str) -> str:
 
 
 def find_patient(project: Project, index: str) -> Patient | None:
-    """Whose id it is; ids that were joined with another patient's come first."""
+    """Return the patient of an index; merged patient IDs take precedence."""
     joined = Patient.objects.filter(project=project, joined__index=index).first()
     return joined or Patient.objects.filter(project=project, index=index).first()
 
 
 def find_patient_at_node(project: Project | None, node: Node, patient_id: str) -> Patient | None:
-    """Whose id it is as this node speaks it."""
+    """Return the patient to whom this patient ID belongs at this node."""
     project = project or default_project()
     return find_patient(project, get_patient_index(project, get_domain(node), patient_id))
 
 
 def seal_patient_of_node(project: Project | None, node: Node, patient_id: str) -> SealedPatient:
-    """For the trail, under the project's key."""
+    """Encrypt the patient under the key of the project, for the audit trail."""
     return seal_patient(
         get_project_cipher(project or default_project()),
         (get_domain(node), _strip_padding(patient_id)),
@@ -165,7 +178,7 @@ def seal_patient_of_node(project: Project | None, node: Node, patient_id: str) -
 def require_project(
     user: AnyUser, project: Project, source: Node, destination: Node | None
 ) -> None:
-    """Raises NotPermitted where the project has ended, is not the user's, or does not allow a node."""
+    """Raise NotPermitted unless the user may use the project with these nodes."""
     require_use(user, project)
     _require_nodes(project, source, destination)
 
@@ -204,7 +217,9 @@ def _generate_pseudonym(project: Project, domain: str, patient_id: str) -> str:
 
 
 def _require_same_pseudonym(row: Patient, given: str, project: Project) -> None:
-    """The message does not name the known one: not everybody who reads it may link them."""
+    """The message does not contain the registered pseudonym: not every reader may link
+    pseudonyms.
+    """
     if given and given != row.pseudonym:
         raise PseudonymConflict(
             _(
@@ -216,7 +231,9 @@ def _require_same_pseudonym(row: Patient, given: str, project: Project) -> None:
 
 
 def _require_not_patient_id(given: str, patient_id: str) -> None:
-    """What is the ID itself, but for zeros and case, hides nobody. Raises WrongInput."""
+    """A pseudonym that equals the patient ID except for leading zeros and case hides nothing.
+    Raises InvalidInput.
+    """
     if given and given.lstrip("0").casefold() == _strip_padding(patient_id).lstrip("0").casefold():
         raise InvalidInput(_("The pseudonym is the patient's own ID: give another one."))
 
@@ -232,7 +249,7 @@ def _pseudonym_taken(pseudonym: str, project: Project) -> PseudonymConflict:
 
 
 def get_patient_index(project: Project, domain: str, patient_id: str) -> str:
-    """Under what the registry finds a patient who has an id."""
+    """Return the index under which a patient with a patient ID is registered."""
     return _compute_index(project, domain, patient_id, "")
 
 
@@ -246,10 +263,10 @@ def _compute_index(project: Project, domain: str, patient_id: str, given: str) -
 
 
 def patient_context(index: str) -> str:
-    """Where the patient behind an index is sealed."""
+    """Return the encryption context of the patient with this index."""
     return f"patient {index}"
 
 
 def _strip_padding(patient_id: str) -> str:
-    # PS3.5 6.2: leading and trailing spaces of LO do not count; NUL is padding of old systems.
+    # PS3.5 6.2: leading and trailing spaces of LO are not significant; old systems pad with NUL.
     return patient_id.strip(" \0")

@@ -1,4 +1,8 @@
-"""Identity: the way back from a pseudonym to a patient; with a right, a reason and a trail record."""
+"""Re-identify patients from pseudonyms.
+
+Requires a permission and a reason, and records each access in the audit trail. Used by the pages of
+projects.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,30 +21,40 @@ from adit.vault.cipher import DecryptionError, ValueCipher
 
 @dataclass(frozen=True, slots=True)
 class ReidentifiedPatient:
-    """Who a pseudonym stands for. The id is empty for a patient who came without one."""
+    """The patient that a pseudonym stands for.
+
+    `patient_id` is empty for a patient whose images have no patient ID.
+    """
 
     pseudonym: str
     domain: str
     patient_id: str = field(repr=False)
     joined: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Domain and id of what was joined with it."""
+    """Domain and ID of the patient IDs that were merged with it."""
 
 
 def reidentify(user: AnyUser, patient: Patient, reason: str) -> ReidentifiedPatient:
-    """Raises NotPermitted, WrongInput; NotPermitted as well for what does not open."""
+    """Return the patient of a pseudonym, and record it in the audit trail.
+
+    Raises NotPermitted, also if the entry cannot be decrypted, and InvalidInput.
+    """
     project = patient.project
     require_link(user, project)
     reason = validate_reason(reason)
     require_key(project)
     found = _open_patient(patient, get_project_cipher(project))
-    # Without the patient: beside the pseudonym, the trail would outlive the destruction of the key.
+    # Record the pseudonym without the patient: together, they would survive the destruction of the
+    # key.
     details = {"pseudonym": patient.pseudonym, "reason": reason}
     record("patient.reidentified", user=user, about=audit_subject(project), details=details)
     return found
 
 
 def export_patient_map(user: AnyUser, project: Project, reason: str) -> list[ReidentifiedPatient]:
-    """Every pseudonym of the project with its patient, for the key holder. Raises as above."""
+    """Return every pseudonym of the project with its patient, for the key holder.
+
+    Raises like `reidentify`.
+    """
     require_link(user, project)
     reason = validate_reason(reason)
     require_key(project)

@@ -1,4 +1,7 @@
-"""Reviewed: a reviewer's decision on a device becomes a new version of a project's profile."""
+"""Turn the decision of a reviewer on a device into a new version of a project's profile.
+
+Used by review.
+"""
 
 from dataclasses import replace
 
@@ -24,17 +27,20 @@ from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 
 
 def add_rule(rules: Rules, rule: PixelRule) -> Rules:
-    """The same rules and one more. Raises ProfileError where one for this device is there."""
+    """Return the rules with an additional pixel rule.
+
+    Raises ProfileError if there is a rule for this device.
+    """
     return replace(
         rules, options=rules.options | {CLEAN_PIXELS}, pixel_rules=(*rules.pixel_rules, rule)
     )
 
 
 def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersion:
-    """The project's next version, which it uses from now on in the same generation.
+    """Create the next version of the profile with this rule, and assign it.
 
-    Whatever could leave before leaves with the same bytes, so UIDs stay. Raises NotPermitted,
-    WrongInput, ProfileError.
+    The generation stays, because everything that could leave before leaves with the same bytes.
+    Raises NotPermitted, InvalidInput, ProfileError.
     """
     require(user, Right.REVIEW_WITHHELD)
     with transaction.atomic():
@@ -64,7 +70,7 @@ def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersi
 
 
 def _append_rule(before: ProfileVersion, rule: PixelRule) -> str:
-    """The text as it stands, remarks and all, with the rule behind it."""
+    """The existing text, comments included, with the rule appended."""
     wanted = replace(add_rule(parse_rules(before), rule), version=get_next_version(before.name))
     option = (
         ""

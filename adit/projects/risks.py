@@ -1,7 +1,8 @@
-"""Risks: what a research project has chosen for images that bear a risk which only people judge.
+"""Decisions of a research project about images with a risk that only people can judge. Used by
+projects, orders, results and review.
 
-Each is chosen per project, with a reason where it is accepted, and there is no default: as long as
-nothing is chosen, the images are withheld.
+Each decision is made per project. Accepting a risk requires a reason. There is no default: as long
+as nothing is chosen, the images are withheld.
 """
 
 from collections.abc import Mapping
@@ -17,32 +18,32 @@ from adit_engine.pseudonymize.parameters import RiskDecision
 from adit_engine.pseudonymize.statistics import AppliedAction
 
 Words = Any
-"""Lazily translated."""
+"""A lazily translated text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """`name` is that of the project's field, and of the Change's."""
+    """A risk. `name` is the field name in the project and in the Change."""
 
     name: str
     code: str
-    """Of the withholding where the risk is not accepted."""
+    """Code with which images are withheld if the risk is not accepted."""
     mark: AppliedAction
-    """Of images that left although they bear the risk."""
+    """Mark of images that were delivered although they have the risk."""
     title: Words
     about: Words
-    """What the risk is, for the person who chooses."""
+    """Explanation of the risk for the user who decides."""
     unless: Words
-    """What is withheld, before it is known what was chosen."""
+    """What is withheld, for texts before the decision is known."""
     sentences: Mapping[RiskDecision, Words]
     steps: Mapping[RiskDecision, Words]
-    """What to do where the images are needed."""
+    """What to do if the images are needed."""
     why: Words
     """The question for the reason."""
 
     @property
     def reason(self) -> str:
-        """Name of the project's field for the reason."""
+        """Return the name of the project field for the reason."""
         return f"{self.name}_reason"
 
 
@@ -122,12 +123,12 @@ HEADER_WORD = Risk(
 )
 RISKS = (FACES, HEADER_WORD)
 FIELDS = tuple(name for risk in RISKS for name in (risk.name, risk.reason))
-"""Of a project."""
+"""The fields of a project for its decisions on risks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What was chosen for one risk, as it stood at the time. `chosen` is the value of a Choice."""
+    """The decision on one risk, as it was at the time. `chosen` is the value of a RiskDecision."""
 
     risk: str
     chosen: str
@@ -147,12 +148,12 @@ class Decision:
 
     @property
     def sentence(self) -> str:
-        """What happens to such images, and why."""
+        """Return what happens to such images, and why."""
         return str(self.known.sentences[self.choice]) % {"reason": self.reason}
 
     @property
     def next_step(self) -> str:
-        """Empty where nobody has to do anything."""
+        """Return what to do if the images are needed; empty if there is nothing to do."""
         return str(self.known.steps.get(self.choice, ""))
 
     @property
@@ -165,31 +166,31 @@ class Decision:
 
 
 def decisions(project: Project) -> tuple[Decision, ...]:
-    """One for each risk."""
+    """Return the decision on each risk."""
     return decisions_in(facts(project))
 
 
 def decisions_in(told: Mapping[str, Any]) -> tuple[Decision, ...]:
-    """From `facts`."""
+    """Return the decision on each risk from the output of `facts`."""
     return tuple(Decision(risk.name, told[risk.name], told[risk.reason]) for risk in RISKS)
 
 
 def chosen(project: Project) -> dict[str, RiskDecision]:
-    """As the engine's Change takes them."""
+    """Return the decisions as arguments of the engine's Change."""
     return {one.risk: one.choice for one in decisions(project)}
 
 
 def facts(project: Project) -> dict[str, Any]:
-    """For the trail and the ledger."""
-    told: dict[str, Any] = {}
+    """Return the decisions as JSON for the audit trail and the ledger."""
+    values: dict[str, Any] = {}
     for risk in RISKS:
-        told[risk.name] = getattr(project, risk.name) or RiskDecision.UNDECIDED.value
-        told[risk.reason] = getattr(project, risk.reason)
-    return told
+        values[risk.name] = getattr(project, risk.name) or RiskDecision.UNDECIDED.value
+        values[risk.reason] = getattr(project, risk.reason)
+    return values
 
 
 def check(project: Project) -> None:
-    """Raises WrongInput where a risk is accepted without a reason."""
+    """Raise InvalidInput if a risk is accepted without a reason."""
     for risk in RISKS:
         if getattr(project, risk.name) != RiskChoice.ACCEPT:
             setattr(project, risk.reason, "")

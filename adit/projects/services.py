@@ -1,5 +1,7 @@
-"""Projects: making a research project, who may use it, and the key that its secrets follow from.
-Proposals: anyone may propose a research project; it may be used once a manager has accepted it."""
+"""Create, propose, accept, change and revoke research projects, and derive their keys.
+
+Also decides who may use a project. Used wherever a project is involved.
+"""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -31,7 +33,9 @@ from adit_engine.pseudonymize.profile import is_compatible_decision
 DEFAULT_PROTOCOL_ID = "site-default"
 
 IMAGE_FIELDS = ("protocol_name", "sponsor", "site_name", "site_id", "pattern")
-"""What headers and pseudonyms are made of: stays as it is once the project has patients."""
+"""Headers and pseudonyms are built from these fields. They cannot change once the project has
+patients.
+"""
 APPROVAL_FIELDS = (
     "approval_number",
     "responsible",
@@ -47,7 +51,7 @@ _CHANGEABLE_FIELDS = (*IMAGE_FIELDS, *APPROVAL_FIELDS, *LIMIT_FIELDS, *risks.FIE
 
 
 class KeyDestroyed(DecryptionError):
-    """The project's key is gone for good, and with it what was sealed under it."""
+    """The key of the project is destroyed; what it encrypted cannot be read any more."""
 
 
 def create_project(
@@ -58,7 +62,10 @@ def create_project(
     sources: Iterable[Node] = (),
     destinations: Iterable[Node] = (),
 ) -> Project:
-    """Saves a project that was only filled in, with a key of its own. Raises NotPermitted, WrongInput."""
+    """Save a new project with its own key.
+
+    `project` is an unsaved instance. Raises NotPermitted, InvalidInput.
+    """
     require(user, Right.MANAGE_PROJECTS)
     project.is_accepted = True
     relations = {"members": members, "sources": sources, "destinations": destinations}
@@ -68,7 +75,10 @@ def create_project(
 def save_new_project(
     user: AnyUser, project: Project, action: str, relations: Mapping[str, Iterable[Any]]
 ) -> Project:
-    """Saves a project with a key of its own; who may is asked before. Raises WrongInput."""
+    """Save a new project with its own key. The caller checks the permission.
+
+    Raises InvalidInput.
+    """
     project.key = secrets.token_hex(32)
     project.is_default = False
     risks.check(project)
@@ -98,11 +108,10 @@ def change_project(
     sources: Iterable[Node],
     destinations: Iterable[Node],
 ) -> None:
-    """Saves what was changed in a project.
+    """Save the changes of a project.
 
-    Another profile opens a new generation of UIDs, and so may another choice for the header's word.
-
-    Raises NotPermitted, and WrongInput for what may not change any more.
+    Another profile starts a new generation of UIDs; another decision on `header_word` may do so
+    too. Raises NotPermitted, and InvalidInput for fields that cannot change any more.
     """
     require(user, Right.MANAGE_PROJECTS)
     get_trial_attributes(project)
@@ -141,14 +150,17 @@ def _opens_generation(before: Project, after: Project) -> bool:
 
 
 def _set_relation(relation: Any, rows: Iterable[Any]) -> bool:
-    """Whether it holds others now than before."""
+    """Return whether the related rows have changed."""
     before = set(relation.values_list("pk", flat=True))
     relation.set(rows)
     return before != set(relation.values_list("pk", flat=True))
 
 
 def revoke_project(user: AnyUser, project: Project) -> None:
-    """Nothing leaves for this project any more; what waits is stopped when it is opened."""
+    """Revoke the project: nothing is sent for it any more.
+
+    Its pending tasks fail, its running tasks are stopped.
+    """
     require(user, Right.MANAGE_PROJECTS)
     with transaction.atomic():
         project.is_revoked = True
@@ -157,9 +169,11 @@ def revoke_project(user: AnyUser, project: Project) -> None:
 
 
 def choose_profile(user: AnyUser, project: Project, profile: ProfileVersion) -> None:
-    """Another profile opens a new generation of UIDs, so that one UID never has two contents.
+    """Set the profile of the project.
 
-    A version that only opens what was withheld does not: see continuation.py.
+    Another profile starts a new generation of UIDs, so that one UID never has two contents. A
+    version that only lets previously withheld images pass does not: see `is_compatible_version` in
+    adit_engine/pseudonymize/profile.py.
     """
     require(user, Right.MANAGE_PROJECTS)
     with transaction.atomic():
@@ -175,7 +189,10 @@ def choose_profile(user: AnyUser, project: Project, profile: ProfileVersion) -> 
 
 
 def default_project() -> Project:
-    """The site's own project, used where none is chosen; made when first asked for."""
+    """Return the default project of the site, for jobs without a research project.
+
+    It is created on first use.
+    """
     return Project.objects.get_or_create(
         is_default=True,
         protocol_id=DEFAULT_PROTOCOL_ID,
@@ -189,7 +206,7 @@ def default_project() -> Project:
 
 
 def default_profile() -> ProfileVersion:
-    """The row of the profile that comes with the engine."""
+    """Return the default profile of the engine; it is created on first use."""
     rules = Rules.default()
     return ProfileVersion.objects.get_or_create(
         name=rules.name, version=rules.version, defaults={"text": rules.to_text()}
@@ -197,7 +214,10 @@ def default_profile() -> ProfileVersion:
 
 
 def usable_projects(user: AnyUser) -> QuerySet[Project]:
-    """The projects that the user may choose now; the site's default is not among them."""
+    """Return the projects that the user may choose now.
+
+    The default project of the site is not included.
+    """
     if not user.is_active:
         return Project.objects.none()
     projects = Project.objects.filter(is_default=False, is_revoked=False, is_accepted=True)
@@ -208,7 +228,10 @@ def usable_projects(user: AnyUser) -> QuerySet[Project]:
 
 
 def visible_projects(user: AnyUser) -> QuerySet[Project]:
-    """Those of one's groups and one's own proposals, ended ones too; all for managers."""
+    """Return the projects of the user's groups and the user's own proposals.
+
+    Ended projects are included. Project managers see all projects.
+    """
     if not user.is_active:
         return Project.objects.none()
     if may(user, Right.MANAGE_PROJECTS):
@@ -219,10 +242,10 @@ def visible_projects(user: AnyUser) -> QuerySet[Project]:
 
 
 def may_link(user: AnyUser, project: Project) -> bool:
-    """Whether the user may see a pseudonym of the project together with its patient.
+    """Return whether the user may see a pseudonym of the project with its patient.
 
-    This is the one rule for it: the right to re-identify, in a project that the user may see. The
-    site's default has no members; there the right is enough.
+    This is the only rule for it: the permission to re-identify, in a project that the user may see.
+    The site's default project has no members; there the permission is sufficient.
     """
     return may(user, Right.REIDENTIFY) and (
         project.is_default or visible_projects(user).filter(pk=project.pk).exists()
@@ -230,7 +253,7 @@ def may_link(user: AnyUser, project: Project) -> bool:
 
 
 def require_link(user: AnyUser, project: Project) -> None:
-    """Raises NotPermitted where `may_link` says no."""
+    """Raise NotPermitted unless `may_link`."""
     require(user, Right.REIDENTIFY)
     if not may_link(user, project):
         raise NotPermitted(
@@ -242,7 +265,10 @@ def require_link(user: AnyUser, project: Project) -> None:
 
 
 def has_patients(project: Project) -> bool:
-    """Somebody has a pseudonym in it: images may have left that name it."""
+    """Return whether a patient has a pseudonym in the project.
+
+    If so, images that name the project may already have been delivered.
+    """
     return project.patients.exists()
 
 
@@ -255,7 +281,7 @@ def may_use(user: AnyUser, project: Project) -> bool:
 
 
 def require_use(user: AnyUser, project: Project) -> None:
-    """Raises NotPermitted for an ended or revoked project, and for who is no member of it."""
+    """Raise NotPermitted if the project has ended or the user is not a member."""
     require_active(user)
     words = {"project": project.protocol_id}
     over = explain_ended(project)
@@ -273,7 +299,7 @@ def require_use(user: AnyUser, project: Project) -> None:
 
 
 def explain_ended(project: Project) -> str:
-    """Why nobody may use it now, whoever it is; empty when it runs."""
+    """Return why nobody may use the project now; empty if it is active."""
     words = {"project": project.protocol_id}
     if project.key_destroyed_at is not None:
         return _describe_destroyed(project)
@@ -295,7 +321,7 @@ def explain_ended(project: Project) -> str:
 
 
 def ended_filter() -> Q:
-    """Which projects' rows `why_over` has something to say of."""
+    """Return the filter for projects for which `explain_ended` gives a reason."""
     return (
         Q(key_destroyed_at__isnull=False)
         | Q(is_accepted=False)
@@ -305,9 +331,9 @@ def ended_filter() -> Q:
 
 
 def get_project_key(project: Project, generation: int | None = None) -> ProjectKey:
-    """From which UIDs, dates and generated pseudonyms follow; now, or in an earlier generation.
+    """Return the key from which UIDs, dates and generated pseudonyms are derived.
 
-    Raises KeyDestroyed.
+    Without `generation` it is the key of the current one. Raises KeyDestroyed.
     """
     return ProjectKey(
         _get_secret(project), project.generation if generation is None else generation
@@ -315,12 +341,18 @@ def get_project_key(project: Project, generation: int | None = None) -> ProjectK
 
 
 def get_project_cipher(project: Project) -> ValueCipher:
-    """Seals what belongs to the project. Raises KeyDestroyed, a DecryptionError, once its key is gone."""
+    """Return the cipher for data of the project.
+
+    Raises KeyDestroyed (a DecryptionError) if the key has been destroyed.
+    """
     return ValueCipher(HKDF(SHA256(), 32, None, b"adit project box").derive(_get_secret(project)))
 
 
 def get_trial_attributes(project: Project) -> ClinicalTrialAttributes | None:
-    """What the header says of the project; nothing for the site's own. Raises WrongInput."""
+    """Return the header attributes of the project.
+
+    None for the site's default project. Raises InvalidInput.
+    """
     if project.is_default:
         return None
     return ClinicalTrialAttributes(
@@ -333,7 +365,7 @@ def get_trial_attributes(project: Project) -> ClinicalTrialAttributes | None:
 
 
 def require_key(project: Project) -> None:
-    """Raises NotPermitted once the key is destroyed."""
+    """Raise NotPermitted if the key has been destroyed."""
     if project.key is None:
         raise NotPermitted(_describe_destroyed(project))
 
@@ -351,9 +383,10 @@ def _get_secret(project: Project) -> bytes:
 
 
 def export_key(user: AnyUser, project: Project) -> str:
-    """The key file with which the command line makes the same UIDs, dates and pseudonyms.
+    """Return the key file of the project.
 
-    Whoever holds it can link pseudonyms to patients, hence both rights. Raises NotPermitted.
+    With it, the command line creates the same UIDs, dates and pseudonyms. Both permissions are
+    required, because the key links pseudonyms to patients. Raises NotPermitted.
     """
     require(user, Right.MANAGE_PROJECTS)
     require_link(user, project)
@@ -363,7 +396,7 @@ def export_key(user: AnyUser, project: Project) -> str:
 
 
 def audit_subject(project: Project) -> str:
-    """How the trail names it."""
+    """Return the name of the project in the audit trail."""
     return f"project:{project.protocol_id}"
 
 
@@ -384,7 +417,10 @@ def propose_project(
     sources: Iterable[Node] = (),
     destinations: Iterable[Node] = (),
 ) -> Project:
-    """Saves a project that was only filled in; nothing leaves for it yet. Raises NotPermitted, WrongInput."""
+    """Save a proposed project. Nothing is sent for it until it is accepted.
+
+    `project` is an unsaved instance. Raises NotPermitted, InvalidInput.
+    """
     require_active(user)
     if not user.pk:
         raise NotPermitted(_("Sign in first."))
@@ -395,7 +431,10 @@ def propose_project(
 
 
 def accept_project(user: AnyUser, project: Project) -> None:
-    """Raises NotPermitted; nobody accepts the own proposal."""
+    """Accept a proposed project.
+
+    Raises NotPermitted; nobody may accept their own proposal.
+    """
     require(user, Right.MANAGE_PROJECTS)
     with transaction.atomic():
         project.refresh_from_db(from_queryset=Project.objects.select_for_update(no_key=True))

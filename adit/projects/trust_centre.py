@@ -1,4 +1,7 @@
-"""Source: where a new patient's pseudonym comes from: the project itself, or a trust centre."""
+"""Request the pseudonym of a new patient from a trust centre, if one is configured.
+
+Used when pseudonyms are registered and when a batch starts.
+"""
 
 from typing import Protocol
 
@@ -12,28 +15,35 @@ from adit_engine.pseudonymize.keys import validate_pseudonym
 
 
 class PseudonymSource(Protocol):
-    """Plugged in by ADIT_PSEUDONYM_SOURCE, the dotted name of a class without arguments."""
+    """Interface of a trust centre.
+
+    ADIT_PSEUDONYM_SOURCE names a class without constructor arguments.
+    """
 
     def pseudonym(self, protocol_id: str, domain: str, patient_id: str) -> str:
-        """The same again for the same patient of the same project, and no other's.
+        """Return the pseudonym of a patient in a project.
 
-        Asked outside of any transaction; has a deadline of its own. Raises an AditError that names
-        no patient where it cannot answer, with `again` where trying later makes sense.
+        It is always the same for the same patient and project, and no other patient has it. Called
+        outside of any transaction; the implementation needs its own deadline. Raises an AditError
+        without patient data if it cannot answer, with `again` set if a later attempt may succeed.
         """
         ...
 
 
 class UnusablePseudonym(AditError):
-    """The trust centre gave what no pseudonym can be; names no patient."""
+    """The trust centre returned an invalid pseudonym. The message contains no patient."""
 
 
 def uses_trust_centre(project: Project) -> bool:
-    """Whether a trust centre names this project's patients."""
+    """Return whether a trust centre assigns the pseudonyms of this project."""
     return bool(settings.PSEUDONYM_SOURCE) and not project.is_default
 
 
 def request_pseudonym(project: Project, domain: str, patient_id: str) -> str:
-    """Empty where none is plugged in, and for the site's own project. Raises AditError."""
+    """Return the pseudonym from the trust centre.
+
+    Empty if none is configured, and for the site's default project. Raises AditError.
+    """
     if not uses_trust_centre(project) or not patient_id:
         return ""
     source: PseudonymSource = import_string(settings.PSEUDONYM_SOURCE)()

@@ -1,4 +1,4 @@
-"""Addresses of research projects and profiles; none of them tells anything about a patient."""
+"""URLs of research projects and profiles. None of them contains patient data."""
 
 from django.urls import path
 

@@ -1,5 +1,7 @@
-"""Pattern: how a project's pseudonyms are numbered, such as LUNG-####.
-Reason: why somebody did what must not be done without one; the trail keeps it."""
+"""Validate pseudonym patterns such as LUNG-####, and the reasons in the audit trail.
+
+Used by projects, jobs, review and results.
+"""
 
 import re
 
@@ -11,12 +13,15 @@ _PATTERN = re.compile(r"([A-Za-z0-9_.-]*)(#+)([A-Za-z0-9_.-]*)")
 
 
 def validate_pattern(pattern: str) -> None:
-    """Raises WrongInput."""
+    """Raise InvalidInput if the pattern is invalid."""
     _split_pattern(pattern)
 
 
 def format_pseudonym(pattern: str, number: int) -> str:
-    """LUNG-#### and 7 make LUNG-0007; a number with more digits keeps them all."""
+    """Return the pseudonym: LUNG-#### and 7 give LUNG-0007.
+
+    A number with more digits than the pattern keeps all of them.
+    """
     before, digits, after = _split_pattern(pattern)
     return f"{before}{number:0{len(digits)}d}{after}"
 
@@ -37,7 +42,10 @@ MAX_REASON_LENGTH = 200
 
 
 def validate_reason(reason: str) -> str:
-    """What the trail keeps. Raises WrongInput."""
+    """Return the reason as the audit trail keeps it.
+
+    Raises InvalidInput.
+    """
     reason = reason.strip()
     if not reason or len(reason) > MAX_REASON_LENGTH:
         raise InvalidInput(

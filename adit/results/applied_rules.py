@@ -1,4 +1,7 @@
-"""Rules: by which profile, tables and program the images of a task were changed."""
+"""Record by which profile, tables and engine version the images of a task were changed.
+
+Used by the worker, orders and reports.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,33 +18,38 @@ from adit_engine.pseudonymize.tables import EDITION
 
 @dataclass(frozen=True, slots=True)
 class AppliedRules:
-    """`profile` is a row's key: versions are never altered. `generation` is that of the UIDs."""
+    """The rules of one attempt.
+
+    `profile` is the primary key of a profile version, which is never altered. `generation` is the
+    generation of the UIDs.
+    """
 
     profile: int
     generation: int
     engine: str
     edition: str
     faces: str = "undecided"
-    """What the project had chosen for each risk, and why it accepts it."""
+    """The decision of the project on each risk, and the reason if it was accepted."""
     faces_reason: str = ""
     header_word: str = "undecided"
     header_word_reason: str = ""
     superseded: int = 0
-    """Images that arrived under them, and that a later generation has sent again with new UIDs."""
+    """Images delivered under these rules that a later generation has sent again with new UIDs."""
 
 
 def current_rules(job: Job) -> AppliedRules:
-    """Those by which an attempt would go now."""
+    """Return the rules that an attempt would use now."""
     project = job.project or services.default_project()
     facts = risks.facts(project)
     return AppliedRules(project.profile_id, project.generation, __version__, EDITION, **facts)
 
 
 def record_rules(task: Task) -> None:
-    """Writes down by which rules this attempt goes, under its fence. Raises LeaseLost.
+    """Record the rules of this attempt, fenced by worker and attempt number.
 
-    All that a task's ledger holds is of one generation, so that the links within a study hold: in
-    another one the ledger begins anew, and the whole study is sent.
+    All entries in the ledger of a task belong to one generation, so that references within a study
+    remain valid. In another generation the ledger starts empty and the whole study is sent. Raises
+    LeaseLost.
     """
     used: dict[str, Any] = asdict(current_rules(task.job))
     before = list(task.rules)
@@ -59,7 +67,10 @@ def record_rules(task: Task) -> None:
 
 
 def tasks_judged_anew(job: Job) -> list[int]:
-    """Ended tasks with withheld images which rules of the same generation judge anew by now."""
+    """Return ended tasks with withheld images that other rules apply to now.
+
+    Only tasks of the current generation are returned.
+    """
     now = current_rules(job)
     ended = (TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE)
     held = Task.objects.filter(job=job, state__in=ended, items__withheld__gt=0).distinct()
@@ -73,5 +84,5 @@ def tasks_judged_anew(job: Job) -> list[int]:
 
 
 def get_rules(task: Task) -> list[AppliedRules]:
-    """In the order of attempts; one in almost every case."""
+    """Return the rules in the order of attempts; almost always one."""
     return [AppliedRules(**used) for used in task.rules]

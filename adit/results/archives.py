@@ -1,5 +1,7 @@
-"""Archives: the encrypted 7-Zip files that jobs end in: ordered with a password, kept for a while.
-Files: what pages say of a finished 7-Zip file, and whether this person may have it."""
+"""Encrypted 7-Zip files of jobs: passwords, packing tasks, download permissions and deletion.
+
+Used by orders, the worker, and the pages of jobs.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.values.archive_password import validate_password
 
 ACTIONS_NEEDING_PASSWORD = frozenset({"resume", "retry", "retry_withheld", "restart", "reset"})
-"""What a person does with an ended job after which a file is built again."""
+"""User actions on an ended job after which a file is created again."""
 
 
 def is_archive(node: Node | None) -> bool:
@@ -43,7 +45,10 @@ def is_archive(node: Node | None) -> bool:
 
 
 def allowed_destinations(user: User) -> list[Node]:
-    """Where this person may send, 7-Zip files only with the right to order them."""
+    """Return the nodes to which the user may send.
+
+    7-Zip destinations require the permission to order them.
+    """
     nodes = access.writable_nodes(user)
     return list(
         nodes
@@ -53,18 +58,21 @@ def allowed_destinations(user: User) -> list[Node]:
 
 
 def archive_title(job: Job) -> str:
-    """Under which its images are gathered."""
+    """Return the name under which the images of the job are staged."""
     return f"job-{job.pk}"
 
 
 def lacks_password(job: Job, verb: str) -> bool:
-    """Whether a new one has to be given first: the old one is never kept beyond the job's end."""
+    """Return whether the action requires a new password.
+
+    The old one is never kept after the end of the job.
+    """
     asks = verb in ACTIONS_NEEDING_PASSWORD and is_archive(job.destination)
     return asks and not job.archive_password
 
 
 def validate_archive_password(password: str) -> str:
-    """Raises WrongInput."""
+    """Return the password; raise InvalidInput if it is too common or invalid."""
     if not password:
         raise InvalidInput(_("Give the password of the 7-Zip file: it opens with nothing else."))
     try:
@@ -79,7 +87,10 @@ def password_not_saved() -> InvalidInput:
 
 
 def insert_packing_task(job: Job) -> None:
-    """The last task of a job that ends in a 7-Zip file, once it is known what all goes in."""
+    """Insert the last task of a job that creates a 7-Zip file.
+
+    It is inserted when all other tasks are known.
+    """
     tasks = Task.objects.filter(job=job)
     if not is_archive(job.destination) or job.stage or tasks.filter(work=TaskType.PACK).exists():
         return
@@ -92,7 +103,10 @@ def insert_packing_task(job: Job) -> None:
 
 
 def save_password(user: User, job: Job, password: str) -> None:
-    """For the next file of an ended job; sealed, until that is built. Raises NotPermitted, WrongInput."""
+    """Save the password of the next file of an ended job.
+
+    It is encrypted, and kept until that file is created. Raises NotPermitted, InvalidInput.
+    """
     require(user, Right.USE_ARCHIVES)
     job.archive_password = validate_archive_password(password)
     Job.objects.filter(pk=job.pk).update(archive_password=job.archive_password)
@@ -106,13 +120,13 @@ def retention_period() -> timedelta:
 
 
 def visible_archives(user: User) -> QuerySet[ArchiveFile]:
-    """Files that are still there, of jobs that this person sees; newest first."""
+    """Return the existing files of jobs that the user may see, newest first."""
     files = ArchiveFile.objects.filter(job__in=visibility.visible_jobs(user), removed_at=None)
     return files.select_related("job__destination", "job__owner", "job__project")
 
 
 def explain_no_download(user: User, archive: ArchiveFile) -> str:
-    """Empty when the person may have the file."""
+    """Return why the user may not download the file; empty if it is allowed."""
     if not may(user, Right.DOWNLOAD):
         return _("You may not download files in the browser. Ask whoever manages users and groups.")
     if archive.job.is_as_is and not may(user, Right.TRANSFER_IDENTIFIED):
@@ -124,7 +138,10 @@ def explain_no_download(user: User, archive: ArchiveFile) -> str:
 
 
 def remove_files(files: Iterable[ArchiveFile], why: str, user: User | None = None) -> int:
-    """Deletes files for good and writes it down; how many. What cannot be deleted stays listed."""
+    """Delete files and record it in the audit trail; return how many.
+
+    Files that cannot be deleted remain listed.
+    """
     count = 0
     for one in files:
         node = one.job.destination
@@ -142,9 +159,10 @@ def remove_files(files: Iterable[ArchiveFile], why: str, user: User | None = Non
 
 
 def remove_unlisted(job: Job) -> int:
-    """Files that were shown by somebody who was killed before they were listed; how many.
+    """Delete files that were published but not listed, because a process was killed.
 
-    For who packs, or when nobody does. What cannot be deleted stays noted. Raises nothing.
+    Returns their number. Called by the task that packs the job, or when no packing task is active.
+    Names of files that cannot be deleted remain in the database. Raises nothing.
     """
     listed = ArchiveFile.objects.filter(job=job, removed_at=None).values_list("name", flat=True)
     count = 0
@@ -160,7 +178,10 @@ def remove_unlisted(job: Job) -> int:
 
 
 def remove_unlisted_of_idle_jobs() -> int:
-    """The same for jobs in which nobody packs any more, such as canceled ones."""
+    """Call `remove_unlisted` for jobs without an active packing task.
+
+    Canceled jobs are an example.
+    """
     at_work = Task.objects.filter(
         work=TaskType.PACK, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)
     )
@@ -169,15 +190,16 @@ def remove_unlisted_of_idle_jobs() -> int:
 
 
 def remove_expired() -> int:
-    """The scheduler's hourly work."""
+    """Delete expired files; return how many. Called every hour by the scheduler."""
     over = ArchiveFile.objects.filter(removed_at=None, expires_at__lte=timezone.now())
     return remove_files(over.select_related("job__destination"), "expired")
 
 
 def delete_staged_images() -> int:
-    """Images laid apart for jobs that ended long ago, or whose files are all built; how many jobs.
+    """Delete staged images of jobs that ended long ago or succeeded.
 
-    As a rule nothing is left of the latter; a worker that was killed in between leaves some.
+    Returns the number of jobs. Successful jobs usually have none left, except when a worker was
+    killed.
     """
     now = timezone.now()
     seen_before = now - retention_period() - timedelta(days=2)
@@ -194,7 +216,10 @@ def delete_staged_images() -> int:
 
 
 def delete_job_files(job: Job) -> None:
-    """With the job, or when it starts from nothing: files and what was gathered go, on commit."""
+    """Delete the files and staged images of a job, on commit.
+
+    Called when the job is deleted, or when it starts again from the beginning.
+    """
     node = job.destination
     if node is None or not is_archive(node):
         return
@@ -213,7 +238,10 @@ def delete_job_files(job: Job) -> None:
 
 
 def reset_packing(job: Job) -> bool:
-    """Whether the file of a locked job has to be built again, since a part of it runs again."""
+    """Return whether the file of a locked job has to be created again.
+
+    This is the case if a part of the job runs again.
+    """
     tasks = Task.objects.filter(job=job)
     live = tasks.filter(work=TaskType.KIND, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS))
     ended = tasks.filter(work=TaskType.PACK).exclude(
@@ -226,9 +254,9 @@ def reset_packing(job: Job) -> bool:
 class ArchiveFileRow:
     file: ArchiveFile
     why_not: str
-    """Why this person may not download it; empty when so."""
+    """Why the user may not download the file; empty if it is allowed."""
     place: str
-    """Where users find it without a browser."""
+    """The path where users find the file without a browser."""
 
 
 def make_file_rows(user: User, files: Iterable[ArchiveFile]) -> list[ArchiveFileRow]:

@@ -1,4 +1,7 @@
-"""Tally: what the check of a sheet says in all: how much would come, what stays, what wants a look."""
+"""Summarize the check of a sheet: what can be transferred and what needs attention.
+
+Used by the batch transfer pages.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,13 +14,17 @@ from adit.projects.risks import RISKS
 
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
-    """`images` is None where the source did not tell for some row. Rows of one study count twice."""
+    """Totals of the check of a sheet.
+
+    `images` is None if the source did not report a number for some row. A study that is named by
+    two rows counts twice.
+    """
 
     rows: int = 0
     asked: int = 0
     ready: int = 0
     several_lines: tuple[int, ...] = ()
-    """Those for which a person has to choose."""
+    """Rows for which the user has to choose a study."""
     not_found: int = 0
     there: int = 0
     left_out: int = 0
@@ -27,11 +34,15 @@ class CheckSummary:
     series_there: int = 0
     not_allowed: int = 0
     withheld: tuple[tuple[str, str, int], ...] = ()
-    """Code (empty: only perhaps), sentence, images; most frequent first."""
+    """Code (empty if the images may only possibly be withheld), sentence and number of images, most
+    frequent first.
+    """
     risks: tuple[tuple[str, int], ...] = ()
-    """What is withheld for a risk that the project does not accept, as a sentence, and images."""
+    """What is withheld for a risk that the project does not accept: a sentence, and the number of
+    images.
+    """
     unanswered: int = field(default=0)
-    """Rows whose task failed, so that nobody knows."""
+    """Rows whose task failed, so that their result is unknown."""
 
     @property
     def percent(self) -> int:
@@ -50,11 +61,11 @@ _FIELDS = ("line", "is_asked", "is_found", "notes", "facts", "task__lane", "task
 
 
 def summarize_check(job: Job) -> CheckSummary:
-    """One query; nothing is unsealed."""
+    """Return the totals, with one query and without decryption."""
     counts: Counter[str] = Counter()
     withheld: Counter[tuple[str, str]] = Counter()
     risky: Counter[str] = Counter()
-    told = True
+    all_counted = True
     several: list[int] = []
     values = job.lines.order_by("line").values_list(*_FIELDS)
     for line, is_asked, is_found, notes, facts, lane, state in values:
@@ -67,7 +78,7 @@ def summarize_check(job: Job) -> CheckSummary:
         counts["series_there"] += facts.get("there", 0)
         if sort != "ready" or not facts:
             continue
-        told = told and facts["images"] is not None
+        all_counted = all_counted and facts["images"] is not None
         counts["series"] += facts["series"]
         counts["images"] += facts["images"] or 0
         counts["size_bytes"] += facts["bytes"]
@@ -76,7 +87,7 @@ def summarize_check(job: Job) -> CheckSummary:
             risky[code] += n
         for code, why, n in facts["withheld"]:
             withheld[code, why] += n
-    images = counts.pop("images", 0) if told else counts.pop("images", 0) and None
+    images = counts.pop("images", 0) if all_counted else counts.pop("images", 0) and None
     return CheckSummary(
         images=images,
         several_lines=tuple(several),

@@ -1,6 +1,8 @@
-"""Deliveries: which series a project has delivered whole to a destination; so they need not go again.
-Outputs: under which UIDs the images of a task went out, and what became of each, as lines.
-Contents: once a job has ended, a list of its images is laid into the folder, beside them."""
+"""Record what a project has delivered, and list the images of a job.
+
+Series that were delivered completely are not sent again. The list of an ended job, under the output
+UIDs, is written to its folder. Used by orders, the worker and reports.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -28,9 +30,10 @@ from adit_engine.values.references import InstanceRef
 
 
 def record_deliveries(task: Task) -> None:
-    """Notes what an ended task has delivered whole, or as it was announced.
+    """Record the series that an ended task delivered completely, or as announced.
 
-    What lies in one 7-Zip file is not there in the next one, which may be for somebody else.
+    The content of a 7-Zip file does not count as delivered for the next one, which may have another
+    recipient.
     """
     job = task.job
     if job.destination is None or job.project is None or archives.is_archive(job.destination):
@@ -51,7 +54,10 @@ def record_deliveries(task: Task) -> None:
 
 
 def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
-    """How many images the source had listed of those series that are there already."""
+    """Return the series already delivered, with their numbers of images.
+
+    The number is the one that the source listed at the time.
+    """
     if job.destination is None:
         return {}
     project = job.project or services.default_project()
@@ -64,7 +70,7 @@ def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
 
 
 def _series_index(box: ValueCipher, job: Job, series_uid: str) -> str:
-    """In another generation the same series gets other UIDs, and is another delivery."""
+    """In another generation the same series has other UIDs and is another delivery."""
     project = job.project or services.default_project()
     how = AS_IS if job.is_as_is else f"generation {project.generation}"
     return box.index(f"{how}\0{series_uid}", "delivered")
@@ -73,7 +79,7 @@ def _series_index(box: ValueCipher, job: Job, series_uid: str) -> str:
 def make_bundle(
     job: Job, name: str, each: Iterable[StagedImage], images: int = 0, size_bytes: int = 0
 ) -> ArchiveRequest:
-    """What a list of contents, or a 7-Zip file, is made of."""
+    """Return the data for a delivery list or a 7-Zip file."""
     has_project = job.project is not None and not job.project.is_default
     about: dict[str, str | int] = {
         "job": job.pk,
@@ -84,8 +90,9 @@ def make_bundle(
 
 
 def delivered_files(job: Job) -> Iterator[StagedImage]:
-    """Every image that arrived and lies somewhere as a file, in the order of tasks. One item is
-    opened after the other. Raises DecryptionError.
+    """Yield every delivered image that is stored as a file, in the order of tasks.
+
+    One series is decrypted at a time. Raises DecryptionError.
     """
     for uid_of, manifest in _manifests(job):
         series = manifest.series
@@ -98,7 +105,7 @@ def delivered_files(job: Job) -> Iterator[StagedImage]:
 
 
 def undelivered_lines(job: Job) -> Iterator[DeliveryListLine]:
-    """What did not arrive, and why; under the UIDs that it would have gone out with."""
+    """Yield what was not delivered and why, under the UIDs of the outputs."""
     for uid_of, manifest in _manifests(job):
         series = manifest.series
         for original, entry in manifest.entries.items():
@@ -117,7 +124,10 @@ def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:
 
 
 def get_uid_mapper(task: Task) -> Callable[[str], str]:
-    """From an original UID to the one that left; the same where UIDs were kept. Raises DecryptionError."""
+    """Return a function from an original UID to the output UID.
+
+    It returns the same UID where UIDs were kept. Raises DecryptionError.
+    """
     used = get_rules(task)
     if not used or task.job.is_as_is or keeps_uids(used):
         return str
@@ -132,7 +142,7 @@ def keeps_uids(used: list[AppliedRules]) -> bool:
 
 
 LOCK_FOR = timedelta(minutes=30)
-"""So long nobody else begins a list that somebody writes."""
+"""A process that writes a list has it to itself for this time."""
 RETRY_AFTER = timedelta(minutes=5)
 GIVE_UP_AFTER = timedelta(days=2)
 
@@ -140,13 +150,16 @@ log = logging.getLogger(__name__)
 
 
 def jobs_due() -> QuerySet[Job]:
-    """Ended jobs whose folder does not tell yet what came of them."""
+    """Return ended jobs whose delivery list has not been written yet."""
     ended = Job.objects.filter(state__in=list(states.ENDED_JOBS), destination__kind="folder")
     return ended.filter(contents_at__lte=timezone.now())
 
 
 def write_due_lists() -> int:
-    """Writes the lists that are due; how many. What fails is tried again for two days."""
+    """Write the lists that are due; return how many.
+
+    Failures are retried for two days.
+    """
     return sum(_try_write(pk) for pk in list(jobs_due().values_list("pk", flat=True)))
 
 
@@ -170,7 +183,7 @@ def _try_write(pk: int) -> bool:
 
 
 def _write_list(job: Job) -> None:
-    """Where nothing arrived there is nothing to list."""
+    """Without delivered images there is nothing to list."""
     assert job.destination is not None, "what is due has a folder"
     if next(delivered_files(job), None) is None:
         return

@@ -1,4 +1,7 @@
-"""Query results: the answered rows of a batch query, opened; sorted, picked by rule, as a table."""
+"""Decrypt the results of a batch query; sort, filter, pick and export them.
+
+Used by the results page.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -39,18 +42,18 @@ _ASKED = (
 
 
 class QueryRowOutcome(StrEnum):
-    """What became of a row; the words of the filter."""
+    """Outcome of a row. The values are those of the filter."""
 
     FOUND = "found"
     NOTHING = "nothing"
     FAILED = "failed"
     OPEN = "open"
-    """Not asked yet."""
+    """Not queried yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryResultAccess:
-    """Whether a person may see who a result is about, and what its owner's list added."""
+    """Whether a user may see patients, and the columns that the owner's sheet added."""
 
     identified: bool
     own: bool
@@ -59,7 +62,7 @@ class QueryResultAccess:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """One line: a study or series found, or a row without any."""
+    """One line: a study or series that was found, or a row without a result."""
 
     pk: int
     line: int
@@ -67,12 +70,12 @@ class QueryResult:
     own: tuple[str, ...] = field(repr=False)
     asked: Mapping[str, str] = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
-    """Of the record, by DICOM keyword; empty where there is none."""
+    """Values of the record by DICOM keyword; empty if there is no result."""
     source: str = ""
     outcome: QueryRowOutcome = QueryRowOutcome.OPEN
     notes: tuple[RowNote, ...] = ()
     why: str = ""
-    """Of a row that failed, or waits."""
+    """Message of a row that failed or waits."""
 
     def text(self, keyword: str) -> str:
         value = self.values.get(keyword, "")
@@ -80,13 +83,13 @@ class QueryResult:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        told = self.values.get("ModalitiesInStudy") or ()
-        words = tuple(told.split("\\")) if isinstance(told, str) else tuple(told)
+        value = self.values.get("ModalitiesInStudy") or ()
+        words = tuple(value.split("\\")) if isinstance(value, str) else tuple(value)
         return (self.text("Modality"),) if self.text("SeriesInstanceUID") else tuple(sorted(words))
 
     @property
     def patient(self) -> str:
-        """As found; of a row without result, as it was asked."""
+        """Return the patient ID as found; without a result, as in the sheet."""
         return self.text("PatientID") or self.asked.get(SheetField.PATIENT_ID, "")
 
     @property
@@ -116,11 +119,11 @@ class QueryResult:
     @property
     def instances(self) -> int:
         level = "Series" if self.text("SeriesInstanceUID") else "Study"
-        told = self.text(f"NumberOf{level}RelatedInstances")
-        return int(told) if told.isdecimal() else 0
+        count = self.text(f"NumberOf{level}RelatedInstances")
+        return int(count) if count.isdecimal() else 0
 
     def cell(self, column: str) -> str:
-        """What stands in this column of an export."""
+        """Return the value for this column of an export."""
         if column == "Pseudonym":
             return self.pseudonym
         if column == "ModalitiesInStudy":
@@ -133,12 +136,15 @@ class QueryResult:
 
 
 def open_results(box: ValueCipher, rows: Iterable[ResultLine]) -> list[QueryResult]:
-    """Lines that were read with their task and its source. Raises DecryptionError."""
+    """Decrypt lines that were read with their task and its source.
+
+    Raises DecryptionError.
+    """
     return [_open_result(box, row) for row in rows]
 
 
 def result_lines(job: Job) -> QuerySet[ResultLine]:
-    """All lines in the order of the sheet."""
+    """Return all lines in the order of the sheet."""
     return (
         ResultLine.objects.filter(job=job)
         .select_related("task__source")
@@ -194,15 +200,15 @@ SORTS = {
     "description": lambda r: (r.text("StudyDescription").casefold(), r.line),
     "images": lambda r: (r.instances, r.line),
 }
-"""By the words that addresses hold."""
+"""Sort keys by their names in URLs."""
 
 
 def sort_and_search(
     box: ValueCipher, rows: QuerySet[ResultLine], sort: str, text: str, sees: QueryResultAccess
 ) -> list[int]:
-    """The keys of those lines in which a person can see the text, sorted.
+    """Return the primary keys of the lines in which the user can see the text, sorted.
 
-    `-date` is the newest first; rows without a result stay at the end. Raises DecryptionError.
+    `-date` sorts the newest first; rows without a result remain at the end. Raises DecryptionError.
     """
     results = list(_open_without_task(box, rows))
     if text:
@@ -215,7 +221,7 @@ def sort_and_search(
 
 
 def _open_without_task(box: ValueCipher, rows: QuerySet[ResultLine]) -> Iterator[QueryResult]:
-    """Without what stands with their tasks."""
+    """Decrypt lines without the data of their tasks."""
     for pk, job, line, sealed in rows.values_list("pk", "job_id", "line", "sealed"):
         content = box.open(sealed, sheet_rows.seal_context(job, line))
         yield _make_result(pk, line, content)
@@ -243,7 +249,10 @@ def _searchable_texts(result: QueryResult, sees: QueryResultAccess) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class PickRule:
-    """Which results of each row are picked. `most`: so many, the newest, or those nearest to a day."""
+    """Which results of each row are picked.
+
+    `most` limits their number: to the newest, or to those nearest to the date `near`.
+    """
 
     most: int | None = None
     near: date | None = None
@@ -251,7 +260,7 @@ class PickRule:
 
 
 def pick_results(results: Iterable[QueryResult], rule: PickRule) -> list[int]:
-    """The keys of those that the rule picks."""
+    """Return the primary keys of the results that the rule picks."""
     by_row: dict[int, list[QueryResult]] = {}
     for result in results:
         fits = not rule.modalities or not set(rule.modalities).isdisjoint(result.modalities)
@@ -280,7 +289,10 @@ def _days_between(day: date, text: str) -> int:
 
 
 def export_columns() -> tuple[str, ...]:
-    """Of an export, without the user's own: what a batch transfer reads, and our answers."""
+    """Return the columns of an export, without the user's own.
+
+    They are those that a batch transfer reads, and our results.
+    """
     return (*QUERY_RESULT_COLUMNS, RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON)
 
 
@@ -294,7 +306,10 @@ def export_rows(
     sees: QueryResultAccess,
     only: Collection[int] | None = None,
 ) -> Iterator[tuple[str, ...]]:
-    """Rows beside `columns` and the own headers. `only`: of what was found, just these."""
+    """Yield rows with the columns of `export_columns` and the user's own columns.
+
+    `only` limits the results to these primary keys; rows without a result are always included.
+    """
     own_blank = ("",) * len(own_headers(job))
     for result in results:
         if only is not None and result.values and result.pk not in only:
@@ -310,14 +325,17 @@ def export_rows(
 
 
 def unanswered_columns() -> tuple[str, ...]:
-    """Of a sheet with the rows that have no result, as they were asked."""
+    """Return the columns of a sheet with the rows that have no result."""
     return tuple(str(field) for field in template_columns(SheetKind.QUERY))
 
 
 def unanswered_rows(
     job: Job, results: Iterable[QueryResult], sees: QueryResultAccess
 ) -> Iterator[tuple[str, ...]]:
-    """For who may see what was asked."""
+    """Yield the rows without a result as they were in the sheet.
+
+    Only for users who may see the rows of the sheet.
+    """
     seen: set[int] = set()
     for result in results:
         if result.values or result.line in seen:
@@ -338,7 +356,7 @@ def _visible_cell(result: QueryResult, column: str, sees: QueryResultAccess) -> 
 
 
 def describe_notes(result: QueryResult) -> str:
-    """Why there is no result, or what is to be known about it, in words."""
+    """Return why there is no result, or the notes on the result, as text."""
     words = [NOTE_SENTENCES[note]() for note in result.notes if note in NOTE_SENTENCES]
     if result.outcome is QueryRowOutcome.NOTHING and RowNote.OTHER_PERSON not in result.notes:
         words.insert(0, _("Nothing was found."))
@@ -362,7 +380,7 @@ NOTE_SENTENCES: Mapping[RowNote, Any] = {
 
 
 def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:
-    """Rows of the sheet by what became of them; three small queries."""
+    """Count the rows of the sheet by outcome, with three small queries."""
     every = ResultLine.objects.filter(job=job).order_by()
     over = (TaskState.FAILURE, TaskState.CANCELED)
 
@@ -378,7 +396,7 @@ def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:
 
 
 def filter_by_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[ResultLine]:
-    """Those of one outcome; `note` are those with something to look at."""
+    """Return the rows with this outcome; `note` are those with notes to check."""
     over = (TaskState.FAILURE, TaskState.CANCELED)
     if outcome == QueryRowOutcome.FOUND:
         return rows.filter(is_found=True)

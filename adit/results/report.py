@@ -1,5 +1,8 @@
-"""Study report: what became of one study's series and images; it names outputs, never originals.
-Report: what became of a job's images and by which rules; no value in it identifies anybody."""
+"""Report what happened to the images of a job, by study, and under which rules.
+
+No value identifies a patient: UIDs are those of the outputs, never of the originals. Used by the
+report page and download.
+"""
 
 import json
 from collections import Counter, defaultdict
@@ -30,7 +33,10 @@ from adit_engine.values.outcome import ChangeRow, ElementChanges, SeriesLedger, 
 
 
 class StudyReports:
-    """Those of one job. What its studies share, keys and profiles, is looked up once."""
+    """Reports on the studies of one job.
+
+    Keys and profiles that studies share are read once.
+    """
 
     def __init__(self, job: Job, disclosure: Disclosure = NO_PATIENTS) -> None:
         self._job = job
@@ -40,7 +46,10 @@ class StudyReports:
         self._keys: dict[tuple[AppliedRules, ...], ProjectKey | None] = {}
 
     def of(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
-        """As JSON can hold them, in the order of the tasks; lazy, by one query for all series."""
+        """Yield a report as JSON values for each task, in order.
+
+        Lazy; one query reads the series of all tasks.
+        """
         items: dict[int, list[SeriesResult]] = defaultdict(list)
         for item in SeriesResult.objects.filter(task__in=tasks).defer("elements"):
             items[item.task_id].append(item)
@@ -75,7 +84,9 @@ class StudyReports:
         }
 
     def _version(self, rules: AppliedRules) -> dict[str, Any]:
-        """One of the attempts' rules. `superseded` images arrived under them, and came again later."""
+        """The rules of one attempt. `superseded` images were delivered under them and sent again
+        later.
+        """
         profile = self._profile(rules.profile)
         return {
             "profile": profile.name if profile else None,
@@ -90,7 +101,7 @@ class StudyReports:
         return self._profiles[pk]
 
     def _key(self, used: list[AppliedRules]) -> ProjectKey | None:
-        """None where no UID can be told."""
+        """The key for output UIDs; None if they cannot be determined."""
         same = tuple(replace(rules, superseded=0) for rules in used)
         if same not in self._keys:
             self._keys[same] = self._key_of(used)
@@ -162,7 +173,7 @@ def _series_report(
 def _instance_reports(
     manifest: SeriesLedger | None, key: ProjectKey | None
 ) -> Iterator[dict[str, Any]]:
-    """Sorted by digest, so that their order tells nothing of the originals."""
+    """Sorted by digest, so that the order discloses nothing about the originals."""
     for uid, entry in (manifest.delivered_entries() if manifest else {}).items():
         yield {
             "instance_uid": _output_uid(key, uid),
@@ -177,16 +188,17 @@ def _output_uid(key: ProjectKey | None, original: str | None) -> str | None:
 
 FORMAT = 1
 TASKS_PER_QUERY = 50
-"""So many studies are in memory at a time."""
+"""Number of studies that are in memory at a time."""
 MAX_TEXTS = 2000
-"""So many different texts are counted before their numbers are added up."""
+"""Number of different texts that are counted before their counts are added up."""
 
 
 def build_report(job: Job, disclosure: Disclosure = NO_PATIENTS) -> dict[str, Any]:
-    """As JSON can hold it. UIDs are those of the outputs, or None where they cannot be told:
+    """Return the report as JSON values. UIDs are those of the outputs, or None.
 
-    the project's key is destroyed, or the images kept their own (as they are, or by 113110). A
-    study's ledger holds one generation alone, the last.
+    They are None if the key of the project is destroyed, or if the images kept their own UIDs
+    (identified transfer, or option 113110). The ledger of a study contains only the last
+    generation.
     """
     reports = StudyReports(job, disclosure)
     return {
@@ -197,7 +209,10 @@ def build_report(job: Job, disclosure: Disclosure = NO_PATIENTS) -> dict[str, An
 
 
 def stream_report(job: Job, disclosure: Disclosure) -> Iterator[str]:
-    """The same as JSON, a study a line, so that a long report is never in memory."""
+    """Yield the report as JSON, one study per line.
+
+    A long report is never held in memory as a whole.
+    """
     reports = StudyReports(job, disclosure)
     yield json.dumps(report_header(job, reports)).removesuffix("}")
     yield f",\n{json.dumps(report_totals(job))[1:-1]},\n" + '"studies": ['
@@ -207,7 +222,7 @@ def stream_report(job: Job, disclosure: Disclosure) -> Iterator[str]:
 
 
 def report_header(job: Job, reports: StudyReports) -> dict[str, Any]:
-    """What is known at once."""
+    """Return the part of the report that is known without reading the ledgers."""
     counts = progress.count_images(SeriesResult.objects.filter(task__job=job))
     return {
         "format": FORMAT,
@@ -241,7 +256,10 @@ def report_header(job: Job, reports: StudyReports) -> dict[str, Any]:
 
 
 def report_totals(job: Job) -> dict[str, Any]:
-    """Over all series: of each risk, and of what was done to the elements of images that arrived."""
+    """Return the totals of all series: images by risk, and changes by data element.
+
+    Element changes count the images that were delivered.
+    """
     items = SeriesResult.objects.filter(task__job=job)
     done = _element_changes(items)
     reasons = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
@@ -259,12 +277,12 @@ def report_totals(job: Job) -> dict[str, Any]:
 
 
 def reported_tasks(job: Job) -> QuerySet[Task]:
-    """In the order in which the report names them."""
+    """Return the tasks in the order of the report."""
     return progress.transfer_tasks(job).order_by("position")
 
 
 def _study_reports(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
-    """Asked for in parts: whoever reads slowly keeps no query open."""
+    """Read in parts, so that a slow client keeps no query open."""
     at = 0
     while part := list(reported_tasks(job).filter(position__gt=at)[:TASKS_PER_QUERY]):
         yield from reports.of(part)
@@ -272,7 +290,7 @@ def _study_reports(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
 
 
 def _element_changes(items: QuerySet[SeriesResult]) -> list[ChangeRow]:
-    """Most series are treated alike: their text is counted, and read once."""
+    """Most series are changed in the same way: equal texts are counted and parsed once."""
     rows: list[ChangeRow] = []
     for texts in _count_texts(items.order_by(), "elements"):
         many = [(ElementChanges((*rows,)), 1)]
@@ -288,7 +306,7 @@ def _used_rules(job: Job) -> list[AppliedRules]:
 
 
 def _count_texts(rows: QuerySet[Any], name: str) -> Iterator[Counter[str]]:
-    """A column of JSON as it is written, each text with its number, in the order of the rows."""
+    """Yield the different texts of a JSON column with their counts, in the order of rows."""
     counted: Counter[str] = Counter()
     texts = rows.annotate(text=Cast(name, TextField())).values_list("text", flat=True)
     for text in texts.iterator(chunk_size=500):

@@ -1,5 +1,8 @@
-"""Lines: the rows of a sheet and what answers each, sealed; every row has its line from the order on.
-Hits: what a query found for each row of its sheet, as sealed lines; all of a task's at once."""
+"""Store the rows of a sheet and their results as encrypted lines.
+
+Every row has a line from the order on; a query replaces all lines of a task at once. Used by orders
+and the worker.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +21,14 @@ from adit_engine.values.references import QueryLevel
 
 @dataclass(frozen=True, slots=True)
 class RowContent:
-    """What a line holds of persons: the row as asked, and the studies that it may mean."""
+    """The identifying content of a line: the uploaded row and its possible studies."""
 
     own: tuple[str, ...] = field(default=(), repr=False)
     pseudonym: str = ""
     asked: dict[str, str] = field(default_factory=dict, repr=False)
     studies: tuple[ListedStudy, ...] = field(default=(), repr=False)
     chosen: int | None = None
-    """Which of the studies is meant; None as long as nobody knows."""
+    """Index of the study that is meant; None if it is not known yet."""
     why: str = ""
 
     @property
@@ -34,7 +37,11 @@ class RowContent:
 
 
 def insert_rows(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
-    """A line for each row, with the position of the task that will answer it; both are saved."""
+    """Insert a line for each row.
+
+    `rows` pairs the position of the task that processes the row with the row. Job and tasks are
+    already saved.
+    """
     tasks = dict(job.tasks.values_list("position", "pk"))
     ResultLine.objects.bulk_create(
         ResultLine(
@@ -48,13 +55,16 @@ def insert_rows(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]
 
 
 def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str, Any]) -> None:
-    """Writes what a source holds for a row, under the task's fence. Raises LeaseLost."""
+    """Store the result of the check of a row, fenced by worker and attempt number.
+
+    Raises LeaseLost.
+    """
     with transaction.atomic():
         mine = task.current_attempt()
         if mine.update(attempt=task.attempt) != 1:
             raise LeaseLost(_("Another worker has taken over this task."))
         line = ResultLine.objects.filter(task=task, line=checked.line).first()
-        if line is None:  # another task answers it by now
+        if line is None:  # another task processes it by now
             return
         before = open_row(box, line)
         chosen = 0 if len(checked.studies) == 1 else None
@@ -81,7 +91,10 @@ def seal_row(box: ValueCipher, job_id: int, line: int, content: RowContent) -> b
 
 
 def open_row(box: ValueCipher, line: ResultLine) -> RowContent:
-    """Raises DecryptionError."""
+    """Decrypt the content of a line.
+
+    Raises DecryptionError.
+    """
     values = box.open(line.sealed, seal_context(line.job_id, line.line))
     return RowContent(
         tuple(values["own"]),
@@ -94,7 +107,11 @@ def open_row(box: ValueCipher, line: ResultLine) -> RowContent:
 
 
 def seal_context(job_id: int, line: int) -> str:
-    """Not the task's: a line goes over from the task that checks it to the one that transfers it."""
+    """Return the encryption context of a line.
+
+    It does not depend on the task: a line moves from the task that checks it to the task that
+    transfers it.
+    """
     return f"job {job_id} line {line}"
 
 
@@ -118,7 +135,10 @@ def _study_from_json(data: dict[str, Any]) -> ListedStudy:
 
 
 def write_matches(box: ValueCipher, answered: Mapping[Task, Sequence[RowMatches]]) -> None:
-    """In place of what earlier attempts found. In the caller's transaction, under its fence."""
+    """Replace the results of earlier attempts.
+
+    The caller provides the transaction and the fence.
+    """
     asked = {
         (line.task_id, line.line): open_row(box, line)
         for line in ResultLine.objects.filter(task__in=list(answered), number=1)
@@ -135,7 +155,7 @@ def write_matches(box: ValueCipher, answered: Mapping[Task, Sequence[RowMatches]
 def _match_lines(
     box: ValueCipher, task: Task, found: RowMatches, asked: RowContent
 ) -> list[ResultLine]:
-    """One for each record; one without any where nothing was found."""
+    """One line for each record; one line without a record if nothing was found."""
     records: Sequence[Record | None] = found.records or [None]
     return [
         ResultLine(

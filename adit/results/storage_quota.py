@@ -1,4 +1,7 @@
-"""Quota: how much jobs may lay down in a folder, and an alarm when little of it is left."""
+"""Limit how much jobs may store in a folder, and raise an alarm when little space is left.
+
+Used by orders and the worker.
+"""
 
 from django.db.models import Sum
 from django.utils.translation import gettext as _
@@ -14,13 +17,16 @@ ALARM_SUBJECT = "quota:"
 
 
 def used_bytes(node: Node) -> int:
-    """By what the jobs that ADIT still lists have delivered there."""
+    """Return the bytes that the jobs listed in ADIT have delivered to the node."""
     rows = SeriesResult.objects.filter(task__job__destination=node)
     return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 
 def explain_no_space(node: Node, size_bytes: int) -> str:
-    """Why an order of about this size does not fit there; empty when it does, as far as is known."""
+    """Return why an order of about this size does not fit; empty if it does.
+
+    The size is an estimate.
+    """
     quota = _quota_bytes(node)
     used = used_bytes(node) if quota else 0
     if quota and used >= quota:
@@ -39,14 +45,17 @@ def explain_no_space(node: Node, size_bytes: int) -> str:
 
 
 def require_space(node: Node | None) -> None:
-    """Before a study is sent there. Raises StorageFull."""
+    """Raise StorageFull if the quota is used up. Called before a study is sent."""
     quota = _quota_bytes(node) if node is not None else 0
     if node is not None and quota and used_bytes(node) >= quota:
         raise StorageFull(node.name, _describe_full(node, quota).removeprefix(f"{node.name}: "))
 
 
 def update_quota_alarms() -> int:
-    """Opens and ends alarms; how many are open. The scheduler's hourly work."""
+    """Raise and end quota alarms; return how many are open.
+
+    Called every hour by the scheduler.
+    """
     little: dict[str, str] = {}
     for node in Node.objects.filter(kind="folder"):
         quota = _quota_bytes(node)

@@ -1,5 +1,7 @@
-"""Answers: what became of each row of a batch transfer, whatever happened to it.
-Result sheet: the rows of a batch transfer as they were uploaded, and beside them what became of each."""
+"""The outcome of each row of a batch transfer, and the result sheet.
+
+The result sheet has the rows as uploaded, with their outcomes. Used by the batch transfer pages.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,9 +57,10 @@ _FAILING_NOTES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TransferRowResult:
-    """One row. `state` is one that badges know, `word` says it; counts are None before a transfer.
+    """The outcome of one row.
 
-    `content` is None once the project's key is destroyed.
+    `state` is a state of a badge, `word` its text. Counts are None before a transfer. `content` is
+    None if the key of the project is destroyed.
     """
 
     line: int
@@ -68,18 +71,19 @@ class TransferRowResult:
     task: Task | None = None
     content: RowContent | None = field(default=None, repr=False)
     generated: str = ""
-    """The pseudonym that ADIT made for it: for those who may re-identify."""
+    """The pseudonym that ADIT generated, for users who may re-identify."""
     place: str = ""
-    """The folder as users see it, or the destination's name."""
+    """The folder as users see it, or the name of the destination."""
     is_hidden: bool = False
-    """The reader may not see its pseudonym."""
+    """Whether the user may not see the pseudonym."""
     source: str = ""
-    """Where it was found, or is being asked for, where several places were chosen; no place
-    where none of them has it."""
+    """If there are several sources: the one with the study, or the one that is being queried; empty
+    if none has it.
+    """
 
     @property
     def needs_attention(self) -> bool:
-        """Neither delivered, nor left out on purpose, nor still on its way."""
+        """Return whether the row is neither delivered, nor excluded, nor in progress."""
         is_left_out = self.state == "canceled" and self.task is None
         return self.state in ("failure", "warning", "canceled") and not is_left_out
 
@@ -87,7 +91,10 @@ class TransferRowResult:
 def get_row_results(
     job: Job, rows: Sequence[ResultLine], *, places: bool = False
 ) -> list[TransferRowResult]:
-    """In the order given; `rows` come with their tasks. `places` opens ledgers, which takes longer."""
+    """Return the outcomes in the order of `rows`, which are read with their tasks.
+
+    `places` also reads the ledgers, which takes longer.
+    """
     box = encrypted_payload.get_box(job.project)
     contents = {row.pk: _open_content(box, row) for row in rows}
     sent = [row for row in rows if row.task.lane != Lane.SEARCH]
@@ -113,12 +120,16 @@ def get_row_results(
 
 
 def as_disclosed(job: Job, answer: TransferRowResult, disclosure: Disclosure) -> TransferRowResult:
-    """Without the pseudonym, and the folders named by it, where the reader may not see them."""
+    """Return the outcome without what the user may not see.
+
+    This is the pseudonym, and the folder that is named by it or by the patient.
+    """
     content = answer.content
     if content is None:
         return answer
     if content.pseudonym and not disclosure.given:
-        # Masked, not blank: a sheet uploaded again must not get another pseudonym silently.
+        # Masked instead of empty: if the sheet is uploaded again, the patient must not silently get
+        # another pseudonym.
         content = replace(
             content, pseudonym=MASK, asked={**content.asked, str(SheetField.PSEUDONYM): MASK}
         )
@@ -137,12 +148,12 @@ def as_disclosed(job: Job, answer: TransferRowResult, disclosure: Disclosure) ->
 
 
 def _requested_series(content: RowContent | None) -> str:
-    """The one series that a row names; empty for all of the study."""
+    """The series UID of the row; empty for the whole study."""
     return content.asked.get(SERIES_UID, "") if content else ""
 
 
 def has_several_sources(job: Job) -> bool:
-    """Several places were chosen, one asked after the other."""
+    """Return whether several sources were chosen, which are queried in turn."""
     return bool(job.order.get("further"))
 
 
@@ -164,7 +175,7 @@ def describe_row_notes(row: ResultLine, content: RowContent | None) -> str:
 
 
 def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> TransferRowResult:
-    """A row that no task of the transfer answers (yet)."""
+    """A row that has no transfer task yet, or gets none."""
     state, word = _check_state(job, row, content)
     why = describe_row_notes(row, content)
     if not row.is_asked and row.task.state == TaskState.FAILURE:
@@ -223,7 +234,7 @@ def _series_results(box: ValueCipher, task: Task, series_uid: str) -> Any:
 
 
 class _DeliveryLocations:
-    """Where the images of some rows lie: two queries for all of them, one ledger opened for each."""
+    """The folders with the images of some rows: two queries for all rows, one ledger for each."""
 
     def __init__(
         self, box: ValueCipher, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]
@@ -271,7 +282,10 @@ class _DeliveryLocations:
 
 
 def displayed_path(node: Node, below: PurePosixPath) -> str:
-    r"""As users see it: \\server\share\LUNG\LUNG-0001 where that is how the folder is shown."""
+    r"""Return the path as users see it.
+
+    For example \\server\share\LUNG\LUNG-0001, if the folder is displayed in this way.
+    """
     base = str(node.settings.get("shown_path") or node.settings.get("path") or node.name)
     mark = "\\" if "\\" in base else "/"
     return base.rstrip("\\/") + mark + mark.join(below.parts)
@@ -300,7 +314,10 @@ ROWS_PER_QUERY = 200
 
 
 def result_columns(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[str, ...]:
-    """`names`: with a column for the pseudonyms that ADIT has made."""
+    """Return the columns of the result sheet.
+
+    `names` adds a column for the pseudonyms that ADIT generated.
+    """
     ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, *(f"ADIT {name}" for name in COUNTS)]
     ours += [SOURCE, PLACE] if has_several_sources(job) else [PLACE]
     if names:
@@ -310,7 +327,7 @@ def result_columns(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[
 
 
 def result_rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[Sequence[str]]:
-    """One for each row of the sheet, in its order; lazy."""
+    """Yield one row for each row of the sheet, in its order. Lazy."""
     for answer in _all_row_results(job, sees):
         given = [*_requested_cells(answer, sees), *_result_cells(answer)]
         given += [answer.source, answer.place] if has_several_sources(job) else [answer.place]
@@ -326,7 +343,10 @@ def failed_columns(job: Job) -> tuple[str, ...]:
 
 
 def failed_rows(job: Job, sees: Disclosure) -> Iterator[Sequence[str]]:
-    """Those that want to be looked at, without our columns: to be corrected and uploaded again."""
+    """Yield the rows that need attention, without our columns.
+
+    They can be corrected and uploaded again.
+    """
     for answer in _all_row_results(job, sees):
         if answer.needs_attention and answer.content is not None:
             yield [*_requested_cells(answer, sees), *_user_cells(job, answer, sees)]
@@ -340,7 +360,7 @@ def _all_row_results(job: Job, sees: Disclosure) -> Iterator[TransferRowResult]:
 
 
 def _requested_cells(answer: TransferRowResult, sees: Disclosure) -> list[str]:
-    """By the template's columns. A study that was found stands there by its UID."""
+    """The columns of the template. A study that the check found has its UID here."""
     asked = dict(answer.content.asked) if answer.content else {}
     if not sees.rows:
         asked = {"Pseudonym": asked.get("Pseudonym", "")}

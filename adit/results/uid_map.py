@@ -1,4 +1,7 @@
-"""Uid map: which new UID stands for which original, for the key holder of a research project."""
+"""Export which new UID replaces which original, for the key holder of a research project.
+
+Used by the UID map page.
+"""
 
 from collections.abc import Iterator
 
@@ -22,9 +25,9 @@ UidMapRow = tuple[str, str, str, str, int]
 
 
 def export_uid_map(user: AnyUser, project: Project, reason: str) -> list[UidMapRow]:
-    """Each study, series and image that was delivered for the project, once. Raises NotPermitted, WrongInput.
+    """Return each study, series and image delivered for the project, once.
 
-    Known as long as the jobs are: what a deleted job delivered does not stand in it.
+    Deliveries of deleted jobs are not included. Raises NotPermitted, InvalidInput.
     """
     services.require_link(user, project)
     reason = validate_reason(reason)
@@ -49,7 +52,7 @@ def _delivered_tasks(project: Project) -> Iterator[Task]:
 
 
 def _task_rows(project: Project, task: Task) -> Iterator[UidMapRow]:
-    """What the ledger holds is of the generation that went last."""
+    """All entries of the ledger belong to the last generation."""
     used = get_rules(task)[-1]
     profile = ProfileVersion.objects.filter(pk=used.profile).first()
     keeps = profile is not None and RETAIN_UIDS in rules_in(profile).options

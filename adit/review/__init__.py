@@ -1,1 +1,4 @@
-"""Review: withheld images, inspected and decided on by a person."""
+"""Withheld images: a person inspects them and decides about them.
+
+Used by the worker, which records them, and by the pages of jobs.
+"""

@@ -1,4 +1,7 @@
-"""Review: what people decide on images that were held back: mask, release, leave, decide anew."""
+"""Decisions of reviewers on withheld images: mask, release, keep withheld, reopen.
+
+Used by the review pages.
+"""
 
 import secrets
 from collections.abc import Collection
@@ -30,13 +33,13 @@ from adit_engine.values.instance import Instance
 
 MAX_RECTANGLES = 40
 CODES_NOT_ANNOUNCED = frozenset({"burned-in"})
-"""What a release cannot lift: the image itself says that text is in it."""
+"""Codes that a release cannot lift: the image itself states that it contains text."""
 _PREVIEW_PSEUDONYM = "TRY-IT-0001"
 
 
 @dataclass(frozen=True, slots=True)
 class RulePreview:
-    """What would leave under a rule, or why nothing would."""
+    """The image that a rule would produce, or why it would still be withheld."""
 
     image: Instance | None
     why_not: str = ""
@@ -45,9 +48,9 @@ class RulePreview:
 def preview_rule(
     user: User, group: WithheldGroup, rectangles: tuple[Rectangle, ...]
 ) -> RulePreview:
-    """The rule carried out on one image of the group, second look and all; nothing is kept.
+    """Apply the rule to one image of the group and verify it; nothing is stored.
 
-    Raises what `looks.image_of` raises, and WrongInput for rectangles that cannot be.
+    Raises what `images.get_image` raises, and InvalidInput for invalid rectangles.
     """
     image = images.get_image(user, group.rows[0])
     rules = reviewed_rules.add_rule(
@@ -66,7 +69,7 @@ def preview_rule(
 
 
 def suggest_rectangles(group: WithheldGroup) -> tuple[Rectangle, ...]:
-    """Rectangles that somebody drew for the same device already, in any profile or example."""
+    """Return rectangles for the same device from any profile or example."""
     newest = ProfileVersion.objects.order_by("-pk")[:50]
     known = [rule for profile in newest for rule in parse_rules(profile).pixel_rules]
     covering = (rule for rule in (*known, *example_rules()) if rule.covers(group.device))
@@ -76,9 +79,9 @@ def suggest_rectangles(group: WithheldGroup) -> tuple[Rectangle, ...]:
 def mask(
     user: User, group: WithheldGroup, rectangles: tuple[Rectangle, ...], reason: str
 ) -> ProfileVersion:
-    """Blanks rectangles in all images of the device from now on: a rule in a new version.
+    """Mask rectangles in all images of the device from now on.
 
-    Raises NotPermitted, WrongInput.
+    Adds a pixel rule in a new profile version. Raises NotPermitted, InvalidInput.
     """
     if not rectangles:
         raise InvalidInput(_("Draw at least one rectangle, or release the device instead."))
@@ -86,7 +89,10 @@ def mask(
 
 
 def release(user: User, group: WithheldGroup, reason: str) -> ProfileVersion:
-    """Somebody answers for it that this device burns nothing in. Raises NotPermitted, WrongInput."""
+    """Release the images of a device: the reviewer confirms that it burns in no text.
+
+    Raises NotPermitted, InvalidInput.
+    """
     if group.code in CODES_NOT_ANNOUNCED:
         raise InvalidInput(
             _("The images themselves say that text is burned in: mask them, or leave them.")
@@ -95,7 +101,7 @@ def release(user: User, group: WithheldGroup, reason: str) -> ProfileVersion:
 
 
 def keep_withheld(user: User, group: WithheldGroup, reason: str) -> None:
-    """They stay withheld, and leave the list of what is to be decided."""
+    """Keep the images withheld and remove them from the list of open decisions."""
     require(user, Right.REVIEW_WITHHELD)
     _require_state(group, ReviewDecision.OPEN)
     reason = validate_reason(reason)
@@ -107,7 +113,7 @@ def keep_withheld(user: User, group: WithheldGroup, reason: str) -> None:
 
 
 def reopen(user: User, group: WithheldGroup, reason: str) -> None:
-    """What was left is to be decided anew."""
+    """Reopen the decision on images that were kept withheld."""
     require(user, Right.REVIEW_WITHHELD)
     _require_state(group, ReviewDecision.LEFT)
     reason = validate_reason(reason)
@@ -119,12 +125,18 @@ def reopen(user: User, group: WithheldGroup, reason: str) -> None:
 
 
 def is_own(user: User, group: WithheldGroup) -> bool:
-    """Whether the person ordered one of the jobs: then somebody else has to open it."""
+    """Return whether the user ordered one of the jobs.
+
+    If so, another person has to decide.
+    """
     return any(row.item.task.job.owner_id == user.pk for row in group.rows)
 
 
 def covered_images(group: WithheldGroup) -> QuerySet[WithheldImages]:
-    """All open rows of the project that a rule for the device is about, whatever the reason."""
+    """Return all open rows of the project that a rule for the device covers.
+
+    The reason of the group does not matter.
+    """
     device = group.device.to_json()
     return WithheldImages.objects.filter(
         item__task__job__project=group.project,

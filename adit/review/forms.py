@@ -1,4 +1,4 @@
-"""Forms of a review: rectangles in an image's pixels, and the reason for a decision."""
+"""Forms of a review: rectangles in the pixels of an image, and the reason for a decision."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ def _number_field(label: Any, least: int) -> forms.IntegerField:
 
 
 class RectangleForm(forms.Form):
-    """One rectangle; a row that is left empty is none."""
+    """One rectangle. An empty form is ignored."""
 
     left = _number_field(_("from the left"), 0)
     top = _number_field(_("from the top"), 0)
@@ -45,7 +45,7 @@ RectangleFormSet = forms.formset_factory(
 
 
 def get_rectangles(formset: Any) -> tuple[Rectangle, ...]:
-    """Of a valid formset; rows without numbers are left out."""
+    """Return the rectangles of a valid formset; empty forms are ignored."""
     rows = (form.cleaned_data for form in formset.forms)
     whole = (row for row in rows if all(row.get(name) is not None for name in FIELDS))
     return tuple((row["left"], row["top"], row["width"], row["height"]) for row in whole)
@@ -56,12 +56,12 @@ def rectangles_to_initial(rectangles: tuple[Rectangle, ...]) -> list[dict[str, i
 
 
 def format_mask(rectangles: tuple[Rectangle, ...]) -> str:
-    """As it stands in the address of a picture: 0,0,960,72;0,700,960,20."""
+    """Return the rectangles as in the URL of an image: 0,0,960,72;0,700,960,20."""
     return ";".join(",".join(map(str, rectangle)) for rectangle in rectangles)
 
 
 def parse_mask(text: str) -> tuple[Rectangle, ...]:
-    """Raises WrongInput."""
+    """Return the rectangles of an image URL; raise InvalidInput if they are invalid."""
     if not text:
         return ()
     if not _MASK.fullmatch(text) or text.count(";") >= MAX_RECTANGLES:

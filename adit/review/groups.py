@@ -1,4 +1,7 @@
-"""Holdings: what was held back, by device and reason: rows beside the ledger, groups for people."""
+"""Record which images are withheld, by device and reason, and group them for reviewers.
+
+Used by the worker and the review pages.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,7 +28,11 @@ GroupKey = tuple[str, ImagingDevice]
 
 
 def record_withheld(item: SeriesResult, manifest: SeriesLedger) -> None:
-    """Writes down what of a series is held back now. Decisions stay with what is still there."""
+    """Record which images of a series are withheld now.
+
+    Decisions on images that are still withheld are kept. A decision to mask or release becomes open
+    again if the task has run under it.
+    """
     found: Counter[GroupKey] = Counter()
     reasons: dict[GroupKey, str] = {}
     for entry in manifest.entries.values():
@@ -51,7 +58,7 @@ def get_device(row: WithheldImages) -> ImagingDevice:
 
 
 def is_counted_in(entry: LedgerEntry, row: WithheldImages) -> bool:
-    """Whether a line of the ledger is one of the images that the row counts."""
+    """Return whether the row counts this image of the ledger."""
     if entry.state is not InstanceState.WITHHELD or entry.code != row.code:
         return False
     device = _entry_device(entry)
@@ -59,7 +66,7 @@ def is_counted_in(entry: LedgerEntry, row: WithheldImages) -> bool:
 
 
 def set_device(row: WithheldImages, device: ImagingDevice) -> None:
-    """Somebody has looked at one image of it."""
+    """Set the device of a row after one of its images was inspected."""
     for name, value in _truncate(device).to_json().items():
         setattr(row, name, value)
     row.save(update_fields=_DEVICE)
@@ -81,7 +88,9 @@ def _device_texts(device: ImagingDevice) -> tuple[str, str, str]:
 def _find_inspected(
     known: Mapping[GroupKey, WithheldImages], key: GroupKey
 ) -> WithheldImages | None:
-    """The ledger knows the class alone of what is not fetched; a person may know more."""
+    """For images that were not fetched, the ledger knows only the SOP class. The row may know the
+    device from an inspection.
+    """
     code, device = key
     if device.is_known:
         return None
@@ -90,7 +99,7 @@ def _find_inspected(
 
 
 def _has_run_under_decision(row: WithheldImages, task: Task) -> bool:
-    """Whether the task has run under the decision's version or a later one."""
+    """Whether the task has run under the profile version of the decision, or a later one."""
     last = task.rules[-1]["profile"] if task.rules else 0
     return row.profile_id is not None and last >= row.profile_id
 
@@ -100,7 +109,7 @@ def _has_run_under_decision(row: WithheldImages, task: Task) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class WithheldGroup:
-    """What one device made for one project and was held back for one reason, in several jobs."""
+    """Images of one device that one project withholds for one reason, in several jobs."""
 
     project: Project
     code: str
@@ -111,7 +120,7 @@ class WithheldGroup:
 
     @property
     def pk(self) -> int:
-        """The row that stands for all in addresses."""
+        """Return the primary key of the row that represents the group in URLs."""
         return self.rows[0].pk
 
     @property
@@ -124,7 +133,7 @@ class WithheldGroup:
 
     @property
     def may_be_opened(self) -> bool:
-        """Whether a pixel rule could lift the reason at all."""
+        """Return whether a pixel rule can lift the reason."""
         return self.code in LIFTED_BY_PIXEL_RULE and self.device.sop_class in admitted_sop_classes()
 
     @property
@@ -134,7 +143,7 @@ class WithheldGroup:
 
     @property
     def kind(self) -> str:
-        """What the standard calls such objects."""
+        """Return the name of the SOP class in the standard."""
         uid = self.device.sop_class
         name = UID(uid).name if uid else ""
         return name.removesuffix(" Storage") if name != uid else _("Objects of an unknown kind")
@@ -148,7 +157,7 @@ class WithheldGroup:
 
 
 def list_groups(user: User, *decisions: ReviewDecision) -> list[WithheldGroup]:
-    """Of the jobs that the person may see; those with most images first."""
+    """Return groups from the jobs that the user may see, those with most images first."""
     rows = _visible_rows(user).filter(decision__in=decisions)
     found: dict[object, list[WithheldImages]] = {}
     for row in rows:
@@ -158,7 +167,7 @@ def list_groups(user: User, *decisions: ReviewDecision) -> list[WithheldGroup]:
 
 
 def find_group(user: User, pk: int) -> WithheldGroup | None:
-    """The group in which a row stands; None for what is not there or not this person's business."""
+    """Return the group of a row; None if it does not exist or the user may not see it."""
     row = _visible_rows(user).filter(pk=pk).first()
     if row is None:
         return None

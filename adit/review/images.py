@@ -1,4 +1,7 @@
-"""Looks: a withheld image fetched for a reviewer to look at; it stays in memory, and not for long."""
+"""Fetch a withheld image for a reviewer.
+
+It stays in memory, for a short time. Used by the review pages.
+"""
 
 import time
 from collections import OrderedDict
@@ -26,12 +29,12 @@ from adit_engine.values.references import InstanceRef
 CACHE_S = 600
 MAX_CACHE_BYTES = 512 << 20
 MAX_DEVICES = 60
-"""Series of which one image each is fetched at a time to learn which device made them."""
+"""Maximum number of series from which one image each is fetched at a time to detect the device."""
 
 
 @dataclass
 class _ImageCache:
-    """A few images in this process, each for the one person who looked at it."""
+    """A few images in this process, each for the one user who opened it."""
 
     _kept: OrderedDict[tuple[int, int], tuple[float, Instance]] = field(default_factory=OrderedDict)
     _lock: Lock = field(default_factory=Lock)
@@ -64,7 +67,7 @@ image_cache = _ImageCache()
 
 
 def get_image(user: User, row: WithheldImages) -> Instance:
-    """One of the images that the row counts: as kept from a look just before, or fetched anew.
+    """Return one of the images that the row counts, from the cache or the source.
 
     Raises NotPermitted, NotFound, NodeUnavailable, TimedOut, NodeError.
     """
@@ -85,7 +88,10 @@ def get_image(user: User, row: WithheldImages) -> Instance:
 
 
 def detect_devices(user: User, rows: Sequence[WithheldImages]) -> int:
-    """Looks at one image of each series, as many as a search's time allows; how many are left."""
+    """Inspect one image of each series to detect the device; return how many are left.
+
+    The time limit of a search applies.
+    """
     _require_reviewer(user)
     source = rows[0].item.task.source
     assert source is not None
@@ -106,7 +112,7 @@ def _require_reviewer(user: User) -> None:
 
 
 def _find_wanted(row: WithheldImages) -> SampleImage:
-    """Raises NotFound where nobody can tell any more which images they were."""
+    """Raises NotFound if it is not known any more which images they were."""
     try:
         manifest = encrypted_payload.open_series(row.item).manifest
         patient_id = encrypted_payload.open_task(row.item.task).patient_id
@@ -122,7 +128,7 @@ def _find_wanted(row: WithheldImages) -> SampleImage:
 
 
 def _decode(instance: Instance) -> Instance:
-    """In one piece of memory of our own, little endian where it can be."""
+    """A copy in our own memory, in little endian if possible."""
     try:
         plain = to_little_endian(instance)
     except (Malformed, InstanceWithheld):
@@ -138,7 +144,7 @@ def _decode(instance: Instance) -> Instance:
 
 
 def _record_view(user: User, rows: Sequence[WithheldImages]) -> None:
-    """A view of identified data, by patient and job."""
+    """Record access to identified data, by patient and job."""
     for task in {row.item.task for row in rows}:
         assert task.source is not None
         patient_id = encrypted_payload.open_task(task).patient_id

@@ -1,4 +1,4 @@
-"""Withheld: what was held back, by device and reason, and what a reviewer decides on it."""
+"""Pages of withheld images, by device and reason, and of the decisions on them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -47,7 +47,10 @@ def withheld_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
-    """One group: look at an image, draw, try, decide. What was typed comes back."""
+    """Show one group: view an image, draw rectangles, preview, decide.
+
+    The input is kept if a decision is refused.
+    """
     user = _require_reviewer(request)
     group = _get_group(user, pk)
     posted = request.method == "POST"
@@ -61,11 +64,11 @@ def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
         DecisionForm(request.POST if posted else None),
     )
     if posted:
-        deed = REVIEW_ACTIONS.get(request.POST.get("do", ""))
-        if deed is None:
+        action = REVIEW_ACTIONS.get(request.POST.get("do", ""))
+        if action is None:
             raise Http404
         try:
-            answer = deed(request, page)
+            answer = action(request, page)
         except AditError as error:
             page.decision.add_error(None, str(error))
         else:
@@ -76,7 +79,7 @@ def withheld_group(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
-    """Finds out which devices made images that were not even fetched."""
+    """Detect the devices of images that were not fetched."""
     user = _require_reviewer(request)
     group = _get_group(user, pk)
     try:
@@ -96,7 +99,10 @@ def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
-    """A PNG for whoever has looked at it; `look` fetches it first. No address tells of a patient."""
+    """Return a PNG for a user who has opened the image; `look` fetches it first.
+
+    No URL contains patient data.
+    """
     user = _require_reviewer(request)
     group = _get_group(user, pk)
     try:
@@ -123,7 +129,7 @@ def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 class _GroupPage:
-    """One group as it is shown, with what was typed."""
+    """The page of one group, with the input of the user."""
 
     def __init__(
         self, user: User, group: WithheldGroup, rectangles: Any, decision: DecisionForm

@@ -1,4 +1,7 @@
-"""Columns: what a sheet of each kind may ask for, and under which headers people write it."""
+"""Columns that ADIT knows in a sheet of each kind, and the headers by which it recognizes them.
+
+Used by the readers, the column mapping and the templates.
+"""
 
 import unicodedata
 from collections.abc import Mapping
@@ -11,7 +14,7 @@ class SheetKind(StrEnum):
 
 
 class SheetField(StrEnum):
-    """A column that ADIT understands, by the header that templates give it."""
+    """A column that ADIT understands. The value is the header that templates use."""
 
     PATIENT_ID = "PatientID"
     PATIENT_NAME = "PatientName"
@@ -62,7 +65,9 @@ FIELDS: Mapping[SheetKind, tuple[SheetField, ...]] = {
 }
 
 RESULT_PREFIX = "ADIT"
-"""Headers that begin with this word and a blank are answers of an earlier export: not kept."""
+"""Headers that begin with this word and a space are results of an earlier export. They are not
+kept.
+"""
 
 _SYNONYMS: Mapping[SheetField, str] = {
     SheetField.PATIENT_ID: "patid patientenid patientennummer patientennr patientnumber patientno "
@@ -102,7 +107,7 @@ _LETTERS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "é": 
 
 
 def normalize_header(header: str) -> str:
-    """Letters and digits alone, so that Geb.-Dat., GEB DAT and gebdat are one."""
+    """Return only the letters and digits, so that Geb.-Dat., GEB DAT and gebdat match."""
     whole = unicodedata.normalize("NFC", header).lower()
     return "".join(c for c in whole.translate(_LETTERS) if c.isascii() and c.isalnum())
 
@@ -122,12 +127,12 @@ _FIELDS_BY_AMBIGUOUS_NAME = _index_by_header(_AMBIGUOUS_NAMES)
 
 
 def match_header(header: str, kind: SheetKind) -> SheetField | None:
-    """The column that this header names for certain."""
+    """Return the column that this header names unambiguously, if any."""
     return _find_field(_FIELDS_BY_SYNONYM, header, kind)
 
 
 def guess_header(header: str, kind: SheetKind) -> SheetField | None:
-    """The column that this header may mean: somebody should look."""
+    """Return the column that this header may mean, if any. The user should confirm it."""
     return _find_field(_FIELDS_BY_AMBIGUOUS_NAME, header, kind)
 
 

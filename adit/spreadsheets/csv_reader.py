@@ -1,4 +1,7 @@
-"""CSV: the cells of a text file, whatever program of a hospital wrote it."""
+"""Read the cells of a CSV file in the encodings and dialects that common programs write.
+
+Used by the reader subprocess.
+"""
 
 import csv
 import io
@@ -18,7 +21,10 @@ _LINES_INSPECTED = 20
 
 
 def read_lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Number and texts of each line that says anything. Raises SheetReadError."""
+    """Yield the number and the cell texts of each line that is not empty.
+
+    Raises SheetReadError.
+    """
     text = decode_text(data)
     first = text.split("\n", 1)[0].strip()
     said = _SEPARATOR_LINE.fullmatch(first)
@@ -33,8 +39,10 @@ def read_lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
 
 
 def unescape_cell(text: str) -> str:
-    """Without the apostrophe that our exports put before what a spreadsheet would run, and without
-    the formula ="0012" by which other programs keep leading zeros.
+    """Remove the markup that keeps a spreadsheet from interpreting the text.
+
+    This is the apostrophe that our exports put before a formula, and the formula ="0012" by which
+    other programs keep leading zeros.
     """
     if said := _TEXT_FORMULA.fullmatch(text):
         return said[1]
@@ -42,7 +50,10 @@ def unescape_cell(text: str) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """By byte order mark, else UTF-8, else Windows-1252. Raises SheetReadError."""
+    """Decode by byte order mark, else as UTF-8, else as Windows-1252.
+
+    Raises SheetReadError.
+    """
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return _decode_as(data, "utf-16")
     if data.startswith(BOM_UTF8):
@@ -78,7 +89,11 @@ def _decode_as(data: bytes, encoding: str) -> str:
 
 
 def _detect_delimiter(text: str) -> str:
-    """The one that yields most known headers in the first lines; else the most frequent one there."""
+    """Return the delimiter that yields most known headers in the first lines.
+
+    Without known headers, return the most frequent one in the first of these lines that contains a
+    delimiter.
+    """
     head = [line for line in text[:100_000].splitlines()[: 2 * _LINES_INSPECTED] if line.strip()]
     head = head[:_LINES_INSPECTED]
 
@@ -96,7 +111,8 @@ def _count_known_headers(line: str, delimiter: str) -> int:
 
 
 def _read_records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    # A line break inside a cell makes no new line: numbers are those that a spreadsheet shows.
+    # A line break inside a cell does not start a new line: line numbers are those that a
+    # spreadsheet shows.
     csv.field_size_limit(limits.MAX_FILE_BYTES)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     number = 0

@@ -1,26 +1,29 @@
-"""Refusal: why a file cannot be read as a sheet, and at which line and column.
+"""Size limits of a sheet, and the error that is raised for a file that cannot be read.
 
-Plain Python: the reading process imports this, and it starts quickly because it knows no Django.
-Limits: how large a sheet may be, and what reading it may cost."""
+Imports no Django, because the reader subprocess uses this module and has to start quickly.
+"""
 
 from dataclasses import dataclass
 
 
 def gettext_noop(text: str) -> str:
-    """Marks a sentence for translation; the parent process translates it."""
+    """Mark a text for translation; the parent process translates it."""
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class CellPosition:
-    """A cell or a line, counted from 1 as a spreadsheet shows them; 0 = not known."""
+    """A cell or a line, counted from 1 as in a spreadsheet; 0 means unknown."""
 
     line: int = 0
     column: int = 0
 
 
 class SheetReadError(Exception):
-    """The sentence holds %-placeholders for `values`; neither ever holds what a cell says."""
+    """A file cannot be read as a sheet.
+
+    The sentence holds %-placeholders for `values`. Neither ever contains the content of a cell.
+    """
 
     def __init__(
         self, sentence: str, place: CellPosition | None = None, **values: str | int
@@ -34,11 +37,13 @@ class SheetReadError(Exception):
 MAX_FILE_BYTES = 5_000_000
 MAX_UNPACKED_BYTES = 50_000_000
 MAX_RATIO = 200
-"""Unpacked to packed. A sheet of 10,000 equal rows has about 40; a bomb has 1,000."""
+"""Maximum ratio of unpacked to packed size. A sheet of 10,000 equal rows has about 40; a zip bomb
+has 1,000.
+"""
 RATIO_FROM_BYTES = 1_000_000
 MAX_ROWS = 10_000
 MAX_HEADER_LINE = 20
-"""Lines of title above the header, and the header."""
+"""The header is searched in this many lines; they include the title lines above it."""
 MAX_COLUMNS = 50
 MAX_CHARACTERS = 1_000
 MAX_SECONDS = 20
@@ -46,7 +51,7 @@ MAX_MEMORY_BYTES = 300_000_000
 
 
 def check_size(size_bytes: int) -> None:
-    """Raises SheetReadError."""
+    """Raise SheetReadError if the file is too large."""
     if size_bytes > MAX_FILE_BYTES:
         raise SheetReadError(
             gettext_noop(
@@ -58,7 +63,7 @@ def check_size(size_bytes: int) -> None:
 
 
 def check_line(number: int, texts: list[str]) -> None:
-    """Raises SheetReadError when a line reaches too far to the right or a cell says too much."""
+    """Raise SheetReadError if a line has too many columns or a cell is too long."""
     for column, text in enumerate(texts, 1):
         if column > MAX_COLUMNS and text:
             raise SheetReadError(
@@ -75,7 +80,10 @@ def check_line(number: int, texts: list[str]) -> None:
 
 
 def check_count(filled: int, number: int) -> None:
-    """Raises SheetReadError at the first line too many; `filled` lines say anything so far."""
+    """Raise SheetReadError at the first line beyond the maximum number of rows.
+
+    `filled` is the number of lines so far that are not empty.
+    """
     if filled > MAX_ROWS + MAX_HEADER_LINE:
         raise make_too_many_rows(number)
 

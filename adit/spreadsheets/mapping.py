@@ -1,4 +1,7 @@
-"""Mapping: which column of a sheet is what; guessed, shown, corrected and remembered."""
+"""Map the columns of a sheet to the columns that ADIT knows.
+
+The mapping is guessed, or chosen by the user. Used by the row checks and the uploads of orders.
+"""
 
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
@@ -35,9 +38,11 @@ _REQUIRED_FIELDS: Dictionary[SheetKind, tuple[frozenset[SheetField], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """Columns are counted from 0. `header_line` is 0 for a sheet without headers.
+    """Which column of a sheet holds which field.
 
-    `doubts` are sentences for the step *which column is what*; without any it can be left out.
+    Columns are counted from 0. `header_line` is 0 for a sheet without headers. `doubts` are
+    sentences that the column mapping step shows to the user; if there are none, that step can be
+    skipped.
     """
 
     kind: SheetKind
@@ -61,7 +66,10 @@ class ColumnMapping:
 
     @property
     def own(self) -> tuple[int, ...]:
-        """The user's own columns, which are kept: all that are nothing else, nor our answers."""
+        """Return the user's own columns, which are kept.
+
+        These are all columns that are neither mapped nor results of an earlier export.
+        """
         taken = {column for field, column in self.places}
         return tuple(
             column
@@ -77,31 +85,38 @@ class ColumnMapping:
         return dict(self.places).get(field)
 
     def name(self, column: int) -> str:
-        """The header as it stands in the sheet, else the column's letter."""
+        """Return the header as in the sheet, or the letter of the column if there is none."""
         return self.headers[column].strip() or column_letters(column + 1)
 
     def enough(self) -> bool:
-        """Whether the columns can answer any row at all."""
+        """Return whether the mapped columns are sufficient for a row of this kind."""
         return any(needed <= {f for f, c in self.places} for needed in _REQUIRED_FIELDS[self.kind])
 
     @property
     def signature(self) -> str:
-        """What sheets with the same headers in the same order have in common."""
+        """Return a key that is equal for sheets with the same headers in the same order."""
         return "|".join(map(normalize_header, self.headers))
 
 
 def guess_mapping(table: SheetTable, kind: SheetKind) -> ColumnMapping:
-    """By the line among the first twenty that has the most known headers."""
+    """Guess the mapping from the line with most known headers.
+
+    Only the first twenty lines that are not empty are searched.
+    """
     lines = table.lines[:MAX_HEADER_LINE]
     best = max(lines, key=lambda line: _count_known_headers(line, kind))
     if _count_known_headers(best, kind) == (0, 0):
-        # Data can be taken for headers, so a sheet without a known one is shown to its owner.
+        # Data could be mistaken for headers, so a sheet without a known header is shown to the
+        # user.
         best = lines[0]
     return guess_mapping_at(table, kind, best.number)
 
 
 def guess_mapping_at(table: SheetTable, kind: SheetKind, header_line: int) -> ColumnMapping:
-    """The guess when the headers stand in this line; 0 = the sheet has none. Raises WrongInput."""
+    """Guess the mapping with the headers in this line; 0 means no headers.
+
+    Raises InvalidInput.
+    """
     if header_line == 0:
         return ColumnMapping(kind, 0, (), ("",) * table.width, (_("The sheet has no headers."),))
     line = table.line(header_line)
@@ -122,7 +137,10 @@ def guess_mapping_at(table: SheetTable, kind: SheetKind, header_line: int) -> Co
 def make_mapping(
     table: SheetTable, kind: SheetKind, header_line: int, places: Dictionary[SheetField, int]
 ) -> ColumnMapping:
-    """What a person said; no doubts are left. Raises WrongInput."""
+    """Return the mapping that the user chose; it has no doubts.
+
+    Raises InvalidInput.
+    """
     if header_line == 0:
         return ColumnMapping(kind, 0, tuple(places.items()), ("",) * table.width)
     line = table.line(header_line)
@@ -140,7 +158,9 @@ def _count_known_headers(line: SheetLine, kind: SheetKind) -> tuple[int, int]:
 
 
 def _doubt_unused_dates(headers: tuple[str, ...], places: Dictionary[SheetField, int]) -> list[str]:
-    """A day that somebody may want to ask for. Our own exports tell days, and do not ask."""
+    """A date column that the user may want to query by. Our own exports contain study dates that
+    are not meant as a query.
+    """
     if {SheetField.FROM, SheetField.UNTIL} & set(places) or any(map(is_result_header, headers)):
         return []
     return [

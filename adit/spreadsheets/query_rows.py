@@ -1,4 +1,7 @@
-"""Query rows: what each row of a batch query asks for."""
+"""Check the rows of a batch query: which patient or studies each row asks for.
+
+Used by batch query uploads.
+"""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -26,7 +29,10 @@ MAX_SERIES_NUMBER = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class QueryRow:
-    """Empty means: not asked. Descriptions may hold * and ?, for matching without regard to case."""
+    """What one row of a batch query asks for. An empty field means: not queried.
+
+    Descriptions may contain the wildcards * and ?. They are matched case-insensitively.
+    """
 
     line: int
     patient_id: str = field(default="", repr=False)
@@ -53,7 +59,10 @@ def validate_query_rows(
     *,
     left_out: Collection[int] = (),
 ) -> ValidatedSheet[QueryRow]:
-    """In the order of the sheet. Raises UnreadableSheet without rows or with too many."""
+    """Check the rows of a batch query, in the order of the sheet.
+
+    Raises UnreadableSheet if there are no rows or too many.
+    """
 
     def compared(rows: list[QueryRow]) -> Iterator[RowFinding]:
         return _compare_rows(rows, _get_patient_id_header(mapping))
@@ -121,7 +130,7 @@ def _get_latest_birth_date() -> date:
 
 
 def _read_name(reader: RowReader) -> PersonName | None:
-    """From one column, or from one for the family name and one for the given names."""
+    """The name comes from one column, or from a family name and a given name column."""
     if reader.has(SheetField.FAMILY_NAME):
         family = _read_name_text(reader, SheetField.FAMILY_NAME)
         given = get_first_given_name(_read_name_text(reader, SheetField.GIVEN_NAME))
@@ -140,7 +149,7 @@ def _read_name(reader: RowReader) -> PersonName | None:
 
 
 def _read_name_text(reader: RowReader, column: SheetField) -> str:
-    text = reader.text(column, 194)  # PS3.5 6.2: three spellings of 64 characters
+    text = reader.text(column, 194)  # PS3.5 6.2: three component groups of 64 characters
     if "*" in text or "?" in text:
         reader.error(column, _("No * or ? here: write the whole value."))
         return ""

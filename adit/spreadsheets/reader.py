@@ -1,4 +1,7 @@
-"""Reading: a file that somebody uploaded, as a table, or the reason why not."""
+"""Read an uploaded file as a table, in a subprocess with limits of time and memory.
+
+Used by the uploads of orders.
+"""
 
 import json
 import math
@@ -25,15 +28,16 @@ _MAX_NAME_LENGTH = 100
 
 
 class ReadableFile(Protocol):
-    """A file of bytes, opened or uploaded."""
+    """A binary file, opened or uploaded."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
 
 def read_sheet(file: ReadableFile, name: str) -> SheetTable:
-    """The file whole, parsed by a process of its own with limits of time and memory.
+    """Read the whole file as a table.
 
-    Nothing is stored anywhere. Raises UnreadableSheet.
+    A subprocess with limits of time and memory parses it. Nothing is stored. Raises
+    UnreadableSheet.
     """
     shown = get_display_name(name)
     try:
@@ -60,14 +64,14 @@ def read_sheet(file: ReadableFile, name: str) -> SheetTable:
 
 
 def get_display_name(name: str) -> str:
-    """The file's name without folders and control characters, shortened."""
+    """Return the file name without folders and control characters, shortened."""
     last = re.split(r"[/\\]", name)[-1]
     plain = "".join(c for c in last if c.isprintable()).strip()
     return plain[-_MAX_NAME_LENGTH:] or "sheet"
 
 
 def _detect_format(data: bytes, name: str) -> str:
-    """What the file is by its first bytes; its name decides only where those say nothing."""
+    """The first bytes of the file decide. Its name decides only where they are not conclusive."""
     ending = name.lower()
     if not data.strip():
         raise SheetReadError(gettext_noop("The file is empty."))

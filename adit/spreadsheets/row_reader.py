@@ -1,5 +1,7 @@
-"""PersonName: family and first given name, as sheets write them and as DICOM asks for them.
-RowReader: the typed values of one row, with a finding for each cell that cannot be one."""
+"""Read the typed values of one row, with a finding for each invalid cell.
+
+Also parses person names. Used by the checks of batch query and batch transfer rows.
+"""
 
 import re
 import unicodedata
@@ -22,20 +24,27 @@ _WITH_DOT = frozenset(
     {"priv", "doz", "dipl", "ing", "med", "dent", "rer", "nat", "phil", "univ", "habil", "mag"}
     | {"h", "c", "mr", "mrs", "ms", "jur", "pol", "vet"}
 )
-"""Titles only with a dot: Ing and Med are given names too."""
+"""These are titles only with a dot: Ing and Med are given names too."""
 
 
 @dataclass(frozen=True, slots=True)
 class PersonName:
-    """Without titles and middle names. `given` is empty when only a family name is known."""
+    """A name without titles and middle names, as DICOM queries need it.
+
+    `given` is empty if only the family name is known.
+    """
 
     family: str = field(repr=False)
     given: str = field(default="", repr=False)
 
 
 def parse_person_name(text: str) -> PersonName:
-    """From `Last, First` or `Last^First^Middle`. Raises WrongInput."""
-    # PS3.5 6.2: "=" parts the spellings of one name; the first that says anything is taken.
+    """Parse `Last, First` or `Last^First^Middle`.
+
+    Raises InvalidInput.
+    """
+    # PS3.5 6.2: "=" separates the component groups of one name; the first that is not empty is
+    # used.
     spelling = next((part for part in text.split("=") if part.strip(" ^")), "")
     plain = unicodedata.normalize("NFC", spelling).replace("，", ",").replace("、", ",")
     separator = "^" if "^" in plain else ","
@@ -49,7 +58,10 @@ def parse_person_name(text: str) -> PersonName:
 
 
 def get_first_given_name(text: str) -> str:
-    """The first given name, hyphens kept: Dr. Karl-Heinz Josef is Karl-Heinz."""
+    """Return the first given name without titles, with hyphens.
+
+    `Dr. Karl-Heinz Josef` gives `Karl-Heinz`.
+    """
     return _strip_titles(text).partition(" ")[0]
 
 
@@ -67,7 +79,7 @@ def _is_title(word: str) -> bool:
 
 
 _SAFE_DIGITS = 15
-"""Excel keeps fifteen digits of a number and makes zeros of the others."""
+"""Excel keeps fifteen digits of a number and replaces the others by zeros."""
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
 _ISO = re.compile(r"(\d{4})-?(\d{1,2})-?(\d{1,2})(?:[T ][\d:.]*)?")
 _DAY_MONTH_YEAR = re.compile(r"(\d{1,2})\s*([./-])\s*(\d{1,2})\s*\2\s*(\d{4})(?: [\d:.]*)?")
@@ -78,7 +90,7 @@ _CONJUNCTIONS = frozenset({"AND", "OR", "UND", "ODER"})
 _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
 _MODALITY_SYNONYMS = {"MRT": "MR", "MRI": "MR", "SONO": "US", "PET": "PT", "DSA": "XA"}
 _MODALITY_LIST = (
-    # PS3.3 C.7.3.1.1.1, and those retired that archives still hold
+    # PS3.3 C.7.3.1.1.1, and retired ones that archives still hold
     "CR CT MR NM PT US XA RF DX MG IO PX GM SM XC ES EPS ECG HD OP OPT OPM OPV OAM OCT OSS IVUS "
     "IVOCT SR DOC KO PR SEG REG RTIMAGE RTDOSE RTSTRUCT RTPLAN RTRECORD OT AU TG LS BI BMD BDUS "
     "ANN ASMT CTPROTOCOL DG DMS EEG EMG EOG FID LEN KER HC M3D PLAN PA POS RESP RWV SMR SRF STAIN "
@@ -95,7 +107,7 @@ class DateOrder(StrEnum):
 
 
 class RowReader:
-    """Reads one line; what cannot be read is noted in `findings` and comes back empty."""
+    """Reader of one line. An invalid cell adds to `findings` and is returned as empty."""
 
     def __init__(
         self, line: SheetLine, mapping: ColumnMapping, order: DateOrder = DateOrder.DAY_FIRST
@@ -107,7 +119,7 @@ class RowReader:
         self._order = order
 
     def text(self, field: SheetField, most: int) -> str:
-        """Blanks at the ends go, line breaks inside become blanks."""
+        """Return the text with trimmed ends; line breaks inside become spaces."""
         cell = self._cell(field)
         text = " ".join(_trim(cell.text).split())
         if not text:
@@ -115,7 +127,11 @@ class RowReader:
         return self._plain(field, text, most)
 
     def identifier(self, field: SheetField, most: int) -> str:
-        """An id: exact, no wildcards, and with care when a spreadsheet took it for a number."""
+        """Return an exact identifier, without wildcards.
+
+        A cell that the spreadsheet stores as a number or a date may have lost digits. It is
+        checked, and refused or noted as a warning.
+        """
         cell = self._cell(field)
         text = _trim(cell.text)
         if cell.kind is CellKind.NUMBER and not self._check_number(field, text):
@@ -164,14 +180,21 @@ class RowReader:
             return ""
 
     def check_pseudonym_differs(self, pseudonym: str, patient_id: str) -> None:
-        """A pseudonym that is the patient's ID, but for zeros and case, would hide nobody."""
+        """Report an error if the pseudonym is the patient ID.
+
+        Leading zeros and case are ignored: such a pseudonym would not hide the patient.
+        """
         if pseudonym and pseudonym.lstrip("0").casefold() == patient_id.lstrip("0").casefold():
             self.error(
                 SheetField.PSEUDONYM, _("The pseudonym is the patient ID: give another one.")
             )
 
     def day(self, field: SheetField) -> date | None:
-        """A date cell, 2026-01-31, 20260131, 31.01.2026, or with / in the order that is set."""
+        """Return a date.
+
+        Accepts a date cell, 2026-01-31, 20260131, 31.01.2026, or a date with / in the configured
+        order.
+        """
         cell = self._cell(field)
         text = _trim(cell.text)
         if not text:
@@ -200,7 +223,10 @@ class RowReader:
         return int(text)
 
     def modalities(self) -> tuple[str, ...]:
-        """One or several, parted by comma, semicolon, slash, backslash, plus or blank."""
+        """Return the modalities of the cell.
+
+        They are separated by comma, semicolon, slash, backslash, plus or space.
+        """
         text = _trim(self._cell(SheetField.MODALITY).text).upper()
         if not text:
             return ()
@@ -221,7 +247,7 @@ class RowReader:
         return words
 
     def has(self, field: SheetField) -> bool:
-        """Whether the cell says anything, even something unreadable."""
+        """Return whether the cell is not empty, even if its content is invalid."""
         place = self._places.get(field)
         return place is not None and not self.line.cell(place).empty
 
@@ -309,14 +335,13 @@ class RowReader:
 
 
 def _has_no_control_characters(text: str) -> bool:
-    """Without control characters."""
     return not any(unicodedata.category(c) == "Cc" for c in text)
 
 
 def _trim(text: str) -> str:
-    """Non-breaking blanks at the ends count as blanks; invisible characters go everywhere.
+    """Remove spaces at both ends, non-breaking ones included, and invisible characters anywhere.
 
-    Letters with marks are one character, as PACS hold them: some programs write two.
+    Letters with diacritics become one character (NFC), as in PACS: some programs write two.
     """
     if text.isascii():
         return text.strip()

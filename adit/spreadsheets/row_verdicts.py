@@ -1,5 +1,7 @@
-"""Judged: each row of a sheet with its verdict, what to do about it, and its value.
-Crosswise: what rows say about each other; each finding names every line involved."""
+"""Verdicts and findings for the rows of a sheet, and checks that compare rows with each other.
+
+Used by the row checks and by the upload pages.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -18,21 +20,24 @@ class RowVerdict(StrEnum):
     WARNING = "warning"
     ERROR = "error"
     LEFT_OUT = "left out"
-    """Nothing to be done: an example of the template, or a row of an export that found nothing."""
+    """Nothing to do: an example of the template, or a row of an export without a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowFinding:
-    """One thing to know about a row. `text` says what and what to do, never what a cell says."""
+    """One finding about a row.
+
+    `text` says what is wrong and what to do. It never contains the content of a cell.
+    """
 
     verdict: RowVerdict
     text: str
     lines: tuple[int, ...]
     column: str = ""
-    """The header as it stands in the sheet; empty when the row as a whole is meant."""
+    """The header as in the sheet; empty if the finding concerns the row as a whole."""
 
     def __str__(self) -> str:
-        """With line and column."""
+        """Return the text with line and column."""
         said = _("Line %(line)s") if len(self.lines) == 1 else _("Lines %(line)s")
         place = said % {"line": format_line_numbers(self.lines)}
         if self.column:
@@ -42,14 +47,17 @@ class RowFinding:
 
 @dataclass(frozen=True, slots=True)
 class ValidatedRow(Generic[R]):
-    """`row` is None when the verdict is error or left out. `own` stands beside `own_headers`."""
+    """A checked row of a sheet.
+
+    `row` is None if the verdict is error or left out. `own` has the order of `own_headers`.
+    """
 
     line: int
     row: R | None
     findings: tuple[RowFinding, ...] = ()
     own: tuple[str, ...] = field(default=(), repr=False)
     shown: tuple[str, ...] = field(default=(), repr=False)
-    """What the mapped columns say, in the order of Judged.columns."""
+    """The values of the mapped columns, in the order of `ValidatedSheet.columns`."""
 
     @property
     def verdict(self) -> RowVerdict:
@@ -62,7 +70,10 @@ class ValidatedRow(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class ValidatedSheet(Generic[R]):
-    """A sheet's rows in order. `columns` and `own_headers` are headers as in the sheet."""
+    """The rows of a sheet, in order.
+
+    `columns` and `own_headers` are headers as in the sheet.
+    """
 
     file: str
     columns: tuple[str, ...]
@@ -71,7 +82,7 @@ class ValidatedSheet(Generic[R]):
 
     @property
     def good(self) -> tuple[ValidatedRow[R], ...]:
-        """Rows that can be ordered: ok or with a warning."""
+        """Return the rows that can be ordered: ok or with a warning."""
         return tuple(row for row in self.rows if row.row is not None)
 
     @property
@@ -80,17 +91,17 @@ class ValidatedSheet(Generic[R]):
 
     @property
     def findings(self) -> tuple[RowFinding, ...]:
-        """All of them, each once, by line: a finding of several lines stands with each."""
+        """Return each finding once, in the order of lines."""
         return tuple(dict.fromkeys(f for row in self.rows for f in row.findings))
 
     def without(self, lines: Iterable[int]) -> "ValidatedSheet[R]":
-        """With rows that a person left out."""
+        """Return a copy without the rows that the user left out."""
         left_out = frozenset(lines)
         return replace(self, rows=tuple(row for row in self.rows if row.line not in left_out))
 
 
 def format_line_numbers(lines: Sequence[int]) -> str:
-    """3, 7–12 and 20."""
+    """Return the line numbers as text, such as "3, 7–12 and 20"."""
     runs: list[list[int]] = []
     for line in sorted(set(lines)):
         if runs and line == runs[-1][1] + 1:
@@ -113,7 +124,10 @@ Key = Callable[[T], Hashable]
 def find_conflicts(
     rows: Iterable[T], key: Key[T], value: Key[T], line: Callable[[T], int], text: str
 ) -> Iterator[RowFinding]:
-    """An error where rows of one key have several values; empty keys and values do not count."""
+    """Yield an error for each key that has several values.
+
+    Empty keys and values do not count.
+    """
     for group in _group_rows(rows, key):
         said = [row for row in group if value(row)]
         if len({value(row) for row in said}) > 1:
@@ -123,7 +137,7 @@ def find_conflicts(
 def find_duplicates(
     rows: Iterable[T], key: Key[T], line: Callable[[T], int]
 ) -> Iterator[RowFinding]:
-    """A warning where the same is asked more than once."""
+    """Yield a warning for rows that ask for the same."""
     for group in _group_rows(rows, key):
         if len(group) > 1:
             yield RowFinding(
@@ -136,7 +150,7 @@ def find_duplicates(
 def find_similar_ids(
     rows: Iterable[T], patient_id: Callable[[T], str], line: Callable[[T], int], column: str
 ) -> Iterator[RowFinding]:
-    """A warning where ids differ only by leading zeros or upper and lower case."""
+    """Yield a warning for IDs that differ only by leading zeros or case."""
 
     def key(row: T) -> str:
         plain = patient_id(row).casefold()

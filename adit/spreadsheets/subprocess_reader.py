@@ -1,6 +1,7 @@
-"""Child: reads one file in a process of its own, within limits of time and memory.
+"""Read one file in a subprocess, within limits of time and memory. Started by the reader.
 
-Usage: python -m adit.spreadsheets.subprocess_reader xlsx|csv; the file comes by stdin, JSON leaves by stdout.
+Usage: python -m adit.spreadsheets.subprocess_reader xlsx|csv. The file is read from stdin, JSON is
+written to stdout.
 """
 
 import json
@@ -35,7 +36,7 @@ def _set_limits() -> None:
 
 
 def _read_file(form: str, data: bytes) -> dict[str, Any]:
-    # Each reader is imported by the process that needs it: that is what starts quickly.
+    # Import only the reader that is needed, so that the process starts quickly.
     if form == "xlsx":
         from adit.spreadsheets.xlsx_reader import XlsxWorkbook
 

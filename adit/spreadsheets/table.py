@@ -1,4 +1,7 @@
-"""Table: what a sheet's lines say, cell by cell, before anybody knows which column is what."""
+"""The lines and cells of a sheet, before its columns are mapped.
+
+Produced by the reader, used by the mapping and the row checks.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +19,13 @@ class CellKind(StrEnum):
     NUMBER = "number"
     DATE = "date"
     ERROR = "error"
-    """Such as #N/A."""
+    """An error value such as #N/A."""
     NO_VALUE = "no value"
     """A formula that no spreadsheet has calculated yet."""
     PADDED = "padded"
-    """A number that the spreadsheet shows with leading zeros, as they stand here."""
+    """A number that the spreadsheet shows with leading zeros; the text includes them."""
     MERGED = "merged"
-    """The value of a cell above, which is merged with this one."""
+    """The value of a cell above that is merged with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,10 @@ EMPTY_CELL = Cell()
 
 @dataclass(frozen=True, slots=True)
 class SheetLine:
-    """`number` counts from 1 as a spreadsheet does: a line break inside a cell does not count."""
+    """A line of a sheet.
+
+    `number` counts from 1 as in a spreadsheet: a line break inside a cell does not count.
+    """
 
     number: int
     cells: tuple[Cell, ...]
@@ -56,7 +62,10 @@ class SheetLine:
 
 @dataclass(frozen=True, slots=True)
 class SheetTable:
-    """All lines that say anything, in order. `file` is the name as uploaded, without folders."""
+    """All lines of a sheet that are not empty, in order.
+
+    `file` is the name as uploaded, without folders.
+    """
 
     file: str
     lines: tuple[SheetLine, ...]
@@ -64,7 +73,7 @@ class SheetTable:
     other_sheets: tuple[str, ...] = ()
     """Visible sheets of the workbook that were not read."""
     hidden: frozenset[int] = frozenset()
-    """Lines that the workbook does not show, as those that a filter has taken away."""
+    """Lines that the workbook does not show, such as those hidden by a filter."""
 
     @property
     def width(self) -> int:
@@ -77,7 +86,7 @@ class SheetTable:
         return (line for line in self.lines if line.number > number)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain text as it is, other cells as [kind, text]."""
+        """Return the table as JSON: plain text as it is, other cells as [kind, text]."""
         lines = [[line.number, [_cell_to_json(cell) for cell in line.cells]] for line in self.lines]
         return {
             "file": self.file,
@@ -98,7 +107,7 @@ class SheetTable:
 
 
 def make_table(file: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> SheetTable:
-    """A table that was not read from a file: headers, and below them rows of text."""
+    """Return a table of headers and rows of text that was not read from a file."""
     texts = (headers, *rows)
     return SheetTable(
         file,
@@ -118,7 +127,10 @@ def _cell_from_json(cell: str | list[str]) -> Cell:
 
 
 class UnreadableSheet(InvalidInput):
-    """A file that is no sheet, or one beyond the limits; the text names file, line and column."""
+    """The file is not a sheet, or exceeds the limits.
+
+    The text names file, line and column.
+    """
 
     def __init__(self, file: str, refusal: SheetReadError) -> None:
         self.file = file
@@ -128,7 +140,7 @@ class UnreadableSheet(InvalidInput):
 
 
 def format_position(place: CellPosition) -> str:
-    """Empty, or ", line 7, column C"."""
+    """Return ", line 7, column C", or an empty text if the position is unknown."""
     said = ""
     if place.line:
         said += ", " + _("line %(line)d") % {"line": place.line}
@@ -138,7 +150,7 @@ def format_position(place: CellPosition) -> str:
 
 
 def column_letters(column: int) -> str:
-    """A spreadsheet's name of a column: 1 is A, 27 is AA."""
+    """Return the name of a column in a spreadsheet: 1 is A, 27 is AA."""
     name = ""
     while column > 0:
         column, rest = divmod(column - 1, 26)

@@ -1,4 +1,7 @@
-"""Template: an empty sheet of each kind, with text columns and two examples."""
+"""Templates: an empty sheet of each kind, with text columns and two examples.
+
+Used by the template download, and by the row checks to skip the examples.
+"""
 
 import io
 from collections.abc import Mapping as Dictionary
@@ -45,12 +48,15 @@ _EXAMPLES: Dictionary[SheetKind, tuple[Dictionary[SheetField, str], ...]] = {
 
 
 def get_template_columns(kind: SheetKind) -> tuple[SheetField, ...]:
-    """The template's columns; what can be said in two ways stands there in one."""
+    """Return the columns of the template, without alternatives for the same value."""
     return tuple(field for field in FIELDS[kind] if field not in _SPLIT_NAMES)
 
 
 def get_template_examples(kind: SheetKind) -> tuple[tuple[str, ...], ...]:
-    """Two rows, beside `columns`. Left in an upload, they are left out."""
+    """Return two example rows, in the order of `get_template_columns`.
+
+    If they remain in an upload, they are left out.
+    """
     return tuple(
         tuple(row.get(field, "") for field in get_template_columns(kind)) for row in _EXAMPLES[kind]
     )
@@ -67,7 +73,7 @@ def make_template_csv(kind: SheetKind) -> bytes:
 
 
 def is_example(mapping: ColumnMapping, line: SheetLine) -> bool:
-    """Whether the line says what an example does, and nothing else in known columns."""
+    """Return whether the line equals an example in all mapped columns."""
     said = {
         field: text for field, column in mapping.places if (text := line.cell(column).text.strip())
     }

@@ -1,4 +1,7 @@
-"""Transfer rows: which study or series each row of a batch transfer names."""
+"""Check the rows of a batch transfer: which study or series each row names.
+
+Used by batch transfer uploads.
+"""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,9 +23,11 @@ MAX_DAYS = 366
 
 @dataclass(frozen=True, slots=True)
 class TransferRow:
-    """One of three: patient and study UID; accession number; patient, day ± days and modality.
+    """The study or series that one row of a batch transfer names.
 
-    Without a study UID the check finds the study. An empty series UID means the whole study.
+    It names one of three: patient ID and study UID; accession number; patient ID, study date ± days
+    and modality. Without a study UID the check of the sheet finds the study. An empty series UID
+    means the whole study.
     """
 
     line: int
@@ -44,10 +49,10 @@ def validate_transfer_rows(
     pseudonym_required: bool = False,
     left_out: Collection[int] = (),
 ) -> ValidatedSheet[TransferRow]:
-    """In the order of the sheet. Raises UnreadableSheet without rows or with too many.
+    """Check the rows of a batch transfer, in the order of the sheet.
 
-    A pseudonym is required of those who may not transfer identified data, unless the order says
-    that pseudonyms are generated.
+    A pseudonym is required for users who may not transfer identified data, unless the order says
+    that pseudonyms are generated. Raises UnreadableSheet if there are no rows or too many.
     """
 
     def one(reader: RowReader) -> TransferRow:
@@ -84,7 +89,7 @@ def _read_row(reader: RowReader, mapping: ColumnMapping, pseudonym_required: boo
 
 
 def _is_empty_result(reader: RowReader, mapping: ColumnMapping) -> bool:
-    """A row of a query's export for which there is no result."""
+    """Whether this is a row of a query export that has no result."""
     headers = [header.strip() for header in mapping.headers]
     if RESULT_FOUND not in headers:
         return False
@@ -144,7 +149,7 @@ def _compare_rows(rows: list[TransferRow], mapping: ColumnMapping) -> Iterator[R
 
 
 def _find_covered_series(rows: list[TransferRow]) -> Iterator[RowFinding]:
-    """A warning where a study is named whole and by series too."""
+    """Yield a warning where one row names a whole study and another a series of it."""
     whole = {_get_named_study(row): row.line for row in rows if not row.series_uid}
     whole.pop("", None)
     for row in rows:
@@ -178,7 +183,7 @@ def _get_study(row: TransferRow) -> str:
 
 
 def _get_named_study(row: TransferRow) -> str:
-    """The study UID, or the accession number that stands for it."""
+    """The study UID, or the accession number if there is none."""
     return row.study_uid or (f"accession {row.accession}" if row.accession else "")
 
 

@@ -1,4 +1,4 @@
-"""Judging: the way from a table and its mapping to rows with verdicts, whatever the kind."""
+"""Check the rows of a sheet, whatever its kind. Used by `query_rows` and `transfer_rows`."""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
@@ -25,9 +25,10 @@ def validate_rows(
     crosswise: CompareRows[R],
     left_out: Collection[int] = (),
 ) -> ValidatedSheet[R]:
-    """`one` reads a row and notes findings; `crosswise` compares those that have no error.
+    """Check each data row of the table, then compare the rows with each other.
 
-    Lines that a person left out are judged, but not compared with others.
+    `one` reads a row and notes findings. `crosswise` compares the rows that have no error. Rows
+    that the user left out are checked, but not compared with others.
     """
     lines = _get_data_lines(table, mapping)
     rows = [

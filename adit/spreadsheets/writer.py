@@ -1,5 +1,7 @@
-"""Writing: tables as .xlsx and CSV that no spreadsheet runs, rounds or shortens.
-Download: a table as a file that a spreadsheet opens."""
+"""Write tables as .xlsx and CSV so that spreadsheets do not interpret, round or shorten any value.
+
+Used by the downloads of results and templates.
+"""
 
 import csv
 import io
@@ -28,14 +30,16 @@ QUERY_RESULT_COLUMNS = (
     "SeriesDescription",
     "SeriesNumber",
 )
-"""Columns of a batch query's export, which a batch transfer reads as they are."""
+"""Columns of a batch query export. A batch transfer accepts them unchanged."""
 RESULT_LINE = "ADIT line"
 RESULT_OUTCOME = "ADIT outcome"
 RESULT_REASON = "ADIT reason"
 RESULT_SOURCE = "ADIT source"
 RESULT_FOUND = "ADIT found"
-"""Of a query's export: `no` for a row without a result, which a batch transfer leaves out."""
-"""Headers that begin with ADIT and a blank are answers: an upload does not take them for data."""
+"""Column of a query export: `no` for a row without a result. A batch transfer leaves such rows
+out.
+"""
+"""Headers that begin with ADIT and a space are results. An upload does not read them as data."""
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _BOM = "\ufeff"
@@ -44,7 +48,10 @@ _MAX_WIDTH = 40
 
 
 def add_own_columns(columns: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
-    """The columns of an export, and after them the user's own, whose names stay apart from ours."""
+    """Return the columns of an export, followed by the user's own columns.
+
+    Own columns whose names collide with ours are renamed.
+    """
     taken = {normalize_header(column) for column in columns}
     named = (f"{name} (own)" if normalize_header(name) in taken else name for name in own)
     return (*columns, *named)
@@ -53,7 +60,10 @@ def add_own_columns(columns: Sequence[str], own: Sequence[str]) -> tuple[str, ..
 def write_xlsx(
     columns: Sequence[str], rows: Iterable[Sequence[str]], target: IO[bytes], sheet: str = "ADIT"
 ) -> None:
-    """All cells and columns are text. Rows are taken one by one; nothing is laid on a disk."""
+    """Write a workbook in which all cells and columns are text.
+
+    Rows are consumed one by one. No temporary file is written.
+    """
     book = xlsxwriter.Workbook(target, {"in_memory": True})
     page = book.add_worksheet(sheet)
     text = book.add_format({"num_format": "@"})
@@ -72,7 +82,10 @@ def write_xlsx(
 def stream_csv(
     columns: Sequence[str], rows: Iterable[Sequence[str]], delimiter: str = ","
 ) -> Iterator[bytes]:
-    """UTF-8 with a byte order mark, for a streamed answer; what would run gets an apostrophe."""
+    """Yield a CSV file in chunks, as UTF-8 with a byte order mark.
+
+    Formulas are escaped with an apostrophe.
+    """
     page = io.StringIO()
     page.write(_BOM)
     writer = csv.writer(page, delimiter=delimiter)
@@ -85,7 +98,7 @@ def stream_csv(
 
 
 def escape_formula(text: str) -> str:
-    """With an apostrophe before what a spreadsheet would run, and before what looks like one."""
+    """Put an apostrophe before a formula, and before an already escaped text."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
@@ -102,7 +115,10 @@ XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 def make_sheet_response(
     form: str, name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> HttpResponseBase:
-    """`form` is csv, which is streamed, or xlsx; `name` goes without it. Raises Http404 for others."""
+    """Return a download as csv, which is streamed, or xlsx.
+
+    `name` has no file extension. Raises Http404 for other formats.
+    """
     headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
     if form == "csv":
         chunks = stream_csv(columns, rows)

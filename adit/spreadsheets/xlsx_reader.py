@@ -1,5 +1,8 @@
-"""Markup: what a sheet's XML says and its values do not: errors, formats, what is merged or hidden.
-Workbook: the cells of the first visible sheet of an .xlsx file."""
+"""Read the cells of the first visible sheet of an .xlsx file that is not empty.
+
+Values come from calamine; errors, number formats, merged cells and hidden lines from the XML. Used
+by the reader subprocess.
+"""
 
 import io
 import re
@@ -38,18 +41,18 @@ Position = tuple[int, int]
 
 
 def find_special_cells(data: bytes) -> dict[Position, dict[str, str]]:
-    """Cells that calamine shows as empty: errors, and formulas without a value."""
+    """Return the cells that calamine shows as empty: errors, formulas without a value."""
     return _parse_special_cells(data) if _SUSPECT.search(data) else {}
 
 
 def find_hidden_lines(data: bytes) -> set[int]:
-    """Lines that a filter, or a person, has taken out of sight."""
+    """Return the lines that are hidden, by a filter or by hand."""
     rows = (row[1] for row in _ROW.finditer(data) if _HIDDEN.search(row[1]))
     return {int(number[1]) for row in rows if (number := _NUMBER.search(row))}
 
 
 def find_merged_cells(data: bytes) -> dict[int, list[tuple[int, int]]]:
-    """Column and last line of what is merged down a column, by its first line."""
+    """Return column and last line of cells merged down a column, by their first line."""
     found: dict[int, list[tuple[int, int]]] = {}
     for merge in _MERGE.finditer(data):
         (first, left), (last, right) = (
@@ -61,7 +64,10 @@ def find_merged_cells(data: bytes) -> dict[int, list[tuple[int, int]]]:
 
 
 def find_padded_widths(data: bytes, styles: bytes) -> dict[Position, int]:
-    """How many digits are shown of cells whose format pads them with zeros, such as 00000000."""
+    """Return the number of digits of cells whose format pads numbers with zeros.
+
+    An example of such a format is 00000000.
+    """
     padding = _find_padding_styles(ElementTree.fromstring(styles))  # noqa: S314
     found: dict[Position, int] = {}
     for cell in _PLACED.finditer(data) if padding else ():
@@ -72,7 +78,7 @@ def find_padded_widths(data: bytes, styles: bytes) -> dict[Position, int]:
 
 
 def _find_padding_styles(styles: ElementTree.Element) -> dict[int, int]:
-    """Number of digits by the number of the style (ECMA-376 part 1, 18.8.10 and 18.8.30)."""
+    """Number of digits by style number (ECMA-376 part 1, 18.8.10 and 18.8.30)."""
     formats = [node for node in styles.iter() if get_local_name(node.tag) == "numFmt"]
     codes = {node.get("numFmtId"): node.get("formatCode", "") for node in formats}
     zeros = {key: len(found[0]) for key, code in codes.items() if (found := _ZEROS.match(code))}
@@ -93,7 +99,8 @@ def _parse_special_cells(data: bytes) -> dict[Position, dict[str, str]]:
             if node.get("t") == "e":
                 found[line, column] = {"error": inside.get("v", "")}
             elif "f" in inside and not inside.get("v") and node.get("t") != "str":
-                # Excel writes an empty text as t="str"; openpyxl writes an empty value for none.
+                # Excel writes an empty text as t="str"; openpyxl writes an empty value for a
+                # formula without value.
                 found[line, column] = {"no value": ""}
         elif event == "end" and tag == "row":
             node.clear()
@@ -122,12 +129,16 @@ _STYLES = "xl/styles.xml"
 _SAFE_DIGITS = 15
 
 Value = str | float | dict[str, str]
-"""As JSON can hold it: {"date": …}, {"error": …}, {"no value": ""}, {"padded": …} and {"merged": …}
-beside text and numbers."""
+"""A value that fits in JSON: a text, a number, or {"date": …}, {"error": …}, {"no value": ""},
+{"padded": …} or {"merged": …}.
+"""
 
 
 class XlsxWorkbook:
-    """Raises SheetReadError, when made, for all that is no plain workbook within the limits."""
+    """An .xlsx file. The constructor raises SheetReadError if it cannot be read.
+
+    This includes workbooks that exceed the limits, and those with macros.
+    """
 
     def __init__(self, data: bytes) -> None:
         self._archive = _open_archive(data)
@@ -142,10 +153,13 @@ class XlsxWorkbook:
         ]
         self.sheet = ""
         self.hidden: set[int] = set()
-        """Lines of the sheet that a filter, or a person, has taken out of sight."""
+        """Lines of the sheet that are hidden, by a filter or by hand."""
 
     def lines(self) -> Iterator[tuple[int, list[Value]]]:
-        """Of the first visible sheet that says anything; its name stands in `sheet` afterwards."""
+        """Return the lines of the first visible sheet that is not empty.
+
+        Afterwards `sheet` holds its name and `hidden` its hidden lines.
+        """
         for name in self.visible:
             sheet = self._sheet(name)
             data = self._xml(name)
@@ -184,7 +198,7 @@ class XlsxWorkbook:
             raise SheetReadError(_BROKEN) from error
 
     def _part(self, name: str) -> str:
-        """The file of a sheet within the workbook (ECMA-376 part 1, 18.2.19)."""
+        """The file name of a sheet within the workbook (ECMA-376 part 1, 18.2.19)."""
         names = {part.lower(): part for part in self._archive.namelist()}
         book = ElementTree.fromstring(self._archive.read(names["xl/workbook.xml"]))  # noqa: S314
         links = ElementTree.fromstring(  # noqa: S314
@@ -283,8 +297,9 @@ def _convert_value(value: Any) -> Value:
 def _fill_merged(
     lines: Iterator[tuple[int, list[Value]]], merged: Mapping[int, Sequence[tuple[int, int]]]
 ) -> Iterator[tuple[int, list[Value]]]:
-    """Fills what is merged down a column, in lines that say something else, too. `merged` has the
-    last line of each, by its first line and with its column.
+    """Copy the value of a cell that is merged down a column to the lines below it.
+
+    Lines that are otherwise empty stay out. `merged` gives column and last line, by the first line.
     """
     open_until: dict[int, tuple[int, Value]] = {}
     for number, values in lines:

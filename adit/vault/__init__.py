@@ -1,1 +1,4 @@
-"""Vault: the only place that encrypts: master key, boxes, sealed columns, keyed hashes."""
+"""All encryption of the project: master key, ciphers, encrypted model fields, keyed hashes.
+
+Used by every app that stores secrets or identifying values.
+"""

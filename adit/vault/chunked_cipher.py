@@ -1,7 +1,7 @@
-"""Pieces: a long value sealed piece by piece; none can be swapped, left out, added or cut unnoticed.
+"""Encrypt a long value in chunks. Used to send received images through the broker.
 
-AES-256-GCM under a key that is made for this one value, so that counting makes nonces that are
-never used twice.
+A chunk that was swapped, left out, added or truncated is detected. AES-256-GCM under a key that is
+derived for this one value, so a counter gives nonces that are never used twice.
 """
 
 import os
@@ -18,7 +18,7 @@ TAG_BYTES = 16
 
 
 class ChunkDecryptor:
-    """All pieces of one value: how many there are, and the salt of their key, are told in clear."""
+    """Decrypts the chunks of one value. The chunk count and the salt of the key are not secret."""
 
     def __init__(self, secret: bytes, place: str, salt: bytes, count: int) -> None:
         self.salt = salt
@@ -28,7 +28,7 @@ class ChunkDecryptor:
         self._cipher = AESGCM(key)
 
     def open(self, index: int, sealed: bytes | memoryview) -> bytes:
-        """In any order. Raises DecryptionError."""
+        """Decrypt one chunk; the order is free. Raise DecryptionError."""
         try:
             return self._cipher.decrypt(_make_nonce(index), sealed, self._bound)
         except (InvalidTag, ValueError):
@@ -36,14 +36,14 @@ class ChunkDecryptor:
 
 
 class ChunkEncryptor(ChunkDecryptor):
-    """Seals each piece once, in order; what was sealed is kept by the caller, or begun anew."""
+    """Encrypts each chunk once, in order. To send a value again, create a new encryptor."""
 
     def __init__(self, secret: bytes, place: str, count: int) -> None:
         super().__init__(secret, place, os.urandom(SALT_BYTES), count)
         self.next_index = 0
 
     def seal(self, plain: bytes | memoryview) -> bytes:
-        """The next piece. Raises ValueError when there are more than were announced."""
+        """Encrypt the next chunk. Raise ValueError after `count` chunks."""
         index = self.next_index
         if index >= self.count:
             raise ValueError(f"Only {self.count} pieces were announced.")

@@ -1,4 +1,4 @@
-"""Box: seals values under one key, bound to where they belong; AES-256-GCM."""
+"""Encrypt values under one key with AES-256-GCM, bound to their place. Used by many apps."""
 
 import hmac
 import json
@@ -15,27 +15,30 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _NONCE_BYTES = 12
 _encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-"""Made once: json.dumps makes an encoder for each of ten thousand rows."""
+"""Created once: json.dumps creates an encoder for each of ten thousand rows."""
 
 
 class DecryptionError(Exception):
-    """A sealed value does not open: another key, another place, or changed bytes."""
+    """An encrypted value cannot be decrypted: another key, another place, or changed bytes."""
 
 
 @dataclass(frozen=True)
 class ValueCipher:
-    """Seals under one 256-bit secret. `place` binds a value: it opens nowhere else."""
+    """A cipher under one 256-bit secret. A value decrypts only with the `place` it was sealed for.
+
+    `place` is authenticated, not encrypted: the associated data of AES-GCM.
+    """
 
     secret: bytes = field(repr=False)
 
     def seal(self, value: Any, place: str) -> bytes:
-        """Encrypts anything that JSON can hold."""
+        """Encrypt any value that JSON can hold."""
         nonce = os.urandom(_NONCE_BYTES)
         plain = _encode_json(value).encode()
         return nonce + self._cipher.encrypt(nonce, plain, place.encode())
 
     def open(self, sealed: bytes | memoryview, place: str) -> Any:
-        """Raises DecryptionError."""
+        """Decrypt a value. Raise DecryptionError."""
         sealed = bytes(sealed)
         try:
             plain = self._cipher.decrypt(
@@ -48,12 +51,12 @@ class ValueCipher:
         return json.loads(plain)
 
     def index(self, text: str, purpose: str) -> str:
-        """A keyed hash by which a value can be looked up without being stored; 64 hex digits."""
+        """Return a keyed hash (64 hex digits) to look up a value that is not stored in clear."""
         return hmac.digest(self._key(f"index {purpose}"), text.encode(), sha256).hex()
 
     @cached_property
     def _cipher(self) -> AESGCM:
-        """Derived once: tables of ten thousand rows are opened at a time."""
+        """Derived once: tables of ten thousand rows are decrypted at a time."""
         return AESGCM(self._key("seal"))
 
     def _key(self, purpose: str) -> bytes:

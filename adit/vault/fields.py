@@ -1,4 +1,4 @@
-"""Sealed column: a model field whose value is encrypted in the database under the master key."""
+"""A model field that is encrypted in the database under the master key. Used by many models."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from adit.vault.master_key import master_cipher
 
 
 class EncryptedField(models.BinaryField):
-    """Holds anything that JSON can hold; None stays NULL. Cannot be searched."""
+    """A field for any value that JSON can hold; None is stored as NULL. Cannot be searched."""
 
-    # What the type checker's plugin for Django reads.
+    # Read by the Django plugin of mypy.
     _pyi_private_set_type: Any
     _pyi_private_get_type: Any
 

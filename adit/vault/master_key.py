@@ -1,4 +1,7 @@
-"""Master key: wraps project keys and secret columns; lies in a file apart from the database."""
+"""Load the master key, which encrypts project keys and secret columns. Used by fields and apps.
+
+The key is in a file outside the database.
+"""
 
 from functools import lru_cache
 from pathlib import Path
@@ -9,11 +12,11 @@ from adit.vault.cipher import ValueCipher
 
 
 class KeyMissing(Exception):
-    """There is no usable master key: refuse to start, and say where it should be."""
+    """There is no usable master key. The process must not start; the text names the file."""
 
 
 def master_cipher() -> ValueCipher:
-    """The box of this installation. Raises KeyMissing."""
+    """Return the cipher of this installation. Raise KeyMissing."""
     return _load_cipher(settings.KEY_FILE)
 
 

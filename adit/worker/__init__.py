@@ -1,0 +1,1 @@
+"""The worker: Celery tasks that claim and execute tasks. Nothing but Celery imports it."""

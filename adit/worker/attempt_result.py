@@ -1,5 +1,7 @@
-"""Contact: which of a task's nodes have answered in this attempt; what the breaker is told.
-Ends: how an attempt at a task can end, and what is written down then, under its fence."""
+"""How an attempt at a task ends: success, failure, release or stop, written under its fence.
+
+Also the feedback to the circuit breakers of the nodes. Used by the runner and query batches.
+"""
 
 import logging
 import traceback
@@ -33,26 +35,30 @@ _STORED_STATES = (InstanceState.STORED, InstanceState.DELIVERED)
 
 @dataclass
 class BreakerFeedback:
-    """Whatever is told comes from the source; only a taken instance is the destination's word."""
+    """Tells the breakers which nodes of a task have answered in this attempt.
+
+    Any output proves that the source answers; only a stored instance proves it for the destination.
+    """
 
     source: Node | None
     destination: Node | None
     _heard: set[int] = field(default_factory=set)
 
     def answered(self) -> None:
-        """The source has."""
+        """Record that the source has answered."""
         self._hear(self.source)
 
     def take(self, told: TaskOutput) -> None:
+        """Record the answers that an output of the task proves."""
         self.answered()
         if isinstance(told, InstanceEvent) and told.state in _STORED_STATES:
             self._hear(self.destination)
 
     def end(self, error: AditError) -> None:
-        """The attempt ended so: a node that has said nothing may be the reason."""
+        """Record a failure of the nodes that have not answered; they may be the reason."""
         for node in (self.source, self.destination):
             if node is not None and node.pk not in self._heard:
-                with suppress(Error):  # a database that is away counts nothing
+                with suppress(Error):  # without a database nothing is counted
                     breaker.record_failure(node, error)
 
     def _hear(self, node: Node | None) -> None:
@@ -66,7 +72,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """How an attempt ended; carried out under the fence."""
+    """How an attempt ended. `persist` stores it under the fence."""
 
     persist: Callable[[Task], None]
 
@@ -77,17 +83,20 @@ T = TypeVar("T")
 def run_guarded(
     work: Callable[[], T], task: Task, lease: Lease, contact: BreakerFeedback
 ) -> T | AttemptResult:
-    """What the work brings, or the end that its error is. The one place that catches all."""
+    """Return the result of `work`, or the AttemptResult of its error.
+
+    This is the only place that catches all exceptions.
+    """
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong, the task comes to an end
+    except Exception as error:  # noqa: BLE001 - the task must end on any error
         if isinstance(error, AditError) and not lease.stop.is_set():
             contact.end(error)
         return _result_of_error(error, task, lease)
 
 
 def _result_of_error(error: Exception, task: Task, lease: Lease) -> AttemptResult:
-    """What nobody foresaw is logged, once."""
+    """Map an exception to a result. Unexpected exceptions are logged here, once."""
     if isinstance(error, queue.LeaseLost):
         return released_result(_("The task was taken away."))
     if isinstance(error, Error):
@@ -105,13 +114,16 @@ def _result_of_error(error: Exception, task: Task, lease: Lease) -> AttemptResul
 
 
 def _format_error(error: Exception) -> str:
-    """Where it happened and of which kind it is; its text may quote a patient's data, so it stays."""
+    """Format traceback and type; the text of the exception may contain patient data."""
     place = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
     return f"{place}{type(error).__name__}"
 
 
 def result_of_engine_error(error: AditError, lease: Lease) -> AttemptResult:
-    """A stop makes nodes fail in odd ways, so it is looked at first."""
+    """Return the result of an engine error.
+
+    The stop is checked first, since a stop causes various errors of nodes.
+    """
     if lease.stop.is_set():
         return stopped_result(lease)
     if isinstance(error, NodeUnavailable):
@@ -126,6 +138,7 @@ def result_of_engine_error(error: AditError, lease: Lease) -> AttemptResult:
 
 
 def stopped_result(lease: Lease) -> AttemptResult:
+    """Return the result of an attempt that was stopped, by the reason of the stop."""
     reason = lease.stop.reason
     if isinstance(reason, Canceled):
         return AttemptResult(lambda task: _finish_task(task, TaskState.CANCELED, str(reason)))
@@ -151,7 +164,7 @@ def failed_result(message: str, *, broke_rule: bool = False) -> AttemptResult:
 
 
 def finish_by_results(task: Task) -> None:
-    """The attempt went through: the items, or the lines of a search, say how it ended."""
+    """Finish a task with the end state that its results determine."""
     if task.lane == Lane.SEARCH:
         judged = end_state.evaluate_search(ResultLine.objects.filter(task=task))
     else:

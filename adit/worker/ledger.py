@@ -1,4 +1,7 @@
-"""Ledger: what became of each instance, written to the task's items while it runs, fenced."""
+"""Store the outcome of each instance of a running task in its series results, fenced.
+
+Used by the runner.
+"""
 
 import time
 from collections.abc import Mapping
@@ -40,11 +43,11 @@ _OUTCOME_OF_UNREACHED = {
         "not sent: the transfer failed before",
     ),
 }
-"""What an ended task says of images that were listed and not reached."""
+"""The outcome of images that were listed but not reached when the task ended."""
 
 
 def close_ended_tasks() -> None:
-    """Gives each listed image of ended tasks an end, so that the sum is whole. Safe to repeat."""
+    """Close the open series of ended tasks, to complete the sums. Safe to repeat."""
     open_items = SeriesResult.objects.filter(
         is_final=False, task__state__in=list(_OUTCOME_OF_UNREACHED)
     )
@@ -57,13 +60,13 @@ def close_ended_tasks() -> None:
             try:
                 Ledger(task, encrypted_payload.get_box(task.job.project)).end(*end)
             except DecryptionError:
-                # Its project's key was destroyed: the counts stay as they were so far.
+                # The key of the project was destroyed: the counts stay as they are.
                 task.items.filter(is_final=False).update(is_final=True)
 
 
 @dataclass
 class _Series:
-    """One series as it stands now; `dirty` when the row does not know it yet."""
+    """The current state of one series; `dirty` if it is not stored yet."""
 
     manifest: SeriesLedger
     description: str = ""
@@ -76,7 +79,7 @@ class _Series:
 
 @dataclass
 class Ledger:
-    """All series of one task. Begins with what earlier attempts have written."""
+    """All series of one task. Starts with the ledgers that earlier attempts have stored."""
 
     task: Task
     box: ValueCipher
@@ -98,7 +101,7 @@ class Ledger:
 
     @property
     def held(self) -> Mapping[str, SeriesLedger]:
-        """The ledgers of earlier attempts, by series UID; not changed by what is taken later."""
+        """Ledgers of earlier attempts, by series UID; a copy, not changed by later events."""
         return {
             uid: SeriesLedger(m.series, m.expected, dict(m.entries))
             for uid, m in ((uid, series.manifest) for uid, series in self._series.items())
@@ -106,7 +109,10 @@ class Ledger:
         }
 
     def take(self, told: SourceListing | InstanceEvent | SeriesOutcome) -> None:
-        """Notes it; writes at each Outcome, every 200 instances and every 5 s. Raises LeaseLost."""
+        """Add an event; write at each SeriesOutcome, every 200 instances and every 5 s.
+
+        Raises LeaseLost.
+        """
         if isinstance(told, SourceListing):
             self._list(told)
         elif isinstance(told, InstanceEvent):
@@ -119,7 +125,10 @@ class Ledger:
             self.write()
 
     def write(self) -> None:
-        """In one transaction with the fence: a lost attempt writes nothing. Raises LeaseLost."""
+        """Store all changed series in one transaction with the fence.
+
+        An attempt that lost its lease writes nothing. Raises LeaseLost.
+        """
         with transaction.atomic():
             if self.task.current_attempt().update(attempt=self.task.attempt) != 1:
                 raise LeaseLost(_("Another worker has taken over this task."))
@@ -137,7 +146,7 @@ class Ledger:
         self._written_at = time.monotonic()
 
     def end(self, state: InstanceState, code: str, reason: str) -> None:
-        """Closes each series that has no outcome; for a task that has ended, hence not fenced."""
+        """Close each series without an outcome. Not fenced, since the task has ended."""
         for uid, series in self._series.items():
             index = encrypted_payload.series_index(self.box, self.task, uid)
             series.manifest.close(state, code, reason)
@@ -146,7 +155,7 @@ class Ledger:
                 _record_withheld(self.task.items.get(index=index), series)
 
     def _list(self, listed: SourceListing) -> None:
-        """A new attempt begins: what was delivered stays, all else is judged anew."""
+        """Start a new attempt: delivered instances are kept, all others are decided again."""
         series = self._of(listed.series)
         delivered = series.manifest.delivered_entries()
         if listed.expected is not None:

@@ -1,4 +1,4 @@
-"""Packing: the last task of a job whose images go into encrypted 7-Zip files: builds and tests them."""
+"""Build and test the encrypted 7-Zip files of a job: its last task. Used by the runner."""
 
 import time
 from collections.abc import Iterator
@@ -25,13 +25,14 @@ _OPEN_STATES = tuple(states.OPEN_TASKS)
 
 
 class NothingToPack(AditError):
-    """No image has arrived at all."""
+    """No image was delivered, so there is nothing to pack."""
 
 
 def build_archive(task: Task, lease: Lease) -> None:
-    """Builds the files of all that arrived since the last ones, and writes them down, fenced.
+    """Build the files of all images delivered since the last round; record them.
 
-    Raises the engine's errors, LeaseLost, NotPermitted, NodeUnavailable, DecryptionError.
+    Recording is fenced. Raises the errors of the engine, LeaseLost, NotPermitted, NodeUnavailable,
+    DecryptionError.
     """
     job, destination = task.job, task.job.destination
     assert destination is not None, "packing has a place where the file goes"
@@ -58,7 +59,10 @@ def build_archive(task: Task, lease: Lease) -> None:
 
 
 def finish_packing(task: Task) -> None:
-    """Done, unless a part of the job was begun again meanwhile. Raises states.Overtaken."""
+    """Finish the packing task, or release it if tasks were restarted meanwhile.
+
+    Raises StaleRow.
+    """
     with transaction.atomic():
         job = states.lock_job(task.job_id)
         if _has_open_tasks(job):
@@ -75,7 +79,7 @@ def _has_open_tasks(job: Job) -> bool:
     return Task.objects.filter(job=job, work=TaskType.KIND, state__in=_OPEN_STATES).exists()
 
 
-# What goes in -------------------------------------------------------------------------------------
+# Images to pack -----------------------------------------------------------------------------------
 
 
 def _make_bundle(job: Job, before: frozenset[bytes]) -> ArchiveRequest:
@@ -90,7 +94,7 @@ def _make_bundle(job: Job, before: frozenset[bytes]) -> ArchiveRequest:
 
 
 def _unpacked_images(job: Job, before: frozenset[bytes]) -> Iterator[StagedImage]:
-    """Each file once, though two parts of an order may have brought it."""
+    """Each file once, even if two tasks of the job have delivered it."""
     seen: set[bytes] = set()
     for one in deliveries.delivered_files(job):
         mark = _image_mark(one)
@@ -100,7 +104,7 @@ def _unpacked_images(job: Job, before: frozenset[bytes]) -> Iterator[StagedImage
 
 
 def _image_mark(one: StagedImage) -> bytes:
-    """Tells it from all others, and nothing else."""
+    """A hash that identifies the image and reveals nothing else."""
     return sha256(f"{one.path}\0{one.sha256}".encode()).digest()[:16]
 
 
@@ -109,7 +113,7 @@ def _packed_marks(job: Job) -> frozenset[bytes]:
     return frozenset(bytes(m[i : i + 16]) for m in map(bytes, rows) for i in range(0, len(m), 16))
 
 
-# What comes out -----------------------------------------------------------------------------------
+# Finished files ----------------------------------------------------------------------------------
 
 
 def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
@@ -133,7 +137,10 @@ def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
 
 
 def _record_pending_files(task: Task, names: tuple[str, ...]) -> None:
-    """Before they are visible: what is not listed after that can still be found. Raises LeaseLost."""
+    """Record file names before the files become visible, so that unlisted files can be found.
+
+    Raises LeaseLost.
+    """
     with transaction.atomic():
         _require_claim(task)
         for name in names:
@@ -148,7 +155,7 @@ def _require_claim(task: Task) -> None:
 def _record_files(
     task: Task, bundle: ArchiveRequest, made: list[FinishedArchive], before: frozenset[bytes]
 ) -> None:
-    """In one transaction with the fence. Raises LeaseLost."""
+    """Record finished files in one transaction with the fence. Raises LeaseLost."""
     job, now = task.job, timezone.now()
     marks = b"".join(_image_mark(one) for one in _unpacked_images(job, before))
     with transaction.atomic():

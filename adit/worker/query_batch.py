@@ -1,7 +1,7 @@
-"""Streak: small searches of one job that follow each other, asked over one association.
+"""Execute consecutive small searches of one job over one association. Used by tasks.py.
 
-Each stays a task of its own, with its own state, failures and fence. What is shared is what would
-cost more than the question itself: the claim, the opened node, the transaction that writes it down.
+Each search stays a task of its own, with its own state, failures and fence. Shared is what would
+cost more than the query itself: the claim, the opened node, and the transaction for the results.
 """
 
 import logging
@@ -34,28 +34,28 @@ from adit_engine.errors import NodeError
 from adit_engine.nodes.base import SupportsSharedAssociation
 
 MAX_DURATION_S = 10.0
-"""Then it is somebody else's turn at the node."""
+"""After this time the node is released for other jobs."""
 MAX_TASKS, INITIAL_TASKS = 128, 4
 GROW_BELOW_S, SHRINK_ABOVE_S = 0.5, 2.0
-"""A lot that took less is followed by one of twice as many tasks; by half as many, if more."""
+"""If a batch took less, the next one has twice as many tasks; if it took more, half as many."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class QueryBatchResult:
-    """What became of a lot: answers, sentences of those that failed for good, and what ended it."""
+    """The outcome of a batch: results, errors of tasks that failed for good, and what ended it."""
 
     answered: dict[Task, list[RowMatches]] = field(default_factory=dict)
     failed: dict[Task, str] = field(default_factory=dict)
     end: AttemptResult | None = None
-    """Of those that were not reached, the first of which may have brought it about."""
+    """The result of the tasks that were not reached; the first of them may be its cause."""
     ends_all: bool = False
-    """It is the end of all of them, not of the first alone."""
+    """`end` applies to all of them, not only to the first."""
 
 
 class BatchLease(Lease):
-    """Holds all tasks of a lot; watches over the first."""
+    """A lease of all tasks of a batch; monitors only the first."""
 
     def __init__(self, lot: Sequence[Task]) -> None:
         super().__init__(lot[0], queue.purposes_of(lot[0]))
@@ -67,14 +67,15 @@ class BatchLease(Lease):
 
 
 def can_batch(task: Task) -> bool:
-    """Whether the task belongs into a streak."""
+    """Return whether the task can be executed in a batch."""
     kind = KINDS.get(task.job.kind)
     return task.lane == Lane.SEARCH and getattr(kind, "in_a_row", False)
 
 
 def run_batch(task: Task) -> None:
-    """Runs a search that was claimed just now, and those that follow it. Raises nothing but the end
-    of the process.
+    """Execute a claimed search and those that follow it.
+
+    Raises nothing but the end of the process.
     """
     try:
         with ExitStack() as stack:
@@ -87,7 +88,7 @@ def run_batch(task: Task) -> None:
 
 
 class QueryBatch:
-    """The stack holds the opened node."""
+    """A series of batches on one node; the stack keeps the node open."""
 
     def __init__(self, first: Task, stack: ExitStack) -> None:
         self._first = queue.still_held(first, "job__owner", "job__project", "source")
@@ -119,7 +120,10 @@ class QueryBatch:
         return asked
 
     def _ask_one(self, task: Task, lease: Lease, asked: QueryBatchResult) -> None:
-        """Raises as `_answers`, but for what the node refuses of this row alone."""
+        """Execute one search. An error that concerns only this row is stored as its failure.
+
+        Other errors are raised as in `_answers`.
+        """
         try:
             lease.stop.check_between()
             asked.answered[task] = self._answers(task, lease)
@@ -130,7 +134,10 @@ class QueryBatch:
             asked.failed[task] = str(error)
 
     def _answers(self, task: Task, lease: Lease) -> list[RowMatches]:
-        """Raises the engine's errors, NotPermitted, NodeUnavailable, DecryptionError."""
+        """Return the matches of one task.
+
+        Raises the errors of the engine, NotPermitted, NodeUnavailable, DecryptionError.
+        """
         node = self._opened()
         if node.abort not in lease.aborts:
             lease.aborts.append(node.abort)
@@ -140,7 +147,7 @@ class QueryBatch:
         return [one for one in told if isinstance(one, RowMatches)]
 
     def _opened(self) -> Any:
-        """By the gate: rights are asked again in each streak."""
+        """Open the node through the gateway, which checks permissions again for each run."""
         if self._node is None:
             job, source = self._job, self._first.source
             assert source is not None
@@ -163,7 +170,10 @@ class QueryBatch:
             self._size = max(self._size // 2, 1)
 
     def _write(self, lot: Sequence[Task], asked: QueryBatchResult) -> list[Task]:
-        """In one transaction; the next lot, empty at the end. Raises Overtaken."""
+        """Store the results and claim the next batch in one transaction.
+
+        Returns the next batch, empty at the end. Raises StaleRow.
+        """
         with transaction.atomic():
             job = states.lock_job(self._job.pk)
             sheet_rows.write_matches(self._box, asked.answered)
@@ -185,7 +195,7 @@ class QueryBatch:
         return asked.end is not None or is_late or SHUTDOWN.requested
 
     def _end_others(self, lot: Sequence[Task], asked: QueryBatchResult) -> None:
-        """Those that were not reached: only the first of them can have failed."""
+        """Persist the end of the tasks that were not reached: only the first can have failed."""
         rest = [task for task in lot if task not in asked.answered and task not in asked.failed]
         for number, task in enumerate(rest):
             assert asked.end is not None, "all were reached"
@@ -212,7 +222,7 @@ class QueryBatch:
 
 
 def _concerns_one_row(error: NodeError, lease: Lease) -> bool:
-    """The node refused this question for good, and may well answer the next one."""
+    """Whether the node refused only this query for good, and may answer the next one."""
     return not (lease.stop.is_set() or isinstance(error, NodeUnavailable) or error.again)
 
 

@@ -1,4 +1,4 @@
-"""Runner: runs one claimed task to its end, and writes down what came of it."""
+"""Execute one claimed task and persist its result. Used by tasks.py."""
 
 import logging
 from collections.abc import Generator, Iterator
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def run_task(task: Task) -> None:
-    """Runs a task that was claimed just now. Raises nothing but the end of the process."""
+    """Execute a task that was just claimed. Raises nothing but the end of the process."""
     with bound_contextvars(job=task.job_id, task=task.pk, attempt=task.attempt):
         _run_claimed(task)
 
@@ -68,7 +68,10 @@ def _execute(task: Task, lease: Lease, contact: BreakerFeedback) -> AttemptResul
 
 
 def _transfer(task: Task, lease: Lease, contact: BreakerFeedback) -> None:
-    """Opens, runs, writes down. Raises the engine's errors, LeaseLost, NotPermitted, NodeUnavailable."""
+    """Open the nodes, run the kind and store its output.
+
+    Raises the errors of the engine, LeaseLost, NotPermitted, NodeUnavailable.
+    """
     job = task.job
     box = encrypted_payload.get_box(job.project)
     content = encrypted_payload.open_task(task)
@@ -98,13 +101,16 @@ def _transfer(task: Task, lease: Lease, contact: BreakerFeedback) -> None:
 def _stream(
     kind: str, content: TaskContent, context: TaskContext
 ) -> Generator[TaskOutput, None, None]:
-    """A generator in any case, so that it can be closed."""
+    """Wrap the iterator of the kind in a generator, so that it can be closed."""
     yield from get_kind(kind).run(content.payload, context)
 
 
 @contextmanager
 def _open_nodes(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
-    """Its nodes, by the gate: rights are asked again, and what is opened stands in the trail."""
+    """Open the nodes of a task through the gateway.
+
+    The gateway checks permissions again and records the access in the audit trail.
+    """
     job, holder = task.job, queue.holder_of(task)
     if task.lane != Lane.SEARCH:
         storage_quota.require_space(job.destination)
@@ -123,7 +129,10 @@ def _open_nodes(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
 
 
 def _determine_change(task: Task, content: TaskContent) -> Change | None:
-    """Asked anew for each attempt: a project may have ended, a right may be gone. Raises NotPermitted."""
+    """Determine the Change for this attempt. Raises NotPermitted.
+
+    It is determined for each attempt, since a project may have ended or a permission been revoked.
+    """
     job = task.job
     assert task.source is not None
     if task.lane == Lane.SEARCH:

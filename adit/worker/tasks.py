@@ -1,4 +1,7 @@
-"""Tasks: what Celery calls. Messages are anonymous: what to do stands in the rows."""
+"""Celery tasks of the worker and of the scheduler.
+
+Messages are anonymous wake-ups: what to do is in the database.
+"""
 
 import gc
 import logging
@@ -25,19 +28,23 @@ log = logging.getLogger(__name__)
 
 @shared_task(name=WORK_TASK)
 def work() -> None:
-    """There is work: takes tasks until nothing is due, or this process shall end."""
+    """Claim and execute tasks until none is due or the process has to end."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     while not SHUTDOWN.requested:
-        deliveries.write_due_lists()  # before a task is held: no lease runs out meanwhile
+        deliveries.write_due_lists()  # before the claim: no lease expires meanwhile
         task = queue.claim(name)
         if task is None:
             return
-        (query_batch if query_batch.can_batch(task) else runner).run(task)
+        run = query_batch.run_batch if query_batch.can_batch(task) else runner.run_task
+        run(task)
 
 
 @shared_task(name="adit.jobs.sweep")
 def sweep() -> None:
-    """Finds what dead workers held, and rings for what is due: no lost message delays for long."""
+    """Take back tasks of lost workers, and wake up workers if tasks are due.
+
+    A lost message thus never delays a task for long.
+    """
     maintenance.fail_tasks_of_ended_projects()
     batch_start.start_automatically()
     waiting = queue.sweep()
@@ -49,7 +56,7 @@ def sweep() -> None:
 
 @shared_task(name=MAIL_TASK)
 def send_mail() -> None:
-    """Sends the letters that wait."""
+    """Send the pending mails."""
     notifications.send_due_mails()
     nodes_notifications.ALARM_OUTBOX.send()
     nodes_notifications.AUDIT_HEAD_OUTBOX.send()
@@ -57,7 +64,7 @@ def send_mail() -> None:
 
 @shared_task(name="adit.jobs.watch")
 def check_alarms() -> None:
-    """Looks for what somebody should look at, and tells them."""
+    """Check for conditions that need attention, raise alarms and mail them."""
     maintenance.update_stalled_alarms()
     host_checks.check_node_rows()
     alarms.end_old_alarms()
@@ -66,7 +73,10 @@ def check_alarms() -> None:
 
 @shared_task(name="adit.jobs.clean")
 def clean_up() -> None:
-    """Forgets what nobody came back to; once a day the end of the trail leaves the machine."""
+    """Delete expired drafts, files and usage records.
+
+    Once a day the head of the audit trail is logged and mailed, so that it leaves the machine.
+    """
     drafts.delete_expired_drafts()
     daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()
@@ -77,25 +87,25 @@ def clean_up() -> None:
 
 
 def freeze_heap() -> None:
-    """What is loaded once stays: the collector looks at it no more, which saves a tenth of a search."""
+    """Exclude loaded objects from garbage collection, which saves a tenth of a search."""
     gc.collect()
     gc.freeze()
 
 
 @worker_shutting_down.connect
 def _request_shutdown(**kwargs: object) -> None:
-    """Runs in the signal's handler: the lease's thread sees it and stops the task in hand."""
+    """Runs in the signal handler; the lease thread sees the flag and stops the current task."""
     SHUTDOWN.requested = True
 
 
 @worker_ready.connect
 def _wake_at_start(**kwargs: object) -> None:
-    """A worker that starts does not wait for the next sweep."""
+    """Start working at once instead of at the next sweep."""
     freeze_heap()
     wake_workers(1)
 
 
 @worker_ready.connect
 def _begin_host_checks(**kwargs: object) -> None:
-    """Each machine tells of its own disks."""
+    """Each machine checks its own disks."""
     host_checks.start_host_checks()

@@ -1,4 +1,4 @@
-"""The commands check and sheet: what a node can do, and what its administrator has to know of us."""
+"""The subcommands `check` and `sheet`: test a node, and print what its administrator needs."""
 
 import argparse
 import json
@@ -48,7 +48,7 @@ def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_node(options: argparse.Namespace, reception: MoveReceiver | None) -> bool:
-    """Whether nothing bad was found. Prints findings as they come."""
+    """Print findings as they come; return whether no problem was found."""
     findings = []
     for finding in _findings(options, reception):
         findings.append(finding)
@@ -95,7 +95,7 @@ def _findings(options: argparse.Namespace, reception: MoveReceiver | None) -> It
 
 
 def _check_with_timeout(node: Any, within_s: float) -> Iterator[NodeFinding]:
-    """The plain check, which a silent node does not hold up for ever."""
+    """Yield the findings of the plain check; a node that does not answer ends it at the timeout."""
     over = threading.Event()
 
     def end() -> None:
@@ -118,7 +118,7 @@ def _check_with_timeout(node: Any, within_s: float) -> Iterator[NodeFinding]:
 
 def _test_fetch(node: Any, options: argparse.Namespace) -> Iterable[NodeFinding]:
     from adit_engine.nodes.diagnostics.sample_series import (
-        choose_image,  # no other command needs it
+        choose_image,  # needed by no other subcommand
     )
 
     study = None if options.fetch == NEWEST_STUDY else StudyRef(options.fetch)

@@ -32,8 +32,10 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use, 130 stopped by
-    Ctrl-C, 143 by a kind kill, 141 when nobody reads our answer any more.
+    """Run the command and return its exit code.
+
+    0 complete, 1 partial or unverifiable, 2 failed, 64 wrong use, 130 stopped by Ctrl-C, 143 by
+    SIGTERM, 141 if the reader of the output has closed it.
     """
     options = _make_parser().parse_args(arguments)
     try:
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("adit-engine: stopped at once", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Such as `head`, which has enough. What is still in the buffer shall complain to nobody.
+        # The reader, such as `head`, has closed the pipe. Discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.UNREAD
     return code
@@ -130,7 +132,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _risks(parser: argparse.ArgumentParser) -> None:
-    """There is no default: until somebody chooses, what bears such a risk is withheld."""
+    """Add risk options. There is no default: without a choice, such objects are withheld."""
     faces = parser.add_mutually_exclusive_group()
     faces.add_argument(
         "--withhold-faces",
@@ -186,7 +188,7 @@ def _add_receiver_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_echo(options: argparse.Namespace) -> int:
-    """The findings of a check as far as the first that tells whether the node answers."""
+    """Print the findings up to the first that shows whether the node answers."""
     with node_url.open_url(options.node) as node, closing(node.check()) as findings:
         for finding in findings:
             print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
@@ -232,7 +234,7 @@ def _format_record(record: Record) -> str:
     }.get(record.level, "PatientID PatientName")
     uid = record.instance_uid or record.series_uid or record.study_uid
     columns = [uid, *(record.text(keyword) for keyword in keywords.split())]
-    # What an archive says is text, never a command to a terminal.
+    # Values from an archive must not act as control sequences of the terminal.
     return "\t".join("".join(c if c.isprintable() else " " for c in one) for one in columns)
 
 
@@ -274,7 +276,7 @@ def _require_searchable(node: Any) -> Any:
 
 @contextmanager
 def _run_receiver(options: argparse.Namespace) -> Iterator[MoveReceiver | None]:
-    """A receiver for as long as this command runs, where one is wanted."""
+    """Run a receiver for the duration of this command, if one is requested."""
     if options.receiver is None:
         yield None
         return
@@ -296,14 +298,14 @@ def _make_receiver_tls(options: argparse.Namespace) -> "TlsSettings | None":
     paths = [options.receiver_certificate, options.receiver_key, options.receiver_client_ca]
     if not any(paths):
         return None
-    from adit_engine.dicom_ul.tls import ServerTls, TlsCredentials  # ssl: only for who needs it
+    from adit_engine.dicom_ul.tls import ServerTls, TlsCredentials  # loads ssl, rarely needed
 
     labels = ("--receiver-certificate", "--receiver-key", "--receiver-client-ca")
     return ServerTls(TlsCredentials.of_files(*zip(labels, paths, strict=True)))
 
 
 def _find_studies(options: argparse.Namespace, source: Any) -> list[Record]:
-    """Each once: some archives answer for a study several times, and not in the same words."""
+    """Return each study once: some archives return one several times, with different values."""
     found = _find_records(options, source)
     return list({(one.study_uid, one.patient_id): one for one in reversed(found)}.values())[::-1]
 

@@ -1,4 +1,7 @@
-"""Node URL: how a node is named on the command line, such as dimse://CALLED@host:port or a path."""
+"""Parse node URLs of the command line, such as dimse://CALLED@host:port, or a plain path.
+
+Used by all subcommands of adit-engine.
+"""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -31,7 +34,7 @@ _TLS_ONLY = ("certificate_name", "least_tls")
 def open_url(
     url: str, *, make: bool = False, reception: MoveReceiver | None = None
 ) -> Iterator[Any]:
-    """The node behind a URL or a plain path. `make` creates a folder that is not there yet."""
+    """Open the node of a URL or plain path. `make` creates a missing folder."""
     kind, name, settings = parse_url(url)
     if make and kind in ("folder", "archive"):
         try:
@@ -40,7 +43,7 @@ def open_url(
             raise to_storage_error(name, error) from error
     node: Any = nodes.open_node(kind, name, settings, reception=reception)
     if kind == "dimse":
-        # By hand nobody counts connections.
+        # On the command line there is no limit of connections to keep.
         node.lists_meanwhile = True
     if kind == "archive":
         node.set_archive_title(Path(name).stem)
@@ -51,14 +54,14 @@ def open_url(
 
 
 def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
-    """Kind, a name for messages, and settings. Raises WrongInput."""
+    """Return kind, display name and settings. Raise InvalidInput."""
     scheme, colon, rest = url.partition(":")
     if not colon or scheme == "folder" or "/" in scheme:
         path = rest if colon and scheme == "folder" else url
         if not path:
             raise InvalidInput("folder: needs a path.")
         whole = os.path.abspath(path)
-        # However it was typed, the patients in it are the same.
+        # Whichever way the path was written, the patient IDs in it are the same.
         return "folder", path, {"path": whole, "domain": whole}
     if scheme == "archive":
         return _parse_archive(rest)
@@ -79,13 +82,13 @@ def is_same_location(one: str, other: str) -> bool:
 
 
 def state_folder() -> Path:
-    """Where the command line keeps ledgers (XDG base directories)."""
+    """Return the folder for ledgers of the command line (XDG base directories)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "adit"
 
 
 def read_text_file(path: str) -> str:
-    """What a file holds, such as a certificate. Raises WrongInput."""
+    """Return the content of a text file, such as a certificate. Raise InvalidInput."""
     try:
         return Path(path).read_text().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +97,7 @@ def read_text_file(path: str) -> str:
 
 
 def _parse_archive(path: str) -> tuple[str, str, dict[str, Any]]:
-    """What is gathered lies beside the file to be, where only we can read it."""
+    """Staged files are placed next to the future archive, readable only by the current user."""
     if not path.endswith(".7z"):
         raise InvalidInput("Write archive:FILE.7z, such as archive:/data/lung.7z.")
     name = os.path.abspath(path)
@@ -117,7 +120,7 @@ def _parse_dimse(url: str) -> tuple[str, str, dict[str, Any]]:
     if secure:
         settings["transport"] = "tls"
     else:
-        # A node that serves one association at a time is not kept waiting by the second; only a
+        # A node that serves one association at a time does not keep the second one waiting; only a
         # TLS handshake would wait for it.
         settings["store_associations"] = 2
     for key, value in parse_qsl(parts.query, True):
@@ -137,9 +140,10 @@ def _parse_dimse(url: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def _parse_dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
-    """Password or token come from a file (password_file, token_file): others can see our command.
+    """Read password or token from a file (password_file, token_file).
 
-    Who types an address here may call this machine too, so that is allowed.
+    Other users can see the command line. A user who enters an address here may also call this
+    machine, so that is allowed.
     """
     try:
         parts = urlsplit(url)
@@ -170,7 +174,7 @@ def _parse_dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def _parse_settings(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The settings that stand behind the ? of a URL."""
+    """Parse the settings after the ? of a URL."""
     known = {field.name: field.type for field in fields(nodes.kind_class(kind).Settings)}
     found = {}
     for key, value in asked:

@@ -1,4 +1,7 @@
-"""Interruption: Ctrl-C or a kind kill ends the work between two images; what came is told all the same."""
+"""Stop a command on SIGINT or SIGTERM between two images, and still report what was delivered.
+
+Used by the subcommands that transfer.
+"""
 
 import signal
 import sys
@@ -16,21 +19,21 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_on_signal(stop: Stop) -> Iterator[Callable[[], int | None]]:
-    """Within the block a signal sets `stop`; a second one ends the process as usual.
+    """Set `stop` on a signal within the block; a second signal ends the process.
 
-    Gives how to ask for the exit code of a stopped command (128 + the signal's number).
+    Yields a function that returns the exit code of a stopped command (128 + signal number).
     """
-    heard: list[int] = []
+    received: list[int] = []
     before: dict[int, Any] = {}
 
-    def put_back() -> None:
+    def restore_handlers() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        put_back()
-        stop.set(STOP_REASON)  # before anybody reads that it is so
+    def handle_signal(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore_handlers()
+        stop.set(STOP_REASON)  # before anything reads the exit code
         print(
             "adit-engine: stopping after the image in hand; once more ends it at once",
             file=sys.stderr,
@@ -38,10 +41,10 @@ def stop_on_signal(stop: Stop) -> Iterator[Callable[[], int | None]]:
 
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            # What is started in the background has been told not to heed Ctrl-C.
+            # Processes started in the background ignore SIGINT.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, hear)
+                before[number] = signal.signal(number, handle_signal)
     try:
-        yield lambda: 128 + heard[0] if heard else None
+        yield lambda: 128 + received[0] if received else None
     finally:
-        put_back()
+        restore_handlers()

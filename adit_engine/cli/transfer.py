@@ -1,5 +1,7 @@
-"""Trip: what one call of fetch, send or transfer brings about, added up over its studies.
-The archive on the command line: its password is asked for, and it is built when all has come."""
+"""Run one fetch, send or transfer over its studies, report the result, and build the archive.
+
+Used by `cli.main`.
+"""
 
 import argparse
 import json
@@ -47,7 +49,7 @@ _CHOOSE_FACES = {
     UNCONFIRMED_ANNOTATION: "Images were withheld whose header is no proof that no text stands in "
     "their pixels: add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
 }
-"""What to do where nothing was chosen, by the code of the withholding."""
+"""What to do if no choice was made, by the code of the withheld reason."""
 
 
 class ExitCode(IntEnum):
@@ -62,7 +64,7 @@ class ExitCode(IntEnum):
 
 
 class TransferRun:
-    """What one call of fetch, send or transfer brings about, added up over its studies."""
+    """One call of fetch, send or transfer, with the results of all its studies."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -122,7 +124,7 @@ class TransferRun:
                 self._count(told)
 
     def _withhold(self, study: StudyRef, source: Any) -> None:
-        """Without a patient ID there is no pseudonym: the study stays, and each image is named."""
+        """Withhold a study: without a patient ID there is no pseudonym; each image is listed."""
         reason = "without a patient ID no pseudonym can be generated"
         for series in source.find(Query.series_of(study)):
             ref = series.ref
@@ -157,7 +159,7 @@ class TransferRun:
         print(f"adit-engine: {text}", file=sys.stderr)
 
     def undo(self, code: str, reason: str) -> None:
-        """What was delivered did not arrive after all."""
+        """Mark delivered instances as failed: they did not arrive after all."""
         for manifest in self.manifests.values():
             for uid in manifest.delivered_entries():
                 ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uid)
@@ -212,7 +214,7 @@ class TransferRun:
         return ExitCode.COMPLETE if fine else ExitCode.INCOMPLETE
 
     def _all_outcomes(self) -> Iterator[SeriesOutcome]:
-        """The outcomes told, and one for each series whose transfer broke off."""
+        """Yield the recorded outcomes, and one for each series whose transfer broke off."""
         yield from self.series_results
         told = {outcome.series.series_uid for outcome in self.series_results}
         for uid, manifest in self.manifests.items():
@@ -220,9 +222,9 @@ class TransferRun:
                 yield SeriesOutcome.of(manifest)
 
     def _write_manifest(self) -> Path | None:
-        """None where it cannot be written, which is told."""
+        """Write the ledgers; return None if that fails, which is reported."""
         ledgers = [manifest.to_json() for manifest in self.manifests.values()]
-        # A line for each value, by the encoder that is ten times as quick as one that indents.
+        # One line per value, without `indent`: that encoder is ten times as fast.
         text = json.dumps(ledgers, separators=(",\n", ": "))
         temp = self.ledger.with_name(self.ledger.name + ".part")
         try:
@@ -236,7 +238,7 @@ class TransferRun:
 
 
 def _ledger_path(chosen: Path | None) -> Path:
-    """Seen before anything travels. Raises WrongInput."""
+    """Return the ledger path, checked before the transfer. Raise InvalidInput."""
     path = chosen or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -251,7 +253,7 @@ def _ledger_path(chosen: Path | None) -> Path:
 
 
 def _face_choice(options: argparse.Namespace, risk: str) -> RiskDecision:
-    """Raises WrongInput."""
+    """Return the decision on a risk. Raise InvalidInput."""
     reason = getattr(options, f"accept_{risk}")
     if reason is not None:
         if not reason.strip():
@@ -293,7 +295,10 @@ def _format_result(answer: dict[str, Any]) -> str:
 
 
 def ask_archive_password(options: argparse.Namespace) -> str:
-    """Empty where the destination is no archive. Raises WrongInput before anything is fetched."""
+    """Return the archive password; empty if the destination is no archive.
+
+    Raises InvalidInput before anything is fetched.
+    """
     kind, name, _ = node_url.parse_url(options.destination)
     if kind != "archive":
         if options.password_file:
@@ -307,7 +312,7 @@ def ask_archive_password(options: argparse.Namespace) -> str:
         return validate_password(node_url.read_text_file(options.password_file))
     if not sys.stdin.isatty():
         raise InvalidInput("Give the archive's password by --password-file: nobody can be asked.")
-    from getpass import getpass  # takes long to load, and is seldom needed
+    from getpass import getpass  # takes long to load, and is rarely needed
 
     password = validate_password(getpass("Password of the archive: "))
     if getpass("Once more: ") != password:
@@ -316,7 +321,7 @@ def ask_archive_password(options: argparse.Namespace) -> str:
 
 
 def build_archive(trip: TransferRun, node: Any, password: str) -> None:
-    """Builds the archive of all that was gathered; what is gathered goes when it is built."""
+    """Build the archive from the staged files, which are deleted afterwards."""
     if not node.gathered:
         node.forget()
         return

@@ -1,0 +1,1 @@
+"""DICOM files: Part 10, header index, folder layout, atomic writing. Used by nodes."""

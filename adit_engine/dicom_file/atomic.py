@@ -1,5 +1,8 @@
-"""Naming: gives a finished file its name in one step, and never takes the place of another one.
-Tree: writes files below a base folder, whole or not at all; follows no link out of it."""
+"""Write files atomically below a base folder. Used by folder nodes and 7-Zip destinations.
+
+A file gets its final name in one step and never replaces another one, unless asked to. Symbolic
+links below the base folder are not followed.
+"""
 
 import ctypes
 import errno
@@ -25,15 +28,15 @@ _RENAME_NOREPLACE = 1
 """RENAME_NOREPLACE of linux/fs.h."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _LINKS_UNSUPPORTED = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
-"""What file systems answer that cannot do it; all others are real faults."""
+"""Error numbers of file systems that do not support the operation. Others are real errors."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def rename_without_replacing(temp: str, name: str, folder: int) -> bool:
-    """False where something has that name: it stays as it is, and so does the temporary file.
+    """Rename a temporary file. Return False if the name exists; then both files stay.
 
-    `folder` is a descriptor. Raises OSError.
+    `folder` is a file descriptor. Raises OSError.
     """
     for way, cannot in _METHODS:
         try:
@@ -49,7 +52,7 @@ def rename_without_replacing(temp: str, name: str, folder: int) -> bool:
 
 
 def _rename_noreplace(temp: str, name: str, folder: int) -> None:
-    """NFS cannot, most others can."""
+    """Supported by most file systems, but not by NFS."""
     try:
         rename = _libc.renameat2
     except AttributeError:
@@ -60,13 +63,16 @@ def _rename_noreplace(temp: str, name: str, folder: int) -> None:
 
 
 def _rename_by_link(temp: str, name: str, folder: int) -> None:
-    """Where names are given by linking; some shares know no links."""
+    """Create a hard link with the new name. Some network shares do not support links."""
     os.link(temp, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     os.unlink(temp, dir_fd=folder)
 
 
 def _is_same_file(temp: str, name: str, folder: int) -> bool:
-    """A share may link, lose its answer, and be asked again; then the name is that of our file."""
+    """Whether the existing name already belongs to our file.
+
+    A network share may create the link, lose the response and repeat the request.
+    """
     ours = os.stat(temp, dir_fd=folder, follow_symlinks=False)
     there = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
@@ -76,7 +82,7 @@ def _is_same_file(temp: str, name: str, folder: int) -> bool:
 
 
 def _rename_after_check(temp: str, name: str, folder: int) -> bool:
-    """The last resort: between the look and the move somebody else may give the same name."""
+    """The last resort: another process may create the name between check and rename."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -94,12 +100,12 @@ _METHODS: tuple[tuple[Callable[[str, str, int], None], frozenset[int]], ...] = (
 TEMP_PREFIX = ".adit-"
 _MAX_BUFFERS = 512
 ABANDONED_AFTER_S = 2.0
-"""A temporary file that is older and not locked was left by a process that is dead."""
+"""Age from which an unlocked temporary file counts as left behind by a dead process."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FileStamp(NamedTuple):
-    """Another file, another length or another time of change: it has to be read again."""
+    """Identity of a file's content. If any part differs, the file must be read again."""
 
     inode: int
     size_bytes: int
@@ -112,11 +118,11 @@ def read_stamp(stat: os.stat_result) -> FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class UnpublishedFile:
-    """A file under its temporary name, written but not yet visible.
+    """A written file that still has its temporary name and is not visible yet.
 
-    `held` stays open and locked until it is published or discarded: the lock falls with
-    the process, and so tells others whether anybody still works on it. Whoever publishes it
-    closes it.
+    `held` stays open and locked until the file is published or discarded; the code that publishes
+    the file closes it. The lock ends with the process, which shows other processes whether the file
+    is still in use.
     """
 
     names: tuple[str, ...]
@@ -126,7 +132,10 @@ class UnpublishedFile:
 
 
 class AtomicFolder:
-    """A base folder. `owner` is the node's name, for errors. Modes are those of new entries."""
+    """A base folder for atomic writes.
+
+    `owner` is the name of the node, used in errors. The modes apply to new folders and files.
+    """
 
     def __init__(
         self,
@@ -149,7 +158,10 @@ class AtomicFolder:
         self._visit = _FolderHandle(self._arrived, self._left)
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> UnpublishedFile:
-        """Writes below the base under a temporary name. Raises StorageTrouble, StorageFull."""
+        """Write a file below the base under a temporary name.
+
+        Raises StorageError, StorageFull.
+        """
         with self.trouble():
             draft = self.begin(names)
             try:
@@ -160,9 +172,10 @@ class AtomicFolder:
         return UnpublishedFile(names, draft.temp, size, draft.held)
 
     def begin(self, names: tuple[str, ...], lot: str = "") -> UnpublishedFile:
-        """A file that the caller writes, under a temporary name. Raises StorageTrouble.
+        """Create a file under a temporary name, to be written by the caller.
 
-        `lot` names what it belongs to, should somebody `supersede` that.
+        `lot` groups files, so that `remove_unfinished` can remove them together. Raises
+        StorageError.
         """
         temp = f"{_temp_prefix(lot) if lot else TEMP_PREFIX}{os.urandom(16).hex()}.part"
         with self.trouble(), self._folder(names[:-1], make=True) as folder:
@@ -173,28 +186,28 @@ class AtomicFolder:
             descriptor = os.open(temp, flags, self._file_mode, dir_fd=folder)
             held = FileIO(descriptor, "r+")
             self._set_owner(descriptor, self._file_mode)
-            with suppress(OSError):  # some network folders know no locks
+            with suppress(OSError):  # some network shares do not support locks
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return UnpublishedFile(names, temp, 0, held)
 
     def _set_owner(self, descriptor: int, mode: int) -> None:
-        """Rights and group exactly as they are set; where a share keeps its own, those stay."""
+        """Set mode and group regardless of the umask. Shares that ignore modes are accepted."""
         with suppress(OSError):
             os.fchmod(descriptor, mode)
         if self._group >= 0:
             os.fchown(descriptor, -1, self._group)
 
     def reopen(self, draft: UnpublishedFile) -> BufferedReader:
-        """To read what was written and is not visible yet; the caller closes it."""
+        """Open a file that is not visible yet, for reading. The caller closes it."""
         with self.trouble(), self._folder(draft.names[:-1]) as folder:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(draft.temp, flags, dir_fd=folder), "rb")
 
     def publish(self, drafts: Sequence[UnpublishedFile], stop: Stop) -> list[UnpublishedFile]:
-        """Makes files visible: all are on the disk before the first gets its name.
+        """Make files visible. All are synced to disk before the first one gets its name.
 
-        None takes the place of another file: those whose name is taken are returned, discarded.
-        `stop` is asked before each. Raises StorageTrouble, Stopped.
+        No existing file is replaced: files whose name exists are discarded and returned. `stop` is
+        checked before each file. Raises StorageError, Stopped.
         """
         taken: list[UnpublishedFile] = []
 
@@ -207,7 +220,7 @@ class AtomicFolder:
         return taken
 
     def replace(self, drafts: Sequence[UnpublishedFile], stop: Stop) -> None:
-        """As `publish`, in place of files that have these names already."""
+        """Make files visible as `publish` does, but replace existing files."""
 
         def name(draft: UnpublishedFile, folder: int) -> None:
             os.rename(draft.temp, draft.names[-1], src_dir_fd=folder, dst_dir_fd=folder)
@@ -234,26 +247,26 @@ class AtomicFolder:
                         os.fsync(folder)
 
     def remove_unfinished(self, names: tuple[str, ...], lot: str) -> None:
-        """Takes away what others have begun of a lot in this folder: it never becomes visible.
+        """Remove the unfinished files of a lot in this folder, which never become visible.
 
-        For what one alone may write at a time: who comes last does. Whoever was frozen meanwhile
-        finds no file to name when it wakes up.
+        For data that only one process may write at a time: the process that starts last calls this.
+        A suspended process finds no file to rename when it resumes.
         """
         with self.trouble(), suppress(FileNotFoundError), self._folder(names) as folder:
             for name in os.listdir(folder):
                 if name.startswith(_temp_prefix(lot)):
-                    with suppress(OSError):  # some shares keep what somebody has open
+                    with suppress(OSError):  # some shares keep files that are open
                         os.unlink(name, dir_fd=folder)
 
     def discard(self, drafts: Iterable[UnpublishedFile]) -> None:
-        """Removes what was not published; what is gone already is no trouble."""
+        """Remove files that were not published. Files that are gone already are ignored."""
         for draft in drafts:
             draft.held.close()
             with suppress(OSError), self._folder(draft.names[:-1]) as folder:
                 os.unlink(draft.temp, dir_fd=folder)
 
     def open(self, names: tuple[str, ...]) -> BufferedReader | None:
-        """A visible file, to read, or None where there is none; the caller closes it."""
+        """Open a visible file for reading, or return None. The caller closes it."""
         with self.trouble():
             try:
                 with self._folder(names[:-1]) as folder:
@@ -263,7 +276,7 @@ class AtomicFolder:
                 return None
 
     def stamp(self, names: tuple[str, ...]) -> FileStamp | None:
-        """Of a visible file; None where there is none."""
+        """Return the stamp of a visible file, or None if there is none."""
         with self.trouble():
             try:
                 with self._folder(names[:-1]) as folder:
@@ -273,14 +286,14 @@ class AtomicFolder:
         return read_stamp(stat) if S_ISREG(stat.st_mode) else None
 
     def free_bytes(self) -> int:
-        """What may still be written there."""
+        """Return the free space of the base folder in bytes."""
         with self.trouble():
             room = os.statvfs(self.base)
         return room.f_bavail * room.f_frsize
 
     @contextmanager
     def keep_folder_open(self) -> Iterator[None]:
-        """Inside, the folder reached last is kept open, so that its next file is reached at once."""
+        """Keep the folder used last open inside the block, to speed up writing many files."""
         self._stays += 1
         try:
             yield
@@ -302,14 +315,14 @@ class AtomicFolder:
             self._here = None
 
     def _folder(self, names: tuple[str, ...], *, make: bool = False) -> "_FolderHandle":
-        """To be used with `with`, which gives a descriptor of a folder below the base."""
+        """Return a context manager that yields a descriptor of a folder below the base."""
         if self._here is None or self._here[0] != names:
             self._leave()
             self._here = (names, self._open_folder(names, make=make))
         return self._visit
 
     def _open_folder(self, names: Sequence[str], *, make: bool) -> int:
-        """Step by step, with O_NOFOLLOW at each; the caller closes it."""
+        """Open each component with O_NOFOLLOW. The caller closes the descriptor."""
         here = os.open(self.base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in names:
@@ -325,12 +338,12 @@ class AtomicFolder:
         return here
 
     def trouble(self) -> "_OsErrorTranslation":
-        """What the disk says no to inside, in words: StorageTrouble, StorageFull."""
+        """Translate OSError inside a `with` block to StorageError or StorageFull."""
         return self._trouble
 
 
 class _OsErrorTranslation:
-    """Entered several times for each file, so it is made once."""
+    """Created once per folder, since it is entered several times for each file."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
@@ -344,7 +357,7 @@ class _OsErrorTranslation:
 
 
 class _FolderHandle:
-    """A look into the folder that a tree has reached. Made once, like the above."""
+    """Access to the open folder of an AtomicFolder. Created once as well."""
 
     def __init__(self, arrived: Callable[[], int], left: Callable[[], None]) -> None:
         self._arrived = arrived
@@ -358,12 +371,12 @@ class _FolderHandle:
 
 
 def _temp_prefix(lot: str) -> str:
-    """Of temporary names; tells nothing of what will be seen."""
+    """A hash, so that temporary names do not reveal the final names."""
     return f"{TEMP_PREFIX}{sha256(lot.encode()).hexdigest()[:16]}-"
 
 
 def _make_folder(name: str, folder: int, mode: int) -> bool:
-    """False where it was there before."""
+    """Return False if the folder existed."""
     try:
         os.mkdir(name, mode, dir_fd=folder)
     except FileExistsError:
@@ -372,7 +385,7 @@ def _make_folder(name: str, folder: int, mode: int) -> bool:
 
 
 def to_storage_error(owner: str, error: OSError) -> StorageError:
-    """The error in words, without the path (it may carry a patient's id)."""
+    """Convert to a StorageError without the path, which may contain a patient ID."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull(owner, "the disk is full. Make room there, then retry.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -390,7 +403,7 @@ def to_storage_error(owner: str, error: OSError) -> StorageError:
 
 
 def _write_all(descriptor: int, parts: Iterable[Buffer]) -> int:
-    """All parts with as few calls as it takes; says how many bytes that were."""
+    """Write all parts with as few system calls as possible. Return the number of bytes."""
     queue = deque(memoryview(part) for part in parts if len(part))
     total = sum(len(view) for view in queue)
     while queue:
@@ -403,7 +416,7 @@ def _write_all(descriptor: int, parts: Iterable[Buffer]) -> int:
 
 
 def _remove_abandoned(folder: int) -> None:
-    """Removes temporary files whose process was killed: nobody holds their lock any more."""
+    """Remove temporary files of killed processes, which are no longer locked."""
     for name in os.listdir(folder):
         if name.startswith(TEMP_PREFIX):
             with suppress(OSError):

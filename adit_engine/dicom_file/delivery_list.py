@@ -1,4 +1,4 @@
-"""Contents: the list that lies beside delivered images: what each file is, as csv and as json."""
+"""The list of delivered images as CSV and JSON. Written beside the images."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,9 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class DeliveryListLine:
-    """One image. UIDs are those under which it went out; `outcome` is the word of a State.
+    """One image. The UIDs are the new ones; `outcome` is a value of InstanceState.
 
-    Path, size and sha256 are the file's as it lies there; empty where nothing was delivered.
+    Path, size and SHA-256 describe the delivered file. They are empty if nothing was delivered.
     """
 
     study_uid: str
@@ -30,10 +30,10 @@ COLUMNS = tuple(field.name for field in fields(DeliveryListLine))
 
 
 class DeliveryListWriter:
-    """Written line by line, both forms at once, so that any number of images takes no memory."""
+    """Writes both formats line by line, so that memory use does not depend on the list size."""
 
     def __init__(self, as_csv: TextIO, as_json: TextIO) -> None:
-        import csv  # takes long to load, and few commands write such a list
+        import csv  # slow to import, and few commands write such a list
 
         self._json = as_json
         self._rows = csv.writer(as_csv, lineterminator="\r\n")
@@ -51,7 +51,10 @@ class DeliveryListWriter:
 def open_delivery_list(
     as_csv: TextIO, as_json: TextIO, about: Mapping[str, str | int]
 ) -> Iterator[DeliveryListWriter]:
-    """Whole when the block has ended well. `about` stands at the top of the json form."""
+    """Write a list that is complete when the block ends without an error.
+
+    `about` is written at the top of the JSON form.
+    """
     head = json.dumps({"format": FORMAT_VERSION, **about})
     as_json.write(f'{head[:-1]}, "images": [')
     yield DeliveryListWriter(as_csv, as_json)
@@ -59,6 +62,6 @@ def open_delivery_list(
 
 
 def _escape_formula(value: object) -> str:
-    """No spreadsheet takes it for a formula."""
+    """Prevent spreadsheets from interpreting the value as a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,4 +1,4 @@
-"""Catalog: answers queries about objects that lie here, from their headers."""
+"""Answer queries about local objects from their headers. Used by folder and memory nodes."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 INDEXED_KEYWORDS = frozenset(keyword for level in RETURN_KEYS.values() for keyword in level)
-"""What a header must be read for; the pixel data never."""
+"""The attributes to read from each header; pixel data are never read."""
 
 Values = Mapping[str, str | tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """One object: what its header says, and where it lies."""
+    """One object: its header values and its location."""
 
     values: Values
     place: str
@@ -35,13 +35,13 @@ class IndexEntry:
 
 
 class HeaderIndex:
-    """Entries in the order in which they came. One UID may stand in several places."""
+    """Entries in the order of insertion. One UID may occur in several places."""
 
     def __init__(self, entries: Iterable[IndexEntry] = ()) -> None:
         self.entries = list(entries)
 
     def find(self, query: Query) -> Iterator[Record]:
-        """One record for each patient, study, series or instance that matches; lazy."""
+        """Yield one record for each matching patient, study, series or instance; lazy."""
         key_of = _LEVEL_KEYS[query.level]
         groups: dict[tuple[str, ...], list[IndexEntry]] = {}
         for entry in self.entries:
@@ -52,7 +52,7 @@ class HeaderIndex:
                 yield record
 
     def find_instances(self, refs: Iterable[Ref]) -> dict[InstanceRef, list[IndexEntry]]:
-        """The entries that the references name, by instance, in order."""
+        """Return the entries that match the references, by instance, in order."""
         wanted = {_reference_uids(one) for one in refs}
         studies = {whole[0] for whole in wanted}
         found: dict[InstanceRef, list[IndexEntry]] = {}
@@ -80,7 +80,7 @@ def _make_key(*keywords: str) -> Callable[[IndexEntry], tuple[str, ...]]:
     return lambda entry: tuple(_first_text(entry, keyword) for keyword in keywords)
 
 
-# With those of the levels above: what lies here may repeat a UID where none should.
+# Keys include the UIDs of the levels above, since local files may repeat a UID.
 _LEVEL_KEYS: Mapping[QueryLevel, Callable[[IndexEntry], tuple[str, ...]]] = {
     QueryLevel.PATIENT: _make_key("PatientID"),
     QueryLevel.STUDY: _make_key("StudyInstanceUID"),
@@ -90,7 +90,7 @@ _LEVEL_KEYS: Mapping[QueryLevel, Callable[[IndexEntry], tuple[str, ...]]] = {
 
 
 def _make_record(level: QueryLevel, group: list[IndexEntry]) -> Record:
-    """The first entry speaks for the group; counts and lists come from all of it."""
+    """Take values from the first entry, counts and lists from all entries of the group."""
     first = group[0].values
     values = {keyword: first.get(keyword, "") for keyword in RETURN_KEYS[level]}
     if level is QueryLevel.STUDY:

@@ -1,8 +1,8 @@
-"""Layout: names of folders and files below a base folder; nothing can climb out of it.
+"""Names of folders and files below a base folder. Used by all nodes that write files.
 
 Every name is a function of the object's own (output) values alone, so that two workers, or two
-attempts, always agree without looking at the disk. Short digests of the UIDs keep two studies of
-one day, or two series of one name, apart.
+attempts, agree without reading the disk. Short digests of the UIDs distinguish two studies of one
+day and two series of the same name. No name can lead out of the base folder.
 """
 
 import re
@@ -32,9 +32,10 @@ _FOLDER_KEYWORDS = (
 
 
 def make_component(text: str, fallback: str) -> str:
-    """One name of a folder or file: NFC, plain characters, no leading or trailing dot or space.
+    """Return a valid name of a folder or file.
 
-    At most 100 bytes in UTF-8. What Windows reserves is prefixed; what is empty is `fallback`.
+    The name is in NFC and has plain characters, no dot or space at its ends, and at most 100
+    bytes in UTF-8. Names reserved by Windows get a prefix; an empty name becomes `fallback`.
     """
     name = _NOT_ALLOWED.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
     name = _truncate(name, MAX_COMPONENT_BYTES).rstrip(" .") or fallback
@@ -42,10 +43,11 @@ def make_component(text: str, fallback: str) -> str:
 
 
 def make_path(values: Mapping[str, str]) -> tuple[str, ...]:
-    """Folder names and the file name of one object, from its values by DICOM keyword.
+    """Return the folder names and the file name of an object.
 
-    `<trial>/<patient>/<study date-time>/<series number-modality-description>/<instance uid>.dcm`;
-    without a trial the first is left out.
+    `values` are by DICOM keyword. The path is
+    `<trial>/<patient>/<study date-time>/<series number-modality-description>/<instance uid>.dcm`.
+    Without a trial the first folder is omitted.
     """
     file = make_component(values["SOPInstanceUID"], "instance") + ".dcm"
     texts = tuple(values.get(keyword, "") for keyword in _FOLDER_KEYWORDS)
@@ -54,7 +56,7 @@ def make_path(values: Mapping[str, str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _folder_names(texts: tuple[str, ...], file_bytes: int) -> tuple[str, ...]:
-    """The same for all images of a series. `texts` are those of `_OF_FOLDERS`."""
+    """The same for all images of a series. `texts` are the values of `_FOLDER_KEYWORDS`."""
     trial, patient, date, time, study_uid, number, modality, description, series_uid = texts
     day = "-".join(filter(None, (date, time[:6])))
     words = (number.strip(), modality.strip(), _truncate(description.strip(), 40))
@@ -69,8 +71,9 @@ def _folder_names(texts: tuple[str, ...], file_bytes: int) -> tuple[str, ...]:
 
 
 def _patient_folder(text: str) -> str:
-    """What some disk could take for another patient's folder is marked by a digest of itself: Abc
-    beside ABC where case counts for nothing, a/b beside a_b anywhere.
+    """Append a digest to IDs that a disk could confuse with the folder of another patient.
+
+    Examples are Abc and ABC on disks that ignore case, and a/b and a_b on any disk.
     """
     name = make_component(text, "no-patient-id")
     if not text or (name == text and name == name.upper()):
@@ -79,7 +82,7 @@ def _patient_folder(text: str) -> str:
 
 
 def _shorten_folders(names: tuple[str, ...], file_bytes: int) -> tuple[str, ...]:
-    """Shortens the longest folder names until the path fits, each marked by a digest of itself."""
+    """Shorten the longest folder names until the path fits, and append a digest to each."""
     parts = list(names)
     while sum(len(part.encode()) + 1 for part in parts) + file_bytes + 1 > MAX_PATH_BYTES:
         longest = max(range(len(parts)), key=lambda i: len(parts[i].encode()))

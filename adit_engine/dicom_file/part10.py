@@ -1,4 +1,4 @@
-"""Part 10 file: one object on disk, with preamble and file meta made from nothing (PS3.10 7.1)."""
+"""Read and write DICOM files (PS3.10 7.1). The preamble and file meta are always newly built."""
 
 import mmap
 import os
@@ -28,7 +28,7 @@ META_TAGS = (META_CLASS, META_INSTANCE, META_SYNTAX)
 
 
 def file_head(instance: Instance) -> bytes:
-    """Preamble of zeros, the four letters, and the file meta group of an instance."""
+    """Return the preamble of zeros, the DICM prefix and the file meta of an instance."""
     before, behind = _encode_around_uid(instance.sop_class_uid, instance.transfer_syntax_uid)
     meta = before + _encode_meta_element(0x0003, b"UI", instance.instance_uid.encode()) + behind
     length = pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(meta))
@@ -37,7 +37,7 @@ def file_head(instance: Instance) -> bytes:
 
 @lru_cache(maxsize=64)
 def _encode_around_uid(sop_class_uid: str, syntax: str) -> tuple[bytes, bytes]:
-    """What stands before and behind an instance's UID: the same in all images of a series."""
+    """The elements before and after the instance UID, which are the same for a whole series."""
     before = _encode_meta_element(0x0001, b"OB", b"\0\1") + _encode_meta_element(
         0x0002, b"UI", sop_class_uid.encode()
     )
@@ -50,17 +50,17 @@ def _encode_around_uid(sop_class_uid: str, syntax: str) -> tuple[bytes, bytes]:
 
 
 def file_parts(instance: Instance) -> Iterator[Buffer]:
-    """The bytes of the whole file, in order, without copying the data set."""
+    """Yield the bytes of the whole file in order, without copying the data set."""
     yield file_head(instance)
     yield from instance.parts()
 
 
 def read_file(path: Path) -> Instance:
-    """The object in a file that nobody else changes; large ones are mapped, not read.
+    """Read the object in a file that nobody else changes.
 
-    Raises Malformed, OSError.
+    Large files are memory-mapped. Raises Malformed, OSError.
     """
-    # Three calls into the system; a file object makes a dozen, and each may wait for other threads.
+    # Three system calls. A file object makes a dozen, and each may wait for other threads.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
@@ -72,8 +72,10 @@ def read_file(path: Path) -> Instance:
 
 
 def read_shared_file(path: Path, owner: str, check: Callable[[], None]) -> Instance:
-    """The same in a file that others may change meanwhile: of a large one a copy is mapped, for who
-    reads what was cut off behind a map is killed. See large.copied for the rest.
+    """Read the object in a file that others may change.
+
+    Of large files a copy is mapped: a process that reads a mapped page which was truncated is
+    killed. For `owner`, `check` and the errors see `temp_files.copy_and_map`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -86,7 +88,7 @@ def read_shared_file(path: Path, owner: str, check: Callable[[], None]) -> Insta
 
 
 def _read_exactly(descriptor: int, size: int) -> Buffer:
-    """Raises Malformed when there is less than that."""
+    """Raises Malformed if fewer bytes can be read."""
     data = os.read(descriptor, size)
     while len(data) < size:
         more = os.read(descriptor, size - len(data))
@@ -97,7 +99,10 @@ def _read_exactly(descriptor: int, size: int) -> Buffer:
 
 
 def hash_data_set(file: BufferedReader) -> str:
-    """Hex digest of the data set in an opened file, whatever it holds. Raises Malformed, OSError."""
+    """Return the hex digest of the data set in an open file, without parsing it.
+
+    Raises Malformed, OSError.
+    """
     buffer = bytearray(_READ_BYTES)
     view = memoryview(buffer)
     count = file.readinto(view)
@@ -109,7 +114,7 @@ def hash_data_set(file: BufferedReader) -> str:
 
 
 def parse_file(data: Buffer) -> Instance:
-    """The object in the bytes of a file. Raises Malformed for what is not a whole Part 10 file."""
+    """Parse the bytes of a file. Raises Malformed if not a complete Part 10 file."""
     view = memoryview(data)
     meta, start = parse_file_meta(view)
     try:
@@ -121,14 +126,17 @@ def parse_file(data: Buffer) -> Instance:
 
 
 def parse_file_meta(view: memoryview) -> tuple[dict[int, str], int]:
-    """As meta_of, for bytes that may be no DICOM file at all. Raises Malformed."""
+    """Check the DICM prefix, then parse as `parse_group2` does. Raises Malformed."""
     if len(view) < 144 or bytes(view[128:132]) != b"DICM":
         raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
     return parse_group2(view)
 
 
 def parse_group2(view: memoryview) -> tuple[dict[int, str], int]:
-    """The UIDs of group 2 and where the data set starts; the group length may lie, so we look."""
+    """Return the UIDs of group 2 by tag, and the offset of the data set.
+
+    The group length may be wrong, so it is not used.
+    """
     position = 132
     found: dict[int, str] = {}
     while position + 8 <= len(view) and unpack_from("<H", view, position)[0] == 0x0002:
@@ -140,7 +148,7 @@ def parse_group2(view: memoryview) -> tuple[dict[int, str], int]:
             value = bytes(view[element.value : element.end]).rstrip(b"\0 ")
             if not value.isascii():
                 raise Malformed("A UID in the file meta is not plain text.")
-            # Where the data set brings a group 2 of its own, the file's stands before it.
+            # If the data set has a group 2 of its own, the elements of the file meta come first.
             found.setdefault(element.tag, value.decode("ascii"))
         position = element.end
     return found, position

@@ -1,6 +1,6 @@
-"""Large: nameless files of our own, in which large objects lie while they travel.
+"""Unnamed temporary files for large objects, used while they are received or read.
 
-Nobody else can change them, and nothing is left of them when their process ends.
+No other process can change them, and they vanish when their process ends.
 """
 
 import mmap
@@ -20,14 +20,14 @@ _folder: Path | None = None
 
 
 def set_folder(folder: Path | None) -> None:
-    """Where they lie from now on, for this process; None: in the system's temporary folder."""
+    """Set the folder for temporary files of this process. None: the system default."""
     global _folder
     _folder = folder
 
 
 def open_unnamed() -> BinaryIO:
-    """Raises OSError."""
-    import tempfile  # takes long to load, for what is seldom needed
+    """Open a temporary file without a name. Raises OSError."""
+    import tempfile  # slow to import and rarely needed
 
     if _folder is not None:
         _folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -35,7 +35,7 @@ def open_unnamed() -> BinaryIO:
 
 
 def map_file(file: BinaryIO) -> memoryview:
-    """All that was written; stays after the file is closed. Raises OSError."""
+    """Map everything written so far. The map outlives the file object. Raises OSError."""
     file.flush()
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
@@ -43,10 +43,11 @@ def map_file(file: BinaryIO) -> memoryview:
 def copy_and_map(
     descriptor: int, size_bytes: int, owner: str, check: Callable[[], None]
 ) -> memoryview:
-    """So much of somebody else's file, which may be changed or shortened meanwhile.
+    """Copy and map the first bytes of a file that others may change or truncate.
 
-    Calls `check` between pieces, which may raise. Raises Malformed when it is shorter, StorageFull
-    in the name of `owner` when our own disk has no room, and OSError when it cannot be read.
+    Calls `check` between chunks, which may raise. Raises Malformed if the file is shorter,
+    StorageFull with `owner` as node name if the temporary folder is full, and OSError if the file
+    cannot be read.
     """
     with ExitStack() as stack:
         with _translate_full_disk(owner):
@@ -66,7 +67,7 @@ def copy_and_map(
 
 @contextmanager
 def _translate_full_disk(owner: str) -> Iterator[None]:
-    """What our own disk says no to inside is a StorageFull in the name of `owner`."""
+    """Translate OSError of the temporary folder to StorageFull with `owner` as node name."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Transcode: deflated and big endian data sets as explicit VR little endian, before anything else."""
+"""Convert deflated and big endian data sets to explicit VR little endian. Used before changes."""
 
 import zlib
 from struct import Struct
@@ -8,7 +8,7 @@ from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, Instance
 
 MAX_INFLATED_BYTES = 256 << 20
-"""Bytes. A deflated data set that grows beyond is withheld: a small file can announce terabytes."""
+"""Bytes. A data set that inflates to more is withheld: a small file can expand to terabytes."""
 
 _HEAD = Struct(">HH2sH")
 _LENGTH = Struct(">I")
@@ -32,7 +32,10 @@ _ITEM_END = (0xFFFE, 0xE00D)
 
 
 def to_little_endian(instance: Instance) -> Instance:
-    """The same object for all other transfer syntaxes. Raises Withhold and Malformed."""
+    """Return the object in a little endian syntax. Raises InstanceWithheld, Malformed.
+
+    Only deflated and big endian objects are converted; others are returned unchanged.
+    """
     if instance.transfer_syntax_uid not in (DEFLATED_LE, EXPLICIT_BE):
         return instance
     whole = b"".join(instance.parts())
@@ -57,13 +60,16 @@ def _inflate(data: Buffer) -> bytes:
 
 
 class _ByteOrderSwapper:
-    """PS3.5 7.3: tags, lengths and numbers turned round; text and bytes stay."""
+    """Swaps tags, lengths and numbers (PS3.5 7.3). Text and bytes are unchanged."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def level(self, start: int, stop: int, depth: int, *, item: bool = False) -> tuple[bytes, int]:
-        """The elements from `start`, and where they end: at `stop`, or behind the item's delimiter."""
+        """Convert elements from `start`. Return them and their end.
+
+        The end is `stop`, or the offset behind the item delimiter.
+        """
         if depth > MAX_DEPTH:
             raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
         out: list[bytes] = []
@@ -135,6 +141,6 @@ def _swap_value(value: bytes, vr: str) -> bytes:
         return value
     if len(value) % width:
         raise Malformed(f"A value of VR {vr} has a length that it cannot have.")
-    import numpy as np  # here, as it takes long to load, and big endian is rare
+    import numpy as np  # slow to import, and big endian is rare
 
     return np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes()

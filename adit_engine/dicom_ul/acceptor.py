@@ -1,4 +1,7 @@
-"""Acceptance: what we agree to when another application opens an association with us (PS3.8 9.3)."""
+"""Decide what to accept when another application requests an association (PS3.8 9.3).
+
+Used by our Storage SCP.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -30,8 +33,9 @@ _ACCEPTED, _UNKNOWN_CLASS, _UNKNOWN_SYNTAX = 0, 3, 4
 _SERVICE_CLASSES = (VERIFICATION, STORAGE_COMMITMENT_PUSH_MODEL)
 _DICOM_ROOT = "1.2.840.10008."
 _IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.(1\.1\.[0-9.]+|34\.(7|10))")
-# JPEG, JPEG-LS, JPEG 2000, MPEG, HTJ2K, JPEG XL and RLE. Left out: deflated data sets, which grow
-# beyond any announced length; JPIP, whose pixels lie elsewhere; big endian, which all can turn.
+# JPEG, JPEG-LS, JPEG 2000, MPEG, HTJ2K, JPEG XL and RLE. Not accepted: deflated data sets, which
+# expand beyond any announced length; JPIP, whose pixels are stored elsewhere; big endian, which
+# every sender can convert.
 _COMPRESSED = re.compile(r"1\.2\.840\.10008\.1\.2\.(5|4\.(?!94|95)[0-9.]+)")
 
 
@@ -46,7 +50,10 @@ class ProposedContext:
 
 @dataclass(frozen=True, slots=True)
 class IncomingAssociateRequest:
-    """An A-ASSOCIATE-RQ. `max_pdu` is the caller's own; 0 = any."""
+    """An A-ASSOCIATE-RQ that we received.
+
+    `max_pdu` is the limit of the caller; 0 means no limit.
+    """
 
     called: str
     calling: str
@@ -55,11 +62,11 @@ class IncomingAssociateRequest:
     is_version_1: bool
     _fixed: bytes
     _serving: frozenset[str] = frozenset()
-    """Classes for which the caller wants to be the one that serves (PS3.7 D.3.3.4)."""
+    """SOP classes for which the caller proposes the SCP role (PS3.7 D.3.3.4)."""
 
     @classmethod
     def decode(cls, body: bytes) -> "IncomingAssociateRequest":
-        """Raises Malformed."""
+        """Read the body of an A-ASSOCIATE-RQ. Raises Malformed."""
         if len(body) < 68:
             raise Malformed("The association request is too short.")
         offers: dict[int, ProposedContext] = {}
@@ -85,10 +92,10 @@ class IncomingAssociateRequest:
     def accept(
         self, choose: Callable[[ProposedContext], str | None], max_pdu: int
     ) -> tuple[NegotiatedAssociation, bytes]:
-        """What is agreed on, and the body of the A-ASSOCIATE-AC that says so.
+        """Return what is accepted, and the body of the A-ASSOCIATE-AC.
 
-        `choose` names the transfer syntax for an offer; "" when none of them will do, None when
-        the class is not taken at all.
+        `choose` returns the transfer syntax for a proposed context; "" when none of them is
+        accepted, None when the SOP class is not accepted.
         """
         whole = [encode_item(0x10, APPLICATION_CONTEXT)]
         contexts: dict[int, tuple[str, str]] = {}
@@ -101,7 +108,8 @@ class IncomingAssociateRequest:
             whole.append(encode_item(0x21, pack(">BxBx", offer.context_id, result) + inside))
         user = encode_item(0x51, pack(">I", max_pdu))
         user += encode_item(0x52, IMPLEMENTATION_UID.encode("ascii"))
-        # Who reports what it keeps has been asked by us, and serves on an association of its own.
+        # A node that sends a commitment report was asked by us, and is the SCP on an association of
+        # its own.
         if STORAGE_COMMITMENT_PUSH_MODEL in self._serving and STORAGE_COMMITMENT_PUSH_MODEL in {
             uid for uid, _ in contexts.values()
         }:
@@ -116,10 +124,11 @@ class IncomingAssociateRequest:
 
 
 def choose_syntax(offer: ProposedContext) -> str | None:
-    """What a receiver of images chooses: any storage class, known or not, the echo, and reports.
+    """Return the transfer syntax to accept for a context proposed to our Storage SCP.
 
-    Uncompressed when the caller leaves it to us: whoever offers both in one context can send
-    both, and not every sender compresses for us what it holds uncompressed.
+    Any storage class, known or not, verification and commitment reports are accepted. Uncompressed
+    is preferred: a caller that proposes both in one context can send both, and not every sender
+    compresses for us what it stores uncompressed.
     """
     if offer.class_uid not in _SERVICE_CLASSES and not _is_storage(offer.class_uid):
         return None
@@ -132,7 +141,7 @@ def choose_syntax(offer: ProposedContext) -> str | None:
 
 
 def _is_storage(class_uid: str) -> bool:
-    """Also classes younger than this program, and makers' own."""
+    """Return whether it is a storage class, including newer and private ones."""
     return not class_uid.startswith(_DICOM_ROOT) or bool(_IMAGE_CLASSES.fullmatch(class_uid))
 
 

@@ -1,5 +1,7 @@
-"""Association: one negotiated DICOM conversation with a node: opened, used, released or aborted.
-Shared: one association for searches that follow each other, so that each costs a question only."""
+"""Client associations: opened, used, released or aborted. Used by the DIMSE node.
+
+Also holds an association that several searches share, so that each costs only one request.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,12 +30,15 @@ __all__ = ["ClientAssociation", "DimseMessage", "OpenAssociations", "Peer", "Tim
 
 RELEASE_S = 5.0
 BUSY_RETRY_PAUSES_S = (0.1, 1.0)
-"""Before another request to a peer that had no association free."""
+"""Pauses before the next request to a peer that had no free association."""
 _POLL_S = 0.05
 
 
 class ClientAssociation(MessageChannel):
-    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+    """An association that we request.
+
+    Used by one thread. Only `abort` may be called from any other thread, or by a signal handler.
+    """
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(peer, connection_class(peer)(peer))
@@ -41,14 +46,19 @@ class ClientAssociation(MessageChannel):
         self._is_agreed = False
 
     def open(self, contexts: Sequence[PresentationContext]) -> None:
-        """Connects and negotiates. Raises Unreachable, Untrusted, TimedOut, AssociationRejected,
-        NodeBusy, ConnectionLost, or Stopped after an abort.
+        """Connect and negotiate.
+
+        Raises Unreachable, Untrusted, TimedOut, AssociationRejected, NodeBusy, ConnectionLost, or
+        Stopped after an abort.
         """
         self.request(contexts)
         self.finish_negotiation()
 
     def request(self, contexts: Sequence[PresentationContext]) -> None:
-        """Connects and asks; the answer is for `agree` to wait for. Raises as `open`."""
+        """Connect and send the request. Raises as `open`.
+
+        `finish_negotiation` waits for the response.
+        """
         peer, line = self.peer, self._line
         self._proposal = AssociateRequest(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
         line.connect()
@@ -56,7 +66,7 @@ class ClientAssociation(MessageChannel):
         line.send([encode_pdu(PduType.ASSOCIATE_RQ, self._proposal.encode())])
 
     def finish_negotiation(self) -> None:
-        """Reads the answer to `request`. Raises as `open`."""
+        """Read the response to `request`. Raises as `open`."""
         peer, line = self.peer, self._line
         kind, body = line.read_pdu()
         if kind is PduType.ASSOCIATE_RJ and len(body) == 4:
@@ -73,11 +83,11 @@ class ClientAssociation(MessageChannel):
 
     @property
     def seal(self) -> "TlsSession | None":
-        """How it is secured; None in the clear."""
+        """The TLS session; None for an unencrypted connection."""
         return self._line.seal
 
     def release(self) -> None:
-        """Ends in good order, within RELEASE_S; falls back to closing. Raises nothing."""
+        """Release the association within RELEASE_S, or else close it. Raises nothing."""
         with suppress(NodeError, Stopped):
             if self._is_agreed and not self.over:
                 self._line.expect_within(RELEASE_S, "release the association", firm=True)
@@ -89,7 +99,7 @@ class ClientAssociation(MessageChannel):
 
 
 def connection_class(peer: Peer) -> type[TcpConnection]:
-    """In the clear or by TLS, as the peer's settings say."""
+    """Return the TCP or TLS connection class, depending on the settings of the peer."""
     if peer.tls is None:
         return TcpConnection
     from adit_engine.dicom_ul.tls_connection import TlsConnection
@@ -98,7 +108,7 @@ def connection_class(peer: Peer) -> type[TcpConnection]:
 
 
 class OpenAssociations:
-    """The associations that a node has open; ends them all at once, from any thread."""
+    """The open associations of a node; can end them all at once, from any thread."""
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
@@ -107,10 +117,10 @@ class OpenAssociations:
 
     @contextmanager
     def open(self, contexts: Sequence[PresentationContext]) -> Iterator[ClientAssociation]:
-        """An association, released at a normal end and aborted at any other.
+        """Open an association; release it at a normal end and abort it at any other.
 
-        Asked for once more, and again, where the peer has none free: some count one that was
-        released a moment ago. Raises as Association.open.
+        Retried with pauses where the peer has none free: some still count an association that was
+        released a moment ago. Raises as ClientAssociation.open.
         """
         with ExitStack() as stack:
             yield self._agreed(contexts, stack)
@@ -135,7 +145,10 @@ class OpenAssociations:
         return association
 
     def pause(self, seconds: float) -> None:
-        """Raises Stopped after an abort, which may come by a signal handler and takes no lock."""
+        """Sleep. Raises Stopped after an abort.
+
+        An abort may come from a signal handler, so it takes no lock.
+        """
         until = time.monotonic() + seconds
         while (left_s := until - time.monotonic()) > 0:
             self.check_aborted()
@@ -143,7 +156,10 @@ class OpenAssociations:
 
     @contextmanager
     def requested(self, contexts: Sequence[PresentationContext]) -> Iterator[ClientAssociation]:
-        """As `open`, without waiting for the answer; one that never agreed is aborted at the end."""
+        """Open without waiting for the response; otherwise as `open`.
+
+        An association that was never accepted is aborted at the end.
+        """
         association = ClientAssociation(self.peer)
         self._open.add(association)
         try:
@@ -161,7 +177,7 @@ class OpenAssociations:
             association.abort()
 
     def check_aborted(self) -> None:
-        """Raises Stopped after an abort."""
+        """Raise Stopped after an abort."""
         if self._aborted:
             raise Stopped(f"{self.peer.name}: the work was stopped.")
 
@@ -170,7 +186,10 @@ AskOverAssociation = Callable[[ClientAssociation], Iterator[Record]]
 
 
 class SharedAssociation:
-    """Use with `with`: the association is released at its end. One search at a time."""
+    """One association for consecutive searches, one at a time.
+
+    A context manager: the association is released at the end of the block.
+    """
 
     def __init__(self, associations: OpenAssociations, context: PresentationContext) -> None:
         self._associations = associations
@@ -190,10 +209,10 @@ class SharedAssociation:
         self._stack.__exit__(kind, error, trace)
 
     def records(self, ask: AskOverAssociation) -> Iterator[Record]:
-        """The answers to one search. Raises NodeError, Stopped.
+        """Yield the records of one search. Raises NodeError, Stopped.
 
-        Peers close what was idle for long: a lost association is opened once more, as long as
-        nothing was answered yet.
+        Peers close associations that were idle for long: a lost association is opened once more, as
+        long as no record was received.
         """
         is_old = self._association is not None
         is_begun = False
@@ -220,7 +239,7 @@ class SharedAssociation:
         return self._association
 
     def _drop(self) -> None:
-        """What is in the middle of an answer, or broken, is aborted: nobody can ask by it."""
+        """Abort an association that is broken or in the middle of a response: it is unusable."""
         if self._association is not None:
             self._association = None
             unusable = Stopped("The association is not used any more.")

@@ -1,4 +1,7 @@
-"""Command: the short message before the data: what is wanted, or how it went (PS3.7 Annex E)."""
+"""Command sets: the command part of DIMSE messages (PS3.7 Annex E).
+
+Used by everything that sends or receives DIMSE messages.
+"""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -37,7 +40,7 @@ class CommandField(IntEnum):
 
 
 class Operation(IntEnum):
-    """The values of Command Field; an answer has the highest bit set beside."""
+    """The values of Command Field. A response has the highest bit set in addition."""
 
     STORE = 0x0001
     GET = 0x0010
@@ -74,7 +77,7 @@ _SHORT = Struct("<H")
 
 
 class CommandSet:
-    """One command set, by field. What a peer left out is None, so that nobody takes it for 0."""
+    """One command set, by field. A field that the peer omitted is None, not 0."""
 
     def __init__(self, values: Mapping[CommandField, FieldValue]) -> None:
         self._values = values
@@ -101,7 +104,7 @@ class CommandSet:
 
     @property
     def has_data(self) -> bool:
-        """PS3.7 E.1: any value but 0101 means that a data set follows."""
+        """Whether a data set follows: any value but 0101H (PS3.7 E.1)."""
         return self.number(CommandField.DATA_SET) not in (None, NO_DATA)
 
     def is_response_to(self, operation: Operation, message_id: int) -> bool:
@@ -111,13 +114,13 @@ class CommandSet:
         )
 
     def encode(self) -> bytes:
-        """Implicit VR little endian, preceded by its group length (PS3.7 6.3.1)."""
+        """Encode as implicit VR little endian, preceded by the group length (PS3.7 6.3.1)."""
         body = b"".join(_encode_field(field, self._values[field]) for field in sorted(self._values))
         return _HEAD.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
 
     @classmethod
     def decode(cls, data: Buffer) -> "CommandSet":
-        """Reads the known fields and steps over the others. Raises Malformed."""
+        """Read the known fields and skip the others. Raises Malformed."""
         values: dict[CommandField, FieldValue] = {}
         position, size = 0, len(data)
         while position < size:
@@ -147,7 +150,10 @@ def make_request(
     instance_uid: str = "",
     destination: str = "",
 ) -> CommandSet:
-    """A request of medium priority. `destination` is the AE title to which a C-MOVE sends."""
+    """Return a request of medium priority.
+
+    `destination` is the AE title to which a C-MOVE sends.
+    """
     values: dict[CommandField, FieldValue] = {
         CommandField.CLASS_UID: class_uid,
         CommandField.OPERATION: operation,
@@ -166,7 +172,7 @@ def make_request(
 def make_action_request(
     message_id: int, class_uid: str, instance_uid: str, action_type: int
 ) -> CommandSet:
-    """An N-ACTION request; its data follow (PS3.7 10.3.4)."""
+    """Return an N-ACTION request whose data set follows (PS3.7 10.3.4)."""
     return CommandSet(
         {
             CommandField.REQUESTED_CLASS: class_uid,
@@ -180,7 +186,7 @@ def make_action_request(
 
 
 def make_cancel_request(message_id: int) -> CommandSet:
-    """Asks for the end of the operation that this message began (PS3.7 9.3.2.3)."""
+    """Return a C-CANCEL request for the operation of this message ID (PS3.7 9.3.2.3)."""
     return CommandSet(
         {
             CommandField.OPERATION: Operation.CANCEL,
@@ -191,7 +197,7 @@ def make_cancel_request(message_id: int) -> CommandSet:
 
 
 def make_response(to: CommandSet, status: int) -> CommandSet:
-    """The answer to a C-STORE, C-ECHO or N-EVENT-REPORT request of the peer."""
+    """Return the response to a C-STORE, C-ECHO or N-EVENT-REPORT request of the peer."""
     values: dict[CommandField, FieldValue] = {
         CommandField.CLASS_UID: to.text(CommandField.CLASS_UID),
         CommandField.OPERATION: (to.operation or 0) | RESPONSE_BIT,

@@ -1,6 +1,7 @@
-"""Watch: the deadlines of a line, and what is said of a peer that misses one or errs.
+"""Deadlines of a connection, and the errors for a peer that misses one or violates the protocol.
 
-A peer that only trickles does not move a deadline: bytes count as progress from MIN_BYTES_PER_S on.
+A peer that sends only a trickle does not extend a deadline: bytes count as progress from
+MIN_BYTES_PER_S on. Used by the TCP and TLS connections.
 """
 
 import socket
@@ -12,7 +13,7 @@ from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Unt
 from adit_engine.rate_limit import Throttle
 
 _SLICE_S = 1.0
-"""A wait in the kernel is at most so long; then it is seen whether there is more time."""
+"""Longest wait in the kernel; after it the deadline is checked."""
 _TIMEVAL = Struct("@ll")
 _NEGOTIATION_HINT = (
     "Check that it is a DICOM port, that it does not want TLS, and that the PACS knows our "
@@ -22,15 +23,18 @@ _RETRY_HINT = "Retry; if it happens again, ask its administrator to look into it
 
 
 class ConnectionDeadlines:
-    """What each line stands on. It neither waits nor reads; whoever does asks it before and after."""
+    """Base class of the connections.
+
+    It neither waits nor reads; they call it before and after.
+    """
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.pace: Throttle = peer.patience.pace
         self.over = False
-        """True once nothing more can be said: released, aborted, or broken off by the peer."""
+        """True once nothing more can be sent: released, aborted, or closed by the peer."""
         self.faulty = False
-        """True once the peer has left the protocol, so that no answer of it can be trusted."""
+        """True once the peer has violated the protocol, so that its responses cannot be trusted."""
         self._aborted = False
         self._hint = _NEGOTIATION_HINT
         self._slice_s = 0.0
@@ -43,15 +47,15 @@ class ConnectionDeadlines:
         self._gathered = 0
 
     def mark_established(self) -> None:
-        """From now on a fault is one of the work, no longer of the settings."""
+        """Attribute further faults to the running work and no longer to the settings."""
         self._hint = _RETRY_HINT
 
     # Deadlines ---------------------------------------------------------------------------------
 
     def expect_within(self, seconds: float, what: str, *, firm: bool = False) -> None:
-        """The deadline of what comes next. `what` is such as "answer the search".
+        """Set the deadline of what comes next. `what` is such as "answer the search".
 
-        Progress moves it, unless it is firm.
+        Progress extends it, unless it is firm.
         """
         self._deadline = time.monotonic() + seconds
         self._firm = firm
@@ -60,11 +64,11 @@ class ConnectionDeadlines:
         self._begun = False
 
     def limit_total_wait(self, total_s: float) -> None:
-        """Bounds the time spent waiting for the peer from now on, in sum."""
+        """Limit the total time spent waiting for the peer from now on."""
         self._left_s = total_s
 
     def _arm(self, one: socket.socket) -> float:
-        """Sees to it that the next wait ends in time, and says when it began."""
+        """Ensure that the next wait ends in time; return when it began."""
         now = time.monotonic()
         left_s = min(self._deadline - now, self._left_s)
         if left_s <= 0:
@@ -78,12 +82,12 @@ class ConnectionDeadlines:
         return now
 
     def _record_timeout(self, started: float) -> None:
-        """Nothing has moved; whether there is more time is for the next wait to see."""
+        """Record a wait without progress. The next wait checks whether time is left."""
         self._check_aborted()
         self._left_s -= time.monotonic() - started
 
     def _progress(self, count: int, started: float) -> None:
-        """The first bytes, and then only enough of them, move the deadline."""
+        """Extend the deadline for the first bytes, and then only for enough of them."""
         now = time.monotonic()
         self._left_s -= now - started
         self._gathered += count
@@ -96,10 +100,10 @@ class ConnectionDeadlines:
             self._within_s = patience_s
         self._deadline += self.pace.keep(count, lambda: self._aborted)
 
-    # Faults ------------------------------------------------------------------------------------
+    # Errors ------------------------------------------------------------------------------------
 
     def fault(self, what: str) -> AditError:
-        """The error for a peer that does not keep to the protocol; ours, when we ended it."""
+        """Return the error for a protocol violation; Stopped if we ended the connection."""
         self.faulty = True
         if self._aborted:
             return self._stopped()
@@ -111,7 +115,7 @@ class ConnectionDeadlines:
         return Untrusted(self.peer.name, text)
 
     def _lost(self, what: str) -> AditError:
-        """The error for a peer that is gone; nothing more can be said to it."""
+        """Return the error for a closed connection. Nothing more can be sent."""
         self.over = True
         return self.fault(what)
 

@@ -1,4 +1,7 @@
-"""Identifier: the data set of a search or retrieval: a query on its way out, a record coming in."""
+"""Encode and decode identifiers, the data sets of C-FIND, C-GET and C-MOVE.
+
+Used by the DIMSE node and by the folder node.
+"""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -37,12 +40,15 @@ _COMMON_CHARACTER_SETS = {
     "ISO_IR 100": "latin_1",
     "ISO_IR 192": "UTF8",
 }
-"""Python's names, as pydicom gives them; it is asked for others only, since it takes long to load."""
+"""Python codecs, as pydicom names them; for other terms pydicom is loaded, which is slow."""
 _DELIMITERS = {0x0A, 0x0C, 0x0D, 0x09, 0x5C, 0x5E, 0x3D}
 
 
 def encode_identifier(identifier: "Keys | Dataset", explicit: bool) -> bytes:
-    """Little endian, in UTF-8 where ASCII does not do. A Dataset is written by pydicom."""
+    """Encode in little endian, in UTF-8 if ASCII is not sufficient.
+
+    A Dataset is written by pydicom.
+    """
     if not isinstance(identifier, Mapping):
         return _encode_dataset(identifier, explicit)
     texts = {k: v if isinstance(v, str) else "\\".join(v) for k, v in identifier.items()}
@@ -87,7 +93,10 @@ def _encode_dataset(identifier: "Dataset", explicit: bool) -> bytes:
 
 
 def tags_of(keywords: Iterable[str]) -> frozenset[int]:
-    """The tags by which `record` is told what to read; the character set is always among them."""
+    """Return the tags to pass to `decode_record` as `only`.
+
+    The character set is always among them.
+    """
     known = (find_by_keyword(keyword) for keyword in keywords)
     return frozenset({_CHARACTER_SET, *(one[0] for one in known if one is not None)})
 
@@ -99,11 +108,11 @@ def decode_record(
     fallback: str,
     only: frozenset[int] | None = None,
 ) -> Record:
-    """A record of all texts and numbers; sequences, private and unreadable values are left out.
+    """Return a record of all texts and numbers. Raises Malformed.
 
-    `fallback` is the character set (such as ISO_IR 100) of a node that names none; where it is
-    empty, UTF-8 is tried and then Latin-1. `only` are the tags to read, None for all; nothing is
-    looked at behind the last of them. Raises Malformed.
+    Sequences, private and unreadable values are omitted. `fallback` is the character set (such as
+    ISO_IR 100) of a node that declares none; where it is empty, UTF-8 is tried and then Latin-1.
+    `only` are the tags to read, None for all; nothing after the last of them is read.
     """
     values: dict[str, str | tuple[str, ...]] = {}
     encodings: tuple[str, ...] = ()
@@ -125,7 +134,10 @@ def decode_record(
 
 
 def decode_uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
-    """The UIDs of one element, such as the Failed SOP Instance UID List. Raises Malformed."""
+    """Return the UIDs of one element, such as Failed SOP Instance UID List.
+
+    Raises Malformed.
+    """
     for element in elements(data, explicit):
         if element.tag == tag:
             text = bytes(data[element.value : element.end]).decode("ascii", "replace")
@@ -134,7 +146,7 @@ def decode_uids(data: Buffer, explicit: bool, tag: int) -> tuple[str, ...]:
 
 
 def is_character_set(term: str) -> bool:
-    """Whether it is a defined term of Specific Character Set (PS3.3 C.12.1.1.2)."""
+    """Return whether Specific Character Set defines this term (PS3.3 C.12.1.1.2)."""
     return _python_encoding(term) is not None
 
 
@@ -163,13 +175,16 @@ def _decode_value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tupl
 
 
 def _decode_text(raw: bytes, encodings: tuple[str, ...]) -> str:
-    """Archives name a character set and answer in another one; a wrong letter beats no record."""
+    """Decode leniently: some archives declare one character set and use another.
+
+    A wrong letter is better than no record.
+    """
     if b"\x1b" in raw and encodings:
         import warnings
 
         from pydicom.charset import decode_bytes
 
-        # An escape that no character set knows is nothing that whoever searches could mend.
+        # The user cannot correct an escape sequence that no character set defines.
         with warnings.catch_warnings(action="ignore"):
             return decode_bytes(raw, list(encodings), _DELIMITERS)
     for encoding in (*encodings[:1], "utf-8"):
@@ -182,7 +197,7 @@ def _decode_text(raw: bytes, encodings: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=256)
 def _python_encodings(raw: bytes) -> tuple[str, ...]:
-    """Python's names; none for a set that is absent, unknown, or plain ASCII only."""
+    """Return Python codecs; none for a set that is absent, unknown, or plain ASCII only."""
     terms = [term.strip(" \0") for term in raw.decode("latin-1").split("\\")]
     known = [name for term in terms if (name := _python_encoding(term)) is not None]
     plain = [name for name in known if name != _COMMON_CHARACTER_SETS["ISO_IR 6"]]

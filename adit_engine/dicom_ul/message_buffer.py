@@ -1,4 +1,7 @@
-"""Body: the data of one message while it comes in; small in memory, large in a nameless file."""
+"""Buffers for the data of one incoming message: in memory, or in an unnamed file if large.
+
+Used by `messages`, by Storage Commitment and by the multipart reader of DICOMweb.
+"""
 
 from collections import deque
 from typing import BinaryIO
@@ -13,8 +16,10 @@ _MAX_CHECKED_BLOCKS = 3
 
 
 class BufferPool:
-    """Memory for one image after the other. What nobody looks at any more serves again: to get new
-    memory from the system costs more than to fill it.
+    """Memory blocks that are reused from image to image.
+
+    A block is reused once nothing refers to it: new memory from the system costs more than filling
+    it.
     """
 
     def __init__(self) -> None:
@@ -22,8 +27,9 @@ class BufferPool:
         self._size_bytes = 0
 
     def take(self) -> bytearray:
-        """As large as an image before, where there is any. Most images end in the order they came
-        in, so the oldest are looked at.
+        """Return a block, as large as an earlier image if there was one.
+
+        Most images are dropped in the order of their arrival, so the oldest blocks are checked.
         """
         like_bytes = len(self._blocks[-1]) if self._blocks else 0
         for _ in range(min(len(self._blocks), _MAX_CHECKED_BLOCKS)):
@@ -35,7 +41,7 @@ class BufferPool:
         return bytearray(like_bytes)
 
     def keep(self, block: bytearray) -> None:
-        """It serves again once no view of it is left."""
+        """Keep a block; it is reused once no view of it is left."""
         if block:
             self._blocks.append(block)
             self._size_bytes += len(block)
@@ -44,7 +50,7 @@ class BufferPool:
 
 
 def _is_free(block: bytearray) -> bool:
-    """Python lets nobody change the size of what is still looked at."""
+    """Python does not let a bytearray be resized while a view of it exists."""
     try:
         block.append(block.pop())
     except BufferError:
@@ -53,10 +59,10 @@ def _is_free(block: bytearray) -> bool:
 
 
 class MessageBuffer:
-    """Takes pieces, gives the whole once. The file has no name, so nothing is left behind.
+    """Receives fragments and returns the whole once. The file has no name, so none is left behind.
 
-    `limit_bytes` is for answers that have no reason to be large; None for images, which come in
-    memory of a stock.
+    `limit_bytes` is for responses that have no reason to be large; None for images, which use
+    memory of `stock`.
     """
 
     def __init__(self, limit_bytes: int | None, stock: BufferPool | None = None) -> None:
@@ -67,7 +73,10 @@ class MessageBuffer:
         self.size_bytes = 0
 
     def add(self, piece: memoryview) -> None:
-        """Raises Malformed beyond the limit, OSError when the temporary folder is full."""
+        """Append a fragment.
+
+        Raises Malformed beyond the limit, OSError when the temporary folder is full.
+        """
         start = self.size_bytes
         self.size_bytes += len(piece)
         if self._limit is not None and self.size_bytes > self._limit:
@@ -89,7 +98,7 @@ class MessageBuffer:
             self._memory += piece
 
     def whole(self) -> Buffer:
-        """The bytes that came, mapped where they are large. Raises OSError."""
+        """Return the bytes received, memory-mapped if large. Raises OSError."""
         if self._file is None:
             del self._memory[self.size_bytes :]
             if self._stock is not None:

@@ -1,4 +1,7 @@
-"""Conversation: DIMSE messages over a line, in both directions, without threads (PS3.8 9.3)."""
+"""DIMSE messages over a connection, in both directions, without threads (PS3.8 9.3).
+
+Used by client associations and by our Storage SCP.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,7 +24,7 @@ MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 _MAX_COMMAND = 64 * 1024
 _MAX_SEND_PDU = 1024 * 1024
 _MAX_EMPTY_PDVS = 100
-"""So many pieces without content may come in a row; more of them are a way never to end."""
+"""Limit of PDVs without content in a row: an endless series of them would never end a message."""
 _BATCH_BUFFERS = 512
 _BATCH_BYTES = 4 * 1024 * 1024
 _PDV_HEAD = Struct(">IBB")
@@ -31,7 +34,7 @@ _COMMAND, _LAST = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class DimseMessage:
-    """One whole DIMSE message; `data` is empty when none came with it."""
+    """One complete DIMSE message. `data` is empty when it had no data set."""
 
     context_id: int
     command: CommandSet
@@ -39,20 +42,23 @@ class DimseMessage:
 
 
 class DataSink(Protocol):
-    """Takes the pieces of a message's data as they come; a piece is valid during the call only."""
+    """Receives the fragments of a data set as they arrive; each is valid during the call only."""
 
     def add(self, piece: memoryview) -> None: ...
 
 
 class MessageChannel:
-    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+    """Sends and receives DIMSE messages over one connection.
+
+    Used by one thread. Only `abort` may be called from any other thread, or by a signal handler.
+    """
 
     agreement: NegotiatedAssociation
 
     def __init__(self, peer: Peer, line: TcpConnection) -> None:
         self.peer = peer
         self.released = False
-        """True once the peer has ended the conversation in good order."""
+        """True once the peer has released the association."""
         self._line = line
         self._message_id = 0
         self._stock = BufferPool()
@@ -60,37 +66,37 @@ class MessageChannel:
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
         self._empty = 0
 
-    # Ending ------------------------------------------------------------------------------------
+    # Closing -----------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
-        """True once nothing more can be said."""
+        """True once no more messages can be sent."""
         return self._line.over or self._line.faulty
 
     def abort(self) -> None:
-        """Ends every wait of this conversation now; the thread in it gets Stopped."""
+        """End every wait on this connection now; the waiting thread gets Stopped."""
         self._line.abort()
 
     def close(self) -> None:
-        """At once; with an A-ABORT when the conversation was not over."""
+        """Close at once, with an A-ABORT if the association was not over."""
         self._line.close()
 
     def limit_total_wait(self, total_s: float) -> None:
-        """Bounds the time spent waiting for the peer from now on, in sum."""
+        """Limit the total time spent waiting for the peer from now on."""
         self._line.limit_total_wait(total_s)
 
     def fault(self, what: str) -> AditError:
-        """The error for what is out of order; the conversation is not used again."""
+        """Return the error for a protocol violation. The connection is not used again."""
         return self._line.fault(what)
 
-    # Speaking ----------------------------------------------------------------------------------
+    # Sending -----------------------------------------------------------------------------------
 
     def next_message_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
 
     def send(self, context_id: int, command: CommandSet, data: Iterable[Buffer] = ()) -> None:
-        """One DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
+        """Send one DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
         self._line.expect_within(self.peer.patience.no_progress_s, "take what we send")
         batch: list[Buffer] = []
         size = 0
@@ -105,7 +111,7 @@ class MessageChannel:
     def _encoded(
         self, context_id: int, command: CommandSet, data: Iterable[Buffer]
     ) -> Iterator[Buffer]:
-        """The buffers of one message's PDUs, none larger than the peer takes."""
+        """Yield the buffers of the PDUs of one message, none larger than the peer accepts."""
         room = min(self.agreement.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
         if room < 16:
             raise self.fault("takes only PDUs that are too small for any message")
@@ -121,11 +127,13 @@ class MessageChannel:
                 )
                 yield from pieces
 
-    # Listening ---------------------------------------------------------------------------------
+    # Receiving ---------------------------------------------------------------------------------
 
     def receive(self, within_s: float, what: str) -> DimseMessage:
-        """The next DIMSE message. `within_s` is the time until its first byte, `what` such as
-        "answer the search". Raises ConnectionLost, TimedOut, Stopped, StorageFull.
+        """Return the next DIMSE message.
+
+        `within_s` is the time until its first byte, `what` such as "answer the search". Raises
+        ConnectionLost, TimedOut, Stopped, StorageFull.
         """
         context_id, command = self.receive_command(within_s, what)
         if not command.has_data:
@@ -143,13 +151,16 @@ class MessageChannel:
             body.drop()
 
     def poll(self, within_s: float) -> bool:
-        """Whether something has come, were it the end, within that time. Raises Stopped."""
+        """Return whether data, or the end of the connection, has come in time.
+
+        Raises Stopped.
+        """
         return bool(self._fragments) or self._line.poll(within_s)
 
     def receive_command(self, within_s: float, what: str) -> tuple[int, CommandSet]:
-        """The next message's presentation context and command; its data are to be read next.
+        """Return the presentation context ID and command set of the next message.
 
-        Raises ConnectionLost, TimedOut, Stopped.
+        The caller has to read its data set next. Raises ConnectionLost, TimedOut, Stopped.
         """
         self._line.expect_within(within_s, what)
         raw = b""
@@ -169,7 +180,7 @@ class MessageChannel:
         return context_id, self._said_before[1]
 
     def receive_data(self, context_id: int, sink: DataSink) -> None:
-        """The data of the message whose command has just come."""
+        """Read the data set of the message whose command was received last."""
         flags = 0
         while not flags & _LAST:
             number, flags, piece = self._fragment()
@@ -178,7 +189,7 @@ class MessageChannel:
             sink.add(piece)
 
     def _fragment(self) -> tuple[int, int, memoryview]:
-        """The next piece of a message; valid until the next call. One PDU may hold several."""
+        """Return the next fragment, valid until the next call. One PDU may hold several."""
         while not self._fragments:
             kind, body = self._line.read_pdu()
             if kind is PduType.RELEASE_RQ:
@@ -209,7 +220,10 @@ class MessageChannel:
 
 
 def _split_buffers(parts: Iterable[Buffer], size: int) -> Iterator[list[memoryview]]:
-    """The bytes of all parts in lots of `size`, the last one smaller; copies nothing."""
+    """Yield the bytes of all parts in lists of `size` bytes; copies nothing.
+
+    The last list is smaller.
+    """
     lot: list[memoryview] = []
     room = size
     for part in parts:

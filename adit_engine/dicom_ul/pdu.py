@@ -1,5 +1,7 @@
-"""PDU: the units in which an association speaks (PS3.8 9.3).
-Negotiation: what both sides agree on before the first DICOM message (PS3.8 9.3, PS3.7 D.3)."""
+"""PDUs and the negotiation of an association (PS3.8 9.3, PS3.7 D.3).
+
+Used by the other modules of this package and by the DIMSE node.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +13,11 @@ from adit_engine.dicom_file.part10 import IMPLEMENTATION_NAME, IMPLEMENTATION_UI
 from adit_engine.errors import Malformed
 
 PDU_HEADER = Struct(">BxI")
-"""Kind and length."""
+"""PDU type and length."""
 
 
 class PduType(IntEnum):
-    """The kinds that there are."""
+    """The PDU types of PS3.8 9.3.1."""
 
     ASSOCIATE_RQ = 1
     ASSOCIATE_AC = 2
@@ -34,7 +36,7 @@ def encode_pdu(kind: PduType, body: bytes = bytes(4)) -> bytes:
 
 
 MAX_CONTEXTS = 128
-"""Context ids are the odd numbers from 1 to 255."""
+"""Presentation context IDs are the odd numbers from 1 to 255."""
 
 APPLICATION_CONTEXT = b"1.2.840.10008.3.1.1.1"
 _DEFAULT_SYNTAX = "1.2.840.10008.1.2"
@@ -42,10 +44,10 @@ _DEFAULT_SYNTAX = "1.2.840.10008.1.2"
 
 @dataclass(frozen=True, slots=True)
 class PresentationContext:
-    """One presentation context: a SOP class and the transfer syntaxes offered for it.
+    """One presentation context: a SOP class and the transfer syntaxes proposed for it.
 
-    `received` asks for the roles to be turned round: the peer sends this class to us (C-GET).
-    `extended` is what else is asked for with this class, byte by byte (PS3.7 D.3.3.5).
+    `received` proposes the reversed roles: the peer sends this class to us (C-GET). `extended` is
+    the extended negotiation information for this class, as bytes (PS3.7 D.3.3.5).
     """
 
     class_uid: str
@@ -56,13 +58,15 @@ class PresentationContext:
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
+    """The content of an A-ASSOCIATE-RQ that we send."""
+
     called: str
     calling: str
     contexts: tuple[PresentationContext, ...]
     max_pdu: int
 
     def encode(self) -> bytes:
-        """The body of an A-ASSOCIATE-RQ."""
+        """Return the body of an A-ASSOCIATE-RQ."""
         whole = [encode_item(0x10, APPLICATION_CONTEXT)]
         for context_id, context in number_contexts(self.contexts):
             inside = encode_item(0x30, context.class_uid.encode("ascii"))
@@ -79,7 +83,7 @@ class AssociateRequest:
             encode_item(0x51, pack(">I", self.max_pdu)),
             encode_item(0x52, IMPLEMENTATION_UID.encode("ascii")),
         ]
-        # PS3.7 D.3.3.4: in the order of the identifiers, roles stand before the version name.
+        # PS3.7 D.3.3.4: items are ordered by their type, so roles come before the version name.
         for name in dict.fromkeys(c.class_uid for c in self.contexts if c.received):
             raw = name.encode("ascii")
             inside.append(encode_item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
@@ -93,22 +97,25 @@ class AssociateRequest:
 
 @dataclass(frozen=True, slots=True)
 class NegotiatedAssociation:
-    """What the peer accepted: class and syntax by context id. `max_pdu` is its own; 0 = any."""
+    """What the peer accepted: SOP class and transfer syntax by context ID.
+
+    `max_pdu` is the limit of the peer in bytes; 0 means no limit.
+    """
 
     contexts: Mapping[int, tuple[str, str]]
     max_pdu: int
     known_classes: frozenset[str]
-    """Classes of which at least one context was not refused as an unknown abstract syntax."""
+    """SOP classes with at least one context not rejected as an unknown abstract syntax."""
     implementation: str = ""
-    """How the peer's program calls itself: its name, or its UID where it gave no name."""
+    """Implementation version name of the peer, or its implementation UID if it gave no name."""
     extended: Mapping[str, bytes] = field(default_factory=dict)
-    """By class, what was granted of what was asked for beside it."""
+    """By SOP class, the extended negotiation information that the peer accepted."""
 
     @classmethod
     def decode(cls, body: bytes, proposal: AssociateRequest) -> "NegotiatedAssociation":
-        """Reads an A-ASSOCIATE-AC. A role that was not granted takes its contexts away.
+        """Read an A-ASSOCIATE-AC. Raises Malformed.
 
-        Raises Malformed.
+        Contexts whose proposed role was not granted are dropped.
         """
         proposed = dict(number_contexts(proposal.contexts))
         contexts: dict[int, tuple[str, str]] = {}
@@ -154,7 +161,7 @@ class NegotiatedAssociation:
 def number_contexts(
     contexts: Sequence[PresentationContext],
 ) -> Iterator[tuple[int, PresentationContext]]:
-    """Each context with its id: 1, 3, 5, …"""
+    """Yield each context with its ID: 1, 3, 5, …"""
     if len(contexts) > MAX_CONTEXTS:
         raise ValueError("An association holds at most 128 presentation contexts.")
     return ((2 * position + 1, context) for position, context in enumerate(contexts))
@@ -172,11 +179,11 @@ def _decode_accepted_syntax(value: bytes, offer: PresentationContext) -> str:
 
 @dataclass
 class _UserInformation:
-    """What the peer says of itself beside the contexts."""
+    """The user information of the peer (PS3.7 D.3.3)."""
 
     max_pdu: int = 0
     granted: set[str] = field(default_factory=set)
-    """Classes which it is ready to send to us."""
+    """SOP classes that it is ready to send to us."""
     implementation: str = ""
     extended: dict[str, bytes] = field(default_factory=dict)
 

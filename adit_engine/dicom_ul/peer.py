@@ -1,4 +1,7 @@
-"""Peer: whom to call, as whom, and how patiently."""
+"""A peer: its address, both AE titles, timeouts and TLS.
+
+Used by associations and nodes.
+"""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,12 +12,15 @@ if TYPE_CHECKING:
     from adit_engine.dicom_ul.tls import TlsSettings
 
 MIN_BYTES_PER_S = 1000
-"""From here on bytes count as progress: a peer that only trickles does not move a deadline."""
+"""The rate from which bytes count as progress: a slow trickle does not extend a deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds. `total_s` bounds the waiting of one association in sum."""
+    """How long to wait, in seconds.
+
+    `total_s` limits the total waiting time of one association.
+    """
 
     connect_s: float = 5
     association_s: float = 15
@@ -22,12 +28,15 @@ class Timeouts:
     no_progress_s: float = 60
     total_s: float = 24 * 3600
     pace: RateLimiter = field(default_factory=RateLimiter, compare=False)
-    """How quickly bytes may travel; waiting for that is on nobody's account."""
+    """Limits the byte rate; waiting for it does not count against the peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whom to call, as whom, and how patiently. `name` is the node's, for errors."""
+    """The address, AE titles and timeouts of a peer.
+
+    `name` is that of the node, for errors.
+    """
 
     name: str
     host: str
@@ -37,4 +46,4 @@ class Peer:
     max_pdu: int
     patience: Timeouts
     tls: "TlsSettings | None" = None
-    """None: in the clear."""
+    """None: unencrypted."""

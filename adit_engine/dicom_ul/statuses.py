@@ -1,4 +1,7 @@
-"""Statuses: what the numbers of DICOM answers and refusals mean, in words (PS3.7 Annex C)."""
+"""The meaning of DIMSE statuses and association rejections, in words (PS3.7 Annex C).
+
+Used to decide about retries and to make error texts.
+"""
 
 from adit_engine.errors import AditError, AssociationRejected, NodeBusy, NodeRefused, NotSupported
 
@@ -42,7 +45,10 @@ _USER, _ACSE, _PRESENTATION = 1, 2, 3
 
 
 def describe_status(status: int) -> str:
-    """A clause such as "it is out of resources"; the peer's own comment may name a patient."""
+    """Return a clause such as "it is out of resources".
+
+    The comment of the peer is not used: it may contain the name of a patient.
+    """
     if status in _MEANINGS:
         return _MEANINGS[status]
     high = status >> 8
@@ -60,19 +66,22 @@ def is_busy(status: int) -> bool:
 
 
 def is_retryable(status: int) -> bool:
-    """Failures that a fresh association sometimes cures."""
+    """Return whether the failure sometimes disappears over a new association."""
     return status == 0x0110 or status >> 12 == 0xC
 
 
 def is_retrieve_failure(status: int | None) -> bool:
-    """A retrieval of which nothing could be sent, for whatever reason."""
+    """Return whether a retrieval could send nothing, for whatever reason."""
     return status is not None and (
         status == UNABLE_TO_PERFORM_SUBOPERATIONS or is_retryable(status)
     )
 
 
 def is_find_unsupported(status: int | None) -> bool:
-    """A search that the node does not understand at this level; PS3.4 C.4.1.1.4: A900, Cxxx."""
+    """Return whether the node does not support a search at this level.
+
+    These are A900 and Cxxx (PS3.4 C.4.1.1.4), and 0122.
+    """
     return status is not None and (status in (0xA900, NO_SUCH_CLASS) or status >> 12 == 0xC)
 
 
@@ -94,7 +103,10 @@ def describe_store_error(status: int) -> str:
 
 
 def status_error(node: str, what: str, status: int) -> AditError:
-    """The error for a final status that is no success. `what` is such as "the search"."""
+    """Return the error for a final status other than success.
+
+    `what` is such as "the search".
+    """
     if status == UNABLE_TO_PERFORM_SUBOPERATIONS:
         return NodeBusy(
             node,
@@ -114,9 +126,9 @@ def status_error(node: str, what: str, status: int) -> AditError:
 
 
 def move_status_error(node: str, status: int, ae_title: str, address: str) -> AditError:
-    """The error for the final status of a C-MOVE that failed (PS3.4 C.4.2.1.5).
+    """Return the error for the final status of a C-MOVE that failed (PS3.4 C.4.2.1.5).
 
-    `ae_title` and `address` are our receiver's, as the archive has to know them.
+    `ae_title` and `address` are those of our receiver, as the archive has to know them.
     """
     if status == UNKNOWN_DESTINATION:
         return NodeRefused(
@@ -135,7 +147,7 @@ def move_status_error(node: str, status: int, ae_title: str, address: str) -> Ad
             status,
         )
     if is_retryable(status):
-        # Orthanc 1.12.7 answers C000 when it cannot reach us, or loses us in the middle.
+        # Orthanc 1.12.7 responds with C000 when it cannot reach us, or loses the connection.
         return NodeBusy(
             node,
             f"could not process the retrieval (status {status:04X}). Some PACS answer so when they "
@@ -153,7 +165,7 @@ def move_status_error(node: str, status: int, ae_title: str, address: str) -> Ad
 def rejection_error(
     node: str, calling: str, called: str, result: int, source: int, reason: int
 ) -> AditError:
-    """The error for an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    """Return the error for an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
     if source == _PRESENTATION and reason == 2:
         return NodeBusy(node, "has no free association for us now. Try again later.")
     if source == _USER and reason == 3:
@@ -181,7 +193,7 @@ def not_offered_error(node: str, service: str) -> NotSupported:
 
 
 def describe_uid(class_uid: str) -> str:
-    """The standard's name of a SOP class or transfer syntax, or its UID where it has none."""
-    from pydicom.uid import UID  # takes long to load, and is needed for sentences of failure alone
+    """Return the standard's name of a SOP class or transfer syntax, or else its UID."""
+    from pydicom.uid import UID  # slow to load, and needed only for error texts
 
     return UID(class_uid).name

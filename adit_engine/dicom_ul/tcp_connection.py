@@ -1,5 +1,7 @@
-"""Lookup: where a host is; the name service is asked in a time limit of ours.
-Line: the network connection under an association; every wait on it has a deadline."""
+"""The TCP connection below an association; every wait on it has a deadline.
+
+Used by `association` and our Storage SCP. Also holds the name resolution with a time limit.
+"""
 
 import select
 import socket
@@ -21,25 +23,31 @@ if TYPE_CHECKING:
     from adit_engine.dicom_ul.tls import TlsSession
 
 SocketAddress = tuple[int, Any]
-"""Its family, and what `connect` takes."""
+"""Its family, and the argument of `connect`."""
 
 
 class DnsLookup:
-    """Used once, by one thread; only `end` may be called from any other, even by a signal handler."""
+    """One name resolution, used by one thread.
+
+    Only `end` may be called from any other thread, or by a signal handler.
+    """
 
     def __init__(self, host: str, port: int) -> None:
-        # As bytes where that does: text is checked letter by letter, by a module of its own.
+        # Bytes if possible: getaddrinfo encodes a str by the IDNA codec, a module of its own.
         self._host = host.encode() if host.isascii() else host
         self._port = port
         self._found: SimpleQueue[list[SocketAddress]] = SimpleQueue()
 
     def addresses(self, within_s: float) -> list[SocketAddress]:
-        """None are found where nobody knows the host, or after `end`. Raises TimeoutError."""
+        """Resolve the host. Raises TimeoutError.
+
+        The list is empty if the host is unknown, or after `end`.
+        """
         try:
             return self._asked(socket.AI_NUMERICHOST)
         except (OSError, UnicodeError):
             pass
-        # In a thread of its own, since nothing else can give the name service a deadline.
+        # In a thread of its own, since getaddrinfo has no time limit.
         threading.Thread(target=self._ask, name="resolve host", daemon=True).start()
         try:
             return self._found.get(timeout=within_s)
@@ -60,16 +68,19 @@ class DnsLookup:
         return [(entry[0], entry[4]) for entry in found]
 
 
-# Set again before each wait, since Linux forgets it; other systems have nothing like it.
+# Set again before each wait, since Linux resets it; other systems have no such option.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
 _MAX_CONTROL_PDU = 1024 * 1024
 _READ_BYTES = 256 * 1024
 _TLS_RECORDS = (0x15, 0x16)
-"""With what TLS begins to speak, and to refuse (RFC 8446 5.1); no PDU has these numbers."""
+"""TLS record types of an alert and a handshake (RFC 8446 5.1); no PDU type has these numbers."""
 
 
 class TcpConnection(ConnectionDeadlines):
-    """Used by one thread; only `abort` may be called from any other, even by a signal handler."""
+    """An unencrypted connection.
+
+    Used by one thread. Only `abort` may be called from any other thread, or by a signal handler.
+    """
 
     def __init__(self, peer: Peer) -> None:
         super().__init__(peer)
@@ -79,18 +90,18 @@ class TcpConnection(ConnectionDeadlines):
         self._buffer = memoryview(bytearray(max(_READ_BYTES, peer.max_pdu + PDU_HEADER.size)))
         self._start = self._end = 0
 
-    # Opening and ending ------------------------------------------------------------------------
+    # Opening and closing -----------------------------------------------------------------------
 
     @classmethod
     def accepted(cls, one: socket.socket, peer: Peer) -> "TcpConnection":
-        """The line of a connection that somebody else has opened."""
+        """Return the connection for a socket that the peer has opened."""
         line = cls(peer)
         line._socket = one
         line._mark_connected(one)
         return line
 
     def connect(self) -> None:
-        """Raises Unreachable, or Stopped after an abort."""
+        """Connect to the peer. Raises Unreachable, or Stopped after an abort."""
         until = time.monotonic() + self.peer.patience.connect_s
         error: OSError | None = None
         left = list(self._addresses())
@@ -100,7 +111,7 @@ class TcpConnection(ConnectionDeadlines):
             self._socket = one
             try:
                 self._check_aborted()
-                # One address that swallows everything leaves time for the others.
+                # An address that does not respond must leave time for the others.
                 one.settimeout(max((until - time.monotonic()) / (1 + len(left)), 0.001))
                 one.connect(address)
                 self._mark_connected(one)
@@ -113,20 +124,20 @@ class TcpConnection(ConnectionDeadlines):
         raise self._unreachable(error)
 
     def _mark_connected(self, one: socket.socket) -> None:
-        """The kernel minds the time from now on, which saves two calls at each wait."""
+        """Use kernel timeouts from now on, which saves two system calls per wait."""
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         one.settimeout(None)
 
     def handshake(self) -> None:
-        """Nothing to agree on in the clear."""
+        """Do nothing: an unencrypted connection has no handshake."""
 
     @property
     def seal(self) -> "TlsSession | None":
-        """How it is secured; None in the clear."""
+        """The TLS session; None for an unencrypted connection."""
         return None
 
     def abort(self) -> None:
-        """Ends every wait on this line now; the thread in it gets Stopped."""
+        """End every wait on this connection now; the waiting thread gets Stopped."""
         self._aborted = True
         self._lookup.end()
         one = self._socket
@@ -136,7 +147,7 @@ class TcpConnection(ConnectionDeadlines):
                 one.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Closes the socket, with an A-ABORT when the conversation was not over."""
+        """Close the socket, with an A-ABORT if the association was not over."""
         one, self._socket = self._socket, None
         if one is not None:
             if not self.over and not self._aborted:
@@ -145,7 +156,7 @@ class TcpConnection(ConnectionDeadlines):
         self.over = True
 
     def _send_abort(self, one: socket.socket) -> None:
-        """A-ABORT, as far as it goes without waiting and without cutting a PDU in two."""
+        """Send an A-ABORT if that is possible without waiting and without splitting another PDU."""
         if self._sending.acquire(blocking=False):
             try:
                 with suppress(OSError):
@@ -180,10 +191,13 @@ class TcpConnection(ConnectionDeadlines):
             text = f"no connection to {place}: {reason}. Check host, port and network."
         return Unreachable(self.peer.name, text)
 
-    # Bytes -------------------------------------------------------------------------------------
+    # Reading and writing -----------------------------------------------------------------------
 
     def poll(self, within_s: float) -> bool:
-        """Whether bytes, or the connection's end, have come within that time. Raises Stopped."""
+        """Return whether bytes, or the end of the connection, have come in time.
+
+        Raises Stopped.
+        """
         return self._start < self._end or self._readable(within_s)
 
     def _readable(self, within_s: float) -> bool:
@@ -192,7 +206,7 @@ class TcpConnection(ConnectionDeadlines):
         return bool(poll.poll(within_s * 1000))
 
     def read_pdu(self) -> tuple[PduType, memoryview]:
-        """The next PDU; its body lies in a buffer that the next call overwrites.
+        """Return the next PDU. The next call overwrites the buffer of its body.
 
         Raises ConnectionLost, also for an A-ABORT, TimedOut and Stopped.
         """
@@ -217,7 +231,7 @@ class TcpConnection(ConnectionDeadlines):
         return kind, self._buffer[begin : self._start]
 
     def _fill_buffer(self, count: int) -> None:
-        """Reads until so many bytes lie ready, and as many more as have come already."""
+        """Read until `count` bytes are buffered, and as many more as have already arrived."""
         if self._end - self._start >= count:
             return
         if len(self._buffer) - self._start < count:
@@ -235,12 +249,12 @@ class TcpConnection(ConnectionDeadlines):
         return self._take(view)
 
     def _begin(self) -> None:
-        """The first byte may have lain here already, when the deadline was set."""
+        """Count the first byte, which may have arrived before the deadline was set."""
         if not self._begun:
             self._progress(0, time.monotonic())
 
     def send(self, buffers: Sequence[Buffer]) -> None:
-        """All of it, without joining. Raises ConnectionLost, TimedOut, Stopped."""
+        """Send all buffers without joining them. Raises ConnectionLost, TimedOut, Stopped."""
         queue = deque(memoryview(buffer) for buffer in buffers)
         one = self._connected()
         with self._sending:
@@ -263,7 +277,7 @@ class TcpConnection(ConnectionDeadlines):
                 queue[0] = queue[0][count:]
 
     def _take(self, view: memoryview) -> int:
-        """As many bytes as are there, one or more; waits for the first."""
+        """Read the available bytes; wait for at least one."""
         one = self._connected()
         while True:
             started = self._arm(one)

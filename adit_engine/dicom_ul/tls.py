@@ -1,9 +1,9 @@
-"""TLS: with which certificates a line is secured, and whom it trusts.
+"""TLS: certificates, trust, error texts, and reading certificates for display.
 
 TLS 1.2 or newer, forward secrecy and authenticated ciphers only: the BCP 195 RFC 8996 profile of
-PS3.15 B.12, without its older ciphers.
-TLS fault: why no TLS came about, in words, with the next step.
-Certificate: for whom it is and until when, read from PEM text; for people, not for trust."""
+PS3.15 B.12, without its older ciphers. Used by the DIMSE and DICOMweb nodes, our Storage SCP, and
+the pages that show certificates.
+"""
 
 import os
 import re
@@ -25,24 +25,24 @@ from adit_engine.errors import InvalidInput, Untrusted
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 LabelledPath = tuple[str, str]
-"""What people call a file, and its path; empty: there is none."""
+"""The display name of a file and its path; an empty path means that there is none."""
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
-# An archive's own certificate may stand in place of its issuer's.
+# The archive's own certificate may be trusted in place of its issuer's.
 _PARTIAL_CHAIN = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """One text in PEM format, and what people call it, for errors."""
+    """One text in PEM format, with its display name for errors."""
 
     label: str
     text: str = field(default="", repr=False)
 
     @classmethod
     def of_file(cls, label: str, path: str) -> "Pem":
-        """Empty without a path. Raises WrongInput."""
+        """Read a file. Empty without a path. Raises InvalidInput."""
         try:
             return cls(label, Path(path).read_text() if path else "")
         except (OSError, UnicodeDecodeError) as error:
@@ -52,7 +52,7 @@ class Pem:
 
 @dataclass(frozen=True, slots=True)
 class TlsCredentials:
-    """By what we are known, and whom we trust; any of them may be empty."""
+    """Our certificate and key, and the certificates that we trust; any of them may be empty."""
 
     certificate: Pem
     key: Pem
@@ -62,7 +62,10 @@ class TlsCredentials:
     def of_files(
         cls, certificate: LabelledPath, key: LabelledPath, trusted: LabelledPath
     ) -> "TlsCredentials":
-        """Each with its label. Without a key file the key is in the certificate's. Raises WrongInput."""
+        """Read the files, each given with its label. Raises InvalidInput.
+
+        Without a key file, the key is in the certificate file.
+        """
         shown = Pem.of_file(*certificate)
         own = Pem.of_file(*key) if key[1] else Pem(certificate[0], shown.text)
         return cls(shown, own, Pem.of_file(*trusted))
@@ -70,27 +73,30 @@ class TlsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class TlsSession:
-    """What was agreed on with the other side. `ends_at` is its certificate's end, where it has one."""
+    """The negotiated session.
+
+    `ends_at` is when the peer's certificate expires, if it has one.
+    """
 
     version: str
     ends_at: datetime | None
 
 
 class TlsSettings(Protocol):
-    """What a line has to know."""
+    """What a connection needs for TLS."""
 
     papers: TlsCredentials
     is_server: bool
     name: str
-    """Which name the other side's certificate has to carry; empty: any."""
+    """The name that the peer's certificate has to carry; empty: any."""
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
-        """A TLS conversation that has not begun yet. Raises WrongInput."""
+        """Return a TLS object whose handshake has not begun. Raises InvalidInput."""
         ...
 
 
 class ClientTls:
-    """For calling a node. Without `trusted` the authorities that this machine trusts."""
+    """TLS as a client. Without `trusted`, the authorities that this machine trusts are used."""
 
     is_server = False
 
@@ -103,7 +109,7 @@ class ClientTls:
         return self.context.wrap_bio(incoming, outgoing, server_hostname=self.name)
 
     def check(self) -> None:
-        """Raises WrongInput when the papers cannot be used; calls nobody."""
+        """Raise InvalidInput when the certificates cannot be used; opens no connection."""
         self._own_context()
         try:
             self.name.encode("idna")
@@ -112,7 +118,7 @@ class ClientTls:
 
     @cached_property
     def context(self) -> ssl.SSLContext:
-        """Raise WrongInput when the papers cannot be used."""
+        """The SSL context. Raises InvalidInput when the certificates cannot be used."""
         context = self._own_context()
         if not self.papers.trusted.text:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
@@ -125,19 +131,19 @@ class ClientTls:
 
 
 class ServerTls:
-    """For being called. With `trusted` every caller has to show a certificate from there."""
+    """TLS as a server. With `trusted`, every caller must present a certificate issued by it."""
 
     is_server = True
     name = ""
 
     def __init__(self, papers: TlsCredentials) -> None:
-        """Raises WrongInput when the papers cannot be used."""
+        """Raise InvalidInput when the certificates cannot be used."""
         if not papers.certificate.text:
             raise InvalidInput(f"{papers.certificate.label}: it is needed for TLS.")
         self.papers = papers
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _configure_context(context, papers, "1.2")
-        # Nobody comes back within the hour to take up a conversation where it ended.
+        # No client returns within the hour to resume a session, so tickets are of no use.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
         if papers.trusted.text:
@@ -162,7 +168,8 @@ def _configure_context(context: ssl.SSLContext, papers: TlsCredentials, minimum:
 
 def _load_trusted(context: ssl.SSLContext, pem: Pem) -> None:
     try:
-        # Bundles of certificates hold comments in any letters; certificates themselves are ASCII.
+        # Certificate bundles may hold comments in any characters; certificates themselves are
+        # ASCII.
         context.load_verify_locations(cadata=pem.text.encode("ascii", "ignore").decode())
     except (ssl.SSLError, ValueError, TypeError):
         raise InvalidInput(
@@ -199,7 +206,10 @@ def _load_own_certificate(context: ssl.SSLContext, papers: TlsCredentials) -> No
 
 @contextmanager
 def _as_temp_file(text: str) -> Iterator[str]:
-    """A path from which OpenSSL reads it; in memory where the system can, else for a moment."""
+    """Yield a path from which OpenSSL can read the text; in memory where the system supports it.
+
+    Elsewhere it is a temporary file that exists for a moment.
+    """
     data = text.encode()
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor, path = os.memfd_create("papers"), ""
@@ -268,7 +278,7 @@ _OPENSSL_DECORATION = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
 
 
 def describe_tls_hint(tls: TlsSettings) -> str:
-    """What to look at when an association does not come about and nobody says why."""
+    """Return what to check when an association fails without a reason."""
     if tls.is_server:
         return "Ask its administrator whether it speaks TLS, and trusts our certificate."
     wants = "" if tls.papers.certificate.text else ", that it wants no client certificate"
@@ -288,7 +298,10 @@ def not_tls_error(node: str, tls: TlsSettings) -> Untrusted:
 
 
 def to_untrusted(node: str, tls: TlsSettings, error: ssl.SSLError) -> Untrusted | None:
-    """None for what may be damage on the way or trouble of the hour: another time it may work."""
+    """Return the error for a failed handshake, or None if a retry may succeed.
+
+    None stands for possible damage in transit or a temporary problem.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         text = _describe_verification_error(tls, error)
     else:
@@ -297,14 +310,14 @@ def to_untrusted(node: str, tls: TlsSettings, error: ssl.SSLError) -> Untrusted 
 
 
 def format_ssl_error(error: ssl.SSLError) -> str:
-    """OpenSSL's own, without where in its code it was found."""
+    """Return OpenSSL's own message, without the position in its source code."""
     return (
         _OPENSSL_DECORATION.sub("", str(error.args[-1] if error.args else "")) or "no reason given"
     )
 
 
 def _describe_verification_error(tls: TlsSettings, error: ssl.SSLCertVerificationError) -> str:
-    """Why we do not accept its certificate."""
+    """Return why we reject the peer's certificate."""
     code = error.verify_code
     whose = "its client certificate" if tls.is_server else "its certificate"
     if code in _NAME_ERRORS:
@@ -333,7 +346,7 @@ def _describe_verification_error(tls: TlsSettings, error: ssl.SSLCertVerificatio
 
 
 def _describe_alert(tls: TlsSettings, reason: str) -> str:
-    """What the other side refuses, as far as it has a reason that we know."""
+    """Return what the peer rejects, if it gives a known reason."""
     ours = tls.papers.certificate
     if reason in _CERTIFICATE_REQUIRED_ALERTS or (
         reason == "SSLV3_ALERT_BAD_CERTIFICATE" and not ours.text
@@ -369,14 +382,17 @@ def _describe_alert(tls: TlsSettings, reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """`names` are those that a caller may look for, first the one to be known by."""
+    """A certificate for display.
+
+    `names` are those that a caller may check, the display name first.
+    """
 
     names: tuple[str, ...]
     ends_at: datetime
 
     @property
     def days_left(self) -> int:
-        """Whole days; less than 0 when it has ended."""
+        """Whole days until it expires; negative when it has expired."""
         return (self.ends_at - datetime.now(UTC)).days
 
     def __str__(self) -> str:
@@ -384,7 +400,10 @@ class Certificate:
 
 
 def read_certificates(text: str) -> tuple[Certificate, ...]:
-    """In the order of the text: with a chain, the one that is shown comes first. Raises WrongInput."""
+    """Return the certificates in the order of the text. Raises InvalidInput.
+
+    In a chain, the one that is presented comes first.
+    """
     try:
         found = x509.load_pem_x509_certificates(text.encode())
         return tuple(

@@ -1,4 +1,7 @@
-"""Secure line: a line whose bytes travel by TLS; deadlines and ways to end it are the same."""
+"""A connection whose bytes are encrypted by TLS; deadlines and shutdown as in `tcp_connection`.
+
+Used by `association` and our Storage SCP where TLS is configured.
+"""
 
 import ssl
 import time
@@ -20,22 +23,23 @@ from adit_engine.errors import AditError, ConnectionLost
 _READ_BYTES = 256 * 1024
 _WRITE_BYTES = 1024 * 1024
 _TLS_RECORD_TYPES = (0x14, 0x15, 0x16)
-"""What the first byte of a TLS conversation can be (RFC 8446 5.1)."""
+"""Possible values of the first byte of a TLS connection (RFC 8446 5.1)."""
 
 
 class TlsConnection(TcpConnection):
-    """OpenSSL works between two buffers in memory and never waits: all waiting is Line's.
+    """A TLS connection.
 
-    `_sending` guards OpenSSL's state too, so that another thread can still say A-ABORT.
+    OpenSSL works between two buffers in memory and never waits: TcpConnection does all waiting.
+    `_sending` also guards the state of OpenSSL, so that another thread can still send an A-ABORT.
     """
 
     def __init__(self, peer: Peer) -> None:
-        """Raises WrongInput when the certificates cannot be used."""
+        """Raise InvalidInput when the certificates cannot be used."""
         super().__init__(peer)
         assert peer.tls is not None
         self._papers = peer.tls
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        # typeshed has the reading into a buffer wrong.
+        # typeshed has a wrong signature for reading into a buffer.
         self._tls: Any = peer.tls.wrap(self._incoming, self._outgoing)
         self._raw = memoryview(bytearray(_READ_BYTES))
         self._ahead = b""
@@ -45,10 +49,13 @@ class TlsConnection(TcpConnection):
         self._torn = False
         self._hint = tls.describe_tls_hint(peer.tls)
 
-    # Opening and ending ------------------------------------------------------------------------
+    # Opening and closing -----------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Raises Unreachable, Untrusted, TimedOut, ConnectionLost, Stopped."""
+        """Connect and finish the handshake.
+
+        Raises Unreachable, Untrusted, TimedOut, ConnectionLost, Stopped.
+        """
         super().connect()
         self.handshake()
 
@@ -77,7 +84,7 @@ class TlsConnection(TcpConnection):
         return TlsSession(self._tls.version(), ends_at)
 
     def close(self) -> None:
-        """Closes the socket, with an A-ABORT when the conversation was not over."""
+        """Close the socket, with an A-ABORT if the association was not over."""
         one = self._socket
         if one is not None and not self._aborted:
             if not self.over:
@@ -97,11 +104,11 @@ class TlsConnection(TcpConnection):
                 self._sending.release()
 
     def _send_close_notify(self, one: socket) -> None:
-        """The close_notify, or the alert that is due (RFC 8446 6.1), as far as it goes."""
+        """Send the close_notify, or a pending alert (RFC 8446 6.1), as far as possible at once."""
         if self._sending.acquire(blocking=False):
             try:
                 if not self._torn:
-                    # Always wants an answer, for which nobody waits.
+                    # It always waits for a response, which we do not read.
                     with suppress(OSError, ValueError):
                         self._tls.unwrap()
                     with suppress(OSError):
@@ -115,10 +122,13 @@ class TlsConnection(TcpConnection):
             one.setblocking(False)
             self._torn = one.send(said) < len(said)
 
-    # Bytes -------------------------------------------------------------------------------------
+    # Reading and writing -----------------------------------------------------------------------
 
     def poll(self, within_s: float) -> bool:
-        """Whether bytes of a message, or the end, have come; what TLS says to itself is neither."""
+        """Return whether bytes of a message, or the end, have come in time.
+
+        Messages of TLS itself do not count.
+        """
         until = time.monotonic() + within_s
         while not self._has_more():
             left_s = until - time.monotonic()
@@ -131,7 +141,7 @@ class TlsConnection(TcpConnection):
             except OSError:
                 count = 0
             if not count:
-                # Whoever reads next meets the end.
+                # The next read reports the end.
                 return True
             self._feed(count)
         return True
@@ -148,7 +158,7 @@ class TlsConnection(TcpConnection):
             raise self._read_last_alert() or error from error
 
     def _encrypt(self, plain: memoryview) -> None:
-        """One record at a time is what OpenSSL takes."""
+        """Encrypt. OpenSSL accepts one record at a time."""
         try:
             while plain:
                 plain = plain[self._tls.write(plain) :]
@@ -166,7 +176,7 @@ class TlsConnection(TcpConnection):
         return count
 
     def _decrypted(self, view: memoryview) -> int:
-        """What lies there already; 0 when more has to come first."""
+        """Return what is decrypted already; 0 when more has to come first."""
         if self._broken is not None:
             raise self._refused(self._broken)
         try:
@@ -182,7 +192,7 @@ class TlsConnection(TcpConnection):
         return count
 
     def _has_more(self) -> bool:
-        """Whether there is a byte, or the end, for whoever reads next."""
+        """Return whether the next read will find a byte, or the end."""
         if self._start < self._end or self._ahead or self._broken is not None:
             return True
         try:
@@ -195,7 +205,7 @@ class TlsConnection(TcpConnection):
         return True
 
     def _receive_more(self) -> None:
-        """Waits for more from the other side."""
+        """Wait for more bytes from the peer."""
         count = self._take(self._raw)
         if not self._said:
             self._said = True
@@ -208,7 +218,7 @@ class TlsConnection(TcpConnection):
         self._incoming.write(self._raw[:count])
 
     def _flush(self) -> None:
-        """What OpenSSL has to say by itself."""
+        """Send the pending messages of OpenSSL itself."""
         if self._outgoing.pending:
             one = self._connected()
             with self._sending:
@@ -219,7 +229,7 @@ class TlsConnection(TcpConnection):
         self._push(one, deque([memoryview(self._outgoing.read())]))
         self._torn = False
 
-    # Faults ------------------------------------------------------------------------------------
+    # Errors ------------------------------------------------------------------------------------
 
     def _lost(self, what: str) -> AditError:
         if not self._shaken:
@@ -228,7 +238,7 @@ class TlsConnection(TcpConnection):
         return super()._lost(what)
 
     def _refused(self, error: ssl.SSLError) -> AditError:
-        """The error for what OpenSSL does not accept, or what the other side did not."""
+        """Return the error for what OpenSSL rejects, or for what the peer rejected."""
         self.faulty = True
         if self._aborted:
             return self._stopped()
@@ -236,9 +246,9 @@ class TlsConnection(TcpConnection):
         return fault or self._lost(f"broke TLS off ({tls.format_ssl_error(error)})")
 
     def _read_last_alert(self) -> AditError | None:
-        """Why the other side hung up while we were still speaking, where it has said so.
+        """Return why the peer closed while we were sending, if it has sent an alert.
 
-        In TLS 1.3 it judges our certificate only after the handshake has ended for us.
+        In TLS 1.3 it verifies our certificate only after the handshake has ended for us.
         """
         one = self._socket
         if one is None or self._aborted:

@@ -1,4 +1,8 @@
-"""Nodes: the kinds of places that hold or take DICOM objects, imported when one is opened."""
+"""The kinds of nodes that hold or receive DICOM objects, and `open_node` to open one.
+
+Used by the gateway of the project and by the command line. The module of a kind is imported when a
+node of that kind is opened.
+"""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,15 +21,15 @@ KINDS: Mapping[str, str] = {
     "folder": "adit_engine.nodes.folder:FolderNode",
     "memory": "adit_engine.nodes.memory:MemoryNode",
 }
-"""Each kind's class; its `Settings` attribute is the dataclass of its settings."""
+"""The class of each kind; its `Settings` attribute is the dataclass of its settings."""
 
 
 WRITE_ONLY_KINDS = frozenset({"archive"})
-"""Kinds that take images and give none back."""
+"""Kinds that receive images and cannot return them."""
 
 
 def kind_class(kind: str) -> Any:
-    """The class behind a kind's word. Raises WrongInput."""
+    """Return the class of a kind. Raises InvalidInput."""
     try:
         module, name = KINDS[kind].split(":")
     except KeyError:
@@ -34,9 +38,10 @@ def kind_class(kind: str) -> Any:
 
 
 def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
-    """Who would receive the secrets of a node: kind, address and verification, normalized.
+    """Return what decides who receives the secrets of a node, normalized.
 
-    Settings may be wrong or incomplete. Raises WrongInput for no kind.
+    These are its kind, its address and how the other side is verified. Settings may be wrong or
+    incomplete. Raises InvalidInput for an unknown kind.
     """
     found = [kind]
     for field in fields(kind_class(kind).Settings):
@@ -52,10 +57,11 @@ def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
 def open_node(
     kind: str, name: str, settings: Mapping[str, Any], *, reception: MoveReceiver | None = None
 ) -> OpenedNode:
-    """An opened node. `name` is how people know it; errors carry it. Raises WrongInput, NodeError.
+    """Open a node. Raises InvalidInput, NodeError.
 
-    `settings` are the values of the kind's settings dataclass, secrets included. `reception` takes
-    what a node of a kind that `receives` can only send to a third place, which is ours (C-MOVE).
+    `name` is its display name, which errors carry. `settings` are the values of the kind's settings
+    dataclass, secrets included. `reception` is our Storage SCP, for kinds that set `receives`: it
+    receives what such a node can only send to a third party (C-MOVE).
     """
     cls = kind_class(kind)
     given = cls.Settings(**settings)

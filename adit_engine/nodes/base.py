@@ -1,4 +1,9 @@
-"""What a node can do: four small protocols, all that `transfer` knows; Triable is for tests alone."""
+"""Protocols and values that all kinds of nodes share.
+
+A node implements some of the four basic protocols Checkable, Searchable, Retrievable and Storable.
+The `Supports...` protocols are optional; SupportsTestTransfer serves the test of a node only. Used
+by the nodes, `transfer`, the command line and the project.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +20,8 @@ from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 
 
 class Grade(StrEnum):
+    """How serious a finding of a check is."""
+
     GOOD = "good"
     WARNING = "warning"
     BAD = "bad"
@@ -22,7 +29,7 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SettingProposal:
-    """What a check proposes for one setting of the node, and the sentence why."""
+    """A value that a check proposes for one setting of the node, and the reason why."""
 
     setting: str
     value: str | int | bool | None
@@ -31,7 +38,10 @@ class SettingProposal:
 
 @dataclass(frozen=True, slots=True)
 class NodeFinding:
-    """One thing that a check learned. `next_step` says in words what to do; empty when all is well."""
+    """One finding of a check.
+
+    `next_step` is an instruction to the reader; empty when there is nothing to do.
+    """
 
     grade: Grade
     what: str
@@ -41,10 +51,10 @@ class NodeFinding:
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
-    """The answer to one stored instance. `ref` holds the UIDs under which it went out.
+    """The result of storing one instance. `ref` holds the UIDs under which it was sent.
 
-    `status` is the DIMSE status (PS3.7 C): 0 kept, 0xBxxx kept with a warning, else refused.
-    `error` is the sentence when it was refused, `warning` when it was kept with one.
+    `status` is the DIMSE status (PS3.7 C): 0 is success, 0xBxxx success with a warning, anything
+    else a refusal. `error` is the message of a refusal, `warning` that of a warning.
     """
 
     ref: InstanceRef
@@ -54,9 +64,9 @@ class StoreResult:
     size_bytes: int = 0
     sha256: str = ""
     class_uid: str = ""
-    """Its SOP class; empty where nobody will ask for it by that."""
+    """Its SOP class UID; empty where nothing needs it to confirm the storage."""
     path: str = ""
-    """Where it lies, below the node's base folder; empty for nodes without files."""
+    """Path of the file below the base folder of the node; empty for nodes without files."""
 
     @property
     def kept(self) -> bool:
@@ -65,7 +75,7 @@ class StoreResult:
 
 @dataclass(frozen=True, slots=True)
 class NotConfirmed:
-    """An image of which the node says itself that, or why, it does not keep it."""
+    """An instance that the node reports as not stored, and the reason."""
 
     instance_uid: str
     reason: str
@@ -73,17 +83,20 @@ class NotConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationRemark:
-    """A sentence on how the proof came about, for the remarks of the outcome."""
+    """A sentence on how storage was confirmed, for the remarks of the outcome."""
 
     text: str
 
 
 StorageConfirmation = str | NotConfirmed | ConfirmationRemark
-"""A string is the output instance UID of an image that is proven to be kept."""
+"""A string is the output instance UID of an image that is proven to be stored."""
 
 
 class FindResults(Iterator[Record]):
-    """The records of one find, lazy; afterwards `capped` tells if the node's result cap was hit."""
+    """The records of one search, lazy.
+
+    Once they are exhausted, `capped` says whether the result cap of the node was hit.
+    """
 
     def __init__(self, records: Iterator[Record], cap: int | None = None) -> None:
         self._records = records
@@ -101,11 +114,11 @@ class FindResults(Iterator[Record]):
 
     @property
     def shortfall(self) -> str:
-        """What is to be said of a node whose answers were `capped`."""
+        """The phrase that describes a node whose answers were `capped`."""
         return "cut its answer short"
 
     def close(self) -> None:
-        """Ends the search early and releases what it holds."""
+        """End the search early and release its resources."""
         close = getattr(self._records, "close", None)
         if close is not None:
             close()
@@ -113,77 +126,93 @@ class FindResults(Iterator[Record]):
 
 @runtime_checkable
 class Checkable(Protocol):
+    """A node that can be tested."""
+
     name: str
 
     def check(self) -> Iterator[NodeFinding]:
-        """What works and what does not, in words; never raises NodeError, it finds it."""
+        """Yield what works and what does not. A NodeError becomes a finding."""
         ...
 
 
 @runtime_checkable
 class SupportsTestTransfer(Protocol):
-    """What a check does only when asked: images move, or something is written."""
+    """The parts of a check that run only on request: images move, or something is written."""
 
     name: str
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[NodeFinding]:
-        """Fetches this one image by each way there is, `within_s` each; says how long it took, or
-        why it did not come. Lazy; never raises NodeError. An `abort` ends it with Stopped.
+        """Fetch this one image by each available method, `within_s` seconds each.
+
+        The findings say how long it took, or why the image did not arrive. Lazy. Never raises
+        NodeError. An `abort` ends it with Stopped.
         """
         ...
 
     def try_writing(self) -> Iterator[NodeFinding]:
-        """Writes something made up, of no patient; the findings say what stays there. Likewise."""
+        """Write a made-up object that belongs to no patient.
+
+        The findings say what remains at the node. Lazy. Never raises NodeError. An `abort` ends it
+        with Stopped.
+        """
         ...
 
 
 @runtime_checkable
 class Searchable(Protocol):
+    """A node that can be searched."""
+
     name: str
 
     def find(self, query: Query) -> FindResults:
-        """Lazy. Closing the answers closes the association. Raises NodeError."""
+        """Search. Lazy. Closing the results closes the association. Raises NodeError."""
         ...
 
 
 @runtime_checkable
 class SupportsSharedAssociation(Protocol):
-    """A node whose searches cost less in a row."""
+    """A node where several searches in a row cost less over one association."""
 
     def share_association(self) -> AbstractContextManager[None]:
-        """Within the block searches share one association, opened anew after a fault."""
+        """Share one association among the searches in the block.
+
+        After a fault a new one is opened.
+        """
         ...
 
 
 @runtime_checkable
 class Retrievable(Protocol):
+    """A node from which images can be fetched."""
+
     name: str
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        """Pulled, bounded in bytes, in order of arrival.
+        """Fetch instances. Lazy, bounded in bytes, in order of arrival.
 
-        A normal end means that the node gave its final answer; whether all came is for the ledger
-        to say. Anything else raises NodeError. Closing the iterator ends the association.
+        A normal end means that the node gave its final response; whether all instances arrived is
+        for the caller's ledger to decide. Anything else raises NodeError. Closing the iterator ends
+        the association.
         """
         ...
 
     def break_off(self) -> None:
-        """Ends the waits of the fetches under way, from any thread; they raise Stopped.
+        """End the waits of the running fetches, from any thread; they raise Stopped.
 
-        Unlike `abort` it leaves a node that can be asked again.
+        Unlike `abort`, it leaves the node usable for further requests.
         """
         ...
 
 
 class SourceNode(Searchable, Retrievable, Protocol):
-    """What can be found in and fetched from."""
+    """A node that can be searched and fetched from."""
 
 
 @runtime_checkable
 class SupportsPrefetch(Protocol):
-    """A source that can send the images of a series while it is asked for their list."""
+    """A source that can send the images of a series while it is searched for their list."""
 
     def fetch_early(
         self,
@@ -193,47 +222,57 @@ class SupportsPrefetch(Protocol):
         count: int | None,
         may_come: Callable[[str], bool],
     ) -> Iterator[Instance] | None:
-        """The whole series, lazily, by a second association; to be pulled by another thread than
-        the one that asks for the list. None where there is to be no second one, or where it is not
-        known which SOP classes come, or one of them may not. Nothing comes, and nothing is raised,
-        when the node does not take part: then it has to be fetched as usual.
+        """Return the whole series, lazily, over a second association.
+
+        The caller pulls it in another thread than the one that requests the list. Returns None
+        where a second association is not allowed, where the SOP classes to come are not known, or
+        where `may_come` refuses one of them. Yields nothing, and raises nothing, when the node does
+        not accept it: then the series has to be fetched as usual.
         """
         ...
 
 
 @runtime_checkable
 class Storable(Protocol):
+    """A node that stores images."""
+
     name: str
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """Pulls, stores, and answers once for each instance, in order. Raises NodeError.
+        """Pull and store instances; yield one result per instance, in order.
 
-        When the iterable raises, what is not yet visible at the node is taken back; after a NodeError,
-        which says nothing against what came before, it is stored.
+        Raises NodeError. When the iterable raises, instances that are not yet visible at the node
+        are removed. If it raises NodeError, which does not invalidate the instances before it, they
+        are stored.
         """
         ...
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
-        """Names what the node proves that it keeps; what it does not name is not kept.
+        """Yield the instances that the node proves to store.
 
-        Raises CannotDo where a node has no means to prove anything.
+        Those not yielded are not stored. Raises NotSupported where a node has no means to prove
+        anything.
         """
         ...
 
 
 class SupportsStop(Protocol):
-    """A Storable that gives files their names by itself, some time after it has pulled them."""
+    """A Storable that names its files itself, some time after it has pulled the instances."""
 
     def set_stop(self, stop: Stop) -> None:
-        """Asks it from now on before each name: what is stopped shows nothing more."""
+        """Check `stop` before each file is named from now on.
+
+        Once it is stopped, no more files become visible.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StagedImage:
-    """One image that lies apart until it is packed. `ref` holds the UIDs under which it goes out.
+    """One image that is staged until it is packed.
 
-    `sha256` and `size_bytes` are those of its data set, as Stored said.
+    `ref` holds the UIDs under which it is delivered. `sha256` and `size_bytes` are those of its
+    data set, as in StoreResult.
     """
 
     ref: InstanceRef
@@ -244,10 +283,10 @@ class StagedImage:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRequest:
-    """What one build puts into the file called `name`, without ending, and its parts.
+    """The content of one archive called `name` (without suffix) and of its parts.
 
-    `images` and `size_bytes` are the sums of `gathered`, which is read once. `others` are lines of
-    the contents for images that did not come; `about` stands at their head.
+    `images` and `size_bytes` are the sums over `gathered`, which is read once. `others` are lines
+    of the delivery list for images that were not delivered; `about` is its header.
     """
 
     name: str
@@ -260,23 +299,24 @@ class ArchiveRequest:
 
 @dataclass(frozen=True, slots=True)
 class PackingProgress:
-    """So much more was written, or tested: each image counts twice."""
+    """Bytes written or tested since the last report. Each image counts twice."""
 
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivesTested:
-    """All is written and tested; files of these names become visible next.
+    """Everything is written and tested; files of these names become visible next.
 
-    Whoever lists finished files writes the names down now: after that it may be killed in between.
+    A caller that records finished files has to record the names now: the process may be killed
+    between this report and the end.
     """
 
     names: tuple[str, ...]
 
 
 Report = Callable[[PackingProgress | ArchivesTested], None]
-"""Called while archives are built. What it raises ends the build."""
+"""Called while archives are built. An exception that it raises ends the build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,27 +330,33 @@ class FinishedArchive:
 
 @runtime_checkable
 class SupportsPacking(Protocol):
-    """A Storable that keeps images apart until all have come, and then makes files of them."""
+    """A Storable that stages images until all have arrived, and then packs them into files."""
 
     name: str
 
     def set_archive_title(self, title: str) -> None:
-        """Under which title images are gathered from now on."""
+        """Set the title under which images are staged from now on."""
         ...
 
     def pack(
         self, bundle: ArchiveRequest, password: str, stop: Stop, report: Report = ...
     ) -> list[FinishedArchive]:
-        """Return once the files are visible. May be begun anew until `forget`."""
+        """Pack the staged images and return once the files are visible.
+
+        May be repeated until `forget`.
+        """
         ...
 
     def forget(self) -> None:
-        """Removes what was gathered."""
+        """Remove the staged images."""
         ...
 
 
 class OpenedNode(Protocol):
-    """An opened node. `close` ends it in good order; `abort` ends every wait at once, from any thread."""
+    """An open node. `close` ends it in an orderly way.
+
+    `abort` ends every wait at once, from any thread.
+    """
 
     name: str
 
@@ -331,11 +377,12 @@ def setting(
     belongs_to: str = "",
     recipient: Callable[[Any], object] | None = None,
 ) -> Any:
-    """A field of a node's settings dataclass, from which forms, API schema and URLs are made.
+    """Declare a field of the settings dataclass of a node.
 
-    `pem` is text of many lines; a secret is of no use without the field that it `belongs_to`, or
-    unless that field has one value (`field=value`). `recipient` normalizes a value that decides who
-    receives the node's secrets: the address, and how the other side is verified.
+    Forms, API schema and URLs are made from it. `pem` marks text of several lines. `belongs_to`
+    names the field without which a secret has no use; `field=value` requires one value of that
+    field. `recipient` normalizes a value that decides who receives the node's secrets: the address,
+    and how the other side is verified.
     """
     return field(
         default=default,

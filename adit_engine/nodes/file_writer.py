@@ -1,5 +1,8 @@
-"""Read-back: files that were just written are read again, in a thread, while the next are written.
-Filing: lays objects down as files below a base folder, whole or not at all, and proves it."""
+"""Write objects as files below a base folder, atomically, and verify what was written.
+
+Used by the folder node and by the 7-Zip node for its staging folder. Files that were just written
+are read back in a thread while the next ones are written.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,12 +41,12 @@ from adit_engine.values.references import QueryLevel
 
 _READ_BYTES = 256 * 1024
 MAX_WAIT_S = 600.0
-"""So long a group may take to be read; a disk that needs longer does not answer any more."""
+"""How long reading a group back may take; a disk that needs longer is considered dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenFile:
-    """A file that was written: `parts` are the bytes that it has to hold."""
+    """A file that was written; `parts` are the bytes that it has to contain."""
 
     draft: UnpublishedFile
     stored: StoreResult
@@ -51,7 +54,7 @@ class WrittenFile:
 
 
 class WriteVerification:
-    """What the files of one group after the other hold, byte by byte."""
+    """Reads files back in groups and compares them byte by byte."""
 
     def __init__(self) -> None:
         self._wanted: SimpleQueue[Sequence[WrittenFile] | None] = SimpleQueue()
@@ -62,10 +65,11 @@ class WriteVerification:
         self._fault: BaseException | None = None
 
     def begin(self, files: Sequence[WrittenFile]) -> None:
-        """The files have their names already; each is closed once it is read.
+        """Queue a group of files that have their names already.
 
-        Waits for the group before, so that no more than two are held in memory. Raises OSError when
-        the disk does not answer, and what went wrong with a group before.
+        Each is closed once it is read. Waits for the previous group, so that no more than two are
+        held in memory. Raises OSError when the disk does not respond, and the error of an earlier
+        group.
         """
         if self._thread is None:
             self._left, self._fault = False, None
@@ -87,7 +91,7 @@ class WriteVerification:
             raise self._fault
 
     def end(self, *, at_once: bool) -> None:
-        """The thread has ended afterwards; `at_once` leaves the rest unread."""
+        """End the thread and wait for it; `at_once` leaves the rest unread."""
         self._left = at_once
         if self._thread is not None:
             self._wanted.put(None)
@@ -95,7 +99,7 @@ class WriteVerification:
             self._thread = None
 
     def proves(self, names: tuple[str, ...], digest: str, tree: AtomicFolder) -> bool:
-        """Whether the file holds that data set. It is read now if it was not, or changed since."""
+        """Return whether the file holds that data set; read it if unread or changed since."""
         known = self._found.pop(names, None)
         if known is not None and known == (tree.stamp(names), digest):
             return True
@@ -133,12 +137,13 @@ def _close_files(files: Sequence[WrittenFile]) -> None:
 
 
 def _begins_with(descriptor: int, parts: Sequence[Buffer]) -> bool:
-    """Whether the file begins with these bytes."""
+    """Return whether the file begins with these bytes."""
     read, position = bytearray(_READ_BYTES), 0
     for piece in _split_parts(parts):
         if len(read) != len(piece):
             read = bytearray(len(piece))
-        # Of two buffers the one on the left is the one that is compared as a whole, not by item.
+        # The left operand has to be the bytearray: its comparison is bytewise, a memoryview's by
+        # item.
         if os.preadv(descriptor, [read], position) != len(piece) or read != piece:
             return False
         position += len(piece)
@@ -157,7 +162,10 @@ GROUP_BYTES = 16 * 1024 * 1024
 
 
 class FileWriter:
-    """Files are named as layout.py says. `owner` is the node's name, for errors."""
+    """Writes files named as in dicom_file/layout.py.
+
+    `owner` is the name of the node, for errors.
+    """
 
     def __init__(
         self,
@@ -181,15 +189,18 @@ class FileWriter:
         self._stop = Stop()
 
     def set_stop(self, stop: Stop) -> None:
-        """From now on it is asked before each file gets its name."""
+        """Check `stop` before each file is named from now on."""
         self._stop = stop
 
     def abort(self) -> None:
-        """A store under way raises Stopped at its next instance."""
+        """Make a running store raise Stopped at its next instance."""
         self._aborted = True
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """Files become visible in groups; an answer comes when its file is."""
+        """Store files, which become visible in groups.
+
+        A result comes when its file is visible.
+        """
         self.require_free_space()
         drafts: list[WrittenFile] = []
         is_done = False
@@ -202,14 +213,14 @@ class FileWriter:
             self._read_back.end(at_once=not is_done)
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
-        """Reads each file back: its length and sha256 must be those that were written."""
+        """Read each file back: its length and SHA-256 must be those that were written."""
         tree, proves = self.tree, self._read_back.proves
         with tree.keep_folder_open():
             kept = [one for one in stored if proves(_path_names(one), one.sha256, tree)]
         return iter([one.ref.instance_uid for one in kept])
 
     def require_free_space(self, size_bytes: int = 0) -> None:
-        """Raises StorageFull unless so much fits there besides what is to stay free."""
+        """Raise StorageFull unless this much fits in addition to the reserve."""
         free = self.tree.free_bytes() - self.reserve_mb * 1_000_000
         if free < size_bytes and free > 0:
             raise StorageFull(
@@ -221,10 +232,11 @@ class FileWriter:
             raise StorageFull(self.owner, "the disk is nearly full. Make room there, then retry.")
 
     def write_delivery_list(self, bundle: ArchiveRequest) -> None:
-        """Writes contents-NAME.csv and .json beside what lies there, in place of older ones.
+        """Write contents-NAME.csv and .json beside the images, replacing older ones.
 
-        Reads each file, as it is the file's own sha256 that people can compare. It is laid into
-        the project's folder where there is one; who begins last writes it. Raises StorageTrouble.
+        Reads each file, since people can compare only the SHA-256 of the file itself. It is written
+        into the project's folder if there is one; the writer that begins last wins. Raises
+        StorageError.
         """
         gathered = iter(bundle.gathered)
         first = next(gathered, None)
@@ -263,13 +275,16 @@ class FileWriter:
     def _files(
         self, instances: Iterable[Instance], drafts: list[WrittenFile]
     ) -> Iterator[StoreResult]:
-        """What is written and not yet visible stands in `drafts`, should this end early."""
+        """Write instances.
+
+        `drafts` holds the files that are not visible yet, in case this ends early.
+        """
         size, stream = 0, iter(instances)
         while True:
             try:
                 instance = next(stream, None)
             except NodeError:
-                # What has come before the source broke off has passed by itself, and counts.
+                # Instances received before the source failed are valid and are published.
                 yield from self._publish(drafts)
                 raise
             if instance is None:
@@ -289,7 +304,10 @@ class FileWriter:
         yield from self._publish(drafts)
 
     def _publish(self, drafts: list[WrittenFile]) -> Iterator[StoreResult]:
-        """What somebody else has laid there meanwhile is not touched, and judged as it lies there."""
+        """Make files visible.
+
+        A file that another process has created meanwhile is left unchanged and compared.
+        """
         self.require_free_space()
         taken = {d.names for d in self.tree.publish([one.draft for one in drafts], self._stop)}
         done = list(drafts)
@@ -316,14 +334,17 @@ class FileWriter:
         return WrittenFile(self.tree.write(names, parts), stored, parts)
 
     def _compared(self, stored: StoreResult, names: tuple[str, ...]) -> StoreResult:
-        """With the file that lies there: the same data set counts as stored, another one stays."""
+        """Compare with the existing file.
+
+        An equal data set counts as stored; a different file is not replaced.
+        """
         if self._digest(names) == stored.sha256:
             return stored
         error = "another object with the same UID lies there already, and is left as it is"
         return StoreResult(stored.ref, status=0x0111, error=error)
 
     def _digest(self, names: tuple[str, ...]) -> str:
-        """The sha256 of a visible file's data set; "" if it is broken, or gone."""
+        """Return the SHA-256 of the data set in a visible file; "" if it is broken or gone."""
         file = self.tree.open(names)
         if file is None:
             return ""
@@ -335,7 +356,7 @@ class FileWriter:
 
 
 def _project_folder(path: str) -> tuple[str, ...]:
-    """The project's folder, as layout.py makes it; the base itself without a project."""
+    """Return the project's folder as in dicom_file/layout.py; the base itself without a project."""
     names = path.split("/")
     return (names[0],) if len(names) == 5 else ()
 
@@ -349,18 +370,18 @@ def _path_names(stored: StoreResult) -> tuple[str, ...]:
 
 
 def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
-    """The values that names are made of; plain and UTF-8 text without pydicom's help."""
+    """Return the values that file names are made of; pydicom is needed for some encodings only."""
     if instance.transfer_syntax_uid != EXPLICIT_BE:
         identity = instance.in_header
         found = {word: identity.trimmed(tag) for tag, word in NAMING_TAGS.items()}
         unicode = identity.trimmed(CHARACTER_SET) == b"ISO_IR 192"
         if unicode or all(value.isascii() for value in found.values()):
             return {word: value.decode(errors="replace") for word, value in found.items()}
-    from pydicom import dcmread  # takes long to load
+    from pydicom import dcmread  # slow to load
 
     data = b"".join(instance.parts())
     if instance.transfer_syntax_uid == DEFLATED_LE:
-        # Never as a whole: a small one may hold gigabytes.
+        # Never inflate the whole: a small file may expand to gigabytes.
         instance = replace(instance, transfer_syntax_uid=EXPLICIT_LE, header=inflate_start(data))
         head, data = part10.file_head(instance), bytes(instance.header)
     header = dcmread(

@@ -1,4 +1,7 @@
-"""Folder node: a local or network folder of DICOM files."""
+"""A local or network folder of DICOM files, as a source and a destination.
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 import grp
 import os
@@ -35,11 +38,11 @@ from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, QueryLevel, Ref
 
 _HEAD_BYTES = 64 * 1024
-"""In so much of a file everything stands that is searched by, as a rule."""
+"""All indexed attributes are usually within this many bytes of a file."""
 _INDEXED_TAGS = identifier.tags_of(INDEXED_KEYWORDS)
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _STARTS_WITHOUT_PREAMBLE = (b"\x02\0", b"\x08\0")
-"""Of files whose preamble is missing: the file meta, or the data set itself."""
+"""First bytes of files without a preamble: the file meta information, or the data set itself."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class FolderSettings:
 
 
 class _Unreadable:
-    """Stands for a file that is DICOM, or cannot be opened, and tells us nothing."""
+    """Marks a file that is DICOM, or cannot be opened, and has no readable header."""
 
 
 _UNREADABLE = _Unreadable()
@@ -89,7 +92,10 @@ _CachedEntry = tuple[_FileVersion, IndexEntry | _Unreadable | None]
 
 
 class FolderResults(FindResults):
-    """What lies in a folder. `unread`: so many files or folders could not be looked into."""
+    """The records in a folder.
+
+    `unread` is how many files or folders could not be read.
+    """
 
     def __init__(self, records: Iterator[Record], unread: int) -> None:
         super().__init__(records)
@@ -97,7 +103,7 @@ class FolderResults(FindResults):
 
     @property
     def capped(self) -> bool:
-        """Nobody knows of which study the unread ones are."""
+        """Whether files were unreadable; it is unknown to which study they belong."""
         return self._unread > 0
 
     @property
@@ -106,7 +112,10 @@ class FolderResults(FindResults):
 
 
 class FolderNode:
-    """Reads any tree of DICOM files below its folder; writes as layout.py names them."""
+    """A folder node. It reads any tree of DICOM files.
+
+    It names files as dicom_file/layout.py does.
+    """
 
     Settings = FolderSettings
 
@@ -137,7 +146,7 @@ class FolderNode:
     def set_stop(self, stop: Stop) -> None:
         self._filing.set_stop(stop)
 
-    # What lies there ------------------------------------------------------------------------
+    # Reading --------------------------------------------------------------------------------
 
     def check(self) -> Iterator[NodeFinding]:
         try:
@@ -150,7 +159,7 @@ class FolderNode:
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[NodeFinding]:
-        """By reading its file; what is slow here is to find it."""
+        """Fetch by reading the file; the slow part is to find it."""
         from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 
         limit = FetchLimit(within_s, self.break_off)
@@ -159,7 +168,7 @@ class FolderNode:
         ).finding()
 
     def try_writing(self) -> Iterator[NodeFinding]:
-        """A file that is removed again."""
+        """Write a test file, which is removed again."""
         try:
             self._ready()
         except StorageError as error:
@@ -173,8 +182,8 @@ class FolderNode:
 
     def find(self, query: Query) -> FindResults:
         self._ready()
-        catalog = self._load_index()
-        return FolderResults(catalog.find(query), self._unread)
+        index = self._load_index()
+        return FolderResults(index.find(query), self._unread)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         self._ready()
@@ -185,10 +194,10 @@ class FolderNode:
             yield instance
 
     def break_off(self) -> None:
-        """Nothing to do: no file keeps anybody waiting for long."""
+        """Do nothing: reading a file never waits for long."""
 
     def _one(self, ref: InstanceRef, paths: list[Path]) -> Instance:
-        """One object. Several files of one UID count once when their data sets are the same."""
+        """Return one object. Several files of one UID count once if their data sets are equal."""
         try:
             first, *others = (self._read(path) for path in paths)
         except (Malformed, OSError) as error:
@@ -200,7 +209,7 @@ class FolderNode:
         return first
 
     def _read(self, path: Path) -> Instance:
-        """Raises Malformed, OSError, StorageFull, Stopped."""
+        """Read a file. Raises Malformed, OSError, StorageFull, Stopped."""
         return part10.read_shared_file(path, self.name, self._check)
 
     def _check(self) -> None:
@@ -208,7 +217,7 @@ class FolderNode:
             raise Stopped(f"{self.name}: reading was stopped.")
 
     def _load_index(self) -> HeaderIndex:
-        """What lies there now; only new and changed files are opened."""
+        """Return the current index; only new and changed files are opened."""
         seen: dict[str, _CachedEntry] = {}
         shut: list[OSError] = []
         begin = len(str(self.base / "x")) - 1
@@ -217,7 +226,7 @@ class FolderNode:
                 continue
             place = whole[begin:]
             known = self._entries.get(place)
-            # Rights may have been given meanwhile, of which no time of a file tells.
+            # Permissions may have changed meanwhile, which the modification time does not show.
             if known is None or known[0] != stamp or known[1] is _UNREADABLE:
                 known = stamp, _index_entry(Path(whole), place)
             seen[place] = known
@@ -228,10 +237,10 @@ class FolderNode:
         return HeaderIndex(entries)
 
     def _files(self, shut: list[OSError]) -> Iterator[str]:
-        """Those below the folder, without our own unfinished ones. `shut` gets what cannot be entered.
+        """Yield the files below the folder, without our own unfinished ones.
 
-        As plain text: each search goes through all of them, and to make a Path takes longer than to
-        ask the disk.
+        `shut` collects the errors of folders that cannot be entered. Paths are strings: each search
+        visits all of them, and creating a Path takes longer than the system call.
         """
         for folder, folders, files in os.walk(self.base, onerror=shut.append):
             folders.sort()
@@ -242,28 +251,34 @@ class FolderNode:
     # Writing --------------------------------------------------------------------------------
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """Files become visible in groups; an answer comes when its file is."""
+        """Store files, which become visible in groups.
+
+        A result comes when its file is visible.
+        """
         self._ready()
         yield from self._filing.store(self._require_mount_for_each(instances))
 
     def _require_mount_for_each(self, instances: Iterable[Instance]) -> Iterator[Instance]:
-        """A share that goes away in between leaves an empty folder, into which nothing is written."""
+        """Check the mount before each instance.
+
+        A share that goes away leaves an empty folder, into which nothing must be written.
+        """
         for instance in instances:
             if self.settings.network:
                 self._ready()
             yield instance
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
-        """Reads each file back: its length and sha256 must be those that were written."""
+        """Read each file back: its length and SHA-256 must be those that were written."""
         return self._filing.confirm(stored)
 
     def require_free_space(self, size_bytes: int) -> None:
-        """Raises StorageTrouble unless it is there, mounted, and has room for so much."""
+        """Raise StorageError unless the folder is mounted and has this much free space."""
         self._ready()
         self._filing.require_free_space(size_bytes)
 
     def write_delivery_list(self, bundle: ArchiveRequest) -> None:
-        """See Filing.list_contents."""
+        """Write the delivery list; see FileWriter.write_delivery_list."""
         self._ready()
         self._filing.write_delivery_list(bundle)
 
@@ -272,7 +287,7 @@ class FolderNode:
 
 
 def _resolve_group(name: str) -> int:
-    """Its number; -1 for none. Raises WrongInput."""
+    """Return the group ID; -1 for none. Raises InvalidInput."""
     if not name:
         return -1
     try:
@@ -282,7 +297,10 @@ def _resolve_group(name: str) -> int:
 
 
 def _file_version(place: str, base: Path) -> _FileVersion | None:
-    """What changes with a file; None for what is none, and for links that lead out of the folder."""
+    """Return time and size of a file.
+
+    None for anything but a regular file, and for links that lead out of the folder.
+    """
     try:
         seen = os.lstat(place)
         if stat.S_ISLNK(seen.st_mode):
@@ -291,12 +309,12 @@ def _file_version(place: str, base: Path) -> _FileVersion | None:
             seen = os.stat(place)
     except (OSError, RuntimeError):
         return None
-    # A pipe or a device would keep whoever opens it waiting.
+    # Opening a pipe or a device would block.
     return (seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None
 
 
 def _index_entry(path: Path, place: str) -> IndexEntry | _Unreadable | None:
-    """The catalog's entry of a file; None for what is not DICOM, or a DICOMDIR."""
+    """Return the index entry of a file; None for what is not DICOM, or a DICOMDIR."""
     try:
         with path.open("rb", buffering=0) as file:
             head = memoryview(file.read(_HEAD_BYTES))
@@ -308,7 +326,7 @@ def _index_entry(path: Path, place: str) -> IndexEntry | _Unreadable | None:
         return _UNREADABLE
     if entry is not None and _has_uids(entry):
         return entry
-    # What is whole and belongs to no study, such as a hanging protocol, is nobody's loss.
+    # A complete file that belongs to no study, such as a hanging protocol, is not missed.
     broken = plain is None and _is_dicom(head) and not _is_dicomdir(path, head)
     return _UNREADABLE if broken else None
 
@@ -326,7 +344,7 @@ def _is_dicom(head: memoryview) -> bool:
 
 
 def _is_dicomdir(path: Path, head: memoryview) -> bool:
-    """Beside the images of a CD lies a list of them."""
+    """CDs hold a DICOMDIR that lists their images."""
     return (
         path.name.upper() == "DICOMDIR"
         or _read_file_meta(head).get(part10.META_CLASS) == _DIRECTORY_CLASS
@@ -341,14 +359,14 @@ def _read_file_meta(head: memoryview) -> dict[int, str]:
 
 
 def _read_entry_fast(head: memoryview, place: str) -> IndexEntry | None:
-    """From the start of the header alone; None where pydicom has to be asked."""
+    """Read the start of the header only; None where pydicom is needed."""
     try:
         meta, start = part10.parse_file_meta(head)
         syntax = meta[part10.META_SYNTAX]
         if syntax == EXPLICIT_BE:
             return None
         explicit, level = syntax != IMPLICIT_LE, QueryLevel.IMAGE
-        # Never as a whole: a small file may hold gigabytes.
+        # Never inflate the whole: a small file may expand to gigabytes.
         data = inflate_start(head[start:]) if syntax == DEFLATED_LE else head[start:]
         found = identifier.decode_record(level, data, explicit, "", _INDEXED_TAGS)
     except (KeyError, Malformed):
@@ -359,7 +377,7 @@ def _read_entry_fast(head: memoryview, place: str) -> IndexEntry | None:
 def _read_entry_with_pydicom(path: Path, head: memoryview, place: str) -> IndexEntry | None:
     if _read_file_meta(head).get(part10.META_SYNTAX) == DEFLATED_LE:
         return None
-    from pydicom import dcmread  # takes long to load
+    from pydicom import dcmread  # slow to load
     from pydicom.errors import InvalidDicomError
 
     try:

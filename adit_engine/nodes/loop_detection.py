@@ -1,4 +1,4 @@
-"""Repeats: tells a search that goes on for ever from one that has much to tell."""
+"""Tell an endless search from one with many answers. Used by C-FIND and QIDO-RS."""
 
 import time
 from collections.abc import Hashable
@@ -7,14 +7,16 @@ MAX_ANSWERS = 1_000_000
 """More than any archive lists for one search."""
 
 MAX_REPEATS = 50_000
-"""So many answers in a row that were given before: nothing new will come. An archive that answers
-once for each image says the same of a long study thousands of times."""
+"""After this many repeated answers in a row, nothing new will come.
+
+An archive that answers once per image repeats itself thousands of times for a long study.
+"""
 
 _ALLOWED_REPEATS = 10
 
 
 class LoopDetector:
-    """Notes the answers of one search. Being told the same again is no progress."""
+    """Records the answers of one search. A repeated answer is no progress."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -23,7 +25,7 @@ class LoopDetector:
         self._fresh_at = time.monotonic()
 
     def is_endless(self, answer: Hashable) -> bool:
-        """Whether this answer shows that no end is to be expected."""
+        """Record an answer; return whether the search has to be considered endless."""
         mark = hash(answer)
         if mark not in self._seen:
             self._seen.add(mark)

@@ -1,4 +1,7 @@
-"""Memory node: holds objects in memory, for tests and trials; gone with the process."""
+"""A node that keeps objects in memory until the process ends.
+
+Used for tests and demonstrations.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ class MemorySettings:
 class MemoryNode:
     Settings = MemorySettings
     shelves: ClassVar[dict[str, dict[str, Instance]]] = {}
-    """Instances by SOP instance UID, by shelf."""
+    """Instances by SOP Instance UID, by shelf."""
 
     def __init__(self, name: str, settings: MemorySettings) -> None:
         self.name = name

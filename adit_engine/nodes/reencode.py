@@ -1,4 +1,7 @@
-"""Re-encoding: the same object in another transfer syntax, without loss, for a choosy node."""
+"""Re-encode an object losslessly in a transfer syntax that a node accepts.
+
+Used by C-STORE and STOW-RS.
+"""
 
 import threading
 import warnings
@@ -25,7 +28,7 @@ from adit_engine.values.instance import (
 
 _WARNINGS_LOCK = threading.Lock()
 
-# What pydicom and its decoders were seen to raise for pixels or values they cannot read.
+# What pydicom and its decoders were seen to raise for unreadable pixels or values.
 _UNREADABLE = (
     AditError,
     ArithmeticError,
@@ -42,14 +45,14 @@ _UNREADABLE = (
 
 
 def reencode(instance: Instance, syntaxes: Sequence[str]) -> Instance | None:
-    """The instance in an uncompressed syntax out of `syntaxes`; None where that cannot be done.
+    """Return the instance in an uncompressed syntax of `syntaxes`; None if impossible.
 
-    Compressed pixel data are decompressed as they are: values, colours and UIDs stay.
+    Compressed pixel data are only decompressed: values, colours and UIDs stay the same.
     """
     target = next((s for s in (EXPLICIT_LE, IMPLICIT_LE) if s in syntaxes), None)
     if target is None:
         return None
-    # pydicom's warnings quote values, and the filter is one for all threads.
+    # Warnings of pydicom quote values, and the warning filter is shared by all threads.
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -62,7 +65,7 @@ def _reencode_to(instance: Instance, target: str) -> Instance:
     if instance.transfer_syntax_uid == DEFLATED_LE:
         kind, uid, data = instance.sop_class_uid, instance.instance_uid, b"".join(instance.parts())
         instance = Instance.of(kind, uid, EXPLICIT_LE, inflate_data_set(data))
-    # pydicom would leave the words of pixel data as they are.
+    # pydicom would not swap the words of pixel data.
     instance = to_little_endian(instance)
     whole = b"".join(part10.file_parts(instance))
     dataset: FileDataset = dcmread(BytesIO(whole))

@@ -1,4 +1,7 @@
-"""Archive node: gathers images apart, then makes encrypted 7-Zip files of them; takes, never gives."""
+"""The node that stages images and packs them into encrypted 7-Zip files; a destination only.
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 import os
 import secrets
@@ -72,7 +75,10 @@ class ArchiveSettings:
 
 
 class ArchiveNode:
-    """`gather_as` says what belongs together; then `store` as often as needed, at the end `pack`."""
+    """A 7-Zip node.
+
+    `set_archive_title` says what belongs together; then `store` as often as needed, finally `pack`.
+    """
 
     Settings = ArchiveSettings
 
@@ -87,7 +93,7 @@ class ArchiveNode:
         self.set_archive_title("images")
 
     def set_archive_title(self, title: str) -> None:
-        """From now on images are gathered under this title, and packed from there."""
+        """Set the title under which images are staged and packed from now on."""
         self._staging = Path(self.settings.staging, make_component(title, "images"))
         self._filing = FileWriter(
             self.name,
@@ -116,7 +122,7 @@ class ArchiveNode:
         yield from self._disk_probe().findings()
 
     def try_writing(self) -> Iterator[NodeFinding]:
-        """A file that is removed again."""
+        """Write a test file, which is removed again."""
         try:
             self._ready()
         except StorageError as error:
@@ -128,16 +134,16 @@ class ArchiveNode:
         given = self.settings
         return DiskProbe(self.name, self.base, given.network, given.reserve_mb)
 
-    # Gathering ---------------------------------------------------------------------------------
+    # Staging -----------------------------------------------------------------------------------
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """Lays them apart, unencrypted, where only we can read them."""
+        """Stage images, unencrypted, where only this account can read them."""
         self._ready()
         self._make_staging()
         yield from self._filing.store(instances)
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
-        """Reads each file back where it was laid apart."""
+        """Read each staged file back."""
         kept = set(self._filing.confirm(stored))
         for one in stored:
             if one.ref.instance_uid in kept:
@@ -147,20 +153,21 @@ class ArchiveNode:
 
     @property
     def gathered(self) -> list[StagedImage]:
-        """What was confirmed since this node was opened."""
+        """The images confirmed since this node was opened."""
         return list(self._gathered.values())
 
     def forget(self) -> None:
-        """Removes what was gathered under this title until now.
+        """Remove what was staged under this title so far.
 
-        Set aside first: what is gathered anew meanwhile stays, however long the removal takes.
+        The folder is renamed first: images that are staged meanwhile stay, however long the removal
+        takes.
         """
         aside = self._staging.with_name(f"{_ASIDE}{secrets.token_hex(8)}")
         with suppress(OSError):
             self._staging.rename(aside)
         for one in self._staging.parent.glob(f"{_ASIDE}*"):
             shutil.rmtree(one, ignore_errors=True)
-        with suppress(OSError):  # others are gathering there
+        with suppress(OSError):  # other titles are staged there
             self._staging.parent.rmdir()
 
     def _make_staging(self) -> None:
@@ -174,9 +181,9 @@ class ArchiveNode:
     def pack(
         self, bundle: ArchiveRequest, password: str, stop: Stop, report: Report = lambda _: None
     ) -> list[FinishedArchive]:
-        """Build, test and show the archives of what was gathered; see Packing.pack.
+        """Build, test and publish the archives of what was staged; see Packing.pack.
 
-        Safe to begin again at any time, until `forget`. Raises StorageTrouble, Stopped.
+        May be repeated at any time until `forget`. Raises StorageError, Stopped.
         """
         self._ready()
         target = FileWriter(self.name, self.base, reserve_mb=self.settings.reserve_mb)
@@ -193,7 +200,7 @@ class ArchiveNode:
         return packing.pack(bundle)
 
     def require_free_space(self, size_bytes: int) -> None:
-        """Both for what is gathered and for the file. Raises StorageTrouble."""
+        """Require space for the staged images and the archive. Raises StorageError."""
         self._ready()
         self._make_staging()
         try:

@@ -1,4 +1,7 @@
-"""Packing: makes encrypted 7-Zip files of gathered images; none is visible before all are tested."""
+"""Build encrypted 7-Zip files of staged images; none is visible before all are tested.
+
+Used by the 7-Zip node.
+"""
 
 import os
 import tempfile
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 ENDING = ".7z"
 MOST_FILES = 50_000
-"""In one archive, so that its list of files takes little memory, here and where it is opened."""
+"""Per archive, so that its list of files needs little memory, here and where it is opened."""
 _PIECE_BYTES = 256 * 1024
 _STEP_BYTES = 64 * 1024 * 1024
 
@@ -52,11 +55,11 @@ class Packing:
     _unreported: int = field(default=0, init=False)
 
     def pack(self, bundle: ArchiveRequest) -> list[FinishedArchive]:
-        """Build, test and show the archives of a bundle; return them in order.
+        """Build, test and publish the archives of a bundle; return them in order.
 
-        What an earlier build of this bundle has begun is taken away first, whoever may still be at
-        it. Calls `report` with each step, and with the names before they are visible. Raises
-        StorageTrouble, StorageFull, Stopped, and whatever `report` raises.
+        Removes first what an earlier build of this bundle has begun, even if that is still running.
+        Calls `report` with each step, and with the names before they are visible. Raises
+        StorageError, StorageFull, Stopped, and whatever `report` raises.
         """
         self.stop.check()
         self.target.remove_unfinished((), bundle.name)
@@ -85,7 +88,7 @@ class Packing:
         return packed
 
     def _advance(self, size_bytes: int) -> None:
-        """Called for each piece written or read back."""
+        """Count each piece written or read back."""
         self.stop.check()
         self._unreported += size_bytes
         if self._unreported >= _STEP_BYTES:
@@ -118,7 +121,7 @@ class Packing:
         return archive.checksum.digest()
 
     def _add(self, archive: "SevenZipWriter", one: StagedImage, listed: DeliveryListWriter) -> None:
-        """Add one image, which must be the one that was gathered."""
+        """Add one image, which must be the one that was staged."""
         file = self.staging.open(tuple(one.path.split("/")))
         if file is None:
             raise self._lost()
@@ -141,7 +144,10 @@ class Packing:
     def _image(
         self, file: BinaryIO, data_set: Callable[[memoryview], None]
     ) -> Iterator[memoryview]:
-        """Pieces of a Part 10 file; also hands the data set on, by which an image is known."""
+        """Yield pieces of a Part 10 file.
+
+        `data_set` receives the data set, whose hash identifies an image.
+        """
         start: int | None = None
         for piece in self._pieces(file):
             if start is None:
@@ -197,7 +203,7 @@ class Packing:
 
 
 class _Part:
-    """What goes into one archive: up to its size, or one image alone that is larger than that."""
+    """The content of one archive: up to its size, or one larger image alone."""
 
     def __init__(self, first: StagedImage, left: Iterator[StagedImage], most_bytes: int) -> None:
         self.following: StagedImage | None = first
@@ -207,7 +213,7 @@ class _Part:
         self._size = 0
 
     def __iter__(self) -> Iterator[StagedImage]:
-        """Afterwards `following` is the first of the next part, None where there is none."""
+        """Yield images. Afterwards `following` is the first of the next part, or None."""
         while (one := self.following) is not None:
             self._size += one.size_bytes
             if self.images and (self._size > self._most_bytes or self.images >= MOST_FILES):
@@ -219,6 +225,6 @@ class _Part:
 
 @contextmanager
 def _scratch() -> Iterator[TextIO]:
-    """A file without a name: nothing is left of it, whatever happens."""
+    """Open an unnamed temporary file, of which nothing is left, whatever happens."""
     with tempfile.TemporaryFile() as file, TextIOWrapper(file, "utf-8", newline="") as text:
         yield text

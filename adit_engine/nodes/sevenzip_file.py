@@ -1,7 +1,8 @@
-"""Write encrypted 7-Zip files and read them back with py7zr, as streams and in flat memory.
+"""Write encrypted 7-Zip files and read them back with py7zr, as streams and in constant memory.
 
 Members are stored uncompressed in one solid block, encrypted with AES-256, as is the list of their
-names. py7zr takes long to import: import this module only where an archive is built.
+names. py7zr is slow to import: import this module only where an archive is built. Used by
+`sevenzip_builder`.
 """
 
 import io
@@ -44,7 +45,7 @@ _READ_ERRORS = (
 
 
 class _OpenSslAes:
-    """AES for py7zr, in place of pycryptodomex, which takes 1.8 to 3 times as long."""
+    """AES for py7zr in place of pycryptodomex, which takes 1.8 to 3 times as long."""
 
     MODE_CBC = "CBC"
 
@@ -74,7 +75,7 @@ class Checksum:
 class SevenZipWriter:
     """Call `add` for each member, then `close`. Without `close` the file is not an archive.
 
-    `file` is opened for reading and writing and stays the caller's. Raises OSError.
+    `file` is opened for reading and writing, and the caller closes it. Raises OSError.
     """
 
     def __init__(self, file: BinaryIO, password: str) -> None:
@@ -101,7 +102,7 @@ def read_checksum(file: BinaryIO, password: str, received: Callable[[int], None]
     """Decrypt all members and return the checksum over their names and contents.
 
     `received` is called with the number of bytes of each piece; what it raises ends the reading.
-    Raises WrongInput, Malformed, OSError.
+    Raises InvalidInput, Malformed, OSError.
     """
     try:
         archive = SevenZipFile(file, password=password)

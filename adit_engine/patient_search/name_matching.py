@@ -1,4 +1,7 @@
-"""Spelling: a family and a given name as archives may write them, with umlauts or without."""
+"""Match family and given names in the spellings of archives, with umlauts or without.
+
+Used by `patient_search.search`.
+"""
 
 import re
 import unicodedata
@@ -10,7 +13,7 @@ _TRANSLITERATION = str.maketrans(
     {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "œ": "oe", "ø": "oe", "å": "aa"}
 )
 _AMBIGUOUS_SPELLING = re.compile(r"ae|oe|ue|ss|aa|[^a-z]+")
-"""What may be spelled otherwise, or in letters that the archive's character set lacks."""
+"""Parts that may be spelled differently, or use letters that the archive's character set lacks."""
 _TITLES = frozenset(
     [
         "dr",
@@ -38,9 +41,10 @@ _WORDS = re.compile(r"[\s\-.,']+")
 
 
 def make_wildcard(family: str) -> str:
-    """A C-FIND key in plain letters that finds all spellings, and more; empty: nothing to go by.
+    """Return a C-FIND key that matches all spellings, and more; "" if nothing is left.
 
-    `Müller` and `Mueller` both give `M*ller*`. Asked so, no archive has to know our letters.
+    `Müller` and `Mueller` both give `M*ller*`. The key has no letters outside of ASCII, so the
+    archive does not need to support them.
     """
     family = unicodedata.normalize("NFKC", family.strip())
     lower = family.lower()
@@ -55,9 +59,9 @@ def make_wildcard(family: str) -> str:
 
 
 def is_same_name(family: str, given: str, record: Record) -> bool:
-    """Whether a record's person bears this name, in any of its spellings and letters.
+    """Return whether a record's patient has this name, in any spelling.
 
-    Titles and middle names do not count, nor case, accents and hyphens. No given name: any.
+    Ignores titles, middle names, case, accents and hyphens. An empty given name matches any.
     """
     asked_family, asked_given = _split_words(family), _split_words(given)
     return any(
@@ -68,14 +72,14 @@ def is_same_name(family: str, given: str, record: Record) -> bool:
 
 
 def fold(text: str) -> str:
-    """Without case and accents; umlauts are written out."""
+    """Return the text in lower case, without accents and with umlauts written out."""
     lower = unicodedata.normalize("NFKC", text).lower().translate(_TRANSLITERATION)
     parts = unicodedata.normalize("NFKD", lower)
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 def _component_groups(name: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Family and given names of each component group (PS3.5 6.2, VR PN)."""
+    """Yield family and given names of each component group (PS3.5 6.2, VR PN)."""
     for group in name.split("="):
         family, found, rest = group.partition("^")
         if not found:
@@ -88,12 +92,12 @@ def _split_words(text: str) -> list[str]:
 
 
 def _without_titles(words: list[str]) -> list[str]:
-    """Without titles and particles, unless there is nothing else."""
+    """Remove titles and particles, unless nothing else is left."""
     return [word for word in words if word not in _TITLES] or words
 
 
 def _is_same_given_name(asked: list[str], held: list[str]) -> bool:
-    """The first given name is the same: Karl-Heinz is Karl Heinz Josef, and is Karl."""
+    """Return whether the given names match: Karl-Heinz is Karl Heinz Josef, and is Karl."""
     asked, held = _without_titles(asked), _without_titles(held)
     return not asked or (
         bool(held) and asked[0] == held[0] and _have_same_middle_names(asked, held)

@@ -1,5 +1,8 @@
-"""Question: what one row of a sheet asks for; which archive question that is, and what answers it.
-Inquiry: gets a full answer from a node that caps, ignores or refuses, and sorts it by rows."""
+"""Queries for the rows of a sheet, and the search that answers them completely.
+
+Splits queries that an archive caps, relaxes those it refuses, and filters the answers by row. Used
+by batch queries.
+"""
 
 import fnmatch
 import unicodedata
@@ -19,7 +22,7 @@ from adit_engine.values.references import QueryLevel, StudyRef
 
 @dataclass(frozen=True, slots=True)
 class PersonCriteria:
-    """Whom an archive is asked for: by number, by name and birth date, or by one examination."""
+    """The patient to search for: by ID, by name and birth date, or by study."""
 
     patient_id: str = field(default="", repr=False)
     family: str = field(default="", repr=False)
@@ -34,7 +37,7 @@ class PersonCriteria:
             )
 
     def key(self) -> tuple[str, ...]:
-        """The same for all that ask an archive the same."""
+        """Return a key that is equal for all criteria that lead to the same query."""
         if self.accession_number:
             return ("accession", self.accession_number)
         if self.patient_id:
@@ -45,7 +48,10 @@ class PersonCriteria:
 
 @dataclass(frozen=True, slots=True)
 class PatientQuery:
-    """One row: whom, when and what. `modalities`: any of them. Descriptions may hold * and ?."""
+    """One row: patient, dates and criteria.
+
+    `modalities` match if any of them matches. Descriptions may contain * and ?.
+    """
 
     person: PersonCriteria
     first: date | None = None
@@ -61,19 +67,20 @@ class PatientQuery:
 
     @property
     def days(self) -> DateRange | None:
-        """Raises WrongInput when it ends before it begins."""
+        """The range of study dates. Raises InvalidInput if it ends before it begins."""
         return DateRange(self.first, self.last) if self.first or self.last else None
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The same for all rows that one answer of an archive serves."""
+        """Equal for all rows that one answer of an archive serves."""
         return (*self.person.key(), str(self.days or ""))
 
     def queries(self) -> Iterator[Query]:
-        """What to ask, the second only if the first finds nobody of that name.
+        """Yield the queries; the second is needed only if the first finds no such name.
 
-        Little is asked and the rest sorted by us: archives match descriptions with regard to case,
-        ModalitiesInStudy by its whole text, and names by letters that they do not have.
+        The queries contain few keys and the answers are filtered here: archives match descriptions
+        case-sensitively, ModalitiesInStudy by its whole text, and names by letters that they do not
+        have.
         """
         person = self.person
         if person.accession_number or person.patient_id:
@@ -90,7 +97,10 @@ class PatientQuery:
         yield Query(QueryLevel.STUDY, keys, self.days)
 
     def is_of_person(self, study: Record) -> bool:
-        """What the archive left empty does not speak against it, but for the name."""
+        """Return whether a study is of this patient.
+
+        Attributes that the archive left empty match, except the name.
+        """
         person = self.person
         return (
             _does_not_contradict(person.patient_id, study.patient_id)
@@ -102,7 +112,7 @@ class PatientQuery:
         )
 
     def fits(self, study: Record) -> bool:
-        """Whether a study of the person is asked for; its modalities have to be known."""
+        """Return whether a study of the patient matches; its modalities must be known."""
         return (
             (self.days is None or study.study_date is None or study.study_date in self.days)
             and _matches_wildcard(self.study_description, study.study_description)
@@ -166,7 +176,7 @@ def _does_not_contradict(asked: str, held: str) -> bool:
 
 
 def _matches_wildcard(asked: str, held: str) -> bool:
-    """Wildcards * and ?, without regard to case; a text that is not there is like * alone."""
+    """Match with * and ?, ignoring case; an empty text matches only patterns of *."""
     if not asked.strip("*"):
         return True
     pattern = _fold(asked).replace("[", "[[]")
@@ -178,18 +188,18 @@ def _fold(text: str) -> str:
 
 
 MAX_QUERIES = 64
-"""So often a range of dates is asked for in parts before the answer counts as capped."""
+"""Maximum number of queries for the parts of a date range; after that the answer is capped."""
 OUT_OF_RESOURCES = 0xA700
-"""PS3.4 C.4.1.1.4: some archives end so instead of giving more answers than they like."""
+"""PS3.4 C.4.1.1.4: some archives end with this status instead of giving more answers."""
 _EARLIEST_DATE = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class PatientQueryResult:
-    """What answers one question, studies newest first.
+    """The answer to one PatientQuery, newest studies first.
 
-    `other_person`: the number is there, and is somebody else's. `is_loose`: the node refused a key,
-    which was left to our own sorting.
+    `other_person`: the ID exists, but belongs to another person. `is_loose`: the node refused a
+    key, so the answers were filtered here instead.
     """
 
     records: tuple[Record, ...] = field(repr=False)
@@ -199,19 +209,19 @@ class PatientQueryResult:
 
     @property
     def patients(self) -> int:
-        """How many patient IDs there are in it."""
+        """Number of different patient IDs in the answer."""
         return len({record.patient_id for record in self.records})
 
 
 @dataclass(frozen=True, slots=True)
 class _PartialResult:
-    """What a node said to one query, or to several that make one."""
+    """The answer of a node to one query, or to the parts of one query."""
 
     records: tuple[Record, ...] = field(default=(), repr=False)
     is_capped: bool = False
     is_loose: bool = False
     refusal: NodeRefused | None = None
-    """It gave nothing, for there was too much to give."""
+    """Set if the node gave nothing because there was too much to give."""
 
     def __add__(self, other: "_PartialResult") -> "_PartialResult":
         return _PartialResult(
@@ -223,71 +233,74 @@ class _PartialResult:
 
 @dataclass
 class PatientSearch:
-    """Asks one node. Rows whose questions have the same key are answered by one asking."""
+    """Searches one node. Rows with the same key share one answer."""
 
     node: Searchable
     stop: Stop
     _series: dict[str, _PartialResult] = field(default_factory=dict)
 
     def answers(self, questions: Sequence[PatientQuery]) -> Iterator[PatientQueryResult]:
-        """One for each question, in order; all have the same key. Raises NodeError, Stopped."""
-        heard = self._studies(questions)
+        """Yield one result per query, in order; all must have the same key.
+
+        Raises NodeError, Stopped.
+        """
+        result = self._studies(questions)
         for question in questions:
-            yield self._answer(question, heard)
+            yield self._answer(question, result)
 
     def _studies(self, questions: Sequence[PatientQuery]) -> _PartialResult:
-        """Each study once, newest first."""
-        heard = _PartialResult()
+        """Return each study once, newest first."""
+        result = _PartialResult()
         for query in questions[0].queries():
-            heard += self._all(query)
-            if any(q.is_of_person(study) for study in heard.records for q in questions):
+            result += self._all(query)
+            if any(q.is_of_person(study) for study in result.records for q in questions):
                 break
-        return replace(heard, records=_newest_first(heard.records))
+        return replace(result, records=_newest_first(result.records))
 
     def _answer(self, question: PatientQuery, heard: _PartialResult) -> PatientQueryResult:
-        mine = [study for study in heard.records if question.is_of_person(study)]
+        own_studies = [study for study in heard.records if question.is_of_person(study)]
         person = question.person
         is_numbered = bool(person.patient_id or person.accession_number)
         if question.modalities:
-            mine = [self._with_modalities(study) for study in mine]
-        found = [study for study in mine if question.fits(study)]
+            own_studies = [self._with_modalities(study) for study in own_studies]
+        found = [study for study in own_studies if question.fits(study)]
         if not question.asks_for_series:
-            other = is_numbered and not mine and bool(heard.records)
+            other = is_numbered and not own_studies and bool(heard.records)
             return PatientQueryResult(tuple(found), heard.is_capped, heard.is_loose, other)
         for study in found:
             heard += replace(self._series_of(study), records=())
         series = (one for study in found for one in self._series_of(study).records)
         fitting = tuple(one for one in series if question.fits_series(one))
-        other = is_numbered and not mine and bool(heard.records)
+        other = is_numbered and not own_studies and bool(heard.records)
         return PatientQueryResult(fitting, heard.is_capped, heard.is_loose, other)
 
     def _all(self, query: Query) -> _PartialResult:
-        """Also where the node gives only so many at a time: its dates are then asked in halves.
+        """Return all matches; if the node caps its answers, query halves of the date range.
 
-        Where it gives nothing at all for being asked too much, that is an error only if asking for
-        less does not help.
+        If the node gives nothing because the query asks for too much, that is an error only if
+        smaller queries do not help.
         """
-        heard = self._ask(query)
-        waiting = [(query, heard)] if heard.is_capped else []
-        heard = replace(heard, is_capped=False)
-        questions = 1
+        result = self._ask(query)
+        waiting = [(query, result)] if result.is_capped else []
+        result = replace(result, is_capped=False)
+        query_count = 1
         while waiting:
-            part, said = waiting.pop()
-            halves = () if said.is_loose else _split_date_range(part)
-            if not halves or questions >= MAX_QUERIES:
-                if said.refusal is not None:
-                    raise said.refusal
-                heard = replace(heard, is_capped=True)
+            part, part_result = waiting.pop()
+            halves = () if part_result.is_loose else _split_date_range(part)
+            if not halves or query_count >= MAX_QUERIES:
+                if part_result.refusal is not None:
+                    raise part_result.refusal
+                result = replace(result, is_capped=True)
                 continue
             for half in halves:
                 more = self._ask(half)
-                questions += 1
-                heard += replace(more, is_capped=False)
+                query_count += 1
+                result += replace(more, is_capped=False)
                 waiting += [(half, more)] if more.is_capped else []
-        return heard
+        return result
 
     def _ask(self, query: Query) -> _PartialResult:
-        """What matches by our own reading as well."""
+        """Return the records that also match the query by our own comparison."""
         self.stop.check()
         records: list[Record] = []
         answers = self.node.find(query)
@@ -308,24 +321,24 @@ class PatientSearch:
         return _PartialResult(tuple(records), answers.capped)
 
     def _with_modalities(self, study: Record) -> Record:
-        """Asks for its series where the node does not tell a study's modalities."""
+        """Query the series if the node does not give the modalities of a study."""
         if study.modalities:
             return study
-        told = {one.text("Modality") for one in self._series_of(study).records} - {""}
-        return Record(study.level, {**study.values, "ModalitiesInStudy": tuple(sorted(told))})
+        modalities = {one.text("Modality") for one in self._series_of(study).records} - {""}
+        return Record(study.level, {**study.values, "ModalitiesInStudy": tuple(sorted(modalities))})
 
     def _series_of(self, study: Record) -> _PartialResult:
-        """With the values of the study; asked once."""
+        """Return the series of a study with the study's values; queried once."""
         if study.study_uid not in self._series:
             query = Query.series_of(StudyRef(study.study_uid), study.patient_id)
-            heard = self._ask(query)
-            by_number = sorted(heard.records, key=lambda r: (r.series_number or 0, r.series_uid))
+            result = self._ask(query)
+            by_number = sorted(result.records, key=lambda r: (r.series_number or 0, r.series_uid))
             merged = tuple(
                 replace(one, values={**study.values, **_known_values(one)})
                 for one in by_number
                 if one.series_uid
             )
-            self._series[study.study_uid] = replace(heard, records=merged)
+            self._series[study.study_uid] = replace(result, records=merged)
         return self._series[study.study_uid]
 
 
@@ -340,10 +353,10 @@ def _known_values(record: Record) -> dict[str, str | tuple[str, ...]]:
 
 
 def _split_date_range(query: Query) -> tuple[Query, ...]:
-    """The same for two spans of days; none where one day is left.
+    """Split a query into two date ranges; empty if only one day is left.
 
-    The first half keeps an open beginning and the second an open end: what lies outside of all
-    reasonable dates is asked for, too. A study without a date is found by none of them.
+    The first half keeps an open start and the second an open end, so that dates outside of the
+    reasonable range are included. A study without a date is found by neither.
     """
     tomorrow = datetime.now(UTC).date() + timedelta(days=1)
     days = query.study_date
@@ -358,7 +371,10 @@ def _split_date_range(query: Query) -> tuple[Query, ...]:
 
 
 def _relax_query(query: Query) -> Query | None:
-    """For archives that refuse a key: without the name, then without the dates; None: all are needed."""
+    """Drop a key that an archive may refuse: first the name, then the dates.
+
+    Returns None if all remaining keys are needed.
+    """
     if "PatientName" in query.keys and len(query.keys) > 1:
         keys = {name: value for name, value in query.keys.items() if name != "PatientName"}
         return replace(query, keys=keys)

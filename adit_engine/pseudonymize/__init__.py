@@ -1,1 +1,1 @@
-"""Pseudonymize: what may leave the hospital, and how it is changed before it does."""
+"""De-identification (PS3.15 Annex E): decides what may leave and rewrites it. Used by transfer."""

@@ -1,7 +1,7 @@
-"""Actions: keep, replace, new UID, shift date: the actions of PS3.15 as small functions.
+"""The actions of PS3.15 as functions: keep, replace, map UIDs, shift dates. Used by the rules.
 
-An action takes the encoded value and the work at hand, and gives the value that may leave, or None
-when this value must go. The same object back means: unchanged.
+An action takes the encoded value and the context of the instance. It returns the new value, or None
+if the value must be removed. If it returns the same object, the value is unchanged.
 """
 
 import re
@@ -26,20 +26,20 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 _LINE_BREAKS = re.compile(r"[\t\n\x0c\r]")
 
 _MAX_AGE = {b"D": 32850, b"W": 4696, b"M": 1080, b"Y": 90}
-"""Ages above 90 years leave as 090Y, whatever their unit."""
+"""Ages above 90 years are written as 090Y, in any unit."""
 
 _MAX_CHARACTERS = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 
 
 @dataclass(slots=True)
 class ActionContext:
-    """What the actions need to know about the instance at hand."""
+    """What the actions need to know about the current instance."""
 
     key: ProjectKey = field(repr=False)
     offset_days: int
     charset: Charset = DEFAULT_CHARSET
     names: frozenset[bytes] = frozenset()
-    """Words of the patient's own name, in lower case."""
+    """Words of the patient's name, in lower case."""
 
 
 Action = Callable[[bytes, ActionContext], bytes | None]
@@ -50,7 +50,7 @@ def pad_value(value: bytes, padding: bytes) -> bytes:
 
 
 def map_uids(value: bytes, work: ActionContext) -> bytes | None:
-    """Each UID by the trial's key; well-known ones (PS3.6 Annex A) stay."""
+    """Map each UID with the key of the project; well-known UIDs (PS3.6 Annex A) stay."""
     known = well_known_uids()
     uids = [uid.strip(b"\0 ") for uid in value.split(b"\\")]
     return b"\\".join(
@@ -60,19 +60,19 @@ def map_uids(value: bytes, work: ActionContext) -> bytes | None:
 
 
 def keep_uids(value: bytes, work: ActionContext) -> bytes | None:
-    """Legal UIDs as they are (PS3.5 9.1), for option 113110."""
+    """Keep the value if all UIDs are valid (PS3.5 9.1), for option 113110."""
     clean = value.rstrip(b" \0")
     return value if all(_UID.fullmatch(uid.strip(b" \0")) for uid in clean.split(b"\\")) else None
 
 
 def shift_dates(value: bytes, work: ActionContext) -> bytes | None:
-    """DA. Legal dates only: a partial date or a range would still be a real one."""
+    """Shift DA values. Remove partial dates and ranges, which would remain real."""
     shifted = [_shift_date(text.strip(b" \0"), work) for text in value.split(b"\\")]
     return None if None in shifted else b"\\".join(text or b"" for text in shifted)
 
 
 def shift_datetimes(value: bytes, work: ActionContext) -> bytes | None:
-    """DT. Time of day, fraction and zone stay as they are."""
+    """Shift DT values. Time of day, fraction and UTC offset stay unchanged."""
     shifted = []
     for text in (part.strip(b" \0") for part in value.split(b"\\")):
         day, rest = _shift_date(text[:8], work), text[8:]
@@ -125,13 +125,13 @@ def keep_integers(value: bytes, work: ActionContext) -> bytes | None:
 
 
 def keep_codes(value: bytes, work: ActionContext) -> bytes | None:
-    """CS: capitals, digits, space and underscore, at most 16 of them (PS3.5 6.2)."""
+    """Keep CS values: capitals, digits, space and underscore, at most 16 (PS3.5 6.2)."""
     texts = value.rstrip(b"\0 ").split(b"\\")
     return value if all(_CODE_STRING.fullmatch(text.strip(b" ")) for text in texts) else None
 
 
 def keep_leading_codes(value: bytes, work: ActionContext) -> bytes | None:
-    """Image Type: its values up to the first that is no legal CS, if at least two are."""
+    """Keep values of Image Type before the first invalid CS, if two or more are valid."""
     legal: list[bytes] = []
     for text in value.rstrip(b"\0 ").split(b"\\"):
         if not _CODE_STRING.fullmatch(text.strip(b" ")):
@@ -152,7 +152,7 @@ _BYTES_PER_VALUE = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "SV": 
 
 
 def value_multiplicity(vr: str, value: bytes) -> int:
-    """How many values it holds (VM, PS3.5 6.4)."""
+    """Return the number of values (VM, PS3.5 6.4)."""
     size = _BYTES_PER_VALUE.get(vr)
     if size is not None:
         return len(value) // size
@@ -167,7 +167,7 @@ KEEP_ACTIONS: dict[str, Action] = {
     **{vr: binary_action(size) for vr, size in _BYTES_PER_VALUE.items()},
     **{vr: text_action(vr) for vr in ("SH", "LO", "ST", "LT", "UT", "UC")},
 }
-"""How a value that may stay is checked, by VR. Anything that is not legal for its VR must go."""
+"""Checks for values that may stay, by VR. A value that is invalid for its VR is removed."""
 
 DUMMY_VALUES: dict[str, bytes] = {
     "AE": b"ADIT",
@@ -204,11 +204,11 @@ DUMMY_VALUES: dict[str, bytes] = {
     "UT": b"REMOVED ",
     "UV": bytes(8),
 }
-"""What stands where a value must be and the real one must go."""
+"""Replacement where a value is required and the real one must be removed, by VR."""
 
 
 def age_from_dates(birth: bytes, on: bytes) -> bytes | None:
-    """The AS value for two DA values, at most 090Y; None where one of them is no legal date."""
+    """Return the AS value for two DA values, at most 090Y, or None if one is invalid."""
     born, then = _parse_date(birth.strip(b" \0")), _parse_date(on.strip(b" \0"))
     if born is None or then is None or then < born:
         return None
@@ -228,7 +228,7 @@ def _keep_matching(pattern: re.Pattern[bytes], value: bytes) -> bytes | None:
 
 
 def _keep_text(value: bytes, work: ActionContext, vr: str) -> bytes | None:
-    """In UTF-8. None for what cannot be decoded, is too long, or holds control characters."""
+    """Return text in UTF-8; None if it is undecodable, too long or has control characters."""
     clean = value.rstrip(b"\0 ")
     text = work.charset.text(clean)
     if text is None or _CONTROL.search(text):

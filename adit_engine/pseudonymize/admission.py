@@ -1,4 +1,7 @@
-"""Admit: which objects may leave pseudonymized at all; an allow-list, everything else stays."""
+"""Admission of objects to pseudonymization: an allow-list of SOP classes and header checks.
+
+Used before an instance is rewritten, and for warnings when a transfer is ordered.
+"""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -24,7 +27,7 @@ REQUIRED_TAGS = frozenset(
         _RECOGNIZABLE_VISUAL_FEATURES,
     }
 )
-"""The tags whose values `check` asks for."""
+"""The tags whose values `check` needs."""
 
 _SCREEN_IMAGE_TYPES = (
     b"SCREEN SAVE",
@@ -42,16 +45,16 @@ _CAPTURE_CONVERSION_TYPES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW
 
 
 class RuleCoverage(IntEnum):
-    """What the profile's pixel rules do for one image."""
+    """What the pixel rules of the profile do for one image."""
 
     NOTHING = 0
     RELEASED = 1
-    """Somebody has answered for the device: it burns nothing in."""
+    """A reviewer confirmed that the device burns in no text."""
     BLANKED = 2
 
 
 UNCONFIRMED_ANNOTATION = "header-word"
-"""Code of the refusal that a project can lift by accepting the header's word."""
+"""Code of the refusal that a project can lift by trusting the header."""
 LIFTED_BY_PIXEL_RULE = frozenset(
     {"pixel-rule", UNCONFIRMED_ANNOTATION, "conversion", "burned-in", "burned-in-unknown"}
 )
@@ -61,7 +64,10 @@ LIFTED_BY_PIXEL_RULE = frozenset(
 def sop_class_refusal(
     sop_class_uid: str, profile: ConfidentialityProfile
 ) -> tuple[str, str] | None:
-    """Code and sentence when no object of this class may leave; None: it depends on the object."""
+    """Return code and sentence if no object of this class may leave.
+
+    None: it depends on the object.
+    """
     uid = sop_class_uid.strip(" \0")
     admitted = tables.admitted_sop_classes().get(uid)
     if admitted is not None:
@@ -78,17 +84,17 @@ def sop_class_refusal(
 
 
 def _sop_class_name(uid: str) -> str:
-    """What the standard calls a class; one that it does not know may be anything."""
+    """The name in the standard. A UID outside of the standard may identify anything."""
     if not uid.startswith("1.2.840.10008."):
         return "Private or unknown"
-    from pydicom.uid import UID  # takes long to load, and is needed for this sentence alone
+    from pydicom.uid import UID  # slow to import, and needed for this sentence only
 
     name = UID(uid).name
     return "Unknown" if name == uid else name.removesuffix(" Storage")
 
 
 def needs_risk_decision(modality: str) -> bool:
-    """Whether images of this modality leave on their header's word only where that is accepted."""
+    """Whether images of this modality need a pixel rule or trust in their header."""
     return any(one.needs_risk_decision for one in _classes_of_modality(modality))
 
 
@@ -100,9 +106,10 @@ def _classes_of_modality(modality: str) -> list[AdmittedSopClass]:
 def modality_warning(
     modality: str, profile: ConfidentialityProfile, header_word: RiskDecision
 ) -> str | None:
-    """A sentence that says “may”, from the modality alone; None: nothing speaks against it.
+    """Return a warning that says “may”, from the modality alone, or None.
 
-    Nothing is said of images for which `needs_choice` and the choice tell more.
+    None also if `needs_risk_decision` holds and the project does not accept the risk: that decision
+    gives more precise information.
     """
     plain, classes = modality.strip(" \0").upper(), _classes_of_modality(modality)
     if header_word is not RiskDecision.ACCEPT and needs_risk_decision(modality):
@@ -133,9 +140,10 @@ def check(
     header_word: RiskDecision,
     cover: RuleCoverage = RuleCoverage.NOTHING,
 ) -> bool:
-    """Whether the object leaves on its header's word alone, which is accepted.
+    """Return whether the object leaves only because the project trusts its header.
 
-    Raises Withhold for what it says of itself. `values` are as encoded (see READ).
+    `values` are encoded values by tag (see REQUIRED_TAGS). Raises InstanceWithheld if the header
+    rules the object out.
     """
 
     def said(tag: int) -> bytes:
@@ -189,7 +197,7 @@ _NEXT_STEPS = {
 def needs_pixel_rule(
     admitted: AdmittedSopClass, values: Mapping[int, bytes], header_word: RiskDecision
 ) -> bool:
-    """Whether the object stays here unless a pixel rule opens it."""
+    """Whether the object is withheld unless a pixel rule covers its device."""
     try:
         check(admitted, values, header_word)
     except InstanceWithheld as held:

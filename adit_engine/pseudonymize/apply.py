@@ -1,4 +1,4 @@
-"""Apply: a Change done to one instance. What is not understood is withheld, never passed on."""
+"""Apply a change to one instance. Used by transfer. Anything unknown is withheld."""
 
 import re
 from functools import lru_cache
@@ -77,11 +77,11 @@ def apply(
     tally: ChangeStatistics | None = None,
     memory: ElementCache | None = None,
 ) -> Instance:
-    """The instance as it may leave: itself for AsIs, else a new one. Raises Withhold alone.
+    """Return the instance as it may leave. Raises InstanceWithheld, and nothing else.
 
-    Pixel buffers are passed on uncopied unless a rule alters them. The same input and change give
-    the same bytes, with the `memory` of images before or without. A `tally` is added to when the
-    instance may leave.
+    AsIs returns the instance itself. Pixel buffers are not copied unless a rule alters them. The
+    same input and change give the same bytes, with or without `memory` from other images. `tally`
+    is updated if the instance may leave.
     """
     if isinstance(change, AsIs):
         return instance
@@ -94,8 +94,8 @@ def apply(
     except Malformed as error:
         raise InstanceWithheld("malformed", str(error)) from None
     except Exception as error:  # noqa: BLE001
-        # What could not be foreseen must not let an object through; the text of an unforeseen error
-        # could hold a value of the header, so only its kind is told.
+        # An unforeseen error must not let an object through. Its text could contain a value of the
+        # header, so only the type of the error is reported.
         kind = type(error).__name__
         raise InstanceWithheld(
             "not-understood", f"The object could not be understood ({kind})."
@@ -170,7 +170,7 @@ def _mask_instance(
     made: tuple[dict[int, bytes], tuple[Rectangle, ...]],
     instance: Instance,
 ) -> Instance:
-    """With the rectangles blanked and the pixels uncompressed; its header says so."""
+    """Return the instance with masked, uncompressed pixels and a header that states this."""
     out, where = made
     element = parts.pixels
     is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
@@ -202,7 +202,10 @@ def _mask_instance(
 
 
 def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
-    """The UIDs of the data set count. Another instance UID in the file meta is a label, and goes."""
+    """Check the UIDs of the data set. The file meta may differ in the instance UID, not the class.
+
+    The instance UID of the file meta is not used further.
+    """
     said = {tag: uid.decode("latin-1") for tag, uid in uids.items()}
     if not all(said.values()):
         raise InstanceWithheld(
@@ -228,7 +231,7 @@ def _check_face_risk(
     parts: SplitDataset,
     values: dict[int, bytes],
 ) -> bool:
-    """Raises Withhold where that is not accepted."""
+    """Raises InstanceWithheld if the risk is present and not accepted."""
     told = face_risk.read_nested_values(parts.header.data, parts.header.explicit, parts.found)
     return face_risk.check(change.faces, admitted.modality, values, told)
 
@@ -244,7 +247,7 @@ def _make_rewriter(
 
 
 def _apply_rules(rewriter: Rewriter, book: CompiledRules, parts: SplitDataset) -> dict[int, bytes]:
-    """Tag to encoded element of the whole top level, without the pixels."""
+    """Return the encoded elements of the top level by tag, without the pixels."""
     out = rewriter.level(parts.header, parts.found, book.top)
     if parts.behind:
         parts.reject_duplicates()
@@ -259,11 +262,11 @@ def _add_required_attributes(
     out: dict[int, bytes],
     explicit: bool,
 ) -> None:
-    """What the standard wants beyond the rules, and the stamp."""
+    """Add what the standard requires beyond the rules, and the de-identification attributes."""
     for tag in [tag for tag in out if tag >> 16 == 0x0012]:
         del out[tag]
     if parts.pixels is None or not parts.pixels.undefined:
-        for tag in OFFSET_TABLE_TAGS:  # of compressed frames only, and compared with them below
+        for tag in OFFSET_TABLE_TAGS:  # for compressed frames only; checked against them below
             out.pop(tag, None)
     if not values.get(deid_attributes.BURNED_IN_ANNOTATION, b"").strip(b" \0"):
         out.pop(deid_attributes.BURNED_IN_ANNOTATION, None)

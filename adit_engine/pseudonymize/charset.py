@@ -1,8 +1,8 @@
-"""Charset: text of a data set in whatever character set it says, as UTF-8; nothing is guessed."""
+"""Decode text in the Specific Character Set of a data set, without guessing. Used by actions."""
 
 import re
 
-# PS3.3 C.12.1.1.2: defined term to Python codec. The first value of (0008,0005) holds until an
+# PS3.3 C.12.1.1.2: defined term to Python codec. The first value of (0008,0005) applies until an
 # escape sequence changes it.
 _CODECS = {
     "": "ascii",
@@ -23,8 +23,8 @@ _CODECS = {
     "GB18030": "gb18030",
     "GBK": "gbk",
 }
-# PS3.3 Tables C.12-3 and C.12-4: escape sequence to the term it announces, and the codec of what
-# follows. The multi-byte codecs need their own escape sequence in front.
+# PS3.3 Tables C.12-3 and C.12-4: escape sequence to defined term and codec of what follows.
+# The multi-byte codecs need their own escape sequence in front.
 _ESCAPES = {
     b"\x1b(B": ("ISO 2022 IR 6", "ascii"),
     b"\x1b-A": ("ISO 2022 IR 100", "latin-1"),
@@ -45,7 +45,7 @@ _ESCAPES = {
     b"\x1b$)C": ("ISO 2022 IR 149", "euc_kr"),
     b"\x1b$)A": ("ISO 2022 IR 58", "gb2312"),
 }
-# Devices write other marks between its parts; the number says which one is meant.
+# Some devices use other separators. The number identifies the term.
 _TERM = re.compile(r"ISO[ _-](2022[ _-])?IR[ _-]([0-9]+)")
 _NEEDS_ESCAPE = frozenset({"iso2022_jp", "iso2022_jp_2"})
 
@@ -61,7 +61,7 @@ class Charset:
         )
 
     def text(self, value: bytes) -> str | None:
-        """None for what is not legal text in this character set."""
+        """Decode a value. Return None if it is invalid in this character set."""
         if self._first is None:
             return None
         try:

@@ -1,4 +1,7 @@
-"""Stamp: who the object is now, and how it was treated, written into its header."""
+"""The attributes written after de-identification: pseudonym, method, clinical trial.
+
+Used when an instance is rewritten.
+"""
 
 import re
 from collections.abc import Collection, Mapping
@@ -32,17 +35,18 @@ _TYPE_2_ATTRIBUTES = {
     0x00100040: "CS",
     0x00200010: "SH",
 }
-"""Type 2 in every IOD (PS3.3 C.7.1.1, C.7.2.1), and empty unless a rule kept them."""
+"""Type 2 in every IOD (PS3.3 C.7.1.1, C.7.2.1); empty unless a rule kept them."""
 
 _PATIENT_SPECIES = frozenset({0x00102201, 0x00102202})
-# Who answers for an animal (2C, PS3.3 C.7.1.1): dciodvfy asks for them where a species is named.
+# The person responsible for an animal (2C, PS3.3 C.7.1.1). dciodvfy requires these if a species is
+# given.
 _TYPE_2_ATTRIBUTES_OF_ANIMALS = _TYPE_2_ATTRIBUTES | {0x00102297: "PN", 0x00102299: "LO"}
 
 AttributeValues = dict[int, tuple[str, bytes]]
 
 
 def build_attributes(change: Pseudonymization) -> AttributeValues:
-    """Tag to VR and value, the same for all objects of one patient in one trial."""
+    """Return VR and value by tag, equal for all objects of one patient in a project."""
     pseudonym = change.pseudonym.encode("ascii")
     found: AttributeValues = {
         0x00080005: ("CS", UTF8_TERM),
@@ -60,9 +64,9 @@ def build_attributes(change: Pseudonymization) -> AttributeValues:
 def build_method_codes(
     profile: ConfidentialityProfile, *, blanked: bool = False
 ) -> list[dict[int, tuple[str, bytes]]]:
-    """The items of De-identification Method Code Sequence: exactly what was done.
+    """Return the items of De-identification Method Code Sequence, as applied.
 
-    `blanked`: a pixel rule ran on this image; without one, nothing is claimed of its pixels.
+    `blanked`: a pixel rule masked this image. Otherwise nothing is claimed about its pixels.
     """
     done = profile.options if blanked else profile.options - {CLEAN_PIXELS}
     return [
@@ -76,7 +80,7 @@ def build_method_codes(
 
 
 def required_empty_attributes(kept: Collection[int]) -> Mapping[int, str]:
-    """Tag to VR of what must be there, if only empty, beside the tags that were kept."""
+    """Return VR by tag of attributes that must exist, possibly empty."""
     return (
         _TYPE_2_ATTRIBUTES if _PATIENT_SPECIES.isdisjoint(kept) else _TYPE_2_ATTRIBUTES_OF_ANIMALS
     )
@@ -85,7 +89,7 @@ def required_empty_attributes(kept: Collection[int]) -> Mapping[int, str]:
 def compute_patient_age(
     profile: ConfidentialityProfile, values: Mapping[int, bytes]
 ) -> bytes | None:
-    """From the real dates, before they are shifted; None unless the profile keeps ages."""
+    """Compute the age from the unshifted dates. None unless the profile keeps ages."""
     if PATIENT_CHARACTERISTICS not in profile.options:
         return None
     return actions.age_from_dates(values.get(PATIENT_BIRTH_DATE, b""), values.get(STUDY_DATE, b""))
@@ -103,7 +107,7 @@ def _temporal_information_value(profile: ConfidentialityProfile) -> bytes:
 
 
 def _clinical_trial_values(trial: ClinicalTrialAttributes) -> AttributeValues:
-    """PS3.3 C.7.1.3: the sponsor and the protocol's id must have a value."""
+    """PS3.3 C.7.1.3: the sponsor and the protocol ID must have a value."""
     return {
         0x00120010: ("LO", trial.sponsor.encode()),
         0x00120020: ("LO", trial.protocol_id.encode()),

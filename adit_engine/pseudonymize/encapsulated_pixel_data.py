@@ -1,8 +1,8 @@
-"""Rebuild encapsulated pixel data (PS3.5 A.4) without what a decoder does not read.
+"""Rebuild encapsulated pixel data (PS3.5 A.4) without data that a decoder does not read.
 
-JPEG (ITU-T T.81), JPEG-LS (T.87), JPEG 2000 and HTJ2K (T.800, T.814), RLE (PS3.5 Annex G): comments,
-application segments and bytes behind the image are removed without decoding. A segment that is not
-known makes the instance withheld.
+JPEG (ITU-T T.81), JPEG-LS (T.87), JPEG 2000 and HTJ2K (T.800, T.814), RLE (PS3.5 Annex G):
+comments, application segments and bytes behind the image are removed without decoding. Instances
+with unknown segments are withheld. Used when the pixel data of an instance are rebuilt.
 """
 
 import re
@@ -18,7 +18,7 @@ from adit_engine.pseudonymize.pixel_decoding import decode_frame
 from adit_engine.pseudonymize.pixel_format import PixelFormat, uses_spare_bits
 
 StripFunction = Callable[[bytes, PixelFormat], bytes]
-"""One encoded frame to the same frame without companions; the same object where nothing was cut."""
+"""Return one encoded frame without extra data; the same object if nothing was removed."""
 
 _U16 = Struct(">H")
 _U32 = Struct(">I")
@@ -34,7 +34,7 @@ _COMMENT_MARKER = 0xFE
 _SCAN_MARKER = 0xDA
 _PRESET_MARKER = 0xF8
 
-# T.800 Table A.2 and T.814: what a main header or a tile-part header may hold beside comments.
+# T.800 Table A.2 and T.814: markers allowed in a main or tile-part header, besides comments.
 _CODESTREAM_MARKERS = frozenset(
     {0x50, 0x51, 0x52, 0x53, 0x55, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
 )
@@ -47,7 +47,7 @@ def _stream_error(what: str) -> InstanceWithheld:
 
 @dataclass
 class _FrameEditor:
-    """Collects what stays of one frame; `changed` when something did not."""
+    """Collects the parts of a frame that stay. `changed` is set if anything was removed."""
 
     data: bytes
     start: int = 0
@@ -57,7 +57,7 @@ class _FrameEditor:
         self.changed = False
 
     def cut(self, begin: int, end: int, instead: bytes = b"") -> None:
-        """Leaves out the bytes from `begin` to `end`."""
+        """Remove the bytes from `begin` to `end`."""
         self.parts += (self.data[self.start : begin], instead)
         self.start = end
         self.changed = True
@@ -69,7 +69,7 @@ class _FrameEditor:
 
 
 def strip_jpeg(data: bytes, form: PixelFormat) -> bytes:
-    """T.81 frames: baseline, extended, progressive and lossless."""
+    """Strip T.81 frames: baseline, extended, progressive and lossless."""
     return _strip_segments(data, form, _JPEG_MARKER)
 
 
@@ -112,12 +112,15 @@ def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]
 
 
 def _segment_end(data: bytes, position: int) -> int:
-    """Marker segments count their length from behind the marker, the two bytes of it included."""
+    """The segment length counts from behind the marker and includes its own two bytes."""
     return position + 2 + int.from_bytes(data[position + 2 : position + 4])
 
 
 def _is_color_segment(data: bytes, start: int, end: int, form: PixelFormat) -> bool:
-    """APP14 of Adobe says how colours are coded; APP8 of HP does so in JPEG-LS, and is not read here."""
+    """Detect color information, which must stay.
+
+    APP14 of Adobe gives the color encoding. APP8 of HP does so in JPEG-LS; it is not supported.
+    """
     if data[start + 1] == 0xE8 and form.samples > 1:
         raise _stream_error("say in an application segment how colours are coded")
     adobe = (
@@ -135,13 +138,13 @@ def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
 
 
 def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
-    """A stream of more bits than the image has is decoded, as only its values tell what they hold."""
+    """Decode a stream with more bits than the image, since only its values show their use."""
     if precision > max(form.stored, 8) and uses_spare_bits(decode_frame(data, form), form):
         raise InstanceWithheld("pixel-bits", "The compressed pixels use bits outside the image.")
 
 
 def strip_jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
-    """A bare codestream; comments are cut in the main header and in the headers of the tile parts."""
+    """Strip a bare codestream: remove comments from the main and tile-part headers."""
     data = _unwrap_jp2(data, form)
     if data[:4] != b"\xff\x4f\xff\x51":
         raise _stream_error("are not a JPEG 2000 codestream")
@@ -158,9 +161,10 @@ def strip_jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
 
 
 def _unwrap_jp2(data: bytes, form: PixelFormat) -> bytes:
-    """The codestream of a JP2 file (T.800 Annex I), which PS3.5 8.2.4 does not allow but some write.
+    """Extract the codestream of a JP2 file (T.800 Annex I).
 
-    Of a colour image the boxes around it may say how to read it, so that is withheld.
+    PS3.5 8.2.4 does not allow JP2 files, but some systems write them. Color images are withheld,
+    since the boxes around the codestream may define how to read the colors.
     """
     if not data.startswith(b"\0\0\0\x0cjP  ") or form.samples > 1:
         return data
@@ -222,9 +226,10 @@ def _check_codestream_size(data: bytes, form: PixelFormat) -> None:
 
 
 def strip_rle(data: bytes, form: PixelFormat) -> bytes:
-    """PS3.5 Annex G. One segment a byte of the pixel, the highest first; each must fill its plane.
+    """Strip RLE frames (PS3.5 Annex G).
 
-    What stands between the segments, behind them, or where the header has offsets of none is cut.
+    There is one segment per byte of the pixel, the most significant first, and each must fill its
+    plane. Data between and behind the segments is removed, as are offsets of unused segments.
     """
     width = form.allocated // 8
     count, *offsets = Struct("<16I").unpack_from(data)
@@ -252,7 +257,10 @@ def _encode_rle_segments(segments: list[bytes]) -> bytes:
 
 
 def _legal_bytes(form: PixelFormat, shift: int) -> bytes | None:
-    """The values that one byte of a pixel may have; None for any. Spare bits are clear or the sign."""
+    """The allowed values of one byte of a pixel; None for any.
+
+    Spare bits must be zero or repeat the sign.
+    """
     spare = 0xFF & ~(form.mask >> shift)
     if not spare:
         return None
@@ -265,7 +273,7 @@ def _legal_bytes(form: PixelFormat, shift: int) -> bytes | None:
 
 
 def _find_plane_end(data: bytes, position: int, stop: int, size: int, legal: bytes | None) -> int:
-    """Where the runs have filled the plane."""
+    """Return the offset at which the runs have filled the plane."""
     filled = 0
     while filled < size:
         if position + 1 >= stop:
@@ -300,11 +308,14 @@ STRIP_FUNCTIONS: dict[str, StripFunction] = {
     "1.2.840.10008.1.2.4.203": strip_jpeg_2000,
     "1.2.840.10008.1.2.5": strip_rle,
 }
-"""By transfer syntax UID. A compressed syntax that is not here is withheld."""
+"""By transfer syntax UID. Instances in any other compressed syntax are withheld."""
 
 
 def strip_frame(frame: bytes, form: PixelFormat, syntax: str) -> bytes:
-    """One frame. Raises Withhold for what the walk does not know, Malformed where it ends too soon."""
+    """Strip one frame.
+
+    Raises InstanceWithheld for unknown content, Malformed if it is truncated.
+    """
     try:
         return STRIP_FUNCTIONS[syntax](frame, form)
     except (IndexError, ValueError, StructError):
@@ -318,7 +329,7 @@ _ELEMENT_HEADER = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"
 
 @dataclass(frozen=True, slots=True)
 class EncapsulatedPixelData:
-    """`table` is the basic offset table as it stands, `fragments` the items behind it (PS3.5 A.4)."""
+    """`table` is the Basic Offset Table as encoded, `fragments` the items after it (PS3.5 A.4)."""
 
     table: bytes
     fragments: tuple[memoryview, ...]
@@ -332,7 +343,10 @@ class EncapsulatedPixelData:
         return cls(bytes(found[0]), found[1:])
 
     def frames(self, form: PixelFormat) -> list[list[memoryview]]:
-        """The fragments of each frame. Raises Withhold where nothing says which belong together."""
+        """Return the fragments of each frame.
+
+        Raises InstanceWithheld if nothing says which fragments belong together.
+        """
         if form.frames == 1:
             return [list(self.fragments)]
         if len(self.fragments) == form.frames:
@@ -353,7 +367,7 @@ class EncapsulatedPixelData:
 def rebuild_pixel_data(
     data: Buffer, element: Element, form: PixelFormat, syntax: str
 ) -> tuple[Buffer, ...] | None:
-    """The whole element with one fragment a frame; None where it can pass as it stands."""
+    """Return the element with one fragment per frame, or None if unchanged."""
     read = EncapsulatedPixelData.of(data, element)
     old = read.frames(form)
     if not all(old):
@@ -388,7 +402,7 @@ def rebuild_pixel_data(
 def build_extended_offset_table(
     data: Buffer, element: Element, form: PixelFormat
 ) -> tuple[bytes, bytes]:
-    """The values of Extended Offset Table and its lengths as they must be (PS3.3 C.7.6.3.1.8)."""
+    """Return the values of Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8)."""
     frames = EncapsulatedPixelData.of(data, element).frames(form)
     starts = [0, *accumulate(_items_length(fragments) for fragments in frames)][:-1]
     sizes = [sum(map(len, fragments)) for fragments in frames]
@@ -400,7 +414,7 @@ def _items_length(fragments: list[memoryview]) -> int:
 
 
 def _encode_offset_table(lengths: list[int]) -> bytes:
-    """Empty where the offsets do not fit into four bytes; readers then go by the items."""
+    """Empty if an offset exceeds four bytes; readers then use the items."""
     starts = [0, *accumulate(lengths)][:-1]
     return _encode_numbers(starts, 4) if starts[-1] < 1 << 32 else b""
 

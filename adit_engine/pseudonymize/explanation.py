@@ -1,4 +1,4 @@
-"""Explain: what a profile does, in plain words for an ethics board, worked out from its rules."""
+"""Explain a profile in plain words for ethics boards, from its rules. Used by projects."""
 
 import re
 from collections import Counter
@@ -34,7 +34,7 @@ _DATE_SHIFTS = (actions.shift_dates, actions.shift_datetimes)
 
 
 def describe_rule(rule: AttributeRule | None) -> str:
-    """What a rule does to its element, in a word or two."""
+    """Return in a word or two what a rule does to its element."""
     if rule is None:
         return "removed"
     if rule.opened:
@@ -51,13 +51,16 @@ def describe_rule(rule: AttributeRule | None) -> str:
 
 
 def describe_attributes(profile: ConfidentialityProfile, iod: str) -> dict[int, str]:
-    """For each row of Table E.1-1, at the top level of one IOD, before the pseudonym is written."""
+    """Describe each row of Table E.1-1 at the top level of one IOD.
+
+    The result is by tag, and does not consider the pseudonym, which is written later.
+    """
     rules = compile_rules(profile, iod).top.rules
     return {tag: describe_rule(rules.get(tag)) for tag in sorted(tables.confidentiality())}
 
 
 def explain_profile(profile: ConfidentialityProfile) -> str:
-    """One page of plain text, in paragraphs with headings."""
+    """Return one page of plain text, in paragraphs with headings."""
     parts = (
         _header_lines(profile),
         ("What goes", _removed_lines(profile)),
@@ -106,7 +109,7 @@ def _removed_lines(profile: ConfidentialityProfile) -> list[str]:
 
 
 def _describe_others(counted: Counter[str]) -> str:
-    """What becomes of the other rows, so that the numbers add up."""
+    """Describe the other rows, so that the numbers add up."""
     told = {
         "new UID": "get a new UID",
         "date moved": "are dates that move",
@@ -179,7 +182,7 @@ def _kept_lines(profile: ConfidentialityProfile) -> list[str]:
 
 
 def _patient_attribute_names(profile: ConfidentialityProfile, how: str) -> list[str]:
-    """Attributes of the patient group with this fate, by name, over all classes that may leave."""
+    """Return the patient attributes with this description, over all admitted SOP classes."""
     names = {tag: keyword for keyword, tag in tables.keywords().items()}
     passing: set[str] = set()
     for iod in {one.iod for one in tables.admitted_sop_classes().values()}:
@@ -190,7 +193,7 @@ def _patient_attribute_names(profile: ConfidentialityProfile, how: str) -> list[
 
 
 def _split_keyword(keyword: str) -> str:
-    """ "PatientBodyMassIndex" as "patient body mass index"; abbreviations stay together."""
+    """ "PatientBodyMassIndex" becomes "patient body mass index"; abbreviations stay together."""
     return " ".join(
         word if word.isupper() and len(word) > 1 else word.lower()
         for word in re.findall(

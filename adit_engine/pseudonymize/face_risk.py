@@ -1,7 +1,7 @@
-"""Face: whether a series could show a person's face, so that somebody decides before it leaves.
+"""Assess whether a series could show a person's face. Used for withholding and for warnings.
 
-Thin slices of a head by CT, MR or PET can be turned into a picture of the face. Nothing that tells
-the part of the body can be trusted to be there, so what tells nothing counts as a head.
+Thin slices of a head by CT, MR or PET can be rendered as a picture of the face. No attribute that
+gives the body part is reliably present, so a series without any counts as a head.
 """
 
 import re
@@ -16,7 +16,7 @@ from adit_engine.pseudonymize.parameters import RiskDecision
 
 THIN_MM = 3.0
 MANY_IMAGES = 60
-"""As many slices of a head lie so close that a face can be drawn from them, if nothing tells how far."""
+"""Number of head slices that are close enough to render a face, if their distance is unknown."""
 
 _VOLUME_MODALITIES = frozenset({"CT", "MR", "PT"})
 
@@ -27,7 +27,7 @@ _HEAD_PARTS = (
     "cervical", "stroke", "trauma", "kopf", "schädel", "schaedel", "hirn", "hals", "gesicht",
     "kiefer", "schilddr", "felsenbein", "ganzk", "zahn", "cabeza", "cerveau", "crân", "kraniu",
 )  # fmt: skip
-"""Parts of words; of the neck, too, as what is called so often reaches up to the eyes."""
+"""Parts of words. The neck is included, since such series often reach up to the eyes."""
 _HEAD_WORDS = frozenset(
     {"ear", "iac", "tmj", "nnh", "cct", "ccta", "wb", "hno", "ent", "eye", "eyes", "hws", "nose"}
     | {"nase", "auge", "augen", "ohr", "tete", "tête", "hn", "kiefergelenk", "cow"}
@@ -62,7 +62,7 @@ _LENGTH_TAGS = (_THICKNESS, _SPACING)
 REQUIRED_TAGS = frozenset(
     {_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_LENGTH_TAGS}
 )
-"""The tags whose values `check` asks for."""
+"""The tags whose values `check` needs."""
 
 _FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})
 _ANATOMIC_REGION = 0x00082218
@@ -71,11 +71,11 @@ _PIXEL_MEASURES = 0x00289110
 _SEARCHED_SEQUENCES = frozenset(
     {_ANATOMIC_REGION, _FRAME_ANATOMY, _PIXEL_MEASURES, *_FUNCTIONAL_GROUPS}
 )
-"""Sequences that tell the part of the body and the thickness of enhanced images."""
+"""Sequences with the body part and the slice thickness of enhanced images."""
 
 
 class FaceRisk(Enum):
-    """UNKNOWN: nothing tells which part of the body the series shows, or how thin its slices are."""
+    """UNKNOWN: the header gives no body part, or no slice thickness."""
 
     NONE = "none"
     UNKNOWN = "unknown"
@@ -89,7 +89,7 @@ RISK_MESSAGES = {
         "nothing tells that it does not."
     ),
 }
-"""What people are told; nothing where there is no risk."""
+"""Messages for users; none where there is no risk."""
 
 FACE_CODE = "face"
 UNDECIDED_MESSAGE = "Nobody has chosen yet whether such images are withheld or accepted."
@@ -97,7 +97,10 @@ UNDECIDED_MESSAGE = "Nobody has chosen yet whether such images are withheld or a
 
 @dataclass(frozen=True, slots=True)
 class SeriesTexts:
-    """What a series is called. `about`: body part, protocol, coil, anatomy; `study`: of the whole."""
+    """Texts that describe a series.
+
+    `about`: body part, protocol, coil, anatomy; `study`: texts of the whole study.
+    """
 
     description: str = ""
     about: tuple[str, ...] = ()
@@ -107,7 +110,7 @@ class SeriesTexts:
 def assess_face_risk(
     modality: str, named: SeriesTexts, thickness_mm: float | None = None, images: int | None = None
 ) -> FaceRisk:
-    """Of one series. `images` matter only where nothing tells how thick the slices are."""
+    """Assess one series. `images` matters only if the slice thickness is unknown."""
     if modality.strip(" \0").upper() not in _VOLUME_MODALITIES:
         return FaceRisk.NONE
     if thickness_mm is not None and thickness_mm > THIN_MM:
@@ -125,9 +128,10 @@ def check(
     values: Mapping[int, bytes],
     nested: Iterable[tuple[int, bytes]],
 ) -> bool:
-    """Whether the object may show a face, which is accepted. Raises Withhold where it is not.
+    """Return whether the object may show a face and this is accepted.
 
-    `values` as encoded (see READ); `nested` from `told_inside`.
+    Raises InstanceWithheld if it is not accepted. `values` are encoded values by tag (see
+    REQUIRED_TAGS); `nested` comes from `read_nested_values`.
     """
     if modality not in _VOLUME_MODALITIES:
         return False
@@ -147,10 +151,10 @@ _TAG_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_L
 
 @lru_cache(maxsize=256)
 def _assess_values(modality: str, nested: frozenset[tuple[int, bytes]], *values: bytes) -> FaceRisk:
-    """Of one image. The images of a series say the same, so that most are judged but once."""
+    """Assess one image. Cached, since the images of a series mostly have the same values."""
     told = dict(zip(_TAG_ORDER, values, strict=True))
     if modality == "CT" and b"LOCALIZER" in told[_IMAGE_TYPE].upper():
-        return FaceRisk.NONE  # a projection, no slice (PS3.3 C.8.2.1.1.1)
+        return FaceRisk.NONE  # a projection, not a slice (PS3.3 C.8.2.1.1.1)
     lengths = [told[_THICKNESS], told[_SPACING]]
     lengths += [value for tag, value in nested if tag in _LENGTH_TAGS]
     named = SeriesTexts(
@@ -167,7 +171,7 @@ def _assess_values(modality: str, nested: frozenset[tuple[int, bytes]], *values:
 def read_nested_values(
     data: Buffer, explicit: bool, found: Iterable[Element], depth: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """What sequences tell of the part of the body and of thickness. Raises Malformed."""
+    """Yield values on body part and thickness from nested sequences. Raises Malformed."""
     for element in found:
         if element[0] not in _SEARCHED_SEQUENCES or not is_sequence(element, "SQ"):
             continue
@@ -181,7 +185,7 @@ def read_nested_values(
 
 
 def _is_head(named: SeriesTexts) -> bool | None:
-    """None: nothing tells. What a series calls itself weighs more than what its study is called."""
+    """None: unknown. Texts of the series have priority over texts of the study."""
     own = (named.description, *named.about)
     if any(_contains_word(text, _HEAD_PARTS, _HEAD_WORDS) for text in own):
         return True
@@ -201,7 +205,7 @@ def _contains_word(text: str, parts: tuple[str, ...], whole: frozenset[str]) -> 
 
 
 def _decode_text(value: bytes) -> str:
-    """Letters of an escaped character set (ISO 2022) are no words, and tell nothing."""
+    """Empty for text with escape sequences (ISO 2022), whose letters form no words."""
     if b"\x1b" in value:
         return ""
     try:
@@ -214,6 +218,6 @@ _NUMBER = re.compile(rb"[ ]*[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?[ \0]*|[ ]*\.[0-9
 
 
 def _smallest_length(values: Iterable[bytes]) -> float | None:
-    """Overlapping slices lie closer than they are thick; zero tells nothing."""
+    """Use the smallest: overlapping slices are closer than they are thick. Ignore zero."""
     known = [float(value.strip(b" \0")) for value in values if _NUMBER.fullmatch(value)]
     return min((length for length in known if length > 0), default=None)

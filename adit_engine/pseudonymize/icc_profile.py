@@ -1,7 +1,8 @@
-"""ICC: a colour profile with its numbers alone; its texts, dates and maker's marks are left out.
+"""Rebuild an ICC profile from its numbers only, without texts, dates and manufacturer data.
 
-Layout by ICC.1 (ISO 15076-1). PS3.15 Table E.1-1 has no row for ICC Profile, but a profile has room
-for any text, and without it colours would be shown differently: so it stays, made anew.
+Used as an action. Layout by ICC.1 (ISO 15076-1). PS3.15 Table E.1-1 has no row for ICC Profile. A
+profile can contain any text, but without it colors would be displayed differently. So it is
+rebuilt.
 """
 
 from itertools import accumulate
@@ -11,7 +12,7 @@ from struct import error as StructError
 _TAG_ENTRY = Struct(">4sII")
 _HEADER_BYTES, _MAX_TAGS = 128, 100
 _DEVICE_CLASSES = frozenset({b"scnr", b"mntr", b"prtr", b"spac"})
-# Public tags that are made of numbers, and the types that these may have.
+# Public tags that hold numbers, and their allowed types.
 _NUMERIC_TAGS = frozenset(
     b"""
     rXYZ gXYZ bXYZ rTRC gTRC bTRC kTRC wtpt bkpt chad lumi chrm A2B0 A2B1 A2B2 B2A0 B2A1 B2A2
@@ -27,7 +28,10 @@ _FIXED_TEXT = "Colour profile"
 
 
 def clean_icc_profile(profile: bytes, work: object) -> bytes | None:
-    """An action: the profile without words; None where it is not understood, and must go."""
+    """Return the profile without text, or None if it is not understood.
+
+    A profile that is not understood must be removed.
+    """
     try:
         kept = _read_numeric_tags(profile)
     except StructError:
@@ -39,7 +43,7 @@ def clean_icc_profile(profile: bytes, work: object) -> bytes | None:
 
 
 def _read_numeric_tags(profile: bytes) -> dict[bytes, bytes] | None:
-    """Tag to its data, type included."""
+    """Return the data by tag, including the type."""
     (size,) = Struct(">I").unpack_from(profile, 0)
     (count,) = Struct(">I").unpack_from(profile, _HEADER_BYTES)
     if profile[36:40] != b"acsp" or profile[12:16] not in _DEVICE_CLASSES or count > _MAX_TAGS:
@@ -60,7 +64,7 @@ def _read_numeric_tags(profile: bytes) -> dict[bytes, bytes] | None:
 
 
 def _is_complete(data: bytes) -> bool:
-    """A curve has as many points as it says, so that nothing stands behind them."""
+    """A curve must have exactly the number of points that it declares, with nothing after them."""
     if data[:4] != b"curv":
         return True
     (count,) = Struct(">I").unpack_from(data, 8)
@@ -79,7 +83,7 @@ def _make_required_texts(is_version_4: bool) -> tuple[bytes, bytes]:
 
 
 def _encode_profile(profile: bytes, tags: dict[bytes, bytes]) -> bytes:
-    """Data that several tags have in common stand there once."""
+    """Encode a profile. Data shared by several tags are written once."""
     parts = {data: data + bytes(-len(data) % 4) for data in tags.values()}
     begin = _HEADER_BYTES + 4 + _TAG_ENTRY.size * len(tags)
     *starts, end = accumulate(map(len, parts.values()), initial=begin)

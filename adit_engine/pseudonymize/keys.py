@@ -1,5 +1,8 @@
-"""Pseudonym: how pseudonyms, UIDs and date offsets are derived: keyed, never from bare data.
-Key file: the trial keys of the command line, and the form in which a house exports one."""
+"""Derive pseudonyms, UIDs and date offsets from the key of a project; read and write key files.
+
+All derivations are keyed; none depends on patient data alone. The command line loads keys from
+files, in the format in which projects export them.
+"""
 
 import hmac
 import os
@@ -21,7 +24,10 @@ SHIFT_SPAN_DAYS = 3620
 
 
 def validate_pseudonym(text: str) -> str:
-    """Raises WrongInput for anything that a data set's character set could damage."""
+    """Return the text if it is a valid pseudonym. Raises InvalidInput.
+
+    Only characters that no character set of a data set can corrupt are allowed.
+    """
     if not _PSEUDONYM.fullmatch(text):
         raise InvalidInput(
             "A pseudonym has 1 to 64 characters: letters A-Z and a-z, digits, dot, hyphen, underscore."
@@ -31,9 +37,9 @@ def validate_pseudonym(text: str) -> str:
 
 @dataclass(frozen=True)
 class ProjectKey:
-    """The 256-bit secret of one trial. Everything below follows from it and stays the same for ever.
+    """The 256-bit secret of one project. Everything derived from it never changes.
 
-    `generation` changes with the trial's profile, so that one UID never has two contents.
+    `generation` changes with the profile of the project, so that one UID never has two contents.
     """
 
     secret: bytes = field(repr=False)
@@ -51,15 +57,18 @@ class ProjectKey:
         object.__setattr__(self, "_keys", keys)
 
     def uid(self, original: str) -> str:
-        """A UID below 2.25 (PS3.5 B.2) that stands for `original` within this trial."""
+        """Return a UID below 2.25 (PS3.5 B.2) that replaces `original` within the project."""
         return _derive_uid(self._keys["uid"], original)
 
     def date_offset_days(self, pseudonym: str) -> int:
-        """Whole days to add to each date of this patient; always negative."""
+        """Return the whole days to add to each date of this patient; always negative."""
         return _derive_date_offset(self._keys["date"], pseudonym)
 
     def generate_pseudonym(self, domain: str, patient_id: str) -> str:
-        """A pseudonym for a patient of a patient-id domain. Raises WrongInput without an id."""
+        """Return the pseudonym of a patient in a patient ID domain.
+
+        Raises InvalidInput without a patient ID.
+        """
         if not patient_id.strip(" \0"):
             raise InvalidInput("Without a patient ID no pseudonym can be generated.")
         text = f"{domain}\0{patient_id.strip(' ' + chr(0))}"
@@ -67,12 +76,12 @@ class ProjectKey:
         return "P" + b32encode(digest[:10]).decode("ascii")
 
     def _derive_key(self, purpose: str) -> bytes:
-        """HKDF with SHA-256 and no salt (RFC 5869), of as many bytes as one block has."""
+        """HKDF with SHA-256 and no salt (RFC 5869), for output of one block."""
         extracted = hmac.digest(bytes(32), self.secret, sha256)
         return hmac.digest(extracted, f"adit {purpose}".encode() + b"\x01", sha256)
 
 
-# The images of one series share most of their UIDs, and the whole patient one offset.
+# Cached: images of a series share most UIDs, and all images of a patient share one offset.
 
 
 @lru_cache(maxsize=4096)
@@ -90,10 +99,10 @@ def _derive_date_offset(key: bytes, pseudonym: str) -> int:
 
 
 def load_project_key(path: Path | None, trial: str) -> ProjectKey:
-    """The key in an exported file; without a path, one derived per trial from the user's own key.
+    """Load the key in an exported file, or without a path derive one for the project.
 
-    The user's own key is made on first use, readable by its owner alone; where it lies is said on
-    standard error. Raises WrongInput for a file that holds no key.
+    The derived key comes from the user's own key, which is created on first use, readable by its
+    owner only. Its path is printed on standard error. Raises InvalidInput for a file without a key.
     """
     if path is not None:
         return read_key_file(path)
@@ -103,7 +112,7 @@ def load_project_key(path: Path | None, trial: str) -> ProjectKey:
         print(f"adit-engine: a new key was made: {own}. Keep a copy of it.", file=sys.stderr)
     else:
         print(f"adit-engine: using the key in {own}", file=sys.stderr)
-    # Here, as it takes long to load, and an exported file needs none of it.
+    # Imported here because it is slow to import, and an exported file does not need it.
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -114,7 +123,10 @@ def load_project_key(path: Path | None, trial: str) -> ProjectKey:
 
 
 def read_key_file(path: Path) -> ProjectKey:
-    """A key file holds 64 hex digits, and after a blank the generation where it is not 1."""
+    """Read a key file: 64 hex digits, then a space and the generation if it is not 1.
+
+    Raises InvalidInput.
+    """
     try:
         digits, _, generation = path.read_text().strip().partition(" ")
         return ProjectKey(bytes.fromhex(digits), int(generation or 1))
@@ -123,12 +135,12 @@ def read_key_file(path: Path) -> ProjectKey:
 
 
 def format_key(key: ProjectKey) -> str:
-    """What a key file holds."""
+    """Return the content of a key file."""
     return f"{key.secret.hex()} {key.generation}\n"
 
 
 def create_key_file(path: Path) -> bool:
-    """Makes a key file, readable by its owner alone. False when there is one already."""
+    """Create a key file that only its owner can read. Return False if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

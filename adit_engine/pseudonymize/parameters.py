@@ -1,4 +1,4 @@
-"""What is done to an instance: pseudonymization with its parameters, or nothing."""
+"""Parameters of the change to an instance: pseudonymization or none. Used by all transfers."""
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RiskDecision(Enum):
-    """There is no default: as long as a risk is UNDECIDED, what bears it is withheld."""
+    """A decision on a risk, without a default. While it is UNDECIDED, such images are withheld."""
 
     UNDECIDED = "undecided"
     WITHHOLD = "withhold"
@@ -21,7 +21,7 @@ class RiskDecision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClinicalTrialAttributes:
-    """What the header says of the trial (PS3.3 C.7.1.3). The sponsor may not be empty there."""
+    """The clinical trial attributes (PS3.3 C.7.1.3). The standard requires a sponsor."""
 
     sponsor: str
     protocol_id: str
@@ -42,11 +42,12 @@ class ClinicalTrialAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Pseudonymization:
-    """`pseudonym` stands for one patient within one trial; `key` derives all UIDs and dates.
+    """Pseudonymization under the pseudonym of one patient in one project.
 
-    `stamp` is None for the site's default trial, which leaves no trial in the header. `faces` is the
-    choice for what may show a face, `header_word` that for radiographs whose header alone says that
-    no text is burned in; both are withheld unless they are accepted.
+    `key` derives all UIDs and dates. `stamp` is None for the default project of the site, which is
+    not written to the header. `faces` is the decision on images that may show a face, `header_word`
+    that on radiographs for which only the header says that no text is burned in. Both are withheld
+    unless accepted.
     """
 
     profile: "ConfidentialityProfile"
@@ -62,7 +63,7 @@ class Pseudonymization:
 
 @dataclass(frozen=True, slots=True)
 class AsIs:
-    """Identified, byte for byte."""
+    """No change: the instance leaves with all identifying data, byte for byte."""
 
 
 Change = Pseudonymization | AsIs

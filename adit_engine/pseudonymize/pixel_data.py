@@ -1,5 +1,7 @@
-"""Parts: one data set, taken apart at its pixels.
-Pixel data: the element that leaves, of the same buffers where nothing in it had to go."""
+"""Split a data set at its pixel data, and build the new pixel data element. Used by `apply`.
+
+Buffers are reused if nothing in them had to be removed.
+"""
 
 from dataclasses import dataclass
 
@@ -24,7 +26,7 @@ from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 
 @dataclass(frozen=True, slots=True)
 class SplitDataset:
-    """One data set, taken apart: elements before the pixels, the pixels, elements behind them."""
+    """One data set: the elements before the pixel data, the pixel data, the elements after them."""
 
     header: EncodedElements
     found: list[Element]
@@ -33,7 +35,7 @@ class SplitDataset:
     behind: list[Element]
 
     def values(self, wanted: frozenset[int]) -> dict[int, bytes]:
-        """Of these tags on the top level, as encoded."""
+        """Return the encoded values of these tags at the top level."""
         return {
             element.tag: bytes(source.data[element.value : element.end])
             for source, found in ((self.header, self.found), (self.body, self.behind))
@@ -42,14 +44,14 @@ class SplitDataset:
         }
 
     def reject_duplicates(self) -> None:
-        """Raises Malformed where an element stands before the pixels, and again behind them."""
+        """Raise Malformed if an element occurs both before and after the pixel data."""
         tags = {element.tag for element in self.found}
         if any(element.tag in tags or element.tag in PIXEL_TAGS for element in self.behind):
             raise Malformed("An element stands twice, before and behind the pixel data.")
 
 
 def split_dataset(instance: Instance) -> SplitDataset:
-    """Without copying pixels. Raises Malformed."""
+    """Split a data set at its pixel data, without copying pixels. Raises Malformed."""
     explicit = instance.explicit
     header = EncodedElements(bytes(instance.header), explicit)
     found = list(elements(header.data, explicit))
@@ -70,14 +72,18 @@ def split_dataset(instance: Instance) -> SplitDataset:
 
 PIXEL_DATA = 0x7FE00010
 OFFSET_TABLE_TAGS = frozenset({0x7FE00001, 0x7FE00002})
-"""Where compressed frames begin, and how long they are (PS3.3 C.7.6.3.1.8)."""
+"""Offsets and lengths of compressed frames (PS3.3 C.7.6.3.1.8)."""
 NATIVE_SYNTAXES = frozenset({EXPLICIT_LE, IMPLICIT_LE})
 _ALLOCATED = 0x00280100
 _FLOAT_PIXEL_BYTES = {0x7FE00008: 4, 0x7FE00009: 8}
 
 
 def check_word_order(element: Element, values: dict[int, bytes]) -> None:
-    """PS3.5 7.3 turns each word of OW round; many writers turn whole numbers, and none says which."""
+    """Raise InstanceWithheld for big endian OW data of more than 16 bits.
+
+    PS3.5 7.3 swaps each 16-bit word of OW. Many writers swap whole numbers, and nothing shows which
+    was done.
+    """
     if element.vr == "OW" and values.get(_ALLOCATED, b"") not in (b"", b"\x08\0", b"\x10\0"):
         raise InstanceWithheld(
             "pixel-format", "Big endian pixels of more than 16 bits can be read in two ways."
@@ -85,7 +91,10 @@ def check_word_order(element: Element, values: dict[int, bytes]) -> None:
 
 
 def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
-    """An overlay inside the bits of the image cannot be taken out of it (PS3.3 C.9.2)."""
+    """Raise InstanceWithheld if an overlay uses bits of the image (PS3.3 C.9.2).
+
+    Such an overlay cannot be removed.
+    """
     for element in parts.found:
         if element.tag & 0xFF00FFFF == 0x60000102 and element.end - element.value == 2:
             value = parts.header.data[element.value : element.end]
@@ -97,7 +106,10 @@ def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
 def build_pixel_data(
     parts: SplitDataset, values: dict[int, bytes], instance: Instance, admitted: AdmittedSopClass
 ) -> tuple[Buffer, ...]:
-    """The pixel data element, and nothing behind it; the same buffers where nothing had to go."""
+    """Return the pixel data element, and nothing after it.
+
+    Unchanged data keep their buffers. Raises InstanceWithheld.
+    """
     element = parts.pixels
     if element is None:
         return ()

@@ -1,4 +1,4 @@
-"""Decode: the values of one compressed image, where nothing else tells what they hold."""
+"""Decode one compressed frame, if its values are needed. Used for masking and for bit checks."""
 
 from importlib import import_module
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.pixel_format import PixelFormat
 
-# The first bytes tell what it is: JPEG 2000 begins with FF4F, JPEG-LS has a frame header FFF7.
+# The first bytes show the format: JPEG 2000 starts with FF4F, JPEG-LS has a frame header FFF7.
 _JPEG_2000 = b"\xff\x4f"
 _JPEG_LS_FRAME = b"\xff\xf7"
 _MAX_HEADER_BYTES = 65536
-# RLE begins with the number of its segments, and the first of them lies behind 64 bytes of header.
+# RLE starts with the number of segments, and the first segment follows a header of 64 bytes.
 _RLE_SIGNATURE = (b"\0\0\0", b"\x40\0\0\0")
 
 
 def decode_frame(data: bytes, form: PixelFormat) -> bytes:
-    """Little endian, in the allocated bits. Raises Withhold where it cannot be decoded."""
+    """Decode to little endian values of the allocated size. Raises InstanceWithheld."""
     if (data[1:4], data[4:8]) == _RLE_SIGNATURE:
         return _decode_rle(data, form)
     try:
@@ -26,12 +26,12 @@ def decode_frame(data: bytes, form: PixelFormat) -> bytes:
         raise InstanceWithheld(
             "pixel-stream", "The compressed pixels are of another size than announced."
         )
-    # Signed values become the same bits without a sign.
+    # Signed values become unsigned values with the same bits.
     return bytes(pixels.astype(f"<i{form.allocated // 4}").astype(f"<u{form.allocated // 8}"))
 
 
 def _find_decoder(data: bytes) -> Any:
-    """Imported when needed: decoders take long to load, and most streams need none."""
+    """Imported on demand: decoders are slow to import, and most streams need none."""
     if data.startswith(_JPEG_2000):
         return import_module("openjpeg").decode
     if _JPEG_LS_FRAME in data[:_MAX_HEADER_BYTES]:
@@ -44,7 +44,7 @@ def _as_array(data: bytes) -> Any:
 
 
 def _decode_rle(data: bytes, form: PixelFormat) -> bytes:
-    """PS3.5 Annex G: a segment for each byte of each sample, the highest byte first."""
+    """PS3.5 Annex G: one segment per byte of each sample, the most significant byte first."""
     width, size = form.allocated // 8, form.rows * form.columns
     starts = [int.from_bytes(data[4 * n : 4 * n + 4], "little") for n in range(1, data[0] + 1)]
     planes = [
@@ -63,7 +63,7 @@ def _decode_rle(data: bytes, form: PixelFormat) -> bytes:
 
 
 def _unpack_segment(segment: bytes, size: int) -> bytes:
-    """Runs and literals, until the plane is full."""
+    """Decode runs and literals until the plane is full."""
     out = bytearray()
     at = 0
     while len(out) < size:

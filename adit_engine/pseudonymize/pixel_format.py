@@ -1,4 +1,7 @@
-"""Pixels: nothing but the image: no overlay in spare bits, nothing behind the last pixel."""
+"""Pixel format of a header, and removal of all bits and bytes that do not belong to the image.
+
+Covers overlays in spare bits and data behind the last pixel. Used when pixel data are rebuilt.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,12 +35,12 @@ REQUIRED_TAGS = frozenset(
         _PADDING,
     }
 )
-"""The tags whose values `PixelFormat.of` asks for."""
+"""The tags whose values `PixelFormat.of` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """How pixels lie in memory (PS3.3 C.7.6.3). `padding` is None where none is declared."""
+    """Memory layout of pixels (PS3.3 C.7.6.3). `padding` is None if none is declared."""
 
     samples: int
     frames: int
@@ -51,7 +54,10 @@ class PixelFormat:
 
     @classmethod
     def of_floats(cls, values: Mapping[int, bytes], size_bytes: int) -> "PixelFormat":
-        """For numbers of `size_bytes` each, all of whose bits count (PS3.3 C.7.6.24, C.7.6.25)."""
+        """Create the format of float pixels (PS3.3 C.7.6.24, C.7.6.25).
+
+        All bits count. Raises InstanceWithheld.
+        """
         bits = (8 * size_bytes).to_bytes(2, "little")
         if values.get(_ALLOCATED) != bits:
             raise InstanceWithheld(
@@ -62,7 +68,10 @@ class PixelFormat:
 
     @classmethod
     def of(cls, values: Mapping[int, bytes]) -> "PixelFormat":
-        """From encoded values, by tag. Raises Withhold for what is missing or cannot be."""
+        """Create the format from encoded values by tag.
+
+        Raises InstanceWithheld for missing or impossible values.
+        """
         numbers = {
             tag: _read_uint16(values.get(tag, b""))
             for tag in REQUIRED_TAGS - {_PHOTOMETRIC_INTERPRETATION, _FRAMES}
@@ -98,7 +107,7 @@ class PixelFormat:
 
     @property
     def size_bytes(self) -> int:
-        """One bit a pixel goes on without a gap from frame to frame (PS3.5 8.1.1)."""
+        """The size of all frames. One-bit pixels have no gap between frames (PS3.5 8.1.1)."""
         return (self.samples * self.frames * self.rows * self.columns * self.allocated + 7) // 8
 
     @property
@@ -108,9 +117,9 @@ class PixelFormat:
 
 
 def clean_native_pixels(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
-    """The value of uncompressed pixel data: the same memory where nothing had to be changed.
+    """Return the cleaned value of uncompressed pixel data; the same memory if clean.
 
-    Raises Withhold when pixels are missing, or when padding uses bits that are to be cleaned.
+    Raises InstanceWithheld if pixels are missing, or if padding uses bits that must be cleared.
     """
     size = form.size_bytes
     if len(value) < size:
@@ -139,10 +148,10 @@ def _read_uint16(value: bytes) -> int | None:
 
 
 def _clear_spare_bits(value: memoryview, form: PixelFormat) -> bytes | None:
-    """None where no bit outside the image is set."""
+    """None if no bit outside the image is set."""
     if form.stored == form.allocated:
         return None
-    import numpy as np  # here, as it takes longer to load than all the rest of the engine
+    import numpy as np  # imported here because it is slower to import than the rest of the engine
 
     plain: Any = np.frombuffer(value, f"<u{form.allocated // 8}")
     if form.mask & 1 and int(plain.max()) <= form.mask:

@@ -1,4 +1,4 @@
-"""Blank: an image with rectangles blanked in every frame, decompressed first, without loss."""
+"""Mask rectangles in every frame of an image, after lossless decompression. Used by `apply`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from adit_engine.pseudonymize.pixel_rules import Rectangle
 _PHOTOMETRIC_INTERPRETATION = 0x00280004
 _PLANAR_CONFIGURATION = 0x00280006
 
-# What decoded samples are, by what the header calls the compressed ones.
+# Photometric interpretation after decoding, by that of the compressed data.
 _DECODED_INTERPRETATION = {b"YBR_FULL_422": b"YBR_FULL", b"YBR_RCT": b"RGB", b"YBR_ICT": b"RGB"}
 _COLOURS = frozenset({b"RGB", b"YBR_FULL"})
 _GRAYS = frozenset({b"MONOCHROME1", b"MONOCHROME2", b"PALETTE COLOR"})
@@ -22,7 +22,7 @@ _GRAYS = frozenset({b"MONOCHROME1", b"MONOCHROME2", b"PALETTE COLOR"})
 
 @dataclass(frozen=True, slots=True)
 class MaskedPixels:
-    """Uncompressed pixels, and how they lie: colour by pixel where they were compressed."""
+    """Uncompressed pixels and their layout. Decompressed color images are stored by pixel."""
 
     pixels: bytes
     photometric: bytes
@@ -33,7 +33,10 @@ def mask_pixels(
     data: memoryview, element: Element, values: Mapping[int, bytes], where: tuple[Rectangle, ...],
     syntax: str,
 ) -> MaskedPixels:  # fmt: skip
-    """Raises Withhold for what cannot be decoded or is not known to be clean afterwards."""
+    """Return the image with black rectangles.
+
+    Raises InstanceWithheld for pixels that cannot be decoded, or may not be clean afterwards.
+    """
     said = values.get(_PHOTOMETRIC_INTERPRETATION, b"").strip(b" \0")
     form = PixelFormat.of({**values, _PHOTOMETRIC_INTERPRETATION: b""})
     now = _DECODED_INTERPRETATION.get(said, said) if element.undefined else said
@@ -55,7 +58,7 @@ def mask_pixels(
 def _decode_frames(
     data: memoryview, element: Element, form: PixelFormat, syntax: str
 ) -> Iterator[bytes]:
-    """The decoded frames; their streams are walked first, as for those that are passed on."""
+    """Yield decoded frames. The streams are stripped first, as those that are passed on."""
     one = replace(form, frames=1)
     for fragments in EncapsulatedPixelData.of(data, element).frames(form):
         yield decode_frame(strip_frame(b"".join(fragments), form, syntax), one)
@@ -64,7 +67,7 @@ def _decode_frames(
 def _fill_rectangles(
     pixels: bytes, form: PixelFormat, by_plane: bool, how: tuple[bytes, tuple[Rectangle, ...]]
 ) -> bytes:
-    import numpy as np  # here, as it takes longer to load than all the rest of the engine
+    import numpy as np  # imported here because it is slower to import than the rest of the engine
 
     shape: tuple[int, ...] = (form.frames, form.rows, form.columns, form.samples)
     if by_plane:
@@ -83,7 +86,7 @@ def _fill_rectangles(
 
 
 def _black_value(photometric: bytes, form: PixelFormat) -> tuple[int, ...]:
-    """Zero, which need not be black; but in YBR it would be green."""
+    """Zero, which need not be black. In YBR zero would be green, so middle values are used."""
     if photometric == b"YBR_FULL":
         middle = 1 << (form.stored - 1)
         return (0, middle, middle)

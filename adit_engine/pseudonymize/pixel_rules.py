@@ -1,4 +1,4 @@
-"""Pixel rules: where a device burns text into its images, and what is blanked for it."""
+"""Pixel rules: where a device burns in text, and which rectangles are masked. Part of a profile."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,10 +36,10 @@ _OPTIONAL = ("applies", "reason")
 
 @dataclass(frozen=True, slots=True)
 class PixelRule:
-    """One device at one image size. Texts are compared whole, whatever their case.
+    """A rule for one device at one image size. Texts are compared as a whole, ignoring case.
 
-    `software` is the whole value of Software Versions, "*" for any, or empty where the device names
-    none. No rectangles: the device burns nothing in, which takes a reason. Raises ProfileError.
+    `software` is the whole value of Software Versions, "*" for any, or empty if the device gives
+    none. No rectangles: the device burns in no text, which requires a reason. Raises ProfileError.
     """
 
     sop_class: str
@@ -50,8 +50,10 @@ class PixelRule:
     columns: int
     rectangles: tuple[Rectangle, ...]
     applies: str = APPLIES_TO_ALL
-    """To all images of the device, or to those alone that would be withheld without the rule: it
-    then changes nothing of any image that left before there was the rule."""
+    """To all images of the device, or only to those that would be withheld without the rule.
+
+    In the second case the rule does not change images that could leave before it existed.
+    """
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ class PixelRule:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "PixelRule":
-        """From a [[pixels]] entry of a profile."""
+        """Create a rule from a [[pixels]] entry of a profile. Raises ProfileError."""
         if set(entry) - set(_OPTIONAL) != set(_REQUIRED):
             raise ProfileError(
                 f"a pixel rule has exactly {', '.join(_REQUIRED)}; {' and '.join(_OPTIONAL)} may follow."
@@ -106,10 +108,10 @@ class PixelRule:
         reason: str,
         header_word: RiskDecision,
     ) -> "PixelRule":
-        """For this very device, and only for what would be withheld otherwise.
+        """Create a rule for a device, for images that would otherwise be withheld.
 
-        Where the header's word is not accepted that is all of its images; they stay covered when
-        it is accepted later.
+        If the project does not trust the header, these are all images of the device. They stay
+        covered if the project trusts the header later.
         """
         admitted = tables.admitted_sop_classes().get(device.sop_class)
         unseen = (
@@ -122,12 +124,12 @@ class PixelRule:
 
     @property
     def device(self) -> tuple[str, str, str, str, int, int]:
-        """What makes two rules the same rule."""
+        """The key of the rule: two rules with equal keys are the same rule."""
         made = (self.manufacturer.casefold(), self.model.casefold(), self.software.casefold())
         return (self.sop_class, *made, self.rows, self.columns)
 
     def affects_withheld_only(self, header_word: RiskDecision) -> bool:
-        """Nothing that could leave without this rule is changed by it."""
+        """Whether the rule changes no image that could leave without it."""
         return self.applies == APPLIES_TO_WITHHELD or tables.admitted_sop_classes()[
             self.sop_class
         ].needs_rule(header_word)
@@ -140,7 +142,7 @@ class PixelRule:
         return mine == (device.sop_class, *names, device.rows, device.columns)
 
     def overlaps(self, other: "PixelRule") -> bool:
-        """Whether there can be an image that both cover."""
+        """Whether an image can exist that both rules cover."""
         same = (self.device[:3], self.device[4:]) == (other.device[:3], other.device[4:])
         return same and (
             self.device[3] == other.device[3] or ANY_SOFTWARE in (self.software, other.software)
@@ -158,8 +160,11 @@ class PixelRule:
 
 
 def example_rules() -> tuple[PixelRule, ...]:
-    """Rules to begin with, from tables/pixel_rules.toml: to be checked on images of one's own."""
-    import tomllib  # here, as most calls need no example
+    """Return the sample rules of tables/pixel_rules.toml.
+
+    Sites must check them on their own images.
+    """
+    import tomllib  # imported here because most calls need no example
 
     path = Path(__file__).parent / "tables" / "pixel_rules.toml"
     return tuple(map(PixelRule.of, tomllib.loads(path.read_text(encoding="utf-8"))["pixels"]))
@@ -168,7 +173,10 @@ def example_rules() -> tuple[PixelRule, ...]:
 def matching_rules(
     rules: Iterable[PixelRule], values: Mapping[int, bytes]
 ) -> tuple[PixelRule, ...]:
-    """The rules for this image. `values` are those of the top level, as encoded, by READ's tags."""
+    """Return the rules that cover an image.
+
+    `values` are encoded top-level values of DEVICE_TAGS.
+    """
     device = ImagingDevice.of_values(values)
     return tuple(rule for rule in rules if rule.covers(device))
 

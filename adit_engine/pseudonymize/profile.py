@@ -1,5 +1,8 @@
-"""Profile: ordered de-identification rules, read from a file, refused when ambiguous.
-Continuation: whether one version of a profile can follow another without new UIDs."""
+"""Confidentiality profiles: options of PS3.15 and pixel rules, read from TOML files.
+
+Ambiguous profiles are rejected. Also decides whether a new version of a profile can replace the
+previous one without new UIDs. Used by projects and the command line.
+"""
 
 import re
 from dataclasses import dataclass
@@ -59,20 +62,20 @@ SUPPORTED_OPTIONS = frozenset(
 
 _PRESETS = Path(__file__).parent / "profiles"
 
-# 64 characters fit into a value of De-identification Method; a backslash would make two of it.
+# 64 characters fit into a value of De-identification Method; a backslash would split it.
 _NAME = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ConfidentialityProfile:
-    """Raises ProfileError for what cannot be read in one way only, or is not available yet."""
+    """A set of rules. Raises ProfileError if they are ambiguous or not available yet."""
 
     name: str
     version: int
     options: frozenset[str]
-    """The option codes of PS3.15 that it uses beside 113100, as in {"113107"}."""
+    """The option codes of PS3.15 used in addition to 113100, as in {"113107"}."""
     pixel_rules: tuple[PixelRule, ...] = ()
-    """What 113101 blanks. Objects of devices that no rule covers are treated as without it."""
+    """What 113101 masks. Without a rule for its device, an object is treated as without 113101."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name != self.name.strip():
@@ -100,15 +103,18 @@ class ConfidentialityProfile:
 
     @classmethod
     def preset(cls, name: str) -> "ConfidentialityProfile":
-        """One of the profiles that come along, by the name of its file. Raises ProfileError."""
+        """Return a profile that is part of ADIT, by file name. Raises ProfileError."""
         if name not in preset_names():
             raise ProfileError(f"“{name}” is none of the presets: {', '.join(preset_names())}.")
         return cls.read(_PRESETS / f"{name}.toml")
 
     @classmethod
     def parse(cls, text: str) -> "ConfidentialityProfile":
-        """Reads TOML: name, version, and [[rules]] that each have a `code`; the first is 113100."""
-        import tomllib  # here, as most calls read no profile from a file
+        """Parse TOML: name, version, and [[rules]] with a `code` each, 113100 first.
+
+        Raises ProfileError.
+        """
+        import tomllib  # imported here because most calls read no profile from a file
 
         try:
             read = tomllib.loads(text)
@@ -130,7 +136,7 @@ class ConfidentialityProfile:
             raise ProfileError(f"The profile {path.name} cannot be read as a UTF-8 file.") from None
 
     def to_text(self) -> str:
-        """TOML that `parse` reads back as an equal profile."""
+        """Return TOML that `parse` reads back as an equal profile."""
         name = self.name.replace('"', '\\"')
         rules = (
             f'\n[[rules]]\ncode = "{code}"  # {CODE_MEANINGS[code]}\n'
@@ -141,7 +147,6 @@ class ConfidentialityProfile:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Their names, in order."""
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
 
 
@@ -212,12 +217,11 @@ def _parse_codes(rules: object, lines: list[int]) -> list[str]:
 def is_compatible_version(
     before: ConfidentialityProfile, after: ConfidentialityProfile, header_word: RiskDecision
 ) -> bool:
-    """Whether whatever could leave under `before` leaves with the same bytes under `after`.
+    """Whether anything that could leave under `before` leaves unchanged under `after`.
 
-    So it is where pixel rules were added that open what was withheld, and touch nothing else: the
-    number of a version stands in no header, and 113101 only where rectangles were blanked.
-    Taking a rule away does not count, since another one could come in its place. `header_word` is
-    what the project had chosen before.
+    This holds if pixel rules were added that affect withheld images only: the version number is in
+    no header, and 113101 only where rectangles were masked. Removing a rule is not compatible,
+    since another one could replace it. `header_word` is the decision of the project so far.
     """
     if before.name != after.name or before.options - {CLEAN_PIXELS} != after.options - {
         CLEAN_PIXELS
@@ -236,10 +240,10 @@ def is_compatible_version(
 def is_compatible_decision(
     profile: ConfidentialityProfile, before: RiskDecision, after: RiskDecision
 ) -> bool:
-    """Whether images leave with the same bytes under another choice for the header's word.
+    """Whether images leave unchanged under another decision on trusting the header.
 
-    A rule that is for withheld images alone masks fewer of them once the word is accepted. When it
-    is accepted no longer, a rule may follow that masks images which left unmasked.
+    A rule for withheld images only masks fewer images once the header is trusted. If it is no
+    longer trusted, a later rule may mask images that left unmasked before.
     """
     if (before is RiskDecision.ACCEPT) is (after is RiskDecision.ACCEPT):
         return True

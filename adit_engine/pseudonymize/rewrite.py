@@ -1,4 +1,7 @@
-"""Rewrite the levels of a data set by the rules, with a cache of elements that repeat in a series."""
+"""Rewrite the levels of a data set by the rules, with a cache of elements that repeat in a series.
+
+Used by `apply`.
+"""
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
@@ -38,11 +41,11 @@ from adit_engine.pseudonymize.tables import dictionary, safe_private_attributes
 
 _MAX_CONTEXTS = 8
 MAX_CACHED_BYTES = 1 << 14
-"""Bytes of the longest element that is remembered."""
+"""Maximum size of a cached element in bytes."""
 
 
 class CachedElement(NamedTuple):
-    """An element as it stood, what left in its place (None: nothing), and what was noted of it."""
+    """An encoded element, its replacement (None: removed), and the notes on the changes."""
 
     raw: bytes
     made: bytes | None
@@ -51,11 +54,11 @@ class CachedElement(NamedTuple):
 
 
 class ElementCache:
-    """Of images changed one after another by one `change`. Not thread-safe.
+    """Elements of images that are changed one after another by one `change`. Not thread-safe.
 
-    What an element becomes depends on its own bytes and on a context (its rules, how it is encoded,
-    the character set, the words of the patient's name). Only where all of that is the same, byte
-    for byte, is it known again; of each context the last value of a tag is kept.
+    The result for an element depends on its own bytes and on a context: its rules, its encoding,
+    the character set, and the words of the patient's name. A cached result is used only if all of
+    these are equal byte for byte. Per context, the last value of each tag is kept.
     """
 
     def __init__(self, change: Pseudonymization) -> None:
@@ -63,7 +66,7 @@ class ElementCache:
         self._contexts: dict[Hashable, dict[int, CachedElement]] = {}
 
     def within(self, context: Hashable) -> dict[int, CachedElement]:
-        """By tag, of the data set itself; to be added to."""
+        """Return the cached elements of the top level by tag, for reading and adding."""
         known = self._contexts.get(context)
         if known is None:
             if len(self._contexts) >= _MAX_CONTEXTS:
@@ -72,12 +75,12 @@ class ElementCache:
         return known
 
     def contexts(self) -> Iterator[dict[int, CachedElement]]:
-        """All that is remembered, by context."""
+        """Yield all cached elements, by context."""
         yield from self._contexts.values()
 
 
 LUT_DESCRIPTORS = {0x00283006: 0x00283002, **{0x00281201 + n: 0x00281101 + n for n in range(4)}}
-"""Table to its descriptor (PS3.3 C.11.1.1, C.7.6.3.1.5, C.7.6.3.1.6)."""
+"""Lookup table to its descriptor (PS3.3 C.11.1.1, C.7.6.3.1.5, C.7.6.3.1.6)."""
 
 _SEGMENTED_LUT_DESCRIPTORS = {0x00281221 + n: 0x00281101 + n for n in range(3)}
 LUT_TAGS = LUT_DESCRIPTORS.keys() | _SEGMENTED_LUT_DESCRIPTORS.keys()
@@ -90,7 +93,10 @@ _BYTE_VRS = (b"OW", b"OB", b"UN")
 
 
 def trim_lookup_tables(level: dict[int, bytes], explicit: bool) -> list[int]:
-    """Cuts the encoded tables of one level of a data set, in place. The tags of those that went."""
+    """Truncate lookup tables of one level to their declared size, in place.
+
+    Returns the tags of the tables that were removed because their descriptor is missing.
+    """
     gone = [
         tag
         for tag, descriptor in (LUT_DESCRIPTORS | _SEGMENTED_LUT_DESCRIPTORS).items()
@@ -103,9 +109,7 @@ def trim_lookup_tables(level: dict[int, bytes], explicit: bool) -> list[int]:
         table, says = level.get(tag), level.get(descriptor)
         if table is None or says is None:
             continue
-        entries: int = (
-            _UINT16.unpack_from(says, _SHORT_HEADER_BYTES)[0] or 65536
-        )  # 0 stands for 65536
+        entries: int = _UINT16.unpack_from(says, _SHORT_HEADER_BYTES)[0] or 65536  # 0 means 65536
         is_long = explicit and table[4:6] in _BYTE_VRS
         head = _LONG_HEADER_BYTES if is_long else _SHORT_HEADER_BYTES
         if len(table) > head + 2 * entries:
@@ -137,10 +141,10 @@ _NOTED_BY_ACTION: dict[Action, int] = {
 
 
 class Rewriter:
-    """Rewrites one instance. `explicit` is how the result is encoded.
+    """Rewrites one instance. `explicit` is the encoding of the result.
 
-    It notes what it does to elements that do not just stay: `top` of the data set itself, `inside`
-    of each item of a sequence. What stands on the top level as in the image before, `memory` knows.
+    Records changes of elements that do not simply stay: `top` for the top level, `inside` for each
+    sequence item. Top-level elements that are the same as in a previous image come from `memory`.
     """
 
     def __init__(
@@ -169,10 +173,10 @@ class Rewriter:
         place: LevelRules,
         work: ActionContext | None = None,
     ) -> dict[int, bytes]:
-        """Tag to encoded element, for all that stays of one level.
+        """Return the elements of one level that stay, encoded, by tag.
 
-        Raises Withhold where an element that must go says how pixels are read, and Malformed where
-        an element stands twice.
+        Raises InstanceWithheld if an element must be removed that defines how pixels are read, and
+        Malformed if an element occurs twice.
         """
         work = work or self._work
         out: dict[int, bytes] = {}
@@ -214,7 +218,7 @@ class Rewriter:
         return out
 
     def _cached_elements(self, charset: bytes) -> dict[int, CachedElement]:
-        """All that decides what an element becomes, but for the change, the tag and the value."""
+        """The context covers everything the result depends on except change, tag and value."""
         context = (self._book, self._explicit, self._work.names, charset)
         return self._memory.within(context)
 
@@ -292,7 +296,7 @@ class Rewriter:
         self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
         content = None
-        # A UN of known length holds the same encoding as one of unknown length (PS3.5 6.2.2).
+        # A UN of defined length has the same encoding as one of undefined length (PS3.5 6.2.2).
         if element.vr == "UN" or is_sequence(element, "SQ"):
             content = self._items(source, element, rule, work)
         if content is not None:
@@ -306,7 +310,7 @@ class Rewriter:
     def _items(
         self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
     ) -> bytes | None:
-        """The items that stay, encoded; None when there were some and none of them stays."""
+        """Encode the items that stay. None if there were items and none stays."""
         inner = source.inside(nested_explicit(element, source.explicit))
         place = self._book.place(rule.place)
         counted = element.tag == PER_FRAME_GROUPS
@@ -325,7 +329,7 @@ class Rewriter:
     def _encode_one_item(
         self, source: EncodedElements, found: list[Element], place: LevelRules, work: ActionContext
     ) -> bytes:
-        """Empty where nothing stays, or where it is a private code or a name (PS3.3 10.2)."""
+        """Empty if nothing stays, or if the item is a private code or a name (PS3.3 10.2)."""
         private = place.holds_codes and not self._is_standard_code(source, found)
         if private and not place.needs_other_attributes:
             return b""
@@ -384,7 +388,7 @@ class Rewriter:
         creators: dict[int, bytes],
         out: dict[int, bytes],
     ) -> None:
-        """Keeps what Table E.3.10-1 lists, with its creator; `creators` are those of this level."""
+        """Keep elements of Table E.3.10-1 with their creator, found in `creators` of this level."""
         group, number = element.tag >> 16, element.tag & 0xFFFF
         block = (group << 16) | number >> 8
         if 0x10 <= number <= 0xFF:
@@ -405,7 +409,7 @@ class Rewriter:
 
 
 def _check_sequence(source: EncodedElements, element: Element) -> None:
-    """Raises Malformed where a sequence that goes is damaged: nobody else would say so."""
+    """Raise Malformed if a removed sequence is damaged, since no other code parses it."""
     if element.vr not in _POSSIBLE_SEQUENCE_VRS or not is_sequence(
         element, dictionary().get(element.tag, "")
     ):

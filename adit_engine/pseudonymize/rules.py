@@ -1,4 +1,4 @@
-"""Rules: what happens to each element at each place of one SOP class under one profile."""
+"""Compile a profile to rules per attribute and nesting level of an IOD. Used by `rewrite`."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -34,12 +34,12 @@ ICC_PROFILE = 0x00282000
 CODE_PARTS = frozenset(
     {CODE_VALUE, CODING_SCHEME, CODING_SCHEME_VERSION, CODE_MEANING, LONG_CODE_VALUE}
 )
-# The whole macro (PS3.3 Table 8.8-1): context groups, mapping resources and equivalent codes, too.
+# The whole macro (PS3.3 Table 8.8-1), with context groups, mapping resources, equivalent codes.
 CODE_MACRO = CODE_PARTS | frozenset(
     {0x00080105, 0x00080106, 0x00080107, 0x0008010B, 0x0008010D, 0x0008010F, 0x00080117}
     | {0x00080118, 0x00080120, 0x00080121, 0x00080122}
 )
-# The only bulk data that may stay beside the pixels: look-up tables and where frames begin.
+# The only bulk data that may stay, besides pixels: lookup tables and frame offsets.
 _KEPT_BULK_DATA = frozenset(
     {0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223}
     | {0x00283006, 0x7FE00001, 0x7FE00002}
@@ -75,7 +75,7 @@ _ATTRIBUTE_ACTIONS: dict[int, Action] = {
 
 
 class Replacement(Enum):
-    """What stands in the place of a value that must go."""
+    """What replaces a value that must be removed."""
 
     NOTHING = 0
     EMPTY = 1
@@ -92,11 +92,12 @@ _REPLACEMENT_BY_TYPE = {
 
 @dataclass(frozen=True, slots=True)
 class AttributeRule:
-    """`act` gives the value that may leave, or None when it must go; then `lost` says what stands.
+    """A rule for one attribute.
 
-    A sequence names the `place` that says what its items may hold; they are looked into when it is
+    `act` returns the new value, or None if it must be removed; then `lost` is the replacement. For
+    a sequence, `place` is the number of the rules for its items. They are rewritten if it is
     `opened`.
-    `withhold`: an instance that would lose this element stays here, since its pixels would be read
+    `withhold`: an instance that would lose this element is withheld, since its pixels would be read
     differently.
     """
 
@@ -110,24 +111,24 @@ class AttributeRule:
 
 @dataclass(frozen=True, slots=True)
 class LevelRules:
-    """The rules of one place: the top level or the items of a sequence. Without a rule: it goes."""
+    """The rules of the top level or of sequence items. Elements without a rule are removed."""
 
     rules: dict[int, AttributeRule]
     kinds: dict[int, str]
 
     @property
     def holds_codes(self) -> bool:
-        """Whether its items are codes, wholly or among other things (PS3.3 8.8)."""
+        """Whether the items are codes or contain code attributes (PS3.3 8.8)."""
         return CODE_MEANING in self.kinds
 
     @property
     def needs_other_attributes(self) -> bool:
-        """Whether an item must hold something beside the code, as an agent has a number."""
+        """Whether items require attributes besides the code, as the number of an agent."""
         return any(kind in ("1", "2") and tag not in CODE_MACRO for tag, kind in self.kinds.items())
 
 
 class CompiledRules:
-    """All places of one SOP class under one profile; each is compiled when it is first needed."""
+    """All levels of one SOP class under one profile. Each level is compiled on first use."""
 
     def __init__(self, profile: ConfidentialityProfile, iod: str) -> None:
         self._options = profile.options
@@ -155,7 +156,7 @@ class CompiledRules:
         return place
 
     def _compile_table_rules(self) -> dict[int, AttributeRule]:
-        """Table E.1-1 where the IOD does not name the attribute."""
+        """Rules of Table E.1-1 for attributes that the IOD does not list."""
         found: dict[int, AttributeRule] = {}
         for row in tables.confidentiality().values():
             rule = (
@@ -200,14 +201,14 @@ class CompiledRules:
         return LevelRules(rules, level.kinds)
 
     def _rule(self, tag: int, kind: str, place: int) -> AttributeRule | None:
-        """For an attribute that the IOD names, or a reviewed addition to it."""
+        """The rule for an attribute of the IOD, or for a reviewed addition to it."""
         row = tables.confidentiality().get(tag)
         if row is not None:
             return self._row(row, kind, place)
         if self._is_removed(tag):
             return None
         vrs, lost = _vrs(tag), _REPLACEMENT_BY_TYPE.get(kind, Replacement.NOTHING)
-        # A number that must be there and is none is withheld: nobody may measure on an invented one.
+        # If a required number is invalid, the instance is withheld: no one may measure by a dummy.
         invented = lost is Replacement.DUMMY and vrs[0] in _NUMERIC_VRS
         withhold = invented or tag in tables.reviewed("withhold")
         if vrs == ("SQ",):
@@ -220,7 +221,7 @@ class CompiledRules:
         return tag in tables.reviewed("remove")
 
     def _keeper(self, tag: int, vr: str) -> Action | None:
-        """Free text stays when reviewed, dates as the profile says, bulk data where listed."""
+        """Free text stays if reviewed, dates as the profile says, bulk data if listed."""
         if tag in _ATTRIBUTE_ACTIONS:
             return _ATTRIBUTE_ACTIONS[tag]
         if tag in _KEPT_BULK_DATA:
@@ -236,7 +237,7 @@ class CompiledRules:
         return self._dates.get(vr) or KEEP_ACTIONS.get(vr)
 
     def _row(self, row: ConfidentialityRow, kind: str, place: int) -> AttributeRule | None:
-        """A row of Table E.1-1, after the profile's options."""
+        """The rule for a row of Table E.1-1 with the options of the profile."""
         vrs = tuple((row.vr or "UN").split("/"))
         lost = _replacement_by_row(row.basic, kind, vrs[0])
         if vrs == ("SQ",) and (
@@ -254,7 +255,7 @@ class CompiledRules:
         if row.vr == "UI":
             return None if row.basic == "X" else self._uids
         if MODIFIED_DATES in row.options:
-            # Device Identity would keep calibration dates; what happens to dates is one decision.
+            # Device Identity would keep calibration dates, but one decision applies to all dates.
             return self._dates.get(row.vr) or (
                 actions.keep_utc_offset if row.tag == TIMEZONE and self._dates else None
             )
@@ -272,7 +273,7 @@ class CompiledRules:
         return safe_text.DESCRIPTOR_ACTIONS[vr] if CLEAN_DESCRIPTORS in self._options else None
 
     def _is_cleaned(self, row: ConfidentialityRow) -> bool:
-        """Structured content stays with its codes of listed schemes, and numbers."""
+        """Structured content keeps numbers and codes of listed schemes."""
         return CLEAN_STRUCTURE in self._options and row.options.get(CLEAN_STRUCTURE) == "C"
 
     def _is_retained(self, row: ConfidentialityRow) -> bool:
@@ -282,16 +283,16 @@ class CompiledRules:
 
 
 def _withhold_unlisted(place: LevelRules) -> None:
-    """What says how pixels are read, and has no rule here since the IOD does not name it here."""
+    """Withhold attributes that define how pixels are read and that the IOD does not list here."""
     for tag in tables.reviewed("withhold") - place.rules.keys():
         place.rules[tag] = AttributeRule(_vrs(tag), None, Replacement.NOTHING, withhold=True)
 
 
 def _replacement_by_row(basic: str, kind: str, vr: str) -> Replacement:
-    """R4. X alone is literal: the table knows that no IOD needs the attribute.
+    """R4. A plain X is literal: according to the table no IOD requires the attribute.
 
-    A name that may go goes even where the table would have another in its place (R5), and so does a
-    sequence of which nothing is known.
+    A name that may be removed is removed even where the table requires a replacement (R5), and so
+    is a sequence of which nothing is known.
     """
     if kind == "1C" and (vr == "PN" or (vr == "SQ" and "X" in basic)):
         return Replacement.NOTHING
@@ -312,7 +313,7 @@ def _vrs(tag: int) -> tuple[str, ...]:
 
 
 def _is_always_removed(tag: int) -> bool:
-    """R3, step 1: odd groups, curves, overlays, group lengths; also what is done apart."""
+    """R3, step 1: odd groups, curves, overlays, group lengths; also what is handled elsewhere."""
     group = tag >> 16
     of_repeats = group & 0xFF00 in (0x5000, 0x6000)
     if group & 1 or group in _REMOVED_GROUPS or of_repeats or tag in PIXEL_TAGS:

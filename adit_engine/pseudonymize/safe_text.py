@@ -1,5 +1,7 @@
-"""Descriptors: a description stays when it is made of reviewed words and short numbers, else it goes.
-Codes: whether a coded item is from a standard scheme, and which of its words may stay."""
+"""Decide which text and codes may stay: reviewed words, short numbers, standard schemes.
+
+Used by the rules for descriptions and coded items.
+"""
 
 import re
 
@@ -10,12 +12,12 @@ from adit_engine.pseudonymize.tables import code_schemes, code_words, safe_words
 _TOKEN = re.compile(rb"[A-Za-z]+|[0-9]+")
 _SEPARATORS = re.compile(rb"[ _./,+()*&<>:%-]*")
 _MAX_DIGITS = 3
-# Three numbers in a row can be a date.
+# A series of three numbers may be a date.
 _NUMBER_SERIES = re.compile(rb"[0-9]+[^A-Za-z0-9]+[0-9]+[^A-Za-z0-9]+[0-9]")
 
 
 def is_safe_text(value: bytes) -> bool:
-    """Whether each word is in safe_words.tsv, each number short, and no row of them a date."""
+    """Whether all words are in safe_words.tsv, and numbers are short and form no date."""
     text = value.strip(b" \0")
     if not text.isascii() or may_contain_date(text):
         return False
@@ -30,7 +32,7 @@ def may_contain_date(text: bytes) -> bool:
 
 
 def split_words(name: bytes) -> frozenset[bytes]:
-    """What a description may not say of a patient of this name, though the words are harmless."""
+    """Return the words of a name, which no description may contain even if harmless."""
     return frozenset(token.lower() for token in _TOKEN.findall(name) if token.isalpha())
 
 
@@ -56,13 +58,13 @@ _NO_DIGIT = re.compile(rb"[^0-9]")
 _LONG_WORD, _MAX_TERM_DIGITS = 4, 3
 _TERM_SEPARATORS = re.compile(rb"[ _./,;+()*&<>:%^'\[\]{}=#?!\"-]*")
 
-# Schemes that have words, or units, for codes: a longer word in one of theirs must be a known one.
+# Schemes whose codes are words or units. Longer words in their codes must be known.
 _SCHEMES_WITH_WORDS = frozenset({b"DCM", b"UCUM"})
 
 REMOVED_CODE = (b"REMOVED ", b"99ADIT", b"Removed ")
-"""Code value, scheme and meaning of an item that must be there, but not as it was (PS3.3 8.8)."""
+"""Code value, scheme and meaning of a required item whose code must be removed (PS3.3 8.8)."""
 
-# The check digit of SNOMED CT (Verhoeff): a group of ten elements, and what turns each place.
+# The check digit of SNOMED CT (Verhoeff): the dihedral group of ten elements and its permutations.
 _VERHOEFF_PRODUCTS = (
     *(b"0123456789", b"1234067895", b"2340178956", b"3401289567", b"4012395678"),
     *(b"5987604321", b"6598710432", b"7659821043", b"8765932104", b"9876543210"),
@@ -75,12 +77,15 @@ _ZERO = ord("0")
 
 
 def keep_scheme_version(value: bytes, work: object) -> bytes | None:
-    """Coding Scheme Version: an action, stricter than for text, as versions look all alike."""
+    """Keep Coding Scheme Version.
+
+    Stricter than the action for text, since all versions look alike.
+    """
     return value if _SCHEME_VERSION.fullmatch(value.strip(b" \0")) else None
 
 
 def is_standard_code(value: bytes, scheme: bytes) -> bool:
-    """The scheme is in code_schemes.tsv, and the value is built as the codes of that scheme are."""
+    """Whether the scheme is in code_schemes.tsv and the value matches its pattern."""
     scheme, value = scheme.strip(b" \0"), value.strip(b" \0")
     pattern = code_schemes().get(scheme)
     if pattern is None or not pattern.fullmatch(value):
@@ -93,8 +98,9 @@ def is_standard_code(value: bytes, scheme: bytes) -> bool:
 
 
 def vocabulary_action(vr: str) -> Action:
-    """Text stays when all its words are of PS3.16 or reviewed, none of the patient's name, and its
-    numbers are short.
+    """Return an action that keeps text with known words and short numbers.
+
+    The words must be of PS3.16 or reviewed, and none may occur in the patient's name.
     """
     legal = KEEP_ACTIONS[vr]
 
@@ -105,7 +111,7 @@ def vocabulary_action(vr: str) -> Action:
 
 
 def keep_terms(value: bytes, work: ActionContext) -> bytes | None:
-    """CS, also in letters or with marks that it may not have, when it is made of known words."""
+    """Keep CS values. Invalid characters or case are accepted if all words are known."""
     kept = keep_codes(value, work)
     if kept is not None:
         return kept
@@ -129,7 +135,7 @@ def _is_vocabulary(value: bytes, names: frozenset[bytes]) -> bool:
 
 
 def _is_snomed_concept(digits: bytes) -> bool:
-    """A concept of SNOMED CT, of its core or of an extension, with its check digit."""
+    """Whether it is a SNOMED CT concept of the core or an extension, with a valid check digit."""
     if digits[-3:-1] not in (b"00", b"10"):
         return False
     check = _ZERO

@@ -1,4 +1,4 @@
-"""Tally: how many elements stayed, changed or went, by tag; never a value."""
+"""Count which elements were kept, changed or removed, by tag, without values. For reports."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ PIXEL_DATA = 0x7FE00010
 
 
 class AppliedAction(Enum):
-    """What became of one element. REWRITTEN: the same in another form, or cleaned inside."""
+    """The action on one element. REWRITTEN: the same in another form, or cleaned inside."""
 
     KEPT = "kept"
     REWRITTEN = "rewritten"
@@ -25,28 +25,28 @@ class AppliedAction(Enum):
     REMOVED = "removed"
     ADDED = "added"
     BLANKED = "blanked"
-    """Of pixel data: a pixel rule ran."""
+    """For pixel data: a pixel rule was applied."""
     FACE = "may show a face"
-    """Of pixel data: thin slices that may show a head, which the trial accepts."""
+    """For pixel data: thin slices that may show a head, which the project accepts."""
     HEADER_WORD = "left on its header's word"
-    """Of pixel data: nobody has looked for text in it, which the trial accepts."""
+    """For pixel data: nobody has checked it for text, which the project accepts."""
 
 
 _ACTIONS = tuple(AppliedAction)
 ACTION_BITS = 4
 ACTION_CODES = {done: number for number, done in enumerate(_ACTIONS)}
-"""A note is `tag << BITS | code`: many are made for each instance, and numbers cost least."""
+"""A note is `tag << ACTION_BITS | code`. Numbers are cheap, and each instance has many notes."""
 
 LevelNotes = tuple[tuple[int, ...], tuple[int, ...]]
-"""Of one level: what was done to elements that did not just stay, and the tags that leave."""
+"""For one level: notes on elements that did not simply stay, and the tags that remain."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceChanges:
-    """All that tells what was done to one instance; equal traces are one treatment.
+    """Everything recorded about one instance. Equal objects yield equal changes.
 
-    `top` is the data set itself before the stamp, `inside` each item of a sequence, `leaving` the
-    tags of the data set as it leaves, `marks` what was done to the pixels.
+    `top` is for the top level before the de-identification attributes are added, `inside` for each
+    sequence item; `leaving` are the tags of the result, `marks` the actions on the pixels.
     """
 
     top: LevelNotes
@@ -72,7 +72,7 @@ def _count_level(notes: LevelNotes) -> Counter[tuple[int, AppliedAction]]:
     changed, leaving = notes
     stays = set(leaving)
     known = [(note >> ACTION_BITS, _ACTIONS[note & (1 << ACTION_BITS) - 1]) for note in changed]
-    # A private creator is taken along later, when an element of its block stays.
+    # A private creator is noted as removed first, and kept later if an element of its block stays.
     told = [
         (tag, done) for tag, done in known if not (done is AppliedAction.REMOVED and tag in stays)
     ]
@@ -81,7 +81,7 @@ def _count_level(notes: LevelNotes) -> Counter[tuple[int, AppliedAction]]:
 
 
 def _count_top_level(traces: InstanceChanges) -> Counter[tuple[int, AppliedAction]]:
-    """What the stamp overwrote, added and took away comes on top of what the rules did."""
+    """Combine the changes by rules with those by the de-identification attributes."""
     sums: Counter[tuple[int, AppliedAction]] = Counter()
     leaving, before = set(traces.leaving), _count_level(traces.top)
     for (tag, done), count in before.items():
@@ -99,7 +99,7 @@ def _count_top_level(traces: InstanceChanges) -> Counter[tuple[int, AppliedActio
 
 @dataclass
 class ChangeStatistics:
-    """Adds up over instances. Private elements are counted by group, under element 0000."""
+    """Totals over instances. Private elements are counted by group, under element 0000."""
 
     treatments: Counter[ElementChanges] = field(default_factory=Counter)
 
@@ -117,7 +117,7 @@ class ChangeStatistics:
 
     @property
     def blanked(self) -> int:
-        """Instances in which a pixel rule ran."""
+        """Number of instances to which a pixel rule was applied."""
         return self.counts[PIXEL_DATA, AppliedAction.BLANKED]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ class ChangeStatistics:
 
 
 def report_rows(rows: Iterable[ChangeRow]) -> list[dict[str, Any]]:
-    """For a report: tag, name, action, count."""
+    """Return rows for a report: tag, name, action, count."""
     names = {tag: keyword for keyword, tag in keywords().items()}
     return [
         {

@@ -1,4 +1,7 @@
-"""Reception: the retrieval's side of the spool, and the register of a receiver in one process."""
+"""The receiver in the same process, and the images that a retrieval takes from the spool.
+
+Used by `storage_scp.local`; `adit/nodes/receiving` uses the spooled images and the rules as well.
+"""
 
 import random
 import secrets
@@ -23,17 +26,17 @@ from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 from adit_engine.values.instance import Instance
 
 CONFLICT_WAIT_S = 600.0
-"""How long a move waits for another one of the same study that only the study tells apart."""
+"""Maximum wait for another move whose images only the study UID could tell apart."""
 
 MAX_UNEXPECTED = 1000
-"""So many are remembered, the newest ones."""
+"""Number of unexpected arrivals that are remembered, the newest ones."""
 
 _ACTIVE_WITHIN_S = 30.0
 _POLL_S = 0.1
 
 
 class SpooledImages:
-    """The images of one expectation, taken from the spool of this machine."""
+    """The images of one pending move, taken from the spool of this machine."""
 
     def __init__(self, spool: Spool, expectation: PendingMove) -> None:
         self.message_id = expectation.message_id
@@ -55,9 +58,9 @@ class SpooledImages:
 
 
 class LocalMoveReceiver:
-    """For a receiver in our own process: the register it asks, and the reception for nodes.
+    """A receiver in the same process: its registry and the interface for nodes.
 
-    `callers` may open associations even while nothing is expected of them.
+    `callers` may open associations even if no move is pending.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class LocalMoveReceiver:
         self._callers = set(callers)
         self._lock = threading.Lock()
         self._live: tuple[PendingMove, ...] = ()
-        # Late images of an earlier run must not bear a number of this one.
+        # Late images of an earlier run must not match a message ID of this run.
         self._number = random.randrange(0xFFFF)  # noqa: S311
         self._naming: dict[str, bool] = {}
         self._strays: deque[UnexpectedArrival] = deque(maxlen=MAX_UNEXPECTED)
@@ -157,14 +160,18 @@ class LocalMoveReceiver:
 def filter_unexpected(
     source: str, strays: Sequence[UnexpectedArrival]
 ) -> Sequence[UnexpectedArrival]:
-    """Those that seem to answer this node; and callers of whom nothing else is known."""
+    """Return the arrivals that match this node, and callers that were turned away.
+
+    Of the latter nothing more is known.
+    """
     return [one for one in strays if one.source == source or one.fate is Disposition.TURNED_AWAY]
 
 
 def can_run_together(one: MoveTarget, other: MoveTarget, names_originator: bool | None) -> bool:
-    """Whether images of two moves could never be mixed up, so that both may go on at a time.
+    """Return whether two moves may run at once, as their images cannot be confused.
 
-    Two moves of the same images can do so only at one node that was seen to name the originator.
+    Two moves of the same images may run at once only at one node that is known to name the
+    originator.
     """
     if one.study_uid != other.study_uid:
         return True

@@ -1,4 +1,7 @@
-"""Local: a receiver in our own process, for one command or one test."""
+"""Run a receiver in the current process, for one command or one test.
+
+Used by the command line.
+"""
 
 import os
 import shutil
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
 def run_local_receiver(
     callers: Sequence[Mapping[str, Any]], port: int, folder: Path, tls: "TlsSettings | None" = None
 ) -> Iterator[LocalMoveReceiver]:
-    """Takes what nodes send. `callers` are the values of their settings, and the first one's says
-    how we are called; the spool is made below `folder`, and removed at the end. Raises WrongInput
-    when the port cannot be used.
+    """Receive what nodes send until the block ends.
+
+    `callers` are settings values of nodes; the first one defines our AE title. The spool is created
+    below `folder` and removed at the end. Raises InvalidInput if the port cannot be used.
     """
     known = [DimseSettings(**values) for values in callers]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -44,7 +48,7 @@ def run_local_receiver(
 
 
 def _remove_abandoned_spools(folder: Path) -> None:
-    """Removes the spools of commands that ended too suddenly to do it themselves."""
+    """Remove the spools of commands that ended without removing them."""
     for path in folder.iterdir():
         pid = path.name.partition("-")[0]
         if pid.isdigit() and not _is_running(int(pid)):

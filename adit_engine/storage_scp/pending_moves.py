@@ -1,4 +1,7 @@
-"""Expectation: who waits for which images of a C-MOVE, and to whom an image that came belongs."""
+"""Pending C-MOVE requests, and which of them a received image belongs to.
+
+Defines the interfaces between nodes, receiver and registry. Used by all of them.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +24,7 @@ Network = _IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class AllowedSender:
-    """Whose images are taken: an AE title, and where it calls from. No network: from anywhere."""
+    """A permitted sender: AE title and networks. Without networks: from any address."""
 
     ae_title: str
     networks: tuple[str, ...] = ()
@@ -33,12 +36,12 @@ class AllowedSender:
         return not self.networks or any(here in _parse_network(one) for one in self.networks)
 
 
-# Asked for each image that comes in.
+# Called for each image that is received.
 _parse_network = lru_cache(maxsize=256)(ip_network)
 
 
 def parse_senders(text: str) -> tuple[AllowedSender, ...]:
-    """Reads "PACS1, PACS2@10.0.0.0/24". Raises WrongInput."""
+    """Parse "PACS1, PACS2@10.0.0.0/24". Raise InvalidInput."""
     networks: dict[str, list[str]] = {}
     for part in filter(None, re.split(r"[,;\s]+", text)):
         title, at, network = part.partition("@")
@@ -54,23 +57,23 @@ def parse_senders(text: str) -> tuple[AllowedSender, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MoveTarget:
-    """What a C-MOVE asks for. Empty series or instances: all of the level above."""
+    """What a C-MOVE requests. Empty series or instances: all of the level above."""
 
     source: str
-    """The node's name; whether it names the originator is remembered under it."""
+    """The node's name; whether the node names the originator is remembered per name."""
     senders: tuple[AllowedSender, ...]
     calling: str
-    """As whom we ask; the archive repeats it as the originator."""
+    """Our calling AE title; the archive repeats it as the originator."""
     study_uid: str
     series_uids: frozenset[str] = frozenset()
     instance_uids: frozenset[str] = frozenset()
     rate_bytes_s: float | None = None
-    """What the source may send a second, by all its moves together; None: as fast as it goes."""
+    """Bytes per second for all moves of the source together; None: unlimited."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingMove:
-    """One C-MOVE under way. `token` names the folder in the spool where its images lie."""
+    """One C-MOVE in progress. `token` is the name of its folder in the spool."""
 
     token: str
     message_id: int
@@ -79,7 +82,7 @@ class PendingMove:
 
 @dataclass(frozen=True, slots=True)
 class IncomingImage:
-    """An image that somebody sent: from whom, on whose behalf, and what it is."""
+    """A received image: its sender, its originator and its UIDs."""
 
     calling: str
     address: str
@@ -95,17 +98,17 @@ class IncomingImage:
 
 
 def find_owner(expectations: Iterable[PendingMove], arrival: IncomingImage) -> PendingMove | None:
-    """The one whose image this is; None when there is none, or more than one could be.
+    """Return the move to which an image belongs; None unless there is exactly one.
 
-    The originator decides where it is named (PS3.7 9.1.1.1); an image that its data set does not
-    let us identify goes nowhere else. Else the study, and then the list or, without one, the series.
+    If the originator is named, it decides (PS3.7 9.1.1.1), even if the data set does not identify
+    the image. Otherwise the study decides, then the instance list or, without one, the series.
     """
     found = [e for e in expectations if _belongs_to(e, arrival)]
     return found[0] if len(found) == 1 else None
 
 
 def find_candidates(expectations: Iterable[PendingMove], sent: IncomingImage) -> list[PendingMove]:
-    """All whose image it may be, by who sends it and the originator, before its data set is read."""
+    """Return all possible moves by sender and originator, before the data set is read."""
     found = [e for e in expectations if _may_come_from(e, sent)]
     if not sent.names_originator:
         return found
@@ -116,13 +119,13 @@ def find_candidates(expectations: Iterable[PendingMove], sent: IncomingImage) ->
 def find_intended(
     expectations: Iterable[PendingMove], arrival: IncomingImage
 ) -> PendingMove | None:
-    """Whose image it would be, had it come from one of her senders; only where that is sure."""
+    """Return the only move that matches except for its sender; else None."""
     found = [e for e in expectations if _matches_target(e, arrival)]
     return found[0] if len(found) == 1 else None
 
 
 class Disposition(StrEnum):
-    """What the receiver did with what nobody expected."""
+    """What the receiver did with an unexpected arrival."""
 
     TURNED_AWAY = "turned_away"  # the association, before any image
     REFUSED = "refused"
@@ -131,7 +134,7 @@ class Disposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedArrival:
-    """An association or an image that nobody expected. It names no patient, study or image."""
+    """An unexpected association or image. It names no patient, study or image."""
 
     fate: Disposition
     calling: str
@@ -140,13 +143,13 @@ class UnexpectedArrival:
     class_uid: str = ""
     size_bytes: int = 0
     source: str = ""
-    """The node whose C-MOVE it seems to answer: all fits but the sender."""
+    """The node whose C-MOVE it seems to answer: everything matches except the sender."""
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)
 class PendingReport:
-    """A question to a node what it keeps (Storage Commitment), and who may bring its report."""
+    """A Storage Commitment request to a node, and who may send its report."""
 
     node: str
     transaction_uid: str
@@ -157,24 +160,24 @@ class PendingReport:
 
 
 class MoveImages(Protocol):
-    """The images of one expectation, as they come."""
+    """The images of one pending move, as they arrive."""
 
     message_id: int
 
     def arrived(self) -> Iterator[Instance]:
-        """Those that lie there now, in order of arrival; does not wait."""
+        """Yield the images present now, in order of arrival; does not wait."""
         ...
 
     def is_coming(self) -> bool:
-        """Whether some image is on its way at this moment, as far as can be told."""
+        """Return whether an image is probably on its way at this moment."""
         ...
 
     def is_throttled(self) -> bool:
-        """Whether one is on its way that we ourselves slow down, to keep to the source's rate."""
+        """Return whether we delay an incoming image, to keep to the source's rate limit."""
         ...
 
     def check_room(self) -> None:
-        """Raises StorageFull while images are refused because we have no room for them."""
+        """Raise StorageFull while images are refused for lack of space."""
         ...
 
 
@@ -183,59 +186,64 @@ class MoveReceiver(Protocol):
 
     ae_title: str
     address: str
-    """Where we listen, in words for the person who registers us at the archive."""
+    """Where we listen, as text for the administrator who registers us at the archive."""
 
     def expect(
         self, wanted: MoveTarget, check: Callable[[], None]
     ) -> AbstractContextManager[MoveImages]:
-        """Images are taken as long as the block lasts, and refused afterwards.
+        """Accept images until the block ends, and refuse them afterwards.
 
-        Waits for its turn where only the study could tell two moves apart, and calls `check`
-        meanwhile, which may raise. Raises NodeBusy, StorageTrouble.
+        Waits for its turn if only the study UID could tell two moves apart, and calls `check` while
+        waiting, which may raise. Raises NodeBusy, StorageError.
         """
         ...
 
     def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
-        """What came since then that nobody expected: for this node as far as can be told, or from
-        a caller who was turned away before that could be told. May look for some seconds.
+        """Return unexpected arrivals since that time, for this node or turned away.
+
+        It cannot be told for which node a caller was turned away. May search for some seconds.
         """
         ...
 
     def await_report(
         self, asked: PendingReport, within_s: float
     ) -> AbstractContextManager[Callable[[], CommitmentReport | None]]:
-        """The report is taken as long as the block lasts, `within_s` at most; what the block gets
-        says whether it has come. It does not wait.
+        """Accept the report until the block ends, for at most `within_s`.
+
+        Yields a function that returns the report, or None if it has not arrived. It does not wait.
         """
         ...
 
 
 class ReceiverRegistry(Protocol):
-    """What a receiver has to know; asked from many threads."""
+    """What a receiver has to know. Called from many threads."""
 
     def live(self, *, fresh: bool = False) -> Sequence[PendingMove]:
-        """Who expects something now; unless `fresh`, an answer may be some seconds old."""
+        """Return the pending moves; unless `fresh`, they may be some seconds old."""
         ...
 
     def came(self, expectation: PendingMove, *, names_originator: bool) -> None:
-        """An image for it came; whether with the originator tells how many moves fit together."""
+        """Record that an image of the move arrived, and whether it named the originator.
+
+        That decides how many moves may run at once.
+        """
         ...
 
     def admits(self, ae_title: str, address: str) -> bool:
-        """Whether this application may open an association from there."""
+        """Return whether this AE title may open an association from this address."""
         ...
 
     def record_unexpected(self, stray: UnexpectedArrival) -> None:
-        """Something came that nobody expected; may be told a thousand times a second."""
+        """Record an unexpected arrival; may be called a thousand times a second."""
         ...
 
     def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
-        """A report came from this application there; the first one of a question counts."""
+        """Record a Storage Commitment report; the first one for a transaction counts."""
         ...
 
 
 def normalize_address(text: str) -> str:
-    """The address without the clothes in which IPv6 sockets show IPv4."""
+    """Return the address; IPv4-mapped IPv6 addresses are returned as IPv4."""
     return str(_parse_address(text))
 
 
@@ -262,13 +270,13 @@ def _matches_target(expectation: PendingMove, arrival: IncomingImage) -> bool:
             return False
         if arrival.originator == wanted.calling:
             return arrival.study_uid in ("", wanted.study_uid)
-        # pynetdicom 3.0 and what is built on it write the archive's own AE title, not ours.
+        # pynetdicom 3.0, and software built on it, writes the archive's own AE title, not ours.
         return arrival.originator == arrival.calling and arrival.study_uid == wanted.study_uid
     if arrival.study_uid != wanted.study_uid:
         return False
     if arrival.instance_uid in wanted.instance_uids:
         return True
-    # A list may be older than the newest image; but of another series nobody asked for any.
+    # The list may be older than the newest image, but images of other series were not requested.
     if wanted.series_uids:
         return arrival.series_uid in wanted.series_uids
     return not wanted.instance_uids

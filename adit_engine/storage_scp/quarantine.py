@@ -1,4 +1,7 @@
-"""Quarantine: images that nobody expected, laid apart where no retrieval takes them; bounded."""
+"""Quarantine for unexpected images: no retrieval takes them from there, and its size is limited.
+
+Filled by the receiver; shown and deleted on the pages of administrators.
+"""
 
 import json
 import re
@@ -21,7 +24,7 @@ _CACHE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedInstance:
-    """One image in quarantine. Of one whose note was lost, only time and size are known."""
+    """One image in quarantine. If its note was lost, only time and size are known."""
 
     name: str
     at: datetime
@@ -32,9 +35,9 @@ class QuarantinedInstance:
 
 
 class Quarantine:
-    """Below the folder of a spool; of all images together at most `limit_bytes`, 0: none at all.
+    """A folder below a spool for at most `limit_bytes` of images; 0: accepts none.
 
-    Used by the receiver's threads and, through another object, by whoever looks and deletes.
+    Used by the receiver's threads and, through another object, by the pages that list and delete.
     """
 
     def __init__(self, spool: Spool, limit_bytes: int) -> None:
@@ -45,7 +48,10 @@ class Quarantine:
         self._counted_until = 0.0
 
     def take(self, arriving: IncomingInstance, stray: UnexpectedArrival) -> bool:
-        """Whether there was room for it. Raises OSError."""
+        """Move an image to the quarantine; return False if there is no space.
+
+        Raises OSError.
+        """
         if not self.limit_bytes:
             return False
         with self._lock:
@@ -62,7 +68,7 @@ class Quarantine:
             "class_uid": stray.class_uid,
             "at": stray.at.isoformat(),
         }
-        # The note first: an image without one could not say whence it came.
+        # The note first: without it, the sender of an image would be unknown.
         path = self.folder / (arriving.name + _NOTE)
         path.touch(mode=0o600)
         path.write_text(json.dumps(note))
@@ -76,11 +82,11 @@ class Quarantine:
         return next(self.folder.glob(f"*{_IMAGE}"), None) is None
 
     def contents(self) -> list[QuarantinedInstance]:
-        """Newest first."""
+        """Return all images, newest first."""
         return [self._read(one) for one in sorted(self._images(), key=_name_key, reverse=True)]
 
     def remove(self, names: Iterable[str]) -> int:
-        """Deletes these images for good, and says how many were still there."""
+        """Delete these images permanently; return how many still existed."""
         count = 0
         for name in names:
             if _NAME.fullmatch(name):

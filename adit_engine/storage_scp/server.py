@@ -1,9 +1,9 @@
-"""Pacing: at which pace a caller's images are taken: that of the source which is to send them.
-Receiver: Storage SCP: takes what a C-MOVE sends and lays it in the spool; and reports of what
-archives keep (Storage Commitment).
+"""The Storage SCP: receives images of C-MOVE requests and Storage Commitment reports.
 
-It answers "kept" only for what would outlive it, and hands nothing to anybody who did not ask for
-it: an image that nobody expects is refused, or laid apart."""
+It answers Success only for what would survive its own end, and hands images only to the retrieval
+that requested them: an unexpected image is refused or quarantined. Associations are slowed down to
+the rate limit of their source. Used by the receiver process and `storage_scp.local`.
+"""
 
 import logging
 import threading
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class SourceRateLimits:
-    """All associations by which one source sends share its rate; asked from many threads."""
+    """Rate limits shared by all associations of a source. Called from many threads."""
 
     def __init__(self, register: ReceiverRegistry, spool: Spool, ending: threading.Event) -> None:
         self._register = register
@@ -56,10 +56,11 @@ class SourceRateLimits:
         self._last: dict[tuple[str, str], RateLimiter] = {}
 
     def of(self, sent: IncomingImage, before: Throttle | None = None) -> Throttle:
-        """For an image, or an association, of which only the beginning is known yet.
+        """Return the throttle for an image or association, given its beginning.
 
-        Where it may be of several sources, the slowest counts. What nobody expects any more goes on
-        at the pace of the source for which its caller sent last. `before` is the line's until now.
+        If several sources are possible, the slowest counts. Images without a pending move continue
+        at the rate of the source for which the caller sent last. `before` is the connection's
+        current throttle.
         """
         found = find_candidates(self._register.live(), sent)
         found = found or find_candidates(self._register.live(fresh=True), sent)
@@ -76,7 +77,10 @@ class SourceRateLimits:
         return _ImageThrottle(pace, self._spool, [one.token for one in found], self._ending)
 
     def look(self, rate_of: Callable[[str, str], float | None]) -> None:
-        """Keeps to the rates of now: to `rate_of` AE title and address where nothing is expected."""
+        """Apply the current rate limits.
+
+        `rate_of` AE title and address applies where no move is pending.
+        """
         for who, pace in tuple(self._of_callers.items()):
             pace.rate_bytes_s = rate_of(*who)
         self._note(self._register.live())
@@ -88,9 +92,9 @@ class SourceRateLimits:
 
 
 class _ImageThrottle:
-    """Of one image: waits while somebody awaits it, and lets who does know that it is on its way.
+    """The throttle of one image: waits while its move is pending, and reports the delay.
 
-    Without a token it is of something that nobody awaited from the beginning, and waits alike.
+    Without tokens the image was never expected; it waits all the same.
     """
 
     def __init__(
@@ -103,13 +107,19 @@ class _ImageThrottle:
         self._in_vain = self._is_told = False
 
     def keep(self, count: int, is_over: Callable[[], bool]) -> float:
-        """What is left of an image that nobody awaits any more must not hold up the next ones."""
+        """Wait as the rate limit requires; stop once no move is pending.
+
+        The rest of an abandoned image must not delay the next ones.
+        """
         if self._in_vain:
             return 0.0
         return self._pace.keep(count, lambda: is_over() or self._is_abandoned())
 
     def was_abandoned(self) -> bool:
-        """Whether its wait did; true once, for the image of which it may have read the beginning."""
+        """Return once whether the wait was abandoned.
+
+        It may have read the beginning of the next image already.
+        """
         told, self._is_told = self._is_told, True
         return self._in_vain and not told
 
@@ -128,34 +138,34 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StorageScpSettings:
-    """What the receiver is called, where it listens, and how patient it is."""
+    """AE title, address and time limits of the receiver."""
 
     ae_title: str = "ADIT"
     host: str = "0.0.0.0"  # noqa: S104 - archives call from other machines
     port: int = 11112
     association_s: float = 15.0
     idle_s: float = 300.0
-    """Between two images: an archive may have to fetch the next one from a tape."""
+    """Maximum time between two images: an archive may have to fetch the next one from tape."""
     no_progress_s: float = 60.0
     mark_bytes: int = 512 * 1024 * 1024
-    """While more lies untaken for one expectation, each answer to its sender is delayed."""
+    """While more bytes than this wait in the spool for one move, each response is delayed."""
     longest_delay_s: float = 20.0
     quarantine_bytes: int = 0
-    """Images that nobody expects are laid apart up to so many bytes; above that, refused."""
+    """Size limit of the quarantine for unexpected images; beyond it they are refused."""
     tls: "TlsSettings | None" = None
-    """None: in the clear; else whoever calls in the clear is turned away."""
+    """None: no TLS; otherwise callers without TLS are refused."""
 
 
 class StorageScp:
-    """Use it with `with`; it runs in threads of its own until the block ends."""
+    """The receiver, a context manager; runs in threads of its own."""
 
     def __init__(
         self, settings: StorageScpSettings, spool: Spool, register: ReceiverRegistry
     ) -> None:
-        """Listens at once, answers from `start` on. Raises OSError when the port is taken."""
+        """Listen at once, answer after `start`. Raise OSError if the port is taken."""
         self.settings = settings
         self.tls = settings.tls
-        """May be replaced by one with renewed certificates; who is connected stays."""
+        """May be replaced to renew certificates; existing connections continue."""
         self._spool = spool
         self._ending = threading.Event()
         self._desk = _ImageIntake(settings, spool, register, self._ending)
@@ -176,7 +186,10 @@ class StorageScp:
         self._spool.end_journals()
 
     def cut(self, is_unwanted: Callable[[str, str], bool]) -> int:
-        """Aborts the associations of those AE titles at those addresses; how many."""
+        """Abort the associations for which the function is true; return their number.
+
+        The function gets AE title and address.
+        """
         talking = tuple(self._talking.items())
         unwanted = [conversation for conversation, who in talking if is_unwanted(*who)]
         for conversation in unwanted:
@@ -184,8 +197,9 @@ class StorageScp:
         return len(unwanted)
 
     def limit_rates(self, rate_of: Callable[[str, str], float | None]) -> None:
-        """From now on takes what each source may send a second as its expectations say, and so
-        much from a caller of whom nothing is expected; None: all it gets.
+        """Apply the current rate limits of pending moves, and `rate_of` otherwise.
+
+        `rate_of` returns bytes per second for AE title and address; None: unlimited.
         """
         self._pacing.look(rate_of)
 
@@ -227,7 +241,7 @@ class StorageScp:
     def _negotiate(
         self, caller: IncomingConnection, line: TcpConnection, conversation: MessageChannel
     ) -> str:
-        """The calling AE title; empty when the association was refused."""
+        """Return the calling AE title; empty if the association was refused."""
         within_s = self.settings.association_s
         line.expect_within(within_s, "request an association", firm=True)
         kind, body = line.read_pdu()
@@ -246,7 +260,7 @@ class StorageScp:
                 request.called,
             )
             if refusal in _UNKNOWN_AE_REASONS:
-                # Before the answer: whoever looks for it next must find it.
+                # Record before the answer: it must be found by a search that follows the answer.
                 self._register.record_unexpected(
                     UnexpectedArrival(
                         Disposition.TURNED_AWAY, request.calling, request.called, caller.address
@@ -278,7 +292,7 @@ class StorageScp:
     def _talk(
         self, line: TcpConnection, who: tuple[str, str], conversation: MessageChannel
     ) -> None:
-        """Until the caller releases, falls silent or leaves the protocol."""
+        """Serve requests until the caller releases, times out or violates the protocol."""
         while True:
             context_id, command = conversation.receive_command(
                 self.settings.idle_s, "go on with its association"
@@ -311,13 +325,13 @@ class StorageScp:
 
 
 def _read_store_request(command: CommandSet, calling: str, address: str) -> IncomingImage:
-    """What the command of a C-STORE tells; the data set, which follows, tells the rest."""
+    """Read what the C-STORE command says; the data set that follows has the UIDs."""
     originator = command.text(CommandField.ORIGINATOR), command.number(CommandField.ORIGINATOR_ID)
     return IncomingImage(calling, address, "", "", "", *originator)
 
 
 class _ImageIntake:
-    """Where images are laid into the spool, each for the one expectation whose it is."""
+    """Stores images in the spool, each for the one pending move that it belongs to."""
 
     def __init__(
         self,
@@ -342,7 +356,7 @@ class _ImageIntake:
         context_id: int,
         command: CommandSet,
     ) -> int:
-        """Reads the data of one C-STORE request, and gives the status to answer with."""
+        """Read the data set of one C-STORE request; return the status for the response."""
         class_uid, syntax = conversation.agreement.contexts[context_id]
         try:
             uid = validate_uid(command.text(CommandField.INSTANCE_UID))
@@ -374,7 +388,7 @@ class _ImageIntake:
         return but(sent, study_uid=study_uid, series_uid=series_uid, instance_uid=uid)
 
     def _store_image(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
-        """Tries with what is known of the expectations, then once more with what is true now."""
+        """Try with the cached pending moves, then once more with the current ones."""
         for fresh in (False, True):
             expectation = find_owner(self._register.live(fresh=fresh), arrival)
             if expectation is None:
@@ -390,7 +404,7 @@ class _ImageIntake:
     def _place(
         self, expectation: PendingMove, arrival: IncomingImage, arriving: IncomingInstance
     ) -> int:
-        """Raises FileNotFoundError when the expectation has ended."""
+        """Raise FileNotFoundError if the move has ended."""
         token, uid, digest = expectation.token, arrival.instance_uid, arriving.digest
         arriving.finish()
         with self._lock:
@@ -408,13 +422,13 @@ class _ImageIntake:
             self._untaken[token] = self._untaken.get(token, 0) + arriving.size_bytes
         self._register.came(expectation, names_originator=arrival.names_originator)
         if before is not None:
-            # The retrieval gets both, and sees for itself.
+            # The retrieval gets both and handles the conflict.
             log.error("an archive sent two different objects under one UID; the second is refused")
             return statuses.CANNOT_UNDERSTAND
         return statuses.SUCCESS
 
     def _handle_unexpected(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
-        near = find_intended(self._register.live(), arrival)
+        intended = find_intended(self._register.live(), arrival)
         stray = UnexpectedArrival(
             Disposition.LAID_APART,
             arrival.calling,
@@ -422,7 +436,7 @@ class _ImageIntake:
             arrival.address,
             arriving.class_uid,
             arriving.size_bytes,
-            near.wanted.source if near is not None else "",
+            intended.wanted.source if intended is not None else "",
         )
         if self._quarantine.take(arriving, stray):
             log.warning("laid apart an image from %s that nobody expects", arrival.calling)
@@ -434,7 +448,7 @@ class _ImageIntake:
         return status
 
     def _delay_sender(self, expectation: PendingMove) -> None:
-        """Slows the sender down while the retrieval does not keep up."""
+        """Delay the response while the retrieval does not keep up."""
         token = expectation.token
         until = time.monotonic() + self._settings.longest_delay_s
         while self._untaken.get(token, 0) > self._settings.mark_bytes and time.monotonic() < until:

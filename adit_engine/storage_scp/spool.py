@@ -1,8 +1,8 @@
-"""Spool: where received instances wait until the retrieval that asked for them takes them.
+"""Folders in which received instances wait for the retrieval that requested them.
 
-One folder for each expectation; an instance is visible in it once it is whole, under a name that
-sorts by arrival. What is written there survives the end of any process, however sudden; after a
-power cut the ledger tells what is missing, and it is fetched again.
+One folder for each pending move. An instance becomes visible when it is complete, under a name that
+sorts by arrival. Files survive the sudden end of any process; after a power failure the ledger
+shows what is missing, and it is fetched again. Used by the receiver and by retrievals.
 """
 
 import errno
@@ -25,7 +25,7 @@ from adit_engine.values.references import InstanceRef
 
 RESERVE_BYTES = 1024 * 1024 * 1024
 MEMORY_BYTES = 1024 * 1024
-"""An instance is written at once when it is smaller, and in pieces when it is larger."""
+"""Smaller instances are written at once, larger ones in pieces."""
 
 _CHECK_EVERY_BYTES, _CHECK_EVERY_S = 16 * 1024 * 1024, 0.05
 _THROTTLED_FOR_S = 3.0
@@ -36,7 +36,10 @@ _META_SEARCH_BYTES = 4096
 
 
 class Spool:
-    """A folder on this machine. `reserve_bytes` of the disk are never used for images."""
+    """The spool on this machine.
+
+    `reserve_bytes` of the disk are never used for images.
+    """
 
     def __init__(self, folder: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
         self.folder = folder
@@ -47,22 +50,22 @@ class Spool:
         self._room = _FreeSpace(self._base)
 
     def prepare(self) -> None:
-        """Makes the folder. Raises StorageTrouble."""
+        """Create the folder. Raise StorageError."""
         try:
             (self.folder / _INCOMING).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise self._trouble(error) from error
 
     def sweep_incoming(self) -> None:
-        """Removes what a receiver left half received; for the receiver, at its start."""
+        """Remove incomplete files of an earlier run. The receiver calls this at its start."""
         for entry in self._incoming():
             with suppress(OSError):
                 os.unlink(entry.path)
 
-    # Expectations ------------------------------------------------------------------------------
+    # Pending moves -----------------------------------------------------------------------------
 
     def open(self, token: str) -> Path:
-        """The folder of an expectation: as long as it is there, images are taken."""
+        """Create the folder of a move: images are accepted as long as it exists."""
         self.prepare()
         path = self._path(token)
         try:
@@ -72,7 +75,7 @@ class Spool:
         return path
 
     def close(self, token: str) -> None:
-        """From now on images for it are refused; what nobody took is dropped."""
+        """Refuse images of this move from now on, and delete those that were not taken."""
         path = self._path(token)
         gone = self.folder / f"_{token}.gone"
         with suppress(FileNotFoundError):
@@ -80,7 +83,7 @@ class Spool:
         shutil.rmtree(gone, ignore_errors=True)
 
     def require_open(self, token: str) -> None:
-        """Raises FileNotFoundError when the expectation has ended."""
+        """Raise FileNotFoundError if the move has ended."""
         os.stat(self._place(token))
 
     def tokens(self) -> list[str]:
@@ -88,23 +91,23 @@ class Spool:
             return [entry.name for entry in entries if _TOKEN.fullmatch(entry.name)]
 
     def sweep_closed(self) -> None:
-        """Removes what a process left that ended while closing an expectation."""
+        """Remove what remains of processes that ended while closing a move."""
         for path in self.folder.glob("_*.gone"):
             shutil.rmtree(path, ignore_errors=True)
 
     def taken(self, token: str) -> Iterator[Instance]:
-        """Takes out, in order of arrival, what lies there now. Lazy; raises StorageTrouble."""
+        """Take the instances present now, in order of arrival; lazy. Raise StorageError."""
         for path in self.waiting(token):
             try:
                 instance = _read_spooled(path)
-                # A mapped file stays readable for whoever has mapped it.
+                # A mapped file stays readable after unlink.
                 path.unlink()
             except OSError as error:
                 raise self._trouble(error) from error
             yield instance
 
     def waiting(self, token: str) -> list[Path]:
-        """The files that lie there now, in order of arrival. Raises StorageTrouble."""
+        """Return the files present now, in order of arrival. Raise StorageError."""
         folder = self._path(token)
         try:
             names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIX))
@@ -113,13 +116,13 @@ class Spool:
         return [folder / name for name in names]
 
     def last_activity_s(self) -> float:
-        """For how long no image has grown that is on its way into this spool; inf: none is."""
+        """Seconds since an incoming image of this spool last grew; inf if there is none."""
         now = time.time()
         newest = max((_modification_time(entry) for entry in self._incoming()), default=0.0)
         return now - newest if newest else float("inf")
 
     def hold(self, token: str) -> bool:
-        """Notes that an image for it is held back now; False when the expectation has ended."""
+        """Record that an image of the move is delayed now; False if the move has ended."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
             held = os.open(f"{self._place(token)}/{_THROTTLED}", flags, 0o600)
@@ -132,7 +135,7 @@ class Spool:
         return True
 
     def is_held(self, token: str) -> bool:
-        """Whether an image for it is held back now, or was a moment ago."""
+        """Return whether an image of the move is delayed now, or was a moment ago."""
         try:
             return (
                 time.time() - os.stat(f"{self._place(token)}/{_THROTTLED}").st_mtime
@@ -144,11 +147,11 @@ class Spool:
     # Receiving ---------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
-        """Whether the disk has more free than the reserve."""
+        """Return whether the disk has more free space than the reserve."""
         return self._room.free_bytes() >= self.reserve_bytes
 
     def arriving(self, sop_class_uid: str, instance_uid: str, syntax: str) -> "IncomingInstance":
-        """To be filled, and then placed or dropped."""
+        """Return an empty instance, to be filled and then placed or dropped."""
         instance = Instance(sop_class_uid, instance_uid, syntax, b"")
         name = f"{time.time_ns():020d}-{next(self._numbers) % 10**6:06d}"
         return IncomingInstance(self, name, instance)
@@ -157,7 +160,7 @@ class Spool:
         return f"{self._base}/{_INCOMING}/{name}"
 
     def waiting_bytes(self, token: str) -> int:
-        """What lies there, not taken yet."""
+        """Return the bytes that wait to be taken."""
         total = 0
         with suppress(OSError), os.scandir(self._path(token)) as entries:
             for entry in entries:
@@ -167,7 +170,10 @@ class Spool:
         return total
 
     def journal(self, token: str) -> dict[str, str]:
-        """The digests of all instances that have come for it, by UID; also after they were taken."""
+        """Return the digests of all instances that came for the move, by instance UID.
+
+        Includes instances that were taken already.
+        """
         found: dict[str, str] = {}
         with suppress(OSError), (self._path(token) / _JOURNAL).open() as lines:
             for line in lines:
@@ -176,7 +182,7 @@ class Spool:
         return found
 
     def note(self, token: str, instance_uid: str, digest: str) -> None:
-        """In the journal, which stays open until it is ended."""
+        """Add an entry to the journal, whose file stays open until `end_journal`."""
         journal = self._journals.get(token)
         if journal is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -203,7 +209,7 @@ class Spool:
         return Path(self._place(token))
 
     def _place(self, token: str) -> str:
-        """As text, which is made in a tenth of the time: each image needs several."""
+        """Return a path as text; that takes a tenth of the time, and each image needs several."""
         if not _TOKEN.fullmatch(token):
             raise ValueError("A token consists of small letters and digits.")
         return f"{self._base}/{token}"
@@ -222,7 +228,7 @@ class Spool:
 
 
 class _FreeSpace:
-    """What is free on a disk, looked at some twenty times a second at most."""
+    """Free space of a disk, measured at most twenty times a second."""
 
     def __init__(self, base: str) -> None:
         self._base = base
@@ -238,7 +244,10 @@ class _FreeSpace:
 
 
 class IncomingInstance:
-    """One instance while it comes in: small in memory, large in a file; never held twice."""
+    """One instance while it is received: in memory if small, else in a file.
+
+    It is never held twice.
+    """
 
     def __init__(self, spool: Spool, name: str, empty: Instance) -> None:
         self._spool = spool
@@ -253,7 +262,7 @@ class IncomingInstance:
         self._written = False
         self.size_bytes = 0
         self.is_full = not spool.has_room()
-        """True when the disk has no room for it; what still comes is thrown away."""
+        """True if the disk has no space for it; further data are discarded."""
 
     def add(self, piece: memoryview) -> None:
         self.size_bytes += len(piece)
@@ -271,11 +280,11 @@ class IncomingInstance:
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of the data set."""
+        """Hex SHA-256 of the data set."""
         return self._digest.hexdigest()
 
     def ref(self) -> InstanceRef:
-        """What the data set says of itself. Raises Malformed."""
+        """Return the reference from the data set. Raise Malformed."""
         kind, uid, syntax = (
             self._empty.sop_class_uid,
             self._empty.instance_uid,
@@ -286,21 +295,22 @@ class IncomingInstance:
         return identity.ref
 
     def place(self, token: str) -> None:
-        """Makes it visible to the expectation, whole. Raises FileNotFoundError when that is over,
-        and OSError when the disk is full.
+        """Make the complete instance visible to the retrieval.
+
+        Raises FileNotFoundError if the move has ended, OSError if the disk is full.
         """
         self.finish()
         os.rename(self._path, self._spool.place_in(token, self.name))
         self._written = False
 
     def move_to(self, path: Path) -> None:
-        """Lays it somewhere else, whole, where no retrieval takes it. Raises OSError."""
+        """Move the complete instance to a place outside of all moves. Raise OSError."""
         self.finish()
         os.rename(self._path, path)
         self._written = False
 
     def drop(self) -> None:
-        """Removes what was not placed."""
+        """Remove the instance unless it was placed."""
         self._close()
         if self._written:
             with suppress(OSError):
@@ -328,7 +338,7 @@ class IncomingInstance:
         self._memory = bytearray()
 
     def finish(self) -> None:
-        """Writes all of it into a file that no retrieval sees yet. Raises OSError."""
+        """Write it completely, in a file that no retrieval sees yet. Raise OSError."""
         if not self._written:
             self._spill()
         self._close()
@@ -350,7 +360,7 @@ class IncomingInstance:
 
 
 def parse_spooled(data: Buffer) -> Instance:
-    """The instance in the bytes of a file; one that cannot be read carries a fault instead."""
+    """Parse the bytes of a file; unreadable ones give an instance with a fault."""
     try:
         return part10.parse_file(data)
     except Malformed as error:
@@ -358,7 +368,7 @@ def parse_spooled(data: Buffer) -> Instance:
 
 
 def _read_spooled(path: Path) -> Instance:
-    """The same, for a file; a large one is mapped."""
+    """As `parse_spooled`, for a file; a large one is mapped."""
     try:
         return part10.read_file(path)
     except Malformed as error:

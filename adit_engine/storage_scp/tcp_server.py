@@ -1,4 +1,4 @@
-"""Doorway: lets callers in, a thread for each, and keeps the room for those who speak."""
+"""Accept TCP connections, one thread each, and limit their number. Used by the Storage SCP."""
 
 import socket
 import threading
@@ -11,7 +11,10 @@ from adit_engine.storage_scp.pending_moves import normalize_address
 
 MAX_SILENT = 128
 MAX_SILENT_PER_ADDRESS = 32
-"""Connections without an association, in all and from one address: one more, and the oldest goes."""
+"""Limits for connections without an association, in total and per address.
+
+One more, and the oldest is closed.
+"""
 MAX_ASSOCIATIONS = 64
 MAX_ASSOCIATIONS_PER_ADDRESS = 32
 
@@ -20,7 +23,7 @@ _POLL_S = 0.5
 
 @dataclass(eq=False)
 class IncomingConnection:
-    """One connection. `talks` once it has an association."""
+    """One connection. `talks` is set once it has an association."""
 
     socket: socket.socket
     address: str
@@ -29,13 +32,13 @@ class IncomingConnection:
     talks: bool = False
 
     def cut(self) -> None:
-        """What really wakes a thread that waits on it."""
+        """Shut the socket down: this reliably wakes a thread that waits on it."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
 
 class TcpServer:
-    """Listens. `serve` is called in a thread of its own for each caller, and closes nothing."""
+    """Listens on a port. `serve` runs in one thread per connection and closes nothing."""
 
     def __init__(self, host: str, port: int, serve: Callable[[IncomingConnection], None]) -> None:
         self._serve = serve
@@ -52,7 +55,7 @@ class TcpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cuts all connections; their threads have ended when this returns."""
+        """Close all connections; their threads have ended when this returns."""
         self._ending = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -66,7 +69,7 @@ class TcpServer:
             thread.join()
 
     def has_room_for(self, caller: IncomingConnection) -> bool:
-        """Whether it may talk; if so, it is counted from now on."""
+        """Return whether the caller may have an association; if so, count it from now on."""
         with self._lock:
             talking = [other for other in self._callers if other.talks]
             near = [other for other in talking if other.address == caller.address]
@@ -82,7 +85,7 @@ class TcpServer:
             except TimeoutError:
                 continue
             except OSError:
-                # Out of descriptors for a moment, or a caller that was gone already.
+                # Out of descriptors for a moment, or the caller has disconnected already.
                 time.sleep(0 if self._ending else 0.05)
                 continue
             one.setblocking(True)
@@ -93,11 +96,11 @@ class TcpServer:
         with self._lock:
             self._drop_oldest_silent(caller.address)
             self._callers[caller] = thread
-            # A thread that waits to be listed would be missed when all are cut.
+            # Start under the lock: an unlisted thread would be missed when all are cut.
             thread.start()
 
     def _drop_oldest_silent(self, address: str) -> None:
-        """The oldest that never said a word gives way: who means it speaks at once."""
+        """Close the oldest connection without an association; a real peer requests one at once."""
         silent = [caller for caller in self._callers if not caller.talks]
         near = [caller for caller in silent if caller.address == address]
         if len(near) >= MAX_SILENT_PER_ADDRESS:

@@ -1,4 +1,7 @@
-"""Listing: what the source says one series holds: before the first image, and after the last."""
+"""List the images of one series at the source, before the first image and after the last.
+
+Used by `transfer.series` and `transfer.iocm`.
+"""
 
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,13 +21,13 @@ _OFFLINE_VALUES = ("OFFLINE", "UNAVAILABLE")
 
 @dataclass(frozen=True, slots=True)
 class ListedInstances:
-    """One answer of the source: the SOP class of each image by its UID."""
+    """One answer of the source: the SOP class of each image by its instance UID."""
 
     classes: dict[str, str]
     shortfall: str = ""
-    """Why it is not all that there is, where the source says so itself."""
+    """Why the list is incomplete, if the source says so itself."""
     names_images: bool = True
-    """False where the source lists no single images at all."""
+    """False if the source does not list single images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,10 @@ class InventoryDifference:
 
 @dataclass
 class SeriesInventory:
-    """Asks the source for the images of one series. `record` is what it said of the series."""
+    """The images of one series as the source lists them.
+
+    `record` is the match of the source at series level.
+    """
 
     ref: SeriesRef
     record: Record
@@ -45,14 +51,14 @@ class SeriesInventory:
     stop: Stop
     patient_id: str = field(default="", repr=False)
     classes: dict[str, str] = field(default_factory=dict)
-    """SOP class by instance UID, of all that was ever listed; empty text where it was not told."""
+    """SOP class by instance UID, of all that was ever listed; "" if the source did not say."""
     offline: set[str] = field(default_factory=set)
-    """What can only be fetched after somebody has brought it back (PS3.4 C.4.1.1.3)."""
+    """Instances that must be brought online before they can be fetched (PS3.4 C.4.1.1.3)."""
     _early: ListedInstances | None = field(default=None, init=False, repr=False)
     _is_trusted: bool = field(default=False, init=False)
 
     def first(self) -> SourceListing:
-        """The list that is the expectation. Raises NodeError, Stopped."""
+        """Return the list that is the expectation. Raise NodeError, Stopped."""
         answer = self._ask(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
         self._is_trusted = not why
@@ -66,7 +72,10 @@ class SeriesInventory:
         )
 
     def again(self, expected: frozenset[str]) -> InventoryDifference:
-        """The source's list of now. One that was cut short proves nothing of what is not in it."""
+        """Compare the current list with the expected UIDs.
+
+        A list that was cut short does not prove that an instance vanished.
+        """
         answer, self._early = self._early or self._ask(self._uids), None
         if not answer.names_images:
             return InventoryDifference()
@@ -78,10 +87,11 @@ class SeriesInventory:
         )
 
     def list_ahead(self) -> None:
-        """Asks for what `again` will want, from the thread that fetched the last image.
+        """Request the list for `again` in advance.
 
-        So the source answers while the destination still stores, or is asked for its proof. What
-        fails here is asked anew, and what was not to be trusted in the first place not at all.
+        Called in the thread that fetched the last image: the source answers while the destination
+        still stores or confirms. If the request fails here, `again` repeats it. Nothing is
+        requested if the first list was not trusted.
         """
         if not self._is_trusted:
             return
@@ -90,7 +100,7 @@ class SeriesInventory:
 
     @property
     def _uids(self) -> Query:
-        """Enough to see whether the list is the same still."""
+        """The smallest query that shows whether the list has changed."""
         return Query.uids_of(self.ref, self.patient_id)
 
     def _ask(self, query: Query) -> ListedInstances:
@@ -108,7 +118,7 @@ class SeriesInventory:
         except NotSupported:
             return ListedInstances({}, names_images=False)
         except NodeRefused as refusal:
-            # By its status: of this search, and not of us.
+            # The status refers to this search, not to us as a caller.
             if not is_find_unsupported(refusal.status):
                 raise
             return ListedInstances({}, names_images=False)
@@ -117,7 +127,7 @@ class SeriesInventory:
         return answer
 
     def _why_not_proven(self, answer: ListedInstances) -> str:
-        """Why the list cannot be trusted; empty when it can."""
+        """Return why the list does not prove completeness; empty if it does."""
         count, listed = self.record.instance_count, len(answer.classes)
         if not answer.names_images:
             return "the source does not list single images, so nothing proves completeness"

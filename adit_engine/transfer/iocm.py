@@ -1,6 +1,7 @@
-"""Rejection: images of a study that were rejected at the source, as its rejection notes say.
+"""Find the images of a study that were rejected at the source, by its rejection notes.
 
 A note is a key object document with a title of CID 7011 (IHE Imaging Object Change Management).
+Used by `transfer.study` and, through the policy, by `transfer.series`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,16 +42,20 @@ _NOTES_UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class RejectionNote:
-    """`reason` is a clause such as "for quality reasons"; `rejects` are instance UIDs."""
+    """A rejection note.
+
+    `reason` is a clause such as "for quality reasons"; `rejects` are instance UIDs.
+    """
 
     reason: str
     rejects: frozenset[str]
 
     @classmethod
     def of(cls, instance: Instance) -> "RejectionNote | None":
-        """None for a key object document of another title. Raises Malformed.
+        """Read a key object document; return None if it has another title.
 
-        What is named in its evidence or in its content counts: it ought to be the same.
+        References in the evidence and in the content both count: they should be the same. Raises
+        Malformed.
         """
         if instance.fault:
             raise Malformed(instance.fault)
@@ -73,7 +78,7 @@ class RejectionNote:
 
 @dataclass
 class Rejections:
-    """What is known of one study; grows when a note comes late."""
+    """The rejected images of one study; grows when a note arrives late."""
 
     source: SourceNode
     stop: Stop
@@ -87,7 +92,7 @@ class Rejections:
         self._has_unread = False
 
     def read(self, series: Iterable[tuple[SeriesRef, Record]]) -> None:
-        """Looks into those series that may hold notes, and asks nothing where none does.
+        """Read the series that may contain notes; send no request if there are none.
 
         Raises Stopped.
         """
@@ -100,7 +105,7 @@ class Rejections:
                     self._has_unread = True
 
     def learn(self, instance: Instance) -> None:
-        """From a key object document that has come, whether or not it was listed as one."""
+        """Read a received key object document, whether or not it was listed as one."""
         if instance.sop_class_uid != KEY_OBJECT or instance.instance_uid in self._notes:
             return
         try:
@@ -114,7 +119,7 @@ class Rejections:
                 self._reasons.setdefault(uid, note.reason)
 
     def find_end_state(self, instance_uid: str) -> tuple[InstanceState, str, str] | None:
-        """How an instance ends that is rejected or is a note itself; None for all others."""
+        """Return how a rejected instance or a note ends; None for all other instances."""
         if reason := self._notes.get(instance_uid):
             text = f"a rejection note ({reason}), which stays at the source"
             return InstanceState.SKIPPED, "rejection-note", text
@@ -123,7 +128,7 @@ class Rejections:
         return None
 
     def remarks(self, delivered: Iterable[str]) -> list[str]:
-        """What has to stand with a series of which so much was delivered."""
+        """Return the remarks to report for a series, given the instance UIDs it delivered."""
         self._sent.update(delivered)
         overtaken = self._sent & self._reasons.keys() - self._told
         self._told |= overtaken
@@ -137,7 +142,8 @@ class Rejections:
         listed, series = listing.first(), listing.ref
         kinds = listing.classes
         if not listing.record.modalities:
-            # Nothing says that it holds notes; only what is listed as one is worth a look.
+            # The series may contain notes or not; fetch only what is listed as a key object
+            # document.
             kinds = {uid: kind for uid, kind in kinds.items() if kind == KEY_OBJECT}
             if not kinds:
                 return
@@ -148,27 +154,27 @@ class Rejections:
         if listed.expected is None:
             self._has_unread, refs = True, [listing.ref]
         if refs:
-            came = self._fetched(refs)
-            if not wanted <= came:
+            received = self._fetched(refs)
+            if not wanted <= received:
                 self._has_unread = True
 
     def _fetched(self, refs: list[Ref]) -> set[str]:
-        """The UIDs of what came, all of it learnt from."""
-        came = set[str]()
+        """Fetch and read the notes; return the UIDs of what was received."""
+        received = set[str]()
         try:
             for instance in self.source.fetch(refs, patient_id=self.patient_id):
-                came.add(instance.instance_uid)
+                received.add(instance.instance_uid)
                 if instance.fault:
                     self._has_unread = True
                 self.learn(instance)
         except TimedOut:
-            # It has been waited for long enough; another try would take as long.
+            # The timeout has passed once; another attempt would take as long.
             self._has_unread = True
-        return came
+        return received
 
 
 def _read_code(data: Buffer, explicit: bool, sequence: Element) -> tuple[str, str]:
-    """Value and scheme of the first code; empty where there is none."""
+    """Return value and scheme of the first code; empty if there is none."""
     found: dict[int, str] = {}
     for item in items(data, explicit, sequence):
         for element in elements(data, explicit, item.value, item.value_end):
@@ -181,7 +187,7 @@ def _read_code(data: Buffer, explicit: bool, sequence: Element) -> tuple[str, st
 def _referenced_uids(
     data: Buffer, explicit: bool, sequence: Element, depth: int = 0
 ) -> Iterator[str]:
-    """Each Referenced SOP Instance UID below a sequence of the evidence or the content."""
+    """Yield each Referenced SOP Instance UID below a sequence of the evidence or content."""
     inside = nested_explicit(sequence, explicit)
     for item in items(data, inside, sequence, depth):
         for element in elements(data, inside, item.value, item.value_end, depth + 1):

@@ -1,5 +1,8 @@
-"""Pseudonymizing: the rules that an image goes through before it leaves, and the second look at it.
-Traveller: what all series of one study share: whose it is, what changes, and who may stop it."""
+"""Decide which instances of one study may leave, and change them as the profile requires.
+
+Created by `transfer.study` and used by `transfer.series`. All series of one study share one
+TransferPolicy.
+"""
 
 import os
 import sys
@@ -25,20 +28,20 @@ from adit_engine.values.references import InstanceRef
 
 
 class InstancePseudonymizer:
-    """Of one trial's rules for one patient."""
+    """Changes the images of one patient by the rules of one project, and verifies them."""
 
     def __init__(self, change: Pseudonymization) -> None:
         self._change = change
         self._memory = ElementCache(change)
         self._look = Verifier(change).check
-        # The look at pixels needs it. It is loaded while the source thinks about its first answer.
+        # The check of pixels needs numpy. It is loaded while the source prepares its first answer.
         if "numpy" not in sys.modules:
             Thread(target=_load_numpy, name="load numpy", daemon=True).start()
 
     def prepare_outgoing(self, instance: Instance) -> tuple[Instance, ElementChanges | None]:
-        """The instance as it may leave, and what was done to it.
+        """Return the instance as it may leave, and what was changed.
 
-        Raises Withhold, and Hit after the second look.
+        Raises InstanceWithheld, and VerificationFailed after the second check.
         """
         tally = ChangeStatistics()
         changed = apply(self._change, instance, tally, self._memory)
@@ -49,12 +52,12 @@ class InstancePseudonymizer:
         return changed, next(iter(tally.treatments), None)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Code and sentence when objects of this class are withheld whatever they hold."""
+        """Return code and sentence if all objects of this class are withheld."""
         return admission.sop_class_refusal(sop_class_uid, self._change.profile)
 
 
 def _load_numpy() -> None:
-    """Without threads for linear algebra, of which there is none here: they wait by running."""
+    """Import numpy without linear algebra threads: they are not used here, and busy-wait."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import_module("numpy")
 
@@ -70,15 +73,15 @@ _DUPLICATE_UID = (
 
 @dataclass
 class TransferPolicy:
-    """Decides for each instance of a study whether it may leave, and as what."""
+    """Decides for each instance of a study whether it may leave, and changes it."""
 
     patient_id: str = field(repr=False)
-    """By which the source lists the study."""
+    """The patient ID under which the source lists the study."""
     change: Change
     stop: Stop
     rejections: Rejections
     ids: Collection[str] = field(default=(), repr=False)
-    """By which the person of the order may go in images; empty = by any, as long as it is one."""
+    """Patient IDs accepted in images; empty: any, as long as it is one and the same."""
 
     def __post_init__(self) -> None:
         self._rules = _make_pseudonymizer(self.change)
@@ -86,11 +89,14 @@ class TransferPolicy:
         self._first: str | bytes | None = None
         self._series_of: dict[str, str] = {}
         self.changed: PatientChanged | None = None
-        """Set once an image came under another id than ordered; it is the end, and its like too."""
+        """Set when an image has another patient ID than ordered; it is then raised for every image.
+        """
 
     def admit_patient(self, patient_id: bytes, character_set: bytes = b"") -> None:
-        """Lets one patient's images pass. Both values as they stand in the image. Raises
-        PatientChanged for all of them if it is not the order's, RuleBroken for those of a second one.
+        """Accept the patient of an image. Both values are the raw values of the image.
+
+        Raises PatientChanged for all images if the patient is not the ordered one, RuleViolation
+        for images of a second patient.
         """
         who = self._ids.get(patient_id, patient_id)
         if who is patient_id and not _is_ascii(patient_id):
@@ -109,42 +115,43 @@ class TransferPolicy:
             raise self.changed
 
     def claim(self, ref: InstanceRef) -> None:
-        """Raises Withhold where an image of another series came under the same UID before.
+        """Reserve the instance UID for its series.
 
-        Most archives know an image by its UID alone: of two they would keep the later one.
+        Raises InstanceWithheld if an image of another series came under the same UID before. Most
+        archives identify an image by its instance UID alone: of two they would keep the later one.
         """
         if self._series_of.setdefault(ref.instance_uid, ref.series_uid) != ref.series_uid:
             raise InstanceWithheld("uid-repeated", _DUPLICATE_UID)
 
     def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
-        """The order's id that this is in the letters of the image's own character set."""
+        """Return the ordered ID that equals these bytes, decoded with the image's character set."""
         text = Charset(character_set).text(patient_id) or ""
         return self._ids.get(text.encode()) if text else None
 
     def prepare_outgoing(self, instance: Instance) -> tuple[Instance, ElementChanges | None]:
-        """The instance as it may leave, and what was done to it; None where it is as it was.
+        """Return the instance as it may leave, and what was changed; None: unchanged.
 
-        Raises Withhold, and Hit after the second look.
+        Raises InstanceWithheld, and VerificationFailed after the second check.
         """
         if self._rules is None:
             return instance, None
         return self._rules.prepare_outgoing(instance)
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Code and sentence when objects of this class will be withheld whatever they hold."""
+        """Return code and sentence if all objects of this class will be withheld."""
         if self._rules is None or not sop_class_uid:
             return None
         return self._rules.why_refused(sop_class_uid)
 
 
 def _encode_patient_id(patient_id: str) -> tuple[bytes, bytes]:
-    """As headers may hold it."""
+    """Return the ID in the encodings that headers may use."""
     bare = patient_id.strip(" \0")
     return bare.encode(), bare.encode("latin-1", "replace")
 
 
 def _is_ascii(patient_id: bytes) -> bool:
-    """The same in all character sets."""
+    """Return whether the bytes mean the same in all character sets."""
     return patient_id.isascii() and b"\x1b" not in patient_id
 
 
@@ -158,6 +165,5 @@ def _decode_patient_id(patient_id: bytes) -> str:
 def _make_pseudonymizer(change: Change) -> "InstancePseudonymizer | None":
     if isinstance(change, AsIs):
         return None
-    # takes long to load
 
     return InstancePseudonymizer(change)

@@ -1,4 +1,7 @@
-"""RetryPolicy: waits seconds inside one attempt, and only round calls that have yielded nothing."""
+"""Retry a call after seconds, within one attempt, as long as it has yielded nothing.
+
+Used by the modules of `transfer`. Retries after minutes are the task of the job queue.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +15,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """As many tries as there are pauses, plus one. Minutes are the queue's business, not ours."""
+    """One more try than there are pauses."""
 
     pauses_s: tuple[float, ...] = (1.0, 4.0)
 
     def call(self, action: Callable[[], T], stop: Stop) -> T:
-        """The action's value; an error that says `again` is tried again. Raises Stopped."""
+        """Return the action's value; repeat it after an error with `again`. Raise Stopped."""
         for pause_s in self.pauses_s:
             stop.check()
             try:

@@ -1,5 +1,7 @@
-"""Incoming: the images of one series as the source sends them, read ahead of the destination.
-Passage: one series on its way from the source to the destination, each instance accounted for."""
+"""Transfer one series from the source to the destination and account for each instance.
+
+Used by `transfer.study`. Reads the source ahead of the destination.
+"""
 
 import time
 from collections import deque
@@ -41,12 +43,14 @@ from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 
 PREFETCH_BYTES = 64 * 1024 * 1024
-"""How much the source may be ahead of the destination, so that both work at the same time."""
+"""Maximum lead of the source over the destination, so that both work at the same time."""
 
 
 class SeriesPrefetch:
-    """One series. What the source holds now is asked for by the thread that fetched, after the last
-    image: while the destination still stores, or is asked what it keeps.
+    """The images of one series, fetched in a thread of their own.
+
+    After the last image, the same thread also asks the source for its current list: meanwhile the
+    destination still stores or answers a confirmation request.
     """
 
     def __init__(
@@ -61,12 +65,15 @@ class SeriesPrefetch:
         self._traveller = traveller
         self._listing = listing
         self._early: ReadAhead | None = None
-        """What comes already while the list is asked for."""
+        """The fetch that starts while the source is still being asked for the list."""
         self._reading: ReadAhead | None = None
-        """What comes, or has come and asks for the list of now."""
+        """The fetch in progress, or the finished one that is asking for the current list."""
 
     def begin_prefetch(self) -> None:
-        """Only where the whole series is wanted, and nothing in it is known to have to stay."""
+        """Start the fetch before the list is known, if the source supports it.
+
+        Starts only if the whole series is wanted and nothing in it is known to be withheld.
+        """
         if not isinstance(self._source, SupportsPrefetch):
             return
         traveller = self._traveller
@@ -79,7 +86,10 @@ class SeriesPrefetch:
         self._early = None if images is None else self._read(images)
 
     def images(self, refs: Sequence[Ref]) -> Iterator[Instance]:
-        """Lazy. What was begun early counts where it is what is wanted now, and brings anything."""
+        """Yield the images of these references; lazy.
+
+        The early fetch is used if it fetches exactly what is wanted now, and if it yields anything.
+        """
         early, self._early = self._early, None
         if early is not None and refs == [self._series]:
             came, self._reading = False, early
@@ -96,7 +106,7 @@ class SeriesPrefetch:
         yield from self._reading
 
     def settle(self) -> None:
-        """Waits for the list of now, where it is being asked for; else ends the fetch."""
+        """Wait for the current list if it is being requested; otherwise end the fetch."""
         if self._reading is not None:
             self._reading.close()
 
@@ -116,13 +126,13 @@ class SeriesPrefetch:
 
 
 ROUNDS = 3
-"""How often what is missing or new is asked for before it counts as missing for good."""
+"""Number of requests for missing or new instances before they count as missing for good."""
 
 FIRST_CONFIRM_AFTER = 200
-"""How many stored instances wait for their proof at least; later half of what is proven."""
+"""Minimum number of stored instances per confirmation; later half of those confirmed so far."""
 
 CONFIRM_EVERY_S = 5.0
-"""So long they wait at least: the destination is asked seldom when it is quick."""
+"""Minimum interval between two confirmations, so that a fast destination is asked seldom."""
 
 
 _IS_OFFLINE = (
@@ -144,7 +154,10 @@ _NOT_LISTED = "the destination took this image, and does not list it now"
 
 
 class SeriesTransfer:
-    """One series. `held` is the ledger of earlier attempts; what it delivered is not sent again."""
+    """The transfer of one series.
+
+    `held` is the ledger of earlier attempts; what they delivered is not sent again.
+    """
 
     def __init__(
         self,
@@ -166,7 +179,7 @@ class SeriesTransfer:
         self._origin: dict[str, InstanceRef] = {}
         self._sent: set[str] = set()
         self._came_again: dict[str, set[str]] = {}
-        """The digests of what came under a UID that had been sent already."""
+        """SHA-256 digests of instances received under a UID that had been sent already."""
         self._unasked: set[str] = set()
         self._events: deque[InstanceEvent] = deque()
         self._notes: list[str] = []
@@ -175,12 +188,12 @@ class SeriesTransfer:
         self._devices: dict[str, ImagingDevice] = {}
         self._treatments: dict[str, ElementChanges | None] = {}
 
-    # The trip ----------------------------------------------------------------------------------
+    # Transfer ----------------------------------------------------------------------------------
 
     def deliver(
         self, destination: Storable
     ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
-        """Listed, then Events, then the Outcome; see transfer.transfer."""
+        """Yield SourceListing, InstanceEvents and SeriesOutcome; see study.transfer."""
         if not self._before:
             self._incoming.begin_prefetch()
         try:
@@ -230,7 +243,7 @@ class SeriesTransfer:
         return listed
 
     def _compare_with_source(self) -> Iterator[InstanceEvent]:
-        """Compares with the source's list of now: new images are expected too, lost ones are told."""
+        """Compare with the source's current list: expect new images, fail vanished ones."""
         self._incoming.settle()
         if self._manifest.expected is None:
             return
@@ -252,7 +265,7 @@ class SeriesTransfer:
     # What is still to do -----------------------------------------------------------------------
 
     def _open(self) -> set[str]:
-        """Listed instances without an end, whether or not the list can be trusted."""
+        """Return the listed instances that are not finished, even if the list is not trusted."""
         listed = self._manifest.expected
         return {
             uid
@@ -262,17 +275,20 @@ class SeriesTransfer:
         }
 
     def _missing(self) -> list[Ref]:
-        """What to ask the source for: the whole series, or single instances when some are done."""
+        """Return what to request: the whole series, or single instances if some are done."""
         if self._manifest.expected is None:
-            told = self._manifest.entries.keys() - self._before.keys() - self._unasked
-            return [] if self._origin or told else [self.ref]
-        still = self._open()
-        if still == self._manifest.expected:
+            ended = self._manifest.entries.keys() - self._before.keys() - self._unasked
+            return [] if self._origin or ended else [self.ref]
+        open_uids = self._open()
+        if open_uids == self._manifest.expected:
             return [self.ref]
-        return [self._ref(uid) for uid in sorted(still)]
+        return [self._ref(uid) for uid in sorted(open_uids)]
 
     def _end_unrequested(self) -> Iterator[InstanceEvent]:
-        """What stays whatever it holds, for its class or because it is rejected: not even fetched."""
+        """End what is withheld or skipped regardless of its content, without fetching it.
+
+        That is decided by the SOP class, by a rejection note or by its availability.
+        """
         for uid in sorted(self._open()):
             yield from self._end_unrequested_image(uid)
 
@@ -290,7 +306,7 @@ class SeriesTransfer:
     # Sending -----------------------------------------------------------------------------------
 
     def _send(self, destination: Storable, refs: Sequence[Ref]) -> Iterator[InstanceEvent]:
-        """One round: what the destination has taken is confirmed even when the round breaks off."""
+        """Run one round; what the destination has taken is confirmed even if the round fails."""
         waiting: list[StoreResult] = []
         proven, asked_at = 0, time.monotonic()
         try:
@@ -337,7 +353,7 @@ class SeriesTransfer:
     def _confirm(
         self, destination: Storable, waiting: list[StoreResult]
     ) -> Iterator[InstanceEvent]:
-        """Asks the destination what it keeps, and ends what waited for that proof."""
+        """Ask the destination what it keeps, and end the instances that waited for it."""
         if not waiting:
             return
         batch = list(waiting)
@@ -366,7 +382,7 @@ class SeriesTransfer:
     def _proofs(
         self, destination: Storable, batch: list[StoreResult]
     ) -> tuple[set[str], dict[str, str]]:
-        """What is proven to be kept, and why some others are not."""
+        """Return the UIDs proven to be kept, and the reasons why others are not."""
         kept: set[str] = set()
         reasons: dict[str, str] = {}
         try:
@@ -392,7 +408,7 @@ class SeriesTransfer:
         return event
 
     def _device(self, ref: InstanceRef, state: InstanceState) -> ImagingDevice | None:
-        """Of what is withheld; of what was not fetched, the class alone is known."""
+        """Return the device of a withheld instance; if not fetched, only its SOP class is known."""
         if state is not InstanceState.WITHHELD:
             return None
         listed = ImagingDevice(self._listing.classes.get(ref.instance_uid, ""))
@@ -405,7 +421,7 @@ class SeriesTransfer:
             yield self._end(self._ref(uid), state, code, reason)
 
     def _unanswered(self) -> set[str]:
-        """Handed to the destination, and never answered for."""
+        """Return the UIDs sent to the destination for which it gave no result."""
         return self._sent - self._manifest.entries.keys()
 
     def _ref(self, uid: str) -> InstanceRef:
@@ -414,10 +430,10 @@ class SeriesTransfer:
     # Fetching, checking, changing ----------------------------------------------------------------
 
     def _instances(self, refs: Sequence[Ref]) -> Iterator[Instance]:
-        """The instances that may leave, changed and verified; lazy.
+        """Yield the instances that may leave, changed and verified; lazy.
 
-        Raises Hit and RuleBroken through the destination, so that it takes back what is not
-        visible there yet.
+        VerificationFailed and RuleViolation are raised through the destination, so that it removes
+        what is not visible there yet.
         """
         try:
             for instance in self._incoming.images(refs):
@@ -432,7 +448,7 @@ class SeriesTransfer:
             raise
 
     def _prepare_instance(self, instance: Instance) -> Instance | None:
-        """The instance as it may leave, or None when its end is told already."""
+        """Return the instance as it may leave, or None if its end is recorded already."""
         ref = self._match_reference(instance)
         if ref is None:
             return None
@@ -470,7 +486,7 @@ class SeriesTransfer:
         return outgoing
 
     def _match_reference(self, instance: Instance) -> InstanceRef | None:
-        """The instance's reference when it belongs to this series, is wanted and not ended."""
+        """Return the reference if the instance is of this series, wanted and not finished."""
         try:
             ref = self._ref(instance.instance_uid) if instance.fault else instance.in_header.ref
         except AditError as error:
@@ -500,14 +516,14 @@ class SeriesTransfer:
                 self._tell(ref, InstanceState.WITHHELD, "malformed", str(error))
 
     def _end_ambiguous(self, inside: InstanceRef, instance: Instance) -> None:
-        """Its end is told under the UID that was listed."""
+        """Record the end under the UID that was listed."""
         for ref in (self._ref(instance.instance_uid), inside):
             if ref.instance_uid in self._open():
                 self._tell(ref, InstanceState.WITHHELD, "two-uids", _CONTRADICTORY_UIDS)
                 return
 
     def _has_duplicates(self) -> bool:
-        """The same object again is no news; another one under the same UID is."""
+        """Return whether different objects came under one UID; the same one twice is harmless."""
         entries = self._manifest.entries
         return any(
             uid in entries and entries[uid].sha256 and digests != {entries[uid].sha256}

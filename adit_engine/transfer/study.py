@@ -1,4 +1,7 @@
-"""Transfer: the one path by which images travel: found, listed, changed, proven, delivered."""
+"""Transfer one study: find, select, list, fetch, change, verify, store and confirm.
+
+The job kinds and the command line call `transfer`; there is no other path for images.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,14 +25,14 @@ MAX_ROUNDS = 3
 """How often new series are looked for when a study grows while it is transferred."""
 
 MAX_REFUSED = 3
-"""A source that could not send from so many series in a row is asked for no other one."""
+"""The source is not asked for more series after it failed to send so many in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRequest:
-    """One study to transfer. `patient_id` is the source's, as its record said when ordered.
+    """One study to transfer. `patient_id` is the source's, at the time of the order.
 
-    `renamed` is the one that a person has confirmed to be the same patient's since then.
+    `renamed` is a newer patient ID that a person has confirmed to be the same patient's.
     """
 
     study: StudyRef
@@ -39,7 +42,7 @@ class StudyRequest:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """None: whoever's the study is, it is of one patient."""
+        """The accepted patient IDs; empty: any patient, but only one per study."""
         return tuple(one for one in (self.patient_id, self.renamed) if self.patient_id and one)
 
 
@@ -51,29 +54,32 @@ def transfer(
     held: Mapping[str, SeriesLedger],
     stop: Stop,
 ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
-    """Finds, selects, lists, fetches, checks, changes, verifies, stores and confirms one study.
+    """Find, select, list, fetch, check, change, verify, store and confirm one study.
 
-    Lazy and streaming; for each series one Listed, the Events of its instances (a STORED is
-    followed by a DELIVERED once the destination has proven that it keeps it) and one Outcome.
-    `held` maps series UIDs to the ledgers of earlier attempts: what they hold as delivered is not
-    fetched again. Raises NotFound when the study is gone, RuleBroken when a foreign patient's image
-    came (after the Outcome of that series), PatientChanged when all of it is another patient's by
-    now (before anything is sent), Stopped between instances, NodeError.
+    Lazy and streaming. Yields for each series one SourceListing, the InstanceEvents of its
+    instances (STORED is followed by DELIVERED once the destination has proven that it keeps the
+    instance) and one SeriesOutcome. `held` maps series UIDs to the ledgers of earlier attempts:
+    what they delivered is not fetched again.
+
+    Raises NotFound when the study is gone, RuleViolation when an image of another patient came
+    (after the SeriesOutcome of that series), PatientChanged when the whole study now belongs to
+    another patient ID (before anything is sent), Stopped between instances, NodeError.
     """
-    heed = getattr(destination, "set_stop", None)  # asked so, since some stand before another node
-    if heed is not None:
-        heed(stop)
+    # By getattr, since some destinations wrap another node.
+    set_stop = getattr(destination, "set_stop", None)
+    if set_stop is not None:
+        set_stop(stop)
     refusals: list[NodeBusy | NodeRefused] = []
     in_a_row = 0
-    for passage in _series_transfers(order, source, change, held, stop):
-        if isinstance(passage, SeriesOutcome):
-            yield passage
+    for item in _series_transfers(order, source, change, held, stop):
+        if isinstance(item, SeriesOutcome):
+            yield item
             continue
         try:
-            yield from passage.deliver(destination)
+            yield from item.deliver(destination)
             in_a_row = 0
         except (NodeBusy, NodeRefused) as error:
-            # What the source cannot send of one series is no reason to leave the others there.
+            # If the source cannot send one series, the others are transferred all the same.
             refusals.append(error)
             in_a_row += 1
             is_other = error.node != source.name or not is_retrieve_failure(error.status)
@@ -90,13 +96,13 @@ def _series_transfers(
     held: Mapping[str, SeriesLedger],
     stop: Stop,
 ) -> Iterator[SeriesTransfer | SeriesOutcome]:
-    """A Passage for each series that comes along, an Outcome for each that does not; lazy.
+    """Yield a SeriesTransfer for each selected series, a SeriesOutcome for each other; lazy.
 
-    The source is asked again after the last one, since a study may still be growing.
+    The source is asked again after the last one, since the study may still be growing.
     """
     patient_id, records = _list_study(order, source, stop)
     rejections = Rejections(source, stop, patient_id)
-    traveller = TransferPolicy(patient_id, change, stop, rejections, order.ids)
+    policy = TransferPolicy(patient_id, change, stop, rejections, order.ids)
     seen: set[str] = set()
     for round_ in range(MAX_ROUNDS):
         if round_:
@@ -116,7 +122,7 @@ def _series_transfers(
             if why:
                 yield SeriesOutcome(ref, None, left_out=why)
             else:
-                yield SeriesTransfer(ref, record, source, traveller, held.get(ref.series_uid))
+                yield SeriesTransfer(ref, record, source, policy, held.get(ref.series_uid))
     for uid in order.selection.series_uids:
         if uid not in seen:
             note = "this series was picked, but the source does not have it any more"
@@ -124,10 +130,11 @@ def _series_transfers(
 
 
 def _list_study(order: StudyRequest, source: SourceNode, stop: Stop) -> tuple[str, list[Record]]:
-    """The id by which the source lists the study now, and its series. Raises NotFound, PatientChanged.
+    """Return the patient ID by which the source lists the study now, and its series.
 
-    The id is empty where the source calls the patient as ordered, and cannot search by that: leading
-    blanks or letters that it does not have in its index. Whose the images are is seen in each.
+    The ID is empty if the source has the ordered patient but cannot search by that ID: it has
+    leading blanks, or letters that the source's index lacks. The patient is checked in each image.
+    Raises NotFound, PatientChanged.
     """
     for patient_id in order.ids or ("",):
         key = patient_id if is_searchable(patient_id) else ""
@@ -147,7 +154,7 @@ def _list_study(order: StudyRequest, source: SourceNode, stop: Stop) -> tuple[st
 def _list_series(
     order: StudyRequest, patient_id: str, source: SourceNode, stop: Stop
 ) -> list[Record]:
-    """The study's series as the source lists them now."""
+    """Return the study's series as the source lists them now, sorted by number and UID."""
     records = _find_all(Query.series_of(order.study, patient_id), source, stop)
     return sorted(records, key=lambda r: (r.series_number is None, r.series_number, r.series_uid))
 

@@ -1,4 +1,7 @@
-"""Sighting: looks whether a node holds what somebody names, and how much of it; fetches nothing."""
+"""Find out whether a node holds a study, and how much of it, without fetching anything.
+
+Used to check the rows of batch transfers.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 @dataclass(frozen=True, slots=True)
 class StudyCriteria:
-    """What names a study: its UID; an accession number; or a patient, days and modalities."""
+    """Criteria for a study: UID, accession number, or patient, days and modalities."""
 
     patient_id: str = field(default="", repr=False)
     study_uid: str = field(default="", repr=False)
@@ -32,9 +35,10 @@ class StudyCriteria:
         return DateRange(self.study_date - around, self.study_date + around)
 
     def queries(self) -> Iterator[Query]:
-        """The second only where the first finds nothing: some archives want the patient, too.
+        """Yield the queries; the second is needed only if the first finds nothing.
 
-        Modalities are sorted by us: archives match ModalitiesInStudy by its whole text.
+        Some archives require the patient ID too. Modalities are filtered here: archives match
+        ModalitiesInStudy by its whole text.
         """
         if self.study_uid:
             study = StudyRef(self.study_uid)
@@ -50,9 +54,9 @@ class StudyCriteria:
         return not self.patient_id or self.patient_id.strip() == study.patient_id
 
     def fits(self, study: Record) -> bool:
-        """By what the row says beside its key; what the node left empty does not speak against.
+        """Return whether a study matches the criteria beside its key.
 
-        A study UID needs nothing beside it.
+        Attributes that the node left empty match. A study UID needs nothing beside it.
         """
         if self.study_uid:
             return True
@@ -63,7 +67,7 @@ class StudyCriteria:
 
 @dataclass(frozen=True, slots=True)
 class FoundStudies:
-    """Each study once for each patient it is listed under, the oldest first."""
+    """The studies found, oldest first; each once per patient ID it is listed under."""
 
     studies: tuple[Record, ...] = field(repr=False)
     is_capped: bool = False
@@ -71,7 +75,7 @@ class FoundStudies:
 
 @dataclass
 class StudyLookup:
-    """Asks one node; what was asked once is not asked again."""
+    """Looks up studies at one node; repeats no query."""
 
     node: Searchable
     stop: Stop
@@ -80,7 +84,7 @@ class StudyLookup:
     _classes: dict[SeriesRef, Counter[str]] = field(default_factory=dict)
 
     def studies(self, wanted: StudyCriteria) -> FoundStudies:
-        """All that its key finds, whosesoever it is. Raises NodeError, Stopped."""
+        """Return all studies that the key finds, of any patient. Raise NodeError, Stopped."""
         found: dict[tuple[str, str], Record] = {}
         is_capped = False
         for query in wanted.queries():
@@ -99,7 +103,10 @@ class StudyLookup:
         return FoundStudies(tuple(in_order), is_capped)
 
     def series(self, study: Record) -> list[Record]:
-        """Raises NodeError, Stopped."""
+        """Return the series of a study, sorted by number and UID.
+
+        Raises NodeError, Stopped.
+        """
         key = (study.study_uid, study.patient_id)
         if key not in self._series:
             records, _capped = self._ask(Query.series_of(StudyRef(key[0]), key[1]))
@@ -110,16 +117,16 @@ class StudyLookup:
         return self._series[key]
 
     def classes(self, study: Record, series: Record) -> Counter[str]:
-        """Images of a series by SOP class; empty when the node does not tell."""
+        """Count the images of a series by SOP class; empty if the node does not say."""
         ref = SeriesRef(study.study_uid, series.series_uid)
         if ref not in self._classes:
             self._classes[ref] = self._count_classes(study, series, ref)
         return self._classes[ref]
 
     def _count_classes(self, study: Record, series: Record, ref: SeriesRef) -> Counter[str]:
-        told = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
-        if len(told) == 1 and series.instance_count:
-            return Counter({told.pop(): series.instance_count})
+        listed = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
+        if len(listed) == 1 and series.instance_count:
+            return Counter({listed.pop(): series.instance_count})
         records, _capped = self._ask(Query.instances_of(ref, study.patient_id))
         classes = Counter(record.sop_class_uid for record in records)
         return Counter() if "" in classes else classes

@@ -1,0 +1,1 @@
+"""Frozen values: references, queries, records, instances, outcomes. Used by all packages."""

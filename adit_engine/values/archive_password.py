@@ -1,4 +1,4 @@
-"""Password: what one of an encrypted 7-Zip file must be, and a proposal for one."""
+"""Password rules for encrypted 7-Zip files, and a generator. Used by orders and the CLI."""
 
 import re
 from itertools import pairwise
@@ -9,7 +9,7 @@ MIN_LENGTH = 12
 MAX_LENGTH = 100
 MIN_DISTINCT = 6
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
-"""Those that nobody takes for another one when they are read out or copied by hand."""
+"""No characters that are easily confused when read aloud or copied by hand."""
 _COMMON_WORDS = re.compile(
     "password|passwort|kennwort|geheim|secret|qwertz|qwerty|asdfgh|yxcvbn|zxcvbn|letmein|welcome|"
     "willkommen|admin|krankenhaus|hospital|klinik|dicom|adit|archive?|7zip|study|studie"
@@ -17,7 +17,10 @@ _COMMON_WORDS = re.compile(
 
 
 def validate_password(text: str) -> str:
-    """The same text. Raises WrongInput with what is wrong with it, never with the text."""
+    """Return the text unchanged if it is an acceptable password.
+
+    Raises InvalidInput with the reason; the message never contains the text.
+    """
     if len(text) < MIN_LENGTH:
         raise InvalidInput(f"The password needs at least {MIN_LENGTH} characters: make it longer.")
     if len(text) > MAX_LENGTH:
@@ -36,15 +39,15 @@ def validate_password(text: str) -> str:
 
 
 def generate_password() -> str:
-    """A fresh one each time, of about 99 bits."""
-    import secrets  # takes long to load, and is seldom needed
+    """Return a new random password with about 99 bits of entropy."""
+    import secrets  # slow to import and rarely needed
 
     groups = ("".join(secrets.choice(_LETTERS) for _ in range(5)) for _ in range(4))
     return "-".join(groups)
 
 
 def _is_guessable(text: str) -> bool:
-    """Rows of the alphabet or of one key, and what is left beside well-known words."""
+    """Detect sequences of the alphabet or of one key, and what is left without common words."""
     text = _COMMON_WORDS.sub("", text)
     steps = [abs(ord(b) - ord(a)) <= 1 for a, b in pairwise(text)]
     return len(set(text)) < MIN_DISTINCT or sum(steps) > len(steps) // 2

@@ -1,6 +1,7 @@
-"""Attributes: number and kind of those that nodes are searched by and answer with (PS3.6).
+"""Tag, keyword and VR of the attributes used in queries and responses (PS3.6).
 
-pydicom knows them all, and takes a third of a second to load: it is asked for others only.
+The table avoids importing pydicom, which takes a third of a second. pydicom is imported only for
+attributes that the table lacks.
 """
 
 from functools import cache
@@ -53,7 +54,10 @@ _BY_KEYWORD = {keyword: (tag, vr) for tag, (keyword, vr) in _BY_TAG.items()}
 
 @cache
 def find_by_tag(tag: int) -> tuple[str, str]:
-    """Keyword and VR; both empty for a private or unknown element. Of several VRs the first."""
+    """Return keyword and VR, both empty for a private or unknown element.
+
+    Where the dictionary allows several VRs, the first one is returned.
+    """
     if tag in _BY_TAG:
         return _BY_TAG[tag]
     if (tag >> 16) % 2:
@@ -68,7 +72,7 @@ def find_by_tag(tag: int) -> tuple[str, str]:
 
 @cache
 def find_by_keyword(keyword: str) -> tuple[int, str] | None:
-    """Tag and VR; None for what is no keyword of the dictionary."""
+    """Return tag and VR, or None if the dictionary has no such keyword."""
     if keyword in _BY_KEYWORD:
         return _BY_KEYWORD[keyword]
     from pydicom.datadict import tag_for_keyword

@@ -1,4 +1,4 @@
-"""Commitment: an archive is asked whether it keeps what it took, and reports (PS3.4 annex J)."""
+"""Storage Commitment messages: encode the request, decode the report (PS3.4 annex J)."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from adit_engine.values.references import validate_uid
 STORAGE_COMMITMENT_PUSH_MODEL = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 REQUEST_ACTION_TYPE = 1
-"""The one action type that there is."""
+"""The only action type that the standard defines."""
 EVENT_ALL_STORED, EVENT_FAILURES_EXIST = 1, 2
 """The event types of a report."""
 
 MAX_REFERENCES = 500
-"""So many images are asked for at once."""
+"""Maximum number of images in one request."""
 
 MAX_REPORT_BYTES = 1024 * 1024
-"""A report on so many images takes a tenth of it."""
+"""A report on MAX_REFERENCES images takes a tenth of this."""
 
 _TRANSACTION, _REFERENCED, _FAILED = 0x00081195, 0x00081199, 0x00081198
 _CLASS, _INSTANCE, _REASON = 0x00081150, 0x00081155, 0x00081197
@@ -34,11 +34,11 @@ _REASONS = {
 }
 
 SopReference = tuple[str, str]
-"""Class and instance UID."""
+"""SOP Class UID and SOP Instance UID."""
 
 
 class ReportReceipt(StrEnum):
-    """What becomes of a report that came in."""
+    """What happened to an incoming report."""
 
     TAKEN = "taken"
     UNKNOWN = "nobody waits for it, or not any more"
@@ -48,7 +48,7 @@ class ReportReceipt(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CommitmentReport:
-    """What an archive says of the images of one question. `failed` are reasons by instance UID."""
+    """The report on the images of one request. `failed` maps instance UIDs to failure reasons."""
 
     transaction_uid: str
     kept: frozenset[SopReference]
@@ -56,7 +56,7 @@ class CommitmentReport:
 
     @classmethod
     def decode(cls, data: Buffer, explicit: bool) -> "CommitmentReport":
-        """Raises Malformed."""
+        """Decode the data set of an N-EVENT-REPORT. Raises Malformed."""
         transaction = ""
         kept: set[SopReference] = set()
         failed: dict[str, int] = {}
@@ -73,11 +73,11 @@ class CommitmentReport:
         return cls(transaction, frozenset(kept), failed)
 
     def proves(self, image: SopReference) -> bool:
-        """Only what is named as kept, under its own class, and nowhere as failed."""
+        """Whether the image is listed as kept under its SOP class, and not as failed."""
         return image in self.kept and image[1] not in self.failed
 
     def why_not(self, image: SopReference) -> str:
-        """Why it is not proven to be kept, as a sentence."""
+        """Return the reason why the image is not confirmed as kept, as a sentence."""
         reason = self.failed.get(image[1])
         if reason is None:
             return "the destination took this image, and its report does not name it as kept"
@@ -86,14 +86,14 @@ class CommitmentReport:
 
 
 def generate_transaction_uid() -> str:
-    """A UID for one question; never used twice."""
-    import uuid  # takes long to load, and is seldom needed
+    """Return a new transaction UID for one request; a UID is never used twice."""
+    import uuid  # slow to import and rarely needed
 
     return f"2.25.{uuid.uuid4().int}"
 
 
 def encode_request(transaction_uid: str, images: Iterable[SopReference], explicit: bool) -> bytes:
-    """The data set that asks; little endian."""
+    """Encode the data set of a commitment request, little endian."""
     whole = b""
     for class_uid, instance_uid in images:
         inside = _element(_CLASS, class_uid, explicit) + _element(_INSTANCE, instance_uid, explicit)
@@ -113,7 +113,7 @@ def _element(tag: int, uid: str, explicit: bool) -> bytes:
 def _read_references(
     data: Buffer, explicit: bool, sequence: Element
 ) -> Iterator[tuple[SopReference, int]]:
-    """Each image of a sequence, with the reason that stands beside it, or 0."""
+    """Yield each image of a sequence with its failure reason, or 0 if the item has none."""
     for item in items(data, explicit, sequence):
         class_uid, instance_uid, reason = "", "", 0
         for element in elements(data, explicit, item.value, item.value_end, 1):
@@ -128,7 +128,7 @@ def _read_references(
 
 
 def _decode_uid(data: Buffer, element: Element) -> str:
-    """Empty for what can be no UID, so that nothing else goes on from here."""
+    """Return an empty text for an invalid UID, so that no unchecked value is passed on."""
     try:
         return validate_uid(bytes(data[element.value : element.value_end]).decode("latin-1"))
     except InvalidInput:

@@ -1,4 +1,4 @@
-"""Device: which device made an image, and in which size; what pixel rules are keyed on."""
+"""The device that made an image, and the image size. Pixel rules are keyed on it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,13 +12,14 @@ CLASS, MANUFACTURER, MODEL, SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x001
 ROWS, COLUMNS = 0x00280010, 0x00280011
 
 DEVICE_TAGS = frozenset({CLASS, MANUFACTURER, MODEL, SOFTWARE, ROWS, COLUMNS})
-"""The tags whose values `Device.of_values` asks for."""
+"""The tags whose values `ImagingDevice.of_values` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagingDevice:
-    """Texts as the header has them, without the spaces around. Only the class is always known:
-    an image that was not looked at has no size.
+    """Identification of a device, as in the header, without surrounding spaces.
+
+    Only the SOP class is always known. An image whose header was not read has no size.
     """
 
     sop_class: str
@@ -30,7 +31,10 @@ class ImagingDevice:
 
     @classmethod
     def of(cls, instance: Instance) -> "ImagingDevice":
-        """As the header says; of one that cannot be read, the class that its carrier named."""
+        """Read the device from the header of an instance.
+
+        If the header cannot be read, only the SOP class given by the carrier is known.
+        """
         unknown = cls(instance.sop_class_uid.strip(" \0"))
         if instance.fault or instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
             return unknown
@@ -47,7 +51,7 @@ class ImagingDevice:
 
     @classmethod
     def of_values(cls, values: Mapping[int, bytes]) -> "ImagingDevice":
-        """From encoded values of the top level, by tag."""
+        """Create a device from encoded values of the top level, by tag."""
         kind, maker, model, software = (
             _text(values.get(tag, b"")) for tag in (CLASS, MANUFACTURER, MODEL, SOFTWARE)
         )
@@ -59,7 +63,10 @@ class ImagingDevice:
         return cls(**data)
 
     def without_texts(self) -> "ImagingDevice":
-        """Without its texts: where identity was found in an image, it may stand in these."""
+        """Return a copy without texts, for images in which identifying text was found.
+
+        The texts of the header may contain it as well.
+        """
         return replace(self, manufacturer="", model="", software="")
 
     def to_json(self) -> dict[str, Any]:
@@ -67,7 +74,7 @@ class ImagingDevice:
 
     @property
     def is_known(self) -> bool:
-        """Somebody has looked at the image."""
+        """Whether the image size is known, which means that the header was read."""
         return self.rows > 0 and self.columns > 0
 
 

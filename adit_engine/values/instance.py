@@ -1,4 +1,4 @@
-"""Instance: one DICOM object as it travels: header bytes, and pixel bytes that nobody touched."""
+"""One encoded DICOM object, split into header bytes and pixel bytes. Used by all nodes."""
 
 import zlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ DEFLATED_LE = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BE = "1.2.840.10008.1.2.2"
 
 MAX_INFLATED_BYTES = 256 * 1024 * 1024
-"""What a few bytes may grow to at most."""
+"""Limit for inflating: a few bytes may expand to very much."""
 
 _PATIENT_ID = 0x00100020
 _STUDY_UID = 0x0020000D
@@ -38,24 +38,24 @@ NAMING_TAGS = {
     _SERIES_UID: "SeriesInstanceUID",
     0x00200011: "SeriesNumber",
 }
-"""What folders and files are named after."""
+"""The attributes that folder and file names are built from."""
 
 _NO_DATA_SET = (0x0000, 0x0002)
-"""Groups of commands, and of heads of files."""
+"""Groups of command sets and of file meta information."""
 
 _HEADER_TAGS = _IDENTITY.union(NAMING_TAGS, {CHARACTER_SET})
 _LAST_HEADER_TAG = max(_HEADER_TAGS)
-"""Read on one walk, since each walk costs as much as writing the file."""
+"""All are read in one scan, since each scan costs as much as writing the file."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One data set without file meta, encoded in its transfer syntax, cut where pixel data begin.
+    """One data set without file meta, encoded in its transfer syntax, split before the pixel data.
 
     `header` holds all elements before the pixel data, `rest` the pixel data element and whatever
-    follows it, in order. Deflated and big endian data sets stand whole in `header`.
-    `sop_class_uid` and `instance_uid` are what the carrier (C-STORE request, file meta) said;
-    `in_header` tells what the data set itself says.
+    follows it, in order. For deflated and big endian data sets `header` holds everything.
+    `sop_class_uid` and `instance_uid` are those given by the carrier (C-STORE request, file meta);
+    `in_header` holds those of the data set itself.
     """
 
     sop_class_uid: str
@@ -64,18 +64,18 @@ class Instance:
     header: Buffer
     rest: tuple[Buffer, ...] = ()
     fault: str = ""
-    """A sentence when its carrier already knows that it must not go on."""
+    """A sentence if the carrier already knows that the instance must be withheld."""
 
     @classmethod
     def of(cls, sop_class_uid: str, instance_uid: str, syntax: str, data: Buffer) -> "Instance":
-        """Cuts one encoded data set in two, without copying. Raises Malformed."""
+        """Split a data set before the pixel data, without copying. Raises Malformed."""
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return cls(sop_class_uid, instance_uid, syntax, data)
         view = _skip_file_meta(memoryview(data), syntax != IMPLICIT_LE)
         cut, found = header_end_and_values(view, syntax != IMPLICIT_LE, _HEADER_TAGS)
         rest = (view[cut:],) if cut < len(view) else ()
         instance = cls(sop_class_uid, instance_uid, syntax, view[:cut], rest)
-        instance.__dict__["in_header"] = HeaderIdentity(found)  # where cached_property would put it
+        instance.__dict__["in_header"] = HeaderIdentity(found)  # where cached_property looks
         return instance
 
     @property
@@ -87,12 +87,12 @@ class Instance:
         return len(self.header) + sum(len(part) for part in self.rest)
 
     def parts(self) -> Iterator[Buffer]:
-        """The data set's bytes, in order, as they stand in memory."""
+        """Yield the bytes of the data set in order, without copying."""
         yield self.header
         yield from self.rest
 
     def sha256(self) -> str:
-        """Hex digest of the encoded data set, without preamble and file meta."""
+        """Return the hex digest of the encoded data set, without preamble and file meta."""
         digest = sha256()
         for part in self.parts():
             digest.update(part)
@@ -100,7 +100,7 @@ class Instance:
 
     @cached_property
     def in_header(self) -> "HeaderIdentity":
-        """What the data set says of itself. Raises Malformed where a UID is missing or illegal."""
+        """The identity in the data set. Raises Malformed if a UID is missing or invalid."""
         if self.transfer_syntax_uid == EXPLICIT_BE:
             return HeaderIdentity(_read_big_endian_identity(self.header))
         header = self.header
@@ -111,18 +111,18 @@ class Instance:
 
 
 class HeaderIdentity:
-    """Class, patient and UIDs as they stand in one data set."""
+    """SOP class, patient ID and UIDs of one data set."""
 
     def __init__(self, found: dict[int, bytes]) -> None:
         self._found = found
 
     def trimmed(self, tag: int) -> bytes:
-        """The bytes of one of NAMING, or of the character set; empty where it is absent."""
+        """Return the value of one of NAMING_TAGS or of the character set; empty if absent."""
         return self._found.get(tag, b"").strip(b" \0")
 
     @property
     def patient_id(self) -> bytes:
-        """The trimmed bytes: to compare, without guessing at a character set."""
+        """The trimmed bytes, so that IDs are compared without decoding them."""
         return self.trimmed(_PATIENT_ID)
 
     @property
@@ -145,8 +145,10 @@ class HeaderIdentity:
 
 
 def _skip_file_meta(view: memoryview, explicit: bool) -> memoryview:
-    """Some archives leave a file's group 2 in what they send, where none belongs (PS3.5 7.1): written
-    behind our own, it would have the last word on the transfer syntax.
+    """Skip groups 0 and 2 at the start of a data set.
+
+    Some archives leave the file meta (group 2) in the data sets that they send, where it is not
+    allowed (PS3.5 7.1). Written behind our own file meta, it would override the transfer syntax.
     """
     if len(view) < 2 or unpack_from("<H", view)[0] not in _NO_DATA_SET:
         return view
@@ -157,7 +159,10 @@ def _skip_file_meta(view: memoryview, explicit: bool) -> memoryview:
 
 
 def inflate_start(data: Buffer) -> bytes:
-    """The first megabyte of a deflated data set: identity stands there (PS3.5 A.5)."""
+    """Inflate the first megabyte of a deflated data set (PS3.5 A.5).
+
+    It holds the identity of the object. Raises Malformed.
+    """
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 1024 * 1024)
     except zlib.error:
@@ -165,7 +170,10 @@ def inflate_start(data: Buffer) -> bytes:
 
 
 def inflate_data_set(data: Buffer) -> bytes:
-    """A whole deflated data set. Raises Malformed for one that would grow beyond all bounds."""
+    """Inflate a whole deflated data set.
+
+    Raises Malformed if it is truncated or exceeds MAX_INFLATED_BYTES.
+    """
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         whole = inflate.decompress(data, MAX_INFLATED_BYTES)
@@ -177,7 +185,7 @@ def inflate_data_set(data: Buffer) -> bytes:
 
 
 def _read_big_endian_identity(data: Buffer) -> dict[int, bytes]:
-    """Walks the top level of an explicit big endian data set up to the series UID."""
+    """Scan the top level of an explicit big endian data set up to the Series Instance UID."""
     found: dict[int, bytes] = {}
     position = 0
     while position + 12 <= len(data):

@@ -1,5 +1,7 @@
-"""Treatment: what was done to the elements of one instance, by tag; never a value.
-Outcome: what happened to each instance of a series, added up so that nothing goes missing."""
+"""Outcome of every instance of a series, and the totals. Used by transfer, worker and results.
+
+Also counts per tag what pseudonymization did to the elements; no values are kept.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,16 +14,16 @@ from adit_engine.values.device import ImagingDevice
 from adit_engine.values.references import InstanceRef, SeriesRef
 
 ChangeRow = tuple[int, str, int]
-"""Tag, what was done (a word of pseudonymize.tally.Done), how often."""
+"""Tag, action (a value of pseudonymize.statistics.AppliedAction), number of elements."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ElementChanges:
-    """Images of one series are mostly treated alike, so that one treatment stands for many."""
+    """Changes to the elements of one instance. Most images of a series share the same changes."""
 
     rows: tuple[ChangeRow, ...]
     digest: str = field(init=False)
-    """The same rows give the same."""
+    """Equal for equal rows."""
 
     def __post_init__(self) -> None:
         digest = sha256(repr(self.rows).encode()).hexdigest()[:12]
@@ -36,7 +38,7 @@ class ElementChanges:
 
 
 def sum_changes(treated: Iterable[tuple[ElementChanges, int]]) -> list[ChangeRow]:
-    """Of so many images each; sorted by tag and word."""
+    """Add up changes, each given with its number of images. Sorted by tag and action."""
     sums: Counter[tuple[int, str]] = Counter()
     for treatment, images in treated:
         for tag, done, count in treatment.rows:
@@ -45,8 +47,10 @@ def sum_changes(treated: Iterable[tuple[ElementChanges, int]]) -> list[ChangeRow
 
 
 class InstanceState(StrEnum):
-    """STORED is on the way to DELIVERED: taken by the destination, not yet proven kept. The other
-    four are ends.
+    """State of one instance.
+
+    STORED precedes DELIVERED: the destination accepted the instance, but storage is not yet
+    confirmed. The other four states are final.
     """
 
     STORED = "stored"
@@ -64,10 +68,11 @@ class Completeness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InstanceEvent:
-    """What became of one instance. `ref` holds the original UIDs and stays with us.
+    """The result for one instance. `ref` holds the original UIDs, for internal use.
 
-    `code` is a short key to count by, `reason` the sentence for people; both empty when delivered
-    without remark. `size_bytes` and `sha256` are those of the data set that was delivered.
+    `code` is a short key for counting, `reason` a sentence for users. Both are empty when the
+    instance was delivered without a remark. `size_bytes` and `sha256` refer to the data set that
+    was delivered.
     """
 
     ref: InstanceRef
@@ -77,18 +82,18 @@ class InstanceEvent:
     size_bytes: int = 0
     sha256: str = ""
     device: ImagingDevice | None = None
-    """Of what was withheld, so that people can judge it by device."""
+    """The device of a withheld image, so that images can be reviewed by device."""
     treatment: ElementChanges | None = field(default=None, repr=False, compare=False)
-    """What was done to its elements, where it was pseudonymized and the destination took it."""
+    """The changes to its elements, if it was pseudonymized and accepted by the destination."""
     path: str = field(default="", repr=False)
-    """Where its file lies, below the destination's folder; empty where there are no files."""
+    """Path of the file below the destination's folder; empty if there are no files."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceListing:
-    """The source's list of one series, told before its first instance is fetched.
+    """The instances of one series according to the source, before the first one is fetched.
 
-    `expected` are the instance UIDs, or None when the list cannot be trusted; `why` then says so.
+    `expected` holds the instance UIDs, or None if the list is not reliable; `why` gives the reason.
     """
 
     series: SeriesRef
@@ -96,13 +101,13 @@ class SourceListing:
     number: int | None = None
     modality: str = ""
     description: str = ""
-    """As the source calls it; identifying text may stand here."""
+    """As in the source; may contain identifying text."""
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One line of the ledger."""
+    """The result for one instance in the ledger of its series."""
 
     state: InstanceState
     code: str = ""
@@ -114,7 +119,7 @@ class LedgerEntry:
     path: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Names its treatment by digest; the manifest says what that is."""
+        """Return plain values. The series ledger holds the rows of the changes."""
         values = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         if self.path:
             values["path"] = self.path
@@ -144,9 +149,9 @@ _PLAIN_FIELDS = ("state", "code", "reason", "size_bytes", "sha256")
 
 @dataclass
 class SeriesLedger:
-    """The ledger of one series: each original instance UID exactly once, the latest end counts.
+    """The results of one series. Each original instance UID occurs once; the latest event counts.
 
-    `expected` are the UIDs which the source listed, or None when its list cannot be trusted.
+    `expected` holds the UIDs that the source listed, or None if its list is not reliable.
     """
 
     series: SeriesRef
@@ -166,14 +171,14 @@ class SeriesLedger:
         )
 
     def delivered_entries(self) -> dict[str, LedgerEntry]:
-        """What arrived and was proven kept, by instance UID."""
+        """Return the instances that arrived and were confirmed, by instance UID."""
         return {
             u: entry for u, entry in self.entries.items() if entry.state is InstanceState.DELIVERED
         }
 
     @property
     def treatments(self) -> Counter[ElementChanges]:
-        """What was done to how many of the images that arrived."""
+        """The changes to elements, each with the number of delivered images."""
         by_digest: dict[str, ElementChanges] = {}
         images: Counter[str] = Counter()
         for entry in self.delivered_entries().values():
@@ -186,7 +191,10 @@ class SeriesLedger:
         return sum(1 for entry in self.entries.values() if entry.state is state)
 
     def close(self, state: InstanceState, code: str, reason: str) -> None:
-        """Gives every expected instance without an end this one. What was sent without proof fails."""
+        """Set this state for every expected instance without a result.
+
+        An instance that was sent but not confirmed becomes FAILED.
+        """
         for uid in (self.expected or frozenset()) | self.entries.keys():
             entry = self.entries.get(uid)
             if entry is None:
@@ -225,9 +233,9 @@ class SeriesLedger:
 
 @dataclass(frozen=True, slots=True)
 class SeriesOutcome:
-    """What happened to one series. `expected` is None when the source gave no list to trust.
+    """Totals of one series. `expected` is None if the source gave no reliable list.
 
-    `skipped_series` says why a whole series was left out by Selection; then nothing was expected.
+    `left_out` says why Selection left the whole series out; then no instance was expected.
     """
 
     series: SeriesRef
@@ -237,13 +245,13 @@ class SeriesOutcome:
     failed: int = 0
     skipped: int = 0
     reasons: tuple[tuple[str, str, int], ...] = ()
-    """(code, sentence, how many instances), most frequent first."""
+    """(code, sentence, number of instances), most frequent first."""
     notes: tuple[str, ...] = ()
-    """Sentences about the series as a whole: still growing, new, vanished. Each is a gap."""
+    """Sentences on the series as a whole: still growing, new, vanished. Each means a gap."""
     remarks: tuple[str, ...] = ()
-    """Sentences that somebody may want to know, and that leave nothing open."""
+    """Sentences for information, which do not mean a gap."""
     left_out: str = ""
-    """Why Selection left the whole series out; empty when it came along."""
+    """Why Selection left the whole series out; empty if it was included."""
 
     @classmethod
     def of(
@@ -274,7 +282,7 @@ class SeriesOutcome:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeTotal:
-    """The outcomes of several series added up; `expected` is None as soon as one of them is."""
+    """The totals of several series. `expected` is None if it is None for any series."""
 
     expected: int | None
     delivered: int
@@ -285,7 +293,7 @@ class OutcomeTotal:
 
 
 def sum_outcomes(outcomes: Iterator[SeriesOutcome] | list[SeriesOutcome]) -> OutcomeTotal:
-    """Adds up. Nothing at all is unverifiable, never complete."""
+    """Add up the outcomes. Without any, the result is unverifiable, never complete."""
     parts = [outcome for outcome in outcomes if not outcome.left_out]
     verdicts = {outcome.verdict for outcome in parts}
     if not parts or Completeness.UNVERIFIABLE in verdicts:

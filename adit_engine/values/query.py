@@ -1,4 +1,4 @@
-"""Query: what to look for, at which level, with DICOM matching."""
+"""Queries: level, matching keys and return keys, and matching of responses (PS3.4 C.2.2.2)."""
 
 import fnmatch
 import re
@@ -62,10 +62,10 @@ RETURN_KEYS: Mapping[QueryLevel, tuple[str, ...]] = {
         "InstanceAvailability",
     ),
 }
-"""The attributes asked for beside the matching keys (PS3.4 C.6.1.1, C.6.2.1).
+"""The attributes requested in addition to the matching keys (PS3.4 C.6.1.1, C.6.2.1).
 
-Of an image only what an archive has in its index: for Rows, Columns, ImageType and NumberOfFrames
-Orthanc 1.12.7 opens each file, which makes a list of a series several times as slow (seen 2026).
+At image level only attributes that archives index: for Rows, Columns, ImageType and NumberOfFrames
+Orthanc 1.12.7 opens each file, which makes listing a series several times as slow (seen 2026).
 """
 
 _EXACT_KEYS = frozenset({"PatientID", "AccessionNumber", "StudyID", "PatientBirthDate"})
@@ -74,7 +74,7 @@ _UNMATCHED_KEYS = frozenset({"ModalitiesInStudy", "Modality"})
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """Two dates, both inclusive; either may be open, not both."""
+    """Two dates, both inclusive. Either may be open, but not both."""
 
     first: date | None
     last: date | None
@@ -86,7 +86,7 @@ class DateRange:
             raise InvalidInput("The date range ends before it begins.")
 
     def __str__(self) -> str:
-        """As DICOM spells it (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
+        """Format for DICOM (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
         first = self.first.strftime("%Y%m%d") if self.first else ""
         last = self.last.strftime("%Y%m%d") if self.last else ""
         return first if first == last else f"{first}-{last}"
@@ -99,16 +99,16 @@ class DateRange:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Keys to match at one level. `keys` maps DICOM keywords to text, which may hold * and ?.
+    """Keys to match at one level. `keys` maps DICOM keywords to text, which may contain * and ?.
 
-    A list of UIDs or modalities is a tuple. `study_date` is kept apart since it is a range.
+    A list of UIDs or modalities is a tuple. `study_date` is separate because it is a range.
     """
 
     level: QueryLevel
     keys: Mapping[str, str | tuple[str, ...]] = field(repr=False)
     study_date: DateRange | None = field(default=None, repr=False)
     only: tuple[str, ...] | None = None
-    """What is to be told beside the keys; None: all that the level has (RETURNED)."""
+    """Attributes to return in addition to the keys; None: all of the level (RETURN_KEYS)."""
 
     def __post_init__(self) -> None:
         for keyword, value in self.keys.items():
@@ -123,7 +123,10 @@ class Query:
 
     @classmethod
     def series_of(cls, study: StudyRef, patient_id: str = "") -> "Query":
-        """All series of a study. `patient_id` serves archives with a patient root only."""
+        """Create a query for all series of a study.
+
+        `patient_id` is for archives that support only the patient root information model.
+        """
         return cls(
             QueryLevel.SERIES, {"StudyInstanceUID": study.study_uid, **_patient_key(patient_id)}
         )
@@ -147,20 +150,20 @@ class Query:
 
     @classmethod
     def uids_of(cls, series: SeriesRef, patient_id: str = "") -> "Query":
-        """As instances_of, and nothing but the UIDs: an archive answers it in less time."""
+        """Create a query like `instances_of` for UIDs only, which archives answer faster."""
         whole = cls.instances_of(series, patient_id)
         return cls(whole.level, whole.keys, only=("SOPInstanceUID",))
 
     @property
     def returned(self) -> tuple[str, ...]:
-        """The attributes that are asked for beside the keys."""
+        """The attributes requested in addition to the keys."""
         return RETURN_KEYS[self.level] if self.only is None else self.only
 
     def to_identifier(self) -> dict[str, str | tuple[str, ...]]:
-        """The C-FIND identifier (PS3.4 C.4.1.1.3) by keyword, with all return keys of the level.
+        """Return the C-FIND identifier (PS3.4 C.4.1.1.3) by keyword, with the return keys.
 
-        Several modalities cannot be asked for at once, so they are asked universally; `matches`
-        then sorts the answers.
+        A query cannot match several modalities at once. They are sent as universal matching, and
+        `matches` filters the responses.
         """
         identifier: dict[str, str | tuple[str, ...]] = {"QueryRetrieveLevel": self.level.value}
         identifier |= dict.fromkeys(self.returned, "")
@@ -174,10 +177,10 @@ class Query:
         return identifier
 
     def matches(self, record: Record) -> bool:
-        """Whether an answer is one, by our own reading: archives ignore keys they do not know.
+        """Whether a response matches all keys. Needed since archives ignore unknown keys.
 
-        A key that the answer leaves empty does not speak against it. Names and descriptions are
-        compared without regard to case and accents' spelling, as many archives do.
+        An attribute that is empty in the response counts as a match. Names and descriptions are
+        compared without regard to case and to the encoding of accents, as many archives do.
         """
         if (
             self.study_date is not None
@@ -189,7 +192,10 @@ class Query:
 
 
 def is_searchable(value: str) -> bool:
-    """Whether it can be a key at all: a backslash parts values, and control characters none has."""
+    """Whether the value can be a matching key.
+
+    A backslash separates values, and control characters are not allowed.
+    """
     return "\\" not in value and all(ord(c) >= 32 for c in value)
 
 
@@ -216,7 +222,7 @@ def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) 
 
 
 def _is_within_range(day: str, days: str) -> bool:
-    """PS3.4 C.2.2.2.5: 20260101-20260131, 20260101- or -20260131, or one day."""
+    """Match a date or range (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
     first, dash, last = (part.strip() for part in days.replace(".", "").partition("-"))
     day = day.replace(".", "").strip()
     return (not first or first <= day) and (not last or day <= last) if dash else day == first

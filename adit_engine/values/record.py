@@ -1,4 +1,4 @@
-"""Record: what a node answered about one patient, study, series or instance, with a typed face."""
+"""One query response, with typed access to common attributes. Returned by all searches."""
 
 from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass, field
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answer to a query. `values` maps DICOM keywords to text; several values are a tuple.
+    """One query response. `values` maps DICOM keywords to text; several values are a tuple.
 
-    What the node left out is the empty text, never None: archives differ in what they omit.
+    An attribute that the node omitted reads as empty text, never as None, since archives differ in
+    what they omit.
     """
 
     level: QueryLevel
@@ -24,7 +25,10 @@ class Record:
 
     @classmethod
     def of(cls, level: QueryLevel, dataset: "Dataset") -> "Record":
-        """From a C-FIND identifier or a data set; sequences and binary values are left out."""
+        """Create a record from a C-FIND identifier or a data set.
+
+        Sequences and binary values are left out.
+        """
         values: dict[str, str | tuple[str, ...]] = {}
         for element in dataset:
             if not element.keyword or element.VR in ("SQ", "OB", "OW", "OF", "OD", "UN"):
@@ -37,7 +41,7 @@ class Record:
         return cls(level, values)
 
     def text(self, keyword: str) -> str:
-        """One value as text; several are joined by a backslash, as DICOM does."""
+        """Return the value as text. Several values are joined by a backslash, as in DICOM."""
         value = self.values.get(keyword, "")
         return value if isinstance(value, str) else "\\".join(value)
 
@@ -48,7 +52,7 @@ class Record:
         return value
 
     def number(self, keyword: str) -> int | None:
-        """A whole number, or None where the node gave none that can be read."""
+        """Return a whole number, or None if it is absent or cannot be parsed."""
         try:
             return int(self.text(keyword).strip())
         except ValueError:
@@ -68,7 +72,7 @@ class Record:
 
     @property
     def ref(self) -> StudyRef | SeriesRef | InstanceRef:
-        """The reference of this record's level. Raises Malformed where the node left a UID out."""
+        """The reference at the level of this record. Raises Malformed if a UID is missing."""
         try:
             if self.level is QueryLevel.STUDY:
                 return StudyRef(self.study_uid)
@@ -118,7 +122,7 @@ class Record:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Of a study: sorted, since archives give them in any order. Of a series: its one."""
+        """The modalities of a study (sorted, since archives differ) or of a series."""
         return tuple(sorted(self.texts("ModalitiesInStudy"))) or self.texts("Modality")
 
     @property
@@ -131,13 +135,13 @@ class Record:
 
     @property
     def instance_count(self) -> int | None:
-        """How many instances the node says it holds; archives lie here, so it is a hint."""
+        """Number of instances according to the node: a hint, as archives may be wrong."""
         level = "Study" if self.level is QueryLevel.STUDY else "Series"
         return self.number(f"NumberOf{level}RelatedInstances")
 
     @property
     def availability(self) -> str:
-        """ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.4 C.4.1.1.3); empty where not given."""
+        """ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.4 C.4.1.1.3); empty if absent."""
         return self.text("InstanceAvailability")
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +155,7 @@ class Record:
 
 
 def _parse_date(text: str) -> date | None:
-    """A DICOM date (PS3.5 6.2, VR DA), or None where it is absent, partial or illegal."""
+    """Parse a DICOM date (PS3.5 6.2, VR DA); None if it is absent, partial or invalid."""
     try:
         return datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reference: the UIDs that name one study, series or instance, and nothing else."""
+"""References: the UIDs that identify a study, series or instance. Also AE titles and levels."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
 
 
 class QueryLevel(StrEnum):
-    """The query/retrieve levels of PS3.4 C.6.1.1, spelled as the standard does."""
+    """The query/retrieve levels of PS3.4 C.6.1.1, as spelled in the standard."""
 
     PATIENT = "PATIENT"
     STUDY = "STUDY"
@@ -22,9 +22,10 @@ class QueryLevel(StrEnum):
 
 @lru_cache(maxsize=4096)
 def validate_uid(text: str) -> str:
-    """The UID without padding. Archives hold UIDs with leading zeros in a component, so those pass.
+    """Return the UID without padding.
 
-    Raises WrongInput for anything but digits and dots, or more than 64 characters (PS3.5 9.1).
+    Leading zeros in a component are accepted, since archives hold such UIDs. Raises InvalidInput
+    for anything but digits and dots, or more than 64 characters (PS3.5 9.1).
     """
     uid = text.rstrip("\0 ").lstrip(" ")
     if len(uid) > 64 or not _UID.fullmatch(uid):
@@ -33,7 +34,7 @@ def validate_uid(text: str) -> str:
 
 
 class AETitle(str):
-    """The name of a DICOM application: 1 to 16 characters, no backslash (PS3.5 6.2, VR AE)."""
+    """An application entity title: 1 to 16 characters, no backslash (PS3.5 6.2, VR AE)."""
 
     def __new__(cls, text: str) -> "AETitle":
         title = text.strip(" ")

@@ -1,4 +1,4 @@
-"""Selection: which series of a found study come along, and the sentence why one does not."""
+"""Selection of the series of a study. Used by order previews, jobs and transfers."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from adit_engine.values.record import Record
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """An empty tuple does not restrict. `series_uids` are those a person ticked."""
+    """The series to include. An empty tuple does not restrict. Users choose `series_uids`."""
 
     series_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
 
     def why_not(self, series: Record) -> str:
-        """Why this series stays; empty when it comes along."""
+        """Return why the series is left out, or an empty text if it is included."""
         if self.series_uids and series.series_uid not in self.series_uids:
             return "not picked"
         if self.modalities and not set(self.modalities) & set(series.modalities):

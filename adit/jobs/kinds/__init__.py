@@ -1,4 +1,7 @@
-"""Kinds of jobs: one file each; a new kind is one word more in KINDS."""
+"""The kinds of jobs, one module each, and their registry KINDS.
+
+Used by orders, the worker and the pages.
+"""
 
 from collections.abc import Mapping
 
@@ -14,7 +17,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def get_kind(word: str) -> Kind:
-    """Raises WrongInput."""
+    """Return the kind with this name. Raises InvalidInput."""
     try:
         return KINDS[word]
     except KeyError:

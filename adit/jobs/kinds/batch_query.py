@@ -1,4 +1,4 @@
-"""Batch query: a sheet of questions about patients, answered row by row; nothing is transferred."""
+"""The kind "batch query": search for the patients of a sheet, row by row, without transfer."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ MAX_SOURCES = 5
 
 @dataclass(frozen=True, slots=True)
 class BatchQueryRow:
-    """One line of the sheet: what it asks, and what comes back with its answer."""
+    """One line of the sheet: the query, and the user's values to return with the result."""
 
     sheet: SheetRow
     question: PatientQuery = field(repr=False)
@@ -31,16 +31,19 @@ class BatchQueryRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchQueryOrder:
-    """Raises WrongInput. Each row is asked of each source; sources are rows of nodes."""
+    """An order of a batch query: each row is sent to each source.
+
+    Sources are primary keys of nodes. Raises InvalidInput.
+    """
 
     rows: tuple[BatchQueryRow, ...] = field(repr=False)
     sources: tuple[int, ...]
     project: int | None = None
     own_headers: tuple[str, ...] = ()
-    """Of the user's own columns, which come back with the answers."""
+    """The headers of the user's own columns, which are returned with the results."""
     destination: None = None
     change: OrderedChange = field(default=Pseudonymize())
-    """Nothing leaves, so nothing is changed."""
+    """Unused: no images are sent."""
     announced: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,7 +58,7 @@ class BatchQueryOrder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What of the order may lie in the clear."""
+        """The part of the order that may be stored unencrypted."""
         return {"own_headers": list(self.own_headers)}
 
 
@@ -63,10 +66,10 @@ class BatchQuery:
     word: ClassVar[str] = "batch_query"
     label: ClassVar[str] = "Batch query"
     in_a_row: ClassVar[bool] = True
-    """Its tasks are small searches: a worker asks those that follow each other together."""
+    """Tasks are small searches: a worker executes consecutive ones as a batch."""
 
     def plan(self, order: BatchQueryOrder) -> list[TaskPlan]:
-        """One task per question and source: rows that ask the same share one."""
+        """Return one task per query and source; rows with the same query share a task."""
         groups: dict[tuple[str, ...], list[BatchQueryRow]] = {}
         for row in order.rows:
             groups.setdefault(row.question.key, []).append(row)

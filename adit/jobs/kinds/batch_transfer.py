@@ -1,4 +1,4 @@
-"""Batch transfer: the studies of a sheet, checked first, then sent to one destination."""
+"""The kind "batch transfer": check the studies of a sheet, then send them to one destination."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,14 +29,14 @@ from adit_engine.values.references import SeriesRef, StudyRef
 MAX_ROWS = 10_000
 MAX_SOURCES = 5
 QUESTIONS_PER_TASK = 25
-"""So many questions of a check are one task: few enough to be tried again, many enough to be quick."""
+"""Queries per check task: few enough to be retried, many enough to be fast."""
 MAX_LISTED_STUDIES = 20
-"""Of a row that means so many studies, these are shown to choose from."""
+"""If a row matches more studies, only so many are offered to choose from."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTransferRow:
-    """One row of the sheet. `wanted` names the study; an empty series UID means all of it."""
+    """One row of the sheet. `wanted` identifies the study; no series UID means all of it."""
 
     line: int
     wanted: StudyCriteria
@@ -57,7 +57,7 @@ class BatchTransferRow:
 
     @property
     def asked(self) -> dict[str, str]:
-        """By the headers of the template."""
+        """The values of the row, by the headers of the template."""
         wanted = self.wanted
         day = wanted.study_date
         values = {
@@ -75,10 +75,10 @@ class BatchTransferRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchTransferOrder:
-    """A sheet to be checked, and, once it is started, transferred.
+    """A sheet to be checked and, once started, transferred.
 
-    `further` are asked one after the other for what `source` does not have. `pilot` are the first
-    studies that go alone; `starts_itself`: when each row has one hit.
+    `further` are queried one after the other for what `source` does not have. `pilot`: the number
+    of studies to send first. `starts_itself`: start automatically if each row has one match.
     """
 
     rows: tuple[BatchTransferRow, ...] = field(repr=False)
@@ -107,7 +107,7 @@ class BatchTransferOrder:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What identifies nobody and stays with the job."""
+        """The part of the order without identifying values, stored with the job."""
         return {
             "source": self.source,
             "further": [pk for pk in dict.fromkeys(self.further) if pk != self.source],
@@ -120,7 +120,7 @@ class BatchTransferOrder:
 
 @dataclass(frozen=True, slots=True)
 class ReadyRow:
-    """A row whose study is known. `series_uids` are those that come along; none named = all."""
+    """A row whose study is known. `series_uids` are the series to send; empty = all."""
 
     line: int
     source: int
@@ -133,10 +133,10 @@ class BatchTransfer:
     word: ClassVar[str] = "batch_transfer"
     label: ClassVar[str] = "Batch transfer"
     stage: ClassVar[str] = "check"
-    """It begins with a check, and waits for its owner after that."""
+    """The job starts with a check and then waits for its owner."""
 
     def plan(self, order: BatchTransferOrder) -> list[TaskPlan]:
-        """The tasks of the check; those of the transfer follow from what it finds."""
+        """Return the tasks of the check. The transfer tasks depend on its results."""
         by_question: dict[StudyCriteria, list[BatchTransferRow]] = {}
         for row in order.rows:
             by_question.setdefault(_question_key(row.wanted), []).append(row)
@@ -153,13 +153,16 @@ class BatchTransfer:
 
 
 def plan_check_at(payload: Mapping[str, Any], source: int, lines: Collection[int]) -> TaskPlan:
-    """The check of these lines at another source, as the payload of the first one asks for them."""
+    """Return a task that checks these lines of a payload at another source."""
     rows = [_row_from_json(data) for data in payload["check"] if data["line"] in lines]
     return _plan_check(source, [rows])
 
 
 def plan_transfers(rows: Sequence[ReadyRow]) -> list[TaskPlan]:
-    """One task for each study, in the order of the sheet; it answers all rows that name the study."""
+    """Return one task per study, in the order of the sheet.
+
+    A task serves all rows that name its study.
+    """
     by_study: dict[tuple[int, str], list[ReadyRow]] = {}
     for row in rows:
         by_study.setdefault((row.source, row.study.study_uid), []).append(row)
@@ -167,7 +170,10 @@ def plan_transfers(rows: Sequence[ReadyRow]) -> list[TaskPlan]:
 
 
 def check_rows(rows: Sequence[BatchTransferRow], context: TaskContext) -> Iterator[RowCheck]:
-    """Asks the source for each row; lazy. What it refuses for one row alone is said with the row."""
+    """Query the source for each row. Lazy.
+
+    An error that concerns only one row is stored with the row.
+    """
     sighting = StudyLookup(context.source, context.stop)
     with ExitStack() as stack:
         if isinstance(context.source, SupportsSharedAssociation):
@@ -189,7 +195,7 @@ def _check_row(row: BatchTransferRow, sighting: StudyLookup) -> RowCheck:
         note = RowNote.OTHER_PERSON if sighted.studies else RowNote.NOTHING
         return RowCheck(row.line, (), (note, *capped))
     if row.wanted.study_uid and len(sighted.studies) > 1:
-        # One study UID under two patients: nothing of it may leave before that is put right.
+        # One study UID under two patients: nothing of it may be sent before this is corrected.
         return RowCheck(row.line, (), (RowNote.PATIENTS,))
     seen = [_list_study(row, study, sighting) for study in mine[:MAX_LISTED_STUDIES]]
     studies = tuple(study for study in seen if study.series)
@@ -216,7 +222,7 @@ def _list_study(row: BatchTransferRow, study: Record, sighting: StudyLookup) -> 
 
 
 def _question_key(wanted: StudyCriteria) -> StudyCriteria:
-    """The same for rows that one answer serves."""
+    """Return a key that is equal for rows with the same matches."""
     return StudyCriteria(study_uid=wanted.study_uid) if wanted.study_uid else wanted
 
 

@@ -1,4 +1,4 @@
-"""Selective transfer: studies or series picked by hand from a search, sent to one destination."""
+"""The kind "selective transfer": send selected studies or series to one destination."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ MAX_STUDIES = 500
 
 @dataclass(frozen=True, slots=True)
 class StudyLabels:
-    """What pages show of a picked study; nothing is decided by it."""
+    """Attributes of a selected study for display only."""
 
     patient_name: str = ""
     birth_date: str = ""
@@ -34,9 +34,10 @@ class StudyLabels:
 
 @dataclass(frozen=True, slots=True)
 class OrderedStudy:
-    """One study, or some series of it. `source` is a node's row; no series named = all of them.
+    """One study, or some of its series; no series means all of them.
 
-    `pseudonym` is the one given for this patient; empty = the project's, generated where needed.
+    `source` is the primary key of a node. `pseudonym` is the one given for this patient; if empty,
+    the project's pseudonym is used and generated where needed.
     """
 
     source: int
@@ -59,7 +60,7 @@ class OrderedStudy:
 
 @dataclass(frozen=True, slots=True)
 class SelectiveOrder:
-    """Raises WrongInput when it contradicts itself."""
+    """An order of selected studies. Raises InvalidInput if it contradicts itself."""
 
     picks: tuple[OrderedStudy, ...]
     destination: int
@@ -81,7 +82,7 @@ class SelectiveOrder:
             self._check_pseudonyms()
 
     def _check_pseudonyms(self) -> None:
-        """The same within this order; the project's registry has the last word."""
+        """Check pseudonyms within this order. The registry of the project checks them again."""
         by_patient: dict[tuple[int, str], str] = {}
         by_pseudonym: dict[tuple[int, str], str] = {}
         for row, pick in enumerate(self.picks, start=1):
@@ -102,7 +103,7 @@ class Selective:
     label: ClassVar[str] = "Selective transfer"
 
     def plan(self, order: SelectiveOrder) -> list[TaskPlan]:
-        """One task per study, in the order of picking."""
+        """Return one task per study, in the order of selection."""
         return [
             TaskPlan(
                 source=pick.source,

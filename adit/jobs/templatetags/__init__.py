@@ -1,1 +1,1 @@
-"""Words that the templates of jobs use."""
+"""Template filters of the job and order pages."""

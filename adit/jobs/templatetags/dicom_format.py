@@ -1,4 +1,4 @@
-"""DICOM's spellings as people read them: names, dates, sizes; masked for who may not see them."""
+"""Template filters that format DICOM values for display, and mask them where needed."""
 
 import math
 from datetime import date, datetime
@@ -17,7 +17,10 @@ MASK = "•••"
 
 @register.filter
 def person_name(text: str) -> str:
-    """`Yamada^Tarou=山田^太郎` as `Yamada, Tarou (山田 太郎)` (PS3.5 6.2.1.2)."""
+    """Format a person name (PS3.5 6.2.1.2).
+
+    `Yamada^Tarou=山田^太郎` becomes `Yamada, Tarou (山田 太郎)`.
+    """
     groups = [
         _join_components(group, " " if i else ", ") for i, group in enumerate(text.split("=")[:2])
     ]
@@ -35,7 +38,7 @@ def _join_components(group: str, comma: str) -> str:
 
 @register.filter
 def dicom_date(text: str) -> str:
-    """20260131 in the reader's own order; what is no date stays as it is."""
+    """Format a date such as 20260131 in the reader's locale; other text is unchanged."""
     try:
         day = datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
     except ValueError:
@@ -45,7 +48,7 @@ def dicom_date(text: str) -> str:
 
 @register.filter
 def moment(at: datetime | None) -> str:
-    """Day and time on the reader's clock."""
+    """Format day and time in the reader's time zone."""
     if at is None:
         return ""
     local = timezone.localtime(at)
@@ -53,7 +56,7 @@ def moment(at: datetime | None) -> str:
 
 
 def _format_date(day: date) -> str:
-    # In English 04/12/1956 is two different days to two different people.
+    # In English, 04/12/1956 is ambiguous: the order of day and month differs by country.
     if (get_language() or "en").startswith("en"):
         return day.isoformat()
     return formats.date_format(day, "SHORT_DATE_FORMAT")
@@ -61,13 +64,13 @@ def _format_date(day: date) -> str:
 
 @register.filter
 def text_of(record: Record, keyword: str) -> str:
-    """One value of a record by its DICOM keyword."""
+    """Return one value of a record by its DICOM keyword."""
     return record.text(keyword)
 
 
 @register.filter
 def masked(text: str, sees: bool) -> str:
-    """The text for those who may see it; a mask that tells nothing, not even a length."""
+    """Return the text, or a mask of constant length if the user may not see it."""
     return text if sees or not text else MASK
 
 
@@ -78,5 +81,5 @@ def size(size_bytes: int | None) -> str:
 
 @register.filter
 def share(part: int, whole: int | None) -> int:
-    """Whole percent, at least 1 for what is not nothing."""
+    """Return whole percent, at least 1 if `part` is not zero."""
     return 0 if not part or not whole else max(1, math.floor(100 * part / whole))

@@ -1,1 +1,1 @@
-"""Pages of jobs: ordering one by hand, the list, one job, one task."""
+"""Views of the job list, of one job and of one task."""

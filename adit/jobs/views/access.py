@@ -1,4 +1,7 @@
-"""Door: who may enter the pages of jobs. Signing in and caches are the middleware's matter."""
+"""Access checks and audit of page views, used by the views of jobs, orders and results.
+
+The middleware handles sign-in and cache headers.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,12 +25,12 @@ VIEW_INTERVAL = timedelta(minutes=10)
 
 
 def current_user(request: HttpRequest) -> User:
-    """Who stands at the door: the middleware lets nobody in who is not signed in."""
+    """Return the signed-in user; the middleware rejects anonymous requests."""
     return cast(User, request.user)
 
 
 def order_permission_required(kind: str) -> Callable[[View], View]:
-    """Only for those who may order this kind of job."""
+    """Restrict a view to users who may order this kind of job."""
 
     def decorated(view: View) -> View:
         @wraps(view)
@@ -42,7 +45,7 @@ def order_permission_required(kind: str) -> Callable[[View], View]:
 
 
 def get_visible_job(user: User, pk: int) -> Job:
-    """Raises Http404 for what is not there and for what is none of this person's business."""
+    """Return a job. Raises Http404 if it does not exist or the user may not see it."""
     jobs = visibility.visible_jobs(user).select_related(
         "owner", "project", "destination", "approved_by"
     )
@@ -53,7 +56,7 @@ def get_visible_job(user: User, pk: int) -> Job:
 
 
 def get_visible_task(user: User, pk: int, position: int) -> Task:
-    """Raises Http404 as `visible_job` does."""
+    """Return a task of a visible job. Raises Http404 as get_visible_job() does."""
     job = get_visible_job(user, pk)
     task = (
         Task.objects.filter(job=job, position=position)
@@ -67,7 +70,10 @@ def get_visible_task(user: User, pk: int, position: int) -> Task:
 
 
 def record_view(user: User, job: Job, details: dict[str, Any]) -> None:
-    """Once in a while is enough: a page that is loaded anew each few seconds is one look."""
+    """Record that a user viewed a job, at most once per VIEW_INTERVAL.
+
+    Pages that reload every few seconds are thus recorded as one view.
+    """
     about = f"job:{job.pk}"
     looks = AuditEvent.objects.filter(
         about=about, action="job.seen", user=user, at__gt=timezone.now() - VIEW_INTERVAL

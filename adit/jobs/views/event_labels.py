@@ -1,4 +1,4 @@
-"""Words: what people read for the trail's actions on jobs and tasks."""
+"""Labels of the audit trail's actions on jobs and tasks, shown in the timeline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,5 +45,5 @@ EVENT_LABELS: Mapping[str, Any] = {
 
 
 def event_label(action: str) -> str:
-    """Actions that are not known here are shown as they are: better than nothing."""
+    """Return the label of an action; unknown actions are returned unchanged."""
     return str(EVENT_LABELS.get(action, action))

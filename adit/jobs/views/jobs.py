@@ -1,4 +1,4 @@
-"""Jobs: the list of what was ordered, one job with its progress, and what may be done with it."""
+"""Views of the job list, of one job with its progress, and of the actions on it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ from adit.results.archives import make_file_rows
 from adit_engine.errors import AditError, InvalidInput
 
 LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
-"""States that change without a person; pages of such jobs ask again by themselves."""
+"""States that change without user action; pages of such jobs reload automatically."""
 
 JOBS_PER_PAGE = 25
 TASKS_PER_PAGE = 50
@@ -68,7 +68,7 @@ def job_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def job_live(request: HttpRequest, pk: int) -> HttpResponse:
-    """The part of a job's page that changes by itself."""
+    """The part of the job page that is reloaded while the job is active."""
     user = current_user(request)
     job = get_visible_job(user, pk)
     return render(request, "jobs/_job_live.html", _job_context(request, user, job))
@@ -76,7 +76,7 @@ def job_live(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def job_return(request: HttpRequest, pk: int) -> HttpResponse:
-    """Gives an order back to its owner unstarted, with a reason."""
+    """Return an unstarted order to its owner, with a reason."""
     user = current_user(request)
     job = get_visible_job(user, pk)
     reason = request.POST.get("reason", "").strip()[:MAX_REASON_LENGTH]
@@ -93,7 +93,7 @@ def job_return(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
-    """Cancel, resume, retry and their like."""
+    """Perform an action on a job, such as cancel, resume or retry."""
     user = current_user(request)
     job = get_visible_job(user, pk)
     act = ACTIONS.get(verb)
@@ -112,7 +112,7 @@ def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks first; a deleted job's list of what happened is gone."""
+    """Delete a job after confirmation; its timeline is no longer available then."""
     user = current_user(request)
     job = get_visible_job(user, pk)
     if request.method != "POST":
@@ -194,5 +194,5 @@ def _listed_tasks(job: Job, asks: bool) -> QuerySet[Task]:
 
 
 def _wait_reasons(job: Job) -> list[str]:
-    """Why waiting tasks wait, each sentence once."""
+    """Why pending tasks do not start, without duplicates."""
     return list(dict.fromkeys(task_groups.wait_reasons(job)))[:5]

@@ -1,4 +1,4 @@
-"""About: what pages say of a task's patient and study, masked for those who may not see it."""
+"""Labels of a task's patient and study, masked for users who may not see identified data."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +14,9 @@ from adit.vault.cipher import DecryptionError
 
 @dataclass(frozen=True, slots=True)
 class TaskLabels:
-    """Empty texts where the task does not tell, or nobody can open it any more.
+    """Labels of a task. Texts are empty if unknown, or if the task cannot be decrypted any more.
 
-    Without the right, only what stays the same after pseudonymization is filled in.
+    Without the permission only values that are the same after pseudonymization are set.
     """
 
     pseudonym: str = ""
@@ -61,6 +61,6 @@ def get_task_labels(task: Task, disclosure: Disclosure) -> TaskLabels:
 
 
 def kind_label(job: Job) -> str:
-    """What people call the kind; its word for kinds that are not installed any more."""
+    """Return the label of a job's kind, or its name if it is not installed any more."""
     kind = KINDS.get(job.kind)
     return _(kind.label) if kind else job.kind

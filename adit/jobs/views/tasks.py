@@ -1,5 +1,7 @@
-"""Held: the page's part on a study whose patient has another ID by now: both IDs, and the decision.
-Task: one study of a job, its series and what came of each; or one question of it, and its rows."""
+"""Views of one task: its series and their results, or its search and its rows.
+
+Also the decision on a study whose patient ID has changed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ from adit_engine.errors import AditError
 
 
 def _patient_decision_context(user: User, task: Task) -> dict[str, Any]:
-    """Empty for a study that waits for nobody's word. IDs are for those who may see them."""
+    """The context of a held task; empty for others. IDs only for users who may see them."""
     if task.state != TaskState.HELD:
         return {}
     ids = None
@@ -87,7 +89,7 @@ def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 
 @require_safe
 def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
-    """The part of a task's page that changes by itself."""
+    """The part of the task page that is reloaded while the task is active."""
     user = current_user(request)
     context = _task_context(user, get_visible_task(user, pk, position))
     return render(request, "jobs/_task_live.html", context)
@@ -150,7 +152,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
 
 
 def _task_name(task: Task) -> str:
-    """What people call this part of the job."""
+    """The display name of this part of the job."""
     words = _("Study %(n)d")
     if task.lane == Lane.SEARCH:
         is_query = task.job.kind == BatchQuery.word
@@ -159,7 +161,7 @@ def _task_name(task: Task) -> str:
 
 
 def _sheet_lines(task: Task) -> list[int]:
-    """Of the sheet, that it asks for, or asked for and that nothing else has answered since."""
+    """The lines of the sheet that the task processes, without those passed on to another task."""
     return list(task.lines.order_by("line").values_list("line", flat=True).distinct())
 
 

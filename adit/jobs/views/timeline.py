@@ -1,4 +1,4 @@
-"""Timeline: what happened to a job, newest first, in words, and by whom."""
+"""The timeline of a job: its events, newest first, with time and user. Used by the job page."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,14 +11,14 @@ from adit.jobs.views.event_labels import event_label
 
 MAX_EVENTS = 50
 MAX_NAMED_TASKS = 5
-"""So many tasks are named as they end; of more, the table of the job tells."""
+"""Maximum number of tasks whose ends are listed; for larger jobs see the table of tasks."""
 
 _TASK_ENDED = "task.ended"
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEntry:
-    """`who` is empty where nobody did it: it came by itself."""
+    """One event. `who` is empty if no user caused it."""
 
     at: datetime
     words: str
@@ -26,7 +26,7 @@ class TimelineEntry:
 
 
 def get_timeline(job: Job) -> list[TimelineEntry]:
-    """From the trail, and the end of the job itself."""
+    """Return the events of a job from the audit trail, and its end."""
     events = AuditEvent.objects.filter(about=f"job:{job.pk}").select_related("user")
     events = events.exclude(action="rows.answered")
     if len(job.tasks.values("pk")[: MAX_NAMED_TASKS + 1]) > MAX_NAMED_TASKS:
@@ -36,7 +36,7 @@ def get_timeline(job: Job) -> list[TimelineEntry]:
     if job.ended_at is None:
         return told
     end = TimelineEntry(job.ended_at, _("ended: %s") % job.state_words)
-    # The end of its last task is noted just after its own, and led to it.
+    # The end of the last task, which caused the end of the job, is recorded just after it.
     after = sum(event.at > end.at and event.action != _TASK_ENDED for event in newest)
     return [*told[:after], end, *told[after:]]
 

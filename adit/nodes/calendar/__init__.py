@@ -1,0 +1,1 @@
+"""Allowed hours and special days of a node. Used by slots, forms and pages of nodes."""

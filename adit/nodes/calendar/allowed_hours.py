@@ -1,17 +1,19 @@
-"""Special: dated exceptions from a weekly calendar, such as a holiday or a migration.
+"""The weekly calendar of a node (when it may be used, with how many associations) and special days.
 
-They are a list such as
-    {"from": "2026-06-12", "to": "2026-06-14", "as": "closed", "why": "migration"}
-`to` may be left out: one day. `as` is closed, or the weekday whose hours these days have. Closed
-days are closed from midnight to midnight, for every lane.
-Window: the hours in which a node may be used, and how hard; one weekly calendar per node.
+Used by slots, the gateway, and the forms and pages of nodes.
 
-A calendar is a list such as
+A weekly calendar is a list of windows:
     {"days": ["mon", "tue"], "from": "20:00", "to": "06:00", "limit": 4, "lane": "retrieve"}
-`limit` (associations) and `lane` may be left out: the node's own limit, the retrieve lane. A window
-whose end is not after its begin ends on the next day. A lane without any window is always open;
-with some, it is closed outside them; where a night runs on into the next day's hours, the smaller
-limit counts. Dated exceptions stand beside it, see adit.nodes.calendar.allowed_hours."""
+`limit` (associations) defaults to the limit of the node, `lane` to retrieve. A window whose end is
+not after its begin ends on the next day. A lane without windows is always open; a lane with windows
+is closed outside them. If a window that began on the day before overlaps a window of this day, the
+smaller limit applies.
+
+Special days are dated exceptions from the calendar, such as a holiday or a migration:
+    {"from": "2026-06-12", "to": "2026-06-14", "as": "closed", "why": "migration"}
+`to` defaults to the same day. `as` is closed, or the weekday whose hours apply. Closed days are
+closed from midnight to midnight, for every lane.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +40,7 @@ _SPECIAL_DAYS_KEYS = frozenset({"from", "to", "as", "why"})
 
 @dataclass(frozen=True, slots=True)
 class SpecialDays:
-    """From the first to the last day: closed, or as on that weekday (Monday is 0)."""
+    """A range of days, both ends included: closed (None), or as on `weekday` (Monday is 0)."""
 
     first: date
     last: date
@@ -47,7 +49,7 @@ class SpecialDays:
 
     @classmethod
     def read(cls, row: Any) -> "SpecialDays":
-        """Raises WrongInput."""
+        """Parse one row. Raise InvalidInput."""
         if not isinstance(row, Mapping) or not set(row) <= _SPECIAL_DAYS_KEYS:
             raise InvalidInput(_("A special day has from, as, and perhaps to and why."))
         first = _parse_date(row.get("from"))
@@ -73,7 +75,7 @@ class SpecialDays:
 
 
 def parse_special_days(rows: Any) -> tuple[SpecialDays, ...]:
-    """In order of time. Raises WrongInput, also where two say something of one day."""
+    """Parse the rows, sorted by date. Raise InvalidInput, also if two rows share a day."""
     if not isinstance(rows, list):
         raise InvalidInput(_("The special days are a list."))
     found = sorted((SpecialDays.read(row) for row in rows), key=lambda one: one.first)
@@ -90,7 +92,7 @@ def find_special_days(specials: Iterable[SpecialDays], day: date) -> SpecialDays
 
 
 def get_day_name(weekday: int) -> str:
-    """Monday is 0."""
+    """Return the translated name of a weekday (Monday is 0)."""
     return str(WEEKDAYS[weekday])
 
 
@@ -108,7 +110,7 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class HoursWindow:
-    """`days` are those on which it begins, Monday is 0. Times are those of a clock on the wall."""
+    """One window. `days` are those on which it begins (Monday is 0); times are local time."""
 
     days: frozenset[int]
     begin: time
@@ -118,7 +120,7 @@ class HoursWindow:
 
     @classmethod
     def read(cls, row: Mapping[str, Any]) -> "HoursWindow":
-        """Raises WrongInput for what cannot be read in one way only."""
+        """Parse one row. Raise InvalidInput for anything ambiguous."""
         if not isinstance(row, Mapping) or not set(row) <= _WINDOW_KEYS:
             raise InvalidInput(_("A window has days, from, to, and perhaps limit and lane."))
         days, limit, lane = row.get("days"), row.get("limit"), row.get("lane", Lane.RETRIEVE)
@@ -137,7 +139,7 @@ class HoursWindow:
         return cls(frozenset(DAYS.index(day) for day in days), begin, end, limit, lane)
 
     def span(self, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-        """From when to when (UTC) it is open if it begins on this day."""
+        """Return begin and end (UTC) of the window that begins on this day."""
         last = day if self.end > self.begin else day + _DAY
         return (
             wall_time_to_utc(datetime.combine(day, self.begin), zone),
@@ -155,18 +157,18 @@ class NodeCalendar:
 
     @classmethod
     def of(cls, node: Node) -> "NodeCalendar":
-        """Raises WrongInput where the row holds something else."""
+        """Return the calendar of a node. Raise InvalidInput if the stored value is invalid."""
         return _make_calendar(
             json.dumps(node.windows), json.dumps(node.exceptions), settings.TIME_ZONE
         )
 
     def is_closed(self, day: date) -> bool:
-        """A special day on which nobody comes in, not even a night that began before it."""
+        """Return whether the day is closed, also for a window that began on the day before."""
         found = find_special_days(self.specials, day)
         return found is not None and found.weekday is None
 
     def limit(self, lane: str, at: datetime, most: int) -> int:
-        """How many associations the hours allow; `most` where they name no number; 0 = closed."""
+        """Return how many associations the windows allow: `most` by default, 0 if closed."""
         today = at.astimezone(self.zone).date()
         if self.is_closed(today):
             return 0
@@ -181,7 +183,10 @@ class NodeCalendar:
         return min([most, *limits]) if limits else 0
 
     def edges(self, lane: str, at: datetime) -> Iterator[datetime]:
-        """When something may open or close after `at`, in order: a week, beyond all special days."""
+        """Yield the times after `at` when a window may open or close, in order.
+
+        Covers more than one week after the last special day.
+        """
         today = at.astimezone(self.zone).date()
         last = max([today, *(one.last for one in self.specials)]) + _LOOKAHEAD_DAYS * _DAY
         days = [today + n * _DAY for n in range(-1, (last - today).days)]
@@ -199,7 +204,7 @@ class NodeCalendar:
         return (edge for edge in sorted(edges) if edge > at)
 
     def _is_on(self, window: HoursWindow, day: date) -> bool:
-        """Whether it begins on this day, special days considered."""
+        """Whether the window begins on this day, considering special days."""
         found = find_special_days(self.specials, day)
         if found is None:
             return day.weekday() in window.days
@@ -208,7 +213,7 @@ class NodeCalendar:
 
 @lru_cache(maxsize=256)
 def _make_calendar(windows: str, exceptions: str, zone_name: str) -> NodeCalendar:
-    """Made once for all nodes and times that have the same."""
+    """Cached, because many nodes and calls share the same values."""
     read_windows, read_special = (
         parse_windows(json.loads(windows)),
         parse_special_days(json.loads(exceptions)),
@@ -218,22 +223,22 @@ def _make_calendar(windows: str, exceptions: str, zone_name: str) -> NodeCalenda
 
 @lru_cache(maxsize=4096)
 def _cached_limit(calendar: NodeCalendar, lane: str, minute: datetime, most: int) -> int:
-    """Hours begin and end with a minute, so one answer serves all of it."""
+    """Cached per minute, because windows begin and end on full minutes."""
     return calendar.limit(lane, minute, most)
 
 
 def get_time_zone() -> ZoneInfo:
-    """Of all clocks on the wall here."""
+    """Return the time zone of this installation."""
     return ZoneInfo(settings.TIME_ZONE)
 
 
 def get_windows(node: Node) -> tuple[HoursWindow, ...]:
-    """Raises WrongInput where the row holds something else."""
+    """Return the windows of a node. Raise InvalidInput if the stored value is invalid."""
     return parse_windows(node.windows)
 
 
 def parse_windows(rows: Any) -> tuple[HoursWindow, ...]:
-    """A whole week. Raises WrongInput, also where two windows contradict each other."""
+    """Parse a weekly calendar. Raise InvalidInput, also if two windows contradict each other."""
     if not isinstance(rows, list):
         raise InvalidInput(_("The allowed hours are a list of windows."))
     windows = tuple(HoursWindow.read(row) for row in rows)
@@ -243,9 +248,9 @@ def parse_windows(rows: Any) -> tuple[HoursWindow, ...]:
 
 
 def get_limit_at(node: Node, lane: str, at: datetime) -> int:
-    """How many associations of this lane may be open at the node; 0 = closed.
+    """Return how many associations of this lane may be open at the node; 0 if closed.
 
-    The urgent lane knows no hours, only a small cap and the days on which a node is closed.
+    The urgent lane ignores the windows. It has a small cap and respects closed days.
     """
     calendar = NodeCalendar.of(node)
     if lane == Lane.URGENT:
@@ -257,7 +262,7 @@ def get_limit_at(node: Node, lane: str, at: datetime) -> int:
 
 
 def next_opening(node: Node, lane: str, at: datetime) -> datetime | None:
-    """When the lane opens after `at` (UTC); None when it is open, or never opens."""
+    """Return when the lane opens after `at` (UTC); None if it is open or never opens."""
     if get_limit_at(node, lane, at):
         return None
     edges = NodeCalendar.of(node).edges(lane, at)
@@ -265,7 +270,7 @@ def next_opening(node: Node, lane: str, at: datetime) -> datetime | None:
 
 
 def next_closing(node: Node, lane: str, at: datetime) -> datetime | None:
-    """When the lane closes after `at` (UTC); None when it is closed, or never closes."""
+    """Return when the lane closes after `at` (UTC); None if it is closed or never closes."""
     if not get_limit_at(node, lane, at):
         return None
     edges = NodeCalendar.of(node).edges(lane, at)
@@ -273,7 +278,10 @@ def next_closing(node: Node, lane: str, at: datetime) -> datetime | None:
 
 
 def _require_no_overlap(one: HoursWindow, other: HoursWindow) -> None:
-    """Of hours that begin on one day; a night that runs on into the next day's is no contradiction."""
+    """Compare windows that begin on the same day.
+
+    A window of the night that overlaps one of the next day is allowed.
+    """
     days = one.days & other.days
     if one.lane != other.lane or not days:
         return
@@ -304,9 +312,10 @@ def _parse_time(text: Any) -> time:
 
 
 def wall_time_to_utc(wall: datetime, zone: ZoneInfo) -> datetime:
-    """What the clock on the wall calls `wall`, in UTC.
+    """Convert local time without a zone to UTC, at changes of daylight saving time as well.
 
-    An hour that comes twice means its first coming; one that is left out, the moment of the jump.
+    A time that occurs twice means the first one; a time that is skipped means the moment of the
+    change.
     """
     first, other = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     if first <= other:

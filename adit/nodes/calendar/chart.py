@@ -1,4 +1,4 @@
-"""Picture: a calendar drawn: two weeks of days, each with its hours, special days among them."""
+"""Geometry of the calendar chart: two weeks with hours and special days. Drawn by a template."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from adit.nodes.models import Lane, Node
 
 CHART_DAYS = 14
 LEFT, WIDTH, ROW = 118, 576, 26
-"""Where the hours begin, how wide a day is, and how high its row."""
+"""The x position of hour 0, the width of a day, and the height of its row."""
 _DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class ChartInterval:
-    """Hours of one day in which so many connections are allowed."""
+    """Hours of one day with the same limit of connections."""
 
     x: float
     width: float
@@ -41,7 +41,7 @@ class ChartDay:
     y: int
     name: str
     why: str
-    """Of a special day."""
+    """The reason of a special day."""
     is_special: bool
     transfers: list[ChartInterval]
     searches: list[ChartInterval]
@@ -63,7 +63,10 @@ class CalendarChart:
 
 
 def make_calendar_chart(node: Node, windows: list, exceptions: list) -> CalendarChart:
-    """From this Monday on, of a calendar that need not be saved. Raises WrongInput."""
+    """Return the chart, from this Monday on, of a calendar that may be unsaved.
+
+    Raise InvalidInput.
+    """
     calendar = NodeCalendar.of(
         Node(
             kind=node.kind,
@@ -100,7 +103,7 @@ def _make_day(node: Node, calendar: NodeCalendar, day: date, y: int) -> ChartDay
 def _make_intervals(
     calendar: NodeCalendar, lane: Lane, day: date, most: int
 ) -> Iterator[ChartInterval]:
-    """By the clock on the wall; those that are next to each other with one limit are one."""
+    """In local time. Adjacent intervals with the same limit are joined."""
     edges = {time(), *(edge for w in calendar.windows for edge in (w.begin, w.end))}
     walls = [*sorted(datetime.combine(day, edge) for edge in edges)]
     begin, limit = walls[0], _limit_at(calendar, lane, walls[0], most)

@@ -1,4 +1,4 @@
-"""Hours: the forms in which a person writes a node's allowed hours and special days."""
+"""Forms for the allowed hours and special days of a node. Used by the node editor."""
 
 from collections.abc import Mapping
 from datetime import time
@@ -26,11 +26,11 @@ DEFAULT_PACS_HOURS = [
     {"days": list(DAYS[:5]), "from": "20:00", "to": "06:00"},
     {"days": list(DAYS[5:]), "from": "00:00", "to": "00:00"},
 ]
-"""What is proposed for a new PACS: at night, and at weekends."""
+"""The default for a new PACS: nights and weekends."""
 
 
 class TimeOfDayInput(forms.TimeInput):
-    """Written out: some browsers show a time of their own with AM and PM."""
+    """A text input, because the time input of some browsers shows AM and PM."""
 
     def __init__(self) -> None:
         attrs = {"size": 5, "maxlength": 5, "placeholder": "00:00", "autocomplete": "off"}
@@ -63,7 +63,7 @@ class IsoDateField(forms.DateField):
 
 
 class HoursRowForm(forms.Form):
-    """One row: for what, on which days, from when until when, with how many connections."""
+    """One window: lane, days, begin and end, number of connections."""
 
     lane = forms.ChoiceField(
         label=_lazy("For"),
@@ -93,7 +93,7 @@ class HoursRowForm(forms.Form):
 
     @property
     def row(self) -> dict[str, Any] | None:
-        """The row of the calendar; None for a row that was left empty."""
+        """The row of the calendar; None if the form was left empty."""
         values = self.cleaned_data
         if not values.get("days"):
             return None
@@ -108,7 +108,7 @@ class HoursRowForm(forms.Form):
 
 
 class SpecialDaysRowForm(forms.Form):
-    """One row: from which day to which, what counts then, and why."""
+    """One range of special days: first and last day, which hours apply, and why."""
 
     first = IsoDateField(label=_lazy("From"))
     last = IsoDateField(label=_lazy("Until"))
@@ -128,7 +128,7 @@ class SpecialDaysRowForm(forms.Form):
 
     @property
     def row(self) -> dict[str, Any] | None:
-        """The row of the special days; None for a row that was left empty."""
+        """The row of the special days; None if the form was left empty."""
         values = self.cleaned_data
         if not values.get("first"):
             return None
@@ -146,7 +146,7 @@ _SpecialDaysRows = forms.formset_factory(SpecialDaysRowForm, extra=1, max_num=MA
 
 
 class HoursFormSet(_HoursRows):  # type: ignore[misc,valid-type]
-    """All rows of a node's weekly calendar, and an empty one."""
+    """All rows of the weekly calendar of a node, and an empty one."""
 
     def __init__(self, data: Any, node: Node) -> None:
         is_new_pacs = node.pk is None and node.kind == "dimse"
@@ -161,7 +161,7 @@ class HoursFormSet(_HoursRows):  # type: ignore[misc,valid-type]
 
 
 class SpecialDaysFormSet(_SpecialDaysRows):  # type: ignore[misc,valid-type]
-    """All rows of a node's special days, and an empty one."""
+    """All rows of the special days of a node, and an empty one."""
 
     def __init__(self, data: Any, node: Node) -> None:
         initial = [
@@ -176,14 +176,14 @@ class SpecialDaysFormSet(_SpecialDaysRows):  # type: ignore[misc,valid-type]
 
 
 def add_row(data: Mapping[str, Any], prefix: str) -> Any:
-    """What was typed, with one empty row more."""
+    """Return the submitted data with one more empty row."""
     changed = data.copy()  # type: ignore[attr-defined]
     changed[f"{prefix}-TOTAL_FORMS"] = str(min(_count_rows(data, prefix) + 1, MAX_ROWS))
     return changed
 
 
 def remove_row(data: Mapping[str, Any], prefix: str, number: int) -> Any:
-    """What was typed, less one row; those below it move up."""
+    """Return the submitted data without one row; the rows below move up."""
     changed, count = data.copy(), _count_rows(data, prefix)  # type: ignore[attr-defined]
     if not 0 <= number < count:
         return changed
@@ -204,7 +204,7 @@ def _count_rows(data: Mapping[str, Any], prefix: str) -> int:
 
 
 def _row_index(name: str, prefix: str) -> int:
-    """Of which row it is a field; -1: of none."""
+    """The number of the row that the field belongs to; -1 for none."""
     number = name.removeprefix(f"{prefix}-").partition("-")[0]
     return int(number) if name.startswith(f"{prefix}-") and number.isdigit() else -1
 

@@ -1,7 +1,8 @@
-"""Breaker: a node that does not answer rests, and is asked again by one task at a time.
+"""Circuit breaker of a node: pause a node that does not answer. Used by queue and worker.
 
-Else each of a thousand tasks would wait for a dead archive, and hold a worker meanwhile. People's
-own searches and tests are not held up: one that gets an answer ends the rest.
+After the pause one task at a time tries the node again. Without the breaker each of a thousand
+tasks would wait for a dead archive and occupy a worker. Interactive searches and tests are not
+blocked: one that gets an answer closes the breaker.
 """
 
 from datetime import datetime, timedelta
@@ -18,11 +19,14 @@ from adit.nodes.models import Alarm, CircuitBreaker, Node
 from adit_engine.errors import AditError, ConnectionLost, TimedOut, Unreachable
 
 COUNTED_ERRORS = (Unreachable, TimedOut, ConnectionLost)
-"""What says that a node is not there, as long as it has answered nothing."""
+"""Errors that mean the node is down, if it has not answered anything before."""
 
 
 def record_failure(node: Node, error: AditError) -> None:
-    """Counts a conversation that never came about; others and other nodes' errors are passed by."""
+    """Count a connection that could not be established; pause the node and raise an alarm.
+
+    Other errors, and errors of other nodes, are ignored.
+    """
     if not isinstance(error, COUNTED_ERRORS) or error.node != node.name:
         return
     with transaction.atomic():
@@ -38,14 +42,17 @@ def record_failure(node: Node, error: AditError) -> None:
 
 
 def record_answer(node: Node) -> None:
-    """It is there: nobody waits for it any more."""
+    """Close the breaker and end its alarm: the node has answered."""
     with transaction.atomic():
         if CircuitBreaker.objects.filter(node=node).delete()[0]:
             alarms.end_alarm(Alarm.Cause.BREAKER, _alarm_subject(node))
 
 
 def get_breaker_pause(node: Node) -> NodeUnavailable | None:
-    """Why no task may open it now, or None; asked of rows that came with their `breaker`."""
+    """Return why no task may open the node now, or None.
+
+    Select the nodes with `select_related("breaker")` to avoid one query for each.
+    """
     row: CircuitBreaker | None = getattr(node, "breaker", None)
     if row is None:
         return None
@@ -63,7 +70,7 @@ def get_breaker_pause(node: Node) -> NodeUnavailable | None:
 
 
 def claim_trial(node: Node, for_s: float) -> None:
-    """Whoever claims a task for a node in doubt is the one who tries; the node's row is locked."""
+    """Let one task try the node for `for_s` seconds. The caller has locked the row of the node."""
     until = timezone.now() + timedelta(seconds=for_s)
     CircuitBreaker.objects.filter(node=node).update(tried_until=until)
 

@@ -1,4 +1,7 @@
-"""Budgets: how much the members of a group may fetch in a day, by all doors together."""
+"""Daily budgets: how much the members of a group may fetch, over all interfaces together.
+
+Used by the gateway, the queue, and the estimates of orders.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ GB = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class BudgetUse:
-    """By the members of a group, today; what is on its way counts."""
+    """What the members of a group have fetched today, including what is in transfer now."""
 
     studies: int
     size_bytes: int
@@ -40,7 +43,7 @@ def get_budget_use(group: Group) -> BudgetUse:
 
 
 def find_over_budget(users: Iterable[int]) -> dict[int, OverBudget]:
-    """Those of these people whose group has used up today's budget, each with the sentence."""
+    """Return those of these users (by primary key) whose group has used up today's budget."""
     over: dict[int, OverBudget] = {}
     for budget in _limited_budgets().filter(group__user__in=set(users)).distinct():
         if _is_over(budget, get_budget_use(budget.group)):
@@ -50,14 +53,14 @@ def find_over_budget(users: Iterable[int]) -> dict[int, OverBudget]:
 
 
 def require_budget(user: int | None) -> None:
-    """Raises OverBudget."""
+    """Raise OverBudget if a group of the user has used up today's budget."""
     over = find_over_budget([user]).get(user) if user is not None else None
     if over is not None:
         raise over
 
 
 def list_budget_warnings(user: int, studies: int) -> list[str]:
-    """What an order of so many studies should know about today's budgets."""
+    """Return warnings about today's budgets for an order of so many studies."""
     found = []
     for budget in _limited_budgets().filter(group__user=user):
         left = _studies_left(budget, get_budget_use(budget.group))
@@ -74,7 +77,7 @@ def list_budget_warnings(user: int, studies: int) -> list[str]:
 
 
 def save_budget(user: AnyUser, group: Group, studies: int | None, size_gb: int | None) -> None:
-    """None: as much as they like. Raises NotPermitted."""
+    """Save the budget of a group; None means unlimited. Raise NotPermitted."""
     require(user, Right.MANAGE_NODES)
     with transaction.atomic():
         before = Budget.objects.filter(group=group).values_list("studies", "size_gb").first()
@@ -88,7 +91,7 @@ def save_budget(user: AnyUser, group: Group, studies: int | None, size_gb: int |
 
 
 def get_next_midnight() -> datetime:
-    """When the next day begins, by the clock on the wall."""
+    """Return the next midnight of local time, as UTC."""
     tomorrow = timezone.localdate() + timedelta(days=1)
     return wall_time_to_utc(datetime.combine(tomorrow, time()), get_time_zone())
 

@@ -1,4 +1,7 @@
-"""Slots: how many associations are open at a node, counted in the database for all processes."""
+"""Slots: count the open associations of each node in the database, across all processes.
+
+Used by the gateway, C-MOVE retrievals, the queue and the worker.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +21,12 @@ from adit.nodes.usage import daily_usage
 
 _TRANSFERS = (Lane.RETRIEVE, Lane.URGENT)
 CLOSE_EARLY = timedelta(seconds=10)
-"""So long before hours end, or allow less, nothing new begins and what runs is ended."""
+"""How long before the allowed hours end, or allow less, no new work starts and work is ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotRequest:
-    """For whom a node is used, and by how many associations at once: `least` to `most`."""
+    """For whom a node is used, and with how many associations at once: `least` to `most`."""
 
     user: int | None = None
     job: int | None = None
@@ -37,8 +40,8 @@ def acquire_slot(
 ) -> Slot:
     """Return the slot of this holder in this lane, a new one (`is_new`) unless it holds one.
 
-    An existing slot is only renewed. Raises NodeUnavailable outside the node's hours, NoSlot when too few
-    associations are left.
+    An existing slot is only renewed. Raise NodeUnavailable outside the allowed hours of the node,
+    NoSlot if too few associations are left.
     """
     with transaction.atomic():
         locked = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
@@ -46,7 +49,7 @@ def acquire_slot(
 
 
 def reserve(node: Node, lane: str, holder: str, expires_s: float, hold: SlotRequest) -> Slot:
-    """Like `take`, at a node whose row the caller has locked."""
+    """Do what `acquire_slot` does, for a node whose row the caller has locked."""
     now = timezone.now()
     until = now + timedelta(seconds=expires_s)
     held = list(node.slots.all())
@@ -91,9 +94,9 @@ def _create(
 
 
 def widen_slot(slot: Slot, weight: int) -> bool:
-    """Counts it as so many associations from now on; False where too few are left.
+    """Count the slot as `weight` associations from now on; return False if too few are left.
 
-    Tests are widened in any case: whoever manages the node asks for them, one at a time.
+    Slots of tests are always widened: a manager of the node runs them, one at a time.
     """
     with transaction.atomic():
         row, now = Node.objects.select_for_update(no_key=True).get(pk=slot.node_id), timezone.now()
@@ -108,7 +111,7 @@ def widen_slot(slot: Slot, weight: int) -> bool:
 
 
 def renew_slots(holder: str, expires_s: float) -> int:
-    """Prolongs all slots of a holder that are still its own; how many that were."""
+    """Renew all slots of a holder that have not expired and return their number."""
     now = timezone.now()
     mine = Slot.objects.filter(holder=holder, expires_at__gt=now)
     return mine.update(expires_at=now + timedelta(seconds=expires_s))
@@ -125,12 +128,12 @@ def release_slot(slot: Slot) -> None:
 
 
 def release_expired() -> None:
-    """Release what crashed processes left behind, and end rests that are over."""
+    """Release slots that crashed processes left behind, and end pauses that are over."""
     _release(Slot.objects.filter(expires_at__lte=timezone.now()))
 
 
 def _release(slots: QuerySet[Slot]) -> None:
-    """Where the node rests between two studies, another slot takes the place of a released one."""
+    """If the node has a gap between studies, a slot for the gap replaces the released one."""
     with transaction.atomic(savepoint=False):
         locked = slots.select_related("node").select_for_update(of=("self",)).order_by("pk")
         ended, now = list(locked), timezone.now()
@@ -142,7 +145,7 @@ def _release(slots: QuerySet[Slot]) -> None:
 
 
 def change_holder(holder: str, to: str) -> None:
-    """The same association goes on under another name."""
+    """Rename the holder of slots; the associations continue."""
     Slot.objects.filter(holder=holder).update(holder=to)
 
 
@@ -151,12 +154,15 @@ def holds_slot(node: Node, holder: str) -> bool:
 
 
 def slots_in_use(node: Node) -> QuerySet[Slot]:
-    """The slots that count now, of all lanes."""
+    """Return the slots of all lanes that have not expired."""
     return node.slots.filter(expires_at__gt=timezone.now())
 
 
 def count_free(node: Node, lane: str, at: datetime | None = None) -> int:
-    """How many more the lane may take now; sure only while the node's row is locked."""
+    """Return how many more associations the lane may open now.
+
+    The number is reliable only while the row of the node is locked.
+    """
     at = at or timezone.now()
     return _count_free(node, lane, at, _active(node, at))
 
@@ -169,14 +175,17 @@ def _count_free(node: Node, lane: str, at: datetime, active: Sequence[Slot]) -> 
     most = get_lane_limit(node, lane, at)
     if lane != Lane.URGENT:
         return max(0, most - _sum_weights(active, lane))
-    # Its own cap counts what is urgent; the limit of the node counts all associations.
+    # The cap of the lane counts urgent slots; the limit of the node counts all associations.
     if sum(slot.lane == Lane.URGENT for slot in active) >= most:
         return 0
     return max(0, node.retrieve_limit - _sum_weights(active, Lane.RETRIEVE))
 
 
 def get_lane_limit(node: Node, lane: str, at: datetime) -> int:
-    """How many the lane may hold: of now and of soon, the fewer, since nothing ends at once."""
+    """Return how many associations the lane may hold.
+
+    The lower of the limits now and `CLOSE_EARLY` later, because work does not end immediately.
+    """
     return min(
         allowed_hours.get_limit_at(node, lane, at),
         allowed_hours.get_limit_at(node, lane, at + CLOSE_EARLY),
@@ -184,7 +193,10 @@ def get_lane_limit(node: Node, lane: str, at: datetime) -> int:
 
 
 def get_closed_reason(node: Node, lane: str, at: datetime) -> NodeUnavailable | None:
-    """Outside its hours, or so close to their end that nothing would get done; else None."""
+    """Return why the lane is closed, or None if it is open.
+
+    It counts as closed already `CLOSE_EARLY` before the allowed hours end.
+    """
     shut = next(
         (t for t in (at, at + CLOSE_EARLY) if not allowed_hours.get_limit_at(node, lane, t)), None
     )
@@ -195,7 +207,7 @@ def get_closed_reason(node: Node, lane: str, at: datetime) -> NodeUnavailable | 
 
 
 def exceeds_limit(node: Node, slot: Slot, at: datetime) -> bool:
-    """Whether it is one of those too many, the newest first, for what is allowed now or soon."""
+    """Return whether the slot exceeds the limit of now or soon; newer slots have to go first."""
     lane = Lane.RETRIEVE if slot.lane in _TRANSFERS else slot.lane
     lanes = _TRANSFERS if slot.lane in _TRANSFERS else (lane,)
     older = node.slots.filter(lane__in=lanes, expires_at__gt=at, pk__lte=slot.pk)
@@ -230,13 +242,13 @@ def _count_associations(node: Node, lane: str, at: datetime) -> int:
 
 
 def _sum_weights(active: Sequence[Slot], lane: str) -> int:
-    """Associations, of transfers urgent or not."""
+    """Count associations. Urgent and other transfers count together."""
     lanes = _TRANSFERS if lane in _TRANSFERS else (lane,)
     return sum(slot.weight for slot in active if slot.lane in lanes)
 
 
 def _set_weight(slot: Slot, weight: int, at: datetime, others: int) -> None:
-    """With what this weight makes of the lane's use beside all others."""
+    """Set the weight, the resulting peak use of the lane, and its limit at this time."""
     slot.weight = weight
     slot.at_once = max(slot.at_once if slot.pk else 0, others + weight)
     is_urgent = slot.lane == Lane.URGENT
@@ -246,9 +258,10 @@ def _set_weight(slot: Slot, weight: int, at: datetime, others: int) -> None:
 
 
 def _rename_expired(node: Node, holder: str, at: datetime) -> None:
-    """What expired under the same name counts no more; `release_expired` records it.
+    """Rename expired slots of the holder so that they no longer count.
 
-    Not here, since whoever ends a task records its use before it locks the task's job.
+    `release_expired` records their use. This function must not, because of the lock order: the
+    code that ends a task records its use before it locks the job of the task.
     """
     expired = node.slots.filter(holder=holder, expires_at__lte=at)
     expired.update(holder=Concat(Value(daily_usage.LOST_PREFIX), Cast("pk", CharField())))
@@ -274,7 +287,7 @@ def _needs_rest(slot: Slot, at: datetime) -> bool:
 
 
 def describe_opening(until: datetime | None) -> str:
-    """When the hours begin, in words and in the zone of the settings."""
+    """Return in words when the allowed hours begin, in the time zone of the settings."""
     if until is None:
         return _("its allowed hours leave no time for this")
     local = timezone.localtime(until)

@@ -1,4 +1,4 @@
-"""Waits: why a node may not be used just now, and until when that is known."""
+"""Errors that say why a node is unavailable now, and until when. Raised by gateway and limits."""
 
 from datetime import datetime
 
@@ -6,10 +6,10 @@ from adit_engine.errors import NodeError
 
 
 class NodeUnavailable(NodeError):
-    """Closed, paused, outside its hours, or all connections in use: nothing failed, ask later.
+    """The node is closed, paused, outside its hours, or fully used. Not a failure: retry later.
 
-    `until` is when it is worth asking again (UTC), or None where a person or another one's
-    end decides.
+    `until` is when a retry makes sense (UTC), or None if that depends on a person or on the end of
+    another connection.
     """
 
     again = True
@@ -20,20 +20,20 @@ class NodeUnavailable(NodeError):
 
 
 class NoSlot(NodeUnavailable):
-    """All connections that this node allows are in use."""
+    """All connections that the node allows are in use."""
 
 
 class NodePaused(NodeUnavailable):
-    """A person paused it: nothing new starts, and what runs may finish its series."""
+    """A user paused the node: no new work starts, running work may finish its series."""
 
 
 class NodeStopped(NodeUnavailable):
-    """A person stopped it: every connection is cut."""
+    """A user stopped the node: all connections are cut."""
 
 
 class ConnectionEnded(NodeUnavailable):
-    """A person ended this one connection."""
+    """A user ended this connection."""
 
 
 class OverBudget(NodeUnavailable):
-    """A group has fetched as much today as it may; `node` names the budget."""
+    """A group has used up its budget of today. `node` names the budget."""

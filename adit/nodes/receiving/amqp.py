@@ -1,7 +1,8 @@
-"""Post: what the hand-over of received images needs of RabbitMQ: two queues an expectation.
+"""RabbitMQ connection for received images: two queues per pending C-MOVE.
 
-The worker makes and removes both; the receiver only uses them. Messages are not kept on the
-broker's disk: whoever sent one still has what it holds, and sends it again.
+Used by `broker_sender` and `broker_receiver`. The worker creates and deletes both queues; the
+receiver only uses them. Messages are not persistent: the sender keeps the content and sends a lost
+message again.
 """
 
 import ssl
@@ -15,15 +16,15 @@ from amqp.exceptions import AMQPError
 from kombu.utils.url import url_to_parts
 
 MAX_QUEUE_BYTES = 32 * 1024 * 1024
-"""The queue of one expectation takes no more; the receiver's spool holds the rest."""
+"""Maximum size of the queue of one C-MOVE. The rest stays in the spool of the receiver."""
 WINDOW_BYTES = 8 * 1024 * 1024
-"""What is sent ahead of the broker's confirmation."""
+"""How much is sent without a confirmation of the broker."""
 PREFETCH = 4
-"""Messages a worker holds that it has not looked at."""
+"""Unacknowledged messages that a worker may hold."""
 
 CONNECT_S = 3.0
 SILENCE_TIMEOUT_S = 20.0
-"""A broker that confirms nothing for so long is taken for gone."""
+"""A broker that confirms nothing for this time counts as unavailable."""
 
 _EXPIRES_MS = 15 * 60 * 1000
 _FULL_PAUSE_S = 0.02
@@ -31,7 +32,7 @@ _ERRORS = (OSError, AMQPError)
 
 
 class BrokerUnavailable(Exception):
-    """The broker cannot be used now, or has no such queue; the text names no image."""
+    """The broker is unavailable, or has no such queue. The text names no image."""
 
 
 def get_images_queue(token: str) -> str:
@@ -43,7 +44,7 @@ def get_receipts_queue(token: str) -> str:
 
 
 class BrokerConnection:
-    """One connection, used by one thread."""
+    """A connection to the broker. Not thread-safe: use it in one thread."""
 
     def __init__(self, connection: amqp.Connection) -> None:
         self._connection = connection
@@ -61,7 +62,7 @@ class BrokerConnection:
     # Queues ------------------------------------------------------------------------------------
 
     def make_queues(self, token: str) -> None:
-        """Both queues of an expectation, which go away by themselves when nobody uses them."""
+        """Declare both queues of a C-MOVE. They expire when they are not used."""
         common = {"x-queue-type": "classic", "x-expires": _EXPIRES_MS, "x-message-ttl": _EXPIRES_MS}
         bound = {"x-max-length-bytes": MAX_QUEUE_BYTES, "x-overflow": "reject-publish"}
         for name, more in ((get_images_queue(token), bound), (get_receipts_queue(token), {})):
@@ -76,24 +77,24 @@ class BrokerConnection:
                 self._channel.queue_delete(name)
 
     def depth(self, queue: str) -> int:
-        """How many messages lie there that nobody has fetched."""
+        """Return how many messages in the queue are not delivered yet."""
         with _convert_errors():
             return int(self._channel.queue_declare(queue, passive=True).message_count)
 
     def close(self) -> None:
-        """Takes leave of the broker, unless it was dropped."""
+        """Close the connection in an orderly way, unless it was dropped."""
         with suppress(*_ERRORS):
             self._connection.close()
         self._connection.collect()
 
     def drop(self) -> None:
-        """For a connection that is broken: does not wait for anybody."""
+        """Release a broken connection without waiting for the broker."""
         self._connection.collect()
 
     # Messages ----------------------------------------------------------------------------------
 
     def subscribe(self, queue: str, take: Callable[[bytes], None]) -> None:
-        """Each message is acknowledged when `take` has returned."""
+        """Consume a queue. A message is acknowledged when `take` has returned."""
 
         def taken(message: amqp.Message) -> None:
             take(message.body)
@@ -104,7 +105,7 @@ class BrokerConnection:
             self._channel.basic_consume(queue, callback=taken)
 
     def listen(self, timeout_s: float) -> bool:
-        """Whether something came within the time; it was taken care of by then."""
+        """Process events; return whether one came in time. Raise BrokerUnavailable."""
         try:
             self._connection.drain_events(timeout=timeout_s)
         except TimeoutError:
@@ -116,16 +117,16 @@ class BrokerConnection:
         return True
 
     def send(self, queue: str, body: bytes, check: Callable[[], None]) -> None:
-        """Returns when the broker has nearly all that was sent; waits while the queue is full.
+        """Publish a message; wait while the queue is full or too much is unconfirmed.
 
-        `check` is called meanwhile, and may raise. What was not confirmed when something raises is
-        to be sent again.
+        Returns when at most `WINDOW_BYTES` are unconfirmed. `check` is called while waiting and may
+        raise. After an exception the caller has to send again what was not confirmed.
         """
         self._publish(queue, body)
         self._settle(WINDOW_BYTES, check)
 
     def settle(self, check: Callable[[], None]) -> None:
-        """Returns when the broker has confirmed all of it."""
+        """Wait until the broker has confirmed all messages."""
         self._settle(0, check)
 
     def _settle(self, most_bytes: int, check: Callable[[], None]) -> None:
@@ -169,7 +170,7 @@ class BrokerConnection:
 
 @contextmanager
 def open_connection(url: str) -> Iterator[BrokerConnection]:
-    """Raises BrokerUnavailable when there is no connection, or when it breaks."""
+    """Open a connection for the block. Raise BrokerUnavailable if it fails or breaks."""
     wire = connect(url)
     try:
         yield wire
@@ -181,7 +182,7 @@ def open_connection(url: str) -> Iterator[BrokerConnection]:
 
 
 def connect(url: str) -> BrokerConnection:
-    """To be closed by the caller. Raises BrokerUnavailable."""
+    """Return a new connection; the caller closes it. Raise BrokerUnavailable."""
     connection = _make_connection(url)
     try:
         with _convert_errors():
@@ -193,7 +194,7 @@ def connect(url: str) -> BrokerConnection:
 
 
 def get_broker_version(url: str) -> str:
-    """The broker's own version, which it tells to whom it lets in. Raises BrokerUnavailable."""
+    """Return the version that the broker reports after login. Raise BrokerUnavailable."""
     connection = _make_connection(url)
     try:
         with _convert_errors():

@@ -1,4 +1,7 @@
-"""Delivery: the worker's side of the hand-over: takes the images of one expectation from the broker."""
+"""The worker's side of the image transport: receive the images of one C-MOVE from the broker.
+
+Used by `retrievals` if the receiver runs on another machine.
+"""
 
 import logging
 import time
@@ -21,7 +24,7 @@ from adit_engine.storage_scp.pending_moves import PendingMove as Expected
 from adit_engine.values.instance import Instance
 
 STALL_TIMEOUT_S = 120.0
-"""For so long images may be on their way without one coming, or the broker be away."""
+"""How long images may wait without any arriving, or the broker may be unavailable."""
 
 _LISTEN_S = 0.001
 _RECONNECT_S = 0.5
@@ -32,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class BrokerReceiver:
-    """The images of one expectation, opened when they come; used by one thread at a time."""
+    """The images of one C-MOVE, decrypted as they arrive. Use it in one thread at a time."""
 
     def __init__(self, url: str, expectation: Expected, secret: bytes, folder: Path) -> None:
         self.message_id = expectation.message_id
@@ -48,14 +51,14 @@ class BrokerReceiver:
         self._signs = _ReceiverActivity(expectation.token)
 
     def open(self) -> None:
-        """Raises ConnectionLost when the broker is away: nothing has been asked for yet."""
+        """Connect. Raise ConnectionLost if the broker is unavailable; nothing is requested yet."""
         try:
             self._wire = self._connected()
         except BrokerUnavailable as error:
             raise _make_connection_lost() from error
 
     def close(self) -> None:
-        """The receiver is told that nothing more is taken, and the queues go."""
+        """Tell the receiver that no more images are accepted, and delete the queues."""
         self._unpacker.close()
         with suppress(BrokerUnavailable):
             wire = self._wire or self._connected()
@@ -69,7 +72,10 @@ class BrokerReceiver:
             wire.close()
 
     def arrived(self) -> Iterator[Instance]:
-        """Raises ConnectionLost when images wait in vain for PATIENCE_S."""
+        """Yield the images that have arrived.
+
+        Raise ConnectionLost if images wait and none arrives for `STALL_TIMEOUT_S`.
+        """
         yield from self._take_complete()
         try:
             if self._wire is None:
@@ -126,7 +132,7 @@ class BrokerReceiver:
         self._say(wire, {"taken": unpacked.name})
 
     def _say(self, wire: BrokerConnection, receipt: dict[str, object]) -> None:
-        """A receipt that gets lost is asked for again by sending the image again."""
+        """Send a receipt. If it gets lost, the receiver sends the image again."""
         sealed = self._box.seal(receipt, get_receipt_context(self._token))
         wire.send(amqp.get_receipts_queue(self._token), sealed, lambda: None)
 
@@ -147,7 +153,7 @@ class BrokerReceiver:
 
 
 class _ReceiverActivity:
-    """Whether the receiver says, by the row, that something is on its way."""
+    """The activity of the receiver, read from the counters in the row of the C-MOVE."""
 
     def __init__(self, token: str) -> None:
         self._rows = MoveInProgress.objects.filter(token=token)
@@ -157,7 +163,7 @@ class _ReceiverActivity:
         self._ask_at = 0.0
 
     def is_receiving(self) -> bool:
-        """Lies in the receiver's spool, or is growing there."""
+        """Whether an image is in the spool of the receiver or is being written to it."""
         self._look()
         return bool(self._beats) and time.monotonic() - self._changed_at < _ACTIVE_S
 
@@ -174,8 +180,8 @@ class _ReceiverActivity:
             return
         self._ask_at = now + _POLL_S
         with suppress(Error):
-            told = self._rows.values_list("beats", "untaken", "is_full").first()
-            beats, self._untaken, self._is_full = told or (0, 0, False)
+            row = self._rows.values_list("beats", "untaken", "is_full").first()
+            beats, self._untaken, self._is_full = row or (0, 0, False)
             if beats != self._beats:
                 self._changed_at = now
             self._beats = beats

@@ -1,7 +1,8 @@
-"""Dispatch: the receiver's side of the hand-over: sends on what lies in its spool.
+"""The receiver's side of the image transport: send the images in its spool to the workers.
 
-A file leaves the spool when the worker has said that it has the whole image. Whatever gets lost on
-the way, in the broker or with a process, is sent again; the worker takes each image once.
+Used by the receiver process. A file is deleted from the spool when the worker has confirmed the
+complete image. What is lost in the broker or by a crash is sent again. The worker accepts each
+image once.
 """
 
 import logging
@@ -21,9 +22,9 @@ from adit_engine.errors import StorageError
 from adit_engine.storage_scp.spool import Spool
 
 BEAT_INTERVAL_S = 2.0
-"""How often the worker is told that images wait for it."""
+"""How often the worker is notified that images wait."""
 RESEND_S = 30.0
-"""An empty queue and no receipt for so long: the messages are lost."""
+"""With an empty queue and no receipt for this time, the messages count as lost."""
 
 _RECONNECT_S = 0.5
 _LISTEN_S = 0.02
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class BrokerSender:
-    """A thread and a connection for each expectation that is open."""
+    """Runs one thread with one connection for each pending C-MOVE."""
 
     def __init__(self, spool: Spool, url: str) -> None:
         self._spool = spool
@@ -41,7 +42,10 @@ class BrokerSender:
         self._carriers: dict[str, MoveSenderThread] = {}
 
     def follow(self, live: Mapping[str, bytes]) -> None:
-        """These are open now, each with its key; images for the others are refused. Quick."""
+        """Start and end threads so that there is one for each C-MOVE in `live`. Does not block.
+
+        `live` maps tokens to keys. Images for other C-MOVEs are refused from now on.
+        """
         for token, carrier in list(self._carriers.items()):
             if carrier.has_died:
                 del self._carriers[token]
@@ -57,7 +61,7 @@ class BrokerSender:
             self._carriers.pop(token).end()
 
     def stop(self) -> None:
-        """Ends the threads; what they have not handed over stays in the spool."""
+        """End the threads. Images that are not sent yet stay in the spool."""
         for carrier in self._carriers.values():
             carrier.leave()
         for carrier in self._carriers.values():
@@ -65,11 +69,11 @@ class BrokerSender:
 
 
 class _MoveEnded(Exception):
-    """The expectation has ended."""
+    """The C-MOVE has ended."""
 
 
 class MoveSenderThread(threading.Thread):
-    """Carries the images of one expectation."""
+    """Sends the images of one C-MOVE."""
 
     def __init__(self, spool: Spool, url: str, token: str, secret: bytes) -> None:
         super().__init__(name=f"carrier {token[:8]}", daemon=True)
@@ -90,16 +94,16 @@ class MoveSenderThread(threading.Thread):
 
     @property
     def has_died(self) -> bool:
-        """Ended, and nobody wanted it to."""
+        """Whether the thread ended without being asked to."""
         return self.ident is not None and not self.is_alive() and not self._over.is_set()
 
     def end(self) -> None:
-        """The expectation has ended: images for it are refused from now on."""
+        """End the thread because the C-MOVE has ended. Images for it are refused from now on."""
         self._over.set()
         self._spool.close(self._token)
 
     def leave(self) -> None:
-        """The receiver ends."""
+        """End the thread because the receiver shuts down."""
         self._over.set()
 
     def run(self) -> None:
@@ -146,12 +150,12 @@ class MoveSenderThread(threading.Thread):
         self._receipt_at = time.monotonic()
 
     def _resend_lost(self, wire: BrokerConnection) -> None:
-        """What was sent lies neither in the broker nor with the worker: from the beginning."""
+        """Mark everything as unsent if it is neither in the broker nor with the worker."""
         if time.monotonic() - self._receipt_at < self._patience_s:
             return
         self._receipt_at = time.monotonic()
         if wire.depth(amqp.get_images_queue(self._token)) == 0:
-            # A worker that is merely slow holds some messages unseen: ask ever more seldom.
+            # A slow worker may hold unprocessed messages: double the interval each time.
             self._patience_s *= 2
             self._sent.clear()
 
@@ -178,7 +182,7 @@ class MoveSenderThread(threading.Thread):
         try:
             return self._spool.waiting(self._token)
         except StorageError:
-            # Its folder is gone: so is the expectation.
+            # The folder is deleted, so the C-MOVE has ended.
             self._over.set()
             return []
 
@@ -187,7 +191,7 @@ class MoveSenderThread(threading.Thread):
         return spool.is_held(self._token) or spool.last_activity_s() < _RECEIVING_S
 
     def _tell_worker(self, untaken: int) -> None:
-        """By the row: a number that changes while something is on its way to the worker."""
+        """Update the row: its counter changes while images are on their way to the worker."""
         now = time.monotonic()
         coming = untaken or self._is_receiving()
         is_full = not self._spool.has_room()

@@ -1,4 +1,7 @@
-"""Papers: the receiver's certificates, read from the files that the settings name."""
+"""Load the TLS certificates of the receiver from the files in the settings.
+
+Used by the receiver process and by health checks.
+"""
 
 import logging
 from typing import TYPE_CHECKING
@@ -19,12 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def uses_tls() -> bool:
-    """Any of the three is enough: nobody who named one meant to listen in the clear."""
+    """Return whether any of the three settings is set.
+
+    One is enough: it shows that unencrypted connections are not intended.
+    """
     return any(_get_paths())
 
 
 def load_receiver_tls() -> ServerTls | None:
-    """None in the clear. Raises WrongInput, which names the setting."""
+    """Return the TLS configuration, or None without TLS.
+
+    Raise InvalidInput, which names the setting.
+    """
     if not uses_tls():
         return None
     certificate, key, client_ca = _get_paths()
@@ -33,7 +42,10 @@ def load_receiver_tls() -> ServerTls | None:
 
 
 def reload_certificates(receiver: "StorageScp") -> None:
-    """Shows what lies in the files now to whoever calls next; keeps the old when it does not fit."""
+    """Use the current content of the files for new connections.
+
+    If it is invalid, the old certificates stay in use.
+    """
     if receiver.tls is None:
         return
     try:

@@ -1,6 +1,7 @@
-"""Questions: what a node was asked to report (Storage Commitment), as rows.
+"""Pending Storage Commitment requests as database rows.
 
-The worker that asks makes the row; the receiver, which may be another machine, lays the report in it.
+The worker that sends a request creates the row. The receiver, possibly on another machine, stores
+the report in it.
 """
 
 import time
@@ -17,7 +18,7 @@ from adit_engine.storage_scp.pending_moves import AllowedSender, PendingReport
 from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 
 GRACE_S = 60
-"""A row of a worker that died counts for so long beyond its time."""
+"""How long the row of a crashed worker stays valid after its deadline."""
 
 _POLL_S = 0.25
 
@@ -26,33 +27,36 @@ _POLL_S = 0.25
 def expect_report(
     node_id: int, asked: PendingReport, within_s: float
 ) -> Iterator[Callable[[], CommitmentReport | None]]:
-    """What the block gets asks the row, at most every _LOOK_S."""
+    """Create the row for the block; yield a function that returns the report, or None.
+
+    The function queries the database at most every `_POLL_S`.
+    """
     row = PendingCommitment.objects.create(
         node_id=node_id,
         transaction_uid=asked.transaction_uid,
         senders=[[one.ae_title, list(one.networks)] for one in asked.senders],
         expires_at=timezone.now() + timedelta(seconds=within_s + GRACE_S),
     )
-    look_at = 0.0
+    next_query_at = 0.0
 
-    def come() -> CommitmentReport | None:
-        nonlocal look_at
-        if time.monotonic() < look_at:
+    def get_report() -> CommitmentReport | None:
+        nonlocal next_query_at
+        if time.monotonic() < next_query_at:
             return None
-        look_at = time.monotonic() + _POLL_S
+        next_query_at = time.monotonic() + _POLL_S
         found = PendingCommitment.objects.filter(pk=row.pk).values_list("report", flat=True).first()
         return None if found is None else _parse_report(asked.transaction_uid, found)
 
     try:
-        yield come
+        yield get_report
     finally:
-        # Else it is swept when its time is over.
+        # If this fails, the row is deleted after it has expired.
         with suppress(Error):
             row.delete()
 
 
 def store_report(report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
-    """Lays a report that came from there into the row of its question; the first one counts."""
+    """Store a report from this sender in the row of its request. Only the first one counts."""
     row = PendingCommitment.objects.filter(
         transaction_uid=report.transaction_uid, expires_at__gt=timezone.now()
     ).first()
@@ -67,7 +71,7 @@ def store_report(report: CommitmentReport, ae_title: str, address: str) -> Repor
 
 
 def delete_expired() -> None:
-    """Removes what workers left that ended suddenly."""
+    """Delete rows that crashed workers left behind."""
     PendingCommitment.objects.filter(expires_at__lt=timezone.now()).delete()
 
 

@@ -1,4 +1,4 @@
-"""Quarantine: what the receiver got that nobody expected, as those see it who manage nodes."""
+"""List and delete quarantined images and rejected senders. Used by the page of the quarantine."""
 
 import json
 from collections.abc import Iterable
@@ -41,7 +41,7 @@ class QuarantineLot:
 
     @property
     def key(self) -> str:
-        """For the form that deletes it."""
+        """The value of the form field that deletes this lot."""
         return json.dumps([self.calling, self.address, self.class_uid])
 
     def and_one(self, image: QuarantinedInstance) -> "QuarantineLot":
@@ -56,7 +56,7 @@ class QuarantineLot:
 
 @dataclass(frozen=True, slots=True)
 class RejectedSender:
-    """What was turned away or refused, added up; and laid apart, where it is gone by now."""
+    """What one sender sent that was turned away or refused, in total."""
 
     row: UnexpectedSender
 
@@ -67,13 +67,13 @@ class RejectedSender:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineContent:
-    """All of it. `limit_bytes` is 0 where nothing is laid apart."""
+    """The whole quarantine. `limit_bytes` is 0 if quarantine is off."""
 
     lots: list[QuarantineLot]
     turned: list[RejectedSender]
     limit_bytes: int
     elsewhere: bool
-    """Images lie on the receiver's machine, which this one is not sure to be."""
+    """The images are on the machine of the receiver, which may be another one."""
 
     @property
     def used_bytes(self) -> int:
@@ -85,7 +85,7 @@ class QuarantineContent:
 
 
 def list_quarantine(user: User) -> QuarantineContent:
-    """Names no patient, and that it was looked at is recorded. Raises NotPermitted."""
+    """Return the quarantine without patient data, and record the access. Raise NotPermitted."""
     require(user, Right.MANAGE_NODES)
     lots: dict[SenderKey, QuarantineLot] = {}
     for image in _open_quarantine().contents():
@@ -104,7 +104,10 @@ def list_quarantine(user: User) -> QuarantineContent:
 
 
 def delete_images(user: User, senders: Iterable[SenderKey]) -> int:
-    """Removes for good what these senders have in quarantine; says how many images. Raises NotPermitted."""
+    """Delete the quarantined images of these senders permanently; return their number.
+
+    Raise NotPermitted.
+    """
     require(user, Right.MANAGE_NODES)
     meant, quarantine = set(senders), _open_quarantine()
     names = [
@@ -119,7 +122,7 @@ def delete_images(user: User, senders: Iterable[SenderKey]) -> int:
 
 
 def clear_rejected(user: User) -> int:
-    """Empties the list of what was turned away or refused. Raises NotPermitted."""
+    """Delete the list of rejected senders; return the number of rows. Raise NotPermitted."""
     require(user, Right.MANAGE_NODES)
     count, _ = UnexpectedSender.objects.all().delete()
     record("quarantine.forgotten", user=user, details={"lines": count})
@@ -127,7 +130,7 @@ def clear_rejected(user: User) -> int:
 
 
 def needs_attention(user: User) -> bool:
-    """Whether something lies here that somebody who manages nodes should look at."""
+    """Return whether the user manages nodes and the quarantine or the list is not empty."""
     if not may(user, Right.MANAGE_NODES):
         return False
     turned = UnexpectedSender.objects.exclude(fate=UnexpectedSender.Fate.LAID_APART)
@@ -135,7 +138,7 @@ def needs_attention(user: User) -> bool:
 
 
 def count_images() -> int:
-    """How many images lie there, on this machine."""
+    """Return the number of images in the quarantine on this machine."""
     return sum(1 for _ in _open_quarantine().contents())
 
 

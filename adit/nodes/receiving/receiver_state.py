@@ -1,4 +1,7 @@
-"""Register: what the receiver's process has to know of nodes and expectations, read from the rows."""
+"""The receiver process: its view of nodes and pending C-MOVEs in the database, and its main loop.
+
+Used by `adit receiver` and `adit up`.
+"""
 
 import logging
 import threading
@@ -40,10 +43,13 @@ log = logging.getLogger(__name__)
 
 
 class DatabaseReceiverState:
-    """Asked from the receiver's many threads, each of which leaves the database again."""
+    """The state that the Storage SCP asks for, read from the database.
+
+    Called from many threads of the receiver; each closes its database connection afterwards.
+    """
 
     def __init__(self, dispatch: BrokerSender | None = None) -> None:
-        """Between machines, a dispatch is told what is awaited."""
+        """Create the state. With several machines `dispatch` is informed of pending C-MOVEs."""
         self._lock = threading.Lock()
         self._dispatch = dispatch
         self._live: tuple[Expected, ...] = ()
@@ -65,7 +71,10 @@ class DatabaseReceiverState:
             return self._live
 
     def came(self, expectation: Expected, *, names_originator: bool) -> None:
-        """One image without the originator is enough for never trusting the node in this again."""
+        """Store whether the node names the originator.
+
+        After one image without the originator the node is never trusted in this again.
+        """
         node = expectation.wanted.source
         if self._naming.get(node) in (False, names_originator):
             return
@@ -77,7 +86,10 @@ class DatabaseReceiverState:
             rows.update(names_originator=names_originator)
 
     def admits(self, ae_title: str, address: str) -> bool:
-        """Nodes that are known, whoever a C-MOVE under way names, and `adit doctor` here."""
+        """Return whether this caller may connect.
+
+        Allowed are known nodes, senders of pending C-MOVEs, and `adit doctor` on this machine.
+        """
         if is_own_receiver_check(ae_title, address):
             return True
         if self.is_stopped(ae_title, address):
@@ -88,7 +100,7 @@ class DatabaseReceiverState:
         return any(sender.is_at(ae_title, address) for sender in awaited)
 
     def is_stopped(self, ae_title: str, address: str) -> bool:
-        """Whether a person stopped every node that sends under this title from there."""
+        """Return whether all nodes with this AE title and address were stopped by a user."""
         with _log_database_errors("nodes"):
             if not Node.objects.filter(kind="dimse").exclude(stopped_at=None).exists():
                 return False
@@ -103,7 +115,7 @@ class DatabaseReceiverState:
         return False
 
     def rate_of(self, ae_title: str, address: str) -> float | None:
-        """Bytes a second that were agreed on with whoever sends under this title from there."""
+        """Return the agreed rate in bytes per second of the nodes with this title and address."""
         with _log_database_errors("nodes"):
             rows = Node.objects.filter(kind="dimse").exclude(rate_kb_s=None)
             rates = [
@@ -125,14 +137,14 @@ class DatabaseReceiverState:
         return ReportReceipt.NOT_NOW
 
     def write_unexpected_senders(self) -> None:
-        """What has come since it was written last."""
+        """Write what was counted since the last write."""
         gathered = self._strays.take()
         if gathered:
             with _log_database_errors("strays"):
                 unexpected_senders.write_counts(gathered)
 
     def _find_senders(self, ae_title: str) -> tuple[AllowedSender, ...]:
-        """Asks the name service for the nodes of this title alone, and holds up nobody else."""
+        """Resolve host names of nodes with this AE title only, so that no other caller waits."""
         until, known = self._senders.get(ae_title, (0.0, ()))
         if time.monotonic() < until:
             return known
@@ -145,7 +157,7 @@ class DatabaseReceiverState:
 
 
 def run_receiver(end: threading.Event) -> None:
-    """The receiver's process, until `end`. A port that is taken is waited for."""
+    """Run the receiver until `end` is set. If the port is in use, wait for it."""
     given = StorageScpSettings(
         settings.CALLING_AE_TITLE,
         settings.RECEIVER_HOST,
@@ -181,7 +193,7 @@ def run_receiver(end: threading.Event) -> None:
 
 
 def _serve(register: DatabaseReceiverState, receiver: StorageScp, end: threading.Event) -> None:
-    """Between machines, what is awaited is also asked for while nobody calls."""
+    """Do periodic work until `end`. With several machines pending C-MOVEs are polled as well."""
     sweep_at = time.monotonic() + SWEEP_S
     while not end.wait(CACHE_S):
         register.write_unexpected_senders()
@@ -199,7 +211,7 @@ def _serve(register: DatabaseReceiverState, receiver: StorageScp, end: threading
 
 
 def delete_expired() -> None:
-    """Removes what workers left that ended suddenly."""
+    """Delete rows and spool folders that crashed workers left behind."""
     spool = open_spool()
     tokens = spool.tokens()
     with _log_database_errors("expectations"):
@@ -235,7 +247,7 @@ def _find_node_senders(row: Node, ae_title: str) -> tuple[AllowedSender, ...]:
 
 @contextmanager
 def _log_database_errors(what: str) -> Iterator[None]:
-    """Without the database the last answer stays: nobody new is let in."""
+    """Log database errors and continue: the last known state stays, no new sender is admitted."""
     try:
         yield
     except Error as error:

@@ -1,6 +1,6 @@
-"""Reception: what a worker awaits from the receiver, as rows.
+"""C-MOVEs in progress as database rows, and how their images get to the worker. Used by gateway.
 
-On one machine the images come through the spool that both use; between machines, through RabbitMQ.
+On one machine the images come through the common spool, between machines through RabbitMQ.
 """
 
 import secrets
@@ -46,16 +46,16 @@ from adit_engine.values.instance import Instance
 LATE_IMAGES_S = 30
 
 SENDERS_WRITTEN_WITHIN_S = 3.0
-"""So long after they came, what the receiver got is written at the latest."""
+"""The receiver writes what it received within this time."""
 
 _RENEWALS_PER_LEASE = 15
-"""A worker that lives tells so as many times before it would count as dead."""
+"""How often a live worker renews its row before the row would expire."""
 
 _POLL_S = 0.25
 
 
 class ReceiverClient:
-    """For nodes opened in the house; used by one thread at a time, which may be any."""
+    """The receiver as seen by a node that the gateway opened. Use it in one thread at a time."""
 
     def __init__(self, row: Node, slot: Slot | None = None) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
@@ -72,28 +72,35 @@ class ReceiverClient:
     def expect(
         self, wanted: MoveTarget, check: Callable[[], None]
     ) -> Iterator["LeaseRenewingArrivals"]:
-        """Raises NoSlot, NodeBusy, StorageTrouble, ConnectionLost, and what `check` raises."""
-        # What the engine's thread logs is about this task, too.
+        """Register a C-MOVE for the block and yield its images.
+
+        Raise NoSlot, NodeBusy, StorageError, ConnectionLost, and what `check` raises.
+        """
+        # Log entries of this engine thread belong to the same task.
         bind_contextvars(**self._about)
-        way = receive_by_broker if settings.HAND_OVER_URL else receive_by_spool
+        receive = receive_by_broker if settings.HAND_OVER_URL else receive_by_spool
         try:
             self._count_both_associations()
             row = self._register_when_free(wanted, check)
             try:
-                with way(row) as awaited:
+                with receive(row) as awaited:
                     yield LeaseRenewingArrivals(awaited, row)
             except BaseException:
                 self._count_late_images(row)
                 raise
             finally:
-                # Its folder in the spool is gone: it takes nothing. Else it is swept later.
+                # The spool folder is already closed, so no image is accepted. If this fails, the
+                # row is deleted later.
                 with suppress(Error):
                     row.delete()
         finally:
             close_thread_connection()
 
     def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
-        """Waits for STRAYS_WITHIN_S at most, for the receiver may not have written them yet."""
+        """Return what came unexpectedly and seems to belong to this node.
+
+        Waits up to `SENDERS_WRITTEN_WITHIN_S`, because the receiver may not have written it yet.
+        """
         until = time.monotonic() + SENDERS_WRITTEN_WITHIN_S
         try:
             while (
@@ -109,15 +116,18 @@ class ReceiverClient:
     def await_report(
         self, asked: PendingReport, within_s: float
     ) -> Iterator[Callable[[], CommitmentReport | None]]:
-        """Over the row that the receiver answers; an archive's connection for it is not counted."""
+        """Wait for a Storage Commitment report through a row that the receiver fills.
+
+        The connection on which the archive sends the report is not counted as a slot.
+        """
         try:
-            with commitment_reports.expect_report(self._node_id, asked, within_s) as come:
-                yield come
+            with commitment_reports.expect_report(self._node_id, asked, within_s) as get_report:
+                yield get_report
         finally:
             close_thread_connection()
 
     def _count_late_images(self, row: MoveInProgress) -> None:
-        """A cancelled C-MOVE may go on sending: for a while its connection counts as in use."""
+        """Count the connection of a canceled C-MOVE for a while, because it may go on sending."""
         now = timezone.now()
         with suppress(Error):
             Slot.objects.create(
@@ -129,7 +139,10 @@ class ReceiverClient:
             )
 
     def _count_both_associations(self) -> None:
-        """Ours, and the one by which the images come; next time both are counted from the start."""
+        """Count our association and that of the incoming images.
+
+        The node is marked, so that next time both are counted from the start.
+        """
         if self._slot is None:
             return
         Node.objects.filter(pk=self._node_id, moves=False).update(moves=True)
@@ -147,9 +160,9 @@ class ReceiverClient:
         raise move_conflict_error(wanted)
 
     def _try_register_move(self, wanted: MoveTarget) -> MoveInProgress | None:
-        """A new row, unless another move stands in the way."""
+        """Return a new row, or None if another C-MOVE conflicts."""
         with transaction.atomic():
-            # The lock that lets only one decide at a time.
+            # This lock serializes the decision.
             nodes = {
                 node.pk: node for node in Node.objects.select_for_update(no_key=True).order_by("pk")
             }
@@ -172,7 +185,7 @@ class ReceiverClient:
 
 @contextmanager
 def receive_by_spool(row: MoveInProgress) -> Iterator[MoveImages]:
-    """The images lie on this machine as soon as they have come."""
+    """Receive images from the spool on this machine."""
     spool = open_spool()
     try:
         spool.open(row.token)
@@ -183,7 +196,7 @@ def receive_by_spool(row: MoveInProgress) -> Iterator[MoveImages]:
 
 @contextmanager
 def receive_by_broker(row: MoveInProgress) -> Iterator[MoveImages]:
-    """The images are sent here from the receiver's machine."""
+    """Receive images that the machine of the receiver sends through the broker."""
     folder = settings.SPOOL_DIR / "_parcels"
     url, secret = settings.HAND_OVER_URL, bytes.fromhex(str(row.key))
     delivery = BrokerReceiver(url, row_to_move(row), secret, folder)
@@ -195,7 +208,7 @@ def receive_by_broker(row: MoveInProgress) -> Iterator[MoveImages]:
 
 
 class LeaseRenewingArrivals:
-    """Keeps its row alive for as long as somebody asks for images."""
+    """Renews its row for as long as images are requested."""
 
     def __init__(self, awaited: MoveImages, row: MoveInProgress) -> None:
         self.message_id = awaited.message_id
@@ -220,7 +233,7 @@ class LeaseRenewingArrivals:
 
 
 def make_receiver_client(row: Node, slot: Slot | None = None) -> ReceiverClient | None:
-    """None where no receiver runs. `slot` counts for what comes in, too."""
+    """Return a client, or None without a receiver. `slot` also counts incoming associations."""
     return ReceiverClient(row, slot) if settings.RECEIVER_PORT else None
 
 
@@ -233,7 +246,7 @@ def live_moves() -> QuerySet[MoveInProgress]:
 
 
 def row_to_move(row: MoveInProgress) -> Expected:
-    """As the engine has it."""
+    """Return the row as the engine type."""
     wanted = MoveTarget(
         row.node.name,
         tuple(AllowedSender(title, tuple(networks)) for title, networks in row.senders),
@@ -246,7 +259,7 @@ def row_to_move(row: MoveInProgress) -> Expected:
 
 
 def close_thread_connection() -> None:
-    """A thread that the engine made has a connection of its own, which nobody else would close."""
+    """Close the database connection of an engine thread; nothing else would close it."""
     if threading.current_thread() is not threading.main_thread() and not connection.in_atomic_block:
         connection.close()
 

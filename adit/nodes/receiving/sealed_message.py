@@ -1,7 +1,8 @@
-"""Parcel: one received image on its way between two machines, cut into sealed messages.
+"""Split a received image into encrypted messages and put them together again.
 
-A message is a version, the salt, its number and the count in clear, and a sealed piece. The pieces
-together are a small head, which names the file in the receiver's spool, and then that file.
+Used by `broker_sender` and `broker_receiver`. A message consists of version, salt, index and count
+in clear, and one encrypted chunk. The chunks together contain a small head, which names the file in
+the spool of the receiver, and then that file.
 """
 
 import json
@@ -19,7 +20,7 @@ from adit_engine.storage_scp.spool import parse_spooled
 from adit_engine.values.instance import Instance
 
 MESSAGE_BYTES = 4 * 1024 * 1024
-"""No message is larger: RabbitMQ 4 takes none over 16 MiB."""
+"""Maximum size of a message. RabbitMQ 4 accepts up to 16 MiB."""
 
 _VERSION = 1
 _CLEAR_HEADER = struct.Struct(f">B{SALT_BYTES}sII")
@@ -28,7 +29,7 @@ CHUNK_BYTES = MESSAGE_BYTES - _CLEAR_HEADER.size - TAG_BYTES
 
 
 def seal_image(path: Path, token: str, secret: bytes) -> Iterator[bytes]:
-    """The messages of one image in the spool; each time under another key. Raises OSError."""
+    """Yield the messages of one image in the spool; a new key each time. Raise OSError."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = json.dumps({"name": path.name, "size": size}).encode()
@@ -42,14 +43,14 @@ def seal_image(path: Path, token: str, secret: bytes) -> Iterator[bytes]:
 
 
 class ImageAssembly:
-    """The messages of one parcel, put together as they come, in whatever order, once or twice.
+    """The messages of one image, in any order and possibly repeated.
 
-    A parcel of one message stays in memory; a larger one grows in a file without a name.
+    An image of one message stays in memory; a larger one is written to an unnamed temporary file.
     """
 
     def __init__(self, series: ChunkDecryptor, folder: Path) -> None:
         self.name = ""
-        """The file in the spool it comes from, as soon as that is known."""
+        """The name of its file in the spool, once known."""
         self._series = series
         self._missing = set(range(series.count))
         self._folder = folder
@@ -59,7 +60,7 @@ class ImageAssembly:
         self._size = 0
 
     def add(self, index: int, piece: memoryview) -> bool:
-        """Whether it is whole now. Raises DecryptionError, OSError."""
+        """Add a chunk; return whether the image is complete. Raise DecryptionError, OSError."""
         plain = self._series.open(index, piece)
         if index not in self._missing:
             return not self._missing
@@ -73,7 +74,7 @@ class ImageAssembly:
         return not self._missing
 
     def content(self) -> memoryview:
-        """The file as it lay in the spool. Raises DecryptionError when it was not sealed as a whole."""
+        """Return the content of the spool file. Raise DecryptionError if its size is wrong."""
         view = memoryview(self._single)
         if self._file is not None:
             view = memoryview(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ))
@@ -107,17 +108,17 @@ class ImageAssembly:
 
 @dataclass(frozen=True, slots=True)
 class UnpackedImage:
-    """An image that came whole, and the file of the spool that can go now."""
+    """A complete image, and the name of the spool file that can be deleted now."""
 
     name: str
     instance: Instance
 
 
 class ImageUnpacker:
-    """All parcels of one expectation. What does not open is dropped: it was not sealed for us."""
+    """All images of one C-MOVE. A message that cannot be decrypted is not for us and is dropped."""
 
     MOST = 16
-    """Parcels begun at a time; the oldest gives way, and its image is sent again."""
+    """Maximum number of incomplete images. The oldest is dropped and will be sent again."""
 
     def __init__(self, token: str, secret: bytes, folder: Path) -> None:
         self._place = _get_image_context(token)
@@ -128,11 +129,11 @@ class ImageUnpacker:
 
     @property
     def has_partial_images(self) -> bool:
-        """Whether some image has come in part."""
+        """Whether an image has arrived in part."""
         return bool(self._begun)
 
     def add(self, message: bytes) -> UnpackedImage | None:
-        """What has become whole by this message. Raises DecryptionError, OSError."""
+        """Return the image that this message completes. Raise DecryptionError, OSError."""
         if len(message) < _CLEAR_HEADER.size + TAG_BYTES:
             raise DecryptionError("A message is too short to be of a parcel.")
         version, salt, index, count = _CLEAR_HEADER.unpack_from(message)
@@ -157,13 +158,13 @@ class ImageUnpacker:
         self._begun.clear()
 
     def _begin(self, salt: bytes, unpacking: ImageAssembly) -> None:
-        """Only what opened is remembered, so that strange messages fill nothing."""
+        """Called after decryption, so that foreign messages use no memory or disk."""
         self._begun[salt] = unpacking
         while len(self._begun) > self.MOST:
             self._begun.pop(next(iter(self._begun))).close()
 
     def _drop(self, whole: bytes, name: str) -> None:
-        """The whole parcel leaves, and with it earlier sendings of the same image."""
+        """Forget the completed image and incomplete earlier transmissions of the same image."""
         for salt, unpacking in list(self._begun.items()):
             if salt != whole and unpacking.name == name:
                 unpacking.close()
@@ -173,7 +174,7 @@ class ImageUnpacker:
 
 
 def get_receipt_context(token: str) -> str:
-    """What a receipt is bound to, which the worker seals."""
+    """Return the place that a receipt of the worker is encrypted for."""
     return f"receipt {token}"
 
 

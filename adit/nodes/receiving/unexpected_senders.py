@@ -1,4 +1,7 @@
-"""Strays: what the receiver got and nobody expected, gathered in its process and kept as rows."""
+"""Count unexpected images and calls in the receiver process and write the counts to the database.
+
+Used by the receiver process and by workers that look for images of a C-MOVE.
+"""
 
 import threading
 import time
@@ -13,13 +16,13 @@ from adit.nodes.models import UnexpectedSender as Row
 from adit_engine.storage_scp.pending_moves import Disposition, UnexpectedArrival
 
 MAX_ROWS = 500
-"""Whoever calls under a thousand names shall not fill the database."""
+"""Limit, so that a caller with a thousand AE titles cannot fill the database."""
 WRITE_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class SenderCount:
-    """Strays of one kind: the newest of them, how many there were, and since when."""
+    """Unexpected arrivals of one kind: the newest, their number, and the time of the first."""
 
     newest: UnexpectedArrival
     count: int
@@ -32,7 +35,7 @@ class SenderCount:
 
 
 class SenderCounter:
-    """Adds up in memory what may come a thousand times a second; used by many threads."""
+    """Counts in memory, because there may be thousands per second. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,7 +43,7 @@ class SenderCounter:
         self._written_at = 0.0
 
     def add(self, stray: UnexpectedArrival) -> bool:
-        """Whether it is time to write."""
+        """Count one arrival; return whether it is time to write."""
         key = tuple(_get_row_key(stray).values())
         with self._lock:
             held = self._tallies.get(key)
@@ -49,7 +52,7 @@ class SenderCounter:
             return time.monotonic() - self._written_at > WRITE_INTERVAL_S
 
     def take(self) -> list[SenderCount]:
-        """What has gathered; it is for the caller to write now."""
+        """Return and clear the counts. The caller has to write them."""
         with self._lock:
             taken, self._tallies = list(self._tallies.values()), {}
             self._written_at = time.monotonic()
@@ -57,7 +60,7 @@ class SenderCounter:
 
 
 def write_counts(tallies: Sequence[SenderCount]) -> None:
-    """Adds them to the rows, of which only the newest MOST_ROWS stay."""
+    """Add the counts to the rows. Only the newest `MAX_ROWS` rows are kept."""
     if not tallies:
         return
     with transaction.atomic():
@@ -76,7 +79,10 @@ def write_counts(tallies: Sequence[SenderCount]) -> None:
 
 
 def find_for_node(source: str, since: datetime) -> list[UnexpectedArrival]:
-    """Those since then that seem to answer this node, or whose meaning nobody could tell."""
+    """Return arrivals since `since` that seem to come from this node, or that were turned away.
+
+    Of a caller that was turned away it is unknown what it wanted to send.
+    """
     rows = Row.objects.filter(last_at__gte=since)
     mine = rows.filter(Q(source=source) | Q(fate=Disposition.TURNED_AWAY))
     return [

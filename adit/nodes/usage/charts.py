@@ -1,4 +1,4 @@
-"""Charts: ninety days of use as bars, against what was allowed; geometry alone, drawn by a template."""
+"""Bar charts of ninety days of use against the limits: geometry only. Drawn by a template."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _GB = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class UsageBar:
-    """One day. `mark` is where a line across says what was allowed; None where nothing was."""
+    """One day. `mark` is the y coordinate of the limit line; None if there was no limit."""
 
     x: float
     y: float
@@ -32,7 +32,7 @@ class UsageBar:
 class UsageChart:
     title: str
     top: str
-    """What the height of the chart stands for."""
+    """The value at the top of the chart."""
     bars: list[UsageBar]
     first: date
     last: date
@@ -54,7 +54,7 @@ class _DayTotals:
 
 
 def make_usage_charts(node: Node) -> list[UsageChart]:
-    """Of its transfers; none while nothing was transferred."""
+    """Return the charts of the transfers of a node; empty if nothing was transferred."""
     rows = [use for use in daily_usage.get_daily_usage(node) if use.lane != Lane.SEARCH]
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""Uses: what was asked of each node, day by day, for whoever agreed on the limits."""
+"""Daily usage of nodes and users, to compare with the agreed limits. Used by slots and pages."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,14 +12,14 @@ from adit.nodes.models import Node, NodeDailyUsage, Slot, UserDailyUsage
 
 RETENTION_DAYS = 90
 LOST_PREFIX, LATE_PREFIX, REST_PREFIX = "gone:", "late:", "rest:"
-"""Holders of slots that are nobody's work any more: lost by a crash, what may still be on its way
-after a C-MOVE, and the pause between two studies."""
+"""Prefixes of holders of slots that no process works with: lost in a crash, images that may still
+arrive after a C-MOVE, and the pause between two studies."""
 
 
 def record_usage(slots: Iterable[Slot]) -> None:
-    """Add ended connections to the records of today.
+    """Add ended connections to the usage of today.
 
-    Rows are locked in one order: those of nodes first, then those of users, each by key.
+    To avoid deadlocks rows are locked in one order: nodes first, then users, each by key.
     """
     today = timezone.localdate()
     ended = [slot for slot in slots if not slot.holder.startswith((LATE_PREFIX, REST_PREFIX))]
@@ -51,7 +51,7 @@ def record_usage(slots: Iterable[Slot]) -> None:
 def _add(
     model: type[NodeDailyUsage] | type[UserDailyUsage], key: dict[str, Any], **sums: Any
 ) -> None:
-    """Update the row with this key; the first time in a day it is created."""
+    """Update the row with this key. It is created on first use each day."""
     rows = model._default_manager.filter(**key)
     if not rows.update(**sums):
         model._default_manager.get_or_create(**key)
@@ -59,19 +59,19 @@ def _add(
 
 
 def delete_old_usage() -> int:
-    """Forgets what is older than people look at; how many lines."""
+    """Delete usage that is older than `RETENTION_DAYS`; return the number of node rows."""
     before = timezone.localdate() - timedelta(days=RETENTION_DAYS)
     UserDailyUsage.objects.filter(day__lt=before).delete()
     return NodeDailyUsage.objects.filter(day__lt=before).delete()[0]
 
 
 def get_daily_usage(node: Node) -> list[NodeDailyUsage]:
-    """The newest day first."""
+    """Return the usage of the last `RETENTION_DAYS` days, newest day first."""
     since = timezone.localdate() - timedelta(days=RETENTION_DAYS)
     return list(node.uses.filter(day__gte=since))
 
 
 def _get_held_s(slot: Slot) -> float:
-    """One that a crash left behind counts until it expired."""
+    """A slot that a crash left behind counts until it expired."""
     end = min(timezone.now(), slot.expires_at)
     return max(0.0, (end - slot.taken_at).total_seconds())

@@ -1,4 +1,7 @@
-"""Meter: counts what travels to and from an opened node, and divides the rate agreed on."""
+"""Count images and bytes of an opened node and share its agreed rate.
+
+Used by the gateway, the receiver process and the worker.
+"""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +19,11 @@ from adit_engine.values.instance import Instance
 
 KB = 1000
 ASSOCIATIONS_OF_MOVE = 2
-"""Associations of a C-MOVE: ours, and the archive's."""
+"""Associations of a C-MOVE: the one to the archive, and the one back from the archive."""
 
 
 class TransferMeter:
-    """Of one slot; counted in the threads of the engine, written by whoever looks."""
+    """The counters of one slot. Engine threads count; `look` writes the counts to the database."""
 
     def __init__(self, slot: Slot, pace: RateLimiter | None) -> None:
         self.slot = slot
@@ -36,7 +39,7 @@ class TransferMeter:
             yield instance
 
     def look(self) -> None:
-        """Writes what was counted since the last look, and keeps to the rate of now."""
+        """Write what was counted since the last call, and apply the current rate."""
         with self._lock:
             images, size_bytes = self._images, self._size_bytes
             self._images = self._size_bytes = 0
@@ -49,14 +52,15 @@ class TransferMeter:
 
 
 _meters: dict[int, TransferMeter] = {}
-"""By the slot's key, those of this process."""
+"""The meters of this process, by primary key of the slot."""
 
 
 def start_metering(node: Any, slot: Slot) -> Any:
-    """The same node, whose images are counted on their way from now on.
+    """Count the images of the node from now on, and return the same node.
 
-    Not another one before it: since Python 3.12 what stands before a node is no longer seen to be
-    all that the node is (Eager, Conversing, Triable).
+    The methods of the node are replaced. A wrapper would not do: since Python 3.12 it is no longer
+    recognized as an instance of the optional protocols of the node (SupportsPrefetch,
+    SupportsSharedAssociation, SupportsTestTransfer).
     """
     meter = TransferMeter(slot, getattr(node, "pace", None))
     meter.look()
@@ -104,14 +108,14 @@ def stop_metering(slot: Slot) -> None:
 
 
 def update_meters(holder: str) -> None:
-    """Of all nodes that this holder has open; called every few seconds while it works."""
+    """Write the counts of all nodes that this holder has open. Called every few seconds."""
     for meter in tuple(_meters.values()):
         if meter.slot.holder == holder:
             meter.look()
 
 
 def _get_rate_share(slot: Slot) -> float | None:
-    """Bytes a second: the node's rate, by the weight of this one among all that are open."""
+    """Bytes per second: the share of the slot in the rate of the node, by weight."""
     rate = Node.objects.filter(pk=slot.node_id).values_list("rate_kb_s", flat=True).first()
     if rate is None or slot.lane == Lane.SEARCH:
         return None
@@ -121,9 +125,10 @@ def _get_rate_share(slot: Slot) -> float | None:
 
 
 def get_move_rate(node: Node, moves: int) -> float | None:
-    """Bytes a second for all that so many C-MOVEs make a node send; the rest is its other lines'.
+    """Return the bytes per second that the node may send for `moves` C-MOVEs together.
 
-    What is late of moves that ended comes out of the same share.
+    The rest of its rate is for its other associations. Late images of ended C-MOVEs use the same
+    share.
     """
     if node.rate_kb_s is None:
         return None

@@ -1,4 +1,4 @@
-"""Openings: the connections that a node has open now: for what, for whom, how quickly."""
+"""List the open connections of a node: purpose, user, rate. Used by the page of a node."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from adit.nodes.usage import daily_usage
 
 @dataclass(frozen=True, slots=True)
 class OpenConnection:
-    """One holder of connections; `weight` says of how many."""
+    """One holder of connections; `weight` is their number."""
 
     pk: int
     what: str
@@ -33,7 +33,7 @@ class OpenConnection:
 
 
 def list_open_connections(node: Node) -> list[OpenConnection]:
-    """The oldest first."""
+    """Return the connections that are open now, oldest first."""
     rows = slots.slots_in_use(node).select_related("user").order_by("taken_at")
     return [_make_connection(row) for row in rows]
 

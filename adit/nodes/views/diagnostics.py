@@ -1,4 +1,4 @@
-"""Pages of tests: test a node, fetch one image, write something, adopt what was proposed."""
+"""Views of node tests: test a node, fetch an image, write something, adopt a proposal."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from adit_engine.nodes.base import Grade, NodeFinding
 
 @require_POST
 def node_test(request: HttpRequest, pk: int) -> HttpResponse:
-    """Tests the node; its page shows what was found."""
+    """Test the node; its page shows the findings."""
     user = current_user(request)
     node = get_visible_node(user, pk)
     return _run_test(request, pk, "plain", lambda: diagnostics.check_node(user, node))
@@ -27,7 +27,7 @@ def node_test(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def node_fetch(request: HttpRequest, pk: int) -> HttpResponse:
-    """Fetches one image by each way."""
+    """Fetch one image by each retrieval method."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     form = FetchTestForm(request.POST)
@@ -40,7 +40,7 @@ def node_fetch(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def node_write(request: HttpRequest, pk: int) -> HttpResponse:
-    """Writes something made up there."""
+    """Write a synthetic image or a test file to the node."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     return _run_test(request, pk, "write", lambda: diagnostics.try_writing(user, node))
@@ -48,7 +48,7 @@ def node_write(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
-    """Enters one proposed value."""
+    """Save one proposed setting."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     setting, value = (request.POST.get(name, "") for name in ("setting", "value"))

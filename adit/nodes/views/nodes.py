@@ -1,5 +1,7 @@
-"""Pages of nodes: the list, one node, and what may be done with it.
-Pages of sheets: what a node's administrator has to register, to print or to send."""
+"""Views of nodes: list, detail page, actions, editor, and registration sheet.
+
+The helpers for the current user and visible nodes are also used by the other views of nodes.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -37,7 +39,7 @@ def node_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def node_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """With what its last tests found."""
+    """Show one node, with the findings of its last tests."""
     user = current_user(request)
     node = get_visible_node(user, pk)
     manages = may(user, Right.MANAGE_NODES)
@@ -63,7 +65,7 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
-    """Open, close, reopen."""
+    """Open, close or reopen a node."""
     user = current_user(request)
     node = get_visible_node(user, pk)
     if verb not in NODE_ACTIONS:
@@ -79,7 +81,7 @@ def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 
 
 def node_pause(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks for the reason, which everyone whose job waits will read."""
+    """Pause a node. Ask for the reason, which users whose jobs wait will see."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     done = _("%(node)s is paused.") % {"node": node.name}
@@ -87,7 +89,7 @@ def node_pause(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def node_stop(request: HttpRequest, pk: int) -> HttpResponse:
-    """Likewise, and cuts what runs."""
+    """Stop a node: ask for the reason and cut all connections."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     done = _("%(node)s is stopped: every connection is cut within seconds.") % {"node": node.name}
@@ -97,7 +99,7 @@ def node_stop(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def stop_all(request: HttpRequest) -> HttpResponse:
-    """Likewise, for all that there are."""
+    """Stop all nodes."""
     user = current_user(request)
     require_manager(user)
     done = _("All are stopped: every connection is cut within seconds.")
@@ -128,7 +130,7 @@ def _ask_reason(
 
 
 def node_access(request: HttpRequest, pk: int) -> HttpResponse:
-    """Which groups may fetch from it and send to it."""
+    """Edit which groups may fetch from a node and send to it."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     form = NodeAccessForm(request.POST or None, node=node)
@@ -145,7 +147,7 @@ def node_access(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def node_kinds(request: HttpRequest) -> HttpResponse:
-    """Which kind shall the new one be?"""
+    """Choose the kind of a new node."""
     require_manager(current_user(request))
     kinds = [
         (kind, presentation.get_kind_label(kind), presentation.get_kind_icon(kind))
@@ -194,7 +196,7 @@ def current_user(request: HttpRequest) -> User:
 
 
 def get_visible_node(user: User, pk: int) -> Node:
-    """Raises Http404 for what does not exist, and for what this person has nothing to do with."""
+    """Return the node. Raise Http404 if it does not exist or the user may not see it."""
     node = access.visible_nodes(user).select_related("paused_by").filter(pk=pk).first()
     if node is None:
         raise Http404
@@ -202,14 +204,14 @@ def get_visible_node(user: User, pk: int) -> Node:
 
 
 def get_managed_node(user: User, pk: int) -> Node:
-    """Raises Http404 likewise, and PermissionDenied for who may only use it."""
+    """Return the node. Raise Http404 like `get_visible_node`, PermissionDenied for non-managers."""
     node = get_visible_node(user, pk)
     require_manager(user)
     return node
 
 
 def require_manager(user: User) -> None:
-    """Raises PermissionDenied."""
+    """Raise PermissionDenied unless the user manages nodes."""
     try:
         require(user, Right.MANAGE_NODES)
     except NotPermitted as error:
@@ -217,7 +219,7 @@ def require_manager(user: User) -> None:
 
 
 def _make_chart(node: Node) -> chart.CalendarChart | None:
-    """Its hours; None where there is nothing to see, or nothing that can be read."""
+    """The chart of the hours; None if there are none, or if they are invalid."""
     if not (node.windows or node.exceptions):
         return None
     try:
@@ -252,7 +254,7 @@ def node_sheet(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def node_sheet_text(request: HttpRequest, pk: int) -> HttpResponse:
-    """The same as plain text, for a mail."""
+    """Return the registration sheet as plain text, to send by mail."""
 
     def text(node: Node, sections: tuple[SheetSection, ...]) -> HttpResponse:
         title = _("ADIT and %(node)s") % {"node": node.name}
@@ -264,7 +266,7 @@ def node_sheet_text(request: HttpRequest, pk: int) -> HttpResponse:
 def _render_sheet(
     request: HttpRequest, pk: int, show: Callable[[Node, tuple[SheetSection, ...]], HttpResponse]
 ) -> HttpResponse:
-    """Back on the node's page, with a sentence, where its settings make no sheet."""
+    """If the settings are invalid, redirect to the page of the node with an error message."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     try:

@@ -1,4 +1,4 @@
-"""Pages of the quarantine: what the receiver got that nobody expected, and its deletion."""
+"""Views of the quarantine: list and delete unexpected images and rejected senders."""
 
 import json
 
@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from adit.nodes.receiving import quarantine as house
+from adit.nodes.receiving import quarantine as receiver_quarantine
 from adit.nodes.views.nodes import current_user, require_manager
 
 
@@ -19,29 +19,31 @@ from adit.nodes.views.nodes import current_user, require_manager
 def quarantine(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     require_manager(user)
-    return render(request, "nodes/quarantine.html", {"held": house.list_quarantine(user)})
+    return render(
+        request, "nodes/quarantine.html", {"held": receiver_quarantine.list_quarantine(user)}
+    )
 
 
 @require_POST
 def quarantine_delete(request: HttpRequest) -> HttpResponse:
-    """Deletes the ticked lots, or forgets what was turned away."""
+    """Delete the selected lots, or clear the list of rejected senders."""
     user = current_user(request)
     require_manager(user)
     if "forget" in request.POST:
-        house.clear_rejected(user)
+        receiver_quarantine.clear_rejected(user)
         messages.success(request, _("The list is empty now."))
         return redirect("quarantine")
     lots = [lot for text in request.POST.getlist("lot") if (lot := _parse_lot(text)) is not None]
     if not lots:
         messages.error(request, _("Tick what shall be deleted."))
         return redirect("quarantine")
-    count = house.delete_images(user, lots)
+    count = receiver_quarantine.delete_images(user, lots)
     words = ngettext("%(n)d image was deleted.", "%(n)d images were deleted.", count)
     messages.success(request, words % {"n": count})
     return redirect("quarantine")
 
 
-def _parse_lot(text: str) -> house.SenderKey | None:
+def _parse_lot(text: str) -> receiver_quarantine.SenderKey | None:
     try:
         calling, address, class_uid = json.loads(text)
     except (ValueError, TypeError):

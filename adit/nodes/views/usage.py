@@ -1,5 +1,4 @@
-"""Pages of use: the record of ninety days as a file, and the end of one connection.
-Page of budgets: how much each group may fetch in a day, and has today."""
+"""Views of usage: download of ninety days, end of one connection, and budgets of groups."""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -29,7 +28,7 @@ _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 @require_POST
 def node_end(request: HttpRequest, pk: int, slot: int) -> HttpResponse:
-    """Ends one connection."""
+    """End one connection."""
     user = current_user(request)
     node = get_managed_node(user, pk)
     try:
@@ -97,7 +96,7 @@ def _file_response(content: bytes, kind: str, name: str) -> HttpResponse:
 
 
 class BudgetForm(forms.Form):
-    """Of one group; an empty field is no limit."""
+    """The budget of one group. An empty field means unlimited."""
 
     studies = forms.IntegerField(
         label=_lazy("studies a day"), required=False, min_value=0, max_value=1_000_000
@@ -114,7 +113,7 @@ class BudgetForm(forms.Form):
 
 
 def budget_list(request: HttpRequest) -> HttpResponse:
-    """Of all groups, on one page."""
+    """Show and edit the budgets of all groups, with the use of today."""
     user = current_user(request)
     require_manager(user)
     held = {budget.group_id: budget for budget in Budget.objects.all()}

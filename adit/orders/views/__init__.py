@@ -1,0 +1,1 @@
+"""Views of orders: selective transfer, batch query and batch transfer."""

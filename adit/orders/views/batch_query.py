@@ -1,4 +1,4 @@
-"""New batch query: what is asked of which PACS, and the job that comes of a judged sheet."""
+"""The order form of a batch query, and the job created from a validated sheet."""
 
 from typing import Any
 
@@ -41,14 +41,14 @@ class QueryForm(OrderFormBase):
 
 
 def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
-    """Raises sheet.Unreadable."""
+    """Return the sheet with the verdicts of its rows. Raises UnreadableSheet."""
     return validate_query_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
 
 
 def place_query_order(
     user: User, upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm
 ) -> Job:
-    """Raises NotPermitted, WrongInput."""
+    """Create the job of a validated sheet. Raises NotPermitted, InvalidInput."""
     values = form.cleaned_data
     order = batch_query.BatchQueryOrder(
         rows=tuple(_order_row(row) for row in judged.good),
@@ -70,6 +70,7 @@ def _order_row(judged: ValidatedRow[QueryRow]) -> batch_query.BatchQueryRow:
 
 
 def make_question(row: QueryRow) -> PatientQuery:
+    """Return the query of a row."""
     person = PersonCriteria(
         patient_id=row.patient_id,
         family=row.name.family if row.name else "",
@@ -89,7 +90,10 @@ def make_question(row: QueryRow) -> PatientQuery:
 
 
 def row_as_asked(row: QueryRow) -> dict[str, str]:
-    """What the row says, by the template's headers, so that an export can be asked again."""
+    """Return the values of the row by the headers of the template.
+
+    An exported sheet can thus be used as input again.
+    """
     name = ", ".join(part for part in (row.name.family, row.name.given) if part) if row.name else ""
     said = {
         SheetField.PATIENT_ID: row.patient_id,

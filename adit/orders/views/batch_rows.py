@@ -1,4 +1,4 @@
-"""Rows of a batch transfer: what the check found, the start, and what became of each row."""
+"""Views of the rows of a batch transfer: check results, start, and the result of each row."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -55,7 +55,7 @@ def transfer_rows(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
-    """Starts after the check, or goes on after the pilot."""
+    """Start the transfer after the check, or continue it after the pilot."""
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
     try:
@@ -69,12 +69,15 @@ def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
-    """The result sheet: each row as uploaded, and what became of it. Given pseudonyms alone."""
+    """Download the result sheet: each uploaded row and its result.
+
+    It contains only the pseudonyms that the order gave.
+    """
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
     disclosure = disclosed(user, job)
     if disclosure.rows:
-        # Beside the rows, those that ADIT made need a reason: see `transfer_names`.
+        # Together with the rows, generated pseudonyms need a reason: see transfer_pseudonyms().
         disclosure = replace(disclosure, generated=False)
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     columns = transfer_results.result_columns(job, disclosure)
@@ -84,7 +87,10 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
 
 @require_POST
 def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """The result sheet with the pseudonyms that ADIT has made: a right, a reason, a record."""
+    """Download the result sheet with generated pseudonyms.
+
+    This requires a permission and a reason, and is recorded in the audit trail.
+    """
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
     reason = request.POST.get("reason", "").strip()[:MAX_REASON_LENGTH]
@@ -104,7 +110,7 @@ def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
 
 @require_safe
 def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
-    """The rows that failed, as a sheet to be corrected and uploaded again."""
+    """Download the failed rows as a sheet that can be corrected and uploaded again."""
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
     disclosure = disclosed(user, job)
@@ -162,7 +168,7 @@ def _render_rows(request: HttpRequest, user: User, job: Job, trouble: str = "") 
 def _start_context(
     job: Job, tally: CheckSummary, sees: bool, typed: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What is to be known before the start."""
+    """The context that is needed before the start."""
     sources = _sources_in_order(job)
     source = sources[0] if sources else None
     nodes = [node for node in (*sources, job.destination) if node is not None]
@@ -190,14 +196,14 @@ def _start_context(
 
 
 def _sources_in_order(job: Job) -> list[Node]:
-    """In the order in which they are asked."""
+    """The sources, in the order in which they are queried."""
     chosen = [job.order["source"], *job.order.get("further", [])]
     nodes = Node.objects.in_bulk(chosen)
     return [nodes[pk] for pk in chosen if pk in nodes]
 
 
 def _storage_context(job: Job, tally: CheckSummary) -> dict[str, Any]:
-    """Whether it fits where it shall go, as long as somebody can still say no."""
+    """Whether the destination has enough space, as long as the job has not been started."""
     if job.state not in permissions.UNSTARTED or job.destination is None:
         return {}
     return {
@@ -207,7 +213,7 @@ def _storage_context(job: Job, tally: CheckSummary) -> dict[str, Any]:
 
 
 def _failed_start_input(job: Job) -> dict[str, str]:
-    """What was typed for a start that came to nothing."""
+    """The input of a failed start."""
     wishes = batch_start.failed_start_options(job)
     if wishes is None:
         return {}
@@ -222,7 +228,7 @@ ROW_FILTERS = ("found", "open")
 
 
 def _filter_rows(job: Job, show: str) -> Any:
-    """All rows, those that were found, or those that were not, or not for certain."""
+    """All rows, those found for certain, or those not found or not for certain."""
     rows = transfer_lines(job)
     if show == "found":
         return rows.filter(is_found=True, notes=[])
@@ -232,7 +238,7 @@ def _filter_rows(job: Job, show: str) -> Any:
 
 
 def _read_options(request: HttpRequest) -> StartOptions:
-    """Raises WrongInput."""
+    """The options of the start. Raises InvalidInput."""
     choices: dict[int, int] = {}
     for name in request.POST:
         line, value = re.fullmatch(r"choice-(\d{1,6})", name), request.POST.get(name, "")
@@ -246,7 +252,7 @@ def _read_options(request: HttpRequest) -> StartOptions:
 
 
 def _parse_lines(text: str) -> frozenset[int]:
-    """From `3, 7-12` as messages name lines. Raises WrongInput."""
+    """Parse lines such as `3, 7-12`, the form used in messages. Raises InvalidInput."""
     lines: set[int] = set()
     for part in re.split(r"[,;\s]+", text.strip()):
         found = re.fullmatch(r"(\d{1,6})(?:[-–](\d{1,6}))?", part)
@@ -258,7 +264,7 @@ def _parse_lines(text: str) -> frozenset[int]:
 
 
 def _format_lines(lines: Collection[int]) -> str:
-    """As `_lines` reads them."""
+    """Format lines as _parse_lines() reads them."""
     spans: list[list[int]] = []
     for line in sorted(lines):
         if spans and line == spans[-1][1] + 1:

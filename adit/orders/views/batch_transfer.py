@@ -1,4 +1,4 @@
-"""New batch transfer: from where to where a judged sheet goes, and the jobs that come of it."""
+"""The order form of a batch transfer, and the jobs created from a validated sheet."""
 
 from typing import Any
 
@@ -104,7 +104,7 @@ class TransferForm(TransferFormBase):
 
 
 def _initial_sources(upload: Upload) -> dict[str, Any]:
-    """The PACS that a query has asked, where the rows come from one."""
+    """The sources of a query, if the rows are the results of one."""
     if upload.job is None:
         return {}
     asked = Task.objects.filter(job=upload.job).order_by("pk").values_list("source", flat=True)
@@ -116,7 +116,7 @@ _DEFAULTS = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}
 
 
 def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
-    """Raises sheet.Unreadable."""
+    """Return the sheet with the verdicts of its rows. Raises UnreadableSheet."""
     return validate_transfer_rows(
         upload.table, upload.mapping, upload.order, left_out=upload.left_out
     )
@@ -125,7 +125,10 @@ def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
 def place_transfer_orders(
     user: User, upload: Upload, judged: ValidatedSheet[TransferRow], form: TransferForm
 ) -> Job:
-    """A job for each destination; the first. Raises NotPermitted, WrongInput."""
+    """Create a job for each destination; return the first.
+
+    Raises NotPermitted, InvalidInput.
+    """
     values = form.cleaned_data
     is_as_is = values.get("change") == AS_IS
     change: OrderedChange = SendAsIs(values["reason"]) if is_as_is else Pseudonymize()

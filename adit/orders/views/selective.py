@@ -1,5 +1,4 @@
-"""Bench: all that lies before a person who prepares a selective transfer, between two clicks.
-New selective transfer: search, pick, say where to, look at the summary, start."""
+"""Views of the page "New selective transfer": search, select, order, summary, start."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ CHECKBOX_FIELDS = ("study", "series")
 
 @dataclass
 class SelectiveSession:
-    """One request's view of it: what was found, the basket, and both forms."""
+    """The state of the page within one request: search results, basket and both forms."""
 
     request: HttpRequest
     user: User
@@ -50,7 +49,7 @@ class SelectiveSession:
 
     @classmethod
     def of(cls, request: HttpRequest, user: User) -> "SelectiveSession":
-        """From what was kept; what a POST brings along is laid on top and kept again."""
+        """Load the stored state; a POST updates it with its input and stores that."""
         posted = request.POST if request.method == "POST" else None
         key = (posted or request.GET).get("found", "")
         found = StoredSearch.load(user, key) or StoredSearch(drafts.new_key())
@@ -93,18 +92,21 @@ class SelectiveSession:
 
     @cached_property
     def password(self) -> DraftPassword:
-        """That of the summary shown last, so that a change of the order does not replace it."""
+        """The password of the last summary: a change of the order does not replace it."""
         before = drafts.load_draft(self.user, _kept(self.user)["summary"])
         return DraftPassword.from_json(before["password"]) if before else DraftPassword()
 
     def replace_summary(self, key: str) -> None:
-        """Keeps one summary of this order, with one password."""
+        """Replace the last summary: there is one per order, with one password."""
         kept = _kept(self.user)
         drafts.delete_draft(self.user, kept["summary"])
         drafts.save_draft(self.user, ORDER_DRAFT_KEY, {**kept, "summary": key})
 
     def search_form(self, *, bound: bool) -> SearchForm:
-        """Bound: judged. Else only filled in with what was typed, or all sources ticked."""
+        """Return the search form; bound: to be validated.
+
+        Unbound it is filled in with earlier input, or with all sources selected.
+        """
         typed = self.found.typed
         if bound:
             return SearchForm(_as_querydict(typed), sources=self.sources)
@@ -125,13 +127,13 @@ class SelectiveSession:
         )
 
     def again(self, place: str = "") -> HttpResponse:
-        """Keeps the bench and shows it at an address that tells nothing."""
+        """Store the state and redirect to the page; the URL contains no patient data."""
         self.found.keep(self.user)
         address = f"{reverse('job_new_selective')}?found={self.found.key}"
         return HttpResponseRedirect(f"{address}&at={place}#{place}" if place else address)
 
     def elsewhere(self, address: str) -> HttpResponse:
-        """Leaves the bench, also when a part of the page was asked for."""
+        """Redirect to another page, also from an HTMX request."""
         if "HX-Request" in self.request.headers:
             return HttpResponse(headers={"HX-Redirect": address})
         return HttpResponseRedirect(address)
@@ -142,7 +144,7 @@ class SelectiveSession:
         order_form: SelectiveOrderForm | None = None,
         notice: str = "",
     ) -> HttpResponse:
-        """The page itself; a form that is given shows its errors."""
+        """Render the page; a form that is passed shows its errors."""
         wrong = bool(search_form or order_form or notice)
         if wrong:
             self.found.keep(self.user)
@@ -168,7 +170,7 @@ class SelectiveSession:
     def _patients(
         self, form: SelectiveOrderForm
     ) -> list[tuple[PickedPatient, Any, list[PickedStudy]]]:
-        """The basket by patient, each with the field for the pseudonym where there is one."""
+        """The basket by patient, each with the pseudonym field if there is one."""
         picks: dict[str, list[PickedStudy]] = {}
         for pick in self.basket:
             picks.setdefault(pick.patient.token, []).append(pick)
@@ -185,7 +187,7 @@ def _save_order_input(user: User, typed: Mapping[str, list[str]]) -> None:
 
 
 def _kept(user: User) -> dict[str, Any]:
-    """What was typed, pseudonyms apart, and the key of the summary shown last."""
+    """The stored input, with encrypted pseudonyms, and the key of the last summary."""
     return {
         "typed": {},
         "given": "",
@@ -203,7 +205,7 @@ def _load_order_input(user: User) -> dict[str, list[str]]:
 
 
 def _chosen_project(typed: Mapping[str, list[str]]) -> str:
-    """The project as it was chosen; empty for none."""
+    """The chosen project; empty for none."""
     return (typed.get("project") or [""])[-1]
 
 
@@ -224,7 +226,7 @@ def _initial_values(typed: Mapping[str, list[str]]) -> dict[str, Any]:
 @order_permission_required("selective")
 @require_http_methods(["GET", "POST"])
 def new_selective(request: HttpRequest) -> HttpResponse:
-    """One page. Each button posts all that was typed and names what to do."""
+    """Show the page. Each button posts the whole form and names its action."""
     bench = SelectiveSession.of(request, current_user(request))
     if request.method != "POST":
         return bench.page()
@@ -235,7 +237,7 @@ def new_selective(request: HttpRequest) -> HttpResponse:
 @order_permission_required("selective")
 @require_POST
 def cancel_search(request: HttpRequest) -> HttpResponse:
-    """Ends the running search of this person's page; the search itself then answers."""
+    """Cancel the running search of this user's page; the search request then returns."""
     key = request.POST.get("fresh", "")
     if drafts.is_key(key):
         search.cancel_search(_search_key(current_user(request).pk, key))
@@ -243,7 +245,7 @@ def cancel_search(request: HttpRequest) -> HttpResponse:
 
 
 def handle_enter(bench: SelectiveSession, what: str) -> HttpResponse:
-    """The Enter key: searches when the search fields changed, else goes on."""
+    """Handle the Enter key: search if the search fields changed, else summarize."""
     if bench.is_new_search or not len(bench.basket):
         return run_search(bench, what)
     return show_summary(bench, what)
@@ -300,7 +302,7 @@ def _describe_limits(node: Node, result: search.SearchResult) -> list[str]:
 
 
 def toggle_series(bench: SelectiveSession, what: str) -> HttpResponse:
-    """Asks for the series of one study and shows them; a second time hides them."""
+    """Query and show the series of one study; a second time hide them."""
     row = bench.found.row(what)
     if row is not None:
         opened = replace(row, is_open=not row.is_open, trouble="")
@@ -357,5 +359,5 @@ def _with_series(bench: SelectiveSession, row: FoundStudy) -> FoundStudy:
 
 
 def _search_key(user_id: int, key: str) -> str:
-    """Nobody cancels the search of somebody else."""
+    """The key includes the user, so that users can cancel only their own searches."""
     return f"{user_id}.{key}"

@@ -1,4 +1,4 @@
-"""Start: from the filled-in page to a summary, and from the summary to jobs."""
+"""Views of the summary of a selective transfer: from the order form to the jobs."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -40,20 +40,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedOrder:
-    """What the summary shows and Start does: nothing that changed meanwhile slips in."""
+    """The order that the summary shows and Start executes.
+
+    Later changes of the basket or the form do not affect it.
+    """
 
     basket: Basket
     destinations: tuple[int, ...]
     project: int | None
     reason: str
-    """Why as it is; empty when pseudonymized."""
+    """The reason for sending identified data; empty if pseudonymized."""
     pseudonyms: dict[str, str]
-    """Given ones, by the patient's token."""
+    """Given pseudonyms by patient token."""
     urgent: bool
     title: str
     summary: OrderSummary
     found: str
-    """The key of the bench, to go back to."""
+    """The key of the search, to return to the order page."""
     password: DraftPassword
 
     def to_json(self) -> dict[str, Any]:
@@ -83,11 +86,11 @@ class PreparedOrder:
 
     @property
     def nodes(self) -> list[int]:
-        """Sources and destinations."""
+        """The primary keys of sources and destinations."""
         return list(dict.fromkeys([pick.node_id for pick in self.basket] + [*self.destinations]))
 
     def orders(self) -> list[selective.SelectiveOrder]:
-        """One for each destination. Raises WrongInput."""
+        """Return one order per destination. Raises InvalidInput."""
         change: OrderedChange = SendAsIs(self.reason) if self.reason else Pseudonymize()
         picks = tuple(self._pick(pick) for pick in self.basket)
         return [
@@ -115,7 +118,7 @@ class PreparedOrder:
 
 
 def show_summary(bench: "SelectiveSession", what: str) -> HttpResponse:
-    """Judges all that was typed; then asks the sources what will leave, and shows it."""
+    """Validate the order, query the sources for the summary, and show it."""
     if not len(bench.basket):
         return bench.page(notice=_("The basket is empty: search, tick, and add to it first."))
     form = bench.order_form(bound=True)
@@ -142,7 +145,7 @@ def show_summary(bench: "SelectiveSession", what: str) -> HttpResponse:
 @order_permission_required("selective")
 @require_http_methods(["GET", "HEAD", "POST"])
 def order_summary(request: HttpRequest, key: str) -> HttpResponse:
-    """What will leave, before Start; the address tells nothing."""
+    """Show the summary of an order, and start it. The URL contains no patient data."""
     user = current_user(request)
     data = drafts.load_draft(user, key) if drafts.is_key(key) else None
     if data is None or "password" not in data:
@@ -160,7 +163,7 @@ def order_summary(request: HttpRequest, key: str) -> HttpResponse:
 
 
 def _storage_problems(prepared: PreparedOrder) -> list[str]:
-    """Why what is ordered does not fit where it shall go, as far as sizes can be told."""
+    """Why the order does not fit on its destinations, as far as sizes are known."""
     nodes = Node.objects.filter(pk__in=prepared.destinations)
     size = prepared.summary.size_bytes
     return [why for why in (storage_quota.explain_no_space(node, size) for node in nodes) if why]
@@ -239,7 +242,7 @@ def _place_orders(
 
 
 def _show_placed_jobs(request: HttpRequest, user: User, key: str) -> HttpResponse:
-    """A second Start, or Back after it: shows the jobs that there are. Nothing starts twice."""
+    """Show the existing jobs after a second Start, or Back. Nothing starts twice."""
     jobs = Job.objects.filter(owner=user, idempotency_key__startswith=f"{key}.")
     if not drafts.is_key(key):
         raise Http404
@@ -281,7 +284,7 @@ def _prepare(bench: "SelectiveSession", form: SelectiveOrderForm) -> PreparedOrd
 
 
 def _check_registry(user: User, picked: Basket, form: SelectiveOrderForm) -> None:
-    """Asks the project's registry as Start will; what it would write is taken back."""
+    """Check pseudonyms with the registry of the project as Start does, then roll back."""
     project = form.cleaned_data["project"] or services.default_project()
     names = form.pseudonyms()
     with transaction.atomic():
@@ -303,7 +306,7 @@ def _get_project(prepared: PreparedOrder) -> Project | None:
 
 
 def _known_pseudonym(user: User, prepared: PreparedOrder, patient: PickedPatient) -> str:
-    """The pseudonym as given, or as the project has it for a user who may link both; else empty."""
+    """The given pseudonym, or that of the project for a user who may link it; else empty."""
     name = prepared.pseudonyms.get(patient.token, "")
     project = _get_project(prepared) or services.default_project()
     if name or not services.may_link(user, project):

@@ -1,10 +1,9 @@
-"""Desk: where sheets of one kind are taken in, and what differs between the kinds.
-Columns: the page that asks which column of a sheet is what, with guesses.
-Verdicts: the rows of a judged sheet as its page shows them, each with what was found about it.
-Sheets: the pages from a dropped file to an order, whatever kind of job it becomes.
+"""Views of orders by sheet, from the uploaded file to the job, for all kinds of sheets.
 
-File → which column is what, where that is in doubt → a verdict on each row → order. Nothing is
-created before the order; what was uploaded lies sealed in a draft, and addresses hold its key alone."""
+The steps are: file; column mapping, where it is in doubt; verdict on each row; order. Nothing is
+created before the order. The upload is stored encrypted in a draft, and URLs contain only its key.
+Used by batch_query.py and batch_transfer.py, which describe their kind with a SheetWorkflow.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +45,7 @@ from adit_engine.errors import AditError, InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class SheetWorkflow:
-    """What differs between the kinds of sheets; `word` stands in addresses and names of routes."""
+    """What differs between the kinds of sheets; `word` is part of URLs and route names."""
 
     kind: str
     word: str
@@ -55,24 +54,27 @@ class SheetWorkflow:
     lead: Any
     help: str
     order_template: str
-    """Included below the rows, within the form; it gets `form`, `judged` and `upload`."""
+    """Included below the rows, within the form; its context has `form`, `judged` and `upload`."""
     judge: Callable[[User, Upload], ValidatedSheet[Any]]
     form: Callable[..., forms.Form]
     """form(data, user=…, upload=…, judged=…, initial=…)."""
     start: Callable[[User, Upload, ValidatedSheet[Any], Any], Job]
-    """Makes the job out of a valid form. Raises AditError."""
+    """Creates the job from a valid form. Raises AditError."""
 
     def address(self, page: str, *args: Any) -> str:
         return reverse(f"job_{self.word}_{page}", args=args)
 
 
 def get_upload(user: User, desk: SheetWorkflow, key: str) -> Upload | None:
-    """What this person has uploaded there, as long as it is kept."""
+    """Return the user's upload of this kind, as long as it is stored."""
     return uploads.load_upload(user, key, desk.sheet)
 
 
 def redirect_without_upload(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
-    """After the start, Back and a second Start lead to the job that there is."""
+    """Redirect a request for an upload that is no longer stored.
+
+    After the start, Back or a second Start leads to the existing job.
+    """
     if not drafts.is_key(key):
         raise Http404
     job = Job.objects.filter(owner=current_user(request), idempotency_key=key).first()
@@ -88,7 +90,7 @@ MAX_HEADER_LINE = 20
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def columns_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
-    """Which column is what: with guesses, and remembered for sheets with the same headers."""
+    """Ask for the column mapping, with guesses; it is remembered for the same headers."""
     user = current_user(request)
     upload = get_upload(user, desk, key)
     if upload is None:
@@ -150,7 +152,7 @@ def _render_columns(
 
 
 def _mapping_at(upload: Upload, text: str | None) -> ColumnMapping:
-    """The mapping with the headers in that line; as it is where nothing sensible was said."""
+    """The mapping with the headers in that line; the current mapping if the input is invalid."""
     if text is None or not text.isdecimal() or len(text) > 4:
         return upload.mapping
     try:
@@ -165,7 +167,7 @@ def _read_columns(request: HttpRequest, upload: Upload) -> dict[int, str]:
 
 
 def _read_places(request: HttpRequest, upload: Upload) -> dict[SheetField, int]:
-    """Raises WrongInput when two columns are said to be the same."""
+    """The chosen columns. Raises InvalidInput if two columns are mapped to the same field."""
     said = _read_columns(request, upload)
     if len(set(said.values())) < len(said):
         raise InvalidInput(_("Two columns are said to be the same: each can be one thing only."))
@@ -191,7 +193,7 @@ ROW_FILTERS = ("error", "warning", "out")
 class ShownRow:
     line: int
     verdict: str
-    """A state that the badge knows."""
+    """A state that the badge template tag knows."""
     word: Any
     findings: tuple[str, ...]
     cells: tuple[str, ...]
@@ -200,6 +202,7 @@ class ShownRow:
 
 
 def filter_rows(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Sequence[Any]:
+    """Return the rows that the filter `show` selects; all rows for an unknown filter."""
     if show == "out":
         return [
             row
@@ -212,6 +215,7 @@ def filter_rows(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Seque
 
 
 def make_shown_row(row: Any, upload: Upload) -> ShownRow:
+    """Return a row as the page shows it."""
     is_out = row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
     badge, word = ("canceled", _("left out")) if is_out else _BADGES[row.verdict]
     return ShownRow(
@@ -226,7 +230,7 @@ def make_shown_row(row: Any, upload: Upload) -> ShownRow:
 
 
 def _findings_with_lines(row: Any) -> list[Any]:
-    """Findings of several rows name the others."""
+    """The findings of a row; those that concern several rows name the other lines."""
     found = []
     for finding in row.findings:
         if len(finding.lines) > 1:
@@ -249,7 +253,7 @@ _BADGES: dict[RowVerdict, tuple[str, Any]] = {
 
 ROWS_PER_PAGE = 100
 PASSWORD_FIELDS = (archive_passwords.FIELD, archive_passwords.AGAIN, archive_passwords.KEPT)
-"""The entries are kept apart from the rest; the confirmation has to be given with each order."""
+"""Stored apart from the other input; the confirmation has to be given with each order."""
 FIELDS_NOT_KEPT = (
     "csrfmiddlewaretoken",
     "do",
@@ -263,7 +267,7 @@ FIELDS_NOT_KEPT = (
 
 @dataclass
 class SheetReview:
-    """One request's view of an upload."""
+    """The state of an upload within one request."""
 
     request: HttpRequest
     desk: SheetWorkflow
@@ -272,9 +276,9 @@ class SheetReview:
 
     @cached_property
     def judged(self) -> ValidatedSheet[Any]:
-        """All rows with their verdicts; those left out by hand say nothing about the others.
+        """All rows with their verdicts. Raises UnreadableSheet.
 
-        Raises sheet.Unreadable.
+        Rows excluded by the user do not affect the verdicts of others.
         """
         return self.desk.judge(self.user, self.upload)
 
@@ -292,7 +296,7 @@ class SheetReview:
         )
 
     def take(self) -> None:
-        """Keeps what was ticked and typed on the page."""
+        """Store what was ticked and entered on the page."""
         posted = self.request.POST
         shown = _parse_numbers(posted.getlist("shown"))
         upload = self.upload.without(shown, _parse_numbers(posted.getlist("out")))
@@ -336,7 +340,7 @@ class SheetReview:
 
 
 def make_urls(desk: SheetWorkflow) -> list[URLPattern]:
-    """The addresses of one kind of sheet: job_new_<word>, job_<word>_template, …"""
+    """Return the URLs of one kind of sheet: job_new_<word>, job_<word>_template, …"""
 
     def view(function: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         def bound(request: HttpRequest, **kwargs: Any) -> HttpResponse:
@@ -355,7 +359,7 @@ def make_urls(desk: SheetWorkflow) -> list[URLPattern]:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_sheet(request: HttpRequest, desk: SheetWorkflow) -> HttpResponse:
-    """Where a file is dropped; a good one leads on, a broken one is refused in words."""
+    """Upload a file; an unreadable file is rejected with a message."""
     if request.method != "POST":
         return _render_upload(request, desk)
     file = request.FILES.get("sheet")
@@ -374,7 +378,7 @@ def new_sheet(request: HttpRequest, desk: SheetWorkflow) -> HttpResponse:
 
 @require_safe
 def sheet_template(request: HttpRequest, desk: SheetWorkflow, form: str) -> HttpResponse:
-    """An empty sheet with text columns and two examples."""
+    """Download an empty sheet with text columns and two examples."""
     makers = {"xlsx": (make_template_xlsx, XLSX), "csv": (make_template_csv, "text/csv")}
     if form not in makers:
         raise Http404
@@ -385,7 +389,10 @@ def sheet_template(request: HttpRequest, desk: SheetWorkflow, form: str) -> Http
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def rows_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
-    """Each row with its verdict, and below them the order. Each button keeps what was ticked."""
+    """Show each row with its verdict, and the order form.
+
+    Each button stores the input.
+    """
     user = current_user(request)
     upload = get_upload(user, desk, key)
     if upload is None:
@@ -407,7 +414,7 @@ def rows_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpRespon
 
 
 def as_form_data(typed: dict[str, list[str]]) -> Any:
-    """What was typed, as a form takes it."""
+    """Return stored input as data for a form."""
     data = QueryDict(mutable=True)
     for name, values in typed.items():
         data.setlist(name, values)
@@ -457,7 +464,7 @@ def _render_upload(request: HttpRequest, desk: SheetWorkflow, trouble: str = "")
 
 
 def _explain_missing_file(request: HttpRequest) -> str:
-    """The handler lets nothing through that is too large to be kept in memory."""
+    """The message for a missing file. The upload handler drops files too large for memory."""
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_FILE_BYTES:
         return _("The file has more than %(most)d MB. Split it, or save it as CSV.") % {
             "most": MAX_FILE_BYTES // 1_000_000

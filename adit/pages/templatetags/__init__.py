@@ -1,0 +1,1 @@
+"""Template tags used by the templates of all apps."""

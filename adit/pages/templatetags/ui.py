@@ -1,4 +1,7 @@
-"""Ui: the small parts that pages are made of: icons, state badges, bars, help."""
+"""Template tags for icons, state badges, progress bars, form fields and help buttons.
+
+Used by the templates of all apps.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +45,10 @@ BAR_PARTS = ("delivered", "stored", "withheld", "skipped", "failed")
 
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
-    """An icon of the sprite. Without a label it is decoration and hidden from screen readers."""
+    """Return an icon of the sprite.
+
+    Without a label it is decorative and hidden from screen readers.
+    """
     address = static("vendor/icons/icons.svg")
     if label:
         return format_html(
@@ -62,12 +68,12 @@ WIDGET_CLASSES = {
     "select": "form-select",
     "hidden": "",
 }
-"""The class of each type of widget; all others are boxes to write in."""
+"""CSS class by type of widget; all others are text fields."""
 
 
 @register.filter
 def widget(field: BoundField) -> SafeString:
-    """The field itself, dressed: with the class that its kind of widget needs."""
+    """Render the field with the CSS class that its type of widget needs."""
     given = field.field.widget
     name = "select" if isinstance(given, Select) else getattr(given, "input_type", "") or ""
     wanted = WIDGET_CLASSES.get(name, "form-control")
@@ -77,7 +83,7 @@ def widget(field: BoundField) -> SafeString:
 
 @register.filter
 def tone(state: str) -> str:
-    """neutral, info, good, warn or bad."""
+    """Return the tone of a state: neutral, info, good, warn or bad."""
     return ICONS_AND_TONES.get(state, ("", "neutral"))[1]
 
 
@@ -88,7 +94,7 @@ def icon_of(state: str) -> str:
 
 @register.inclusion_tag("components/state.html")
 def state(value: Any, word: str = "") -> dict[str, str]:
-    """A badge for a job's, task's or node's state: icon, word and colour."""
+    """Render a badge for the state of a job, task or node: icon, word and colour."""
     return {
         "value": str(value),
         "word": word or str(getattr(value, "label", "")) or str(value).replace("_", " "),
@@ -97,7 +103,7 @@ def state(value: Any, word: str = "") -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class BarSegment:
-    """One coloured stretch of a bar, in thousandths of its length."""
+    """One coloured segment of a bar, in thousandths of its length."""
 
     name: str
     start: int
@@ -111,10 +117,10 @@ def _get_count(counts: Any, name: str) -> int:
 
 @register.inclusion_tag("components/progress.html")
 def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, Any]:
-    """A bar of what was delivered, is on the way, was withheld, skipped and failed.
+    """Render a bar of delivered, stored, withheld, skipped and failed images.
 
-    `counts` is anything with these names, as attributes or keys. An expected of None is not yet
-    known; `live` lets the bar move then.
+    `counts` has these names as attributes or keys. If `expected` is None, the total is not known
+    yet; with `live` the bar is then animated.
     """
     done = {name: _get_count(counts, name) for name in BAR_PARTS}
     expected = counts.get("expected") if isinstance(counts, dict) else counts.expected
@@ -122,7 +128,7 @@ def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, A
     parts, at = [], 0
     for name, count in done.items():
         length = round(1000 * count / total) if total else 0
-        # What is small is still there: a withheld image among thousands must be seen.
+        # Small parts stay visible: a withheld image among thousands must be seen.
         length = max(length, 6) if count else 0
         length = min(length, 1000 - at)
         parts.append(BarSegment(name, at, length))
@@ -140,7 +146,7 @@ def progress(counts: Any, live: bool = False, words: bool = True) -> dict[str, A
 
 @register.inclusion_tag("help/button.html", takes_context=True)
 def help_button(context: template.Context, topic: str) -> dict[str, Any]:
-    """A button that opens the topic as a dialog; where dialogs cannot open, a link to its page."""
+    """Render a button that opens the topic as a dialog, or as a page without dialogs."""
     return {"topic": manual.get_topic(topic), "request": context.get("request")}
 
 
@@ -148,7 +154,10 @@ def help_button(context: template.Context, topic: str) -> dict[str, Any]:
 def nav_link(
     context: template.Context, address: str, word: str, symbol: str, but: str = ""
 ) -> dict[str, Any]:
-    """A link of the top bar, marked when the page shown lies below it (but not below one of `but`)."""
+    """Render a link of the top bar, marked if the current page is below it.
+
+    Pages below one of the addresses in `but` do not count.
+    """
     path = context["request"].path
     here = path == address if address == "/" else path.startswith(address)
     here = here and not any(path.startswith(other) for other in but.split())

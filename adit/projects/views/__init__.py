@@ -1,1 +1,1 @@
-"""Pages of research projects and of profiles."""
+"""Pages of research projects and profiles, used by the URLs of this app."""

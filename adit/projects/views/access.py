@@ -1,4 +1,4 @@
-"""Door: who may enter the pages of research projects and profiles."""
+"""Check who may open the pages of research projects and profiles."""
 
 from typing import cast
 
@@ -12,12 +12,15 @@ from adit.projects.models import ProfileVersion, Project
 
 
 def current_user(request: HttpRequest) -> User:
-    """Who stands at the door: the middleware lets nobody in who is not signed in."""
+    """Return the signed-in user. The middleware redirects anonymous users."""
     return cast(User, request.user)
 
 
 def get_visible_project(user: User, pk: int) -> Project:
-    """Raises Http404 for what is not there and for what is none of this person's business."""
+    """Return the project; raise Http404 if the user may not see it.
+
+    This includes projects that do not exist.
+    """
     project = services.visible_projects(user).select_related("profile").filter(pk=pk).first()
     if project is None:
         raise Http404
@@ -25,7 +28,7 @@ def get_visible_project(user: User, pk: int) -> Project:
 
 
 def get_profile(pk: int) -> ProfileVersion:
-    """Raises Http404."""
+    """Return the profile version; raise Http404 if it does not exist."""
     profile = ProfileVersion.objects.filter(pk=pk).first()
     if profile is None:
         raise Http404
@@ -33,7 +36,7 @@ def get_profile(pk: int) -> ProfileVersion:
 
 
 def require_rights(user: User, *rights: str) -> None:
-    """Raises PermissionDenied, with the right's name."""
+    """Raise PermissionDenied, with the name of the permission, if one is missing."""
     try:
         for right in rights:
             require(user, right)

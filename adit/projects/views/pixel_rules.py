@@ -1,4 +1,7 @@
-"""Pixel rules of a profile: added, changed and taken away in a draft, saved as the next version."""
+"""Page of the pixel rules of a profile.
+
+Rules are added, changed and removed in a draft, which is saved as the next version.
+"""
 
 from typing import Any
 
@@ -39,15 +42,18 @@ def profile_pixels(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> HttpResponse:
-    """One click's deed. Raises ProfileError with the line, NotPermitted, WrongInput."""
-    deed, _sep, number = request.POST.get("do", "").partition("-")
+    """Execute the button that was clicked.
+
+    Raises ProfileError with the line, NotPermitted, InvalidInput.
+    """
+    button, _sep, number = request.POST.get("do", "").partition("-")
     rules = pixel_rule_forms.parse_pixel_rules(text)
     place = int(number) if number.isdecimal() and int(number) < len(rules) else None
-    if deed == "save":
+    if button == "save":
         made = profile_versions.create_version(current_user(request), text)
         messages.success(request, _("%s is saved. Projects use it once you choose it.") % made)
         return redirect("profile_version", made.pk)
-    if deed == "change" and place is not None:
+    if button == "change" and place is not None:
         return _render_draft(
             request,
             profile,
@@ -55,11 +61,11 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
             PixelRuleForm(initial=pixel_rule_to_initial(rules[place])),
             place,
         )
-    if deed == "remove" and place is not None:
+    if button == "remove" and place is not None:
         return _render_draft(
             request, profile, pixel_rule_forms.remove_pixel_rule(text, place), PixelRuleForm()
         )
-    if deed != "put":
+    if button != "put":
         raise Http404
     form = PixelRuleForm(request.POST)
     if not form.is_valid():
@@ -73,7 +79,7 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
 
 
 def _parse_index(request: HttpRequest) -> int | None:
-    """Which rule is being changed; None for a new one."""
+    """The index of the rule that is being changed; None for a new one."""
     text = request.POST.get("place", "")
     return int(text) if text.isdecimal() and len(text) < 5 else None
 

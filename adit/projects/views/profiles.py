@@ -1,4 +1,4 @@
-"""Profiles: the list of versions, one version in words, a new one, and trying it on an image."""
+"""Pages of profiles: list and versions, description, and a preview on one image."""
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -57,7 +57,7 @@ def profile_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
-    """One page in plain words, to print for an ethics board."""
+    """Show the profile in plain language on one page, to print for an ethics board."""
     current_user(request)
     profile = get_profile(pk)
     context = {
@@ -69,7 +69,7 @@ def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
 
 @get_or_post
 def profile_new(request: HttpRequest, pk: int) -> HttpResponse:
-    """The next version of a profile, or the first of another name."""
+    """Create the next version of a profile, or the first one of another name."""
     user = current_user(request)
     require_rights(user, Right.MANAGE_PROFILES)
     profile = get_profile(pk)
@@ -90,7 +90,10 @@ def profile_new(request: HttpRequest, pk: int) -> HttpResponse:
 
 @get_or_post
 def profile_try(request: HttpRequest, pk: int) -> HttpResponse:
-    """One image, before and after; nothing of it is stored, and no address shows it."""
+    """Show one image before and after the profile is applied.
+
+    Nothing of it is stored, and no URL shows it.
+    """
     user = current_user(request)
     require_rights(user, Right.SEE_IDENTIFIED)
     profile = get_profile(pk)

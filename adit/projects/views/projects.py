@@ -1,4 +1,4 @@
-"""Research projects: the list, one of them, and what its managers do with it."""
+"""Pages of research projects: list, one project, and the actions of project managers."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 @get_or_post
 def project_new(request: HttpRequest) -> HttpResponse:
-    """Made by managers, proposed by all others."""
+    """Create a project. For users who are not project managers it is a proposal."""
     return _edit_project(request, Project())
 
 
@@ -106,7 +106,10 @@ def project_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 
 @get_or_post
 def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
-    """Asks for the reason and the project id, typed again."""
+    """Destroy the key of a project.
+
+    Asks for a reason and for the project ID, typed again.
+    """
     user = current_user(request)
     project = get_visible_project(user, pk)
     require_rights(user, Right.MANAGE_PROJECTS)
@@ -140,7 +143,8 @@ def _edit_project(request: HttpRequest, project: Project) -> HttpResponse:
         saved = _save_project(request, form)
         if saved is not None:
             return saved
-    # The form writes what was typed into its row before it is saved; the heading keeps the old.
+    # The form writes the input into its instance before it is saved. The heading shows the stored
+    # name.
     heading = "" if is_new else str(Project.objects.get(pk=project.pk))
     context = {
         "form": form,
@@ -172,7 +176,7 @@ def _save_project(request: HttpRequest, form: ProjectForm) -> HttpResponseRedire
 
 
 def _describe_state(project: Project) -> tuple[str, Any]:
-    """The tone's word, and what people read."""
+    """Return the state for the badge, and the text that users read."""
     if project.key_destroyed_at is not None:
         return "closed", _("key destroyed")
     if not project.is_accepted:

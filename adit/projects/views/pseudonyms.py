@@ -1,4 +1,4 @@
-"""Pseudonyms of a research project: the table, the way back to a patient, lists in and out."""
+"""Pages of the pseudonyms of a project: table, re-identification, merge, export, import."""
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -44,7 +44,7 @@ def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
 
 @get_or_post
 def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
-    """Asks why, and answers once: the address itself never shows who it is."""
+    """Ask for a reason, and show the patient once. The URL never shows the patient."""
     user = current_user(request)
     project = get_visible_project(user, pk)
     require_rights(user, Right.REIDENTIFY)
@@ -62,7 +62,7 @@ def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpRespo
 
 @get_or_post
 def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
-    """Another id of the same person."""
+    """Merge another patient ID of the same person."""
     user = current_user(request)
     project = get_visible_project(user, pk)
     require_rights(user, Right.REIDENTIFY)
@@ -91,7 +91,7 @@ def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
 
 @get_or_post
 def project_export(request: HttpRequest, pk: int) -> HttpResponse:
-    """The whole map as a file, for the key holder."""
+    """Download all pseudonyms with their patients, for the key holder."""
     user = current_user(request)
     project = get_visible_project(user, pk)
     require_rights(user, Right.REIDENTIFY)
@@ -114,7 +114,7 @@ def project_export(request: HttpRequest, pk: int) -> HttpResponse:
 
 @get_or_post
 def project_import(request: HttpRequest, pk: int) -> HttpResponse:
-    """All rows or none; problems name rows, never patients."""
+    """Import all rows or none. Messages name rows, never patients."""
     user = current_user(request)
     project = get_visible_project(user, pk)
     require_rights(user, Right.CHOOSE_PSEUDONYMS)

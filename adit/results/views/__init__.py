@@ -1,0 +1,1 @@
+"""Pages and downloads of results, used by the URLs of jobs."""

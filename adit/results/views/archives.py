@@ -1,4 +1,4 @@
-"""Archives: encrypted 7-Zip files to download, with ranges, and the password of the next one."""
+"""Pages of encrypted 7-Zip files: download with ranges, and the password of the next file."""
 
 import re
 import threading
@@ -39,13 +39,13 @@ from adit_engine.errors import AditError
 
 CHUNK_BYTES = 256 * 1024
 DOWNLOAD_INTERVAL = timedelta(minutes=10)
-"""Requests for parts of one file within it are one download to the trail."""
+"""Range requests for one file within this time are one download in the audit trail."""
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 @require_safe
 def archive_list(request: HttpRequest) -> HttpResponse:
-    """What may be downloaded, newest first."""
+    """List the files that may be downloaded, newest first."""
     user = current_user(request)
     if not may(user, Right.DOWNLOAD):
         raise PermissionDenied(_("You may not download files in the browser."))
@@ -56,7 +56,7 @@ def archive_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase:
-    """The file itself, whole or from where the browser was cut off."""
+    """Download a file, or the part that an interrupted download still needs."""
     user = current_user(request)
     one = archives.visible_archives(user).filter(job=get_visible_job(user, pk), pk=number).first()
     if one is None or one.job.destination is None:
@@ -72,7 +72,7 @@ def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
-    """A new password before an ended job goes on: the old one is not kept."""
+    """Ask for a new password before an ended job continues: the old one is not kept."""
     user = current_user(request)
     job = get_visible_job(user, pk)
     if verb not in archives.ACTIONS_NEEDING_PASSWORD & ACTIONS.keys() or not archives.is_archive(
@@ -103,7 +103,7 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
 
 
 class _DownloadLimit:
-    """How many go on in this process: each keeps one of its threads busy."""
+    """Limit of downloads in this process: each keeps one of its threads busy."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -125,7 +125,7 @@ DOWNLOAD_LIMIT = _DownloadLimit()
 
 
 class _FileChunks(Iterator[bytes]):
-    """So many bytes of a file, in pieces; closed by whoever sends them, come what may."""
+    """A range of a file, in chunks. The sender must close it in any case."""
 
     def __init__(self, file: BinaryIO, start: int, length: int) -> None:
         self._file = file
@@ -188,7 +188,10 @@ def _file_response(
 
 
 def _parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """From and until, the whole for what is no single range (RFC 9110 14.2); None: not there."""
+    """Start and end of the range; None if it is not satisfiable.
+
+    The whole file for anything but a single range (RFC 9110 14.2).
+    """
     match = _RANGE.fullmatch(header.replace(" ", ""))
     if match is None or not any(match.groups()):
         return 0, size

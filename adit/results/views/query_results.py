@@ -1,4 +1,4 @@
-"""Results of a batch query: looked through, picked, downloaded, handed to a batch transfer."""
+"""Pages of the results of a batch query: view, pick, download, and start a batch transfer."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -45,7 +45,7 @@ TRANSFER = "batch_transfer"
 
 @dataclass
 class QueryResultsPage:
-    """One request's view of a query's results; what a person picked lies in a draft."""
+    """The results of a query in one request. The user's picks are stored in a draft."""
 
     request: HttpRequest
     user: User
@@ -53,7 +53,7 @@ class QueryResultsPage:
 
     @classmethod
     def of(cls, request: HttpRequest, pk: int) -> "QueryResultsPage":
-        """Raises Http404."""
+        """Return the page of a batch query; raise Http404 for other jobs."""
         user = current_user(request)
         job = get_visible_job(user, pk)
         if job.kind != BatchQuery.word:
@@ -66,7 +66,11 @@ class QueryResultsPage:
 
     @cached_property
     def kept(self) -> dict[str, Any]:
-        """picks: keys of the picked lines, None = all that were found; text: what to look for."""
+        """Return the draft.
+
+        `picks` has the primary keys of the picked lines; None means all results. `text` is the
+        search text.
+        """
         return drafts.load_draft(self.user, self.key) or {"picks": None, "text": ""}
 
     def keep(self, **values: Any) -> None:
@@ -75,12 +79,14 @@ class QueryResultsPage:
 
     @cached_property
     def sees(self) -> QueryResultAccess:
-        told = disclosed(self.user, self.job)
-        return QueryResultAccess(identified=told.identified, own=told.rows, pseudonyms=told.given)
+        disclosure = disclosed(self.user, self.job)
+        return QueryResultAccess(
+            identified=disclosure.identified, own=disclosure.rows, pseudonyms=disclosure.given
+        )
 
     @cached_property
     def every(self) -> list[QueryResult]:
-        """All of them; empty when the project's key is gone."""
+        """Return all results; empty if the key of the project is destroyed."""
         return self._opened(query_results.result_lines(self.job))
 
     def _opened(self, rows: Any) -> list[QueryResult]:
@@ -90,14 +96,17 @@ class QueryResultsPage:
             return []
 
     def view(self) -> tuple[str, str]:
-        """How it is sorted, and which outcome is shown: words that tell nothing."""
+        """Return the sort order and the filter. Neither contains patient data."""
         asked = self.request.POST if self.request.method == "POST" else self.request.GET
         sort, show = asked.get("sort", ""), asked.get("show", "")
         is_known = sort.removeprefix("-") in query_results.SORTS and self.sees.identified
         return sort if is_known else "", show if show in ROW_FILTERS else ""
 
     def page(self, number: str | None) -> tuple[Any, list[QueryResult]]:
-        """The page and its results; only these are opened where nothing is sorted or looked for."""
+        """Return the page and its results.
+
+        Without a sort order or a search text, only the results of this page are decrypted.
+        """
         sort, show = self.view()
         rows = query_results.filter_by_outcome(query_results.result_lines(self.job), show)
         if not sort and not self.kept["text"]:
@@ -128,88 +137,94 @@ class QueryResultsPage:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def results_page(request: HttpRequest, pk: int) -> HttpResponse:
-    """Each button keeps the ticks of the page."""
-    bench = QueryResultsPage.of(request, pk)
+    """Show the results. Each button also saves the checkboxes of the page."""
+    query_page = QueryResultsPage.of(request, pk)
     if request.method != "POST":
-        return _render_results(bench)
-    _save_ticks(bench)
+        return _render_results(query_page)
+    _save_ticks(query_page)
     verb, _colon, what = request.POST.get("do", "").partition(":")
     if verb == "transfer":
-        return _start_batch_transfer(bench)
+        return _start_batch_transfer(query_page)
     if verb == "rule":
-        _apply_pick_rule(bench)
+        _apply_pick_rule(query_page)
     elif verb in ("all", "none"):
-        bench.keep(picks=None if verb == "all" else [])
+        query_page.keep(picks=None if verb == "all" else [])
     elif verb == "look":
-        bench.keep(text=request.POST.get("text", "").strip()[:100])
-    return bench.again(what)
+        query_page.keep(text=request.POST.get("text", "").strip()[:100])
+    return query_page.again(what)
 
 
 @require_safe
 def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
-    """All rows; with ?picked only the picked results beside the rows without one; with ?again only
-    the latter, as they were asked.
+    """Download all rows.
+
+    With ?picked, only the picked results and the rows without a result. With ?again, only the rows
+    without a result, as they were in the sheet.
     """
-    bench = QueryResultsPage.of(request, pk)
-    picks = bench.kept["picks"] if "picked" in request.GET else None
+    query_page = QueryResultsPage.of(request, pk)
+    picks = query_page.kept["picks"] if "picked" in request.GET else None
     only = None if picks is None else frozenset(picks)
     columns = query_results.export_columns()
-    rows = query_results.export_rows(bench.job, bench.every, bench.sees, only)
+    rows = query_results.export_rows(query_page.job, query_page.every, query_page.sees, only)
     if "again" in request.GET:
-        if not bench.sees.own:
+        if not query_page.sees.own:
             raise PermissionDenied(_("You have no right to see what was asked."))
         columns = query_results.unanswered_columns()
-        rows = query_results.unanswered_rows(bench.job, bench.every, bench.sees)
-    columns = add_own_columns(columns, query_results.own_headers(bench.job))
+        rows = query_results.unanswered_rows(query_page.job, query_page.every, query_page.sees)
+    columns = add_own_columns(columns, query_results.own_headers(query_page.job))
     trail.record(
         "job.results_downloaded",
-        user=bench.user,
-        about=f"job:{bench.job.pk}",
-        details={"rows": len(bench.every), "identified": bench.sees.identified, "form": form},
+        user=query_page.user,
+        about=f"job:{query_page.job.pk}",
+        details={
+            "rows": len(query_page.every),
+            "identified": query_page.sees.identified,
+            "form": form,
+        },
     )
     return make_sheet_response(form, f"adit-query-{pk}", columns, rows)
 
 
-def _render_results(bench: QueryResultsPage) -> HttpResponse:
-    page, results = bench.page(bench.request.GET.get("page"))
-    sort, show = bench.view()
-    counts = query_results.count_outcomes(bench.job)
-    picks = bench.kept["picks"]
-    found = query_results.result_lines(bench.job).filter(is_found=True)
-    if bench.sees.identified and results:
-        record_view(bench.user, bench.job, {"results": True})
+def _render_results(query_page: QueryResultsPage) -> HttpResponse:
+    page, results = query_page.page(query_page.request.GET.get("page"))
+    sort, show = query_page.view()
+    counts = query_results.count_outcomes(query_page.job)
+    picks = query_page.kept["picks"]
+    found = query_results.result_lines(query_page.job).filter(is_found=True)
+    if query_page.sees.identified and results:
+        record_view(query_page.user, query_page.job, {"results": True})
     context = {
-        "job": bench.job,
+        "job": query_page.job,
         "page": page,
         "rows": [
             {
                 "result": result,
                 "reason": query_results.describe_notes(result),
-                "is_picked": bench.is_picked(result),
-                "own": result.own if bench.sees.own else ("•••",) * len(result.own),
+                "is_picked": query_page.is_picked(result),
+                "own": result.own if query_page.sees.own else ("•••",) * len(result.own),
             }
             for result in results
         ],
         "sorts": _SORTS,
-        "own_headers": query_results.own_headers(bench.job),
+        "own_headers": query_results.own_headers(query_page.job),
         "has_series": any(result.text("SeriesInstanceUID") for result in results),
-        "has_sources": bench.job.tasks.order_by().values("source").distinct().count() > 1,
+        "has_sources": query_page.job.tasks.order_by().values("source").distinct().count() > 1,
         "sort": sort,
         "show": show,
-        "text": bench.kept["text"],
-        "filters": _filter_links(counts, found.count(), bench),
+        "text": query_page.kept["text"],
+        "filters": _filter_links(counts, found.count(), query_page),
         "picked": found.count() if picks is None else found.filter(pk__in=picks).count(),
         "all_picked": picks is None,
         "found": found.count(),
-        "sees_identified": bench.sees.identified,
-        "sees_own": bench.sees.own,
-        "sees_pseudonyms": bench.sees.pseudonyms,
+        "sees_identified": query_page.sees.identified,
+        "sees_own": query_page.sees.own,
+        "sees_pseudonyms": query_page.sees.pseudonyms,
         "without_result": counts[QueryRowOutcome.NOTHING] + counts[QueryRowOutcome.FAILED],
-        "may_transfer": bool(_transfer_url("x")) and may(bench.user, order_right(TRANSFER)),
+        "may_transfer": bool(_transfer_url("x")) and may(query_page.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
-        "is_live": bool(counts[QueryRowOutcome.OPEN]) and bench.job.ended_at is None,
+        "is_live": bool(counts[QueryRowOutcome.OPEN]) and query_page.job.ended_at is None,
     }
-    return render(bench.request, "results/results.html", context)
+    return render(query_page.request, "results/results.html", context)
 
 
 _SORTS = (
@@ -224,9 +239,9 @@ _SORTS = (
 
 
 def _filter_links(
-    counts: dict[QueryRowOutcome, int], found: int, bench: QueryResultsPage
+    counts: dict[QueryRowOutcome, int], found: int, query_page: QueryResultsPage
 ) -> list[tuple[str, str, int]]:
-    noted = query_results.filter_by_outcome(query_results.result_lines(bench.job), "note")
+    noted = query_results.filter_by_outcome(query_results.result_lines(query_page.job), "note")
     rows = [
         ("", _("all rows"), sum(counts.values())),
         (QueryRowOutcome.FOUND, _("found"), counts[QueryRowOutcome.FOUND]),
@@ -238,23 +253,23 @@ def _filter_links(
     return [row for row in rows if row[2] or not row[0]]
 
 
-def _save_ticks(bench: QueryResultsPage) -> None:
-    """The ticks of the lines that were shown."""
-    posted = bench.request.POST
+def _save_ticks(query_page: QueryResultsPage) -> None:
+    """Save the checkboxes of the lines that were shown."""
+    posted = query_page.request.POST
     shown = {int(text) for text in posted.getlist("shown") if text.isdecimal()}
     ticked = {int(text) for text in posted.getlist("pick") if text.isdecimal()} & shown
-    if not shown - ticked and bench.kept["picks"] is None:
+    if not shown - ticked and query_page.kept["picks"] is None:
         return
-    if bench.kept["picks"] is None:
-        found = query_results.result_lines(bench.job).filter(is_found=True)
+    if query_page.kept["picks"] is None:
+        found = query_results.result_lines(query_page.job).filter(is_found=True)
         picks = set(found.values_list("pk", flat=True))
     else:
-        picks = set(bench.kept["picks"])
-    bench.keep(picks=sorted((picks - shown) | ticked))
+        picks = set(query_page.kept["picks"])
+    query_page.keep(picks=sorted((picks - shown) | ticked))
 
 
-def _apply_pick_rule(bench: QueryResultsPage) -> None:
-    posted = bench.request.POST
+def _apply_pick_rule(query_page: QueryResultsPage) -> None:
+    posted = query_page.request.POST
     most = posted.get("most", "")
     words = posted.get("modalities", "").upper().replace(",", " ").split()
     rule = PickRule(
@@ -262,9 +277,9 @@ def _apply_pick_rule(bench: QueryResultsPage) -> None:
         near=_parse_date(posted.get("near", "")) if posted.get("order") == "near" else None,
         modalities=tuple(words),
     )
-    picks = query_results.pick_results(bench.every, rule)
-    bench.keep(picks=picks)
-    messages.success(bench.request, _("%(n)d results are picked.") % {"n": len(picks)})
+    picks = query_results.pick_results(query_page.every, rule)
+    query_page.keep(picks=picks)
+    messages.success(query_page.request, _("%(n)d results are picked.") % {"n": len(picks)})
 
 
 def _parse_date(text: str) -> date | None:
@@ -274,17 +289,17 @@ def _parse_date(text: str) -> date | None:
         return None
 
 
-def _start_batch_transfer(bench: QueryResultsPage) -> HttpResponse:
-    """The picked results as rows of a batch transfer, as if their file had been uploaded."""
+def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
+    """Start a batch transfer with the picked results, as if their file was uploaded."""
     address = _transfer_url("")
-    if not may(bench.user, order_right(TRANSFER)) or not address:
+    if not may(query_page.user, order_right(TRANSFER)) or not address:
         raise PermissionDenied(_("You may not order this kind of job."))
-    picks = bench.kept["picks"]
-    chosen = [r for r in bench.every if r.values and (picks is None or r.pk in set(picks))]
+    picks = query_page.kept["picks"]
+    chosen = [r for r in query_page.every if r.values and (picks is None or r.pk in set(picks))]
     if not chosen:
-        messages.error(bench.request, _("Nothing is picked: tick at least one result."))
-        return bench.again()
-    sees_both = bench.sees.own and bench.sees.pseudonyms
+        messages.error(query_page.request, _("Nothing is picked: tick at least one result."))
+        return query_page.again()
+    sees_both = query_page.sees.own and query_page.sees.pseudonyms
     if not sees_both and any(result.pseudonym for result in chosen):
         raise PermissionDenied(
             _(
@@ -292,13 +307,15 @@ def _start_batch_transfer(bench: QueryResultsPage) -> HttpResponse:
                 "owner to order the transfer."
             )
         )
-    columns = add_own_columns(query_results.export_columns(), query_results.own_headers(bench.job))
-    # Sealed, and for this person alone, who need not see what is transferred.
+    columns = add_own_columns(
+        query_results.export_columns(), query_results.own_headers(query_page.job)
+    )
+    # The upload is encrypted and only for this user, who does not need to see what is transferred.
     sees = QueryResultAccess(identified=True, own=True, pseudonyms=True)
-    rows = query_results.export_rows(bench.job, chosen, sees)
-    name = _("Results of job %(n)d") % {"n": bench.job.pk}
+    rows = query_results.export_rows(query_page.job, chosen, sees)
+    name = _("Results of job %(n)d") % {"n": query_page.job.pk}
     table = make_table(name, columns, rows)
-    upload = uploads.store_table(bench.user, table, SheetKind.TRANSFER, job=bench.job.pk)
+    upload = uploads.store_table(query_page.user, table, SheetKind.TRANSFER, job=query_page.job.pk)
     return HttpResponseRedirect(_transfer_url(upload.key))
 
 

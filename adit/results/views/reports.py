@@ -1,5 +1,8 @@
-"""Report of a job: a page to print, and a JSON file; for everyone who may see the job.
-Uid map of a research project, as a file; with a right, a reason and a trail record."""
+"""Report of a job as a page and a JSON file, and the UID map of a project as a CSV file.
+
+Everyone who may see the job may see the report. The UID map requires a permission and a reason, and
+is recorded in the audit trail.
+"""
 
 from typing import Any
 
@@ -32,29 +35,29 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
     job = get_visible_job(user, pk)
     reports = StudyReports(job, disclosed(user, job))
     page = Paginator(report.reported_tasks(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
-    told = report.report_header(job, reports) | report.report_totals(job)
-    codes = sorted({code for rules in told["rules"] for code in rules["option_codes"]})
+    report_data = report.report_header(job, reports) | report.report_totals(job)
+    codes = sorted({code for rules in report_data["rules"] for code in rules["option_codes"]})
     context = {
         "job": job,
         "kind": kind_label(job),
-        "report": told,
+        "report": report_data,
         "page": page,
         "studies": reports.of(list(page)),
         "codes": [(code, OPTION_MEANINGS.get(code, "")) for code in codes],
-        "risks": _risks(told) if told["rules"] else [],
+        "risks": _risks(report_data) if report_data["rules"] else [],
     }
     return render(request, "results/report.html", context)
 
 
-def _risks(told: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was chosen for each, in all attempts, and how many images it concerned."""
-    chosen = [one for rules in told["rules"] for one in risks.decisions_in(rules)]
+def _risks(report_data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The decisions on each risk in all attempts, and the number of affected images."""
+    chosen = [one for rules in report_data["rules"] for one in risks.decisions_in(rules)]
     return [
         {
             "name": risk.name,
             "title": risk.title,
             "sentences": dict.fromkeys(one.sentence for one in chosen if one.risk == risk.name),
-            **told[risk.name],
+            **report_data[risk.name],
         }
         for risk in risks.RISKS
     ]

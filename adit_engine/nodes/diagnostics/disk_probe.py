@@ -1,4 +1,7 @@
-"""Ground: the disk under a folder: whether it is mounted, has room, and does what we rely on."""
+"""Probe the disk below a folder: mount, free space, and the operations that we rely on.
+
+Used by the folder and 7-Zip nodes.
+"""
 
 import os
 import re
@@ -16,14 +19,14 @@ NETWORK_FILESYSTEMS = frozenset(
 )
 SLOW_S = 0.5
 
-_OCTAL = re.compile(r"\\([0-7]{3})")  # how a blank is written there
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how a space is written in mountinfo
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _TEXT = b"A test by ADIT.\n"
 
 
 @dataclass(frozen=True, slots=True)
 class DiskProbe:
-    """`is_network` and `reserve_mb` are what the settings say."""
+    """Probes a folder. `is_network` and `reserve_mb` are values of the settings."""
 
     name: str
     base: Path
@@ -31,7 +34,7 @@ class DiskProbe:
     reserve_mb: int
 
     def findings(self) -> Iterator[NodeFinding]:
-        """Of a folder that is there; writes nothing."""
+        """Yield the findings on an existing folder. Writes nothing."""
         yield NodeFinding(Grade.GOOD, f"{self.name} is there.")
         yield from self._mount()
         yield self._room()
@@ -45,8 +48,8 @@ class DiskProbe:
             )
 
     def tried(self) -> Iterator[NodeFinding]:
-        """Writes a file as images are written, and removes it. Never raises StorageTrouble."""
-        from shutil import rmtree  # takes long to load, and only a test needs it
+        """Write a file as images are written, and remove it. Never raises StorageError."""
+        from shutil import rmtree  # slow to load, and only a test needs it
 
         place = self.base / f"{TEMP_PREFIX}{os.urandom(16).hex()}"
         try:
@@ -117,7 +120,7 @@ class DiskProbe:
 
 
 def require_mounted(name: str, base: Path, is_network: bool) -> None:
-    """Raises StorageTrouble when the folder is not there or its network share not mounted."""
+    """Raise StorageError if the folder is missing or its network share is not mounted."""
     try:
         os.stat(base)
     except OSError as error:
@@ -133,7 +136,7 @@ def _is_mounted(path: Path) -> bool:
 
 
 def filesystem_type(path: Path) -> str:
-    """The kind of file system, such as ext4 or cifs; empty where the system does not tell."""
+    """Return the kind of file system, such as ext4 or cifs; empty if unknown."""
     try:
         lines = _MOUNTINFO.read_text().splitlines()
     except OSError:

@@ -1,6 +1,7 @@
-"""Attempt: one image fetched by one way, with its time and size, or the reason why it did not come.
-Dummy: a made-up image of nobody, to see whether a node takes and keeps one.
-Detour: why the image of a C-MOVE did not reach us, as far as our own receiver can tell."""
+"""Fetch one image by one method, store a test image, and diagnose a failed C-MOVE.
+
+Used by the tests of the DIMSE, DICOMweb and folder nodes.
+"""
 
 import threading
 import time
@@ -48,14 +49,17 @@ _NOTHING_SENT = "The PACS said that it was done, and sent nothing."
 
 @dataclass(frozen=True, slots=True)
 class FetchAttempt:
-    """`way` is such as C-GET. `reason` is a sentence; empty when the image came."""
+    """The result of one fetch.
+
+    `way` is such as C-GET. `reason` is a sentence; empty when the image arrived.
+    """
 
     way: str
     seconds: float
     size_bytes: int = 0
     reason: str = ""
     error: AditError | None = None
-    """What the node did not do, where it was that."""
+    """The error of the node, if it raised one."""
 
     @property
     def came(self) -> bool:
@@ -74,7 +78,10 @@ class FetchAttempt:
 
 @dataclass(frozen=True, slots=True)
 class FetchLimit:
-    """How long an attempt may take. `break_off` ends the fetch, as a node's own does."""
+    """How long an attempt may take.
+
+    `break_off` ends the fetch, as the method of a node does.
+    """
 
     within_s: float
     break_off: Callable[[], None]
@@ -83,7 +90,7 @@ class FetchLimit:
 def attempt_fetch(
     way: str, image: InstanceRef, fetch: Callable[[], Iterator[Instance]], limit: FetchLimit
 ) -> FetchAttempt:
-    """Fetches now. Raises Stopped where somebody else than the limit ended it."""
+    """Fetch one image now. Raises Stopped if anything but the limit ended it."""
     over = threading.Event()
 
     def end() -> None:
@@ -133,8 +140,11 @@ _IMAGE_SIZE = 64
 
 
 def make_test_image(sender: str) -> Instance:
-    """Always the same object of one sender, so that trying again leaves no second one."""
-    from pydicom.dataset import Dataset, FileMetaDataset  # takes long to load
+    """Return the test image, always the same for one sender.
+
+    So a repeated test adds no second one.
+    """
+    from pydicom.dataset import Dataset, FileMetaDataset  # slow to load
     from pydicom.uid import UID
 
     study, series, uid = (UID(_derive_uid(f"{part} of {sender}")) for part in _UID_LEVELS)
@@ -172,9 +182,10 @@ ConfirmStored = Callable[[Sequence[StoreResult]], Iterable[StorageConfirmation]]
 def send_test_image(
     node: Storable, instance: Instance, confirm: ConfirmStored | None = None
 ) -> Generator[NodeFinding, None, bool]:
-    """Stores it and asks whether it is kept, by `confirm` or else as the node does.
+    """Store a test image and check that it is stored.
 
-    Says at the end whether it was taken at all. Never raises NodeError.
+    Checked by `confirm`, or else by the node. Returns whether the node accepted it at all. Never
+    raises NodeError.
     """
     started, taken = time.monotonic(), False
     try:
@@ -215,7 +226,10 @@ MAX_REPORTED = 5
 
 @dataclass(frozen=True, slots=True)
 class MoveDiagnosis:
-    """What the settings of the node `name` say of its senders: as text, and what it comes to."""
+    """Finds out why the image of a C-MOVE did not reach our receiver.
+
+    `text` is the setting `senders` of the node `name`, `known` the senders that it resolves to.
+    """
 
     name: str
     text: str
@@ -223,7 +237,10 @@ class MoveDiagnosis:
     reception: MoveReceiver
 
     def findings(self, attempt: FetchAttempt, began: datetime) -> Iterator[NodeFinding]:
-        """The attempt's own finding first, then who came instead. May look for some seconds."""
+        """Yield the finding of the attempt, then who sent instead.
+
+        May wait for some seconds.
+        """
         strays = _without_duplicates(self.reception.strays(self.name, began))
         yield attempt.finding(
             "" if strays or _explains_itself(attempt) else self._describe_no_sender()
@@ -256,7 +273,7 @@ class MoveDiagnosis:
         return NodeFinding(Grade.WARNING, what, step, (proposal,) if proposal else ())
 
     def _proposal(self, stray: UnexpectedArrival) -> SettingProposal | None:
-        """None for a title that cannot be written so."""
+        """Return a proposal; None for an AE title that cannot be written this way."""
         addition = f"{stray.calling}@{stray.address}"
         try:
             if [one.ae_title for one in parse_senders(addition)] != [stray.calling]:
@@ -269,14 +286,18 @@ class MoveDiagnosis:
 
 
 def _explains_itself(attempt: FetchAttempt) -> bool:
-    """Whether the error itself names what to register, and where."""
+    """Return whether the error itself names what to register, and where."""
     error = attempt.error
     known = isinstance(error, NodeRefused) and error.status == statuses.UNKNOWN_DESTINATION
     return known or isinstance(error, ConnectionLost)
 
 
 def _without_duplicates(strays: Sequence[UnexpectedArrival]) -> list[UnexpectedArrival]:
-    """Those that surely answer this node, and only without any, who was turned away."""
+    """Return arrivals without duplicates.
+
+    These are the arrivals that certainly belong to this node; only if there are none, the rejected
+    senders.
+    """
     sure = [one for one in strays if one.source] or list(strays)
     return list({(one.calling, one.called, one.address): one for one in sure}.values())
 

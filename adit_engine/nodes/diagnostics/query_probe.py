@@ -1,5 +1,7 @@
-"""Letters: in which character set a PACS answers, as far as its answers show.
-Manners: how a node answers searches, learned by a few small questions about its newest studies."""
+"""Probe how a node answers searches and in which character set, by a few small searches.
+
+Used by the checks of the DIMSE and DICOMweb nodes.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
@@ -21,14 +23,17 @@ from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel, StudyRef
 
 ASSUMED_CHARACTER_SET = "ISO_IR 100"
-"""Records whose node names no character set have to be read as this one, so that no byte is lost."""
+"""The character set in which undeclared texts have to be read, so that no byte is lost."""
 
 _UTF8 = "ISO_IR 192"
 _TEXT_KEYWORDS = ("PatientName", "StudyDescription")
 
 
 def check_character_set(records: Sequence[Record], fallback: str) -> Iterator[NodeFinding]:
-    """`fallback` is what the settings say now. Nothing of a text is repeated."""
+    """Propose a character set. `fallback` is the current setting.
+
+    The findings quote no text of the records.
+    """
     named = sorted({term for one in records for term in one.texts("SpecificCharacterSet")})
     if named:
         yield NodeFinding(
@@ -57,7 +62,7 @@ def check_character_set(records: Sequence[Record], fallback: str) -> Iterator[No
 
 
 def _original_bytes(text: str) -> bytes:
-    """As they came; nothing where all letters are plain."""
+    """Return the original bytes of a text; empty where all characters are ASCII."""
     return b"" if text.isascii() else text.encode("latin-1", "ignore")
 
 
@@ -74,9 +79,9 @@ _PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVW
 
 
 class QueryProbe:
-    """Asks by `ask`, which hands on all that comes. `result_cap` is what the settings say now.
+    """Searches by `ask`, which returns every answer. `result_cap` is the current setting.
 
-    Findings name no patient, no UID and no description.
+    Findings contain no patient, no UID and no description.
     """
 
     def __init__(self, ask: FindCall, result_cap: int | None, *, by_patient: bool = False) -> None:
@@ -84,10 +89,13 @@ class QueryProbe:
         self._result_cap = result_cap
         self._by_patient = by_patient
         self.studies: tuple[Record, ...] = ()
-        """Its newest studies, once they have been asked for."""
+        """The newest studies, once they have been requested."""
 
     def findings(self) -> Iterator[NodeFinding]:
-        """Lazy; some ten questions. Raises NodeError where the node does not answer at all."""
+        """Yield the findings. Lazy; about ten searches.
+
+        Raises NodeError where the node does not answer at all.
+        """
         found = find_newest_studies(self._ask)
         if found.refusal:
             yield NodeFinding(
@@ -118,10 +126,10 @@ class QueryProbe:
         yield from self._descriptions(found.records)
         yield self._across(sample)
 
-    # How many ----------------------------------------------------------------------------------
+    # Result cap --------------------------------------------------------------------------------
 
     def _limit(self, found: ProbeResult) -> Iterator[NodeFinding]:
-        """Asks for two halves: when they hold more than the whole, the whole was cut."""
+        """Search for two halves: if they hold more than the whole, the whole was truncated."""
         count = len(found.records)
         if not found.is_whole:
             studies = "1 study" if count == 1 else f"{count} studies"
@@ -138,7 +146,7 @@ class QueryProbe:
             return
         whole = self._count(days[0], None)
         halves = self._count(days[0], middle - timedelta(1)), self._count(middle, None)
-        # What came in meanwhile makes the whole grow, too.
+        # Studies that arrive meanwhile make the whole grow too.
         if sum(halves) <= whole or self._count(days[0], None) != whole:
             yield NodeFinding(Grade.GOOD, f"It does not cut lists of {count} studies.")
             return
@@ -161,7 +169,7 @@ class QueryProbe:
             (SettingProposal("result_cap", cap, why),),
         )
 
-    # What is told ------------------------------------------------------------------------------
+    # Returned attributes -----------------------------------------------------------------------
 
     def _filled(self, studies: Sequence[Record]) -> NodeFinding:
         told = {
@@ -213,7 +221,10 @@ class QueryProbe:
         )
 
     def _descriptions(self, studies: Sequence[Record]) -> Iterator[NodeFinding]:
-        """By one study whose description is known: is it found in other letters, or by any text?"""
+        """Probe with the known description of one study.
+
+        Is matching case-sensitive, and does the node match descriptions at all?
+        """
         sample = next(
             (one for one in studies if has_uid(one) and _has_plain_description(one)), None
         )

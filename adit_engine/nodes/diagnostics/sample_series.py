@@ -1,4 +1,7 @@
-"""Example: one series of a node and its images, to try things with: a named study's, or the newest's."""
+"""Choose one series of a node and its images for tests. Used by the probes and the node tests.
+
+It belongs to a given study, or else to one of the newest.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,17 +19,17 @@ from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, St
 FindCall = Callable[[Query], FindResults]
 
 MAX_ANSWERS = 1000
-"""A question is ended when so many answers have come."""
+"""A search ends after this many answers."""
 NEWEST_DAYS = 7
 ENOUGH_ANSWERS = 50
-"""With fewer no limit can be seen: nobody cuts lists so short."""
+"""Fewer answers show no limit: no node truncates lists to so few."""
 
 _REFUSAL_ERRORS = (NotSupported, NodeBusy, NodeRefused)
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The answers to one question that fit it. `raw`: how many came, fit or not."""
+    """The matching answers to one search. `raw` is how many came, matching or not."""
 
     records: tuple[Record, ...] = ()
     raw: int = 0
@@ -35,19 +38,22 @@ class ProbeResult:
 
 
 def run_query(ask: FindCall, query: Query, most: int = MAX_ANSWERS) -> ProbeResult:
-    """At most so many answers; a refusal is an answer, too. Raises TimedOut, ConnectionLost, …"""
+    """Return at most `most` answers; a refusal is a result too.
+
+    Raises TimedOut, ConnectionLost, …
+    """
     try:
         with closing(ask(query)) as answers:
             came = list(islice(answers, most))
     except _REFUSAL_ERRORS as error:
         return ProbeResult(refusal=str(error))
-    # Some archives answer once for each image.
+    # Some archives answer once per image.
     once = {frozenset(one.values.items()): one for one in came if query.matches(one)}
     return ProbeResult(tuple(once.values()), len(came), len(came) < most)
 
 
 def find_newest_studies(ask: FindCall) -> ProbeResult:
-    """Studies of the last days; of a node that has none, whatever it gives."""
+    """Return the studies of the last days, or else whatever the node returns."""
     week = run_query(ask, Query(QueryLevel.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
     if len(week.records) >= ENOUGH_ANSWERS or week.refusal:
         return week
@@ -58,9 +64,9 @@ def find_newest_studies(ask: FindCall) -> ProbeResult:
 def find_sample_series(
     ask: FindCall, studies: Sequence[Record], *, by_patient: bool
 ) -> "SampleSeries | None":
-    """One study, series and its images to try things with; a small one where there is a choice.
+    """Return one study, series and its images for tests; a small one if possible.
 
-    `by_patient`: the node wants the patient's id with each UID (patient root).
+    `by_patient`: the node requires the Patient ID with each UID (patient root).
     """
     for study in sorted(filter(has_uid, studies), key=_size_key)[:3]:
         found = SampleSeries.of(ask, study, by_patient=by_patient)
@@ -71,19 +77,19 @@ def find_sample_series(
 
 @dataclass(frozen=True, slots=True)
 class SampleSeries:
-    """One series of a study that the node listed, and the series' images as it lists them."""
+    """One series of a study that the node listed, and its images as the node lists them."""
 
     place: SeriesRef
     patient_id: str = field(repr=False)
-    """Of the study where the node wants it with each UID; else empty."""
+    """That of the study where the node requires it with each UID; else empty."""
     told: int | None
-    """How many images the series holds, by the node's own count."""
+    """Number of images in the series, by the count of the node."""
     images: tuple[str, ...]
-    """Their UIDs, at most MOST_ANSWERS."""
+    """Their instance UIDs, at most MAX_ANSWERS."""
 
     @classmethod
     def of(cls, ask: FindCall, study: Record, *, by_patient: bool) -> "SampleSeries | None":
-        """None for a study whose series are not told."""
+        """Return a series; None for a study whose series are not listed."""
         ref, patient_id = StudyRef(study.study_uid), study.patient_id if by_patient else ""
         found = run_query(ask, Query.series_of(ref, patient_id)).records
         series = sorted((one for one in found if one.series_uid), key=_size_key)
@@ -104,8 +110,10 @@ class SampleSeries:
 
 
 def choose_image(node: Any, study: StudyRef | None) -> "tuple[InstanceRef, str]":
-    """An image of this study, or of a small one among the newest; and the patient's id where the
-    node wants it. `node` is Searchable. Raises NotFound, NodeError.
+    """Return an image of this study, or of a small one among the newest.
+
+    Also returns the Patient ID where the node requires it, else "". `node` is Searchable. Raises
+    NotFound, NodeError.
     """
     by_patient = getattr(node.settings, "query_root", "") == "patient"
     found = (
@@ -132,6 +140,6 @@ def has_uid(record: Record) -> bool:
 
 
 def _size_key(record: Record) -> tuple[bool, int]:
-    """Those of unknown size come last."""
+    """Sort key: records of unknown size come last."""
     count = record.instance_count
     return count is None or count < 1, count or 0

@@ -1,4 +1,7 @@
-"""DICOM JSON: answers of a DICOMweb node, read object by object into records (PS3.18 F)."""
+"""Read DICOM JSON, object by object, into records (PS3.18 F).
+
+Used by QIDO-RS, STOW-RS and the probe of a service.
+"""
 
 import codecs
 import json
@@ -21,10 +24,10 @@ Object = Mapping[str, Any]
 
 
 def read_objects(pieces: Iterable[bytes]) -> Iterator[Object]:
-    """The objects of one JSON array that comes in pieces; lazy, one object in memory at a time.
+    """Yield the objects of one JSON array. Lazy, one object in memory at a time.
 
-    An empty body is an empty array. Raises Malformed for anything else than a whole array of
-    objects, each of at most a million characters.
+    The array comes in pieces; an empty body is an empty array. Raises Malformed for anything but a
+    complete array of objects, each of at most a million characters.
     """
     reader = _JsonReader(pieces)
     if not reader.next_character():
@@ -44,7 +47,7 @@ def read_objects(pieces: Iterable[bytes]) -> Iterator[Object]:
 
 
 def parse_object(text: bytes) -> Object:
-    """One JSON object. Raises Malformed."""
+    """Parse one JSON object. Raises Malformed."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -55,7 +58,10 @@ def parse_object(text: bytes) -> Object:
 
 
 def decode_record(level: QueryLevel, found: Object) -> Record:
-    """All texts and numbers; sequences, bulk data, private and unreadable values are left out."""
+    """Return a record of all texts and numbers.
+
+    Sequences, bulk data, private and unreadable values are omitted.
+    """
     values: dict[str, str | tuple[str, ...]] = {}
     for tag, attribute in found.items():
         keyword, vr = _keyword_and_vr(tag)
@@ -71,14 +77,14 @@ def decode_record(level: QueryLevel, found: Object) -> Record:
 
 
 def first_text(found: Object, tag: str) -> str:
-    """The first value of one attribute; empty where it has none that can be read."""
+    """Return the first value of one attribute; empty where it has no readable one."""
     attribute = found.get(tag)
     held = attribute.get("Value") if isinstance(attribute, dict) else None
     return _decode_text(held[0]) if isinstance(held, list) and held else ""
 
 
 def sequence_items(found: Object, tag: str) -> list[Object]:
-    """The items of a sequence."""
+    """Return the items of a sequence."""
     attribute = found.get(tag)
     held = attribute.get("Value") if isinstance(attribute, dict) else None
     return [item for item in held if isinstance(item, dict)] if isinstance(held, list) else []
@@ -105,7 +111,7 @@ def _decode_text(value: object) -> str:
 
 
 class _JsonReader:
-    """Holds a window of the text: what is not read yet, from `_at` on."""
+    """Holds a window of the text: what was not read yet, from `_at` on."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._texts = codecs.iterdecode(pieces, "utf-8-sig")
@@ -114,7 +120,10 @@ class _JsonReader:
         self._decoder = json.JSONDecoder()
 
     def next_character(self) -> str:
-        """The next character that is no space, not taken yet; empty at the end."""
+        """Return the next character other than white space; empty at the end.
+
+        It is not consumed.
+        """
         left = MAX_SPACE_CHARACTERS
         while left > 0:
             left -= len(self._window) - self._at
@@ -136,7 +145,7 @@ class _JsonReader:
             raise Malformed("The JSON array holds something else than objects.")
         tried = 0
         while True:
-            # Trying only after the window has doubled keeps a slow trickle of pieces cheap.
+            # Parsing again only after the window has doubled keeps a slow trickle of pieces cheap.
             if len(self._window) - self._at >= 2 * tried:
                 try:
                     found, self._at = self._decoder.raw_decode(self._window, self._at)

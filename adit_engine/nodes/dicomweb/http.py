@@ -1,6 +1,6 @@
 """HTTP client of the DICOMweb node, used by QIDO-RS, WADO-RS, STOW-RS and the node's check.
 
-httpx speaks HTTP. Below it lies a network backend of our own, because httpx has no deadline for a
+httpx implements HTTP. Below it is a network backend of our own, because httpx has no deadline for a
 whole request, no minimum rate, no check of addresses and no way to abort from another thread.
 """
 
@@ -40,7 +40,7 @@ from adit_engine.errors import (
 from adit_engine.nodes.dicomweb import multipart
 
 MAX_HEAD_BYTES = 96 * 1024
-"""Less than what h11 holds, so that the error is ours and says what happened."""
+"""Less than what h11 accepts, so that the error is ours and states the cause."""
 MAX_BUSY_TRIES = 3
 
 _T = TypeVar("_T")
@@ -51,7 +51,7 @@ _MAX_IDLE = 2
 _DRAIN_BYTES = 64 * 1024
 _DRAIN_S = 1.0
 _POLL_S = 0.1
-# Set again before each read, because Linux resets it; other systems have nothing like it.
+# Set again before each read, because Linux resets it; other systems have no such option.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
 
 # httpx logs the URL of each request, which can name a patient. A filter also holds where an
@@ -62,13 +62,16 @@ for _name in ("httpx", "httpcore.connection", "httpcore.http11"):
 
 # Root URL and addresses ------------------------------------------------------------------------
 
-# Cloud providers serve the machine's own credentials there; some of these are not link-local.
+# Cloud providers serve the credentials of the machine at these addresses; some are not link-local.
 _METADATA = frozenset({"169.254.169.254", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def parse_root_url(url: str) -> httpx.URL:
-    """Raise WrongInput for anything but http(s)://host[:port][/path]."""
+    """Parse a root URL of the form http(s)://host[:port][/path].
+
+    Raises InvalidInput for anything else.
+    """
     if any(not 0x20 < ord(character) < 0x7F for character in url):
         raise InvalidInput("Root URL: no spaces, and plain letters only.")
     if "?" in url or "#" in url or ".." in url.split("/"):
@@ -87,7 +90,7 @@ def parse_root_url(url: str) -> httpx.URL:
 
 
 def why_refused(ip: str, allow_local: bool) -> str:
-    """Say what an address is that must not be called; empty for one that may."""
+    """Return why an address must not be called; empty if it is allowed."""
     one = _unwrap(ipaddress.ip_address(ip.partition("%")[0]))
     if one.is_multicast or one.is_unspecified or (one.version == 4 and one.is_reserved):
         return "no single machine"
@@ -101,7 +104,7 @@ def why_refused(ip: str, allow_local: bool) -> str:
 def _unwrap(
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The IPv4 address inside an IPv6 one, where there is one."""
+    """Return the IPv4 address that an IPv6 address embeds, if any."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return ip.ipv4_mapped
@@ -143,7 +146,10 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class DicomwebServer:
-    """Where the service is and how to talk to it. `name` is the node's, for errors."""
+    """Address, credentials and timeouts of the service.
+
+    `name` is that of the node, for errors.
+    """
 
     name: str
     root: httpx.URL
@@ -159,7 +165,10 @@ class DicomwebServer:
         return self.root.port or (443 if self.root.scheme == "https" else 80)
 
     def resolve(self) -> list[SocketAddress]:
-        """Raise Unreachable, and NodeRefused where no address is allowed."""
+        """Return the allowed addresses of the host. Raises Unreachable.
+
+        Raises NodeRefused where no address is allowed.
+        """
         host = self.root.host
         try:
             found = DnsLookup(host, self.port).addresses(self.patience.connect_s)
@@ -178,26 +187,30 @@ class DicomwebServer:
         return [one for one, reason in zip(found, reasons, strict=True) if not reason]
 
     def load_tls(self) -> ssl.SSLContext | None:
-        """None for http. Raise WrongInput when a file of the settings cannot be used."""
+        """Return the TLS context; None for http.
+
+        Raises InvalidInput when a file named in the settings cannot be used.
+        """
         if self.root.scheme != "https":
             return None
         try:
-            papers = TlsCredentials.of_files(
+            credentials = TlsCredentials.of_files(
                 ("Client certificate file", self.client_certificate),
                 ("Client key file", self.client_key if self.client_certificate else ""),
                 ("CA file", self.ca_file),
             )
-            return ClientTls(papers, self.root.host).context
+            return ClientTls(credentials, self.root.host).context
         except InvalidInput as error:
             raise InvalidInput(f"{self.name}: {error}") from None
 
 
 @dataclass(frozen=True)
 class DicomwebRequest:
-    """One request. `path` begins with a slash, below the root URL; it may name patients.
+    """One request.
 
-    `what` is such as "the search"; `within_s` is the time until the response begins. A body that is
-    no sequence is sent in chunks, and only once.
+    `path` begins with a slash, below the root URL; it may contain patient data. `what` is such as
+    "the search"; `within_s` is the time until the response begins. A body that is not a sequence is
+    sent in chunks, and only once.
     """
 
     method: str
@@ -229,13 +242,13 @@ class DicomwebRequest:
             f"{server.root}{self.path}",
             headers=headers,
             content=_slices(self.body) if self.method == "POST" else None,
-            # httpcore hands these to the network backend as they are.
+            # httpcore passes these to the network backend unchanged.
             extensions={"timeout": dict.fromkeys(("connect", "read", "write"), exchange)},
         )
 
 
 def _slices(body: Iterable[Buffer]) -> Iterator[bytes]:
-    """A large buffer can be a mapped file, so it is copied piece by piece."""
+    """Copy a large buffer in slices, since it may be a mapped file."""
     for buffer in body:
         view = memoryview(buffer)
         for start in range(0, len(view), _WRITE_BYTES):
@@ -243,7 +256,10 @@ def _slices(body: Iterable[Buffer]) -> Iterator[bytes]:
 
 
 class DicomwebResponse:
-    """A response whose head has come. The body is read as it comes, and never decompressed."""
+    """A response whose head has been read.
+
+    The body is streamed, and never decompressed.
+    """
 
     def __init__(self, node: str, what: str, response: httpx.Response, exchange: "_Exchange"):
         self.status = response.status_code
@@ -264,12 +280,15 @@ class DicomwebResponse:
 
     @property
     def has_length(self) -> bool:
-        """Otherwise the body lasts until the connection ends, for whatever reason."""
+        """Whether the response states its length.
+
+        If not, the body ends with the connection, whatever the reason.
+        """
         return "Content-Length" in self._headers or "Transfer-Encoding" in self._headers
 
     @property
     def is_empty(self) -> bool:
-        """No body, and so no type either."""
+        """Whether there is no body, and so no media type."""
         has_none = self._headers.get("Content-Length") == "0" or self.status == NO_CONTENT
         return has_none and not self.content_type
 
@@ -301,7 +320,7 @@ class DicomwebResponse:
             return None
 
     def pieces(self) -> Iterator[bytes]:
-        """The body, as it comes. Raise ConnectionLost where it is cut, TimedOut, Stopped."""
+        """Yield the body as it arrives. Raises ConnectionLost, TimedOut, Stopped."""
         if self._headers.get("Content-Encoding", "identity").lower() != "identity":
             raise self.fault("answered in an encoding that nobody asked for")
         try:
@@ -311,7 +330,7 @@ class DicomwebResponse:
             raise self.fault("broke off in the middle") from error
 
     def read_all(self, limit_bytes: int) -> bytes:
-        """The whole body of a response that has no reason to be large."""
+        """Return the whole body of a response that has no reason to be large."""
         body = bytearray()
         for piece in self.pieces():
             body += piece
@@ -323,11 +342,14 @@ class DicomwebResponse:
         self.exchange.expect_within(seconds, what)
 
     def fault(self, what: str) -> AditError:
-        """The error for a response that cannot be read; the connection is not used again."""
+        """Return the error for an unreadable response; the connection is not used again."""
         return ConnectionLost(self._node, f"{what} in answer to {self._what}. {_HINT}")
 
     def error(self) -> AditError:
-        """The error for a status that is no success. The node's own text may name a patient."""
+        """Return the error for a status other than success.
+
+        The node's own text is not used: it may contain the name of a patient.
+        """
         node, what, status = self._node, self._what, self.status
         if self.is_busy:
             after_s = self.retry_after_s
@@ -351,7 +373,7 @@ class DicomwebResponse:
         return NodeRefused(node, f"refused {what} (status {status}): {meaning}.")
 
     def type_error(self) -> NodeRefused:
-        """The error for a success that holds something else than DICOM, such as a sign-in page."""
+        """Return the error for a success that is not DICOM, such as a sign-in page."""
         kind = "a web page" if "html" in self.media_type else "something else than DICOM"
         text = (
             f"answered {self._what} with {kind}. Check the root URL, the prefixes and the sign-in."
@@ -359,7 +381,7 @@ class DicomwebResponse:
         return NodeRefused(self._node, text)
 
     def drain(self) -> None:
-        """Skip the little that may be left, so that the connection can be used again."""
+        """Skip a small remainder, so that the connection can be used again."""
         self.exchange.expect_within(_DRAIN_S, "end its answer", firm=True)
         left = _DRAIN_BYTES
         with suppress(AditError, httpx.ProtocolError):
@@ -369,14 +391,14 @@ class DicomwebResponse:
                     break
 
     def close(self) -> None:
-        """The connection is kept when the whole response was read, else closed."""
+        """Close the response. The connection is kept if all of it was read, else closed."""
         self._response.close()
 
 
 class DicomwebClient:
     """Keeps connections open between requests; ends all of them at once, from any thread.
 
-    Only the configured host is called: no redirect is followed, no proxy used, no cookie sent.
+    It calls only the configured host: it follows no redirect, uses no proxy and sends no cookie.
     """
 
     def __init__(self, server: DicomwebServer, total_s: float) -> None:
@@ -397,7 +419,7 @@ class DicomwebClient:
             http.close()
 
     def abort(self) -> None:
-        """End every wait now. It raises Stopped, and so does every later request."""
+        """End every wait now. Waits and all later requests raise Stopped."""
         self._aborted = True
         self._abort_exchanges()
 
@@ -407,16 +429,16 @@ class DicomwebClient:
         self._abort_exchanges()
 
     def resume(self) -> None:
-        """For callers that know that no wait is left that was broken off."""
+        """Allow requests again. The caller must know that no interrupted wait is left."""
         self._broken_off = False
 
     @contextmanager
     def send(self, request: DicomwebRequest) -> Iterator[DicomwebResponse]:
-        """The head of the response; the body is read inside the `with`.
+        """Yield the response once its head is read; the body is read inside the `with`.
 
-        A node that says when to try again is asked again, as far as `within_s` reaches. Raise
-        Unreachable, ConnectionLost, TimedOut, NodeBusy, NodeRefused, Stopped. Statuses other than
-        "too busy" are for the caller to judge.
+        A node that says when to retry gets the request again, as far as `within_s` reaches. Raises
+        Unreachable, ConnectionLost, TimedOut, NodeBusy, NodeRefused, Stopped. The caller handles
+        statuses other than "too busy".
         """
         response = self._send_until_taken(request)
         try:
@@ -440,7 +462,10 @@ class DicomwebClient:
         return response
 
     def _send_once(self, request: DicomwebRequest) -> DicomwebResponse:
-        """Over a kept connection, or again over a new one: the peer may have closed the kept one."""
+        """Send over a kept connection, or again over a new one.
+
+        The peer may have closed the kept one.
+        """
         while True:
             exchange = _Exchange(self.server, self._total_s, request)
             self._exchanges.add(exchange)
@@ -480,7 +505,7 @@ class DicomwebClient:
             exchange.abort()
 
     def _pause(self, seconds: float) -> None:
-        """Poll, because `abort` may be called by a signal handler and take no lock."""
+        """Poll, because a signal handler may call `abort`, which takes no lock."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self._check_aborted()
@@ -492,7 +517,7 @@ class DicomwebClient:
 
 
 def basic_authorization(user: str, password: str) -> str:
-    """The Authorization header of RFC 7617, in UTF-8."""
+    """Return the Authorization header of RFC 7617, in UTF-8."""
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -511,7 +536,8 @@ class _Transport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         response = super().handle_request(request)
-        # httpx reads it even when it follows none, and fails where it is malformed.
+        # httpx reads this header even when it does not follow redirects, and fails if it is
+        # malformed.
         response.headers.pop("Location", None)
         return response
 
@@ -519,8 +545,9 @@ class _Transport(httpx.HTTPTransport):
 class _Exchange:
     """The deadlines of one request and its response, and the way to abort it.
 
-    Only time spent waiting counts. Bytes count as progress from MIN_BYTES_PER_S on, so a peer that
-    trickles does not move a deadline. Used by one thread; only `abort` is for any thread.
+    Only time spent waiting counts. Bytes count as progress from MIN_BYTES_PER_S on, so a slow
+    trickle does not extend a deadline. Used by one thread; only `abort` may be called from any
+    thread.
     """
 
     def __init__(self, server: DicomwebServer, total_s: float, request: DicomwebRequest) -> None:
@@ -528,7 +555,7 @@ class _Exchange:
         self.is_reused = False
         self.is_waiting = False
         self.cut: ConnectionLost | None = None
-        """Why not all of the request was sent; the node may have answered before."""
+        """Why the request was not sent completely; the node may have responded before."""
         self._node = server.name
         self._patience = server.patience
         self._request = request
@@ -552,7 +579,7 @@ class _Exchange:
             raise Stopped(f"{self._node}: the work was stopped.")
 
     def expect_within(self, seconds: float, what: str, *, firm: bool = False) -> None:
-        """The time for what comes next; progress extends it, unless it is firm."""
+        """Set the time for what comes next; progress extends it, unless it is firm."""
         self._phase_s = self._granted_s = seconds
         self._what = what
         self._firm = firm
@@ -564,7 +591,7 @@ class _Exchange:
         self.expect_within(self._patience.no_progress_s, f"go on with {self._request.what}")
 
     def read(self, one: socket.socket) -> bytes:
-        """Empty at the end of the connection. Raise ConnectionLost, TimedOut, Stopped."""
+        """Read some bytes; empty at the end. Raises ConnectionLost, TimedOut, Stopped."""
         if not self._is_answered:
             self._is_answered = True
             self._head_left = MAX_HEAD_BYTES
@@ -577,7 +604,7 @@ class _Exchange:
         data = self._wait(one, lambda: one.recv(size))
         self._note_progress(len(data))
         if self._head_left is not None:
-            # h11 would wait for an empty line, and a mail server sends none.
+            # h11 would wait for an empty line, which a mail server never sends.
             if self._head_left == MAX_HEAD_BYTES and not b"HTTP/".startswith(data[:5]):
                 raise self.not_http()
             self._head_left -= len(data)
@@ -653,7 +680,10 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
-        """To the first address that answers. Raise Unreachable, NodeRefused, Stopped."""
+        """Connect to the first address that responds.
+
+        Raises Unreachable, NodeRefused, Stopped.
+        """
         exchange: _Exchange = timeout
         if not self._addresses:
             self._addresses = self._server.resolve()
@@ -662,7 +692,7 @@ class _Backend(httpcore.NetworkBackend):
             exchange.check_aborted()
             one = exchange.socket = socket.socket(family, socket.SOCK_STREAM)
             try:
-                # One address that swallows everything leaves time for the others.
+                # An address that does not respond must leave time for the others.
                 left_s = exchange.connect_until - time.monotonic()
                 one.settimeout(max(left_s / (len(self._addresses) - number), 0.001))
                 one.connect(address)
@@ -693,7 +723,7 @@ class _Stream(httpcore.NetworkStream):
             while view:
                 view = view[exchange.write(self._socket, view[:_WRITE_BYTES]) :]
         except ConnectionLost as error:
-            # httpcore then reads what the node may have answered before it closed.
+            # httpcore then reads what the node may have sent before it closed.
             exchange.cut = error
             raise httpcore.WriteError from error
 
@@ -714,7 +744,10 @@ class _Stream(httpcore.NetworkStream):
         return self
 
     def close(self) -> None:
-        """A thread that still waits closes the socket itself; the client has aborted its wait."""
+        """Close the socket, unless a thread still waits for it.
+
+        That thread closes it itself; the client has aborted its wait.
+        """
         if self._exchange is None or not self._exchange.is_waiting:
             self._socket.close()
 

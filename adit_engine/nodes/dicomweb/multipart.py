@@ -1,6 +1,6 @@
-"""Multipart: several DICOM objects in one web request or answer, streamed in both directions.
+"""Read and write multipart/related bodies of DICOM objects as streams.
 
-multipart/related as RFC 2046 5.1, RFC 2387 and PS3.18 8.6.1 have it.
+As in RFC 2046 5.1, RFC 2387 and PS3.18 8.6.1. Used by WADO-RS, STOW-RS and the probe of a service.
 """
 
 import re
@@ -27,7 +27,10 @@ _END_OF_HEADERS = re.compile(rb"(?:\A|\n)\r?\n")
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """One part. Names of headers are lower case. A large body is mapped from a nameless file."""
+    """One part. Header names are lower case.
+
+    A large body is mapped from an unnamed file.
+    """
 
     headers: Mapping[str, str]
     body: Buffer = field(repr=False)
@@ -38,12 +41,12 @@ class BodyPart:
 
 
 def media_type(content_type: str) -> str:
-    """The type alone, in lower case: `text/html` of `Text/HTML; charset=utf-8`."""
+    """Return the media type in lower case: `text/html` of `Text/HTML; charset=utf-8`."""
     return content_type.partition(";")[0].strip().lower()
 
 
 def read_parameter(content_type: str, name: str) -> str:
-    """One parameter's value without quotes; empty where there is none."""
+    """Return the value of one parameter without quotes; empty if it is missing."""
     for key, value in _PARAMETER.findall(content_type):
         if key.lower() == name:
             text: str = value.strip()
@@ -55,10 +58,11 @@ def read_parameter(content_type: str, name: str) -> str:
 
 
 def read_parts(pieces: Iterable[Buffer], content_type: str) -> Iterator[BodyPart]:
-    """The parts of a body that comes in pieces of any size; lazy, one part in memory at a time.
+    """Yield the parts of a body. Lazy, one part in memory at a time.
 
-    Bare line feeds are taken as line ends too. Raises Malformed for a type that is not multipart
-    and for a body that ends before its last boundary, OSError when the temporary folder is full.
+    The pieces may have any size. Bare line feeds are accepted as line ends. Raises Malformed for a
+    type that is not multipart and for a body that ends before its last boundary, OSError when the
+    temporary folder is full.
     """
     boundary = read_parameter(content_type, "boundary")
     if not media_type(content_type).startswith("multipart/") or not _BOUNDARY.fullmatch(boundary):
@@ -67,12 +71,12 @@ def read_parts(pieces: Iterable[Buffer], content_type: str) -> Iterator[BodyPart
 
 
 class _MultipartReader:
-    """Holds a window of the body: what is not given away yet, from `_at` on."""
+    """Holds a window of the body: what was not passed on yet, from `_at` on."""
 
     def __init__(self, pieces: Iterable[Buffer], boundary: bytes) -> None:
         self._pieces = iter(pieces)
         self._mark = b"\n--" + boundary
-        # A boundary in the very first line then looks like any other.
+        # A boundary in the first line then looks like any other.
         self._window = b"\r\n"
         self._at = 0
         self._ended = False
@@ -90,11 +94,11 @@ class _MultipartReader:
                 body.drop()
 
     def _read_to_boundary(self, add: Callable[[memoryview], None]) -> bool:
-        """Gives what stands before the next boundary; True when that was the last one."""
+        """Pass on what precedes the next boundary; return True if that was the last one."""
         while True:
             found = self._window.find(self._mark, self._at)
             if found < 0:
-                # What may be the beginning of a boundary is kept, with the CR before it.
+                # Keep what may be the beginning of a boundary, with the CR before it.
                 self._give(add, len(self._window) - len(self._mark) - 1)
                 self._more()
                 continue
@@ -116,7 +120,7 @@ class _MultipartReader:
         return len(rest) < _MAX_PADDING and bool(_PARTIAL_LINE_END.fullmatch(rest))
 
     def _is_last_word(self, line: int) -> bool:
-        """The closing boundary needs no line end when nothing follows it."""
+        """Return whether this is a closing boundary at the end of the body, without a line end."""
         return self._ended and self._window[line:].rstrip(b" \t\r") == b"--"
 
     def _headers(self) -> dict[str, str]:
@@ -136,7 +140,7 @@ class _MultipartReader:
             self._at = end
 
     def _more(self) -> None:
-        """Raises Malformed when the body has ended for the second time."""
+        """Read another piece. Raises Malformed when the body has ended for the second time."""
         if self._ended:
             raise Malformed("The multipart body ends before its last boundary.")
         piece = next(self._pieces, None)
@@ -148,7 +152,7 @@ class _MultipartReader:
 
 
 class _Preamble:
-    """Text before the first boundary, which nobody reads; only so much of it is borne with."""
+    """Text before the first boundary. It is ignored, and limited in size."""
 
     def __init__(self) -> None:
         self._left = MAX_PREAMBLE_BYTES
@@ -169,7 +173,7 @@ def _parse_headers(block: bytes) -> dict[str, str]:
 
 
 def new_boundary() -> str:
-    """Random, so that no object holds it."""
+    """Return a random boundary, which no object contains."""
     return f"adit-{secrets.token_hex(20)}"
 
 
@@ -178,7 +182,7 @@ def content_type(boundary: str) -> str:
 
 
 def make_part_head(boundary: str, part_type: str = DICOM_MEDIA_TYPE) -> bytes:
-    """What stands before a part's body, the boundary included."""
+    """Return what precedes the body of a part, including the boundary."""
     return f"\r\n--{boundary}\r\nContent-Type: {part_type}\r\n\r\n".encode()
 
 
@@ -187,9 +191,10 @@ def closing_boundary(boundary: str) -> bytes:
 
 
 def encode_parts(bodies: Iterable[Iterable[Buffer]], boundary: str) -> Iterator[Buffer]:
-    """A body of DICOM parts, lazy; copies nothing. `bodies` gives the buffers of each part.
+    """Yield a body of DICOM parts. Lazy; copies nothing.
 
-    When `bodies` raises, the last boundary is never written, so that the reader sees the cut.
+    `bodies` gives the buffers of each part. When it raises, the last boundary is never written, so
+    that the reader notices the cut.
     """
     for body in bodies:
         yield make_part_head(boundary)

@@ -1,4 +1,7 @@
-"""DICOMweb node: a PACS or a service that is searched, read and written over HTTP."""
+"""A DICOMweb service, searched, read and written over HTTP; its settings and the node itself.
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +32,7 @@ _PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
 
 
 def _origin(url: str) -> str:
-    """Scheme, host and port in one spelling."""
+    """Return scheme, host and port in a normalized form."""
     root = parse_root_url(url.strip())
     return f"{root.scheme}://{root.netloc.decode()}"
 
@@ -154,7 +157,7 @@ class DicomwebSettings:
 
 
 class DicomwebNode:
-    """Keeps a connection open between requests, and uses one per running iterator."""
+    """A DICOMweb node. It keeps connections open and uses one per running iterator."""
 
     Settings = DicomwebSettings
 
@@ -171,19 +174,19 @@ class DicomwebNode:
         self._wado = Wado(self._client, settings.wado_prefix, patience)
 
     def close(self) -> None:
-        """Ends what an iterator that nobody finished still holds open."""
+        """End whatever an unfinished iterator still holds open."""
         self._client.close()
 
     def abort(self) -> None:
         self._client.abort()
 
     def check(self) -> Iterator[NodeFinding]:
-        """By some small searches, and by requests that bring and leave nothing."""
+        """Check by some small searches, and by requests that transfer no image."""
         yield from self._check_secrecy()
         given = self.settings
-        offers = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
+        probe = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
         try:
-            yield from offers.findings()
+            yield from probe.findings()
             yield from QueryProbe(self._qido.everything, given.result_cap).findings()
         except (NodeError, InvalidInput) as error:
             yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
@@ -191,12 +194,12 @@ class DicomwebNode:
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[NodeFinding]:
-        """By WADO-RS."""
+        """Fetch by WADO-RS."""
         limit = FetchLimit(within_s, self.break_off)
         yield attempt_fetch("WADO-RS", image, lambda: self.fetch([image]), limit).finding()
 
     def try_writing(self) -> Iterator[NodeFinding]:
-        """By STOW-RS of a made-up image, which stays there."""
+        """Store a made-up image by STOW-RS, which stays there."""
         return image_probe.send_test_image(
             self, image_probe.make_test_image(parse_root_url(self.settings.url).host)
         )
@@ -212,12 +215,12 @@ class DicomwebNode:
         )
 
     def find(self, query: Query) -> FindResults:
-        """By QIDO-RS, page by page."""
+        """Search by QIDO-RS, page by page."""
         self._client.resume()
         return self._qido.find(query, self.settings.result_cap)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        """By WADO-RS, in the stored transfer syntax. The patient's id is no part of a request."""
+        """Fetch by WADO-RS, in the stored transfer syntax. `patient_id` is not sent."""
         self._client.resume()
         return self._wado.images(refs)
 
@@ -225,12 +228,15 @@ class DicomwebNode:
         self._client.break_off()
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """By STOW-RS, some instances a request; answers come when a request has ended."""
+        """Store by STOW-RS, some instances per request.
+
+        The results come when a request has ended.
+        """
         within_s = self.settings.no_progress_s
         stow = Stow(self._client, self.settings.stow_prefix, self._qido, within_s)
         return stow.answers(instances)
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
-        """By QIDO-RS at instance level for each series; what stays open is asked for by UID."""
+        """Confirm by QIDO-RS at instance level for each series; the rest by UID."""
         kept = [(one.ref.series, one.ref.instance_uid) for one in stored if one.kept]
         return proven(self._qido, kept)

@@ -1,4 +1,7 @@
-"""QIDO-RS: searches of a DICOMweb node, asked page by page until nothing new comes (PS3.18 10.6)."""
+"""QIDO-RS: search a DICOMweb node page by page until nothing new comes (PS3.18 10.6).
+
+Used by the DICOMweb node.
+"""
 
 import re
 from collections.abc import Generator, Iterator, Sequence
@@ -18,10 +21,10 @@ from adit_engine.values.references import QueryLevel, SeriesRef, validate_uid
 
 ACCEPT = "application/dicom+json"
 UIDS_PER_REQUEST = 50
-"""So that an address stays below the 8 kB that most servers take."""
+"""Keeps a URL below the 8 kB that most servers accept."""
 
 LEAST_CAP = 20
-"""A page with fewer answers was not cut: no node limits its searches to so few."""
+"""A page with fewer answers was not truncated: no node limits its searches to so few."""
 
 _JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
 _RESOURCES = {
@@ -35,7 +38,7 @@ _OWN_UID = {
     QueryLevel.IMAGE: "SOPInstanceUID",
 }
 LEAST_PLAIN = 3
-"""So many plain letters keep a wider search from listing everybody."""
+"""This many plain letters keep a broadened search from listing every patient."""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._~,*-]|\*")
 _WITH_WILDCARDS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
@@ -44,7 +47,10 @@ _WHAT = "the search (QIDO-RS)"
 
 
 class Qido:
-    """Searches through a client. `prefix` is the path of the service below the root URL."""
+    """Searches through a client.
+
+    `prefix` is the path of the service below the root URL.
+    """
 
     def __init__(
         self, client: DicomwebClient, prefix: str, page_size: int, within_s: float
@@ -55,14 +61,14 @@ class Qido:
         self.within_s = within_s
 
     def find(self, query: Query, cap: int | None) -> "Found":
-        """Answers that do not match by our own reading are left out. Raises CannotDo."""
+        """Search. Answers that do not match the query are dropped. Raises NotSupported."""
         if query.level not in _RESOURCES:
             name = self._client.server.name
             raise NotSupported(name, "cannot list patients (DICOMweb): search for studies.")
         return Found(_Search(self, query), query, cap)
 
     def everything(self, query: Query) -> FindResults:
-        """What the node answers, whether it fits the query or not."""
+        """Return what the node answers, whether it matches the query or not."""
         return FindResults(_Search(self, query).records())
 
     def ask(
@@ -72,7 +78,10 @@ class Qido:
         return self._client.send(DicomwebRequest("GET", path, ACCEPT, _WHAT, self.within_s))
 
     def items(self, answer: DicomwebResponse) -> Iterator[dicom_json.Object]:
-        """The objects of an answer that must be a list. Raises NodeRefused, ConnectionLost."""
+        """Yield the objects of a response that must be a list.
+
+        Raises NodeRefused, ConnectionLost.
+        """
         if not answer.is_ok:
             raise answer.error()
         if answer.is_empty:
@@ -86,7 +95,7 @@ class Qido:
 
 
 class Found(FindResults):
-    """The records of one search; `capped` also when the node said that it has more to tell."""
+    """The records of one search; `capped` also when the node indicates that it has more."""
 
     def __init__(self, search: "_Search", query: Query, cap: int | None) -> None:
         super().__init__(search.records(), cap)
@@ -118,14 +127,17 @@ class _Search:
     def records(self) -> Iterator[Record]:
         for query in _in_lots(self._query):
             yield from self._pages(query)
-        # Orthanc 1.12.7 with DICOMweb 1.20 (seen in 2026) does not decode what is percent-encoded,
-        # so that no name with a caret or an umlaut is ever found; others differ in alphabets.
+        # Orthanc 1.12.7 with DICOMweb 1.20 (seen in 2026) does not decode percent-encoding, so that
+        # a name with a caret or an umlaut is never found; other nodes differ in character sets.
         broad = None if self._seen else _broadened(self._query)
         if broad is not None:
             yield from self._pages(broad)
 
     def _pages(self, query: Query) -> Iterator[Record]:
-        """Pages until one brings nothing new: some nodes cut their lists without a word."""
+        """Yield pages until one brings nothing new.
+
+        Some nodes truncate their lists without indicating it.
+        """
         offset, before = 0, _Page()
         while True:
             page = _Page()
@@ -133,12 +145,12 @@ class _Search:
                 with closing(self._page(query, offset, page)) as records:
                     yield from records
             except NodeRefused:
-                # A node that does not know offset: what came first is all that it gives.
+                # A node that does not support offset: the first page is all that it returns.
                 if not offset:
                     raise
                 page.count = 1
             if not page.fresh:
-                # Answers that are not new: a node that does not know offset says them again.
+                # Answers that are not new: a node that ignores offset repeats the first page.
                 is_stuck = page.count > 0 and before.count == self._qido.page_size
                 self.is_cut |= page.tells_of_more or before.tells_of_more or is_stuck
                 return
@@ -157,7 +169,7 @@ class _Search:
             for item in self._qido.items(answer):
                 page.count += 1
                 record = _filled(dicom_json.decode_record(query.level, item), query)
-                # Two patients may share a study UID, so all of the record tells it apart.
+                # Two patients may share a study UID, so records are compared by all their values.
                 values = frozenset(record.values.items())
                 if repeats.is_endless(values):
                     raise answer.fault("sent a list without end")
@@ -168,7 +180,7 @@ class _Search:
                     yield record
 
     def _is_unknown(self, answer: DicomwebResponse, query: Query) -> bool:
-        """A study or series that the node does not have, rather than a wrong address."""
+        """Return whether the node lacks the study or series, as opposed to a wrong URL."""
         return answer.is_gone and "/" in _target(query)
 
 
@@ -180,7 +192,10 @@ class _Page:
 
 
 def _target(query: Query) -> str:
-    """The resource: `studies`, `studies/1.2/series`, or all of a level where no one study is asked."""
+    """Return the resource, such as `studies` or `studies/1.2/series`.
+
+    It is all of a level where the query names no single study.
+    """
     study, series = (_single_uid(query, level) for level in (QueryLevel.STUDY, QueryLevel.SERIES))
     resource = _RESOURCES[query.level]
     if query.level is QueryLevel.STUDY or not study:
@@ -191,9 +206,9 @@ def _target(query: Query) -> str:
 
 
 def _parameters(query: Query) -> list[tuple[str, str]]:
-    """The matching keys that the resource does not hold yet, and the attributes to be returned.
+    """Return the matching keys that the resource does not contain yet, and the return keys.
 
-    Several modalities cannot be asked for at once, so they are asked universally.
+    Several modalities cannot be requested at once, so the key is left out (universal matching).
     """
     in_target = set(_target(query).split("/"))
     found = []
@@ -219,7 +234,7 @@ def _single_uid(query: Query, level: QueryLevel) -> str:
 
 
 def _in_lots(query: Query) -> Iterator[Query]:
-    """The same query, or several where a list of UIDs is too long for one address."""
+    """Yield the query, or several where a list of UIDs is too long for one URL."""
     for keyword, value in query.keys.items():
         if not isinstance(value, str) and keyword.endswith("UID") and len(value) > UIDS_PER_REQUEST:
             for start in range(0, len(value), UIDS_PER_REQUEST):
@@ -232,9 +247,10 @@ def _in_lots(query: Query) -> Iterator[Query]:
 
 
 def _broadened(query: Query) -> Query | None:
-    """A wider query without any letter that needs encoding; its answers have to be matched anew.
+    """Return a wider query without characters that need encoding.
 
-    None where all letters are plain, or where too few would remain.
+    Its answers have to be matched again. None where all characters are plain, or where too few
+    would remain.
     """
     keys = dict(query.keys)
     for keyword, value in query.keys.items():
@@ -246,7 +262,7 @@ def _broadened(query: Query) -> Query | None:
 
 
 def _filled(record: Record, query: Query) -> Record:
-    """With the UIDs that were asked for: some nodes leave out those of higher levels."""
+    """Add the UIDs of the query: some nodes omit those of higher levels."""
     values = dict(record.values)
     for level in (QueryLevel.STUDY, QueryLevel.SERIES):
         uid = _single_uid(query, level)
@@ -256,12 +272,15 @@ def _filled(record: Record, query: Query) -> Record:
 
 
 def _tells_of_more(warnings: Sequence[str]) -> bool:
-    """PS3.18 8.3.4.4: warning 299 says that a list was cut, but also that a key is unknown."""
+    """Whether the warnings say that the list was truncated.
+
+    Warning 299 says so, but also that a key is not supported (PS3.18 8.3.4.4).
+    """
     return any(not any(word in text.lower() for word in _HARMLESS) for text in warnings)
 
 
 def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]:
-    """Those instance UIDs that the node lists now; series by series, then one by one in lots."""
+    """Yield those instance UIDs that the node lists: by series, then the rest by UID."""
     series: dict[SeriesRef, set[str]] = {}
     for ref, uid in wanted:
         series.setdefault(ref, set()).add(uid)
@@ -269,7 +288,7 @@ def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]
         whole = Query.uids_of(ref)
         yield from _listed(qido, whole, unproven)
         before = len(unproven) + 1
-        # A node may cut these answers short, too.
+        # A node may truncate these answers too.
         while 0 < len(unproven) < before:
             before = len(unproven)
             by_uid = Query(

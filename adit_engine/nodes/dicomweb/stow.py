@@ -1,4 +1,7 @@
-"""STOW-RS: instances sent to a DICOMweb node in bounded requests, each answered for (PS3.18 10.5)."""
+"""STOW-RS: store instances at a DICOMweb node, with one result for each (PS3.18 10.5).
+
+Used by the DICOMweb node. The size of each request is bounded.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,20 +21,20 @@ BATCH_INSTANCES = 32
 BATCH_BYTES = 16 * 1024 * 1024
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 VAIN_TRIES = 3
-"""After so many failures in a row, of one instance each, the node itself is taken as failing."""
+"""After this many failures in a row, of one instance each, the node itself counts as failing."""
 
 NO_SUCH_SYNTAX = 0xC122
 
 _BYTES_PER_S = 5_000_000
-"""A node may take its time over a large upload before it answers."""
+"""A node may take longer to respond to a large upload: one second per this many bytes."""
 
 _REFERENCED, _FAILED = "00081199", "00081198"
 _INSTANCE, _WARNING, _FAILURE = "00081155", "00081196", "00081197"
 _WHAT = "the upload (STOW-RS)"
 _TAKEN = frozenset({200, 201, 202, 204, 206})
-"""Whatever these say, or leave unsaid, of single images is what counts."""
+"""With these, what the response says or omits about single instances decides."""
 _OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
-"""Statuses that one instance among many can bring about."""
+"""Statuses that one instance among many can cause."""
 
 _ABOUT_ONE = {
     413: "it is too large for the PACS: ask its administrator to raise the limit",
@@ -41,7 +44,7 @@ _ABOUT_ONE = {
 
 @dataclass(frozen=True)
 class _Verdict:
-    """What the node said of a request: warnings and failures by instance UID."""
+    """The response to a request: warnings and failures by instance UID."""
 
     http_status: int
     kept: dict[str, int] = field(default_factory=dict)
@@ -54,7 +57,7 @@ class _Verdict:
 
 
 class Stow:
-    """Stores one stream. `qido` proves what an answer leaves open."""
+    """Stores one stream. `qido` confirms the instances that a response does not mention."""
 
     def __init__(self, client: DicomwebClient, prefix: str, qido: Qido, within_s: float) -> None:
         self._client = client
@@ -64,7 +67,7 @@ class Stow:
         self._vain = 0
 
     def answers(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """One for each instance, in order; lazy. Raises NodeError, Stopped."""
+        """Yield one result for each instance, in order. Lazy. Raises NodeError, Stopped."""
         batch: dict[str, Instance] = {}
         size = 0
         for instance in instances:
@@ -93,7 +96,7 @@ class Stow:
             yield self._stored(instance, verdict, there)
 
     def _refused(self, batch: Sequence[Instance], verdict: _Verdict) -> StoreResult:
-        """The answer for the one instance of a request that failed as a whole."""
+        """Return the result for the only instance of a request that failed as a whole."""
         status = verdict.http_status
         assert verdict.error is not None
         if status not in _OF_SINGLES or len(batch) > 1:
@@ -126,7 +129,7 @@ class Stow:
         return replace(done, size_bytes=instance.size_bytes, sha256=instance.sha256())
 
     def _reencoded(self, instance: Instance) -> StoreResult:
-        """Once more, uncompressed."""
+        """Store once more, uncompressed."""
         ref, name = instance.in_header.ref, statuses.describe_uid(instance.transfer_syntax_uid)
         is_plain = instance.transfer_syntax_uid == EXPLICIT_LE
         other = None if is_plain else reencode(instance, (EXPLICIT_LE,))
@@ -139,7 +142,7 @@ class Stow:
         return replace(stored, warning=warning) if stored.kept else stored
 
     def _there(self, batch: Sequence[Instance], verdict: _Verdict) -> set[str]:
-        """What the node lists of those instances that its answer does not name."""
+        """Return the instances that the node lists but its response does not mention."""
         refs = [instance.in_header.ref for instance in batch]
         named = verdict.kept.keys() | verdict.failed.keys()
         unnamed = [(ref.series, ref.instance_uid) for ref in refs if ref.instance_uid not in named]
@@ -166,7 +169,10 @@ class Stow:
             return self._verdict(answer)
 
     def _verdict(self, answer: DicomwebResponse) -> _Verdict:
-        """A broken answer to an upload that went well is one that names no instance."""
+        """Read a response.
+
+        A broken response to a successful upload counts as one that mentions no instance.
+        """
         found: dicom_json.Object = {}
         if answer.media_type in ("application/dicom+json", "application/json"):
             try:

@@ -1,4 +1,7 @@
-"""WADO-RS: images fetched from a DICOMweb node, each handed on as it arrives (PS3.18 10.4)."""
+"""WADO-RS: fetch images from a DICOMweb node, each yielded as it arrives (PS3.18 10.4).
+
+Used by the DICOMweb node.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,21 +25,25 @@ _WHAT = "the retrieval (WADO-RS)"
 
 
 class Wado:
-    """Fetches through a client. `prefix` is the path of the service below the root URL."""
+    """Fetches through a client.
+
+    `prefix` is the path of the service below the root URL.
+    """
 
     def __init__(self, client: DicomwebClient, prefix: str, patience: Timeouts) -> None:
         self._client = client
         self._prefix = prefix
         self._patience = patience
         self._name = client.server.name
-        # As it is stored; a node that does not know the parameter answers 406 and is asked plainly.
+        # As stored. A node that does not know the parameter responds with 406; then the request is
+        # sent again without it.
         self._accept = f"{ACCEPT}; transfer-syntax=*"
 
     def images(self, refs: Sequence[Ref]) -> Iterator[Instance]:
-        """One request for each reference; lazy, one image in memory at a time.
+        """Yield images by one request per reference. Lazy, one image in memory at a time.
 
         A single instance that the node does not have is left out. Raises NotFound for a study or
-        series, ConnectionLost where an answer is cut or holds something else than DICOM.
+        series, ConnectionLost where a response is cut off or is not DICOM.
         """
         for ref in refs:
             yield from self._images_of(ref)
@@ -87,7 +94,7 @@ class Wado:
             raise self._broken(broken)
 
     def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
-        """The files of an answer: its parts, or the whole of it where a single one came bare."""
+        """Yield the files of a response: its parts, or the whole of it if it is a single file."""
         kind, pieces = answer.content_type, answer.pieces()
         if answer.media_type == multipart.DICOM_MEDIA_TYPE:
             if not answer.has_length:

@@ -1,4 +1,7 @@
-"""Web offers: what a DICOMweb service does for us, learned by requests that bring no image."""
+"""Probe what a DICOMweb service accepts, by requests that transfer no image.
+
+Used by the check of the DICOMweb node.
+"""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from adit_engine.nodes.dicomweb.qido import Qido
 from adit_engine.nodes.dicomweb.wado import ACCEPT
 
 NOWHERE = "/studies/2.25.1/series/2.25.2/instances/2.25.3"
-"""An image that nobody can have."""
+"""An image that cannot exist."""
 
 _STUDY_UID = "0020000D"
 _KNOWS_RETRIEVAL = frozenset({200, 204, 206, 400, 404, 406, 410})
@@ -20,7 +23,7 @@ _NOT_ALLOWED = frozenset({401, 403, 407})
 
 
 class WebOffers:
-    """`prefixes` are the paths of retrieval and upload below the root URL."""
+    """Probes a service. `prefixes` are the paths of retrieval and upload below the root URL."""
 
     def __init__(self, client: DicomwebClient, qido: Qido, prefixes: tuple[str, str]) -> None:
         self._client = client
@@ -29,7 +32,10 @@ class WebOffers:
         self._name = client.server.name
 
     def findings(self) -> Iterator[NodeFinding]:
-        """Lazy. Raises NodeError, WrongInput where it cannot be searched."""
+        """Yield the findings. Lazy.
+
+        Raises NodeError, or InvalidInput where it cannot be searched.
+        """
         started = time.monotonic()
         first = self._studies(limit="1")
         took_ms = (time.monotonic() - started) * 1000
@@ -43,7 +49,7 @@ class WebOffers:
     # Searches ----------------------------------------------------------------------------------
 
     def _studies(self, **parameters: str) -> list[str]:
-        """The study UIDs of one page. Raises NodeError."""
+        """Return the study UIDs of one page. Raises NodeError."""
         with self._qido.ask("studies", list(parameters.items())) as answer:
             return [dicom_json.first_text(one, _STUDY_UID) for one in self._qido.items(answer)]
 
@@ -89,7 +95,7 @@ class WebOffers:
         return self._lacking("It does not let us fetch images (WADO-RS", status)
 
     def _storing(self) -> NodeFinding:
-        """By an upload that holds nothing."""
+        """Probe STOW-RS with an empty upload."""
         boundary = multipart.new_boundary()
         request = DicomwebRequest(
             "POST",
@@ -106,7 +112,7 @@ class WebOffers:
         return self._lacking("It does not take images from us (STOW-RS", status)
 
     def _status(self, request: DicomwebRequest) -> int | None:
-        """None where it broke off or was too busy to say."""
+        """Return the status; None where the connection broke or the node was too busy."""
         try:
             with self._client.send(request) as answer:
                 return answer.status

@@ -1,4 +1,7 @@
-"""Offers: what a PACS agrees to do for us, learned by one association that asks for everything."""
+"""Probe what a PACS accepts, by one association that proposes everything.
+
+Used by the check of the DIMSE node.
+"""
 
 import time
 from collections.abc import Iterator
@@ -41,7 +44,7 @@ _PROPOSED_CONTEXTS = (
 
 @dataclass(frozen=True, slots=True)
 class ProbedSettings:
-    """What the settings say now, to be compared with what the PACS agrees to."""
+    """The current settings, to be compared with what the PACS accepts."""
 
     query_root: str
     retrieve: str
@@ -51,7 +54,7 @@ class ProbedSettings:
 
 
 class AssociationProbe:
-    """`root` is the query root to go on with, once the findings have been read."""
+    """Probes a PACS. `root` is the query root to use, once the findings have been read."""
 
     def __init__(self, associations: OpenAssociations, chosen: ProbedSettings) -> None:
         self._associations = associations
@@ -60,7 +63,7 @@ class AssociationProbe:
         self.root = ""
 
     def findings(self) -> Iterator[NodeFinding]:
-        """Lazy. Raises NodeError where the PACS does not answer."""
+        """Yield the findings. Lazy. Raises NodeError where the PACS does not answer."""
         started = time.monotonic()
         with self._associations.open(_PROPOSED_CONTEXTS) as association:
             self._echo(association)
@@ -118,7 +121,7 @@ class AssociationProbe:
         return NodeFinding(Grade.WARNING, what, f"Enter {self.root} as query root.", (proposal,))
 
     def _fetching(self, agreement: NegotiatedAssociation) -> NodeFinding:
-        """Whether images can come at all, and by the way that the settings name."""
+        """Report whether images can be retrieved at all, and by the configured method."""
         by_get = any(_is_accepted(agreement, one) for one in _GETS)
         sends = agreement.context_of(MR_IMAGE) is not None
         ways = [
@@ -145,7 +148,7 @@ class AssociationProbe:
         return self._lacking("It does not take images from us (C-STORE).")
 
     def _committing(self, agreement: NegotiatedAssociation) -> Iterator[NodeFinding]:
-        """Of interest for a PACS that takes images only."""
+        """Report on Storage Commitment, for a PACS that accepts images."""
         if agreement.context_of(CT_IMAGE) is None:
             return
         if _is_accepted(agreement, STORAGE_COMMITMENT_PUSH_MODEL):

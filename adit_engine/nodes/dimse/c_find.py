@@ -1,4 +1,4 @@
-"""Search: questions asked by C-FIND, answered by records (PS3.4 C.4.1)."""
+"""Search a PACS by C-FIND (PS3.4 C.4.1). Used by the DIMSE node and its retrievals."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ MAX_REMEMBERED_SERIES = 4096
 
 
 class CFind:
-    """Asks over associations that its caller opens. `fallback` is the node's character set."""
+    """C-FIND over associations that the caller opens. `fallback` is the node's character set."""
 
     def __init__(self, node: str, root: str, fallback: str) -> None:
         self._node = node
@@ -32,12 +32,12 @@ class CFind:
         self._classes: dict[str, tuple[str, ...]] = {}
 
     def context(self, level: QueryLevel = QueryLevel.STUDY) -> PresentationContext:
-        """What to propose. Only a patient root knows the level PATIENT."""
+        """Return the context to propose. Only the patient root has the level PATIENT."""
         root = PATIENT_ROOT if level is QueryLevel.PATIENT else self._root
         return PresentationContext(root, (EXPLICIT_LE, IMPLICIT_LE))
 
     def ask(self, association: ClientAssociation, query: Query) -> Iterator[Record]:
-        """One C-FIND; lazy. Ends normally only after a final status that says success."""
+        """Run one C-FIND. Lazy. Ends normally only after a final status of success."""
         context_id = association.agreement.context_of(self.context(query.level).class_uid)
         if context_id is None:
             raise statuses.not_offered_error(self._node, "search (C-FIND)")
@@ -72,11 +72,11 @@ class CFind:
         return TimedOut(self._node, text)
 
     def listing(self, series_uid: str) -> "KnownContents | None":
-        """What an earlier answer told of a series that was listed whole."""
+        """Return the result of an earlier complete list of a series, if any."""
         return self._listings.get(series_uid)
 
     def classes_of(self, study_uid: str) -> tuple[str, ...]:
-        """The SOP classes of a study, where an earlier answer has told them."""
+        """Return the SOP classes of a study if an earlier search returned them."""
         return self._classes.get(study_uid, ())
 
     def forget(self) -> None:
@@ -84,7 +84,10 @@ class CFind:
         self._classes.clear()
 
     def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
-        """Fills in the UIDs that were asked for: some archives leave out those of higher levels."""
+        """Decode a record and add missing UIDs from the query.
+
+        Some archives omit those of higher levels.
+        """
         try:
             found = identifier.decode_record(query.level, data, explicit, self._fallback)
         except Malformed as error:
@@ -99,7 +102,7 @@ class CFind:
     def _decode_other_encoding(
         self, query: Query, data: Buffer, explicit: bool, error: Malformed
     ) -> Record:
-        """Some archives agree on one way to encode and answer in the other."""
+        """Decode in the other encoding: some archives negotiate one and answer in the other."""
         try:
             found = identifier.decode_record(query.level, data, explicit, self._fallback)
         except Malformed:
@@ -116,7 +119,7 @@ class CFind:
                 del self._classes[next(iter(self._classes))]
 
     def _remember(self, query: Query, listing: "KnownContents") -> None:
-        """Keeps the classes of a series that was listed whole, so that fetch need not ask again."""
+        """Keep what a complete list of a series returned, so that fetch need not search again."""
         series_uid = query.keys.get("SeriesInstanceUID", "")
         if (
             query.level is not QueryLevel.IMAGE
@@ -133,13 +136,13 @@ class CFind:
 
 
 class KnownContents:
-    """What the node told of a series or study: which SOP classes, and how many images."""
+    """What the node returned for a series or study: its SOP classes and the number of images."""
 
     def __init__(self) -> None:
         self.classes: set[str] = set()
         self.count = 0
         self.uids: set[str] = set()
-        """Of the single images, where they were listed."""
+        """Instance UIDs, where single images were listed."""
 
     def add(self, record: Record) -> None:
         self.count += 1
@@ -150,11 +153,11 @@ class KnownContents:
 
 
 class CFindResults(FindResults):
-    """Leaves out what does not match or was said already, and stops at the cap; `count` is what the
-    node answered.
+    """The results of one C-FIND without mismatches and duplicates; stops at the cap.
 
-    Some archives keep images alone, and answer once for each of them at every level. Two patients
-    may share a study UID, so all of a record tells it apart.
+    `count` is the number of answers from the node. Some archives store images without a hierarchy
+    and answer once per image at every level. Two patients may share a study UID, so records are
+    compared by all their values.
     """
 
     def __init__(self, records: Iterator[Record], query: Query, cap: int | None) -> None:

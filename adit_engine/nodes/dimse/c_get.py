@@ -1,5 +1,8 @@
-"""Guesses: which SOP classes may come from an archive that does not say what its studies hold.
-Retrieval: images asked for by C-GET, and taken over the same association (PS3.4 C.4.3)."""
+"""Retrieve images by C-GET, received over the same association (PS3.4 C.4.3).
+
+Used by `retrieve`. Also holds the SOP classes to propose for an archive that does not return them,
+and the requests that C-GET and C-MOVE share.
+"""
 
 import time
 from collections import deque
@@ -28,7 +31,7 @@ COMMON_CLASSES = frozenset(
     _IMAGES + end
     for end in ("2", "2.1", "4", "4.1", "1", "1.1", "128", "6.1", "7", "12.1", "88.67")
 )
-"""Offered first, in all usual syntaxes."""
+"""Proposed first, in all usual transfer syntaxes."""
 
 OTHER_CLASSES = tuple(
     _IMAGES + end
@@ -41,7 +44,7 @@ OTHER_CLASSES = tuple(
         *("77.1.1", "77.1.2", "77.1.4", "77.1.5.1", "77.1.5.4", "9.1.1"),
     )
 )
-"""Offered uncompressed where that left something out: reports, keys, segments, plans, rarer images."""
+"""Proposed uncompressed if the first set missed something: SR, KOS, SEG, plans, rarer images."""
 
 
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
@@ -78,26 +81,27 @@ RARE_SYNTAXES = (
     "1.2.840.10008.1.2.4.112",
     "1.2.840.10008.1.2.2",
 )
-"""HTJ2K; MPEG2, MPEG-4 and HEVC; JPEG XL; big endian, which not every archive turns round."""
+"""HTJ2K; MPEG2, MPEG-4 and HEVC; JPEG XL; big endian, which not every archive converts."""
 
 CLASSES_PER_ASSOCIATION = (MAX_CONTEXTS - 1) // (len(UNCOMPRESSED) + len(COMPRESSED))
-"""So many SOP classes fit into one association in all their usual syntaxes; with fewer, the rare
-ones fit too.
+"""This many SOP classes fit into one association in all their usual syntaxes.
+
+With fewer classes, the rare syntaxes fit too.
 """
 
 UIDS_PER_REQUEST = 256
 _FAILED_UIDS = 0x00080058
 _COUNTS = (CommandField.REMAINING, CommandField.COMPLETED, CommandField.FAILED, CommandField.WARNED)
 SPARE_S, PER_IMAGE_S = 900.0, 10.0
-"""What one association may take in all."""
+"""Limits in seconds of the total time of one association: a base, and a share per image."""
 
 GIVE_UP_AFTER_S = 30.0
-"""So long single images are asked for that an archive says it cannot send."""
+"""How long to keep requesting single images that an archive reports as not sendable."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetrieveRequest:
-    """One C-GET or C-MOVE: of a study, a series, or some instances of one series."""
+    """One C-GET or C-MOVE: for a study, a series, or some instances of one series."""
 
     study_uid: str
     series_uid: str = ""
@@ -111,16 +115,16 @@ class RetrieveRequest:
         return QueryLevel.SERIES if self.series_uid else QueryLevel.STUDY
 
     def split_by_image(self, came: Collection[str] = ()) -> "list[RetrieveRequest]":
-        """One by one, what did not come, where it names several images.
+        """Return one request per image that is not in `came`, if it names several images.
 
-        Not every archive takes a list of UIDs, and some give up at the first image that they cannot
-        send.
+        Not every archive accepts a list of UIDs, and some give up at the first image that they
+        cannot send.
         """
         uids = self.instance_uids if len(self.instance_uids) > 1 else ()
         return [but(self, instance_uids=(uid,)) for uid in uids if uid not in came]
 
     def identifier(self) -> Mapping[str, str | tuple[str, ...]]:
-        """The keys that name it, by DICOM keyword (PS3.4 C.4.3.1.3)."""
+        """Return the unique keys by DICOM keyword (PS3.4 C.4.3.1.3)."""
         keys = {
             "QueryRetrieveLevel": self.level.value,
             "PatientID": self.patient_id,
@@ -133,7 +137,7 @@ class RetrieveRequest:
 
 @dataclass(frozen=True, slots=True)
 class RetrieveBatch:
-    """Wishes that one association can serve, and the SOP classes that will come."""
+    """Requests that one association can serve, and the SOP classes that will come."""
 
     wishes: tuple[RetrieveRequest, ...]
     classes: tuple[str, ...]
@@ -141,7 +145,7 @@ class RetrieveBatch:
 
 @dataclass
 class _RetrieveCounts:
-    """What one C-GET brought: by our own count, and by what the node says has failed."""
+    """What one C-GET returned: by our own count, and the failures that the node reported."""
 
     received: set[str] = field(default_factory=set)
     failed: int = 0
@@ -149,12 +153,15 @@ class _RetrieveCounts:
 
     @property
     def is_nothing(self) -> bool:
-        """Nothing came, nor was anything tried."""
+        """Whether nothing arrived and nothing was attempted."""
         return not (self.received or self.failed or self.failed_uids)
 
 
 def make_requests(refs: Sequence[Ref], patient_id: str) -> list[RetrieveRequest]:
-    """In the order of first mention; instances of one series share a request."""
+    """Return one request per reference, in order of first mention.
+
+    Instances of one series share a request.
+    """
     instances: dict[SeriesRef, list[str]] = {}
     wishes: dict[Ref, RetrieveRequest] = {}
     for ref in refs:
@@ -173,7 +180,10 @@ def make_requests(refs: Sequence[Ref], patient_id: str) -> list[RetrieveRequest]
 
 
 def batch_requests(wishes: Iterable[tuple[RetrieveRequest, frozenset[str]]]) -> list[RetrieveBatch]:
-    """As few associations as the limit on contexts allows; wishes keep their order."""
+    """Group requests into associations, in order.
+
+    As few as the limit on presentation contexts allows.
+    """
     loads: list[RetrieveBatch] = []
     for wish, classes in wishes:
         last = loads[-1] if loads else RetrieveBatch((), ())
@@ -186,13 +196,16 @@ def batch_requests(wishes: Iterable[tuple[RetrieveRequest, frozenset[str]]]) -> 
 
 
 class FailureTimer:
-    """How long nothing has come any more of what is asked for one by one."""
+    """Measures how long single-image requests have returned nothing."""
 
     def __init__(self) -> None:
         self._fruitful_at = time.monotonic()
 
     def note(self, refusal: NodeBusy | NodeRefused | None, came: bool) -> None:
-        """Raises the refusal when it has been long enough."""
+        """Record one request.
+
+        Raises `refusal` once nothing has arrived for GIVE_UP_AFTER_S.
+        """
         now = time.monotonic()
         if came:
             self._fruitful_at = now
@@ -201,19 +214,20 @@ class FailureTimer:
 
 
 class CGet:
-    """Serves loads one after the other, each over an association of its own."""
+    """C-GET of batches one after the other, each over an association of its own."""
 
     def __init__(self, associations: OpenAssociations, get_class: str) -> None:
         self._associations = associations
         self._get_class = get_class
         self._name = associations.peer.name
         self.has_tried = False
-        """Whether the node has counted images that it could not send."""
+        """Whether the node has reported images that it could not send."""
 
     def images(self, load: RetrieveBatch, expected: int | None) -> Iterator[Instance]:
-        """Lazy. `expected` is how many images are known to come; it scales the time limit.
+        """Yield the images of a batch. Lazy. Raises NodeError.
 
-        What fails is asked for once more, uncompressed, over a fresh association. Raises NodeError.
+        `expected` is how many images are known to come; it scales the time limit. What fails is
+        requested once more, uncompressed, over a new association.
         """
         got, again = False, list[RetrieveRequest]()
         with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
@@ -236,7 +250,7 @@ class CGet:
             return
         with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
             self._check_offer(association)
-            # Of a part that fails twice the count tells: what came is not broken off for it.
+            # For a part that fails twice our count decides: it does not end what has arrived.
             for wish in again:
                 tally = _RetrieveCounts()
                 refusal = (
@@ -253,7 +267,7 @@ class CGet:
         tally: _RetrieveCounts,
         in_vain: "FailureTimer",
     ) -> Generator[Instance, None, NodeBusy | NodeRefused | None]:
-        """One C-GET. Returns a refusal that another one may cure; raises all others."""
+        """Run one C-GET. Return a refusal that another request may cure; raise all others."""
         try:
             yield from self._get(association, wish, tally)
         except (NodeBusy, NodeRefused) as refusal:
@@ -267,10 +281,10 @@ class CGet:
         return None
 
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[PresentationContext]:
-        """One context for each class and syntax: in a shared one the node would pick only one."""
+        """Return one context per class and syntax: in a shared one the node would pick only one."""
         syntaxes: tuple[str, ...] = UNCOMPRESSED
         if not compressed and frozenset(classes) == COMMON_CLASSES:
-            # A guess, which did not do.
+            # The classes were a guess that was not sufficient.
             classes = (*classes, *OTHER_CLASSES)
         if compressed and len(classes) <= CLASSES_PER_ASSOCIATION:
             syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE_SYNTAXES)
@@ -291,7 +305,7 @@ class CGet:
     def _get(
         self, association: ClientAssociation, wish: RetrieveRequest, tally: _RetrieveCounts
     ) -> Iterator[Instance]:
-        """One C-GET. Ends normally only when a final status came that is no failure."""
+        """Run one C-GET. Ends normally only after a final status that is not a failure."""
         agreement = association.agreement
         context_id = agreement.context_of(self._get_class)
         assert context_id is not None
@@ -325,13 +339,13 @@ class CGet:
                 self._check_progress(progress_until)
 
     def _check_progress(self, until: float) -> None:
-        """Being told "pending" with the same counts again and again is no progress."""
+        """Raise TimedOut: pending responses with unchanged counts are no progress."""
         if time.monotonic() > until:
             text = "says that it is still at work, and sends no more images. Retry; if it happens "
             raise TimedOut(self._name, text + "again, ask its administrator to look into its log.")
 
     def _take(self, association: ClientAssociation, message: DimseMessage) -> Instance | None:
-        """The instance of one C-STORE request, answered; None when it was refused."""
+        """Respond to one C-STORE request and return its instance; None when it was refused."""
         class_uid, syntax = association.agreement.contexts[message.context_id]
         command = message.command
         try:
@@ -341,7 +355,7 @@ class CGet:
         if not uid or command.text(CommandField.CLASS_UID) != class_uid:
             association.send(message.context_id, make_response(command, statuses.NO_SUCH_CLASS))
             return None
-        # First of all, since the node sends nothing more before it has our answer.
+        # Respond first, since the node sends nothing more before it has our response.
         association.send(message.context_id, make_response(command, statuses.SUCCESS))
         try:
             return Instance.of(class_uid, uid, syntax, message.data)
@@ -351,7 +365,7 @@ class CGet:
     def _finish(
         self, message: DimseMessage, status: int | None, explicit: bool, tally: _RetrieveCounts
     ) -> None:
-        """Reads the final answer. Raises NodeBusy or NodeRefused for a failure."""
+        """Read the final response. Raises NodeBusy or NodeRefused for a failure."""
         tally.failed = message.command.number(CommandField.FAILED) or 0
         if message.data:
             try:
@@ -362,13 +376,13 @@ class CGet:
             raise NodeRefused(self._name, "ended the retrieval without a status.")
         if status != statuses.SUCCESS and status >> 12 != 0xB:
             failure = statuses.status_error(self._name, "the retrieval", status)
-            # A702: some sub-operations failed; which came is for our own count to say.
+            # A702: some sub-operations failed; our own count says which images arrived.
             if not (isinstance(failure, NodeBusy) and tally.received):
                 raise failure
 
 
 def _missing_requests(wish: RetrieveRequest, tally: _RetrieveCounts) -> list[RetrieveRequest]:
-    """What to ask for once more when it failed; all of it when nothing came, whatever was said."""
+    """Return what to request once more: failed images, or everything when nothing arrived."""
     if not tally.received:
         return [wish]
     if wish.level is QueryLevel.STUDY or not (tally.failed or tally.failed_uids):
@@ -380,6 +394,6 @@ def _missing_requests(wish: RetrieveRequest, tally: _RetrieveCounts) -> list[Ret
 
 
 def split_uids(uids: Sequence[str]) -> list[tuple[str, ...]]:
-    """As many UIDs as one request holds."""
+    """Split UIDs into lists of at most UIDS_PER_REQUEST."""
     steps = range(0, len(uids), UIDS_PER_REQUEST)
     return [tuple(uids[start : start + UIDS_PER_REQUEST]) for start in steps]

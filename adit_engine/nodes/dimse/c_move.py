@@ -1,4 +1,4 @@
-"""Moving: images asked for by C-MOVE, and taken as they come in at our receiver (PS3.4 C.4.2)."""
+"""Retrieve images by C-MOVE, received by our Storage SCP (PS3.4 C.4.2). Used by `retrieve`."""
 
 import threading
 import time
@@ -37,17 +37,20 @@ STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 
 CANCEL_WAIT_S = 3.0
-"""How long an archive has to obey a C-CANCEL before its association is aborted."""
+"""How long an archive has to respond to a C-CANCEL before its association is aborted."""
 
 _COUNTS = (CommandField.REMAINING, CommandField.COMPLETED, CommandField.FAILED, CommandField.WARNED)
 _MIN_POLL_S, _MAX_POLL_S = 0.002, 0.05
 
 ListedUids = Callable[[], frozenset[str]]
-"""The instance UIDs that belong to a wish, as far as they are known by now; none: not known yet."""
+"""The instance UIDs of a request, as far as they are known by now; empty if not known yet."""
 
 
 class CMove:
-    """Serves one wish after the other, each over an association and an expectation of its own."""
+    """C-MOVE of requests one after the other.
+
+    Each uses an association and a pending move of its own.
+    """
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class CMove:
         self._timer: threading.Timer | None = None
 
     def stop(self) -> None:
-        """Lets the archive be asked to cancel; aborts when that takes too long. From any thread."""
+        """Have the C-MOVE cancelled; abort when that takes too long. From any thread."""
         already, self._stopped = self._stopped, True
         if already or not self._busy:
             self.associations.abort()
@@ -79,17 +82,17 @@ class CMove:
             self._timer.start()
 
     def check(self) -> None:
-        """Raises Stopped after a stop."""
+        """Raise Stopped after a stop."""
         if self._stopped:
             raise Stopped(f"{self.name}: the work was stopped.")
 
     def images(
         self, wish: RetrieveRequest, listed: ListedUids, count: int | None = None
     ) -> Iterator[Instance]:
-        """Lazy. `count` is how many are known to come where `listed` does not know it yet.
+        """Yield the images. Lazy. `count` is their number if known before `listed` is.
 
-        Ends normally when a final status came that is no failure, and then either all listed
-        images or none for `drain_s`. Raises NodeError, Stopped.
+        Ends normally when a final status that is not a failure has come, and then either all listed
+        images, or none for `drain_s`. Raises NodeError, Stopped.
         """
         with self.reception.expect(self._wanted(wish, listed()), self.check) as awaited:
             self._busy = True
@@ -108,7 +111,7 @@ class CMove:
 
 
 class _MoveOperation:
-    """One C-MOVE: its request, its answers, and what comes meanwhile and afterwards."""
+    """One C-MOVE: its request, its responses, and the images that arrive during and after it."""
 
     def __init__(
         self,
@@ -157,7 +160,7 @@ class _MoveOperation:
             self._cancel(association, number, CANCEL_WAIT_S)
             raise
         except NodeError as error:
-            # What lies in the spool by now has come, whatever becomes of the rest.
+            # Images in the spool have arrived and count, whatever happens to the rest.
             if isinstance(error, TimedOut):
                 self._cancel(association, number, 0)
             yield from self._arrived()
@@ -171,7 +174,7 @@ class _MoveOperation:
         try:
             return association.receive(self._no_progress_s, "go on with the retrieval")
         except ConnectionLost as error:
-            # Orthanc 1.12 and others say nothing else when they do not know our AE title.
+            # Orthanc 1.12 and others give no other sign that they do not know our AE title.
             if self._came or self._counts:
                 raise
             title, address = self._moving.reception.ae_title, self._moving.reception.address
@@ -201,7 +204,7 @@ class _MoveOperation:
         return number
 
     def _arrived(self) -> Iterator[Instance]:
-        """What has come by now."""
+        """Yield what has arrived by now."""
         for instance in self._awaited.arrived():
             self._came.add(instance.instance_uid)
             self._left_s += self._pace.due_s(instance.size_bytes)
@@ -209,7 +212,7 @@ class _MoveOperation:
             self._progress()
 
     def _wait_for_response(self, association: ClientAssociation) -> bool:
-        """Whether the archive has something to say, within a moment. Raises TimedOut, Stopped."""
+        """Return whether a response is available within a moment. Raises TimedOut, Stopped."""
         self._moving.check()
         self._look_s = min(2 * self._look_s, _MAX_POLL_S)
         started = time.monotonic()
@@ -226,7 +229,7 @@ class _MoveOperation:
         return heard
 
     def _is_throttled_by_us(self) -> bool:
-        """By our own side, which keeps to the rate of the source: that is not on its account."""
+        """Whether our own side keeps to the rate of the source, which does not count against it."""
         return self._pace.rate_bytes_s is not None and self._awaited.is_throttled()
 
     def _progress(self) -> None:
@@ -235,25 +238,31 @@ class _MoveOperation:
         self._deadline = time.monotonic() + self._no_progress_s
 
     def _note(self, command: CommandSet) -> None:
-        """Being told the same again is no progress."""
+        """Record the counts of a response. Unchanged counts are no progress."""
         counts = tuple(command.number(field) for field in _COUNTS)
         if self._counts and counts != self._counts:
             self._progress()
         self._counts = counts
 
     def _finish(self, status: int | None) -> None:
-        """Raises NodeBusy or NodeRefused for a failure; its counts are not believed."""
+        """Raise NodeBusy or NodeRefused for a failure.
+
+        The counts of the response are not trusted.
+        """
         name, reception = self._moving.name, self._moving.reception
         if status is None:
             raise NodeRefused(name, "ended the retrieval without a status.")
         if status == statuses.SUCCESS or status >> 12 == 0xB:
             return
-        # Some were not sent, or it gave up at the first of them; our own count says which came.
+        # Some were not sent, or it gave up at the first of them; our own count says which arrived.
         if not statuses.is_retrieve_failure(status) or not self._came:
             raise statuses.move_status_error(name, status, reception.ae_title, reception.address)
 
     def _receive_late_images(self) -> Iterator[Instance]:
-        """Some archives say that they are done before the images have come, or even left."""
+        """Yield late images.
+
+        Some archives respond with success before the images are received, or even sent.
+        """
         quiet_at = time.monotonic() + self._moving.drain_s
         while not (listed := self._listed()) or listed - self._came:
             for instance in self._arrived():
@@ -266,7 +275,7 @@ class _MoveOperation:
             self._look_s = min(2 * self._look_s, _MAX_POLL_S)
 
     def _cancel(self, association: ClientAssociation, number: int, patience_s: float) -> None:
-        """Asks nicely, and gives it some seconds; the association is aborted afterwards."""
+        """Send a C-CANCEL and wait up to `patience_s`; the association is aborted afterwards."""
         context_id = association.agreement.context_of(self._moving.context.class_uid)
         until = time.monotonic() + patience_s
         with suppress(AditError):

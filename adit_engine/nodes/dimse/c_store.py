@@ -1,4 +1,4 @@
-"""Storage: instances sent by C-STORE, each answered for (PS3.4 B.2)."""
+"""Store instances by C-STORE, with one result for each (PS3.4 B.2). Used by the DIMSE node."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,29 +15,32 @@ from adit_engine.nodes.base import StoreResult
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 DEFAULT_ASSOCIATIONS = 1
-"""Associations at once, unless told otherwise. By two, the next image travels while the node files
-the one before. Nobody waits for the second: a node that serves one at a time gets all by the first."""
+"""Associations at once, unless configured otherwise.
+
+With two, the next image is sent while the node files the one before. Nothing waits for the second
+to open: a node that serves one association at a time gets everything by the first.
+"""
 
 SECOND_ASSOCIATION_FROM = 8
 SECOND_ASSOCIATION_FROM_BYTES = 16 * 1024 * 1024
-"""So many instances, or bytes, go by one association before another is worth its opening."""
+"""Instances, or bytes, sent over one association before opening another is worth it."""
 
 MAX_VAIN_RETRIES = 5
-"""After so many second tries that did not help, a failure is taken at its word."""
+"""After this many retries that did not help, a failure is not retried any more."""
 
 BUSY_PAUSE_S = 1.0
-"""So long a node that is out of resources is left alone before the second try."""
+"""Pause before the retry at a node that is out of resources."""
 
 _RequestAssociation = Callable[
     [Sequence[PresentationContext]], AbstractContextManager[ClientAssociation]
 ]
 
 _BYTES_PER_S = 5_000_000
-"""A node may take its time over a large object before it answers."""
+"""A node may take longer to respond for a large object: one second per this many bytes."""
 
 
 class _StoreAssociation:
-    """One association at a time, and what it has offered; at most one answer is due on it."""
+    """One association at a time, and what it has proposed; at most one response is due on it."""
 
     def __init__(self) -> None:
         self.stack = ExitStack()
@@ -53,7 +56,7 @@ class _StoreAssociation:
 
 @dataclass
 class _PendingStore:
-    """An instance that the node has been sent, or that needs no sending; `answer` is then given."""
+    """An instance that was sent to the node, or that needs no sending: then `answer` is set."""
 
     lane: _StoreAssociation
     instance: Instance
@@ -65,7 +68,10 @@ class _PendingStore:
 
 
 class CStore:
-    """Stores one stream over one or two associations; a new kind of object may need fresh ones."""
+    """C-STORE of one stream over one or two associations.
+
+    A new SOP class or transfer syntax may need new associations.
+    """
 
     def __init__(self, associations: OpenAssociations, lanes: int = DEFAULT_ASSOCIATIONS) -> None:
         self._associations = associations
@@ -75,14 +81,14 @@ class CStore:
         self._stack = ExitStack()
         self._lanes: list[_StoreAssociation] = []
         self._coming: _StoreAssociation | None = None
-        """One more, asked for and not agreed to yet."""
+        """A further association that was requested and is not accepted yet."""
         self._sent = self._sent_bytes = 0
         self._retries = MAX_VAIN_RETRIES
 
     def answers(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """One for each instance, in order; lazy. Raises NodeError, Stopped.
+        """Yield one result for each instance, in order. Lazy. Raises NodeError, Stopped.
 
-        When the iterable raises, the answers that are due come first.
+        When the iterable raises, the results that are due come first.
         """
         due: deque[_PendingStore] = deque()
         stream = iter(instances)
@@ -104,13 +110,13 @@ class CStore:
                 yield self._await_result(due.popleft())
 
     def _last(self, due: deque[_PendingStore]) -> Iterator[StoreResult]:
-        """What is under way when the stream breaks off, as far as the node still answers."""
+        """Yield the pending results after the stream has failed, as long as the node responds."""
         with suppress(AditError):
             while due:
                 yield self._await_result(due.popleft())
 
     def _begun(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
-        """Sends it, without waiting for the answer."""
+        """Send an instance without waiting for the response."""
         self._prepare(lane, instance)
         outgoing, warning = self._adapt_to_node(lane, instance)
         if outgoing is None:
@@ -127,7 +133,10 @@ class CStore:
         return due
 
     def _await_result(self, due: _PendingStore) -> StoreResult:
-        """Waits for the answer; some failures and a lost connection are tried once more, afresh."""
+        """Wait for the response; retry once over a new association after some failures.
+
+        A lost connection is retried in the same way.
+        """
         if due.answer is not None:
             return due.answer
         ref, status = due.instance.in_header.ref, self._status(due)
@@ -161,7 +170,7 @@ class CStore:
     def _adapt_to_node(
         self, lane: _StoreAssociation, instance: Instance
     ) -> tuple[Instance | None, str]:
-        """The instance as the node takes it, with a remark; or None with the reason."""
+        """Return the instance as the node accepts it, with a remark; or None, and why."""
         assert lane.association is not None
         kind = instance.sop_class_uid
         syntaxes = lane.association.agreement.syntaxes(kind)
@@ -170,7 +179,7 @@ class CStore:
             return instance, ""
         if not syntaxes:
             return None, f"the PACS does not take {statuses.describe_uid(kind)}"
-        from adit_engine.nodes.reencode import reencode  # takes long to load, and is seldom needed
+        from adit_engine.nodes.reencode import reencode  # slow to load, and rarely needed
 
         other = reencode(instance, syntaxes)
         if other is None:
@@ -204,7 +213,7 @@ class CStore:
         answer = association.receive(patience_s, "answer a stored image").command
         status = answer.status
         is_mine = answer.is_response_to(Operation.STORE, due.number)
-        # C-STORE knows no pending answer, and nobody can say which one would be the last.
+        # C-STORE has no pending responses, and nothing would say which one is the last.
         if not is_mine or status is None or status in statuses.PENDING:
             raise association.fault("did not answer a stored image in order")
         return status
@@ -216,7 +225,7 @@ class CStore:
         return next(lane for lane in self._lanes if id(lane) not in busy)
 
     def _add_association_if_useful(self) -> bool:
-        """Whether there is one association more, where it is allowed, worth it, and agreed to."""
+        """Add an association where it is allowed, worth it and accepted; return whether it was."""
         is_worth_it = (
             self._sent >= SECOND_ASSOCIATION_FROM
             or self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES
@@ -244,7 +253,7 @@ class CStore:
         self._lanes.append(self._stack.enter_context(_StoreAssociation()))
 
     def _prepare(self, lane: _StoreAssociation, instance: Instance) -> None:
-        """Makes sure that an association is open which has offered this class and syntax."""
+        """Ensure an open association that has proposed this SOP class and transfer syntax."""
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
         offered = self._offered.setdefault(kind, [EXPLICIT_LE, IMPLICIT_LE])
         if syntax not in offered and syntax not in (DEFLATED_LE, EXPLICIT_BE):
@@ -259,9 +268,10 @@ class CStore:
             del self._offered[next(other for other in self._offered if other != kind)]
 
     def _renew(self, lane: _StoreAssociation) -> None:
-        """A fresh association in place of the one that the lane had.
+        """Replace the association of a lane by a new one.
 
-        A node that serves one at a time would first serve the one that was asked for and never used.
+        A node that serves one at a time would first serve the one that was requested and never
+        used.
         """
         if self._coming is not None:
             self._coming.stack.close()
@@ -270,7 +280,7 @@ class CStore:
         self._take(lane, self._associations.open)
 
     def _request(self, lane: _StoreAssociation) -> None:
-        """Asks for one, and does not wait for the answer."""
+        """Request an association without waiting for the response."""
         self._take(lane, self._associations.requested)
 
     def _take(self, lane: _StoreAssociation, asking: _RequestAssociation) -> None:

@@ -1,4 +1,7 @@
-"""DIMSE node: a PACS or any other DICOM application, spoken to over the network."""
+"""A PACS or any other DICOM application that is reached over the network (DIMSE).
+
+Opened through `adit_engine.nodes.open_node`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,11 +47,11 @@ _FIND_CLASSES = {"study": c_find.STUDY_ROOT, "patient": c_find.PATIENT_ROOT}
 
 
 class DimseNode:
-    """Opens an association for each call, and holds at most one per running iterator."""
+    """A DIMSE node. It opens an association per call and holds at most one per running iterator."""
 
     Settings = DimseSettings
     receives = True
-    """Its images may come by way of a reception."""
+    """Its images may arrive through our Storage SCP."""
 
     def __init__(
         self, name: str, settings: DimseSettings, reception: MoveReceiver | None = None
@@ -65,7 +68,7 @@ class DimseNode:
         self._aborted = False
         self._shared: SharedAssociation | None = None
         self.lists_meanwhile = False
-        """Whether a second association may be held, to ask for a list while images come."""
+        """Whether a second association may be held, to request a list while images arrive."""
         self._asking = Event()
         self._fetches: set[ImageRetrieval] = set()
         self._route = RetrieveSettings(
@@ -84,7 +87,7 @@ class DimseNode:
         return StorageCommitment(self._associations, self._reception, senders, within_s)
 
     def close(self) -> None:
-        """Ends what an iterator that nobody finished still holds open."""
+        """End whatever an unfinished iterator still holds open."""
         self._aborted = True
         self._associations.abort()
         for fetching in tuple(self._fetches):
@@ -93,7 +96,10 @@ class DimseNode:
         self._search.forget()
 
     def abort(self) -> None:
-        """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
+        """End every wait at once.
+
+        A C-MOVE is cancelled first, which may take some seconds.
+        """
         self._aborted = True
         self._associations.abort()
         self.break_off()
@@ -101,42 +107,45 @@ class DimseNode:
     # Checks ------------------------------------------------------------------------------------
 
     def check(self) -> Iterator[NodeFinding]:
-        """By one association that asks for everything, and some ten small searches."""
+        """Check by one association that proposes everything, and about ten small searches."""
         from adit_engine.nodes.dimse.association_probe import AssociationProbe, ProbedSettings
 
         given = self.settings
-        chosen = ProbedSettings(
+        probed = ProbedSettings(
             given.query_root, given.retrieve, given.calling_ae_title, given.max_pdu, given.proof
         )
-        offers = AssociationProbe(self._associations, chosen)
+        probe = AssociationProbe(self._associations, probed)
         try:
-            yield from offers.findings()
-            if offers.root:
-                yield from self._query_findings(offers.root)
+            yield from probe.findings()
+            if probe.root:
+                yield from self._query_findings(probe.root)
         except NodeError as error:
             yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
 
     def _query_findings(self, root: str) -> Iterator[NodeFinding]:
-        """Without the settings that it may propose to change."""
-        from adit_engine.nodes.diagnostics import query_probe  # only a check needs them
+        """Probe searches without the settings that the probe may propose to change."""
+        from adit_engine.nodes.diagnostics import query_probe  # only a check needs these modules
         from adit_engine.nodes.diagnostics.query_probe import QueryProbe
 
-        plainly = CFind(self.name, _FIND_CLASSES[root], query_probe.ASSUMED_CHARACTER_SET)
+        search = CFind(self.name, _FIND_CLASSES[root], query_probe.ASSUMED_CHARACTER_SET)
 
         def ask(query: Query) -> FindResults:
-            return FindResults(self._records(query, plainly))
+            return FindResults(self._records(query, search))
 
-        manners = QueryProbe(ask, self.settings.result_cap, by_patient=root == "patient")
-        yield from manners.findings()
-        if manners.studies:
+        probe = QueryProbe(ask, self.settings.result_cap, by_patient=root == "patient")
+        yield from probe.findings()
+        if probe.studies:
             yield from query_probe.check_character_set(
-                manners.studies, self.settings.character_set_fallback
+                probe.studies, self.settings.character_set_fallback
             )
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[NodeFinding]:
-        """By C-GET and, where a receiver runs, by C-MOVE; proposes the way that works."""
+        """Fetch by C-GET and, where a receiver runs, by C-MOVE.
+
+        Proposes the method that works.
+        """
         from adit_engine.nodes.diagnostics.image_probe import (
             FetchLimit,
             MoveDiagnosis,
@@ -163,7 +172,7 @@ class DimseNode:
         yield from self._propose_retrieve_method(came)
 
     def _propose_retrieve_method(self, came: Sequence[str]) -> Iterator[NodeFinding]:
-        """What the attempts say of the setting Retrieve by."""
+        """Propose a value for the setting Retrieve by from the results of the attempts."""
         chosen = self.settings.retrieve
         if not came or chosen in came or (chosen == "auto" and "get" in came):
             return
@@ -173,9 +182,12 @@ class DimseNode:
         yield NodeFinding(Grade.WARNING, what, step, (SettingProposal("retrieve", came[0], why),))
 
     def try_writing(self) -> Iterator[NodeFinding]:
-        """By C-STORE of a made-up image, which stays there; then it is asked for by both ways."""
+        """Store a made-up image by C-STORE, which stays there.
+
+        Then check whether a search finds it and whether Storage Commitment reports it.
+        """
         from adit_engine.nodes.diagnostics import image_probe
-        from adit_engine.nodes.dimse import storage_commitment  # only a check needs them
+        from adit_engine.nodes.dimse import storage_commitment  # only a check needs these modules
 
         image, given = image_probe.make_test_image(self.settings.calling_ae_title), self.settings
         taken = yield from image_probe.send_test_image(self, image, self._proving.found)
@@ -192,13 +204,18 @@ class DimseNode:
     # Search ------------------------------------------------------------------------------------
 
     def find(self, query: Query) -> FindResults:
-        """Answers that do not match by our own reading are left out, and count for the cap."""
+        """Search by C-FIND.
+
+        Answers that do not match the query are dropped, but count for the result cap.
+        """
         return CFindResults(self._records(query), query, self.settings.result_cap)
 
     @contextmanager
     def share_association(self) -> Iterator[None]:
-        """Within the block finds share one association; it is opened by the first, and again after
-        a fault, a search that was not read to its end, or when the peer has released it.
+        """Share one association among the searches in the block.
+
+        The first search opens it. A new one is opened after a fault, after a search that was not
+        read to its end, or when the peer has released it.
         """
         with SharedAssociation(self._associations, self._search.context()) as shared:
             self._shared = shared
@@ -219,7 +236,10 @@ class DimseNode:
     # Retrieval ---------------------------------------------------------------------------------
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        """By C-GET or C-MOVE. Asks first what will come, unless a find has told it."""
+        """Fetch by C-GET or C-MOVE.
+
+        Searches first for what will come, unless an earlier search has returned it.
+        """
         if self.settings.retrieve == "move" and self._reception is None:
             text = "is set to C-MOVE, and no receiver runs here that could take its images."
             raise NotSupported(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
@@ -233,7 +253,10 @@ class DimseNode:
         count: int | None,
         may_come: Callable[[str], bool],
     ) -> Iterator[Instance] | None:
-        """By C-GET or, where it is set, by C-MOVE; of the classes that a search for the study told."""
+        """Fetch by C-GET or, where configured, by C-MOVE.
+
+        Proposes the SOP classes that an earlier search for the study returned.
+        """
         classes = self._search.classes_of(series.study_uid)
         is_told = 0 < len(classes) <= CLASSES_PER_ASSOCIATION and all(map(may_come, classes))
         is_deaf = self._route.by == "move" and self._reception is None
@@ -246,7 +269,10 @@ class DimseNode:
     def _fetched_early(
         self, fetching: ImageRetrieval, load: RetrieveBatch, count: int | None
     ) -> Iterator[Instance]:
-        """After the search has its association: a node that grants one alone answers that first."""
+        """Start once the search has its association.
+
+        A node that grants only one association then serves the search first.
+        """
         came = False
         try:
             if self._asking.wait(self.settings.association_s):
@@ -272,7 +298,7 @@ class DimseNode:
             raise InvalidInput(
                 f"{self.name} has a patient root: say the patient's id with the UIDs."
             )
-        # With a study root the patient's id is no key of a retrieval (PS3.4 C.6.2.2).
+        # With a study root, the Patient ID is not a key of a retrieval (PS3.4 C.6.2.2).
         patient_root = self._get_class == PATIENT_ROOT_GET
         fetching = ImageRetrieval(self._associations.peer, route, self._search, self._reception)
         self._fetches.add(fetching)
@@ -289,7 +315,7 @@ class DimseNode:
             self._fetches.discard(fetching)
 
     def break_off(self) -> None:
-        """Ends the fetches under way at once, from any thread; the node may be asked again."""
+        """End the running fetches at once, from any thread; the node remains usable."""
         for fetching in tuple(self._fetches):
             fetching.stop()
         self._asking.set()
@@ -297,9 +323,12 @@ class DimseNode:
     # Storage -----------------------------------------------------------------------------------
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        """By C-STORE. What the node takes in no syntax of its own choice is an error of its own."""
+        """Store by C-STORE.
+
+        An instance that the node accepts in no possible transfer syntax has an error in its result.
+        """
         return CStore(self._associations, self.settings.store_associations).answers(instances)
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
-        """By the way that the settings name: a search, or its own report, or not at all."""
+        """Confirm by the method in the settings: a search, Storage Commitment, or none."""
         return self._proving.proofs(stored)

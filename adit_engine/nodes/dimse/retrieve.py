@@ -1,4 +1,7 @@
-"""Fetching: images of a PACS by C-GET or C-MOVE, whichever it lets us use; can be broken off."""
+"""Retrieve images from a PACS by C-GET or C-MOVE, whichever it supports; can be interrupted.
+
+Used by the DIMSE node.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,18 +31,18 @@ from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
 @dataclass(frozen=True, slots=True)
 class RetrieveSettings:
-    """How a node lets its images be fetched. `by` is get, move, or auto for either."""
+    """How images of a node are retrieved. `by` is get, move, or auto for either."""
 
     by: str
     get_class: str
     move_class: str
     drain_s: float
     senders: Callable[[], tuple[AllowedSender, ...]]
-    """Whose images are taken after a C-MOVE; may ask the name service."""
+    """The senders whose images are accepted after a C-MOVE; may query the name service."""
 
 
 class ImageRetrieval:
-    """One fetch, over associations of its own, so that it can be broken off by itself."""
+    """One fetch over associations of its own, so that it can be interrupted alone."""
 
     def __init__(
         self, peer: Peer, route: RetrieveSettings, search: CFind, reception: MoveReceiver | None
@@ -51,19 +54,25 @@ class ImageRetrieval:
         self._moving: CMove | None = None
 
     def stop(self) -> None:
-        """Ends every wait at once; a C-MOVE is cancelled first, which may take some seconds."""
+        """End every wait at once.
+
+        A C-MOVE is cancelled first, which may take some seconds.
+        """
         self._associations.abort()
         if self._moving is not None:
             self._moving.stop()
 
     def close(self) -> None:
-        """Ends all that it still holds open, without a word."""
+        """End everything that is still open, without a C-CANCEL."""
         self._associations.abort()
         if self._moving is not None:
             self._moving.associations.abort()
 
     def images(self, wishes: Sequence[RetrieveRequest]) -> Iterator[Instance]:
-        """Lazy. Asks first what will come, unless a find has told it. Raises NodeError, Stopped."""
+        """Yield the images. Lazy. Raises NodeError, Stopped.
+
+        Searches first for what will come, unless an earlier search has returned it.
+        """
         listed = self._listed(wishes)
         if self._route.by == "move":
             yield from self._moved([wish for wish, _ in listed])
@@ -79,7 +88,7 @@ class ImageRetrieval:
                     got = True
                     yield instance
             except (NotSupported, ConnectionLost, NodeBusy, NodeRefused) as error:
-                # Some archives hang up instead of saying that they do not offer C-GET.
+                # Some archives close the connection instead of rejecting the context of C-GET.
                 cannot_send = statuses.is_retrieve_failure(getattr(error, "status", None))
                 if got or (isinstance(error, NodeBusy) and not cannot_send):
                     raise
@@ -93,7 +102,7 @@ class ImageRetrieval:
                 yield from self._moved(load.wishes)
 
     def _split_batch_by_image(self, load: RetrieveBatch) -> RetrieveBatch:
-        """By the images that a search has told: one that cannot be sent may have cost the others."""
+        """Split by the images that a search returned: one unsendable image may block the others."""
         wishes = [
             replace(wish, instance_uids=lot)
             for wish in load.wishes
@@ -103,7 +112,10 @@ class ImageRetrieval:
         return replace(load, wishes=tuple(wishes)) if wishes else load
 
     def early(self, load: RetrieveBatch, count: int | None) -> Iterator[Instance]:
-        """Without a search of its own; what is not known yet may be found meanwhile. Raises as `images`."""
+        """Yield images without a search of its own. Raises as `images`.
+
+        A search that runs meanwhile may list them.
+        """
         if self._route.by == "move":
             return self._moved(load.wishes, count)
         return CGet(self._associations, self._route.get_class).images(load, count)
@@ -114,7 +126,7 @@ class ImageRetrieval:
     def _moved(
         self, wishes: Sequence[RetrieveRequest], count: int | None = None
     ) -> Iterator[Instance]:
-        """By C-MOVE, one wish after the other."""
+        """Retrieve by C-MOVE, one request after the other."""
         assert self._reception is not None
         self._moving = CMove(
             self._associations.peer,
@@ -142,7 +154,10 @@ class ImageRetrieval:
     def _move_single_images(
         self, moving: CMove, wish: RetrieveRequest, refusal: NodeBusy | NodeRefused | None
     ) -> Iterator[Instance]:
-        """What neither a series nor a list of UIDs has brought. Raises a refusal of all of it."""
+        """Move images one by one that neither a series nor a list of UIDs returned.
+
+        Raises `refusal` if none of them arrives.
+        """
         uids = self._uids(wish)
         singles = replace(wish, instance_uids=tuple(sorted(uids))).split_by_image()
         got, in_vain = False, FailureTimer()
@@ -163,14 +178,17 @@ class ImageRetrieval:
             raise refusal
 
     def _uids(self, wish: RetrieveRequest) -> frozenset[str]:
-        """Of the images that a wish will bring, as far as a search has told them by now."""
+        """Return the instance UIDs of a request, as far as they are known by now."""
         listing = self._search.listing(wish.series_uid)
         return frozenset(wish.instance_uids or (listing.uids if listing is not None else ()))
 
     def _listed(
         self, wishes: Sequence[RetrieveRequest]
     ) -> list[tuple[RetrieveRequest, KnownContents]]:
-        """What is known of each wish; asks the node where nothing is, and releases that first."""
+        """Return what is known of each request, with a search where nothing is known.
+
+        The association of the search is released first.
+        """
         known = [(wish, self._search.listing(wish.series_uid)) for wish in wishes]
         if all(listing is not None for _, listing in known):
             return [(wish, listing) for wish, listing in known if listing is not None]
@@ -180,7 +198,7 @@ class ImageRetrieval:
     def _look(
         self, association: ClientAssociation, wish: RetrieveRequest
     ) -> Iterator[tuple[RetrieveRequest, KnownContents]]:
-        """A wish and its listing; a study of unknown or too many classes goes by series.
+        """Yield a request and its contents; by series for a study of unknown or too many classes.
 
         Raises NotFound.
         """

@@ -1,5 +1,4 @@
-"""Transport: whether a PACS is spoken to in the clear or by TLS, read from its settings.
-Settings of a PACS: where it is, who we are to it, how patient we are with it."""
+"""Settings of a PACS: address, AE titles, TLS and timeouts. Used by the DIMSE node."""
 
 import socket
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ WARN_DAYS = 30
 
 
 class TransportSettings(Protocol):
-    """The settings that matter here; certificates and key as PEM text."""
+    """The settings that concern TLS. Certificates and key are PEM text."""
 
     @property
     def transport(self) -> str: ...
@@ -43,7 +42,10 @@ class TransportSettings(Protocol):
 
 
 def check_transport(given: TransportSettings) -> None:
-    """Raises WrongInput; certificates are looked at for tls only."""
+    """Check the TLS settings. Raises InvalidInput.
+
+    Certificates are checked for transport tls only.
+    """
     if given.transport not in TRANSPORTS:
         raise InvalidInput("Transport: plain or tls.")
     if given.least_tls not in LEAST_TLS:
@@ -52,7 +54,7 @@ def check_transport(given: TransportSettings) -> None:
         ("CA certificate", given.ca_certificate),
         ("Client certificate", given.client_certificate),
     ):
-        # Only the key is kept sealed.
+        # Of these fields only the client key is stored encrypted.
         if "PRIVATE KEY-----" in text:
             raise InvalidInput(f"{label}: it holds a private key. Put that into Client key.")
     tls = make_client_tls(given)
@@ -61,25 +63,25 @@ def check_transport(given: TransportSettings) -> None:
 
 
 def make_client_tls(given: TransportSettings) -> "ClientTls | None":
-    """None in the clear."""
+    """Return the TLS configuration, or None for an unencrypted connection."""
     if given.transport == "plain":
         return None
-    from adit_engine.dicom_ul.tls import (  # ssl: only for who needs it
+    from adit_engine.dicom_ul.tls import (  # loads ssl, which most nodes do not need
         ClientTls,
         Pem,
         TlsCredentials,
     )
 
-    papers = TlsCredentials(
+    credentials = TlsCredentials(
         Pem("Client certificate", given.client_certificate),
         Pem("Client key", given.client_key),
         Pem("CA certificate", given.ca_certificate),
     )
-    return ClientTls(papers, given.certificate_name.strip() or given.host, given.least_tls)
+    return ClientTls(credentials, given.certificate_name.strip() or given.host, given.least_tls)
 
 
 def check_encryption(seal: "TlsSession | None") -> Iterator[NodeFinding]:
-    """What an open association shows of its encryption; nothing in the clear."""
+    """Report the encryption of an open association; nothing for an unencrypted one."""
     if seal is None:
         return
     what = f"The connection is encrypted ({seal.version})."
@@ -288,7 +290,10 @@ class DimseSettings:
             raise InvalidInput("Character set: give a DICOM term such as ISO_IR 100.")
 
     def resolve_senders(self) -> tuple[AllowedSender, ...]:
-        """From whom images may come; asks the name service where only the host is known."""
+        """Return the senders allowed to send images.
+
+        Resolves the host name if none are configured.
+        """
         if self.senders:
             return parse_senders(self.senders)
         with suppress(OSError, UnicodeError):

@@ -1,6 +1,8 @@
-"""Reporting: an archive's report of what it keeps, read and answered (PS3.7 10.1.1, PS3.4 J.3.3).
-Committing: a PACS is asked by Storage Commitment what it keeps, and its report waited for.
-Pledge: whether a PACS really reports that it keeps the test image, for a check."""
+"""Request Storage Commitment and wait for the report (PS3.7 10.1.1, PS3.4 J.3.3).
+
+Used by `storage_proof` and by the check of the DIMSE node; `receive_report` also by our Storage
+SCP.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +57,7 @@ def receive_report(
     command: CommandSet,
     take: Callable[[CommitmentReport], ReportReceipt],
 ) -> None:
-    """Reads the data of a report whose command has come, hands it to `take`, and answers."""
+    """Read a report whose command was received, pass it to `take`, and respond."""
     body = MessageBuffer(MAX_REPORT_BYTES)
     try:
         conversation.receive_data(context_id, body)
@@ -78,14 +80,20 @@ def receive_report(
 
 
 KEEP_OPEN_S = 5.0
-"""So long the association on which we asked stays open for the report; it may also come by one
-that the PACS opens. Where no such one can reach us, the first stays open to the end."""
+"""How long the association of the request stays open for the report.
+
+The report may also come over an association that the PACS opens. Where such an association cannot
+reach us, the first one stays open until the end.
+"""
 
 _MIN_POLL_S, _MAX_POLL_S = 0.01, 0.25
 
 
 class StorageCommitment:
-    """Asks one question after the other. `reception` takes reports by associations of the PACS."""
+    """One transaction after the other.
+
+    `reception` receives reports over associations of the PACS.
+    """
 
     def __init__(
         self,
@@ -94,7 +102,8 @@ class StorageCommitment:
         senders: Callable[[], tuple[AllowedSender, ...]],
         within_s: float,
     ) -> None:
-        # The report goes to whom asked: where our receiver has another name it cannot come there.
+        # The report goes to the AE title that requested it. It cannot arrive at our receiver if
+        # that has another AE title.
         reachable = reception is not None and reception.ae_title == associations.peer.calling
         self._reception = reception if reachable else None
         self._associations = associations
@@ -103,11 +112,11 @@ class StorageCommitment:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether the report may come by an association of its own."""
+        """Whether the report may come over an association of its own."""
         return self._reception is not None
 
     def report(self, images: Sequence[SopReference]) -> CommitmentReport:
-        """What the PACS says of them, at most MOST_REFERENCES. Raises NodeError, Stopped."""
+        """Return the report on at most MAX_REFERENCES images. Raises NodeError, Stopped."""
         asked = PendingReport(
             self._associations.peer.name, generate_transaction_uid(), self._senders()
         )
@@ -124,7 +133,7 @@ class StorageCommitment:
 
 
 class _CommitmentTransaction:
-    """One transaction: asked once, answered on this association or by one of the PACS."""
+    """One transaction: one request, answered over its association or over one of the PACS."""
 
     def __init__(
         self,
@@ -141,7 +150,10 @@ class _CommitmentTransaction:
         self._report: CommitmentReport | None = None
 
     def answered(self, images: Sequence[SopReference], *, may_come_later: bool) -> CommitmentReport:
-        """`may_come_later`: by an association of its own, when this one has ended."""
+        """Return the report.
+
+        `may_come_later`: over an association of its own, after this one has ended.
+        """
         hold_s = KEEP_OPEN_S if may_come_later else self._within_s
         with self._associations.open(
             [PresentationContext(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED)]
@@ -152,7 +164,7 @@ class _CommitmentTransaction:
             try:
                 self._wait(held_until, lambda look_s: self._hear(association, look_s))
             except (ConnectionLost, TimedOut):
-                # The PACS may end it, and report by another one.
+                # The PACS may end it and report over another one.
                 association.close()
         if may_come_later:
             self._wait(until, time.sleep)
@@ -181,7 +193,7 @@ class _CommitmentTransaction:
             raise statuses.status_error(self._name, "the question what it keeps", status)
 
     def _answer(self, association: ClientAssociation, number: int) -> int:
-        """Some report before they have answered."""
+        """Return the status of the response. Some nodes send the report before they respond."""
         within_s = association.peer.patience.no_progress_s
         until = time.monotonic() + within_s
         while (left_s := until - time.monotonic()) > 0:
@@ -205,14 +217,17 @@ class _CommitmentTransaction:
             receive_report(association, context_id, command, self._take)
 
     def _take(self, report: CommitmentReport) -> ReportReceipt:
-        """The first one counts; a PACS that missed our answer may send it again."""
+        """Take a report.
+
+        The first one counts; a PACS that missed our response may send it again.
+        """
         if report.transaction_uid != self._asked.transaction_uid:
             return ReportReceipt.UNKNOWN
         self._report = self._report or report
         return ReportReceipt.TAKEN
 
     def _wait(self, until: float, look: Callable[[float], object]) -> None:
-        """Until the report has come by either way, or the time is over. Raises Stopped."""
+        """Wait until the report has come either way, or the time is over. Raises Stopped."""
         look_s = _MIN_POLL_S
         while True:
             self._associations.check_aborted()
@@ -226,8 +241,10 @@ class _CommitmentTransaction:
 
 WITHIN_S = 20.0
 WITHOUT_RECEIVER_S = 3.0
-"""So long a check waits for the report at most: where it can only come on the association on which
-we asked, it comes soon or never.
+"""How long a check waits for the report at most.
+
+Without a receiver, the report can only come over the association of the request: it comes soon or
+never.
 """
 
 _PROPOSE_FIND = SettingProposal(
@@ -238,8 +255,10 @@ _PROPOSE_FIND = SettingProposal(
 def check_storage_commitment(
     committing: StorageCommitment, image: SopReference, chosen: str
 ) -> Iterator[NodeFinding]:
-    """`chosen` is what the settings say of proof. Proposes Storage Commitment where a report came,
-    and a search where that was chosen and none came. Never raises NodeError.
+    """Check whether a report comes for the test image. Never raises NodeError.
+
+    `chosen` is the setting `proof`. Proposes Storage Commitment where a report came, and a search
+    where commitment was chosen and no report came.
     """
     started = time.monotonic()
     try:

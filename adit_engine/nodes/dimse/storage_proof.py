@@ -1,4 +1,7 @@
-"""Proving: whether a PACS keeps what it took: by its own report beside a search, or by a search."""
+"""Confirm that a PACS stores what it accepted, by Storage Commitment and search, or search alone.
+
+Used by the DIMSE node.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as but
@@ -32,7 +35,7 @@ _CONTRADICTORY_PROOF = (
 
 
 class StorageProof:
-    """`by` is what the settings say: find, commitment or none."""
+    """Confirms stored images. `by` is the setting: find, commitment or none."""
 
     def __init__(
         self, by: str, associations: OpenAssociations, search: CFind, committing: StorageCommitment
@@ -42,14 +45,17 @@ class StorageProof:
         self._search = search
         self._committing = committing
         self._silence = ""
-        """Why it is not asked for reports any more."""
+        """Why no more commitment reports are requested."""
         self._takes_lists = True
-        """Whether it answers a search by several UIDs."""
+        """Whether the node answers a search by several UIDs."""
         self._proven: dict[SeriesRef, int] = {}
-        """How many images of a series it was found to keep, at least."""
+        """How many images of a series it was found to store, at least."""
 
     def proofs(self, stored: Iterable[StoreResult]) -> Iterator[StorageConfirmation]:
-        """Lazy. Raises NodeError; CannotDo where only a search was wanted and there is none."""
+        """Yield the confirmations. Lazy. Raises NodeError.
+
+        Raises NotSupported if only a search is configured and the node offers none.
+        """
         kept = [one for one in stored if one.kept]
         if self._by == "none":
             yield ConfirmationRemark(_PROOF_DISABLED)
@@ -78,9 +84,10 @@ class StorageProof:
         yield from self._compared(claimed)
 
     def _compared(self, claimed: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
-        """Some report at once, whatever became of the images: a search has to find them as well.
+        """Confirm reported images by a search as well.
 
-        The report alone counts where no search is to be had for good. Raises NodeError.
+        Some nodes report at once, whatever happened to the images. The report alone counts where a
+        search is permanently unavailable. Raises NodeError.
         """
         if not claimed:
             return
@@ -96,7 +103,10 @@ class StorageProof:
                 yield NotConfirmed(one.ref.instance_uid, _CONTRADICTORY_PROOF)
 
     def _report(self, stored: Sequence[StoreResult]) -> CommitmentReport | None:
-        """None where none came; from then on a search answers, so that one wait is enough."""
+        """Return the report, or None.
+
+        After a None a search is used, so that only one wait is lost.
+        """
         if self._silence:
             return None
         try:
@@ -117,9 +127,9 @@ class StorageProof:
     # By search ---------------------------------------------------------------------------------
 
     def found(self, stored: Iterable[StoreResult]) -> Iterator[str]:
-        """By a C-FIND at IMAGE level for each series; what stays open is asked for by UID.
+        """Yield instance UIDs found by a C-FIND at IMAGE level per series, then by UID.
 
-        Few images of a series that is known to hold many are asked for by UID first.
+        Few images of a series that is known to hold many are searched by UID first.
         """
         series: dict[SeriesRef, set[str]] = {}
         for one in stored:
@@ -138,7 +148,7 @@ class StorageProof:
     def _by_uid(
         self, association: ClientAssociation, query: Query, unproven: set[str]
     ) -> Iterator[str]:
-        """As long as that proves anything: a node may cut the answers by UID short, too."""
+        """Search by UID as long as that proves anything: a node may truncate these answers too."""
         before = len(unproven) + 1
         while self._takes_lists and 0 < len(unproven) < before:
             before = len(unproven)
@@ -147,7 +157,7 @@ class StorageProof:
                 try:
                     yield from self._listed(association, by_uid, unproven)
                 except NodeRefused:
-                    # The list of the whole series has the say.
+                    # The list of the whole series decides.
                     self._takes_lists = False
                     break
 

@@ -1,4 +1,7 @@
-"""Tables: the standard's and our own reviewed ones, read from the files beside this when needed."""
+"""Tables of the standard and reviewed tables of ADIT, read from this folder on first use.
+
+Used by the de-identification rules.
+"""
 
 import json
 import re
@@ -12,7 +15,7 @@ from adit_engine.pseudonymize.parameters import RiskDecision
 _FOLDER = Path(__file__).parent
 
 EDITION = "2026c"
-"""Of PS3.15 Table E.1-1; the head of confidentiality.tsv says the same (checked by a test)."""
+"""Of PS3.15 Table E.1-1. The head of confidentiality.tsv has the same (checked by a test)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +40,20 @@ class AdmittedSopClass:
     name: str
 
     def needs_rule(self, header_word: RiskDecision) -> bool:
-        """Whether none of its objects leaves unless a pixel rule covers the device."""
+        """Whether objects leave only if a pixel rule covers the device."""
         return "rule" in self.asks or (
             self.needs_risk_decision and header_word is not RiskDecision.ACCEPT
         )
 
     @property
     def needs_risk_decision(self) -> bool:
-        """Whether a project has to accept the header's word, unless a pixel rule covers the device."""
+        """Whether a project must accept the header's word, without a pixel rule."""
         return "header-word" in self.asks
 
 
 @dataclass(frozen=True, slots=True)
 class IodLevel:
-    """The attributes that an IOD names at one place: tag to type, and to the level of its items."""
+    """The attributes of an IOD at one level: tag to type, and tag to the level of its items."""
 
     kinds: dict[int, str]
     inside: dict[int, int]
@@ -64,7 +67,7 @@ def _read_rows(name: str) -> Iterator[list[str]]:
 
 @cache
 def confidentiality() -> dict[int, ConfidentialityRow]:
-    """PS3.15 Table E.1-1. Repeating groups stand under their first tag."""
+    """PS3.15 Table E.1-1 by tag. Repeating groups are listed under their first tag."""
     return {
         int(tag, 16): ConfidentialityRow(int(tag, 16), vr, keyword, basic, _parse_options(options))
         for tag, vr, keyword, basic, options in _read_rows("confidentiality.tsv")
@@ -77,20 +80,20 @@ def _parse_options(text: str) -> dict[str, str]:
 
 @cache
 def dictionary() -> dict[int, str]:
-    """Tag to VR; several VRs are joined with a slash, as in US/SS."""
+    """VR by tag. Several VRs are joined by a slash, as in US/SS."""
     return {int(tag, 16): vr for tag, vr, _ in _read_rows("dictionary.tsv")}
 
 
 @cache
 def keywords() -> dict[str, int]:
-    """Of the dictionary, and of what Table E.1-1 knows beyond it."""
+    """Tag by keyword, from the dictionary and from Table E.1-1, which may be newer."""
     newer = {row.keyword: tag for tag, row in confidentiality().items()}
     return newer | {keyword: int(tag, 16) for tag, _, keyword in _read_rows("dictionary.tsv")}
 
 
 @cache
 def iod(name: str) -> tuple[IodLevel, tuple[IodLevel, ...]]:
-    """The top level of an IOD, and all its levels by number."""
+    """Return the top level of an IOD, and all its levels by number."""
     read = json.loads((_FOLDER / f"iod-{name}.json").read_text(encoding="utf-8"))
     levels = tuple(_parse_level(cells) for cells in read["levels"])
     return levels[read["about"]["top"]], levels
@@ -109,13 +112,13 @@ def _parse_level(cells: dict[str, str | tuple[str, int]]) -> IodLevel:
 
 @cache
 def well_known_uids() -> frozenset[bytes]:
-    """The UIDs of PS3.6 Annex A, as they stand in a data set, without padding."""
+    """The UIDs of PS3.6 Annex A, as encoded in a data set, without padding."""
     return frozenset(row[0].encode("ascii") for row in _read_rows("well_known_uids.tsv"))
 
 
 @dataclass(frozen=True, slots=True)
 class SafePrivateAttribute:
-    """One private element of Table E.3.10-1. `most` is None where any number of values is legal."""
+    """One private element of Table E.3.10-1. `most` is None if any number of values is valid."""
 
     vr: str
     least: int
@@ -124,7 +127,7 @@ class SafePrivateAttribute:
 
 @cache
 def safe_private_attributes() -> dict[tuple[int, bytes], dict[int, SafePrivateAttribute]]:
-    """PS3.15 Table E.3.10-1: group and creator to the last byte of each element."""
+    """PS3.15 Table E.3.10-1: by group and creator, elements by their last byte."""
     found: dict[tuple[int, bytes], dict[int, SafePrivateAttribute]] = {}
     for group, element, vr, vm, creator in _read_rows("safe_private.tsv"):
         place = found.setdefault((int(group, 16), creator.encode("ascii")), {})
@@ -141,19 +144,19 @@ def safe_text_tags() -> frozenset[int]:
 
 @cache
 def safe_words() -> frozenset[bytes]:
-    """In lower case."""
+    """The words that may stay in descriptions, in lower case."""
     return frozenset(row[0].encode("ascii") for row in _read_rows("safe_words.tsv"))
 
 
 @cache
 def code_words() -> frozenset[bytes]:
-    """Of the meanings of PS3.16's codes, in lower case."""
+    """The words in the code meanings of PS3.16, in lower case."""
     return frozenset(row[0].encode("ascii") for row in _read_rows("code_words.tsv"))
 
 
 @cache
 def code_schemes() -> dict[bytes, re.Pattern[bytes]]:
-    """Designator to how the codes of that scheme are built."""
+    """Pattern of valid codes, by coding scheme designator."""
     return {
         name.encode("ascii"): re.compile(built.encode("ascii"))
         for name, built, _ in _read_rows("code_schemes.tsv")
@@ -162,13 +165,13 @@ def code_schemes() -> dict[bytes, re.Pattern[bytes]]:
 
 @cache
 def reviewed(action: str) -> frozenset[int]:
-    """The tags with this action in reviewed.tsv."""
+    """Return the tags with this action in reviewed.tsv."""
     return frozenset(keywords()[row[0]] for row in _read_rows("reviewed.tsv") if row[1] == action)
 
 
 @cache
 def admitted_sop_classes() -> dict[str, AdmittedSopClass]:
-    """SOP class UID to what is asked of it."""
+    """Admitted SOP classes by UID."""
     return {
         uid: AdmittedSopClass(uid, iod_name, modality, frozenset(asks.split()), name)
         for uid, iod_name, modality, asks, name in _read_rows("admission.tsv")

@@ -1,4 +1,4 @@
-"""Verification's rules: each element of what was made, held against the profile's options."""
+"""Check each element of the output against the profile's options. Used by the verifier."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -30,7 +30,7 @@ SUBJECT_ID, IDENTITY_REMOVED, DEID_METHOD, DEID_METHOD_CODES = (
 )
 TEMPORAL_INFORMATION, BURNED_IN_ANNOTATION, CONVERSION_TYPE = 0x00280303, 0x00280301, 0x00080064
 DEVICE_TAGS = frozenset({0x00080070, 0x00081090, 0x00181020})
-"""Maker, model and software: by them a pixel rule knows its device."""
+"""Manufacturer, model and software, by which pixel rules identify a device."""
 CLINICAL_TRIAL_FIELDS = {
     0x00120010: "sponsor",
     0x00120020: "protocol_id",
@@ -54,16 +54,16 @@ TOP_LEVEL_TAGS = (
     | {BURNED_IN_ANNOTATION, CONVERSION_TYPE, *DEVICE_TAGS}
     | PIXEL_MODULE_TAGS
 )
-"""What is asked of the top level by tag, in the original and in what was made of it."""
+"""The top-level attributes that are compared, in the original and in the output."""
 
 _CODE_VALUE, _CODE_SCHEME, _DEVICE_UID = 0x00080100, 0x00080102, 0x00181002
 _CHECKED_VRS = frozenset(b"AS DA DT PN UI".split())
 _ALWAYS_EMPTY = always_empty()
 _DUMMY_VALUES = frozenset({b"REMOVED", b"19000101", b"19000101000000", b"000000"})
-"""What may stand where an IOD wants a value and the table wants none."""
+"""Allowed values where an IOD requires a value and the table removes it."""
 _LONGEST_SHIFT_DAYS, _SHORTEST_SHIFT_DAYS = -3650, -30
 
-# The option codes of PS3.15 Table E.1-1 in words.
+# The option codes of PS3.15 Table E.1-1.
 CLEAN_PIXELS, CLEAN_GRAPHICS = "113101", "113103"
 FULL_DATES, MODIFIED_DATES, PATIENT_CHARACTERISTICS = "113106", "113107", "113108"
 DEVICE_IDENTITY, RETAIN_UIDS, RETAIN_SAFE_PRIVATE, INSTITUTION_IDENTITY = (
@@ -75,7 +75,7 @@ DEVICE_IDENTITY, RETAIN_UIDS, RETAIN_SAFE_PRIVATE, INSTITUTION_IDENTITY = (
 
 
 class OutputAttributes:
-    """The output, looked at element by element against the rules of the profile."""
+    """The elements of the output, checked against the rules of the profile."""
 
     def __init__(
         self,
@@ -93,11 +93,11 @@ class OutputAttributes:
         self._checked_uids: set[bytes] = set()
 
     def text(self, tag: int) -> bytes:
-        """A value of the top level without padding, empty where there is none."""
+        """Return a top-level value without padding; empty if absent."""
         return self.top.get(tag, b"").strip(b" \0")
 
     def look(self, empty: frozenset[int], differ: frozenset[int]) -> None:
-        """Raises Withhold for an element that the rules do not let through."""
+        """Check all elements. Raises InstanceWithheld for one that the rules do not allow."""
         for region in self._content.regions:
             self._look_at(region, empty, differ)
             self._check_codes(region)
@@ -170,7 +170,7 @@ class OutputAttributes:
             self._checked_uids.add(uid)
 
     def _check_uid_texts(self) -> None:
-        """Original UIDs in places that are no UID elements, or with something appended."""
+        """Find original UIDs in elements of other VRs, or with appended text."""
         if RETAIN_UIDS in self._options:
             return
         kept = frozenset[bytes]()
@@ -215,9 +215,10 @@ class OutputAttributes:
             raise leak_error(DATE, "An original date", tag)
 
     def _shift_dates(self, original: Iterable[bytes]) -> set[bytes]:
-        """Where the originals lie after the shift that the main dates show: never the originals.
+        """Apply the shift of the main dates to the original dates. Never returns the originals.
 
-        A date shifted onto another original date is no leak, and happens to some patients always.
+        A date that is shifted onto another original date is no leak, and is unavoidable for some
+        patients.
         """
         if MODIFIED_DATES not in self._options:
             return set()
@@ -244,7 +245,7 @@ class OutputAttributes:
     def _check_differs(self, tag: int, value: bytes) -> None:
         word = value.strip(b" \0").lower()
         if tag in _OWN_TAGS and word in (self.text(tag).lower(), self._pseudonym.lower()):
-            return  # the trial's own, which is compared elsewhere
+            return  # a clinical trial attribute, compared elsewhere
         if word in self._found.kept.get(tag, ()) and word not in _COMMON_VALUES:
             raise leak_error("verify-element", "The original value", tag)
 
@@ -294,7 +295,7 @@ def _uid_prefixes(run: bytes) -> set[bytes]:
 
 
 def _check_private_creators(region: Region) -> None:
-    """Private elements only of creators and numbers that PS3.15 E.3.10 calls safe."""
+    """Private elements must be of creators and numbers listed as safe in PS3.15 E.3.10."""
     creators: dict[tuple[int, int], bytes] = {}
     for tag, _, start, end, depth in region.elements:
         if tag == ITEM:

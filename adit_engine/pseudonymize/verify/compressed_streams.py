@@ -1,4 +1,7 @@
-"""Verification of compressed streams: what of one frame a decoder reads, and what it passes over."""
+"""Split compressed frames into data that a decoder reads and data that it ignores.
+
+Used to compare pixels before and after, and to search for text.
+"""
 
 import re
 from collections.abc import Iterator
@@ -9,24 +12,24 @@ _JPEG, _CODESTREAM, _END = b"\xff\xd8", b"\xff\x4f", b"\xff\xd9"
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 _TILE, _TILE_DATA, _COMMENT = 0x90, 0x93, 0x64
 _SCAN, _IMAGE_END = 0xDA, 0xD9
-# What a decoder may need of a JPEG header, by marker; comments and application data it does not,
-# but for APP14, which tells Adobe's colour transform, and APP8 of JPEG-LS (HP's colour transform).
+# Segments of a JPEG header that decoders do not need, by marker: comments and application data. Not
+# ignored are APP14 (Adobe's color transform) and APP8 of JPEG-LS (HP's color transform).
 _SCANNED = 0x100
 _ENTROPY_CODED = frozenset({_SCANNED, _TILE_DATA})
 _LONGEST_SEGMENT = 65537
 _IGNORED = frozenset({0, 0xFE, _COMMENT, *range(0xE0, 0xF0)} - {0xE8, 0xEE})
-# Neither T.81 nor T.87 has these codes inside entropy-coded data; restart markers belong to it.
+# Neither T.81 nor T.87 uses these codes in entropy-coded data. Restart markers belong to the data.
 _AFTER_SCAN = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 
 _RLE = "1.2.840.10008.1.2.5"
 _TAIL_SCANNED = 4096
 
 StreamPart = tuple[int, bytes]
-"""The code of its marker, and the bytes; what stands behind the end has the code 0."""
+"""Marker code and bytes. Bytes behind the end of the image have the code 0."""
 
 
 def is_same_stream(before: bytes, after: bytes, syntax: str, plane: int) -> bool:
-    """Whether a decoder gets the same from both. `plane`: pixels in one frame."""
+    """Whether a decoder reads the same from both. `plane`: number of pixels per frame."""
     if before == after:
         return True
     if syntax == _RLE:
@@ -36,7 +39,7 @@ def is_same_stream(before: bytes, after: bytes, syntax: str, plane: int) -> bool
 
 
 def readable_segments(frame: bytes) -> Iterator[bytes]:
-    """Where text can hide in a frame: its segments, what follows its end, the end of its data."""
+    """Yield bytes where text can hide: segments, data behind the end, the last bytes."""
     for code, part in _split_stream(frame):
         yield part[:_LONGEST_SEGMENT] if code not in _ENTROPY_CODED else b""
     yield frame[-_TAIL_SCANNED:]
@@ -47,7 +50,7 @@ def _decoder_input(data: bytes) -> bytes:
 
 
 def _split_stream(data: bytes) -> Iterator[StreamPart]:
-    """The marker segments with the data behind them; what is neither JPEG nor JPEG 2000 as a whole."""
+    """Split into marker segments and data. Other formats are yielded as a whole."""
     inner = _unwrap_jp2(data)
     if inner is not data:
         yield 0, data[: data.index(inner)]
@@ -60,7 +63,7 @@ def _split_stream(data: bytes) -> Iterator[StreamPart]:
 
 
 def _unwrap_jp2(data: bytes) -> bytes:
-    """The code stream of a JP2 file (T.800 Annex I)."""
+    """The codestream of a JP2 file (T.800 Annex I)."""
     at = 0
     while data.startswith(_JP2_SIGNATURE) and at + 8 <= len(data):
         length = int.from_bytes(data[at : at + 4])
@@ -73,7 +76,7 @@ def _unwrap_jp2(data: bytes) -> bytes:
 
 
 def _find_segment_end(data: bytes, at: int) -> int:
-    """Where the marker segment ends that begins here."""
+    """Return the end of the marker segment that begins here."""
     if at + 4 > len(data) or data[at] != 0xFF:
         raise unreadable_error("a compressed frame is no row of segments")
     return at + 2 + int.from_bytes(data[at + 2 : at + 4])
@@ -106,7 +109,7 @@ def _split_jpeg_2000(data: bytes) -> Iterator[StreamPart]:
         at = end
     while data[at : at + 2] == b"\xff\x90":
         parts = list(_split_tile_part(data, at))
-        # How long it is now follows from its parts; the number that says so changes with remarks.
+        # The length field changes if comments are removed. Compare the length of the other parts.
         used = sum(len(part) for code, part in parts if code != _COMMENT)
         yield _TILE, data[at : at + 6] + data[at + 10 : at + 12] + used.to_bytes(8)
         yield from parts
@@ -130,7 +133,7 @@ def _split_tile_part(data: bytes, at: int) -> Iterator[StreamPart]:
 
 
 def _decode_planes(data: bytes, size: int) -> list[bytes] | None:
-    """The decoded segments (PS3.5 Annex G); None where it is no RLE."""
+    """Decode the segments (PS3.5 Annex G). None if it is not RLE."""
     head = [int.from_bytes(data[at : at + 4], "little") for at in range(0, 64, 4)]
     if not 0 < head[0] <= 15:
         return None

@@ -1,12 +1,12 @@
-"""Which elements verification does not accept, in its own copy of the standard's rows.
+"""Elements that verification rejects, from its own copy of the tables of the standard.
 
-From PS3.15 Table E.1-1 (basic actions of 2026c, option columns of 2025b) and E.3.10-1, sorted by
-the option codes of which one is enough to let the element pass.
+From PS3.15 Table E.1-1 (basic actions of 2026c, option columns of 2025b) and E.3.10-1, grouped by
+the option codes, any one of which allows the element. Used by the attribute checks.
 """
 
 from collections.abc import Iterable, Mapping
 
-# Basic action X, and what ADIT always empties. "gggg:eeee,eeee" names elements of one group.
+# Basic action X, and attributes that ADIT always empties. "gggg:eeee,eeee": elements of one group.
 _EMPTIED_ROWS: dict[str, str] = {
     "": """
         0012:0022,0023,0032,0041,0043,0055,0071,0073,0082
@@ -69,7 +69,7 @@ _EMPTIED_ROWS: dict[str, str] = {
     """,
 }
 
-# Basic actions that allow a dummy: what stands there must not be what stood there.
+# Basic actions that allow a dummy: the value must not be the original one.
 _REPLACED_ROWS: dict[str, str] = {
     "": """
         0012:0010,0020,0021,0030,0031,0040,0042,0050
@@ -124,22 +124,22 @@ FORBIDDEN_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0x0006, 0xFFFA, 0xFFFC})
 
 
 def must_be_empty(options: frozenset[str]) -> frozenset[int]:
-    """Tags that may only stand there without a value under these options."""
+    """Return the tags that must have no value under these options."""
     return _select_tags(_EMPTIED_ROWS, options)
 
 
 def always_empty() -> frozenset[int]:
-    """Tags that stand there without a value under whatever options, a stand-in included."""
+    """Return the tags that must have no value under any options, not even a dummy."""
     return _parse_tags([_EMPTIED_ROWS[""]])
 
 
 def must_differ(options: frozenset[str]) -> frozenset[int]:
-    """Tags whose value must not be the original one under these options."""
+    """Return the tags whose value must differ from the original under these options."""
     return _select_tags(_REPLACED_ROWS, options)
 
 
 def description_tags() -> frozenset[int]:
-    """Tags whose text may stay, cleaned, under Clean Descriptors (113105)."""
+    """Return the tags whose text may stay, cleaned, under Clean Descriptors (113105)."""
     return _parse_tags(
         text
         for rows in (_EMPTIED_ROWS, _REPLACED_ROWS)

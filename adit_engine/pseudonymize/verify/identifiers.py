@@ -1,4 +1,4 @@
-"""Evidence: what in the original tells who it is, spelled in the ways in which it could leak."""
+"""Collect identifying values of the original and build search patterns. Used by the verifier."""
 
 import re
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ _MAX_VALUE_BYTES = 1 << 16
 
 @dataclass(slots=True)
 class OriginalIdentifiers:
-    """What one original holds, as raw values."""
+    """Identifying values of one original, as raw bytes."""
 
     identity: set[tuple[str, bytes]] = field(default_factory=set)
     charset: bytes = b""
@@ -65,9 +65,10 @@ class OriginalIdentifiers:
 
 @dataclass(frozen=True, slots=True)
 class PatternSet:
-    """`tokens` are searched everywhere; `by_year` only where the year stands; `whole` as values.
+    """Patterns to search for.
 
-    `binary`: long numbers as a computer holds them, in the case in which they stand.
+    `tokens` are searched everywhere, `by_year` only if the year occurs, `whole` as whole values.
+    `binary` are long numbers in binary form, searched without changing case.
     """
 
     tokens: tuple[IdentifierPattern, ...]
@@ -77,8 +78,11 @@ class PatternSet:
 
 
 def find_uids(data: bytes) -> list[bytes]:
-    """What looks like a UID, wherever it stands; its last digit may belong to the next element."""
-    # Most bytes are no digits: to cut at those first is half the work of a search from each.
+    """Find byte sequences that look like UIDs, anywhere in the data.
+
+    The last digit of a match may belong to the next element.
+    """
+    # Most bytes are no digits. Splitting at those first takes half the time of a plain search.
     numbers = data.translate(_DIGITS_AND_DOTS).split()
     return [uid for run in numbers if len(run) >= _SHORTEST_UID for uid in _UID_LIKE.findall(run)]
 
@@ -86,7 +90,11 @@ def find_uids(data: bytes) -> list[bytes]:
 def collect_identifiers(
     content: DatasetContent, keep: frozenset[int], top: frozenset[int]
 ) -> OriginalIdentifiers:
-    """Collects at every depth. Values of `keep` come as they are, of `top` from the top level."""
+    """Collect identifying values at every depth.
+
+    Also collects values of the tags in `keep` at every depth, and of those in `top` at the top
+    level.
+    """
     found = OriginalIdentifiers()
     wanted = _COLLECTED_TAGS | keep | top
     for region in content.regions:
@@ -113,7 +121,7 @@ _COLLECTED_TAGS = frozenset({_BIRTH_DATE, _CHARSET, *_CODE_BY_TAG}) | _EQUIPMENT
 
 def _collect(found: OriginalIdentifiers, tag: int, vr: bytes, value: bytes) -> None:
     if len(value) > _MAX_VALUE_BYTES:
-        # Of a remark only the whole is looked for, and no text of this length can stay.
+        # Remarks are searched for as a whole, and no text of this length can stay in the output.
         if vr in _CODE_BY_VR or _CODE_BY_TAG.get(tag, TEXT) != TEXT:
             raise unreadable_error("a name or number in it is longer than any can be")
     elif tag in _CODE_BY_TAG:
@@ -134,7 +142,11 @@ def _collect(found: OriginalIdentifiers, tag: int, vr: bytes, value: bytes) -> N
 
 
 def build_patterns(found: OriginalIdentifiers, stamps: bytes) -> PatternSet:
-    """`stamps`: our own words, in lower case; what stands among them proves nothing inside text."""
+    """Build the search patterns.
+
+    `stamps` is the text that ADIT writes itself, in lower case. Patterns that occur in it are
+    searched for as whole values only, since a match inside text would prove nothing.
+    """
     codecs = candidate_codecs(found.charset)
     tokens: dict[bytes, IdentifierPattern] = {}
     whole: dict[bytes, str] = {}
@@ -162,7 +174,7 @@ def build_patterns(found: OriginalIdentifiers, stamps: bytes) -> PatternSet:
 
 
 def _names_equipment(code: str, word: bytes, equipment: bytes) -> bool:
-    """A station may be called as its model is, and a short word may be a part of the maker's name."""
+    """A station may be named like its model, and the manufacturer's name contain a short word."""
     if code not in (DEVICE, INSTITUTION):
         return False
     whole = {value.strip(b" \0") for value in equipment.split(b"\\")}
@@ -175,7 +187,7 @@ def _is_long_number(text: bytes) -> bool:
 
 
 def _binary_forms(number: int) -> Iterator[bytes]:
-    """As UL or SL, FD, and FL where that can hold it to the last digit; either byte first."""
+    """As UL or SL, FD, and FL if it can represent the number exactly; in both byte orders."""
     for order in "<>":
         if number < 1 << 32:
             yield pack(order + "I", number)

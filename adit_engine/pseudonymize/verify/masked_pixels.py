@@ -1,4 +1,7 @@
-"""Verification of blanked pixels: the profile's rectangles are empty, and all around is what was."""
+"""Verify masked pixels: the rectangles are empty, and everything else is unchanged.
+
+Also finds the pixel rules that must apply. Used by the verifier.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -34,7 +37,7 @@ _CONVERSION_TYPE, _BURNED_IN_ANNOTATION = 0x00080064, 0x00280301
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _RULE_REQUIRED = tuple(_STORAGE + end for end in ("6.1", "3.1", "7", "7.2", "7.3", "7.4"))
-"""Ultrasound and secondary captures: none leaves without a rule."""
+"""Ultrasound and secondary captures: they never leave without a rule."""
 _ANNOTATION_REQUIRED = tuple(
     _STORAGE + end for end in ("1", "20", "12.1", "12.1.1", "12.2", "12.2.1", "481.1")
 )
@@ -61,13 +64,13 @@ _DECISION_REQUIRED = tuple(
         *("12.1", "12.1.1", "12.2", "12.2.1"),
     )
 )
-"""Radiographs and scintigrams: a header proves nothing, so their project has to accept its word."""
+"""Radiographs and scintigrams: their header is no proof, so the project must accept its word."""
 
 
 def find_pixel_rules(
     change: Pseudonymization, picture: ImagePixelModule, top: Mapping[int, bytes]
 ) -> "list[PixelRule]":
-    """The profile's rules for the original."""
+    """Return the rules of the profile that apply to the original."""
     if not picture.pixels:
         return []
     size = (picture.number(ROWS), picture.number(COLUMNS))
@@ -89,7 +92,7 @@ def find_pixel_rules(
 
 
 def check_rule_coverage(change: Pseudonymization, top: Mapping[int, bytes]) -> None:
-    """Raises Withhold for an original, covered by no rule, that must not leave without one."""
+    """Raise InstanceWithheld if an original without a pixel rule needs one."""
     if _needs_pixel_rule(change, _normalize(top.get(_SOP_CLASS_UID, b""))):
         raise InstanceWithheld(
             "verify-pixel",
@@ -105,7 +108,7 @@ def _needs_pixel_rule(change: Pseudonymization, kind: str) -> bool:
 
 
 def _needs_no_rule(change: Pseudonymization, top: Mapping[int, bytes]) -> bool:
-    """Whether the original says enough for itself to leave without a rule for its device."""
+    """Whether the header of the original is sufficient to leave without a rule for the device."""
     kind, captured, burned = (
         _normalize(top.get(t, b""))
         for t in (_SOP_CLASS_UID, _CONVERSION_TYPE, _BURNED_IN_ANNOTATION)
@@ -118,9 +121,10 @@ def _needs_no_rule(change: Pseudonymization, top: Mapping[int, bytes]) -> bool:
 def check_masked_pixels(
     source: ImagePixelModule, output: ImagePixelModule, rectangles: list[list[int]], syntax: str
 ) -> None:
-    """Raises Withhold unless the output is the original but for the rectangles, each of one colour.
+    """Check that the output equals the original, except in rectangles of one color.
 
-    `syntax` is the transfer syntax of the original; the output is not compressed.
+    Raises InstanceWithheld. `syntax` is the transfer syntax of the original; the output is
+    uncompressed.
     """
     before, after = source.comparable(), output.comparable()
     was, now = (
@@ -155,7 +159,7 @@ def _check_frame(
 ) -> None:
     if one.shape != other.shape or one.dtype != other.dtype:
         raise _masking_error("a frame has another size")
-    import numpy as np  # takes long to load, and few images are blanked
+    import numpy as np  # slow to import, and few images are masked
 
     around = np.ones(one.shape[:2], bool)
     for left, top, width, height in rectangles:
@@ -171,8 +175,8 @@ def _check_frame(
 
 
 def _decode_frames(picture: ImagePixelModule, syntax: str) -> Iterator["NDArray[generic]"]:
-    """Each frame as rows, columns, samples; colours not converted."""
-    # Here, as they take long to load, and few images are blanked.
+    """Yield each frame as rows, columns, samples, without color conversion."""
+    # Imported here because they are slow to import, and few images are masked.
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.pixels.utils import iter_pixels
     from pydicom.uid import UID

@@ -1,4 +1,7 @@
-"""Needles: the ways in which a name, a number, a place or a day may be spelled, and found again."""
+"""Search patterns for names, IDs, places and dates in their possible spellings and encodings.
+
+Used by the identifier collection and the search.
+"""
 
 import re
 import unicodedata
@@ -47,12 +50,12 @@ _MONTHS = (
     *("january", "february", "march", "april", "may", "june", "july"),
     *("august", "september", "october", "november", "december"),
 )
-_FIRST_WIDE_CHARACTER = "\u0e00"  # from Thai on, scripts that put no blank between words
+_FIRST_WIDE_CHARACTER = "\u0e00"  # from Thai on, scripts without spaces between words
 
 
 @dataclass(frozen=True, slots=True)
 class IdentifierPattern:
-    """`text` is in ASCII lower case. `loose`: found also inside a longer word."""
+    """`text` is lower case where ASCII. `loose`: also matches inside a longer word."""
 
     text: bytes
     code: str
@@ -88,7 +91,7 @@ def _encode_patterns(text: str, codec: str, code: str) -> Iterator[IdentifierPat
 
 
 def _variants(word: str) -> Iterator[str]:
-    """Upper and lower case, composed and decomposed, and without what ASCII cannot write."""
+    """Upper and lower case, composed and decomposed, and ASCII transliterations."""
     yield word
     if word.isascii():
         return
@@ -133,7 +136,7 @@ def _name_words(text: str) -> Iterator[str]:
 
 
 def split_name(group: str) -> list[str]:
-    """The words of one component group of a name, without titles and words for nobody."""
+    """Return the words of a component group of a name, without titles or placeholders."""
     return [part for part in _SPLIT_NAME.split(group) if _is_identifying(part)]
 
 
@@ -169,13 +172,13 @@ def _place_words(text: str, *, phone: bool) -> Iterator[str]:
 
 
 def parse_dates(value: bytes) -> list[bytes]:
-    """Each date of a DA or DT value as YYYYMMDD; what is shorter than a day is left out."""
+    """Return each date of a DA or DT value as YYYYMMDD, without partial dates."""
     days = (day.strip().replace(b".", b"", 2)[:8] for day in re.split(rb"[\\-]", value))
     return [day for day in days if len(day) == 8 and day.isdigit()]
 
 
 def date_spellings(day: str) -> Iterator[bytes]:
-    """A day as people write it, from YYYYMMDD."""
+    """Yield common spellings of a day given as YYYYMMDD."""
     year, month, date = day[:4], day[4:6], day[6:]
     yield day.encode()
     for mark in "-./ _":
@@ -199,7 +202,7 @@ def date_spellings(day: str) -> Iterator[bytes]:
 
 
 def candidate_codecs(charset: bytes) -> tuple[str, ...]:
-    """Candidates in which a value may be meant; more of them than needed does no harm."""
+    """Return possible codecs of a value. Superfluous ones do no harm."""
     labels = [
         term.strip().replace(b"2022 IR", b"_IR").replace(b"ISO _", b"ISO_")
         for term in charset.split(b"\\")
@@ -209,7 +212,7 @@ def candidate_codecs(charset: bytes) -> tuple[str, ...]:
 
 
 def decode_candidates(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(text, codec) for every way in which the bytes can be read."""
+    """Yield (text, codec) for every possible decoding of the bytes."""
     if raw.isascii() and b"\x1b" not in raw:
         yield raw.decode("ascii"), "ascii"
         return
@@ -221,7 +224,7 @@ def decode_candidates(raw: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str
     data = _ESCAPE.sub(b"", raw)
     yield from _decode(data, (*codecs, "euc_kr", "gb18030"))
     if not [*_decode(data, codecs[:1])]:
-        # The label is false, so it may be any other; what leaves is written in UTF-8.
+        # The declared character set is wrong, so it may be any. The output is written in UTF-8.
         yield from ((text, "utf-8") for text, _ in _decode(data, _ANY_CODEC))
 
 
@@ -243,10 +246,11 @@ def contains_word(needle: IdentifierPattern, text: bytes) -> bool:
 
 
 def is_whole_word(needle: IdentifierPattern, data: bytes, at: int, within: tuple[int, int]) -> bool:
-    """Is the hit a word of its own, between the bounds of the value that it stands in?
+    """Whether a match is a separate word within the bounds of its value.
 
-    A word of letters ends where a digit begins, and a number of six digits or more where a letter
-    does; a shorter number needs both, and no decimal point or UID component beside it.
+    A word of letters ends at a digit, and a number of six digits or more ends at a letter. A
+    shorter number must be separated from both, and must not be next to a decimal point or a UID
+    component.
     """
     if needle.loose:
         return True

@@ -1,4 +1,4 @@
-"""Verification of pixels: what leaves shows what came, bit for bit where bits mean something."""
+"""Verify pixels: all bits that belong to the image are unchanged. Used by the verifier."""
 
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -25,12 +25,12 @@ PIXEL_MODULE_TAGS = NUMERIC_TAGS | {
     0x00281053,
     0x00281054,
 }
-"""Top level attributes without which the pixels would be read differently."""
+"""Top-level attributes that define how the pixels are read."""
 
 _RLE = "1.2.840.10008.1.2.5"
 _FRAME_SIGNATURES = (b"\xff\xd8", b"\xff\x4f", b"\0\0\0\x0cjP")
 _CHUNK_BYTES = 1 << 20
-"""So many bytes are copied at a time to be compared."""
+"""Number of bytes copied at a time for comparison."""
 _NO_PIXELS = PixelValue(False, [])
 
 
@@ -39,7 +39,7 @@ def _pixel_error(what: str) -> InstanceWithheld:
 
 
 class ImagePixelModule:
-    """One data set's pixel data and the attributes of `READING` that tell how to read them."""
+    """The pixel data of one data set, and the attributes of PIXEL_MODULE_TAGS."""
 
     def __init__(self, content: DatasetContent, top: Mapping[int, bytes]) -> None:
         self.big_endian = content.big_endian
@@ -61,7 +61,7 @@ class ImagePixelModule:
 
     @property
     def size(self) -> int:
-        """Bytes that the pixels need by PS3.5 8.1, without padding; 0 where it is not said."""
+        """Size of the pixels in bytes by PS3.5 8.1, without padding; 0 if unknown."""
         frames = int(self.values.get(FRAMES, b"1") or 1)
         samples = self.number(SAMPLES)
         if self.values.get(PHOTOMETRIC_INTERPRETATION) == b"YBR_FULL_422":
@@ -73,10 +73,11 @@ class ImagePixelModule:
 def check_same_pixels(
     source: ImagePixelModule, output: ImagePixelModule, syntaxes: tuple[str, str]
 ) -> None:
-    """Raises Withhold unless the output's pixels are the source's. `syntaxes` are those of both.
+    """Check that the pixels of output and source are equal. Raises InstanceWithheld.
 
-    Allowed are a cut to the computed length, other values in bits that hold no pixel, and comments
-    taken out of compressed streams, with what follows their end.
+    `syntaxes` are the transfer syntaxes of both. Allowed differences: truncation to the computed
+    length, other values in bits that belong to no pixel, and in compressed streams missing comments
+    and missing data behind the end.
     """
     if source.comparable() != output.comparable():
         raise _pixel_error("an attribute that tells how to read them changed")
@@ -132,7 +133,7 @@ def _has_equal_pixel_bits(
     allocated = output.number(ALLOCATED) if tag == PIXELS else {8: 32, 9: 64}[tag & 0xF]
     if allocated not in (8, 16, 32, 64):
         return _join_parts(source, tag)[:length] == _join_parts(output, tag)[:length]
-    import numpy as np  # takes long to load, and is seldom needed
+    import numpy as np  # slow to import and rarely needed
 
     width = allocated // 8
     one, other = (
@@ -146,7 +147,7 @@ def _has_equal_pixel_bits(
 
 
 def pixel_mask(picture: ImagePixelModule) -> int:
-    """The bits of a stored cell that hold the pixel; all of them where the header is illegal."""
+    """Return the mask of the bits that hold the pixel; all bits for an invalid header."""
     allocated, stored, high = (picture.number(tag) for tag in (ALLOCATED, STORED, HIGH_BIT))
     if not 0 < stored <= high + 1 <= allocated:
         return (1 << allocated) - 1
@@ -154,12 +155,12 @@ def pixel_mask(picture: ImagePixelModule) -> int:
 
 
 def has_clean_spare_bits(picture: ImagePixelModule) -> bool:
-    """Are the bits above the pixels zero in all of them, or in all of them nothing but the sign?"""
+    """Whether the bits above all pixels are zero, or above all pixels extend the sign."""
     allocated, high = picture.number(ALLOCATED), picture.number(HIGH_BIT)
     if allocated not in (8, 16, 32) or high + 1 >= allocated:
         return True
     data = _join_parts(picture, PIXELS)
-    import numpy as np  # takes long to load, and images of whole cells need it not
+    import numpy as np  # slow to import, and not needed if pixels use all bits
 
     values = np.frombuffer(data, _dtype(picture, allocated // 8), len(data) * 8 // allocated)
     if not len(values):
@@ -182,7 +183,7 @@ def _join_parts(picture: ImagePixelModule, tag: int) -> bytes | memoryview:
 
 
 def _split_fragments(value: PixelValue) -> Iterator[memoryview]:
-    """Every fragment but the offset table."""
+    """Yield every fragment except the offset table."""
     data = value.parts[0] if len(value.parts) == 1 else memoryview(b"".join(value.parts))
     at, first = 0, True
     while at < len(data):
@@ -194,7 +195,7 @@ def _split_fragments(value: PixelValue) -> Iterator[memoryview]:
 
 
 def _join_frames(value: PixelValue) -> list[bytes]:
-    """Fragments put together: each that does not begin an image of its own goes on with the last."""
+    """Join fragments to frames. A fragment without a frame signature continues the previous one."""
     frames: list[list[memoryview]] = []
     for fragment in _split_fragments(value):
         if frames and not bytes(fragment[:6]).startswith(_FRAME_SIGNATURES):
@@ -205,7 +206,7 @@ def _join_frames(value: PixelValue) -> list[bytes]:
 
 
 def _check_same_fragments(before: PixelValue, after: PixelValue, how: tuple[str, int]) -> None:
-    """`how`: transfer syntax, and pixels in one frame."""
+    """`how`: transfer syntax, and number of pixels per frame."""
     by_image = how[0] != _RLE
     originals, now = (
         _join_frames(value) if by_image else list(map(bytes, _split_fragments(value)))
@@ -219,7 +220,7 @@ def _check_same_fragments(before: PixelValue, after: PixelValue, how: tuple[str,
 
 
 def extract_readable_bytes(content: DatasetContent) -> bytes:
-    """Where text can hide in compressed pixels, as one text."""
+    """Return all bytes of compressed pixels in which text can hide, joined."""
     return b"\0".join(
         part
         for value in content.pixels.values()

@@ -1,4 +1,4 @@
-"""Verification's own way of reading a data set: flat, strict, and shared with nobody."""
+"""The parser of the verification: flat and strict. Shares no code with the transformation."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,19 +22,19 @@ _MAX_GUESSES = 2000
 _MAX_INFLATED_BYTES = 1 << 30
 _CONTAINER_VRS = (b"SQ", b"UN")
 
-# PS3.5 7.1.2: these VRs have a two byte length, the others two reserved bytes and four of length.
+# PS3.5 7.1.2: these VRs have a length of two bytes, the others two reserved and four length bytes.
 _SHORT_LENGTH = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG_LENGTH = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _DICTIONARY = Path(__file__).parents[1] / "tables" / "dictionary.tsv"
-"""PS3.6: a table of the standard, held against pydicom's by a test; loading pydicom takes long."""
+"""PS3.6. A test compares the table with that of pydicom, which is slow to import."""
 
 Element = tuple[int, bytes, int, int, int]
-"""Tag, VR, start and end of the value in the region's data, depth (0 = top level)."""
+"""Tag, VR, start and end of the value in the data of the region, depth (0 = top level)."""
 
 
 Buffer = bytes | bytearray | memoryview
 BufferRange = tuple[Buffer, int, int]
-"""A buffer, and where in it something begins and ends."""
+"""A buffer, and the start and end of a range in it."""
 
 
 def unreadable_error(what: str) -> InstanceWithheld:
@@ -43,10 +43,10 @@ def unreadable_error(what: str) -> InstanceWithheld:
 
 @dataclass(slots=True)
 class Region:
-    """A stretch of whole elements: what stands before the pixel data, or behind them.
+    """A range of complete elements, before or after the pixel data.
 
-    Elements of nested items follow their sequence in the list; each item opens with an ITEM entry.
-    A sequence's own entry has an empty value when it holds no item, else a value of one byte.
+    Elements of nested items follow their sequence in the list, and each item starts with an ITEM
+    entry. The entry of a sequence has an empty value if it has no items, else a value of one byte.
     """
 
     data: bytes
@@ -55,9 +55,9 @@ class Region:
 
 @dataclass(slots=True)
 class PixelValue:
-    """`parts` follow one another; encapsulated values (PS3.5 A.4) begin with the offset table.
+    """Consecutive `parts` of a value. Encapsulated values (PS3.5 A.4) start with the offset table.
 
-    `where`: which stretch of which buffer each part is.
+    `where` is the buffer range of each part.
     """
 
     encapsulated: bool
@@ -65,7 +65,7 @@ class PixelValue:
     where: list[BufferRange] = field(default_factory=list)
 
     def is_same_memory_as(self, other: "PixelValue") -> bool:
-        """Not a copy that is alike, but the very bytes; nothing is left to compare."""
+        """Whether both refer to the same memory, so that no comparison is needed."""
         return len(self.where) == len(other.where) and all(
             one[0] is another[0] and one[1:] == another[1:]
             for one, another in zip(self.where, other.where, strict=True)
@@ -80,10 +80,10 @@ class DatasetContent:
 
 
 def read_instance(instance: Instance, *, tolerant: bool = False) -> DatasetContent:
-    """The whole instance, without copying pixels. Raises Withhold where it cannot be followed.
+    """Read the whole instance without copying pixels.
 
-    Only a tolerant reading allows what some writers leave behind: a checksum behind deflated data,
-    zeros behind the pixels.
+    Raises InstanceWithheld if it cannot be parsed. Only `tolerant` allows data that some writers
+    append: a checksum after deflated data, zeros after the pixels.
     """
     syntax = instance.transfer_syntax_uid
     header = bytes(instance.header)
@@ -109,7 +109,7 @@ def _inflate(data: bytes, longest_rest: int) -> bytes:
 
 
 class _BufferStream:
-    """Bytes that lie in several buffers, read as if they were one."""
+    """Bytes in several buffers, read as one stream."""
 
     def __init__(self, parts: Iterable[Buffer]) -> None:
         self._parts = [(part, memoryview(part)) for part in parts if len(part)]
@@ -137,7 +137,7 @@ class _BufferStream:
 def _read_stream(
     stream: _BufferStream, content: DatasetContent, explicit: bool, tolerant: bool
 ) -> None:
-    """Pixel elements one by one; from the first element of another kind on, all of it as text."""
+    """Read pixel elements one by one. From the first other element on, read all elements."""
     at = 0
     while at < stream.size:
         head = stream.take(at, min(at + 12, stream.size))
@@ -177,13 +177,13 @@ def _find_fragments_end(stream: _BufferStream, at: int) -> int:
 
 @cache
 def _read_dictionary() -> dict[int, bytes]:
-    """The VR of each attribute; where it may have several, the first."""
+    """The VR of each attribute; if several are allowed, the first."""
     lines = _DICTIONARY.read_bytes().splitlines()
     return {int(line[:8], 16): line[9:11] for line in lines if not line.startswith(b"#")}
 
 
 def _implicit_vr(tag: int) -> bytes:
-    """What the dictionary says; private elements and those it does not know are UN."""
+    """The VR in the dictionary; UN for private and unknown elements."""
     if not tag & 0xFFFF:
         return b"UL"
     if tag & 0x10000:
@@ -192,11 +192,11 @@ def _implicit_vr(tag: int) -> bytes:
 
 
 class _TooManyReadings(Exception):
-    """Bytes made to be read in so many ways that trying them all would not end."""
+    """The data are constructed so that trying all possible readings would not end."""
 
 
 class _ByteOrder:
-    """How numbers are written: least significant byte first, or last."""
+    """Byte order of numbers: little or big endian."""
 
     def __init__(self, sign: str) -> None:
         self.explicit = Struct(sign + "HH2sH").unpack_from
@@ -216,7 +216,7 @@ class _DatasetReader:
         self._order = _BIG if big_endian else _LITTLE
 
     def head(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
-        """Tag, VR, start of value, length. Items and delimiters have an empty VR."""
+        """Return tag, VR, start of value, length. Items and delimiters have an empty VR."""
         group, number, length = self._order.implicit(self.data, at)
         tag = group << 16 | number
         if group == 0xFFFE:
@@ -231,7 +231,7 @@ class _DatasetReader:
         return tag, vr, at + 12, self._order.long(self.data, at + 8)[0]
 
     def data_set(self, at: int, end: int, depth: int, explicit: bool, is_open: bool = False) -> int:
-        """Reads elements up to `end`, the item's delimiter, or pixel data at the top level."""
+        """Read elements up to `end`, the item delimiter, or pixel data at the top level."""
         if depth > _MAX_DEPTH:
             raise unreadable_error("its sequences are nested too deeply")
         data, unpack, add = self.data, self._order.explicit, self.region.elements.append
@@ -262,7 +262,7 @@ class _DatasetReader:
     def _read_container(
         self, head: tuple[int, bytes, int, int, int], end: int, explicit: bool
     ) -> int:
-        """A sequence, or UN: bytes of a VR that the writer did not know (PS3.5 6.2.2)."""
+        """Read a sequence, or UN: a VR that the writer did not know (PS3.5 6.2.2)."""
         tag, vr, value, length, depth = head
         stop = end if length == _UNDEFINED else value + length
         if stop > end:

@@ -1,4 +1,4 @@
-"""Verification's search: evidence in what was made, and if it proves anything where it stands."""
+"""Search the output for patterns, and judge each match by its element. Used by the verifier."""
 
 import re
 import sys
@@ -29,14 +29,14 @@ _WELL_KNOWN = Path(__file__).parents[1] / "tables" / "well_known_uids.tsv"
 WELL_KNOWN_UIDS = frozenset(
     line for line in _WELL_KNOWN.read_bytes().splitlines() if not line.startswith(b"#")
 )
-"""PS3.6 Annex A; a test holds the table against pydicom's, which takes long to load."""
+"""PS3.6 Annex A. A test compares the table with that of pydicom, which is slow to import."""
 
 _TEXT_VRS = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
 _NUMERIC_VRS = frozenset(b"AT FD FL OD OF OL OV SL SS SV UL US UV".split())
 _BYTE_VRS = frozenset({b"OB", b"OW", b"UN"})
 _SHORTEST_ARRAY, _LONG_WORD = 12, 6
 _RETAIN_UIDS, _CLEAN_DESCRIPTORS = "113110", "113105"
-# From how many bytes on an element of numbers is looked into: four can be a date.
+# Minimum size of a numeric element to be searched: four bytes can hold a date.
 _MIN_SEARCHED_BYTES: defaultdict[bytes, int] = defaultdict(lambda: sys.maxsize)
 _MIN_SEARCHED_BYTES |= dict.fromkeys(_NUMERIC_VRS | _BYTE_VRS, 4) | dict.fromkeys(
     (b"US", b"SS"), _SHORTEST_ARRAY
@@ -62,13 +62,16 @@ LEAK_MESSAGES = {
 
 
 def leak_error(code: str, what: str, tag: int) -> InstanceWithheld:
-    """What was found, and where. Never the value."""
+    """Return an error that names what was found and where, but never the value."""
     where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     return InstanceWithheld(code, f"{what} stands in {where} of what was about to leave.")
 
 
 def search_region(region: Region, proof: PatternSet, options: frozenset[str]) -> None:
-    """Looks for evidence in all bytes, then asks of each hit in which element it stands."""
+    """Search all bytes for patterns, and judge each match by its element.
+
+    Raises InstanceWithheld.
+    """
     keep_uids = _RETAIN_UIDS in options
     spared = description_tags() if _CLEAN_DESCRIPTORS in options else frozenset()
     low = region.data.lower()
@@ -78,7 +81,7 @@ def search_region(region: Region, proof: PatternSet, options: frozenset[str]) ->
         starts = starts or [element[2] for element in region.elements]
         while at >= 0:
             tag = _find_leaking_tag(region, low, starts, (needle, at), keep_uids)
-            # A remark of harmless words may stand in a description; a remark is no name.
+            # A remark of harmless words may occur in a description; a remark is no name.
             if tag is not None and not (needle.code == TEXT and tag in spared):
                 raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
             at = low.find(needle.text, at + 1)
@@ -98,7 +101,7 @@ def _matching_patterns(low: bytes, proof: PatternSet) -> list[IdentifierPattern]
 
 
 def _search_numbers(tag: int, data: bytes, proof: PatternSet) -> None:
-    """Long numbers that stand as such among numbers; text that was put among them."""
+    """Search for long binary numbers, and for text stored in arrays of numbers."""
     for needle in proof.binary:
         at = data.find(needle.text)
         if at >= 0 and not at % len(needle.text):
@@ -108,7 +111,7 @@ def _search_numbers(tag: int, data: bytes, proof: PatternSet) -> None:
 
 
 def _search_array(tag: int, low: bytes, proof: PatternSet) -> None:
-    """Text in an array of numbers: backwards, in two bytes a letter, or with each two turned round."""
+    """Search for text in an array: reversed, two bytes per letter, or with swapped byte pairs."""
     even = low[: len(low) & ~1]
     turned = bytearray(even)
     turned[::2], turned[1::2] = even[1::2], even[::2]
@@ -119,7 +122,10 @@ def _search_array(tag: int, low: bytes, proof: PatternSet) -> None:
 
 
 def search_bytes(low: bytes, proof: PatternSet) -> None:
-    """In what stands among coded pixels, where the neighbours of a long word say nothing of it."""
+    """Search the readable bytes of compressed pixels. Raises InstanceWithheld.
+
+    The bytes next to a long word do not matter here.
+    """
     for needle in _matching_patterns(low, proof):
         if len(needle.text) >= _LONG_WORD or contains_word(needle, low):
             raise InstanceWithheld(
@@ -134,7 +140,7 @@ def _find_leaking_tag(
     where: tuple[IdentifierPattern, int],
     keep_uids: bool,
 ) -> int | None:
-    """The tag of the element in which the hit proves something; None where it proves nothing."""
+    """Return the tag of the element if the match is a leak there, else None."""
     needle, at = where
     index = bisect_right(starts, at) - 1
     if index < 0:
@@ -145,7 +151,7 @@ def _find_leaking_tag(
         return None
     if vr in (b"IS", b"DS") and _NUMBER.match(low[start:end].strip(b"\0")):
         return tag if _contains_number(word, low[start:end]) else None
-    # Among bytes that are no text, what stands beside a long word does not make it another one.
+    # In binary data, the bytes next to a long word do not make it another word.
     alone = vr in _BYTE_VRS and len(word) >= _LONG_WORD
     if not (alone or is_whole_word(needle, low, at, (start, end))):
         return None
@@ -161,7 +167,7 @@ def _find_leaking_tag(
 
 
 def _contains_number(word: bytes, numbers: bytes) -> bool:
-    """Whether one of these numbers is the word, however it is written."""
+    """Whether one of the numbers equals the word, in any notation."""
     if len(word) < _LONG_WORD or not word.isdigit():
         return False
     for text in numbers.split(b"\\"):
@@ -184,7 +190,7 @@ def _is_leak_in_time_or_uid(vr: bytes, value: bytes, word: bytes, keep_uids: boo
 
 
 def _is_term(tag: int, vr: bytes, word: bytes) -> bool:
-    """Does the word belong to the vocabulary of an element that holds nothing else?"""
+    """Whether the word is a term, in an element that holds only terms."""
     if tag in _EQUIPMENT_TAGS:
         return word in VENDORS or word in MODELS
     return (vr == b"CS" or tag in _CODE_TAGS) and word in VOCABULARY
@@ -203,7 +209,7 @@ def _search_whole_values(region: Region, low: bytes, whole: dict[bytes, str]) ->
 
 def _is_not_identifying(tag: int, vr: bytes, word: bytes) -> bool:
     if tag >> 16 == 0x0012 or tag in (_PATIENT_ID, _CHARSET):
-        return True  # compared with what must stand there, to the letter
+        return True  # compared exactly with the expected values elsewhere
     if len(word) < 4 and (tag in _CODE_TAGS or (tag in _COUNTER_TAGS and word.isdigit())):
         return True
     return _is_term(tag, vr, word)

@@ -1,7 +1,7 @@
-"""Spellings: names, numbers and dates as people also write them, in the text of what was made.
+"""Search text of the output for other spellings of names, numbers and dates.
 
-Text is read without its marks and blanks, forwards and backwards, so that a hyphen, a word put in
-front, an ending or letters set apart hide nothing.
+Text is compared without punctuation and spaces, forwards and backwards, so that hyphens, prefixes,
+endings or separated letters hide nothing. Used by the verifier.
 """
 
 import re
@@ -38,14 +38,14 @@ from adit_engine.pseudonymize.verify.stopwords import (
 )
 
 _TEXT_VRS = frozenset(b"AE AS CS LO LT SH ST UC UR UT".split())
-_VALUE_SEPARATOR = b"\x01"  # of two values; stands in no text
+_VALUE_SEPARATOR = b"\x01"  # between two values; occurs in no text
 _PUNCTUATION = bytes(c for c in range(128) if not chr(c).isalnum() and c != _VALUE_SEPARATOR[0])
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _WORDS = re.compile(r"[^\W\d_]+")
 _DIGITS = re.compile(r"\d+")
 _WORD_TABLE = Path(__file__).parents[1] / "tables" / "safe_words.tsv"
 _VOCABULARY_BYTES = b" ".join(VOCABULARY | VENDORS | MODELS | NON_NAMES) + _WORD_TABLE.read_bytes()
-# A shorter word stands inside others by chance.
+# Shorter words occur inside others by chance.
 _LONG_NAME, _PREFIX_LENGTH, _SHORT_PAIR = 6, 8, 5
 _LONG_NUMBER, _LONG_CODE, _LONG_PLACE, _LONG_LINE = 7, 6, 7, 10
 _PATIENT_NAME, _PATIENT_ID, _CHARSET = 0x00100010, 0x00100020, 0x00080005
@@ -59,7 +59,7 @@ _MONTHS = (
 
 @dataclass(slots=True)
 class Spellings:
-    """`folded` is looked for in text without marks, `tokens` as words of the text itself."""
+    """`folded` is searched in text without punctuation, `tokens` as words of the text itself."""
 
     folded: tuple[tuple[bytes, str], ...]
     tokens: tuple[IdentifierPattern, ...]
@@ -67,7 +67,10 @@ class Spellings:
     _clean: bytes = b""
 
     def find_code(self, region: Region) -> str | None:
-        """The code of what was found. Text that was looked at for the image before is known."""
+        """Return the code of the first match, or None.
+
+        Text equal to that of the previous clean image is not searched again.
+        """
         said = _collect_text(region)
         if said == self._clean or not said:
             return None
@@ -89,7 +92,11 @@ class Spellings:
 def build_spellings(
     found: OriginalIdentifiers, stamps: bytes, left: Iterable[bytes] = ()
 ) -> Spellings:
-    """`stamps`, our own words in lower case, prove nothing; nor do values that were `left` there."""
+    """Build the spellings to search for.
+
+    Text in `stamps`, which ADIT writes itself (in lower case), and values `left` in the output by
+    the profile are no leaks.
+    """
     codecs = candidate_codecs(found.charset)
     told = [
         stamps,
@@ -123,7 +130,7 @@ def build_spellings(
 def _identifier_forms(
     found: OriginalIdentifiers, codecs: tuple[str, ...]
 ) -> Iterator[tuple[str, bytes, bool]]:
-    """(code, what to look for, as a word of its own) for all that tells who it is."""
+    """Yield (code, bytes, as a separate word only) for all identifying values."""
     for code, raw in found.identity:
         for text, _ in decode_candidates(raw, codecs):
             for value in text.split("\\"):
@@ -133,7 +140,7 @@ def _identifier_forms(
 
 
 def _collect_text(region: Region) -> bytes:
-    """All text of one data set, in lower case, but for what must name the pseudonym and trial."""
+    """Join all text in lower case, except where pseudonym and project must be named."""
     data = region.data
     return _VALUE_SEPARATOR.join(
         [
@@ -148,10 +155,10 @@ def _collect_text(region: Region) -> bytes:
 
 
 def _text_forms(said: bytes) -> Iterator[bytes]:
-    """The text in ASCII, in both ways to write an umlaut, and without the escapes of web pages."""
+    """Yield the text in ASCII, with both transliterations of umlauts, and without web escapes."""
     yield from _fold_text(said)
     if b"%" in said or b"&" in said:
-        from html import unescape  # takes long to load, and is seldom needed
+        from html import unescape  # slow to import and rarely needed
 
         plain = unescape(unquote_to_bytes(said).decode("utf-8", "replace"))
         yield from _fold_text(plain.lower().encode())
@@ -177,7 +184,7 @@ def _fold_word(word: str) -> Iterator[bytes]:
 
 
 def _value_forms(code: str, value: str) -> Iterator[tuple[bool, str]]:
-    """(as a word of its own, word) for each way in which a value could be told."""
+    """Yield (as a separate word only, word) for each spelling of a value."""
     if code == NAME:
         yield from _name_forms(value)
         return
@@ -229,7 +236,7 @@ def _place_forms(code: str, value: str, plain: str, digits: str) -> Iterator[tup
 
 
 def _is_known(word: str) -> bool:
-    """Part of a word that the standard or a maker uses."""
+    """Whether it is part of a word that the standard or a manufacturer uses."""
     return any(form in _VOCABULARY_BYTES for form in _fold_word(word))
 
 
@@ -238,7 +245,7 @@ def _is_place_word(word: str) -> bool:
 
 
 def _date_forms(day: str) -> Iterator[str]:
-    """A day without marks, from YYYYMMDD; with the year in full."""
+    """Spellings of a day given as YYYYMMDD, without separators and with the full year."""
     year, month, date = day[:4], day[4:6], day[6:]
     short, short_month = date.lstrip("0"), month.lstrip("0")
     for d, m in ((date, month), (short, short_month)):
@@ -255,7 +262,7 @@ def _date_forms(day: str) -> Iterator[str]:
 
 
 def _short_date_pattern(birth_dates: Iterable[str]) -> re.Pattern[bytes] | None:
-    """Finds these days with two digits for the year; no part of a longer number or version."""
+    """Matches these days with a two-digit year, but not parts of longer numbers or versions."""
     short = {re.escape(word) for day in birth_dates for word in _short_date_forms(day)}
     if not short:
         return None

@@ -1,7 +1,7 @@
-"""Words that are no evidence: what the standard's own vocabulary and vendors put into headers.
+"""Words that are no leak: terms of the standard and of vendors in headers. Used by the search.
 
-A patient may be called Head or Siemens. In elements that hold such terms and nothing else, these
-words are not taken for the patient's.
+A patient may be called Head or Siemens. In elements that hold only such terms, these words do not
+count as the patient's.
 """
 
 # PS3.3 C.8 and C.7 defined terms, PS3.16 body regions, and reconstruction kernels.
@@ -40,7 +40,7 @@ VENDORS = frozenset(
     """.split()
 )
 
-# Names of product lines that are given names or family names as well.
+# Names of product lines that are also given names or family names.
 MODELS = frozenset(
     b"""
     aera alegra alexion altea amira aquilion artis aurora avanto biograph definition discovery drive
@@ -50,7 +50,7 @@ MODELS = frozenset(
     """.split()
 )
 
-# Roles, forms of address and words for "nobody": in a name or id they tell nothing of a person.
+# Roles, titles and placeholders: in a name or ID they do not identify a person.
 NON_NAMES = frozenset(
     b"""
     admin anon anonym anonymised anonymized anonymous anonymus default deidentified demo dept
@@ -60,7 +60,7 @@ NON_NAMES = frozenset(
     """.split()
 )
 
-# Words of many names of places: alone they tell of none.
+# Words of many place names, which alone identify none.
 PLACE_WORDS = frozenset(
     b"""
     abteilung academic academy allgemeine america american associates austria avenue belgium boulevard
@@ -81,7 +81,7 @@ PLACE_WORDS = frozenset(
     """.split()
 )
 
-# What stands in our own stamps, besides what the profile and the trial bring along.
+# Text of the de-identification attributes, besides what depends on the profile and the project.
 OWN_ATTRIBUTE_TEXT = b"""
     adit ps3.15 2026c yes no dcm removed modified unmodified iso_ir 192
     de-identification method longitudinal temporal information

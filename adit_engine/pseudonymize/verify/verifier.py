@@ -1,4 +1,4 @@
-"""Verify: the independent second look at what is about to leave."""
+"""Verify pseudonymized instances independently of the transformation. Used by transfer."""
 
 from collections import OrderedDict
 from dataclasses import replace
@@ -64,15 +64,15 @@ _MAX_CACHED = 64
 
 
 def verify(source: Instance, output: Instance, change: Pseudonymization) -> None:
-    """Raises Withhold when `output` must not leave, or cannot be understood."""
+    """Raise InstanceWithheld if `output` must not leave, or cannot be understood."""
     Verifier(change).check(source, output)
 
 
 class Verifier:
-    """Holds what is the same for all instances of one change; use one per task. Not thread-safe.
+    """Verifies instances of one change, with a cache; use one per task. Not thread-safe.
 
-    Expectations follow from the profile's options and the trial; how UIDs, dates and texts were
-    made is not known here, so that one mistake cannot be made in both places.
+    Expectations follow from the profile's options and the project. The verifier does not know how
+    UIDs, dates and texts were derived, so that one mistake cannot occur in both places.
     """
 
     def __init__(self, change: Pseudonymization) -> None:
@@ -85,13 +85,13 @@ class Verifier:
         self._evidence: OrderedDict[object, tuple[PatternSet, Spellings]] = OrderedDict()
 
     def check(self, source: Instance, output: Instance) -> None:
-        """Raises Withhold when `output` must not leave, or when either cannot be understood."""
+        """Raise InstanceWithheld if `output` must not leave, or either is unreadable."""
         try:
             self._check(source, output)
         except InstanceWithheld:
             raise
-        except Exception:  # noqa: BLE001 - whatever goes wrong here, nothing may leave
-            # Without its cause: the text of that could hold a value of the header.
+        except Exception:  # noqa: BLE001 - after any error, nothing may leave
+            # Without the cause, whose text could contain a value of the header.
             raise unreadable_error("something is in a form that was not foreseen") from None
 
     def _check(self, source: Instance, output: Instance) -> None:
@@ -115,7 +115,7 @@ class Verifier:
             search_bytes(hidden, proof)
 
     def _get_patterns(self, found: OriginalIdentifiers) -> tuple[PatternSet, Spellings]:
-        """The evidence; the same for all instances of a series, so it is kept."""
+        """Return the patterns. They are cached, since they are the same for a whole series."""
         dates = frozenset() if FULL_DATES in self._options else frozenset(found.dates)
         lifted = {
             kind
@@ -137,7 +137,7 @@ class Verifier:
         return known
 
     def _check_pseudonym(self, proof: PatternSet) -> None:
-        """A pseudonym that a person gave may itself tell who it is."""
+        """A pseudonym that a person chose may itself identify the patient."""
         own = self._pseudonym.lower()
         year_needles = (needle for needles in proof.by_year.values() for needle in needles)
         long_ones = [

@@ -1,4 +1,7 @@
-"""adit manage audit verify: is the trail as it was written? Says its head, to be kept elsewhere."""
+"""The command `adit manage audit verify`: verify the audit trail and print its head.
+
+Administrators keep the head outside this machine.
+"""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The command sheet: what a node's administrator has to register, as text."""
+"""The command `adit manage registration_sheet`: print the registration sheet of a node."""
 
 from typing import Any
 

@@ -1,0 +1,1 @@
+"""The management command `project`, for administrators."""

@@ -1,4 +1,7 @@
-"""adit manage project: exports a project's key; compacts the database after one was destroyed."""
+"""Management command: export the key of a project, or compact the database.
+
+Compaction removes the remains of a destroyed key.
+"""
 
 import os
 from pathlib import Path
@@ -38,7 +41,7 @@ class Command(BaseCommand):
         if user is None or project is None:
             raise CommandError("There is no such user or no such research project.")
         try:
-            # Made before the export is recorded, so that a wrong path records nothing.
+            # Open the file before the export is recorded, so that a wrong path records nothing.
             descriptor = os.open(options["file"], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror}") from None

@@ -74,8 +74,8 @@ def killed(task: Task, room: Any, name: str, time: int) -> None:
 @pytest.mark.parametrize(
     ("room", "name", "time"),
     [
-        (batch_start, "_ready", 2),
-        (batch_start.pseudonyms, "registered", 2),
+        (batch_start, "_make_ready", 2),
+        (batch_start.pseudonyms, "register_pseudonym", 2),
         (batch_start.encrypted_payload, "seal_task", 2),
         (batch_start.task_groups, "assign_groups", 1),
         (batch_start.trail, "record", 1),
