@@ -32,11 +32,11 @@ REPORTS = """
 Tried by `tests/engine/nodes/dimse/test_storage_commitment.py`, on the association on which we asked
 and by one that the PACS opens. No report, one for another question, one under another AE title, a
 refusal, an abort, a silence, or no such service: after its time limit the images are searched for,
-once and for all until the node is closed, and the outcome says so. An image that is
-reported as failed, left out, named under another UID or class: failed; so is one that is reported as kept and that a search does not find. Where no
-search is offered, the report alone counts. Neither a report nor a search: failed. The same report
-twice: counts once. A report that is cut off, too large, of another event, or of somebody who was not
-asked: refused.
+once and for all until the node is closed, and the outcome says so. An image that is reported as
+failed, left out, named under another UID or class: failed; so is one that is reported as kept and
+that a search does not find. Where no search is offered, the report alone counts. Neither a report
+nor a search: failed. The same report twice: counts once. A report that is cut off, too large, of
+another event, or of somebody who was not asked: refused.
 """
 
 LONG_RUN = """
