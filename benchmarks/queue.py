@@ -141,6 +141,13 @@ def throughput(place: Field, options: argparse.Namespace) -> Iterator[Number]:
     yield Number("processor of our process for one claim and its end", cpu_ms, "ms")
 
 
+def throughput_beside(place: Field, options: argparse.Namespace) -> Iterator[Number]:
+    place.do("backlog", "100000", "closed")
+    rate, _ = _rate(place, options, "claim-all")
+    yield Number("the same beside 100,000 waiting tasks", rate, "a second", 60, at_most=False)
+    place.do("clear")
+
+
 def lots(place: Field, options: argparse.Namespace) -> Iterator[Number]:
     """Measure small searches, which are claimed in lots.
 
@@ -210,6 +217,7 @@ def idle(place: Field, options: argparse.Namespace) -> Iterator[Number]:
 
 MEASURES = {
     "throughput": throughput,
+    "throughput-beside": throughput_beside,
     "lots": lots,
     "backlog": backlog,
     "wake-up": wake_up,

@@ -4,7 +4,7 @@ Used by the worker and the scheduler. The task rows are the queue; Celery messag
 workers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -236,12 +236,13 @@ def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, str]:
     return reasons
 
 
-def _closed_routes(routes: Iterable[Route]) -> Mapping[Route, str]:
-    """The routes on which no task may start now, each with the reason."""
+def _closed_routes(routes: Collection[Route]) -> Mapping[Route, str]:
+    """Return the routes on which no task may start now, each with the reason."""
+    nodes = {node.pk: node for node in task_groups.nodes_of(*routes)}
     closed = {}
     for route in routes:
         try:
-            _require_open(task_groups.nodes_of(route), route)
+            _require_open([nodes[pk] for pk in sorted(route.node_ids) if pk in nodes], route)
         except NodeUnavailable as waits:
             closed[route] = str(waits)
     return closed

@@ -131,7 +131,8 @@ def wait_reasons(job: Job) -> list[str]:
     return list(waiting.values_list("wait_reason", flat=True))
 
 
-def nodes_of(route: Route) -> list[Node]:
-    """Return the nodes of a route, each with its breaker."""
-    nodes = Node.objects.filter(pk__in=route.node_ids)
+def nodes_of(*routes: Route) -> list[Node]:
+    """Return the nodes of these routes, each with its breaker."""
+    ids = {pk for route in routes for pk in route.node_ids}
+    nodes = Node.objects.filter(pk__in=ids)
     return list(nodes.select_related("breaker").order_by("pk"))

@@ -91,7 +91,11 @@ class ValidatedOrder:
                 self.project, job, position, plan, pseudonym, box=box
             )
             yield Task(
-                job=job, position=position, source=planned.source, lane=lane, payload=payload
+                job_id=job.pk,
+                position=position,
+                source_id=planned.source.pk,
+                lane=lane,
+                payload=payload,
             )
 
     def _pseudonym(self, position: int, planned: PlannedTask) -> str:

@@ -45,7 +45,7 @@ def insert_rows(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]
     tasks = dict(job.tasks.values_list("position", "pk"))
     ResultLine.objects.bulk_create(
         ResultLine(
-            job=job,
+            job_id=job.pk,
             task_id=tasks[position],
             line=row.line,
             sealed=seal_row(box, job.pk, row.line, _initial_content(row)),

@@ -205,7 +205,7 @@ def test_the_page_tells_the_defaults() -> None:
 
 def test_the_page_names_only_metrics_and_commands_that_there_are() -> None:
     page = (ROOT / "docs" / "operate.md").read_text()
-    source = (ROOT / "adit" / "monitor" / "metrics.py").read_text()
+    source = (ROOT / "adit" / "monitoring" / "metrics.py").read_text()
     for name in set(re.findall(r"\badit_[a-z_]+", page)):
         assert f'"{name.removesuffix("_total")}"' in source, name
     for command in set(re.findall(r"`adit ([a-z]+)", page)):
@@ -215,4 +215,4 @@ def test_the_page_names_only_metrics_and_commands_that_there_are() -> None:
 def settings_read() -> set[str]:
     """All names that settings.py takes from the environment."""
     text = (ROOT / "adit" / "config" / "settings.py").read_text()
-    return set(re.findall(r'(?:env\.\w+|given)\(\s*"([A-Z_]+)"', text))
+    return set(re.findall(r'(?:env\.\w+|read_setting)\(\s*"([A-Z_]+)"', text))
