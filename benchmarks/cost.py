@@ -16,8 +16,9 @@ from statistics import median
 
 from adit_engine.dicom_file import part10
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import load_project_key
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.rewrite import ElementCache
 from adit_engine.pseudonymize.verify.verifier import Verifier

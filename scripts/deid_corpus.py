@@ -31,11 +31,11 @@ from deid_victim import Attack, left_in
 from adit_engine.dicom_file import part10
 from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import (
     ClinicalTrialAttributes,
     Pseudonymization,
-    RiskDecision,
 )
 from adit_engine.pseudonymize.profile import (
     CLEAN_PIXELS,

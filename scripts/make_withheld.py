@@ -21,7 +21,7 @@ from deid_corpus import MOST, Road, Tally, attacked, attacks, real_files, unchos
 from pydicom import dcmread
 
 from adit_engine.errors import InstanceWithheld
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "deidentification.md"

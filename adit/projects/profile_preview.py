@@ -23,8 +23,9 @@ from adit_engine.errors import InstanceWithheld, InvalidInput, Malformed
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.charset import Charset
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import StudyRef

@@ -12,7 +12,7 @@ from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
 from adit.projects.models import ProfileVersion
 from adit_engine.errors import InvalidInput
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 from adit_engine.pseudonymize.profile import is_compatible_version, preset_names
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from adit.projects.models import Project, RiskChoice
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize import admission, face_risk
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.statistics import AppliedAction
 
 Words = Any

@@ -19,13 +19,13 @@ from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes.base import ArchiveRequest
 from adit_engine.pseudonymize.admission import UNCONFIRMED_ANNOTATION
 from adit_engine.pseudonymize.face_risk import FACE_CODE as FACE
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.parameters import (
     AsIs,
     Change,
     ClinicalTrialAttributes,
     Pseudonymization,
-    RiskDecision,
 )
 from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.archive_password import validate_password

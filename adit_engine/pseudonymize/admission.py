@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.tables import AdmittedSopClass
 

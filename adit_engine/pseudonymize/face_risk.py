@@ -1,4 +1,4 @@
-"""Assess whether a series could show a person's face. Used for withholding and for warnings.
+"""Assess the risk that a series shows a face; the decision on such risks. Used for withholding and warnings.
 
 Thin slices of a head by CT, MR or PET can be rendered as a picture of the face. No attribute that
 gives the body part is reliably present, so a series without any counts as a head.
@@ -12,7 +12,6 @@ from functools import lru_cache
 
 from adit_engine.elements import Buffer, Element, elements, is_sequence, items, nested_explicit
 from adit_engine.errors import InstanceWithheld
-from adit_engine.pseudonymize.parameters import RiskDecision
 
 THIN_MM = 3.0
 MANY_IMAGES = 60
@@ -72,6 +71,14 @@ _SEARCHED_SEQUENCES = frozenset(
     {_ANATOMIC_REGION, _FRAME_ANATOMY, _PIXEL_MEASURES, *_FUNCTIONAL_GROUPS}
 )
 """Sequences with the body part and the slice thickness of enhanced images."""
+
+
+class RiskDecision(Enum):
+    """A decision on a risk, without a default. While it is UNDECIDED, such images are withheld."""
+
+    UNDECIDED = "undecided"
+    WITHHOLD = "withhold"
+    ACCEPT = "accept"
 
 
 class FaceRisk(Enum):

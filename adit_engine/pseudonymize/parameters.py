@@ -1,22 +1,14 @@
 """Parameters of the change to an instance: pseudonymization or none. Used by all transfers."""
 
 from dataclasses import dataclass, field, fields
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from adit_engine.errors import InvalidInput
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey, validate_pseudonym
 
 if TYPE_CHECKING:
     from adit_engine.pseudonymize.profile import ConfidentialityProfile
-
-
-class RiskDecision(Enum):
-    """A decision on a risk, without a default. While it is UNDECIDED, such images are withheld."""
-
-    UNDECIDED = "undecided"
-    WITHHOLD = "withhold"
-    ACCEPT = "accept"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from adit_engine.errors import ProfileError
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.values.device import DEVICE_TAGS, ImagingDevice
 
 __all__ = [

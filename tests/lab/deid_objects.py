@@ -8,11 +8,11 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import (
     ClinicalTrialAttributes,
     Pseudonymization,
-    RiskDecision,
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance

@@ -13,11 +13,11 @@ from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, UID_dictionary
 
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import (
     ClinicalTrialAttributes,
     Pseudonymization,
-    RiskDecision,
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance

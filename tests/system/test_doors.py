@@ -20,11 +20,11 @@ from orthanc import Orthanc, needs_orthanc, running_orthanc
 from adit_engine.dicom_file import part10
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import read_key_file
 from adit_engine.pseudonymize.parameters import (
     ClinicalTrialAttributes,
     Pseudonymization,
-    RiskDecision,
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 

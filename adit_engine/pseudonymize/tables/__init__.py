@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 
 _FOLDER = Path(__file__).parent
 

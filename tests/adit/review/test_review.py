@@ -32,7 +32,7 @@ from adit.review.groups import WithheldGroup as HeldGroup
 from adit_engine.dicom_file import part10
 from adit_engine.errors import InvalidInput, NotFound
 from adit_engine.nodes.memory import MemoryNode
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.values.device import ImagingDevice
 

@@ -19,7 +19,7 @@ from pydicom.uid import UID_dictionary
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import admission, tables
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.verify.verifier import verify

@@ -21,7 +21,8 @@ from adit_engine.dicom_file import part10
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.verify.verifier import verify

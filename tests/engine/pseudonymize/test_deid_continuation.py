@@ -10,7 +10,8 @@ from test_deid_blank import ROWS, RULE, US_FRAMES, image, inside, noise
 from adit_engine.elements import elements
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.pixel_rules import PixelRule
 from adit_engine.pseudonymize.profile import ConfidentialityProfile, is_compatible_version
 from adit_engine.pseudonymize.verify.verifier import verify

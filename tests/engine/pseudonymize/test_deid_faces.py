@@ -7,7 +7,7 @@ from lab.deid_objects import CT, MR, PET, change, encode, header, instance, item
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.parameters import RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.statistics import PIXEL_DATA, AppliedAction, ChangeStatistics
 
 THIN, THICK = ("DS", b"1.0 "), ("DS", b"5.0 ")

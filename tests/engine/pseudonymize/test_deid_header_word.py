@@ -9,7 +9,8 @@ from lab.deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.pixel_rules import APPLIES_TO_ALL, APPLIES_TO_WITHHELD, PixelRule
 from adit_engine.pseudonymize.profile import (
     CLEAN_PIXELS,

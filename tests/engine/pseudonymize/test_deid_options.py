@@ -22,8 +22,8 @@ from pydicom.dataset import Dataset
 
 from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.face_risk import FaceRisk, SeriesTexts, assess_face_risk
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.face_risk import FaceRisk, RiskDecision, SeriesTexts, assess_face_risk
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile, preset_names
 from adit_engine.pseudonymize.safe_text import is_safe_text
 from adit_engine.pseudonymize.verify.verifier import verify

@@ -22,7 +22,8 @@ from lab.deid_objects import (
 from pydicom.dataset import Dataset
 
 from adit_engine.pseudonymize.apply import apply
-from adit_engine.pseudonymize.parameters import Pseudonymization, RiskDecision
+from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
