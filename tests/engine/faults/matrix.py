@@ -313,7 +313,7 @@ ROWS = (
         },
         dict.fromkeys((*_SEARCH, *_FETCH, *DESTINATIONS), "ddddd complete"),
         elsewhere={
-            SUB: "test_receiver.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
+            SUB: "storage_scp/test_server.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
         },
     ),
     Row(
@@ -321,7 +321,7 @@ ROWS = (
         lie(Kind.TWIN),
         dict.fromkeys(_FETCH, "ddddd partial"),
         elsewhere={
-            SUB: "test_receiver.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
+            SUB: "storage_scp/test_server.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
         },
         not_here={
             **_no(*_SEARCH, because=_NO_IMAGE),
@@ -353,7 +353,7 @@ ROWS = (
             STOW: "fffff partial",
         },
         elsewhere={
-            SUB: "test_receiver.py::test_all_storage_classes_are_taken_and_nothing_else",
+            SUB: "storage_scp/test_server.py::test_all_storage_classes_are_taken_and_nothing_else",
         },
     ),
     Row(
@@ -390,7 +390,7 @@ ROWS = (
         {MOVE: "----- StorageFull"},
         elsewhere={
             GET: "faults/test_full_disk.py::test_a_large_image_that_finds_no_room_is_told",
-            SUB: "test_receiver.py::test_a_full_spool_says_so_and_goes_on_when_there_is_room",
+            SUB: "storage_scp/test_server.py::test_a_full_spool_says_so_and_goes_on_when_there_is_room",
             WADO: "faults/test_full_disk.py::test_a_large_image_that_finds_no_room_is_told",
         },
         not_here=_no(*_SEARCH, *DESTINATIONS, because=_KEEPS),
@@ -400,7 +400,7 @@ ROWS = (
         lambda service: Plan(),
         {MOVE: "ddddd complete"},
         elsewhere={
-            SUB: "test_receiver.py::test_without_the_originator_two_moves_of_one_study_take_turns"
+            SUB: "storage_scp/test_server.py::test_without_the_originator_two_moves_of_one_study_take_turns"
         },
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
         names_originator=False,
@@ -409,14 +409,14 @@ ROWS = (
         "sub-operations under another AE title",
         lie(Kind.OTHER_TITLE),
         {MOVE: "----- NodeBusy"},
-        elsewhere={SUB: "test_receiver.py::test_images_of_another_sender_are_not_taken"},
+        elsewhere={SUB: "storage_scp/test_server.py::test_images_of_another_sender_are_not_taken"},
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
     ),
     Row(
         "sub-operations from another address",
         lambda service: Plan(sends_from="127.0.0.2"),
         {MOVE: "----- NodeBusy"},
-        elsewhere={SUB: "test_receiver.py::test_a_known_title_from_another_address_is_a_stranger"},
+        elsewhere={SUB: "storage_scp/test_server.py::test_a_known_title_from_another_address_is_a_stranger"},
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
     ),
     Row(
