@@ -416,7 +416,9 @@ ROWS = (
         "sub-operations from another address",
         lambda service: Plan(sends_from="127.0.0.2"),
         {MOVE: "----- NodeBusy"},
-        elsewhere={SUB: "storage_scp/test_server.py::test_a_known_title_from_another_address_is_a_stranger"},
+        elsewhere={
+            SUB: "storage_scp/test_server.py::test_a_known_title_from_another_address_is_a_stranger"
+        },
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
     ),
     Row(
