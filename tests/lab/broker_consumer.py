@@ -1,4 +1,4 @@
-"""Writes or reads messages of the folder broker, as a process of its own: `postman.py FOLDER …`."""
+"""Writes or reads messages of the folder broker, as a process of its own: `broker_consumer.py FOLDER …`."""
 
 import sys
 import time

@@ -143,10 +143,10 @@ def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -
 def test_no_sealed_column_opens_with_the_master_key(finished: Project, dpo: User) -> None:
     places = {
         "jobs.Task": lambda row: f"job {row.job_id} task {row.position}",
-        "jobs.Item": lambda row: f"task {row.task_id} item",
+        "jobs.SeriesResult": lambda row: f"task {row.task_id} item",
         "jobs.ResultLine": lambda row: f"job {row.job_id} line {row.line}",
-        "profiles.JoinedId": lambda row: f"patient {row.index}",
-        "profiles.Patient": lambda row: f"patient {row.index}",
+        "projects.MergedPatientId": lambda row: f"patient {row.index}",
+        "projects.Patient": lambda row: f"patient {row.index}",
     }
     destroy_key(dpo, finished, "the study is over", "LUNG")
 
@@ -160,7 +160,7 @@ def test_no_sealed_column_opens_with_the_master_key(finished: Project, dpo: User
                         master_cipher().open(
                             getattr(row, field.attname), places[model._meta.label](row)
                         )
-    digests_of_outputs = {"jobs.Archive"}
+    digests_of_outputs = {"jobs.ArchiveFile"}
     assert looked_at == set(places) | digests_of_outputs
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from kombu import Connection, Queue
+from lab import broker_consumer
 from lab.jobs import until
 
 from adit.config import broker_transport
 
-POSTMAN = str(Path(__file__).parent / "postman.py")
+POSTMAN = str(Path(broker_consumer.__file__))
 
 
 def postman(folder: Path, role: str, queue: str, count: float) -> subprocess.Popen[str]:
