@@ -240,9 +240,9 @@ def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
         (
             "dimse",
             {"host": "127.0.0.1", "port": 104, "called_ae_title": "PACS"},
-            {"conversation", "fetch_early", "try_fetching", "try_writing", "store", "confirm"},
+            {"share_association", "fetch_early", "try_fetching", "try_writing", "store", "confirm"},
         ),
-        ("folder", {"path": "/somewhere"}, {"try_fetching", "try_writing", "store", "heed"}),
+        ("folder", {"path": "/somewhere"}, {"try_fetching", "try_writing", "store", "set_stop"}),
     ],
 )
 def test_what_is_opened_is_the_node_with_all_that_it_can_do(
