@@ -3,10 +3,8 @@
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.test import Client
 from lab.certificates import Authority
 from lab.node_pages import client_of, filled
@@ -185,26 +183,11 @@ def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, m
         seen.append(values)
         raise InvalidInput("not opened")
 
-    monkeypatch.setattr("adit.nodes.gateway.engine.open", opened)
+    monkeypatch.setattr("adit.nodes.gateway.engine.open_node", opened)
     diagnostics.check_node(pacsadmin, stored(node))
 
     assert len(seen) == 1
     assert "password" not in seen[0]
-
-
-def test_secrets_stored_before_this_rule_are_bound_to_the_address_of_then(make_node) -> None:
-    migration = import_module("adit.nodes.migrations.0014_secrets_for")
-    node = make_node("PACS1", kind="dicomweb", settings=WEB)
-    plain = make_node("PACS2", kind="memory")
-    Node.objects.filter(pk=node.pk).update(secrets={"token": "canary-token"})
-    assert "token" not in get_engine_settings(stored(node))
-
-    migration.bind(apps, None)
-
-    assert get_engine_settings(stored(node))["token"] == "canary-token"
-    assert stored(plain).secrets is None
-    migration.release(apps, None)
-    assert stored(node).secrets == {"token": "canary-token"}
 
 
 # The form -----------------------------------------------------------------------------------------

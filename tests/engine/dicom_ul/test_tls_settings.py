@@ -105,8 +105,9 @@ def test_a_node_in_the_clear_does_not_load_ssl() -> None:
         "import sys\n"
         "from adit_engine.nodes.dimse.node import DimseNode\n"
         "from adit_engine.nodes.dimse.settings import DimseSettings\n"
-        "from adit_engine import receiver, node_url\n"
-        "node_url.parsed('dimse://PACS@10.0.0.5:104')\n"
+        "from adit_engine.cli import node_url\n"
+        "from adit_engine.storage_scp import server\n"
+        "node_url.parse_url('dimse://PACS@10.0.0.5:104')\n"
         "DimseNode('PACS1', DimseSettings('PACS', 'pacs1'))\n"
         "sys.exit('ssl' in sys.modules)\n"
     )
