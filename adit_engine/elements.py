@@ -17,7 +17,6 @@ Buffer = bytes | bytearray | memoryview
 
 ITEM = 0xFFFEE000
 ITEM_END = 0xFFFEE00D
-SEQUENCE_END = 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 MAX_DEPTH = 64
 
@@ -163,17 +162,12 @@ def nested_explicit(element: Element, explicit: bool) -> bool:
     return explicit and element.vr != "UN"
 
 
-def header_end(data: Buffer, explicit: bool) -> int:
-    """Return the offset of the pixel data element, or of the end if there is none."""
-    return header_end_and_values(data, explicit, frozenset())[0]
-
-
 def header_end_and_values(
     data: Buffer, explicit: bool, wanted: frozenset[int], last: int = 0xFFFFFFFF
 ) -> tuple[int, dict[int, bytes]]:
-    """As `header_end`, with the values of wanted elements before it; one pass.
+    """Return the offset of the pixel data, and the values of wanted elements before it.
 
-    The scan ends after the tag `last`, if given.
+    Without pixel data, the offset is that of the end. The scan ends after the tag `last`, if given.
     """
     stop, position, found = len(data), 0, {}
     unpack, short = _TAG_VR_LENGTH.unpack_from, _SHORT_VRS

@@ -65,8 +65,6 @@ INSTALLED_APPS = [
     "adit.pages",
     "allauth",
     "allauth.account",
-    "crispy_forms",
-    "crispy_bootstrap5",
     "django_tables2",
     "django_filters",
     "csp",
@@ -282,8 +280,6 @@ CONTENT_SECURITY_POLICY = {
         "object-src": [NONE],
     }
 }
-CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
-CRISPY_TEMPLATE_PACK = "bootstrap5"
 DJANGO_TABLES2_TEMPLATE = "django_tables2/bootstrap5.html"
 
 # Language and time --------------------------------------------------------------------------

@@ -1,14 +1,10 @@
 """Which jobs and tasks a user may see or act on. Used by pages, actions and the API."""
 
-from collections.abc import Iterable
-
 from django.db.models import Q, QuerySet
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.jobs import encrypted_payload
 from adit.jobs.models import Job, Task
-from adit.vault.cipher import DecryptionError
 
 
 def visible_jobs(user: User) -> QuerySet[Job]:
@@ -27,25 +23,6 @@ def visible_jobs(user: User) -> QuerySet[Job]:
 
 def visible_tasks(user: User) -> QuerySet[Task]:
     return Task.objects.filter(job__in=visible_jobs(user))
-
-
-def task_titles(user: User, tasks: Iterable[Task]) -> list[str]:
-    """Return the title of each task, or its number if the user may not see it.
-
-    Titles do not name the patient.
-    """
-    may_read = may(user, Right.SEE_IDENTIFIED)
-    return [
-        _task_title(task) if may_read or task.job.owner_id == user.pk else str(task)
-        for task in tasks
-    ]
-
-
-def _task_title(task: Task) -> str:
-    try:
-        return encrypted_payload.open_task(task).title
-    except DecryptionError:
-        return str(task)
 
 
 def may_see(user: User, job: Job) -> bool:

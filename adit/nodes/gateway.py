@@ -30,7 +30,7 @@ from adit.nodes.limits.unavailable import (
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.receiving.retrievals import make_receiver_client
 from adit.nodes.usage import metering
-from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE
+from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE, TransferMeter
 from adit_engine import nodes as engine
 from adit_engine.errors import InvalidInput, NodeError
 
@@ -93,9 +93,11 @@ def open_node(
             values = _limit_associations(get_engine_settings(row), slot)
             if purpose is Purpose.STORE:
                 shared_folders.require_shared(row, values)
-            node = engine.open_node(row.kind, row.name, values, reception=reception)
+            meter = TransferMeter(slot)
+            node = engine.open_node(row.kind, row.name, values, reception=reception, observer=meter)
             try:
-                yield metering.start_metering(node, slot)
+                metering.start_metering(meter, node.pace)
+                yield node
             except BaseException:
                 node.abort()
                 raise

@@ -3,7 +3,7 @@
 The result sheet has the rows as uploaded, with their outcomes. Used by the batch transfer pages.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -300,10 +300,6 @@ def _open_content(box: ValueCipher, row: ResultLine) -> RowContent | None:
 
 def transfer_lines(job: Job) -> Any:
     return job.lines.select_related("task__source").order_by("line")
-
-
-def results_needing_attention(answers: Iterable[TransferRowResult]) -> list[TransferRowResult]:
-    return [answer for answer in answers if answer.needs_attention]
 
 
 COUNTS = ("expected", "delivered", "withheld", "failed", "skipped")

@@ -117,9 +117,7 @@ class IncomingAssociateRequest:
             user += encode_item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01")
         user += encode_item(0x55, IMPLEMENTATION_NAME.encode("ascii"))
         whole.append(encode_item(0x50, user))
-        agreement = NegotiatedAssociation(
-            contexts, self.max_pdu, frozenset(c for c, _ in contexts.values())
-        )
+        agreement = NegotiatedAssociation(contexts, self.max_pdu)
         return agreement, pack(">H2x", 1) + self._fixed + b"".join(whole)
 
 

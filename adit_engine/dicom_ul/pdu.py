@@ -104,8 +104,6 @@ class NegotiatedAssociation:
 
     contexts: Mapping[int, tuple[str, str]]
     max_pdu: int
-    known_classes: frozenset[str]
-    """SOP classes with at least one context not rejected as an unknown abstract syntax."""
     implementation: str = ""
     """Implementation version name of the peer, or its implementation UID if it gave no name."""
     extended: Mapping[str, bytes] = field(default_factory=dict)
@@ -119,7 +117,6 @@ class NegotiatedAssociation:
         """
         proposed = dict(number_contexts(proposal.contexts))
         contexts: dict[int, tuple[str, str]] = {}
-        known: set[str] = set()
         user = _UserInformation()
         if len(body) < 68:
             raise Malformed("The answer to the association request is too short.")
@@ -127,8 +124,6 @@ class NegotiatedAssociation:
             for kind, value in decode_items(body[68:]):
                 if kind == 0x21 and value[0] in proposed:
                     offer = proposed[value[0]]
-                    if value[2] != 3:
-                        known.add(offer.class_uid)
                     if value[2] == 0:
                         contexts[value[0]] = (
                             offer.class_uid,
@@ -145,7 +140,7 @@ class NegotiatedAssociation:
         ]
         for context_id in refused:
             del contexts[context_id]
-        return cls(contexts, user.max_pdu, frozenset(known), user.implementation, user.extended)
+        return cls(contexts, user.max_pdu, user.implementation, user.extended)
 
     def context_for(self, class_uid: str, syntax: str) -> int | None:
         pair = (class_uid, syntax)

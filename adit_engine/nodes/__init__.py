@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from adit_engine.errors import InvalidInput
-from adit_engine.nodes.base import OpenedNode
+from adit_engine.nodes.base import NOT_OBSERVED, OpenedNode, TrafficObserver
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 KINDS: Mapping[str, str] = {
@@ -55,17 +55,21 @@ def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def open_node(
-    kind: str, name: str, settings: Mapping[str, Any], *, reception: MoveReceiver | None = None
+    kind: str,
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    reception: MoveReceiver | None = None,
+    observer: TrafficObserver = NOT_OBSERVED,
 ) -> OpenedNode:
     """Open a node. Raises InvalidInput, NodeError.
 
     `name` is its display name, which errors carry. `settings` are the values of the kind's settings
     dataclass, secrets included. `reception` is our Storage SCP, for kinds that set `receives`: it
-    receives what such a node can only send to a third party (C-MOVE).
+    receives what such a node can only send to a third party (C-MOVE). `observer` is notified of
+    each instance that is received or sent.
     """
     cls = kind_class(kind)
-    given = cls.Settings(**settings)
-    node: OpenedNode = (
-        cls(name, given, reception) if getattr(cls, "receives", False) else cls(name, given)
-    )
+    receiver = {"reception": reception} if getattr(cls, "receives", False) else {}
+    node: OpenedNode = cls(name, cls.Settings(**settings), observer=observer, **receiver)
     return node

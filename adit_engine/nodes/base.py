@@ -1,18 +1,20 @@
 """Protocols and values that all kinds of nodes share.
 
 A node implements some of the four basic protocols Checkable, Searchable, Retrievable and Storable.
-The `Supports...` protocols are optional; SupportsTestTransfer serves the test of a node only. Used
-by the nodes, `transfer`, the command line and the project.
+The `Supports...` protocols are optional; SupportsTestTransfer serves the test of a node only. A
+TrafficObserver counts the instances of an open node. Used by the nodes, `transfer`, the command
+line and the project.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.delivery_list import DeliveryListLine
+from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
@@ -352,6 +354,42 @@ class SupportsPacking(Protocol):
         ...
 
 
+class TrafficObserver:
+    """Is notified of the instances that an open node receives and sends.
+
+    A subclass overrides what it needs. The methods are called in the threads that pull the
+    instances, before an instance is handed on. They must not block.
+    """
+
+    def instance_received(self, instance: Instance) -> None:
+        """Called for each instance that `fetch` or `fetch_early` yields."""
+
+    def instance_sent(self, instance: Instance) -> None:
+        """Called for each instance that `store` pulls, whatever its result."""
+
+
+NOT_OBSERVED = TrafficObserver()
+
+
+def observe_received(
+    fetched: Generator[Instance, None, None], observer: TrafficObserver
+) -> Iterator[Instance]:
+    """Yield what is fetched and notify the observer. Closing it closes the fetch."""
+    with closing(fetched):
+        for instance in fetched:
+            observer.instance_received(instance)
+            yield instance
+            del instance  # it may be large: release it before the next one is awaited
+
+
+def observe_sent(instances: Iterable[Instance], observer: TrafficObserver) -> Iterator[Instance]:
+    """Yield what is to be sent and notify the observer."""
+    for instance in instances:
+        observer.instance_sent(instance)
+        yield instance
+        del instance
+
+
 class OpenedNode(Protocol):
     """An open node. `close` ends it in an orderly way.
 
@@ -359,6 +397,11 @@ class OpenedNode(Protocol):
     """
 
     name: str
+
+    @property
+    def pace(self) -> RateLimiter | None:
+        """The rate limit of all traffic of the node; None where the kind has none."""
+        ...
 
     def close(self) -> None: ...
 

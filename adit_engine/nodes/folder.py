@@ -17,11 +17,14 @@ from adit_engine.dicom_file.header_index import INDEXED_KEYWORDS, HeaderIndex, I
 from adit_engine.dicom_ul import identifier
 from adit_engine.errors import InvalidInput, Malformed, Stopped, StorageError
 from adit_engine.nodes.base import (
+    NOT_OBSERVED,
     ArchiveRequest,
     FindResults,
     Grade,
     NodeFinding,
     StoreResult,
+    TrafficObserver,
+    observe_sent,
     setting,
 )
 from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
@@ -119,8 +122,11 @@ class FolderNode:
 
     Settings = FolderSettings
 
-    def __init__(self, name: str, settings: FolderSettings) -> None:
+    def __init__(
+        self, name: str, settings: FolderSettings, *, observer: TrafficObserver = NOT_OBSERVED
+    ) -> None:
         self.name = name
+        self._observer = observer
         self.settings = settings
         self.base = Path(settings.path)
         self._filing = FileWriter(
@@ -191,6 +197,7 @@ class FolderNode:
             self._check()
             instance = self._one(ref, [self.base / entry.place for entry in entries])
             self.pace.keep(instance.size_bytes, lambda: self._aborted)
+            self._observer.instance_received(instance)
             yield instance
 
     def break_off(self) -> None:
@@ -256,7 +263,9 @@ class FolderNode:
         A result comes when its file is visible.
         """
         self._ready()
-        yield from self._filing.store(self._require_mount_for_each(instances))
+        yield from self._filing.store(
+            self._require_mount_for_each(observe_sent(instances, self._observer))
+        )
 
     def _require_mount_for_each(self, instances: Iterable[Instance]) -> Iterator[Instance]:
         """Check the mount before each instance.

@@ -12,7 +12,16 @@ from pydicom import dcmread
 
 from adit_engine.dicom_file import part10
 from adit_engine.dicom_file.header_index import HeaderIndex, IndexEntry
-from adit_engine.nodes.base import FindResults, Grade, NodeFinding, StoreResult, setting
+from adit_engine.nodes.base import (
+    NOT_OBSERVED,
+    FindResults,
+    Grade,
+    NodeFinding,
+    StoreResult,
+    TrafficObserver,
+    observe_sent,
+    setting,
+)
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import Ref
@@ -26,11 +35,15 @@ class MemorySettings:
 
 class MemoryNode:
     Settings = MemorySettings
+    pace = None
     shelves: ClassVar[dict[str, dict[str, Instance]]] = {}
     """Instances by SOP Instance UID, by shelf."""
 
-    def __init__(self, name: str, settings: MemorySettings) -> None:
+    def __init__(
+        self, name: str, settings: MemorySettings, *, observer: TrafficObserver = NOT_OBSERVED
+    ) -> None:
         self.name = name
+        self._observer = observer
         self.held = self.shelves.setdefault(settings.shelf or name, {})
 
     def check(self) -> Iterator[NodeFinding]:
@@ -41,13 +54,15 @@ class MemoryNode:
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         for ref in self._load_index().find_instances(refs):
-            yield self.held[ref.instance_uid]
+            instance = self.held[ref.instance_uid]
+            self._observer.instance_received(instance)
+            yield instance
 
     def break_off(self) -> None:
         pass
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
-        for instance in instances:
+        for instance in observe_sent(instances, self._observer):
             ref = instance.in_header.ref
             kept = Instance.of(
                 instance.sop_class_uid,

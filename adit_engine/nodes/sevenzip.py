@@ -16,6 +16,7 @@ from adit_engine.dicom_file.atomic import AtomicFolder, to_storage_error
 from adit_engine.dicom_file.layout import make_component
 from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.nodes.base import (
+    NOT_OBSERVED,
     ArchiveRequest,
     FinishedArchive,
     Grade,
@@ -23,6 +24,8 @@ from adit_engine.nodes.base import (
     Report,
     StagedImage,
     StoreResult,
+    TrafficObserver,
+    observe_sent,
     setting,
 )
 from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
@@ -82,11 +85,14 @@ class ArchiveNode:
 
     Settings = ArchiveSettings
 
-    def __init__(self, name: str, settings: ArchiveSettings) -> None:
+    def __init__(
+        self, name: str, settings: ArchiveSettings, *, observer: TrafficObserver = NOT_OBSERVED
+    ) -> None:
         if not settings.path or not settings.staging:
             raise InvalidInput("Folder: it must be known where archives lie, and what is gathered.")
         self.name = name
         self.settings = settings
+        self._observer = observer
         self.base = Path(settings.path)
         self.pace = RateLimiter()
         self._gathered: dict[str, StagedImage] = {}
@@ -140,7 +146,7 @@ class ArchiveNode:
         """Stage images, unencrypted, where only this account can read them."""
         self._ready()
         self._make_staging()
-        yield from self._filing.store(instances)
+        yield from self._filing.store(observe_sent(instances, self._observer))
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Read each staged file back."""

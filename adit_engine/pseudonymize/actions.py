@@ -45,10 +45,6 @@ class ActionContext:
 Action = Callable[[bytes, ActionContext], bytes | None]
 
 
-def pad_value(value: bytes, padding: bytes) -> bytes:
-    return value + padding if len(value) & 1 else value
-
-
 def map_uids(value: bytes, work: ActionContext) -> bytes | None:
     """Map each UID with the key of the project; well-known UIDs (PS3.6 Annex A) stay."""
     known = well_known_uids()

@@ -15,7 +15,6 @@ from adit_engine.elements import (
     PIXEL_TAGS,
     Element,
     elements,
-    header_end,
     header_end_and_values,
     is_sequence,
     items,
@@ -173,8 +172,8 @@ def test_unknown_sequences_of_undefined_length_hold_implicit_elements() -> None:
 def test_the_header_ends_where_the_pixels_begin() -> None:
     head = pack("<HH2sH", 0x0028, 0x0010, b"US", 2) + b"\1\0"
     pixels = pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 2) + b"\1\0"
-    assert header_end(head + pixels, True) == len(head)
-    assert header_end(head, True) == len(head)
+    assert header_end_and_values(head + pixels, True, frozenset())[0] == len(head)
+    assert header_end_and_values(head, True, frozenset())[0] == len(head)
 
 
 @given(

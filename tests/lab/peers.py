@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from adit_engine.nodes.base import NOT_OBSERVED, TrafficObserver
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.storage_scp.pending_moves import MoveReceiver
@@ -32,11 +33,15 @@ TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progre
 
 
 def node(
-    port: int, called: str = "PACS", reception: MoveReceiver | None = None, **settings: Any
+    port: int,
+    called: str = "PACS",
+    reception: MoveReceiver | None = None,
+    observer: TrafficObserver = NOT_OBSERVED,
+    **settings: Any,
 ) -> DimseNode:
     """A node on this machine, with time limits fit for tests."""
     values = {"called_ae_title": called, "host": "127.0.0.1", "port": port, **TIMES, **settings}
-    return DimseNode("PACS1", DimseSettings(**values), reception)
+    return DimseNode("PACS1", DimseSettings(**values), reception, observer=observer)
 
 
 def free_port() -> int:

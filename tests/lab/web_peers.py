@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from adit_engine.errors import AditError
-from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.base import NOT_OBSERVED, StoreResult, TrafficObserver
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
 from adit_engine.values.query import Query
@@ -36,12 +36,17 @@ TIMES = {"connect_s": 3.0, "first_byte_s": 2.0, "no_progress_s": 1.0}
 TYPE = 'multipart/related; type="application/dicom"; boundary="edge"'
 
 
-def node(port: int, root: str = "/dicom-web", **settings: Any) -> DicomwebNode:
+def node(
+    port: int,
+    root: str = "/dicom-web",
+    observer: TrafficObserver = NOT_OBSERVED,
+    **settings: Any,
+) -> DicomwebNode:
     """A node on this machine, with time limits fit for tests."""
     scheme = settings.pop("scheme", "http")
     url = f"{scheme}://localhost:{port}{root}"
     values = {"url": url, "allow_local": True, **TIMES, **settings}
-    return DicomwebNode("PACS1", DicomwebSettings(**values))
+    return DicomwebNode("PACS1", DicomwebSettings(**values), observer=observer)
 
 
 @contextmanager

@@ -1,19 +1,17 @@
 """Count images and bytes of an opened node and share its agreed rate.
 
-Used by the gateway, the receiver process and the worker.
+The engine notifies a TransferMeter of each instance; the rate limiter of the node throttles. Used
+by the gateway, the receiver process and the worker.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
-from typing import Any
 
 from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.usage.daily_usage import LATE_PREFIX, REST_PREFIX
-from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.base import TrafficObserver
 from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
 
@@ -22,23 +20,27 @@ ASSOCIATIONS_OF_MOVE = 2
 """Associations of a C-MOVE: the one to the archive, and the one back from the archive."""
 
 
-class TransferMeter:
-    """The counters of one slot. Engine threads count; `look` writes the counts to the database."""
+class TransferMeter(TrafficObserver):
+    """Count the instances of one slot in engine threads; `flush` writes them to the database."""
 
-    def __init__(self, slot: Slot, pace: RateLimiter | None) -> None:
+    def __init__(self, slot: Slot) -> None:
         self.slot = slot
-        self.pace = pace
+        self.pace: RateLimiter | None = None
         self._lock = threading.Lock()
         self._images = self._size_bytes = 0
 
-    def counted(self, instances: Iterable[Instance]) -> Iterator[Instance]:
-        for instance in instances:
-            with self._lock:
-                self._images += 1
-                self._size_bytes += instance.size_bytes
-            yield instance
+    def instance_received(self, instance: Instance) -> None:
+        self._count(instance)
 
-    def look(self) -> None:
+    def instance_sent(self, instance: Instance) -> None:
+        self._count(instance)
+
+    def _count(self, instance: Instance) -> None:
+        with self._lock:
+            self._images += 1
+            self._size_bytes += instance.size_bytes
+
+    def flush(self) -> None:
         """Write what was counted since the last call, and apply the current rate."""
         with self._lock:
             images, size_bytes = self._images, self._size_bytes
@@ -55,63 +57,24 @@ _meters: dict[int, TransferMeter] = {}
 """The meters of this process, by primary key of the slot."""
 
 
-def start_metering(node: Any, slot: Slot) -> Any:
-    """Count the images of the node from now on, and return the same node.
-
-    The methods of the node are replaced. A wrapper would not do: since Python 3.12 it is no longer
-    recognized as an instance of the optional protocols of the node (SupportsPrefetch,
-    SupportsSharedAssociation, SupportsTestTransfer).
-    """
-    meter = TransferMeter(slot, getattr(node, "pace", None))
-    meter.look()
-    _meters[slot.pk] = meter
-    for name, counting in _COUNTERS.items():
-        if hasattr(node, name):
-            setattr(node, name, counting(meter, getattr(node, name)))
-    return node
-
-
-def _count_fetch(
-    meter: TransferMeter, fetch: Callable[..., Iterator[Instance]]
-) -> Callable[..., Any]:
-    def counted(*args: Any, **values: Any) -> Iterator[Instance]:
-        with closing(fetch(*args, **values)) as fetched:  # type: ignore[type-var]
-            yield from meter.counted(fetched)
-
-    return counted
-
-
-def _count_fetch_early(meter: TransferMeter, fetch: Callable[..., Any]) -> Callable[..., Any]:
-    def counted(*args: Any, **values: Any) -> Iterator[Instance] | None:
-        early = fetch(*args, **values)
-        return None if early is None else _count_fetch(meter, lambda: early)()
-
-    return counted
-
-
-def _count_store(
-    meter: TransferMeter, store: Callable[..., Iterator[StoreResult]]
-) -> Callable[..., Any]:
-    def counted(instances: Iterable[Instance], *args: Any, **values: Any) -> Iterator[StoreResult]:
-        return store(meter.counted(instances), *args, **values)
-
-    return counted
-
-
-_COUNTERS = {"fetch": _count_fetch, "fetch_early": _count_fetch_early, "store": _count_store}
+def start_metering(meter: TransferMeter, pace: RateLimiter | None) -> None:
+    """Write the counts of this meter and adapt the rate of its node from now on."""
+    meter.pace = pace
+    meter.flush()
+    _meters[meter.slot.pk] = meter
 
 
 def stop_metering(slot: Slot) -> None:
     meter = _meters.pop(slot.pk, None)
     if meter is not None:
-        meter.look()
+        meter.flush()
 
 
 def update_meters(holder: str) -> None:
     """Write the counts of all nodes that this holder has open. Called every few seconds."""
     for meter in tuple(_meters.values()):
         if meter.slot.holder == holder:
-            meter.look()
+            meter.flush()
 
 
 def _get_rate_share(slot: Slot) -> float | None:

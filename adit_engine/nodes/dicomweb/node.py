@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 from adit_engine.dicom_ul.peer import Timeouts
 from adit_engine.errors import InvalidInput, NodeError
-from adit_engine.nodes.base import FindResults, Grade, NodeFinding, StoreResult, setting
+from adit_engine.nodes.base import (
+    NOT_OBSERVED,
+    FindResults,
+    Grade,
+    NodeFinding,
+    StoreResult,
+    TrafficObserver,
+    observe_received,
+    observe_sent,
+    setting,
+)
 from adit_engine.nodes.diagnostics import image_probe
 from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 from adit_engine.nodes.diagnostics.query_probe import QueryProbe
@@ -161,8 +171,11 @@ class DicomwebNode:
 
     Settings = DicomwebSettings
 
-    def __init__(self, name: str, settings: DicomwebSettings) -> None:
+    def __init__(
+        self, name: str, settings: DicomwebSettings, *, observer: TrafficObserver = NOT_OBSERVED
+    ) -> None:
         self.name = name
+        self._observer = observer
         self.settings = settings
         patience = settings.patience
         total_s = patience.total_s if settings.total_s is None else settings.total_s
@@ -222,7 +235,7 @@ class DicomwebNode:
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         """Fetch by WADO-RS, in the stored transfer syntax. `patient_id` is not sent."""
         self._client.resume()
-        return self._wado.images(refs)
+        return observe_received(self._wado.images(refs), self._observer)
 
     def break_off(self) -> None:
         self._client.break_off()
@@ -234,7 +247,7 @@ class DicomwebNode:
         """
         within_s = self.settings.no_progress_s
         stow = Stow(self._client, self.settings.stow_prefix, self._qido, within_s)
-        return stow.answers(instances)
+        return stow.answers(observe_sent(instances, self._observer))
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Confirm by QIDO-RS at instance level for each series; the rest by UID."""

@@ -3,7 +3,7 @@
 Used by the DICOMweb node.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from adit_engine.dicom_file import part10, temp_files
 from adit_engine.dicom_ul.peer import Timeouts
@@ -39,7 +39,7 @@ class Wado:
         # sent again without it.
         self._accept = f"{ACCEPT}; transfer-syntax=*"
 
-    def images(self, refs: Sequence[Ref]) -> Iterator[Instance]:
+    def images(self, refs: Sequence[Ref]) -> Generator[Instance, None, None]:
         """Yield images by one request per reference. Lazy, one image in memory at a time.
 
         A single instance that the node does not have is left out. Raises NotFound for a study or

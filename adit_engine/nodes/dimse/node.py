@@ -3,7 +3,7 @@
 Opened through `adit_engine.nodes.open_node`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as but
 from datetime import UTC, datetime
@@ -13,12 +13,16 @@ from threading import Event
 from adit_engine.dicom_ul.association import OpenAssociations, SharedAssociation
 from adit_engine.errors import InvalidInput, NodeError, NotSupported
 from adit_engine.nodes.base import (
+    NOT_OBSERVED,
     FindResults,
     Grade,
     NodeFinding,
     SettingProposal,
     StorageConfirmation,
     StoreResult,
+    TrafficObserver,
+    observe_received,
+    observe_sent,
 )
 from adit_engine.nodes.dimse import c_find
 from adit_engine.nodes.dimse.c_find import CFind, CFindResults
@@ -54,9 +58,15 @@ class DimseNode:
     """Its images may arrive through our Storage SCP."""
 
     def __init__(
-        self, name: str, settings: DimseSettings, reception: MoveReceiver | None = None
+        self,
+        name: str,
+        settings: DimseSettings,
+        reception: MoveReceiver | None = None,
+        *,
+        observer: TrafficObserver = NOT_OBSERVED,
     ) -> None:
         self.name = name
+        self._observer = observer
         self.settings = settings
         self._associations = OpenAssociations(settings.peer(name))
         self.pace = self._associations.peer.patience.pace
@@ -243,7 +253,7 @@ class DimseNode:
         if self.settings.retrieve == "move" and self._reception is None:
             text = "is set to C-MOVE, and no receiver runs here that could take its images."
             raise NotSupported(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
-        return self._fetch(self._route, refs, patient_id)
+        return observe_received(self._fetch(self._route, refs, patient_id), self._observer)
 
     def fetch_early(
         self,
@@ -264,11 +274,12 @@ class DimseNode:
             return None
         fetching, wishes = self._fetching(self._route, [series], patient_id)
         self._asking.clear()
-        return self._fetched_early(fetching, RetrieveBatch(tuple(wishes), classes), count)
+        fetched = self._fetched_early(fetching, RetrieveBatch(tuple(wishes), classes), count)
+        return observe_received(fetched, self._observer)
 
     def _fetched_early(
         self, fetching: ImageRetrieval, load: RetrieveBatch, count: int | None
-    ) -> Iterator[Instance]:
+    ) -> Generator[Instance, None, None]:
         """Start once the search has its association.
 
         A node that grants only one association then serves the search first.
@@ -287,7 +298,7 @@ class DimseNode:
 
     def _fetch(
         self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
-    ) -> Iterator[Instance]:
+    ) -> Generator[Instance, None, None]:
         fetching, wishes = self._fetching(route, refs, patient_id)
         return self._fetched(fetching, wishes)
 
@@ -308,7 +319,7 @@ class DimseNode:
 
     def _fetched(
         self, fetching: ImageRetrieval, wishes: Sequence[RetrieveRequest]
-    ) -> Iterator[Instance]:
+    ) -> Generator[Instance, None, None]:
         try:
             yield from fetching.images(wishes)
         finally:
@@ -327,7 +338,8 @@ class DimseNode:
 
         An instance that the node accepts in no possible transfer syntax has an error in its result.
         """
-        return CStore(self._associations, self.settings.store_associations).answers(instances)
+        c_store = CStore(self._associations, self.settings.store_associations)
+        return c_store.answers(observe_sent(instances, self._observer))
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         """Confirm by the method in the settings: a search, Storage Commitment, or none."""

@@ -51,3 +51,5 @@ def test_a_transfer_keeps_to_the_rate(
     least_s = SIZE / (RATE_KB_S * 1000) - 0.5
     assert time.monotonic() - began >= least_s
     assert NodeDailyUsage.objects.get(node=source).size_bytes >= SIZE
+    for node in (source, destination):
+        assert NodeDailyUsage.objects.get(node=node).images == IMAGES

@@ -24,6 +24,7 @@ from adit_engine.nodes.base import (
     Storable,
     StoreResult,
     SupportsPacking,
+    TrafficObserver,
 )
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
@@ -45,7 +46,8 @@ UNKNOWN = StudyRef(f"{ROOT}.404")
 class Place:
     """A place with no images in it, and how to open a node for it; every node sees the same."""
 
-    open: Callable[[], Any]
+    open: Callable[..., Any]
+    """Takes an observer as its only argument, by keyword."""
     keeps: Callable[[], list[str]] | None = None
     """The instance UIDs that lie there, asked without any node."""
 
@@ -54,7 +56,7 @@ class Place:
 def _memory(folder: Path) -> Iterator[Place]:
     shelf = str(folder)
     yield Place(
-        lambda: MemoryNode("PACS1", MemorySettings(shelf=shelf)),
+        lambda **more: MemoryNode("PACS1", MemorySettings(shelf=shelf), **more),
         lambda: list(MemoryNode.shelves[shelf]),
     )
     MemoryNode.shelves.pop(shelf, None)
@@ -66,7 +68,7 @@ def _folder(folder: Path) -> Iterator[Place]:
     base.mkdir()
     settings = FolderSettings(path=str(base), reserve_mb=0)
     yield Place(
-        lambda: FolderNode("PACS1", settings),
+        lambda **more: FolderNode("PACS1", settings, **more),
         lambda: [path.stem for path in base.rglob("*.dcm")],
     )
 
@@ -80,14 +82,14 @@ def _orthanc(folder: Path) -> Iterator[Place]:
 @contextmanager
 def _dcmqrscp(folder: Path) -> Iterator[Place]:
     with peers.dcmqrscp(folder / "qr") as port:
-        yield Place(lambda: peers.node(port, "QR"))
+        yield Place(lambda **more: peers.node(port, "QR", **more))
 
 
 @contextmanager
 def _demo(folder: Path) -> Iterator[Place]:
     with DemoPacs("DEMO", folder / "demo") as pacs:
         yield Place(
-            lambda: peers.node(pacs.port, "DEMO"),
+            lambda **more: peers.node(pacs.port, "DEMO", **more),
             lambda: [
                 one.uid
                 for study in holdings(folder / "demo").studies.values()
@@ -99,7 +101,9 @@ def _demo(folder: Path) -> Iterator[Place]:
 @contextmanager
 def _dicomweb(folder: Path) -> Iterator[Place]:
     with web_peers.orthanc(folder / "orthanc", "ORTHANC") as archive:
-        yield Place(lambda: web_peers.node(archive.http_port), lambda: _uids(archive))
+        yield Place(
+            lambda **more: web_peers.node(archive.http_port, **more), lambda: _uids(archive)
+        )
 
 
 @contextmanager
@@ -108,7 +112,7 @@ def _archive(folder: Path) -> Iterator[Place]:
     base.mkdir()
     settings = ArchiveSettings(path=str(base), staging=str(folder / "gathered"), reserve_mb=0)
     yield Place(
-        lambda: ArchiveNode("PACS1", settings),
+        lambda **more: ArchiveNode("PACS1", settings, **more),
         lambda: [path.stem for path in (folder / "gathered").rglob("*.dcm")],
     )
 
@@ -319,6 +323,41 @@ def test_each_stored_instance_is_answered_once_and_in_order(node: Any) -> None:
     assert all(one.kept for one in stored)
     assert [one.sha256 for one in stored] == [one.sha256() for one in sent()]
     assert [one.size_bytes for one in stored] == [one.size_bytes for one in sent()]
+
+
+class Traffic(TrafficObserver):
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.sent: list[str] = []
+
+    def instance_received(self, instance: Instance) -> None:
+        self.received.append(instance.instance_uid)
+
+    def instance_sent(self, instance: Instance) -> None:
+        self.sent.append(instance.instance_uid)
+
+
+@every_place
+def test_an_observer_is_notified_of_each_instance_once(place: Place) -> None:
+    traffic = Traffic()
+    with closing(place.open(observer=traffic)) as node:
+        fetched = list(node.fetch([STUDY])) if isinstance(node, Retrievable) else []
+        assert traffic.received == [one.instance_uid for one in fetched]
+        assert traffic.sent == []
+
+        list(node.store(sent()))
+
+    assert traffic.sent == [one.instance_uid for one in sent()]
+    assert len(traffic.received) == len(fetched)
+
+
+def test_an_observer_is_notified_before_the_next_instance_is_requested(place: Place) -> None:
+    traffic = Traffic()
+    with closing(place.open(observer=traffic)) as node:
+        with closing(node.fetch([STUDY])) as fetched:
+            first = next(fetched)
+
+        assert traffic.received == [first.instance_uid]
 
 
 def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:

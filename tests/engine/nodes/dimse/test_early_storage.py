@@ -12,13 +12,14 @@ from pydicom.uid import CTImageStorage
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import NodeRefused
-from adit_engine.nodes.base import SupportsPrefetch
+from adit_engine.nodes.base import SupportsPrefetch, TrafficObserver
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.retrieve import ImageRetrieval
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.study import StudyRequest, transfer
+from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Completeness, SeriesOutcome
 from adit_engine.values.query import Query
 from adit_engine.values.references import StudyRef
@@ -64,6 +65,21 @@ def test_images_come_before_the_list_is_known(
     assert isinstance(filled, SupportsPrefetch)
     assert [one.verdict for one in told] == [Completeness.COMPLETE]
     assert len(early) == COUNT == len(destination.held)
+
+
+def test_an_observer_counts_early_images_once(filled: DimseNode) -> None:
+    received: list[str] = []
+
+    class Observer(TrafficObserver):
+        def instance_received(self, instance: Instance) -> None:
+            received.append(instance.instance_uid)
+
+    node = DimseNode("Archive", filled.settings, observer=Observer())
+    node.lists_meanwhile = True
+
+    _, destination = outcomes(node)
+
+    assert sorted(received) == sorted(destination.held)
 
 
 @pytest.mark.parametrize("at", [0, 3])
