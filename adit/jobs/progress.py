@@ -8,7 +8,6 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from adit.jobs.kinds import KINDS
 from adit.jobs.models import Job, JobStage, JobState, SeriesResult, Task, TaskState, TaskType
 from adit.nodes.models import Lane
 
@@ -116,7 +115,7 @@ def retryable_tasks(job: Job) -> QuerySet[Task]:
 
     Excluded are the start task, and the check once the transfer has started.
     """
-    begins_with = getattr(KINDS.get(job.kind), "stage", "")
+    begins_with = job.capabilities.stage
     tasks = job.tasks.exclude(work=TaskType.START)
     if begins_with != JobStage.CHECK or job.stage == JobStage.CHECK:
         return tasks

@@ -18,7 +18,6 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.jobs import actions, encrypted_payload, patient_id_changes, progress, states
 from adit.jobs.disclosure import disclosed
-from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import SeriesResult, Task, TaskState
 from adit.jobs.views.access import current_user, get_visible_task, record_view
 from adit.jobs.views.task_labels import get_task_labels
@@ -147,7 +146,7 @@ def _task_name(task: Task) -> str:
     """The display name of this part of the job."""
     words = _("Study %(n)d")
     if task.lane == Lane.SEARCH:
-        is_query = task.job.kind == BatchQuery.word
+        is_query = task.job.capabilities.has_result_table
         words = _("Question %(n)d") if is_query else _("Check, part %(n)d")
     return words % {"n": task.position}
 

@@ -24,7 +24,6 @@ from adit.audit import trail
 from adit.jobs import estimates, states
 from adit.jobs.disclosure import disclosed
 from adit.jobs.estimates import describe_start
-from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.models import Job, JobStage, JobState, TaskType
 from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.jobs.visibility import may_act_on
@@ -125,7 +124,7 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
 
 def _get_batch_transfer(user: User, pk: int) -> Job:
     job = get_visible_job(user, pk)
-    if job.kind != BatchTransfer.word:
+    if not job.capabilities.has_transfer_rows:
         raise Http404
     return job
 
