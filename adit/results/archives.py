@@ -40,7 +40,7 @@ from adit_engine.values.archive_password import validate_password
 
 
 def is_archive(node: Node | None) -> bool:
-    return node is not None and node.kind == destination_folders.ARCHIVE_KIND
+    return node is not None and node.capabilities.is_archive
 
 
 def allowed_destinations(user: User) -> list[Node]:
@@ -52,7 +52,7 @@ def allowed_destinations(user: User) -> list[Node]:
     return list(
         nodes
         if may(user, Right.USE_ARCHIVES)
-        else nodes.exclude(kind=destination_folders.ARCHIVE_KIND)
+        else nodes.exclude(kind__in=destination_folders.archive_kinds())
     )
 
 
@@ -226,7 +226,7 @@ def delete_staged_images() -> int:
     now = timezone.now()
     seen_before = now - retention_period() - timedelta(days=2)
     ended = Job.objects.filter(
-        destination__kind=destination_folders.ARCHIVE_KIND, ended_at__gt=seen_before
+        destination__kind__in=destination_folders.archive_kinds(), ended_at__gt=seen_before
     )
     count = 0
     for job in ended.select_related("destination"):

@@ -12,7 +12,14 @@ from pydicom import dcmread
 
 from adit_engine.dicom_file import part10
 from adit_engine.dicom_file.header_index import HeaderIndex, IndexEntry
-from adit_engine.nodes.base import FindResults, Grade, NodeFinding, StoreResult, setting
+from adit_engine.nodes.base import (
+    FindResults,
+    Grade,
+    NodeCapabilities,
+    NodeFinding,
+    StoreResult,
+    setting,
+)
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import Ref
@@ -24,8 +31,9 @@ class MemorySettings:
     domain: str = setting("", "Patient-ID domain")
 
 
-class MemoryNode:
+class MemoryNode(NodeCapabilities):
     Settings = MemorySettings
+    is_for_tests = True
     shelves: ClassVar[dict[str, dict[str, Instance]]] = {}
     """Instances by SOP Instance UID, by shelf."""
 

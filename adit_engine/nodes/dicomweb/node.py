@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from adit_engine.dicom_ul.peer import Timeouts
 from adit_engine.errors import InvalidInput, NodeError
-from adit_engine.nodes.base import FindResults, Grade, NodeFinding, StoreResult, setting
+from adit_engine.nodes.base import (
+    FindResults,
+    Grade,
+    NodeCapabilities,
+    NodeFinding,
+    StoreResult,
+    setting,
+)
 from adit_engine.nodes.diagnostics import image_probe
 from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 from adit_engine.nodes.diagnostics.query_probe import QueryProbe
@@ -156,10 +163,11 @@ class DicomwebSettings:
         )
 
 
-class DicomwebNode:
+class DicomwebNode(NodeCapabilities):
     """A DICOMweb node. It keeps connections open and uses one per running iterator."""
 
     Settings = DicomwebSettings
+    is_remote = True
 
     def __init__(self, name: str, settings: DicomwebSettings) -> None:
         self.name = name

@@ -15,6 +15,7 @@ from adit_engine.errors import InvalidInput, NodeError, NotSupported
 from adit_engine.nodes.base import (
     FindResults,
     Grade,
+    NodeCapabilities,
     NodeFinding,
     SettingProposal,
     StorageConfirmation,
@@ -46,12 +47,13 @@ _METHOD_LABELS = {"get": "C-GET", "move": "C-MOVE"}
 _FIND_CLASSES = {"study": c_find.STUDY_ROOT, "patient": c_find.PATIENT_ROOT}
 
 
-class DimseNode:
+class DimseNode(NodeCapabilities):
     """A DIMSE node. It opens an association per call and holds at most one per running iterator."""
 
     Settings = DimseSettings
-    receives = True
-    """Its images may arrive through our Storage SCP."""
+    is_remote = True
+    needs_hours = True
+    uses_receiver = True
 
     def __init__(
         self, name: str, settings: DimseSettings, reception: MoveReceiver | None = None
