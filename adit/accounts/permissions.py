@@ -68,13 +68,15 @@ def may(user: AnyUser, right: str) -> bool:
 def require(user: AnyUser, right: str) -> None:
     """Raise NotPermitted, with the label of the permission and whom to ask, unless `may`."""
     if not may(user, right):
-        raise NotPermitted(
-            _(
-                "You need the right “%(right)s” for this. "
-                "Whoever manages users and groups can give it to one of your groups."
-            )
-            % {"right": right_label(right)}
-        )
+        raise NotPermitted(explain_missing_right(right))
+
+
+def explain_missing_right(right: str) -> str:
+    """Return the label of the permission and whom to ask for it."""
+    return _(
+        "You need the right “%(right)s” for this. "
+        "Whoever manages users and groups can give it to one of your groups."
+    ) % {"right": right_label(right)}
 
 
 def right_label(right: str) -> str:

@@ -11,7 +11,6 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import (
     Job,
     JobStage,
@@ -76,7 +75,7 @@ def describe_job_end(job: Job, state: JobState) -> str:
         return _(
             "The check is done. Nothing has been fetched yet: look through the rows and start."
         )
-    if job.kind == BatchQuery.word:
+    if not job.capabilities.sends_images:
         return _describe_query_end(job, state)
     if state == JobState.HELD:
         n = Task.objects.filter(job=job, state=TaskState.HELD).count()

@@ -10,6 +10,8 @@ from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from adit.jobs.kinds import get_capabilities
+from adit.jobs.kinds.base import Kind
 from adit.nodes.models import Lane, Node
 from adit.notifications.outbox import OutgoingMail
 from adit.projects.models import ProfileVersion, Project
@@ -351,6 +353,11 @@ class Job(EndStateMixin, models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def capabilities(self) -> Kind:
+        """What jobs of this kind can do."""
+        return get_capabilities(self.kind)
 
     @property
     def is_as_is(self) -> bool:

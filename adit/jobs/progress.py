@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
-from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState, TaskType
+from adit.jobs.models import Job, JobStage, JobState, SeriesResult, Task, TaskState, TaskType
 from adit.nodes.models import Lane
 
 ENDED_JOB_STATES = frozenset(
@@ -108,6 +108,18 @@ def _row_to_progress(row: Mapping[str, Any]) -> Progress:
 def transfer_tasks(job: Job) -> QuerySet[Task]:
     """Return the tasks that transfer images: neither searches nor packing."""
     return Task.objects.filter(job=job, work=TaskType.KIND).exclude(lane=Lane.SEARCH)
+
+
+def retryable_tasks(job: Job) -> QuerySet[Task]:
+    """Return the tasks that can be retried.
+
+    Excluded are the start task, and the check once the transfer has started.
+    """
+    begins_with = job.capabilities.stage
+    tasks = job.tasks.exclude(work=TaskType.START)
+    if begins_with != JobStage.CHECK or job.stage == JobStage.CHECK:
+        return tasks
+    return tasks.exclude(lane=Lane.SEARCH)
 
 
 def get_progress(job: Job) -> Progress:

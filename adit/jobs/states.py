@@ -67,8 +67,11 @@ RESET_FIELDS: Mapping[str, Any] = {
 LIVE_TASKS = frozenset({T.PENDING, T.IN_PROGRESS})
 WAITING_TASKS = frozenset({T.PENDING, T.HELD})
 """No worker executes them. HELD tasks continue only after a user has decided."""
-_ENDED_TASK_STATES = frozenset(TaskState) - OPEN_TASKS
+ENDED_TASKS = frozenset(TaskState) - OPEN_TASKS
 ENDED_JOBS = _ENDED_JOB_STATES
+UNSTARTED_JOBS = frozenset({J.WAITING_FOR_APPROVAL, J.WAITING_FOR_OWNER})
+RETRYABLE_TASKS = frozenset({T.FAILURE, T.WARNING, T.CANCELED})
+"""Ended tasks in which something is missing."""
 
 
 class IllegalTransition(Exception):
@@ -117,7 +120,7 @@ def _stays_in_progress(job: Job, to: TaskState) -> bool:
     if to == T.IN_PROGRESS:
         return True
     live = Task.objects.filter(job=job, state__in=LIVE_TASKS).exclude(work=TaskType.PACK)
-    return to in _ENDED_TASK_STATES and live.exists()
+    return to in ENDED_TASKS and live.exists()
 
 
 def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) -> int:

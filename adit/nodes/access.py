@@ -7,12 +7,14 @@ from django.db.models import Q, QuerySet
 
 from adit.accounts.permissions import AnyUser, Right, may
 from adit.nodes.models import Node, NodeAccess
-from adit_engine.nodes import WRITE_ONLY_KINDS
+from adit_engine.nodes import kinds_with
 
 
 def readable_nodes(user: AnyUser) -> QuerySet[Node]:
     """Return the nodes that the user may search in and fetch from, in use or not."""
-    return _accessible_nodes(user, may_read=True).exclude(kind__in=WRITE_ONLY_KINDS)
+    return _accessible_nodes(user, may_read=True).exclude(
+        kind__in=kinds_with(lambda kind: kind.is_archive)
+    )
 
 
 def writable_nodes(user: AnyUser) -> QuerySet[Node]:

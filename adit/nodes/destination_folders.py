@@ -11,14 +11,13 @@ from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node
 from adit_engine.dicom_file.atomic import AtomicFolder
 from adit_engine.errors import InvalidInput, StorageError
+from adit_engine.nodes import kinds_with
 from adit_engine.nodes import open_node as open_engine_node
-
-MEASURED_KINDS = ("folder", "archive")
 
 
 def can_measure_space(row: Node) -> bool:
     """Return whether free space is known for this kind of node."""
-    return row.kind in MEASURED_KINDS
+    return bool(row.capabilities.folder_settings)
 
 
 def explain_no_space(row: Node, size_bytes: int) -> str:
@@ -36,8 +35,14 @@ def explain_no_space(row: Node, size_bytes: int) -> str:
     return ""
 
 
-ARCHIVE_KIND = "archive"
-"""The kind of node that creates 7-Zip files."""
+def archive_kinds() -> list[str]:
+    """Return the kinds of nodes that create 7-Zip files."""
+    return kinds_with(lambda kind: kind.is_archive)
+
+
+def delivery_list_kinds() -> list[str]:
+    """Return the kinds of nodes whose files users open directly."""
+    return kinds_with(lambda kind: kind.has_delivery_list)
 
 
 def open_archive_file(row: Node, name: str) -> BinaryIO | None:

@@ -18,12 +18,11 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from adit.nodes.models import Node
 from adit_engine.errors import StorageError
+from adit_engine.nodes import get_capabilities, kinds_with
 
 FOR_NODES = "folders"
 """A folder in the data folder. Each node has its own folder in it."""
 PATH, STAGING = "path", "staging"
-FOLDERS: Mapping[str, tuple[str, ...]] = {"folder": (PATH,), "archive": (PATH, STAGING)}
-"""By kind, the settings that are folders on this machine."""
 
 _SYSTEM = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root"),
@@ -57,12 +56,17 @@ class _Reserved:
     """Whether the file system is accessed. A network share of another node may block."""
 
 
+def folder_kinds() -> list[str]:
+    """Return the kinds of nodes with folders on this machine."""
+    return kinds_with(lambda kind: kind.folder_settings)
+
+
 def checked(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
     """Return the folders in the settings of a node with all links resolved.
 
     Empty and relative paths are left out: the kind decides about them. Raise FolderRefused.
     """
-    given = {name: str(values.get(name) or "") for name in FOLDERS.get(row.kind, ())}
+    given = {name: str(values.get(name) or "") for name in row.capabilities.folder_settings}
     found = {
         name: _followed(row, name, path) for name, path in given.items() if os.path.isabs(path)
     }
@@ -85,9 +89,9 @@ def _all_reserved(row: Node, name: str, found: Mapping[str, str]) -> Iterator[_R
     yield from (_Reserved(path, _OS) for path in _SYSTEM)
     if name == PATH and STAGING in found:
         yield _Reserved(found[STAGING], _lazy("images that it gathers"))
-    others = Node.objects.filter(kind__in=FOLDERS).exclude(pk=row.pk)
+    others = Node.objects.filter(kind__in=folder_kinds()).exclude(pk=row.pk)
     for other, kind, given in others.values_list("name", "kind", "settings"):
-        if kind == "archive" and given.get(STAGING):
+        if STAGING in get_capabilities(kind).folder_settings and given.get(STAGING):
             path = os.path.realpath(given[STAGING])
             # Several such nodes may gather in one folder: each job has its own subfolder.
             if name != STAGING or path != found[STAGING]:
@@ -168,6 +172,6 @@ def _sentence(row: Node, given: str, real: str, reserved: _Reserved) -> str:
         "the folder %(path)s lies in or above %(reserved)s, which is for %(what)s. Choose a folder "
         "that is used for nothing else, such as one below /mnt, /srv or %(own)s"
     )
-    if row.kind == "archive":
+    if row.capabilities.is_archive:
         text = _("%(text)s, or leave the field empty") % {"text": text}
     return f"{text % words}."

@@ -62,7 +62,7 @@ class SecretTextarea(forms.Textarea):
 class NodeForm(forms.ModelForm):
     """The fields of the model. The kind of an existing node cannot be changed."""
 
-    kind = forms.ChoiceField(label=_("kind"), choices=[(kind, kind) for kind in KINDS])
+    kind = forms.ChoiceField(label=_("kind"), choices=lambda: [(kind, kind) for kind in KINDS])
     retrieve_limit = forms.IntegerField(
         label=_("connections for transfers"), min_value=0, max_value=MAX_CONNECTIONS, initial=2
     )
@@ -321,7 +321,7 @@ class NodeEditor:
         self.is_changing_rows = data is not None and bool({"add", "remove", "show"} & set(data))
         data = _apply_row_buttons(data)
         self.node = node
-        if node.pk is None and node.kind == "dimse":
+        if node.pk is None and node.capabilities.needs_hours:
             node.takes_images = False
         self.row = NodeForm(data, instance=node)
         self.row.fields["kind"].disabled = True
@@ -346,7 +346,9 @@ class NodeEditor:
         """The chart of the hours as submitted; None if they are invalid."""
         if not self.hours.is_bound:
             proposed = (
-                DEFAULT_PACS_HOURS if self.node.pk is None and self.node.kind == "dimse" else None
+                DEFAULT_PACS_HOURS
+                if self.node.pk is None and self.node.capabilities.needs_hours
+                else None
             )
             windows, exceptions = proposed or self.node.windows, self.node.exceptions
         elif self.hours.is_valid() and self.specials.is_valid():

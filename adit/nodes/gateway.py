@@ -157,9 +157,9 @@ def make_slot_request(
 
 def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
     """The minimum and maximum number of associations."""
-    if row.kind == "dimse" and purpose is Purpose.STORE:
+    if purpose is Purpose.STORE:
         return 1, int(row.settings.get("store_associations") or 1)
-    if row.kind == "dimse" and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
+    if row.capabilities.uses_receiver and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
         way = row.settings.get("retrieve", "auto")
         if way == "move" or (way == "auto" and row.moves):
             return ASSOCIATIONS_OF_MOVE, ASSOCIATIONS_OF_MOVE
@@ -238,7 +238,7 @@ def get_engine_settings(row: Node) -> dict[str, Any]:
             % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
         )
     values.update(folder_rules.checked(row, values))
-    for name, folder in _DEFAULT_FOLDERS.get(row.kind, {}).items():
+    for name, folder in (_DEFAULT_FOLDERS if row.capabilities.is_archive else {}).items():
         if not values.get(name):
             values[name] = str(_create_folder(folder()))
     if "calling_ae_title" in names and not values.get("calling_ae_title"):
@@ -246,10 +246,11 @@ def get_engine_settings(row: Node) -> dict[str, Any]:
     return values
 
 
-_DEFAULT_FOLDERS: Mapping[str, Mapping[str, Callable[[], Path]]] = {
-    "archive": {"path": lambda: settings.ARCHIVE_DIR, "staging": lambda: settings.GATHERED_DIR}
+_DEFAULT_FOLDERS: Mapping[str, Callable[[], Path]] = {
+    "path": lambda: settings.ARCHIVE_DIR,
+    "staging": lambda: settings.GATHERED_DIR,
 }
-"""By kind, the settings that default to a folder of this installation."""
+"""The settings of archives that default to a folder of this installation."""
 
 
 def _create_folder(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from adit.nodes import folder_rules
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.gateway import get_engine_settings
-from adit.nodes.models import Node
+from adit.nodes.models import Node, receiver_nodes
 from adit.nodes.receiving.certificates import load_receiver_tls
 from adit.vault.cipher import DecryptionError
 from adit.vault.master_key import KeyMissing
@@ -62,7 +62,7 @@ def check_receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
 
 def check_node_certificates() -> Iterator[tuple[str, NodeFinding]]:
     """Yield findings on the certificates of all nodes, each with an opaque key. Opens nothing."""
-    for row in Node.objects.filter(kind="dimse"):
+    for row in receiver_nodes():
         for number, finding in enumerate(_check_node(row)):
             yield f"node:{row.pk}:{number}", finding
 
@@ -153,7 +153,7 @@ def _strip_private_key(text: str) -> str:
 
 def _check_nodes() -> Iterator[NodeFinding]:
     try:
-        rows = list(Node.objects.filter(kind="dimse"))
+        rows = list(receiver_nodes())
     except (Error, KeyMissing, DecryptionError):
         # Already reported by the checks of the database and of the key.
         return
@@ -164,7 +164,7 @@ def _check_nodes() -> Iterator[NodeFinding]:
 def _folders() -> Iterator[NodeFinding]:
     """Check the folders of nodes. Creates and opens none."""
     try:
-        rows = list(Node.objects.filter(kind__in=folder_rules.FOLDERS).defer("secrets"))
+        rows = list(Node.objects.filter(kind__in=folder_rules.folder_kinds()).defer("secrets"))
     except Error:
         return
     for row in rows:

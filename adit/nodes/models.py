@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.notifications.outbox import OutgoingMail
 from adit.vault.fields import EncryptedField
-from adit_engine.nodes import recipient_of
+from adit_engine.nodes import get_capabilities, kinds_with, recipient_of
+from adit_engine.nodes.base import NodeCapabilities
 
 
 class Node(models.Model):
@@ -61,6 +62,11 @@ class Node(models.Model):
 
     class Meta:
         ordering = ["name"]
+
+    @property
+    def capabilities(self) -> type[NodeCapabilities]:
+        """What nodes of this kind can do."""
+        return get_capabilities(self.kind)
 
     def __str__(self) -> str:
         return self.name
@@ -399,3 +405,8 @@ class SharedFolder(models.Model):
 
     def __str__(self) -> str:
         return self.word
+
+
+def receiver_nodes() -> models.QuerySet[Node]:
+    """Return the nodes whose images may arrive through our receiver."""
+    return Node.objects.filter(kind__in=kinds_with(lambda kind: kind.uses_receiver))

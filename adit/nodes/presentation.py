@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from django.db.models import Sum
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
@@ -22,14 +23,38 @@ from adit_engine.dicom_ul import tls
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes import kind_class
 
-KIND_LABELS = {
-    "dimse": (_lazy("PACS"), "server"),
-    "dicomweb": (_lazy("PACS (web)"), "server"),
-    "folder": (_lazy("Folder"), "folder"),
-    "archive": (_lazy("Encrypted 7-Zip file"), "archive"),
-    "memory": (_lazy("Memory (for tests)"), "database"),
+
+@dataclass(frozen=True, slots=True)
+class KindDisplay:
+    """How pages show a kind of node. `help` explains it where a new node is added."""
+
+    label: str | Promise
+    icon: str = "server"
+    help: str | Promise = ""
+
+
+_KIND_DISPLAYS = {
+    "dimse": KindDisplay(
+        _lazy("PACS"),
+        "server",
+        _lazy("An archive that speaks DICOM: you need its host, port and AE title."),
+    ),
+    "dicomweb": KindDisplay(_lazy("PACS (web)"), "server"),
+    "folder": KindDisplay(
+        _lazy("Folder"),
+        "folder",
+        _lazy("A folder on this machine or a mounted network drive: one file for each image."),
+    ),
+    "archive": KindDisplay(
+        _lazy("Encrypted 7-Zip file"),
+        "archive",
+        _lazy(
+            "Images are packed into one file with a password, to be downloaded or handed over. "
+            "Usually one such place is enough."
+        ),
+    ),
+    "memory": KindDisplay(_lazy("Memory (for tests)"), "database"),
 }
-"""By kind, the displayed name and the icon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +66,17 @@ class NodeStatus:
     why: str = ""
 
 
+def get_kind_display(kind: str) -> KindDisplay:
+    """Return how pages show a kind; a kind without an entry is shown by its name."""
+    return _KIND_DISPLAYS.get(kind) or KindDisplay(kind.replace("_", " ").capitalize())
+
+
 def get_kind_label(kind: str) -> str:
-    return str(KIND_LABELS.get(kind, (kind, ""))[0])
+    return str(get_kind_display(kind).label)
 
 
 def get_kind_icon(kind: str) -> str:
-    return KIND_LABELS.get(kind, ("", "server"))[1]
+    return get_kind_display(kind).icon
 
 
 def get_status(node: Node) -> NodeStatus:

@@ -65,7 +65,7 @@ def check_shared_folders() -> Iterator[NodeFinding]:
 
 def _list_shared_folders(row: Node, values: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     """The folders of a node that machines have to share, each with its name in SharedFolder."""
-    if settings.EMBEDDED or row.kind != "archive":
+    if settings.EMBEDDED or not row.capabilities.is_archive:
         return
     if not row.settings.get("path"):
         yield ARCHIVES, Path(values["path"])

@@ -1,23 +1,33 @@
-"""Actions of users on jobs and tasks, one function each. Used by the pages and the REST API."""
+"""Create jobs, and the actions that let a job or task wait, run, stop or run again."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.models import User
-from adit.accounts.permissions import NotPermitted
+from adit.accounts.permissions import Right, may
 from adit.audit import trail
-from adit.jobs import encrypted_payload, notifications, states, task_groups
-from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState, TaskType
+from adit.jobs import encrypted_payload, notifications, progress, states, task_groups
+from adit.jobs.actions import (
+    Action,
+    ActionRequest,
+    ReasonPrompt,
+    explain_state,
+    owner_or_staff,
+    register,
+)
+from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.jobs.wakeup import wake_workers_on_commit
-from adit.orders import permissions
 from adit.orders.service import ValidatedOrder, get_order_size, needs_approval, validate_order
-from adit.results import applied_rules, archives, sheet_rows
-from adit_engine.errors import InvalidInput
+from adit.results import archives, sheet_rows
 
 T, J = TaskState, JobState
+_CANCELABLE = frozenset({*states.UNSTARTED_JOBS, J.PENDING, J.IN_PROGRESS, J.HELD})
+_STARTED = frozenset({J.PENDING, J.IN_PROGRESS})
 
 
 def create_job(
@@ -52,210 +62,6 @@ def create_job(
         return there
 
 
-def approve(user: User, job: Job) -> None:
-    """Approve a job that its owner may not order alone; never one's own job."""
-
-    def act(locked: Job) -> None:
-        states.move_row(locked, J.PENDING, approved_by=user)
-        notifications.notify_approval_decision(locked, approved=True)
-
-    _perform(user, job, "approve", act)
-
-
-def reject_order(user: User, job: Job, reason: str) -> None:
-    """Return an unstarted order to its owner, with a reason."""
-
-    def act(locked: Job) -> None:
-        states.move_tasks(locked, locked.tasks.all(), T.CANCELED)
-        states.move_row(locked, J.CANCELED, _("Not approved: %s") % reason)
-        notifications.notify_approval_decision(locked, approved=False)
-
-    _perform(user, job, "return", act, reason=reason)
-
-
-def cancel(user: User, job: Job) -> None:
-    """Cancel a job: running tasks end within 10 s, between instances.
-
-    No other task starts.
-    """
-
-    def act(locked: Job) -> None:
-        waiting = locked.tasks.filter(state__in=states.WAITING_TASKS)
-        if locked.state in permissions.UNSTARTED:
-            states.move_tasks(locked, waiting, T.CANCELED)
-            states.move_row(locked, J.CANCELED, _("Canceled before it was started."))
-            return
-        states.move_row(locked, J.CANCELING)
-        states.move_tasks(locked, waiting, T.CANCELED)
-
-    _perform(user, job, "cancel", act)
-
-
-def resume(user: User, job: Job) -> None:
-    """Resume a canceled job; delivered images stay delivered."""
-
-    def act(locked: Job) -> None:
-        if locked.approved_by_id is None and _needs_approval(locked):
-            states.move_row(locked, J.WAITING_FOR_APPROVAL)
-        states.move_tasks(
-            locked, locked.tasks.filter(state=T.CANCELED), T.PENDING, **states.RESET_FIELDS
-        )
-
-    _perform(user, job, "resume", act)
-
-
-def retry_failed(user: User, job: Job) -> None:
-    """Retry tasks that failed or have gaps.
-
-    The ledger stays: only missing images are sent.
-    """
-
-    def act(locked: Job) -> None:
-        gaps = permissions.retryable_tasks(locked).filter(state__in=permissions.STATES_WITH_GAPS)
-        states.move_tasks(locked, gaps, T.PENDING, **states.RESET_FIELDS)
-
-    _perform(user, job, "retry", act)
-
-
-def retry_withheld(user: User, job: Job) -> None:
-    """Retry withheld images with the current rules; delivered images stay delivered."""
-
-    def act(locked: Job) -> None:
-        tasks = locked.tasks.filter(pk__in=applied_rules.tasks_judged_anew(locked))
-        states.move_tasks(locked, tasks, T.PENDING, **states.RESET_FIELDS)
-
-    now = applied_rules.current_rules(Job.objects.filter(pk=job.pk).first() or job)
-    _perform(user, job, "retry_withheld", act, profile=now.profile, generation=now.generation)
-
-
-def restart(user: User, job: Job) -> None:
-    """Restart a job: clear the ledger, fetch and store all images again."""
-
-    def act(locked: Job) -> None:
-        archives.delete_job_files(locked)
-        SeriesResult.objects.filter(task__job=locked).delete()
-        Task.objects.filter(job=locked).update(rules=[])
-        states.move_tasks(
-            locked,
-            permissions.retryable_tasks(locked).exclude(state=T.PENDING),
-            T.PENDING,
-            **states.RESET_FIELDS,
-        )
-
-    _perform(user, job, "restart", act)
-
-
-def make_urgent(user: User, job: Job) -> None:
-    """Make a job urgent: it ignores the allowed hours from now on.
-
-    The limit of connections still applies. An approved job has to be approved again, since the
-    order has changed.
-    """
-
-    def act(locked: Job) -> None:
-        _revoke_approval(locked)
-        Job.objects.filter(pk=locked.pk).update(urgent=True)
-        TaskGroup.objects.filter(job=locked).update(wait_reason="")
-
-    _perform(user, job, "urgent", act)
-
-
-def delete(user: User, job: Job) -> None:
-    """Delete a job, its tasks and its ledger; the audit trail keeps its events."""
-
-    def act(locked: Job) -> None:
-        archives.delete_job_files(locked)
-        locked.delete()
-
-    _perform(user, job, "delete", act)
-
-
-def retry_task(user: User, task: Task) -> None:
-    """Retry one study; only missing images are sent."""
-
-    def act(locked: Job) -> None:
-        states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.PENDING, **states.RESET_FIELDS)
-
-    _perform_on_task(user, task, "retry", act)
-
-
-def stop_task(user: User, task: Task) -> None:
-    """Stop one task between instances; the worker notices it within seconds."""
-
-    def act(locked: Job) -> None:
-        row = locked.tasks.get(pk=task.pk)
-        if row.state in states.WAITING_TASKS:
-            states.move_tasks(locked, locked.tasks.filter(pk=task.pk), T.CANCELED)
-        else:
-            Task.objects.filter(pk=task.pk).update(stop_asked=True)
-
-    _perform_on_task(user, task, "stop", act)
-
-
-def reset_task(user: User, task: Task) -> None:
-    """Restart one study: clear its ledger, fetch and store all images again."""
-
-    def act(locked: Job) -> None:
-        SeriesResult.objects.filter(task=task.pk).delete()
-        row = locked.tasks.filter(pk=task.pk)
-        row.update(rules=[])
-        states.move_tasks(locked, row, T.PENDING, **states.RESET_FIELDS)
-
-    _perform_on_task(user, task, "reset", act)
-
-
-def delete_task(user: User, task: Task) -> None:
-    """Remove one study from the order; the audit trail keeps its events."""
-
-    def act(locked: Job) -> None:
-        locked.tasks.filter(pk=task.pk).delete()
-        _revoke_approval(locked)
-        states.update_job_state(locked)
-
-    _perform_on_task(user, task, "delete", act)
-
-
-def enable_mail(user: User, job: Job) -> None:
-    """Notify the owner by mail when the job has ended."""
-
-    def act(locked: Job) -> None:
-        Job.objects.filter(pk=locked.pk).update(mail_at_end=True)
-
-    _perform(user, job, "mail", act)
-
-
-def disable_mail(user: User, job: Job) -> None:
-    """Do not notify the owner by mail."""
-
-    def act(locked: Job) -> None:
-        Job.objects.filter(pk=locked.pk).update(mail_at_end=False)
-
-    _perform(user, job, "no_mail", act)
-
-
-ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
-    "approve": approve,
-    "cancel": cancel,
-    "resume": resume,
-    "retry": retry_failed,
-    "retry_withheld": retry_withheld,
-    "restart": restart,
-    "urgent": make_urgent,
-    "mail": enable_mail,
-    "no_mail": disable_mail,
-    "delete": delete,
-}
-"""The actions that need only the job, by the names of permissions.allowed_actions()."""
-
-
-TASK_ACTIONS: Mapping[str, Callable[[User, Task], None]] = {
-    "retry": retry_task,
-    "stop": stop_task,
-    "reset": reset_task,
-    "delete": delete_task,
-}
-
-
 def _insert_job(user: User, ordered: ValidatedOrder, key: str) -> Job:
     job = ordered.job
     job.idempotency_key = key
@@ -287,83 +93,339 @@ def _revoke_approval(job: Job) -> None:
         Job.objects.filter(pk=job.pk).update(approved_by=None)
 
 
-def _perform(user: User, job: Job, name: str, act: Callable[[Job], None], **details: Any) -> None:
-    """Check permissions, lock, act, record, wake up workers. Raises NotPermitted.
-
-    An action whose result is already there is no error.
-    """
-    with transaction.atomic():
-        locked = Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=job.pk).first()
-        if locked is None:
-            return
-        if name not in permissions.allowed_actions(user, locked):
-            if permissions.is_action_done(user, locked, name):
-                return
-            raise NotPermitted(permissions.explain_refusal(user, locked, name))
-        _require_password(locked, name)
-        about = f"job:{locked.pk}"
-        act(locked)
-        _reset_packing(locked, name)
-        trail.record(f"job.{_EVENT_NAMES[name]}", user=user, about=about, details=details)
-        wake_workers_on_commit()
-    if name != "delete":
-        job.refresh_from_db()
+# Who may, and under which conditions ---------------------------------------------------------------
 
 
-def _perform_on_task(user: User, task: Task, name: str, act: Callable[[Job], None]) -> None:
-    with transaction.atomic():
-        locked = (
-            Job.objects.select_for_update(of=("self",), no_key=True).filter(pk=task.job_id).first()
-        )
-        row = Task.objects.filter(pk=task.pk).select_related("job").first()
-        if locked is None or row is None:
-            return
-        if name not in permissions.allowed_task_actions(user, row):
-            if permissions.is_task_action_done(user, locked, row, name):
-                return
-            raise NotPermitted(permissions.explain_task_refusal(user, locked, row, name))
-        _require_password(locked, name)
-        about, details = f"job:{locked.pk}", {"task": row.position}
-        act(locked)
-        _reset_packing(locked, name)
-        trail.record(f"task.{_EVENT_NAMES[name]}", user=user, about=about, details=details)
-        wake_workers_on_commit()
-    if name != "delete":
-        task.refresh_from_db()
+def _anyone_but_owner(request: ActionRequest) -> str:
+    if request.job.owner_id == request.user.pk:
+        return _("Nobody approves an own order: ask somebody else with the right to approve.")
+    return ""
 
 
-def _require_password(job: Job, name: str) -> None:
-    """Raise InvalidInput if the action needs a new password."""
-    if archives.lacks_password(job, name):
-        raise InvalidInput(_("Give a new password for the 7-Zip file: the old one was not kept."))
+def _owner_with_mail(request: ActionRequest) -> str:
+    user, job = request.user, request.job
+    if settings.MAIL and job.owner_id == user.pk and user.is_active and user.email:
+        return ""
+    return owner_or_staff(request) or explain_state(request)
 
 
-def _reset_packing(job: Job, name: str) -> None:
-    """Reset the packing task: images that are fetched again go into a new file."""
-    if name in archives.ACTIONS_NEEDING_PASSWORD and archives.is_archive(job.destination):
-        job.refresh_from_db()
-        if archives.reset_packing(job):
-            states.move_tasks(
-                job, job.tasks.filter(work=TaskType.PACK), T.PENDING, **states.RESET_FIELDS
-            )
+def _not_awaiting_approval(request: ActionRequest) -> str:
+    return _("This job does not wait for approval.")
 
 
-_EVENT_NAMES: Mapping[str, str] = {
-    "approve": "approved",
-    "return": "returned",
-    "cancel": "canceled",
-    "resume": "resumed",
-    "retry": "retried",
-    "retry_withheld": "withheld_retried",
-    "restart": "restarted",
-    "urgent": "made_urgent",
-    "delete": "deleted",
-    "mail": "mail_wanted",
-    "no_mail": "mail_unwanted",
-    "stop": "stopped",
-    "reset": "reset",
-}
+def _may_become_urgent(request: ActionRequest) -> str:
+    job = request.job
+    if not may(job.owner, Right.BE_URGENT):  # checked again when its nodes are opened
+        return _("Whoever ordered this job may not skip the allowed hours.")
+    if job.approved_by_id and job.state == J.IN_PROGRESS:  # it would void the approval
+        return _("The job runs as it was approved: cancel it, then make it urgent.")
+    return explain_state(request) if job.urgent else ""
 
 
-def _needs_approval(job: Job) -> bool:
-    return needs_approval(job.owner, get_order_size(job), job.kind, job.project)
+def _has_gaps(request: ActionRequest) -> str:
+    gaps = progress.retryable_tasks(request.job).filter(state__in=states.RETRYABLE_TASKS)
+    return "" if gaps.exists() else explain_state(request)
+
+
+def _has_mail_off(request: ActionRequest) -> str:
+    return explain_state(request) if request.job.mail_at_end else ""
+
+
+def _has_mail_on(request: ActionRequest) -> str:
+    return "" if request.job.mail_at_end else explain_state(request)
+
+
+def _has_other_tasks(request: ActionRequest) -> str:
+    assert request.task is not None
+    others = progress.transfer_tasks(request.job).exclude(pk=request.task.pk)
+    return "" if others.exists() else _("It is the only study of this job: delete the job.")
+
+
+def _running(request: ActionRequest) -> str:
+    return _("The job is running: stop the study, or cancel the job first.")
+
+
+# What they do -------------------------------------------------------------------------------------
+
+
+def _approve(request: ActionRequest) -> None:
+    states.move_row(request.job, J.PENDING, approved_by=request.user)
+    notifications.notify_approval_decision(request.job, approved=True)
+
+
+def _return_order(request: ActionRequest) -> None:
+    job = request.job
+    states.move_tasks(job, job.tasks.all(), T.CANCELED)
+    states.move_row(job, J.CANCELED, _("Not approved: %s") % request.reason)
+    notifications.notify_approval_decision(job, approved=False)
+
+
+def _cancel(request: ActionRequest) -> None:
+    """Cancel a job: running tasks end within 10 s, between instances. No other task starts."""
+    job = request.job
+    waiting = job.tasks.filter(state__in=states.WAITING_TASKS)
+    if job.state in states.UNSTARTED_JOBS:
+        states.move_tasks(job, waiting, T.CANCELED)
+        states.move_row(job, J.CANCELED, _("Canceled before it was started."))
+        return
+    states.move_row(job, J.CANCELING)
+    states.move_tasks(job, waiting, T.CANCELED)
+
+
+def _resume(request: ActionRequest) -> None:
+    job = request.job
+    if job.approved_by_id is None and needs_approval(
+        job.owner, get_order_size(job), job.kind, job.project
+    ):
+        states.move_row(job, J.WAITING_FOR_APPROVAL)
+    tasks = job.tasks.filter(state=T.CANCELED)
+    states.move_tasks(job, tasks, T.PENDING, **states.RESET_FIELDS)
+
+
+def _retry(request: ActionRequest) -> None:
+    """Retry tasks that failed or have gaps. The ledger stays: only missing images are sent."""
+    tasks = progress.retryable_tasks(request.job).filter(state__in=states.RETRYABLE_TASKS)
+    states.move_tasks(request.job, tasks, T.PENDING, **states.RESET_FIELDS)
+
+
+def _make_urgent(request: ActionRequest) -> None:
+    """Ignore the allowed hours from now on. The limit of connections still applies."""
+    job = request.job
+    _revoke_approval(job)
+    Job.objects.filter(pk=job.pk).update(urgent=True)
+    TaskGroup.objects.filter(job=job).update(wait_reason="")
+
+
+def _enable_mail(request: ActionRequest) -> None:
+    Job.objects.filter(pk=request.job.pk).update(mail_at_end=True)
+
+
+def _disable_mail(request: ActionRequest) -> None:
+    Job.objects.filter(pk=request.job.pk).update(mail_at_end=False)
+
+
+def _retry_task(request: ActionRequest) -> None:
+    states.move_tasks(request.job, _row(request), T.PENDING, **states.RESET_FIELDS)
+
+
+def _stop_task(request: ActionRequest) -> None:
+    """Stop a task between instances; the worker notices it within seconds."""
+    assert request.task is not None
+    if request.task.state in states.WAITING_TASKS:
+        states.move_tasks(request.job, _row(request), T.CANCELED)
+    else:
+        _row(request).update(stop_asked=True)
+
+
+def _delete_task(request: ActionRequest) -> None:
+    _row(request).delete()
+    _revoke_approval(request.job)
+    states.update_job_state(request.job)
+
+
+def _row(request: ActionRequest) -> QuerySet[Task]:
+    assert request.task is not None
+    return Task.objects.filter(pk=request.task.pk)
+
+
+# The table ----------------------------------------------------------------------------------------
+
+
+def register_actions() -> None:
+    """Add the actions of this app to the table. Called when the apps are ready."""
+    register(*_JOB_ACTIONS, *_TASK_ACTIONS)
+
+
+_JOB_ACTIONS = (
+    Action(
+        name="approve",
+        label=_lazy("Approve"),
+        order=10,
+        who=_anyone_but_owner,
+        right=Right.APPROVE_JOBS,
+        job_states=frozenset({J.WAITING_FOR_APPROVAL}),
+        explain_state=_not_awaiting_approval,
+        done=_STARTED,
+        execute=_approve,
+        event="job.approved",
+        event_label=_lazy("approved"),
+        success_message=_lazy("The job is approved."),
+        tone="primary",
+        icon="check",
+        help=_lazy("For approvers: let it run. Nobody can approve their own order."),
+    ),
+    Action(
+        name="return",
+        label=_lazy("Return to its owner"),
+        order=15,
+        who=_anyone_but_owner,
+        right=Right.APPROVE_JOBS,
+        job_states=frozenset({J.WAITING_FOR_APPROVAL}),
+        explain_state=_not_awaiting_approval,
+        done=frozenset({J.CANCELED}),
+        execute=_return_order,
+        event="job.returned",
+        event_label=_lazy("returned to its owner"),
+        success_message=_lazy("The order is returned to its owner."),
+        reason_prompt=ReasonPrompt(
+            _lazy("Not approved? Say why:"),
+            _lazy("Say why the order is returned: its owner reads it."),
+        ),
+        url_name="job_return",
+        help=_lazy("For approvers: return an order with a reason."),
+    ),
+    Action(
+        name="resume",
+        label=_lazy("Resume"),
+        order=20,
+        job_states=frozenset({J.CANCELED}),
+        done=_STARTED | states.UNSTARTED_JOBS,
+        execute=archives.creates_archive_again(_resume),
+        needs_password=True,
+        event="job.resumed",
+        event_label=_lazy("resumed"),
+        success_message=_lazy("The job goes on."),
+        icon="player-play",
+        help=_lazy("Continues a canceled job where it stopped."),
+    ),
+    Action(
+        name="retry",
+        label=_lazy("Try what is missing again"),
+        order=30,
+        job_states=frozenset({J.WARNING, J.FAILURE, J.WAITING_FOR_OWNER, J.HELD}),
+        condition=_has_gaps,
+        done=_STARTED,
+        execute=archives.creates_archive_again(_retry),
+        needs_password=True,
+        event="job.retried",
+        event_label=_lazy("what was missing is tried again"),
+        success_message=_lazy("What is missing is tried again."),
+        icon="refresh",
+        help=_lazy(
+            "Only images that failed or disappeared are fetched and sent again. "
+            "Withheld images stay withheld."
+        ),
+    ),
+    Action(
+        name="urgent",
+        label=_lazy("Make urgent"),
+        order=50,
+        right=Right.BE_URGENT,
+        job_states=_CANCELABLE,
+        condition=_may_become_urgent,
+        execute=_make_urgent,
+        event="job.made_urgent",
+        event_label=_lazy("made urgent"),
+        success_message=_lazy("The job is urgent now: it does not wait for the allowed hours."),
+        help=_lazy(
+            "The job no longer waits for the allowed hours. You need a permission. "
+            "An approved job has to be approved again."
+        ),
+    ),
+    Action(
+        name="mail",
+        label=_lazy("Mail me at the end"),
+        order=60,
+        who=_owner_with_mail,
+        job_states=frozenset(J) - states.ENDED_JOBS,
+        condition=_has_mail_off,
+        done=frozenset(J),
+        execute=_enable_mail,
+        event="job.mail_wanted",
+        event_label=_lazy("mail at the end is wanted"),
+        success_message=_lazy("You will get a mail when the job has ended."),
+        icon="mail",
+        help=_lazy(
+            "One mail when the job has ended. It contains the result and no patient data. "
+            "Shown if your account has a mail address and ADIT has a mail server."
+        ),
+    ),
+    Action(
+        name="no_mail",
+        label=_lazy("No mail at the end"),
+        order=65,
+        who=_owner_with_mail,
+        job_states=frozenset(J) - states.ENDED_JOBS,
+        condition=_has_mail_on,
+        done=frozenset(J),
+        execute=_disable_mail,
+        event="job.mail_unwanted",
+        event_label=_lazy("no mail at the end"),
+        success_message=_lazy("You will get no mail when the job has ended."),
+    ),
+    Action(
+        name="cancel",
+        label=_lazy("Cancel the job"),
+        order=70,
+        job_states=_CANCELABLE,
+        done=frozenset({J.CANCELING, J.CANCELED}),
+        execute=_cancel,
+        event="job.canceled",
+        event_label=_lazy("canceled"),
+        success_message=_lazy("The job is being canceled: nothing more will be sent."),
+        confirmation=_lazy("Cancel this job? What was delivered stays where it is."),
+        icon="ban",
+        help=_lazy(
+            "Stops within ten seconds, between two images. "
+            "When the page shows canceled, nothing more is sent."
+        ),
+    ),
+)
+
+_TASK_ACTIONS = (
+    Action(
+        name="retry",
+        label=_lazy("Try what is missing again"),
+        order=10,
+        job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
+        task_states=states.RETRYABLE_TASKS,
+        done=states.LIVE_TASKS,
+        execute=archives.creates_archive_again(_retry_task),
+        needs_password=True,
+        event="task.retried",
+        event_label=_lazy("one part is tried again"),
+        success_message=_lazy("What is missing is tried again."),
+        icon="refresh",
+    ),
+    Action(
+        name="stop",
+        label=_lazy("Stop this study"),
+        search_label=_lazy("Stop asking"),
+        order=20,
+        job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
+        task_states=states.OPEN_TASKS,
+        done=states.ENDED_TASKS,
+        execute=_stop_task,
+        event="task.stopped",
+        event_label=_lazy("one part is stopped"),
+        success_message=_lazy("It is being stopped: nothing more of it will be done."),
+        confirmation=_lazy("Stop this study? What was delivered stays where it is."),
+        search_confirmation=_lazy("Stop asking? These rows stay without an answer."),
+        icon="ban",
+        help=_lazy("On the page of a part: stops that part; the others continue."),
+    ),
+    Action(
+        name="delete",
+        label=_lazy("Take it out of the job"),
+        order=40,
+        job_states=frozenset(J) - {J.IN_PROGRESS, J.CANCELING},
+        task_states=frozenset(T) - {T.IN_PROGRESS},
+        explain_state=_running,
+        condition=_has_other_tasks,
+        execute=_delete_task,
+        event="task.deleted",
+        event_label=_lazy("one part is taken out"),
+        success_message=_lazy("It is taken out of the job."),
+        confirmation=_lazy(
+            "Take this study out of the job? What was delivered stays where it is; "
+            "the list of it is forgotten."
+        ),
+        search_confirmation=_lazy("Take these rows out of the job? They stay without an answer."),
+        tone="danger",
+        icon="trash",
+        help=_lazy(
+            "On the page of a part, while the job is not running: the other parts stay. "
+            "An approved job has to be approved again."
+        ),
+    ),
+)

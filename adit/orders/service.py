@@ -13,9 +13,8 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, order_right, require
 from adit.jobs import encrypted_payload
-from adit.jobs.kinds import get_kind
+from adit.jobs.kinds import get_capabilities, get_kind
 from adit.jobs.kinds.base import JobOrder, SendAsIs, SheetRow, TaskPlan
-from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import AS_IS, Job, JobState, Task, TaskType
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
@@ -145,7 +144,7 @@ def validate_order(
         project=project,
         order=_order_facts(order),
         state=_initial_state(user, kind.word, plans, project),
-        stage=getattr(kind, "stage", ""),
+        stage=kind.stage,
         urgent=urgent,
         title=title.strip()[:100],
     )
@@ -161,14 +160,15 @@ def needs_approval(
     The size is the number of studies, or of rows of a sheet. A project may require approval for
     all sizes and users. A query sends nothing.
     """
-    if project is not None and project.second_person and size and kind != BatchQuery.word:
+    if (
+        project is not None
+        and project.second_person
+        and size
+        and get_capabilities(kind).sends_images
+    ):
         return True
-    most: int = getattr(settings, _LIMIT_SETTINGS.get(kind, "MAX_STUDIES_PER_JOB"))
+    most: int = getattr(settings, get_capabilities(kind).limit_setting)
     return not user.is_staff and size > most
-
-
-_LIMIT_SETTINGS = {"batch_transfer": "MAX_TRANSFER_ROWS", BatchQuery.word: "MAX_QUERY_ROWS"}
-"""The setting that limits each kind that is ordered by a sheet."""
 
 
 def _initial_state(user: User, kind: str, plans: list[TaskPlan], project: Project) -> JobState:
@@ -179,14 +179,14 @@ def _initial_state(user: User, kind: str, plans: list[TaskPlan], project: Projec
 
 def _count_size(kind: str, plans: list[TaskPlan]) -> int:
     """The number of studies, or of rows of a query. A check needs no approval: it sends nothing."""
-    if kind == BatchQuery.word:
+    if not get_capabilities(kind).sends_images:
         return len({row.line for plan in plans for row in plan.rows})
     return sum(not plan.searches for plan in plans)
 
 
 def get_order_size(job: Job) -> int:
     """Return the size of a job, as it was counted when the job was ordered."""
-    if job.kind == BatchQuery.word:
+    if not job.capabilities.sends_images:
         return job.lines.values("line").distinct().count()
     return job.tasks.exclude(lane=Lane.SEARCH).filter(work=TaskType.KIND).count()
 

@@ -3,10 +3,11 @@
 Used by orders, the worker, and the pages of jobs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import partial, wraps
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.password_validation import CommonPasswordValidator
@@ -19,7 +20,8 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may, require
 from adit.audit import trail
-from adit.jobs import encrypted_payload, visibility
+from adit.jobs import encrypted_payload, states, visibility
+from adit.jobs.actions import ActionRequest, Execute
 from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import (
     ArchiveFile,
@@ -36,12 +38,9 @@ from adit.projects import services
 from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.values.archive_password import validate_password
 
-ACTIONS_NEEDING_PASSWORD = frozenset({"resume", "retry", "retry_withheld", "restart", "reset"})
-"""User actions on an ended job after which a file is created again."""
-
 
 def is_archive(node: Node | None) -> bool:
-    return node is not None and node.kind == destination_folders.ARCHIVE_KIND
+    return node is not None and node.capabilities.is_archive
 
 
 def allowed_destinations(user: User) -> list[Node]:
@@ -53,7 +52,7 @@ def allowed_destinations(user: User) -> list[Node]:
     return list(
         nodes
         if may(user, Right.USE_ARCHIVES)
-        else nodes.exclude(kind=destination_folders.ARCHIVE_KIND)
+        else nodes.exclude(kind__in=destination_folders.archive_kinds())
     )
 
 
@@ -62,13 +61,36 @@ def archive_title(job: Job) -> str:
     return f"job-{job.pk}"
 
 
-def lacks_password(job: Job, verb: str) -> bool:
-    """Return whether the action requires a new password.
+def lacks_password(job: Job) -> bool:
+    """Return whether a new file requires a new password.
 
     The old one is never kept after the end of the job.
     """
-    asks = verb in ACTIONS_NEEDING_PASSWORD and is_archive(job.destination)
-    return asks and not job.archive_password
+    return is_archive(job.destination) and not job.archive_password
+
+
+def creates_archive_again(execute: Execute) -> Execute:
+    """Wrap the execution of an action after which the 7-Zip file is created again.
+
+    Images that are fetched again go into a new file. It raises InvalidInput without a password.
+    """
+
+    @wraps(execute)
+    def execute_and_reset_packing(request: ActionRequest) -> Mapping[str, Any] | None:
+        job = request.job
+        if lacks_password(job):
+            raise InvalidInput(
+                _("Give a new password for the 7-Zip file: the old one was not kept.")
+            )
+        details = execute(request)
+        if is_archive(job.destination):
+            job.refresh_from_db()
+            if reset_packing(job):
+                tasks = job.tasks.filter(work=TaskType.PACK)
+                states.move_tasks(job, tasks, TaskState.PENDING, **states.RESET_FIELDS)
+        return details
+
+    return execute_and_reset_packing
 
 
 def validate_archive_password(password: str) -> str:
@@ -204,7 +226,7 @@ def delete_staged_images() -> int:
     now = timezone.now()
     seen_before = now - retention_period() - timedelta(days=2)
     ended = Job.objects.filter(
-        destination__kind=destination_folders.ARCHIVE_KIND, ended_at__gt=seen_before
+        destination__kind__in=destination_folders.archive_kinds(), ended_at__gt=seen_before
     )
     count = 0
     for job in ended.select_related("destination"):

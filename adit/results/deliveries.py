@@ -14,6 +14,7 @@ from django.utils import timezone
 from adit.accounts.permissions import NotPermitted
 from adit.jobs import encrypted_payload, states
 from adit.jobs.models import AS_IS, DeliveredSeries, Job, SeriesResult, Task, TaskState, TaskType
+from adit.nodes import destination_folders
 from adit.nodes.gateway import Purpose, open_node
 from adit.projects import services
 from adit.projects.models import ProfileVersion
@@ -151,7 +152,8 @@ log = logging.getLogger(__name__)
 
 def jobs_due() -> QuerySet[Job]:
     """Return ended jobs whose delivery list has not been written yet."""
-    ended = Job.objects.filter(state__in=list(states.ENDED_JOBS), destination__kind="folder")
+    kinds = destination_folders.delivery_list_kinds()
+    ended = Job.objects.filter(state__in=list(states.ENDED_JOBS), destination__kind__in=kinds)
     return ended.filter(contents_at__lte=timezone.now())
 
 

@@ -57,7 +57,7 @@ def update_quota_alarms() -> int:
     Called every hour by the scheduler.
     """
     little: dict[str, str] = {}
-    for node in Node.objects.filter(kind="folder"):
+    for node in Node.objects.filter(kind__in=destination_folders.delivery_list_kinds()):
         quota = _quota_bytes(node)
         used = used_bytes(node) if quota else 0
         if quota and used >= WARN_FRACTION * quota:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
 from adit.jobs import encrypted_payload, queue, states
-from adit.jobs.kinds import KINDS, get_kind
+from adit.jobs.kinds import get_kind
 from adit.jobs.kinds.base import RowMatches, TaskContext
 from adit.jobs.lease import SHUTDOWN, Lease
 from adit.jobs.models import Task, TaskState
@@ -68,8 +68,7 @@ class BatchLease(Lease):
 
 def can_batch(task: Task) -> bool:
     """Return whether the task can be executed in a batch."""
-    kind = KINDS.get(task.job.kind)
-    return task.lane == Lane.SEARCH and getattr(kind, "in_a_row", False)
+    return task.lane == Lane.SEARCH and task.job.capabilities.in_a_row
 
 
 def run_batch(task: Task) -> None:

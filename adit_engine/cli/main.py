@@ -15,6 +15,7 @@ from adit_engine.cli import node_url, transfer
 from adit_engine.cli.signals import stop_on_signal
 from adit_engine.cli.transfer import ExitCode, TransferRun
 from adit_engine.errors import AditError, InvalidInput, NotFound, NotSupported
+from adit_engine.nodes import get_capabilities
 from adit_engine.nodes.base import Grade, Searchable
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 from adit_engine.values.query import Query
@@ -282,7 +283,7 @@ def _run_receiver(options: argparse.Namespace) -> Iterator[MoveReceiver | None]:
         return
     ends = (options.source, getattr(options, "destination", ""))
     parsed = (node_url.parse_url(url) for url in ends if url)
-    callers = [values for kind, _, values in parsed if kind == "dimse"]
+    callers = [values for kind, _, values in parsed if get_capabilities(kind).uses_receiver]
     if not callers:
         raise InvalidInput("--receiver is for a node such as dimse://PACS1@10.0.0.5:104.")
     from adit_engine.storage_scp.local import run_local_receiver

@@ -36,16 +36,17 @@ def open_url(
 ) -> Iterator[Any]:
     """Open the node of a URL or plain path. `make` creates a missing folder."""
     kind, name, settings = parse_url(url)
-    if make and kind in ("folder", "archive"):
+    capabilities = nodes.get_capabilities(kind)
+    if make and capabilities.folder_settings:
         try:
             Path(settings["path"]).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise to_storage_error(name, error) from error
     node: Any = nodes.open_node(kind, name, settings, reception=reception)
-    if kind == "dimse":
+    if hasattr(node, "lists_meanwhile"):
         # On the command line there is no limit of connections to keep.
         node.lists_meanwhile = True
-    if kind == "archive":
+    if capabilities.is_archive:
         node.set_archive_title(Path(name).stem)
     try:
         yield node
@@ -76,9 +77,11 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def is_same_location(one: str, other: str) -> bool:
-    return parse_url(one)[0] == parse_url(other)[0] == "folder" and os.path.realpath(
-        parse_url(one)[2]["path"]
-    ) == os.path.realpath(parse_url(other)[2]["path"])
+    (kind, _, settings), (other_kind, _, other_settings) = parse_url(one), parse_url(other)
+    if kind != other_kind or not nodes.get_capabilities(kind).has_delivery_list:
+        return False
+    place, other_place = str(settings["path"]), str(other_settings["path"])
+    return os.path.realpath(place) == os.path.realpath(other_place)
 
 
 def state_folder() -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import node_url
 from adit_engine.errors import AditError, InvalidInput
+from adit_engine.nodes import get_capabilities
 from adit_engine.nodes.base import ArchiveRequest
 from adit_engine.pseudonymize.admission import UNCONFIRMED_ANNOTATION
 from adit_engine.pseudonymize.face_risk import FACE_CODE as FACE
@@ -300,7 +301,7 @@ def ask_archive_password(options: argparse.Namespace) -> str:
     Raises InvalidInput before anything is fetched.
     """
     kind, name, _ = node_url.parse_url(options.destination)
-    if kind != "archive":
+    if not get_capabilities(kind).is_archive:
         if options.password_file:
             raise InvalidInput("--password-file is for a destination such as archive:FILE.7z.")
         return ""

@@ -4,14 +4,19 @@ Used by the gateway of the project and by the command line. The module of a kind
 node of that kind is opened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
 from adit_engine.errors import InvalidInput
-from adit_engine.nodes.base import NOT_OBSERVED, OpenedNode, TrafficObserver
+from adit_engine.nodes.base import (
+    NOT_OBSERVED,
+    NodeCapabilities,
+    OpenedNode,
+    TrafficObserver,
+)
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 KINDS: Mapping[str, str] = {
@@ -24,10 +29,6 @@ KINDS: Mapping[str, str] = {
 """The class of each kind; its `Settings` attribute is the dataclass of its settings."""
 
 
-WRITE_ONLY_KINDS = frozenset({"archive"})
-"""Kinds that receive images and cannot return them."""
-
-
 def kind_class(kind: str) -> Any:
     """Return the class of a kind. Raises InvalidInput."""
     try:
@@ -35,6 +36,19 @@ def kind_class(kind: str) -> Any:
     except KeyError:
         raise InvalidInput(f"There is no node kind {kind}; known are {', '.join(KINDS)}.") from None
     return getattr(import_module(module), name)
+
+
+def get_capabilities(kind: str) -> type[NodeCapabilities]:
+    """Return what nodes of a kind can do; the defaults for a kind that does not exist any more."""
+    if kind not in KINDS:
+        return NodeCapabilities
+    cls: type[NodeCapabilities] = kind_class(kind)
+    return cls
+
+
+def kinds_with(condition: Callable[[type[NodeCapabilities]], object]) -> list[str]:
+    """Return the kinds whose capabilities fulfil the condition."""
+    return [kind for kind in KINDS if condition(get_capabilities(kind))]
 
 
 def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
@@ -65,11 +79,11 @@ def open_node(
     """Open a node. Raises InvalidInput, NodeError.
 
     `name` is its display name, which errors carry. `settings` are the values of the kind's settings
-    dataclass, secrets included. `reception` is our Storage SCP, for kinds that set `receives`: it
-    receives what such a node can only send to a third party (C-MOVE). `observer` is notified of
+    dataclass, secrets included. `reception` is our Storage SCP, for kinds that set `uses_receiver`:
+    it receives what such a node can only send to a third party (C-MOVE). `observer` is notified of
     each instance that is received or sent.
     """
     cls = kind_class(kind)
-    receiver = {"reception": reception} if getattr(cls, "receives", False) else {}
+    receiver = {"reception": reception} if cls.uses_receiver else {}
     node: OpenedNode = cls(name, cls.Settings(**settings), observer=observer, **receiver)
     return node

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.delivery_list import DeliveryListLine
@@ -388,6 +388,25 @@ def observe_sent(instances: Iterable[Instance], observer: TrafficObserver) -> It
         observer.instance_sent(instance)
         yield instance
         del instance
+
+
+class NodeCapabilities:
+    """What all nodes of a kind can do; the classes of the kinds override what differs."""
+
+    uses_receiver: ClassVar[bool] = False
+    """Its images may arrive through our Storage SCP, which is the third argument of the class."""
+    is_remote: ClassVar[bool] = False
+    """Another system, on which a test leaves an image."""
+    is_archive: ClassVar[bool] = False
+    """It packs what it receives into encrypted files and returns nothing."""
+    is_for_tests: ClassVar[bool] = False
+    """Not offered on pages."""
+    needs_hours: ClassVar[bool] = False
+    """A new node is a source only, with hours at night, until its manager changes that."""
+    has_delivery_list: ClassVar[bool] = False
+    """Users open its files directly: a list of what was delivered is written beside them."""
+    folder_settings: ClassVar[tuple[str, ...]] = ()
+    """The settings that are folders on this machine."""
 
 
 class OpenedNode(Protocol):

@@ -21,6 +21,7 @@ from adit_engine.nodes.base import (
     ArchiveRequest,
     FindResults,
     Grade,
+    NodeCapabilities,
     NodeFinding,
     StoreResult,
     TrafficObserver,
@@ -114,13 +115,15 @@ class FolderResults(FindResults):
         return f"has {self._unread} files or folders that cannot be read: see to their rights, or remove them"
 
 
-class FolderNode:
+class FolderNode(NodeCapabilities):
     """A folder node. It reads any tree of DICOM files.
 
     It names files as dicom_file/layout.py does.
     """
 
     Settings = FolderSettings
+    has_delivery_list = True
+    folder_settings = ("path",)
 
     def __init__(
         self, name: str, settings: FolderSettings, *, observer: TrafficObserver = NOT_OBSERVED

@@ -16,6 +16,7 @@ from adit_engine.nodes.base import (
     NOT_OBSERVED,
     FindResults,
     Grade,
+    NodeCapabilities,
     NodeFinding,
     StoreResult,
     TrafficObserver,
@@ -33,8 +34,9 @@ class MemorySettings:
     domain: str = setting("", "Patient-ID domain")
 
 
-class MemoryNode:
+class MemoryNode(NodeCapabilities):
     Settings = MemorySettings
+    is_for_tests = True
     pace = None
     shelves: ClassVar[dict[str, dict[str, Instance]]] = {}
     """Instances by SOP Instance UID, by shelf."""

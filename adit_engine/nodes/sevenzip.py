@@ -20,6 +20,7 @@ from adit_engine.nodes.base import (
     ArchiveRequest,
     FinishedArchive,
     Grade,
+    NodeCapabilities,
     NodeFinding,
     Report,
     StagedImage,
@@ -77,13 +78,15 @@ class ArchiveSettings:
             raise InvalidInput("Largest file (GB): give at least 1.")
 
 
-class ArchiveNode:
+class ArchiveNode(NodeCapabilities):
     """A 7-Zip node.
 
     `set_archive_title` says what belongs together; then `store` as often as needed, finally `pack`.
     """
 
     Settings = ArchiveSettings
+    is_archive = True
+    folder_settings = ("path", "staging")
 
     def __init__(
         self, name: str, settings: ArchiveSettings, *, observer: TrafficObserver = NOT_OBSERVED

@@ -3,9 +3,10 @@
 Used by orders, the worker and the pages.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
-from adit.jobs.kinds.base import Kind
+from adit.jobs.kinds.base import Kind, TaskContext, TaskOutput, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.kinds.selective import Selective
@@ -14,6 +15,27 @@ from adit_engine.errors import InvalidInput
 KINDS: Mapping[str, Kind] = {
     kind.word: kind for kind in (Selective(), BatchQuery(), BatchTransfer())
 }
+
+
+class UninstalledKind(Kind):
+    """What pages assume about jobs of a kind that is not installed any more."""
+
+    word: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+
+    def plan(self, order: Any) -> list[TaskPlan]:
+        raise InvalidInput("This kind of job is not installed any more.")
+
+    def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
+        raise InvalidInput("This kind of job is not installed any more.")
+
+
+_UNINSTALLED = UninstalledKind()
+
+
+def get_capabilities(word: str) -> Kind:
+    """Return the kind, or one with the default capabilities if it is not installed any more."""
+    return KINDS.get(word, _UNINSTALLED)
 
 
 def get_kind(word: str) -> Kind:

@@ -183,14 +183,27 @@ TaskOutput = SourceListing | InstanceEvent | SeriesOutcome | RowMatches | RowChe
 
 
 class Kind(Protocol):
-    """The interface that each kind implements.
+    """The interface that each kind implements, and what a kind can do.
 
-    Orders create rows from what it plans, and the runner stores what it yields.
+    Orders create rows from what it plans, and the runner stores what it yields. Kinds inherit from
+    this class and override what differs.
     """
 
     word: ClassVar[str]
     """The name, as in URLs and in the permission order:<word>."""
     label: ClassVar[str]
+    stage: ClassVar[str] = ""
+    """The stage in which its jobs begin; empty for a kind without stages."""
+    in_a_row: ClassVar[bool] = False
+    """Tasks are small searches: a worker executes consecutive ones as a batch."""
+    sends_images: ClassVar[bool] = True
+    """Images leave their source. Without, the size of an order is counted in rows."""
+    has_result_table: ClassVar[bool] = False
+    """What was found is a table that can be downloaded and ordered from."""
+    has_transfer_rows: ClassVar[bool] = False
+    """Its tasks come from the rows of a sheet, which are checked and started on a page."""
+    limit_setting: ClassVar[str] = "MAX_STUDIES_PER_JOB"
+    """The setting with the largest size that needs no approval."""
 
     def plan(self, order: Any) -> list[TaskPlan]:
         """Return the tasks of an order. Raises InvalidInput."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import (
+    Kind,
     OrderedChange,
     Pseudonymize,
     RowMatches,
@@ -62,11 +63,13 @@ class BatchQueryOrder:
         return {"own_headers": list(self.own_headers)}
 
 
-class BatchQuery:
+class BatchQuery(Kind):
     word: ClassVar[str] = "batch_query"
     label: ClassVar[str] = "Batch query"
     in_a_row: ClassVar[bool] = True
-    """Tasks are small searches: a worker executes consecutive ones as a batch."""
+    sends_images: ClassVar[bool] = False
+    has_result_table: ClassVar[bool] = True
+    limit_setting: ClassVar[str] = "MAX_QUERY_ROWS"
 
     def plan(self, order: BatchQueryOrder) -> list[TaskPlan]:
         """Return one task per query and source; rows with the same query share a task."""

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import (
+    Kind,
     ListedSeries,
     ListedStudy,
     OrderedChange,
@@ -129,9 +130,11 @@ class ReadyRow:
     pseudonym: str = ""
 
 
-class BatchTransfer:
+class BatchTransfer(Kind):
     word: ClassVar[str] = "batch_transfer"
     label: ClassVar[str] = "Batch transfer"
+    has_transfer_rows: ClassVar[bool] = True
+    limit_setting: ClassVar[str] = "MAX_TRANSFER_ROWS"
     stage: ClassVar[str] = "check"
     """The job starts with a check and then waits for its owner."""
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import (
+    Kind,
     OrderedChange,
     Pseudonymize,
     TaskContext,
@@ -98,7 +99,7 @@ class SelectiveOrder:
                 raise InvalidInput(f"Study {row}: {pick.pseudonym} stands for two patients.")
 
 
-class Selective:
+class Selective(Kind):
     word: ClassVar[str] = "selective"
     label: ClassVar[str] = "Selective transfer"
 

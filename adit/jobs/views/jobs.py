@@ -1,6 +1,5 @@
 """Views of the job list, of one job with its progress, and of the actions on it."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,13 +9,11 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may, order_right
-from adit.jobs import progress, states, task_groups, visibility
+from adit.jobs import actions, progress, states, task_groups, visibility
 from adit.jobs.disclosure import disclosed
 from adit.jobs.estimates import estimate_job
 from adit.jobs.filters import JobFilter
@@ -24,17 +21,15 @@ from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState, TaskT
 from adit.jobs.views.access import current_user, get_visible_job
 from adit.jobs.views.task_labels import get_task_labels, kind_label
 from adit.jobs.views.timeline import get_timeline
-from adit.orders import actions, permissions
 from adit.results import archives
 from adit.results.archives import make_file_rows
-from adit_engine.errors import AditError, InvalidInput
+from adit_engine.errors import AditError
 
 LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 """States that change without user action; pages of such jobs reload automatically."""
 
 JOBS_PER_PAGE = 25
 TASKS_PER_PAGE = 50
-MAX_REASON_LENGTH = 200
 
 
 @require_safe
@@ -75,38 +70,23 @@ def job_live(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def job_return(request: HttpRequest, pk: int) -> HttpResponse:
-    """Return an unstarted order to its owner, with a reason."""
-    user = current_user(request)
-    job = get_visible_job(user, pk)
-    reason = request.POST.get("reason", "").strip()[:MAX_REASON_LENGTH]
-    try:
-        if not reason:
-            raise InvalidInput(_("Say why the order is returned: its owner reads it."))
-        actions.reject_order(user, job, reason)
-    except AditError as error:
-        messages.error(request, str(error))
-    else:
-        messages.success(request, _("The order is returned to its owner."))
-    return HttpResponseRedirect(reverse("job", args=[pk]))
-
-
-@require_POST
 def job_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Perform an action on a job, such as cancel, resume or retry."""
     user = current_user(request)
     job = get_visible_job(user, pk)
-    act = ACTIONS.get(verb)
-    if act is None:
+    action = actions.job_actions().get(verb)
+    if action is None or action.has_page:
         raise Http404
-    if archives.lacks_password(job, verb) and verb in permissions.allowed_actions(user, job):
+    is_closed = action.needs_password and archives.lacks_password(job)
+    if is_closed and verb in actions.allowed(user, job):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
+    reason = request.POST.get("reason", "").strip()[: actions.MAX_REASON_LENGTH]
     try:
-        act(user, job)
+        actions.perform(user, job, verb, reason)
     except AditError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, str(ACTION_MESSAGES[verb]))
+        messages.success(request, str(action.success_message))
     return HttpResponseRedirect(reverse("job", args=[pk]))
 
 
@@ -118,37 +98,12 @@ def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method != "POST":
         return render(request, "jobs/job_delete.html", {"job": job})
     try:
-        actions.delete(user, job)
+        actions.perform(user, job, "delete")
     except AditError as error:
         messages.error(request, str(error))
         return HttpResponseRedirect(reverse("job", args=[pk]))
-    messages.success(request, _("Job %(number)d is deleted.") % {"number": pk})
+    messages.success(request, str(actions.get(job, "delete").success_message) % {"number": pk})
     return HttpResponseRedirect(reverse("jobs"))
-
-
-ACTIONS: Mapping[str, Callable[[User, Job], None]] = {
-    "approve": actions.approve,
-    "cancel": actions.cancel,
-    "resume": actions.resume,
-    "retry": actions.retry_failed,
-    "retry_withheld": actions.retry_withheld,
-    "restart": actions.restart,
-    "urgent": actions.make_urgent,
-    "mail": actions.enable_mail,
-    "no_mail": actions.disable_mail,
-}
-
-ACTION_MESSAGES: Mapping[str, Any] = {
-    "approve": _lazy("The job is approved."),
-    "cancel": _lazy("The job is being canceled: nothing more will be sent."),
-    "resume": _lazy("The job goes on."),
-    "retry": _lazy("What is missing is tried again."),
-    "retry_withheld": _lazy("What was withheld is tried again under the rules of now."),
-    "restart": _lazy("The job starts from nothing."),
-    "urgent": _lazy("The job is urgent now: it does not wait for the allowed hours."),
-    "mail": _lazy("You will get a mail when the job has ended."),
-    "no_mail": _lazy("You will get no mail when the job has ended."),
-}
 
 
 def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
@@ -179,7 +134,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
             (task, counts.get(task.pk, progress.ImageCounts()), about_it) for task, about_it in told
         ],
         "hides_pseudonyms": any(about_it.is_pseudonym_hidden for _task, about_it in told),
-        "allowed": permissions.allowed_actions(user, job),
+        "allowed": actions.allowed(user, job),
         "start": job.tasks.filter(work=TaskType.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(work=TaskType.PACK).first(),
         "archives": make_file_rows(user, job.archives.order_by("round", "pk")),

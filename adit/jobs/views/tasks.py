@@ -3,7 +3,6 @@
 Also the decision on a study whose patient ID has changed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,19 +12,16 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.jobs import encrypted_payload, patient_id_changes, progress, states
+from adit.jobs import actions, encrypted_payload, patient_id_changes, progress, states
 from adit.jobs.disclosure import disclosed
-from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import SeriesResult, Task, TaskState
 from adit.jobs.views.access import current_user, get_visible_task, record_view
 from adit.jobs.views.task_labels import get_task_labels
 from adit.nodes.models import Lane
-from adit.orders import actions, permissions
 from adit.results import archives
 from adit.spreadsheets.row_verdicts import format_line_numbers
 from adit.vault.cipher import DecryptionError
@@ -99,29 +95,24 @@ def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> HttpResponse:
     user = current_user(request)
     task = get_visible_task(user, pk, position)
-    act = actions.TASK_ACTIONS.get(verb)
-    if act is None:
+    action = actions.task_actions().get(verb)
+    if action is None:
         raise Http404
-    is_closed = verb == "retry" and archives.lacks_password(task.job, verb)
-    if is_closed and verb in permissions.allowed_task_actions(user, task):
+    on_job = actions.job_actions().get(verb)
+    # The password page continues with the action of this name on the whole job.
+    has_page = action.needs_password and on_job is not None and on_job.needs_password
+    is_closed = has_page and archives.lacks_password(task.job)
+    if is_closed and verb in actions.allowed(user, task):
         return HttpResponseRedirect(reverse("job_password", args=[pk, verb]))
     try:
-        act(user, task)
+        actions.perform(user, task, verb)
     except AditError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, str(ACTION_MESSAGES[verb]))
+        messages.success(request, str(action.success_message))
     if not Task.objects.filter(pk=task.pk).exists():
         return HttpResponseRedirect(reverse("job", args=[pk]))
     return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
-
-
-ACTION_MESSAGES: Mapping[str, Any] = {
-    "retry": _lazy("What is missing is tried again."),
-    "stop": _lazy("It is being stopped: nothing more of it will be done."),
-    "reset": _lazy("It starts from nothing."),
-    "delete": _lazy("It is taken out of the job."),
-}
 
 
 def _task_context(user: User, task: Task) -> dict[str, Any]:
@@ -145,7 +136,7 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         ],
         "is_live": task.state in states.LIVE_TASKS,
         "is_running": task.state == TaskState.IN_PROGRESS,
-        "allowed": permissions.allowed_task_actions(user, task),
+        "allowed": actions.allowed(user, task),
         **_patient_decision_context(user, task),
         "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
     }
@@ -155,7 +146,7 @@ def _task_name(task: Task) -> str:
     """The display name of this part of the job."""
     words = _("Study %(n)d")
     if task.lane == Lane.SEARCH:
-        is_query = task.job.kind == BatchQuery.word
+        is_query = task.job.capabilities.has_result_table
         words = _("Question %(n)d") if is_query else _("Check, part %(n)d")
     return words % {"n": task.position}
 

@@ -149,7 +149,7 @@ class HoursFormSet(_HoursRows):  # type: ignore[misc,valid-type]
     """All rows of the weekly calendar of a node, and an empty one."""
 
     def __init__(self, data: Any, node: Node) -> None:
-        is_new_pacs = node.pk is None and node.kind == "dimse"
+        is_new_pacs = node.pk is None and node.capabilities.needs_hours
         initial = [
             _row_to_initial(row) for row in (DEFAULT_PACS_HOURS if is_new_pacs else node.windows)
         ]

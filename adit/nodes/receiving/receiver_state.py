@@ -16,7 +16,7 @@ from django.db import Error, close_old_connections, connection
 
 from adit.nodes.gateway import get_engine_settings
 from adit.nodes.health import is_own_receiver_check
-from adit.nodes.models import MoveInProgress, Node
+from adit.nodes.models import MoveInProgress, Node, receiver_nodes
 from adit.nodes.receiving import commitment_reports, unexpected_senders
 from adit.nodes.receiving.broker_sender import BrokerSender
 from adit.nodes.receiving.certificates import load_receiver_tls, reload_certificates
@@ -102,9 +102,9 @@ class DatabaseReceiverState:
     def is_stopped(self, ae_title: str, address: str) -> bool:
         """Return whether all nodes with this AE title and address were stopped by a user."""
         with _log_database_errors("nodes"):
-            if not Node.objects.filter(kind="dimse").exclude(stopped_at=None).exists():
+            if not receiver_nodes().exclude(stopped_at=None).exists():
                 return False
-            rows = Node.objects.filter(kind="dimse")
+            rows = receiver_nodes()
             found = {
                 row.stopped_at is not None
                 for row in rows
@@ -117,7 +117,7 @@ class DatabaseReceiverState:
     def rate_of(self, ae_title: str, address: str) -> float | None:
         """Return the agreed rate in bytes per second of the nodes with this title and address."""
         with _log_database_errors("nodes"):
-            rows = Node.objects.filter(kind="dimse").exclude(rate_kb_s=None)
+            rows = receiver_nodes().exclude(rate_kb_s=None)
             rates = [
                 row.rate_kb_s * KB
                 for row in rows
@@ -149,7 +149,7 @@ class DatabaseReceiverState:
         if time.monotonic() < until:
             return known
         with _log_database_errors("nodes"):
-            rows = list(Node.objects.filter(kind="dimse"))
+            rows = list(receiver_nodes())
             known = tuple(one for row in rows for one in _find_node_senders(row, ae_title))
             if known:
                 self._senders[ae_title] = (time.monotonic() + SENDERS_CACHE_S, known)

@@ -24,10 +24,8 @@ from adit.nodes.presentation import NodeOverview, describe_settings, list_nodes
 from adit.nodes.registration_sheet import make_registration_sheet
 from adit.nodes.usage import charts, open_connections
 from adit_engine.errors import AditError, InvalidInput
-from adit_engine.nodes import KINDS
+from adit_engine.nodes import kinds_with
 from adit_engine.registration_sheet import SheetSection, format_sheet
-
-OFFERED_KINDS = [kind for kind in KINDS if kind != "memory"]
 
 
 @require_safe
@@ -51,7 +49,7 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "may_test": may_test,
         "tests": diagnostics.get_last_reports(node, manages=manages) if may_test else [],
         "try_form": FetchTestForm(),
-        "leaves_image": node.kind in ("dimse", "dicomweb"),
+        "leaves_image": node.capabilities.is_remote,
         "openings": open_connections.list_open_connections(node),
         "sees_jobs": may(user, Right.SEE_ALL_JOBS),
         "charts": charts.make_usage_charts(node) if manages else [],
@@ -145,21 +143,22 @@ def node_access(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "nodes/node_access.html", {"node": node, "form": form})
 
 
+def _offered_kinds() -> list[str]:
+    return kinds_with(lambda kind: not kind.is_for_tests)
+
+
 @require_safe
 def node_kinds(request: HttpRequest) -> HttpResponse:
     """Choose the kind of a new node."""
     require_manager(current_user(request))
-    kinds = [
-        (kind, presentation.get_kind_label(kind), presentation.get_kind_icon(kind))
-        for kind in OFFERED_KINDS
-    ]
+    kinds = [(kind, presentation.get_kind_display(kind)) for kind in _offered_kinds()]
     return render(request, "nodes/node_kinds.html", {"kinds": kinds})
 
 
 def node_new(request: HttpRequest, kind: str) -> HttpResponse:
     user = current_user(request)
     require_manager(user)
-    if kind not in OFFERED_KINDS:
+    if kind not in _offered_kinds():
         raise Http404
     return _edit_node(request, user, Node(kind=kind))
 

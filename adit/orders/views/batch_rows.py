@@ -24,13 +24,12 @@ from adit.audit import trail
 from adit.jobs import estimates, states
 from adit.jobs.disclosure import disclosed
 from adit.jobs.estimates import describe_start
-from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.models import Job, JobStage, JobState, TaskType
 from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.jobs.visibility import may_act_on
 from adit.nodes import destination_folders
 from adit.nodes.models import Node
-from adit.orders import batch_start, permissions, service
+from adit.orders import batch_start, service
 from adit.orders.batch_start import StartOptions
 from adit.orders.summary import format_estimated_size
 from adit.projects import services
@@ -125,7 +124,7 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
 
 def _get_batch_transfer(user: User, pk: int) -> Job:
     job = get_visible_job(user, pk)
-    if job.kind != BatchTransfer.word:
+    if not job.capabilities.has_transfer_rows:
         raise Http404
     return job
 
@@ -204,7 +203,7 @@ def _sources_in_order(job: Job) -> list[Node]:
 
 def _storage_context(job: Job, tally: CheckSummary) -> dict[str, Any]:
     """Whether the destination has enough space, as long as the job has not been started."""
-    if job.state not in permissions.UNSTARTED or job.destination is None:
+    if job.state not in states.UNSTARTED_JOBS or job.destination is None:
         return {}
     return {
         "no_room": storage_quota.explain_no_space(job.destination, tally.size_bytes),

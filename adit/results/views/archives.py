@@ -28,9 +28,9 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.audit import trail
 from adit.audit.models import AuditEvent
+from adit.jobs import actions
 from adit.jobs.models import ArchiveFile
 from adit.jobs.views.access import current_user, get_visible_job
-from adit.jobs.views.jobs import ACTION_MESSAGES, ACTIONS
 from adit.nodes import destination_folders
 from adit.orders import archive_passwords
 from adit.results import archives
@@ -75,9 +75,8 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Ask for a new password before an ended job continues: the old one is not kept."""
     user = current_user(request)
     job = get_visible_job(user, pk)
-    if verb not in archives.ACTIONS_NEEDING_PASSWORD & ACTIONS.keys() or not archives.is_archive(
-        job.destination
-    ):
+    action = actions.job_actions().get(verb)
+    if action is None or not action.needs_password or not archives.is_archive(job.destination):
         raise Http404
     trouble = ""
     password = archive_passwords.for_next_file(user, job)
@@ -88,12 +87,12 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
             checked = password.checked(request.POST)
             with transaction.atomic():
                 archives.save_password(user, job, checked)
-                ACTIONS[verb](user, job)
+                actions.perform(user, job, verb)
                 archive_passwords.drop_for_next_file(user, job)
         except AditError as error:
             trouble = str(error)
         else:
-            messages.success(request, str(ACTION_MESSAGES[verb]))
+            messages.success(request, str(action.success_message))
             return HttpResponseRedirect(reverse("job", args=[pk]))
     context = {"job": job, "verb": verb, "trouble": trouble, "password": password}
     return render(request, "jobs/job_password.html", context, status=422 if trouble else 200)

@@ -27,7 +27,6 @@ from adit.accounts.permissions import may, order_right
 from adit.audit import trail
 from adit.jobs import encrypted_payload
 from adit.jobs.disclosure import disclosed
-from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.models import Job
 from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.orders import drafts, uploads
@@ -56,7 +55,7 @@ class QueryResultsPage:
         """Return the page of a batch query; raise Http404 for other jobs."""
         user = current_user(request)
         job = get_visible_job(user, pk)
-        if job.kind != BatchQuery.word:
+        if not job.capabilities.has_result_table:
             raise Http404
         return cls(request, user, job)
 

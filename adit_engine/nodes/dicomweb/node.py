@@ -12,6 +12,7 @@ from adit_engine.nodes.base import (
     NOT_OBSERVED,
     FindResults,
     Grade,
+    NodeCapabilities,
     NodeFinding,
     StoreResult,
     TrafficObserver,
@@ -166,10 +167,11 @@ class DicomwebSettings:
         )
 
 
-class DicomwebNode:
+class DicomwebNode(NodeCapabilities):
     """A DICOMweb node. It keeps connections open and uses one per running iterator."""
 
     Settings = DicomwebSettings
+    is_remote = True
 
     def __init__(
         self, name: str, settings: DicomwebSettings, *, observer: TrafficObserver = NOT_OBSERVED

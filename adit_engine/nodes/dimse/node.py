@@ -16,6 +16,7 @@ from adit_engine.nodes.base import (
     NOT_OBSERVED,
     FindResults,
     Grade,
+    NodeCapabilities,
     NodeFinding,
     SettingProposal,
     StorageConfirmation,
@@ -50,12 +51,13 @@ _METHOD_LABELS = {"get": "C-GET", "move": "C-MOVE"}
 _FIND_CLASSES = {"study": c_find.STUDY_ROOT, "patient": c_find.PATIENT_ROOT}
 
 
-class DimseNode:
+class DimseNode(NodeCapabilities):
     """A DIMSE node. It opens an association per call and holds at most one per running iterator."""
 
     Settings = DimseSettings
-    receives = True
-    """Its images may arrive through our Storage SCP."""
+    is_remote = True
+    needs_hours = True
+    uses_receiver = True
 
     def __init__(
         self,

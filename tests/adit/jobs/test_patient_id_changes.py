@@ -23,11 +23,12 @@ from adit.jobs import (
     states,
     task_groups,
 )
+from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Node, Slot
-from adit.orders import actions, permissions
+from adit.orders import actions
 from adit.projects import pseudonyms
 from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
@@ -157,7 +158,7 @@ def test_refused_it_has_failed_and_a_retry_asks_again(
     assert job.tasks.get().message == f"The changed patient ID was not confirmed: {WHY}"
     assert not shelf(destination)
     assert AuditEvent.objects.filter(action="task.patient_refused", user=steward).count() == 2
-    actions.retry_failed(job.owner, job)
+    perform(job.owner, job, "retry")
     assert run_all(job).state == JobState.HELD
 
 
@@ -245,12 +246,12 @@ def test_a_held_study_is_canceled_stopped_and_resumed_like_others(
     merged(source)
     merged(source, "2")
     job = run_all(job)
-    actions.stop_task(job.owner, job.tasks.get(position=1))
+    perform(job.owner, job.tasks.get(position=1), "stop")
     assert job.tasks.get(position=1).state == TaskState.CANCELED
-    assert "cancel" in permissions.allowed_actions(job.owner, job)
-    actions.cancel(job.owner, job)
+    assert "cancel" in allowed(job.owner, job)
+    perform(job.owner, job, "cancel")
     assert Job.objects.get().state == JobState.CANCELED
-    actions.resume(job.owner, job)
+    perform(job.owner, job, "resume")
     assert run_all(job).state == JobState.HELD
 
 

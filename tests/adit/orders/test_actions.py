@@ -13,10 +13,10 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import visibility
+from adit.jobs.actions import allowed, job_actions, perform
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.jobs.wakeup import wake_workers
 from adit.nodes.models import Node
-from adit.orders import actions, permissions
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,10 +35,7 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
 ) -> None:
     job = order_studies("1", images=1)
     Task.objects.update(state=TaskState.WARNING)
-    offered = {
-        state: set(permissions.allowed_actions(coordinator, in_state(job, state)))
-        for state in JobState
-    }
+    offered = {state: set(allowed(coordinator, in_state(job, state))) for state in JobState}
     assert offered == {
         JobState.WAITING_FOR_APPROVAL: {"cancel", "delete"},
         JobState.WAITING_FOR_OWNER: {"cancel", "retry", "delete"},
@@ -59,14 +56,12 @@ def test_anothers_job_is_neither_seen_nor_touched(
     job = order_studies("1", images=1)
     other = make_user("other", "Coordinators")
     assert not visibility.visible_jobs(other).exists()
-    assert not permissions.allowed_actions(other, job)
-    for act in actions.ACTIONS.values():
+    assert not allowed(other, job)
+    for name in job_actions():
         with pytest.raises(NotPermitted):
-            act(other, job)
+            perform(other, job, name, "a reason")
     assert visibility.visible_jobs(pacsadmin).get() == job
-    assert not permissions.allowed_actions(pacsadmin, job), (
-        "who sees all jobs does not thereby act on them"
-    )
+    assert not allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
     job.refresh_from_db()
     assert job.state == JobState.PENDING
 
@@ -76,7 +71,7 @@ def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: 
     coordinator.is_active = False
     coordinator.save()
     with pytest.raises(NotPermitted):
-        actions.cancel(coordinator, job)
+        perform(coordinator, job, "cancel")
     assert not visibility.visible_jobs(coordinator).exists()
 
 
@@ -85,9 +80,9 @@ def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
 ) -> None:
     job = order_studies("1", images=1)
     for _ in range(2):
-        actions.cancel(coordinator, job)
+        perform(coordinator, job, "cancel")
     for _ in range(2):
-        actions.resume(coordinator, job)
+        perform(coordinator, job, "resume")
     told = list(AuditEvent.objects.filter(about=f"job:{job.pk}").values_list("action", flat=True))
     assert told == ["job.created", "job.canceled", "job.resumed"]
     assert job.state == JobState.PENDING
@@ -100,9 +95,9 @@ def test_restart_is_for_staff_and_begins_from_nothing(
     job = order_studies("1", images=2)
     work()
     with pytest.raises(NotPermitted, match="Only staff"):
-        actions.restart(coordinator, job)
+        perform(coordinator, job, "restart")
     shelf(destination).clear()
-    actions.restart(root, job)
+    perform(root, job, "restart")
     assert job.state == JobState.PENDING
     assert not SeriesResult.objects.exists()
     work()
@@ -116,10 +111,10 @@ def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
 ) -> None:
     job = order_studies("1", images=1)
     with pytest.raises(NotPermitted, match="cancel it first"):
-        actions.delete(coordinator, job)
+        perform(coordinator, job, "delete")
     work()
     pk = job.pk
-    actions.delete(coordinator, job)
+    perform(coordinator, job, "delete")
     assert not Job.objects.exists()
     assert not SeriesResult.objects.exists()
     assert AuditEvent.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
@@ -136,8 +131,8 @@ def test_one_study_is_tried_again_by_itself(
     assert job.state == JobState.FAILURE
     put_study(source, "2", images=1)
     second = job.tasks.get(position=2)
-    assert permissions.allowed_task_actions(coordinator, second) == {"retry", "delete"}
-    actions.retry_task(coordinator, second)
+    assert set(allowed(coordinator, second)) == {"retry", "delete"}
+    perform(coordinator, second, "retry")
     work()
     job.refresh_from_db()
     states = list(job.tasks.values_list("state", flat=True))
@@ -150,12 +145,12 @@ def test_urgent_needs_the_right_of_who_ordered(
 ) -> None:
     job = order_studies("1", images=1)
     with pytest.raises(NotPermitted):
-        actions.make_urgent(coordinator, job)
+        perform(coordinator, job, "urgent")
     with pytest.raises(NotPermitted, match="Whoever ordered"):
-        actions.make_urgent(root, job)
+        perform(root, job, "urgent")
     quick = make_user("quick", "Coordinators", "PACS administrators")
     own = order_studies("2", images=1, user=quick)
-    actions.make_urgent(quick, own)
+    perform(quick, own, "urgent")
     own.refresh_from_db()
     assert own.urgent
 
@@ -179,17 +174,17 @@ def test_a_change_of_what_was_approved_asks_for_approval_again(
     owner = make_user("quick", "Coordinators", "PACS administrators")
     job = order_studies("1", "2", "3", images=1, user=owner)
     with pytest.raises(NotPermitted, match="own order"):
-        actions.approve(owner, job)
-    actions.approve(pacsadmin, job)
+        perform(owner, job, "approve")
+    perform(pacsadmin, job, "approve")
     assert (job.state, job.approved_by) == (JobState.PENDING, pacsadmin)
-    actions.make_urgent(owner, job)
+    perform(owner, job, "urgent")
     assert (job.state, job.approved_by) == (JobState.WAITING_FOR_APPROVAL, None)
     assert work() is None
-    actions.approve(pacsadmin, job)
-    actions.delete_task(owner, job.tasks.get(position=2))
+    perform(pacsadmin, job, "approve")
+    perform(owner, job.tasks.get(position=2), "delete")
     job.refresh_from_db()
     assert (job.state, job.approved_by) == (JobState.WAITING_FOR_APPROVAL, None)
-    actions.approve(pacsadmin, job)
+    perform(pacsadmin, job, "approve")
     work()
     job.refresh_from_db()
     assert job.state == JobState.IN_PROGRESS
@@ -202,11 +197,11 @@ def test_a_job_that_runs_as_approved_is_not_made_urgent(
     settings.MAX_STUDIES_PER_JOB = 1
     owner = make_user("quick", "Coordinators", "PACS administrators")
     job = order_studies("1", "2", images=1, user=owner)
-    actions.approve(pacsadmin, job)
+    perform(pacsadmin, job, "approve")
     work()
     job.refresh_from_db()
     with pytest.raises(NotPermitted, match="as it was approved"):
-        actions.make_urgent(owner, job)
+        perform(owner, job, "urgent")
 
 
 def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
@@ -215,9 +210,9 @@ def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
     job = order_studies("1", "2", images=1)
     first = job.tasks.get(position=1)
     for _ in range(2):
-        actions.delete_task(coordinator, first)
+        perform(coordinator, first, "delete")
     with pytest.raises(NotPermitted, match="delete the job"):
-        actions.delete_task(coordinator, job.tasks.get())
+        perform(coordinator, job.tasks.get(), "delete")
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
@@ -232,9 +227,9 @@ def test_staff_start_one_study_from_nothing(
     work()
     first = job.tasks.get(position=1)
     with pytest.raises(NotPermitted, match="Only staff"):
-        actions.reset_task(coordinator, first)
+        perform(coordinator, first, "reset")
     for _ in range(2):
-        actions.reset_task(root, first)
+        perform(root, first, "reset")
     assert not first.items.exists()
     work()
     job.refresh_from_db()

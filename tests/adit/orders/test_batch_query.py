@@ -12,6 +12,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
+from adit.jobs.actions import perform
 from adit.jobs.kinds.base import SheetRow
 from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
 from adit.jobs.models import Job, JobState, ResultLine, Task, TaskState
@@ -152,7 +153,7 @@ def test_a_row_that_the_source_refuses_fails_alone_and_is_tried_again_alone(
     assert job.state == JobState.WARNING
     assert "1 row was not answered" in job.message
     asked.clear()
-    actions.retry_failed(coordinator, job)
+    perform(coordinator, job, "retry")
     work()
     assert asked == ["REFUSED"]
 
@@ -215,7 +216,7 @@ def test_a_canceled_query_ends_soon_and_keeps_what_was_answered(
     def find(self: MemoryNode, query: Query) -> FindResults:
         heard.append(query)
         if len(heard) == 10:
-            actions.cancel(coordinator, job)
+            perform(coordinator, job, "cancel")
         return plain(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", find)
@@ -281,11 +282,11 @@ def test_a_large_query_waits_for_approval(
 
     assert job.state == JobState.WAITING_FOR_APPROVAL
     with pytest.raises(NotPermitted):
-        actions.approve(coordinator, job)
-    actions.cancel(coordinator, job)
-    actions.resume(coordinator, job)
+        perform(coordinator, job, "approve")
+    perform(coordinator, job, "cancel")
+    perform(coordinator, job, "resume")
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    actions.approve(pacsadmin, job)
+    perform(pacsadmin, job, "approve")
     work()
     assert len(found(job)) == 5
 

@@ -12,6 +12,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
+from adit.jobs.actions import allowed, perform
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
 from adit.jobs.kinds.base import RowNote
@@ -27,7 +28,7 @@ from adit.jobs.models import (
     TaskType,
 )
 from adit.nodes.models import Lane, Node, NodeAccess
-from adit.orders import actions, batch_start, permissions
+from adit.orders import actions, batch_start
 from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
@@ -318,7 +319,7 @@ def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    actions.approve(pacsadmin, job)
+    perform(pacsadmin, job, "approve")
     assert run_all(job).state == JobState.SUCCESS
 
 
@@ -384,12 +385,12 @@ def test_a_canceled_check_is_resumed_and_then_waits_for_its_owner(
 ) -> None:
     put_study(source, "1")
     job = order_rows(by_uid(2, "1"))
-    actions.cancel(job.owner, job)
+    perform(job.owner, job, "cancel")
     assert job.state == JobState.CANCELED
-    actions.resume(job.owner, job)
+    perform(job.owner, job, "resume")
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    actions.cancel(job.owner, job)
+    perform(job.owner, job, "cancel")
     assert job.state == JobState.CANCELED
     assert work() is None
 
@@ -420,7 +421,7 @@ def test_staff_restart_the_transfer_and_not_the_check(
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     shelf(destination).clear()
-    actions.restart(coordinator, job)
+    perform(coordinator, job, "restart")
     assert run_all(job).state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
 
@@ -474,8 +475,8 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in permissions.allowed_actions(coordinator, job)
-    actions.approve(pacsadmin, job)
+    assert "approve" not in allowed(coordinator, job)
+    perform(pacsadmin, job, "approve")
     assert run_all(job).state == JobState.SUCCESS
 
 

@@ -9,11 +9,12 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
+from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes.models import Node
-from adit.orders import actions, permissions
+from adit.orders import actions
 from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
@@ -139,10 +140,10 @@ def test_an_order_above_the_limit_waits_for_approval(
         coordinator, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
     )
     assert job.state == JobState.WAITING_FOR_APPROVAL
-    assert "approve" not in permissions.allowed_actions(coordinator, job)
+    assert "approve" not in allowed(coordinator, job)
     with pytest.raises(NotPermitted):
-        actions.approve(coordinator, job)
-    actions.approve(pacsadmin, job)
+        perform(coordinator, job, "approve")
+    perform(pacsadmin, job, "approve")
     assert (job.state, job.approved_by) == (JobState.PENDING, pacsadmin)
 
 
@@ -154,7 +155,7 @@ def test_nobody_approves_an_own_order(
         both, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
     )
     with pytest.raises(NotPermitted, match="own order"):
-        actions.approve(both, job)
+        perform(both, job, "approve")
 
 
 def test_a_returned_order_says_why_and_needs_approval_again(
@@ -163,9 +164,9 @@ def test_a_returned_order_says_why_and_needs_approval_again(
     job = actions.create_job(
         coordinator, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
     )
-    actions.reject_order(pacsadmin, job, "too many at once")
+    perform(pacsadmin, job, "return", "too many at once")
     assert (job.state, job.message) == (JobState.CANCELED, "Not approved: too many at once")
-    actions.resume(coordinator, job)
+    perform(coordinator, job, "resume")
     assert job.state == JobState.WAITING_FOR_APPROVAL
     assert set(job.tasks.values_list("state", flat=True)) == {"pending"}
 

@@ -16,6 +16,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import maintenance, queue
+from adit.jobs.actions import perform
 from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes.models import Node
@@ -162,7 +163,7 @@ def test_what_was_withheld_comes_once_the_word_is_accepted(
         header_word=RiskChoice.ACCEPT, header_word_reason="phantoms alone"
     )
 
-    actions.retry_withheld(job.owner, Job.objects.get(pk=job.pk))
+    perform(job.owner, Job.objects.get(pk=job.pk), "retry_withheld")
     work()
 
     assert len(shelf(destination)) == 3
@@ -216,7 +217,7 @@ def test_a_lost_worker_and_a_retry_neither_lose_nor_double_the_counts(
     assert (again.attempt, again.state) == (2, TaskState.SUCCESS)
     done = elements(job)
     assert done["SOPInstanceUID", "new UID"] == done["PatientName", "replaced"] == 5
-    actions.restart(root, Job.objects.get(pk=job.pk))
+    perform(root, Job.objects.get(pk=job.pk), "restart")
     assert elements(job) == {}
     for _ in range(20):
         gated.gate.release()
@@ -301,7 +302,7 @@ def test_an_extended_project_goes_on_where_it_was(
     maintenance.fail_tasks_of_ended_projects()
     Project.objects.filter(pk=project.pk).update(expires_on=None)
 
-    actions.retry_failed(job.owner, Job.objects.get(pk=job.pk))
+    perform(job.owner, Job.objects.get(pk=job.pk), "retry")
     work()
 
     assert len(shelf(destination)) == 3

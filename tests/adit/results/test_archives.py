@@ -23,6 +23,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right
 from adit.audit.models import AuditEvent
 from adit.jobs import queue
+from adit.jobs.actions import perform
 from adit.jobs.kinds.batch_transfer import BatchTransferOrder as BatchOrder
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
@@ -246,9 +247,9 @@ def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
 
     shelf(source).update(held)
     with pytest.raises(InvalidInput, match="Give a new password"):
-        actions.retry_failed(coordinator, job)
+        perform(coordinator, job, "retry")
     archives.save_password(coordinator, job, NEXT_PASSWORD)
-    actions.retry_failed(coordinator, job)
+    perform(coordinator, job, "retry")
     work_off()
 
     job.refresh_from_db()
@@ -265,12 +266,12 @@ def test_canceled_and_resumed_all_lies_in_one_file(
 ) -> None:
     job = order("1", "2", images=2)
     assert work() is not None
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     job.refresh_from_db()
     assert (job.state, job.archive_password) == (JobState.CANCELED, None)
 
     archives.save_password(coordinator, job, NEXT_PASSWORD)
-    actions.resume(coordinator, job)
+    perform(coordinator, job, "resume")
     work_off()
 
     job.refresh_from_db()
@@ -309,7 +310,7 @@ def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
     shelf(source).clear()
 
     archives.save_password(coordinator, job, PASSWORD)
-    actions.retry_failed(coordinator, job)
+    perform(coordinator, job, "retry")
     work_off()
 
     job.refresh_from_db()
@@ -372,7 +373,7 @@ def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
     clean_up()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z", "job-999.7z"], "it is built again"
 
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     clean_up()
 
     assert files_below(places["path"]) == ["job-999.7z"]
@@ -390,10 +391,10 @@ def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
     monkeypatch.setattr("adit.worker.packing._record_files", _lost)
     work()
     monkeypatch.undo()
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     job.refresh_from_db()
 
-    actions.delete(coordinator, job)
+    perform(coordinator, job, "delete")
 
     assert files_below(places["path"]) == []
 
@@ -456,7 +457,7 @@ def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
     def meanwhile(self: Packing, bundle: object) -> object:
         monkeypatch.undo()
         shelf(source).update(held)
-        actions.retry_task(coordinator, failed)
+        perform(coordinator, failed, "retry")
         return pack(self, bundle)  # type: ignore[arg-type]
 
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.Packing.pack", meanwhile)
@@ -494,7 +495,7 @@ def test_deleting_a_job_deletes_its_files(
     job = order("1")
     work_off()
 
-    actions.delete(coordinator, job)
+    perform(coordinator, job, "delete")
 
     assert files_below(places["path"]) == []
     assert not ArchiveFile.objects.exists()
@@ -507,7 +508,7 @@ def test_what_was_gathered_for_a_job_that_failed_is_forgotten_after_its_days(
 ) -> None:
     job = order("1", "2")
     assert work() is not None
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     clean_up()
     assert files_below(places["staging"])
 

@@ -14,6 +14,7 @@ from lab.jobs import PATIENT, put_study, shelf, work
 from pydicom import dcmread
 
 from adit.accounts.models import User
+from adit.jobs.actions import perform
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
@@ -118,7 +119,7 @@ def test_a_retry_brings_the_list_up_to_date(
     assert len(listed(tmp_path / "out", job)) == 3
 
     shelf(source).update(held)
-    actions.retry_failed(coordinator, job)
+    perform(coordinator, job, "retry")
     work_off()
 
     assert len(listed(tmp_path / "out", job)) == 6

@@ -16,10 +16,11 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import states
+from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
 from adit.jobs.models import Job, JobState, ReviewDecision, TaskState, WithheldImages
 from adit.nodes.models import Node, NodeAccess
-from adit.orders import actions, permissions
+from adit.orders import actions
 from adit.projects import reviewed_rules, services
 from adit.projects.models import ProfileVersion, Project
 from adit.projects.profile_versions import create_version, draft_next_version, parse_rules
@@ -155,7 +156,7 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
 ) -> None:
     job = order()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in permissions.allowed_actions(coordinator, job)
+    assert "retry_withheld" not in allowed(coordinator, job)
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     study_uid = delivered(destination)[0].StudyInstanceUID
     profile = review_decisions.mask(
@@ -164,13 +165,13 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
     project.refresh_from_db()
     assert (project.profile, project.generation) == (profile, 1)
     job = Job.objects.get(pk=job.pk)
-    assert "retry_withheld" in permissions.allowed_actions(coordinator, job)
-    actions.retry_withheld(coordinator, job)
+    assert "retry_withheld" in allowed(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     assert job.state == JobState.PENDING
     work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
-    assert "retry_withheld" not in permissions.allowed_actions(coordinator, job)
+    assert "retry_withheld" not in allowed(coordinator, job)
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     assert len(after) == 4
     assert all(after[uid] == digest for uid, digest in first.items())
@@ -204,7 +205,7 @@ def test_only_what_was_withheld_is_fetched_again(
         return fetch(self, refs, patient_id=patient_id)  # type: ignore[arg-type]
 
     monkeypatch.setattr(MemoryNode, "fetch", watched)
-    actions.retry_withheld(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     work()
     assert asked
     assert all(".1.7" in ref for ref in asked)
@@ -215,7 +216,7 @@ def test_report_and_timeline_name_both_versions(
 ) -> None:
     job = order()
     review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
-    actions.retry_withheld(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     work()
     job.refresh_from_db()
     report = build_report(job)
@@ -236,12 +237,12 @@ def test_a_retry_is_asked_twice_and_done_once(
 ) -> None:
     job = order()
     with pytest.raises(NotPermitted, match="Nothing was withheld"):
-        actions.retry_withheld(coordinator, job)
+        perform(coordinator, job, "retry_withheld")
     review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
     with pytest.raises(NotPermitted):
-        actions.retry_withheld(stranger, job)
-    actions.retry_withheld(coordinator, job)
-    actions.retry_withheld(coordinator, job)
+        perform(stranger, job, "retry_withheld")
+    perform(coordinator, job, "retry_withheld")
+    perform(coordinator, job, "retry_withheld")
     assert AuditEvent.objects.filter(action="job.withheld_retried").count() == 1
 
 
@@ -250,7 +251,7 @@ def test_a_released_device_leaves_as_it_is(
 ) -> None:
     job = order(clip(1))
     review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
-    actions.retry_withheld(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     work()
     (ds,) = (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES)
     assert ds.PixelData == pixels(1).tobytes()
@@ -275,7 +276,7 @@ def test_another_image_size_stays_withheld_with_its_device(
     other = clip(3, Rows=ROWS // 2, PixelData=half.tobytes())
     job = order(clip(1), other)
     review_decisions.mask(reviewer, known_group(reviewer), (BAND,), "names at the top")
-    actions.retry_withheld(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     work()
     group = only_group(reviewer)
     assert (group.device.rows, group.images) == (ROWS // 2, 1)
@@ -441,7 +442,7 @@ def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
     assert (group.code, group.images, group.may_be_opened) == ("header-word", 2, True)
 
     review_decisions.mask(reviewer, group, (BAND,), "names at the top")
-    actions.retry_withheld(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     work()
 
     project.refresh_from_db()
@@ -471,7 +472,7 @@ def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
     first = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
     assert review_groups.list_groups(reviewer, ReviewDecision.OPEN) == []
-    actions.retry_withheld(coordinator, job)
+    perform(coordinator, job, "retry_withheld")
     work()
     after = {uid: instance.sha256() for uid, instance in shelf(destination).items()}
     assert len(after) == len(first) + 2

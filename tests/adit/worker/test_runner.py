@@ -15,10 +15,10 @@ from pytest_django import Settings
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, progress
+from adit.jobs.actions import perform
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
-from adit.orders import actions
 from adit.worker import ledger
 from adit_engine import nodes
 from adit_engine.nodes.memory import MemoryNode
@@ -221,7 +221,7 @@ def test_a_cancel_takes_effect_between_images_within_seconds(
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
     asked = time.monotonic()
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     assert job.state == JobState.CANCELING
     thread.join(10)
     assert time.monotonic() - asked < 8
@@ -240,7 +240,7 @@ def test_each_listed_image_of_a_canceled_task_has_an_end(
     thread = in_thread(claimed())
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     thread.join(10)
     item = SeriesResult.objects.get()
     assert item.is_final
@@ -292,9 +292,9 @@ def test_a_canceled_job_goes_on_where_it_was(
     thread = in_thread(claimed())
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     thread.join(10)
-    actions.resume(coordinator, job)
+    perform(coordinator, job, "resume")
     gated.close_gate()
     for _ in range(2):
         gated.gate.release()
@@ -310,7 +310,7 @@ def test_one_task_is_stopped_and_the_others_go_on(
     job = order_studies("1", "2", images=1)
     task = claimed()
     thread = in_thread(task)
-    actions.stop_task(coordinator, task)
+    perform(coordinator, task, "stop")
     thread.join(10)
     gated.close_gate()
     gated.gate.release()
@@ -428,7 +428,7 @@ def test_retry_fetches_only_what_is_missing(
     work()
     sent = dict(shelf(destination))
     put_study(source, "1", images=4)
-    actions.retry_failed(coordinator, job)
+    perform(coordinator, job, "retry")
     task = work()
     assert task is not None
     assert task.state == TaskState.SUCCESS

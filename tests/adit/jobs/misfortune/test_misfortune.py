@@ -24,11 +24,11 @@ from pydicom import dcmread
 
 from adit.accounts.models import User
 from adit.jobs import lease, queue, states
+from adit.jobs.actions import perform
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.wakeup import wake_workers
 from adit.nodes import services
 from adit.nodes.models import Node, Slot
-from adit.orders import actions
 from adit.worker import runner, tasks
 from adit_engine.errors import AditError
 
@@ -256,7 +256,7 @@ def test_a_node_for_which_tasks_wait_is_not_removed_and_says_so(
     Slot.objects.all().delete()
     Job.objects.update(state=JobState.SUCCESS)
     job.refresh_from_db()
-    actions.delete(coordinator, job)
+    perform(coordinator, job, "delete")
     services.remove_node(pacsadmin, source)
     assert not Node.objects.filter(pk=source.pk).exists()
 

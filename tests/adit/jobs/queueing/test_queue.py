@@ -22,10 +22,10 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import queue, task_groups
+from adit.jobs.actions import allowed, perform
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.nodes.limits import slots
 from adit.nodes.models import CircuitBreaker, Lane, Node, Slot
-from adit.orders import actions, permissions
 from adit_engine.nodes.memory import MemoryNode
 
 Ordering = Callable[..., Job]
@@ -57,7 +57,7 @@ def test_what_waits_for_approval_or_is_canceled_is_never_claimed(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1")
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     assert queue.claim("test") is None
     Task.objects.update(state=TaskState.PENDING)
     Job.objects.update(state=JobState.WAITING_FOR_APPROVAL)
@@ -197,7 +197,7 @@ def test_the_sweep_ends_a_cancel_whose_worker_was_lost(
 ) -> None:
     job = order_studies("1", images=1)
     claimed()
-    actions.cancel(coordinator, job)
+    perform(coordinator, job, "cancel")
     assert job.state == JobState.CANCELING
     Task.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     queue.sweep()
@@ -231,9 +231,9 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
     MemoryNode.shelves[source.name].clear()
     work()
     job.refresh_from_db()
-    assert "retry" in permissions.allowed_actions(coordinator, job)
+    assert "retry" in allowed(coordinator, job)
     put_study(source, "1", images=1)
-    actions.retry_failed(coordinator, job)
+    perform(coordinator, job, "retry")
     task = work()
     assert task is not None
     assert (task.state, task.failures) == (TaskState.SUCCESS, 0)

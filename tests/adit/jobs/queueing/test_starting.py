@@ -14,6 +14,7 @@ from lab.jobs import claimed, put_study, shelf, until, work
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import queue
+from adit.jobs.actions import perform
 from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
@@ -119,7 +120,7 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     def looked_at(*args: Any, **more: Any) -> bytes:
         said.append(checked.tasks.get(work=TaskType.START).message)
         if len(said) == 2:
-            actions.cancel(checked.owner, checked)
+            perform(checked.owner, checked, "cancel")
             until(lambda: stops and stops[0].is_set())
         return seal(*args, **more)
 
@@ -129,7 +130,7 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     assert said == ["Preparing study 1 of 4.", "Preparing study 2 of 4."]
     assert job.state == JobState.CANCELED
     monkeypatch.undo()
-    actions.resume(job.owner, job)
+    perform(job.owner, job, "resume")
     assert run_all(job).state == JobState.SUCCESS
     assert len(shelf(destination)) == 2 * STUDIES
 

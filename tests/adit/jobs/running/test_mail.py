@@ -10,10 +10,10 @@ from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import notifications
+from adit.jobs.actions import perform
 from adit.jobs.models import Job, JobMail, JobState
 from adit.nodes.models import Node
 from adit.notifications import outbox
-from adit.orders import actions
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,7 +52,7 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:
     job = order_studies("1", "2", images=1)
-    actions.enable_mail(owner, job)
+    perform(owner, job, "mail")
     work()
     assert notifications.send_due_mails() == 0, "the job has not ended yet"
     work()
@@ -78,7 +78,7 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the mail server's answer and our note of it."""
-    actions.enable_mail(owner, order_studies("1", images=1))
+    perform(owner, order_studies("1", images=1), "mail")
     work()
     with monkeypatch.context() as context:
         context.setattr(outbox.Outbox, "mark_sent", _killed)
@@ -96,7 +96,7 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
 def test_a_late_sender_does_not_note_over_another_ones_head(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:
-    actions.enable_mail(owner, order_studies("1", images=1))
+    perform(owner, order_studies("1", images=1), "mail")
     work()
     late = notifications.JOB_OUTBOX.take()
     assert late is not None
@@ -109,7 +109,7 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
     box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hold on the letter has run out when it wakes up."""
-    actions.enable_mail(owner, order_studies("1", images=1))
+    perform(owner, order_studies("1", images=1), "mail")
     work()
     clock = iter([100.0])
     monkeypatch.setattr(outbox, "get_boot_time", lambda: next(clock, 100.0 + outbox.LEASE_S + 1))
@@ -123,7 +123,7 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
 def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
     box: Postbox, owner: User, order_studies: Ordering
 ) -> None:
-    actions.enable_mail(owner, order_studies("1", images=1))
+    perform(owner, order_studies("1", images=1), "mail")
     work()
     box.answer = "451 come back later"
     assert notifications.send_due_mails() == 0
@@ -156,8 +156,8 @@ def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
     settings.MAX_STUDIES_PER_JOB = 1
     first = order_studies("1", "2", images=1)
     second = order_studies("3", "4", images=1)
-    actions.approve(approver, first)
-    actions.reject_order(approver, second, "Mrs Mustermann has withdrawn her consent")
+    perform(approver, first, "approve")
+    perform(approver, second, "return", "Mrs Mustermann has withdrawn her consent")
     notifications.send_due_mails()
 
     told = [(letter["To"], letter["Subject"]) for letter in box.taken]

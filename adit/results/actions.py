@@ -1,0 +1,112 @@
+"""The actions that discard results: restart a job or task, and delete a job."""
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.jobs import progress, states
+from adit.jobs.actions import Action, ActionRequest, owner_or_staff, register
+from adit.jobs.models import JobState, SeriesResult, Task, TaskState
+from adit.results import archives
+
+T, J = TaskState, JobState
+
+
+def _staff_for_job(request: ActionRequest) -> str:
+    why = owner_or_staff(request)
+    if why or request.user.is_staff:
+        return why
+    return _("Only staff restart a job from nothing. Retry fetches what is missing.")
+
+
+def _staff_for_task(request: ActionRequest) -> str:
+    why = owner_or_staff(request)
+    if why or request.user.is_staff:
+        return why
+    return _("Only staff start a study from nothing. Retry fetches what is missing.")
+
+
+def _unfinished(request: ActionRequest) -> str:
+    return _("The job is not finished: cancel it first.")
+
+
+def _restart(request: ActionRequest) -> None:
+    """Clear the ledger, fetch and store all images again."""
+    job = request.job
+    archives.delete_job_files(job)
+    SeriesResult.objects.filter(task__job=job).delete()
+    Task.objects.filter(job=job).update(rules=[])
+    tasks = progress.retryable_tasks(job).exclude(state=T.PENDING)
+    states.move_tasks(job, tasks, T.PENDING, **states.RESET_FIELDS)
+
+
+def _reset_task(request: ActionRequest) -> None:
+    """Clear the ledger of one study, fetch and store its images again."""
+    assert request.task is not None
+    SeriesResult.objects.filter(task=request.task.pk).delete()
+    row = Task.objects.filter(pk=request.task.pk)
+    row.update(rules=[])
+    states.move_tasks(request.job, row, T.PENDING, **states.RESET_FIELDS)
+
+
+def _delete(request: ActionRequest) -> None:
+    """Delete a job, its tasks and its ledger; the audit trail keeps its events."""
+    archives.delete_job_files(request.job)
+    request.job.delete()
+
+
+def register_actions() -> None:
+    """Add the actions of this app to the table. Called when the apps are ready."""
+    register(*_ACTIONS)
+
+
+_ACTIONS = (
+    Action(
+        name="restart",
+        label=_lazy("Start from nothing"),
+        order=80,
+        who=_staff_for_job,
+        job_states=states.ENDED_JOBS,
+        done=frozenset({J.PENDING, J.IN_PROGRESS}),
+        execute=archives.creates_archive_again(_restart),
+        needs_password=True,
+        event="job.restarted",
+        event_label=_lazy("started from nothing"),
+        success_message=_lazy("The job starts from nothing."),
+        confirmation=_lazy("Fetch and send everything again from nothing?"),
+        help=_lazy(
+            "Discards the record of what was delivered and repeats the whole job; for staff."
+        ),
+    ),
+    Action(
+        name="delete",
+        label=_lazy("Delete"),
+        order=90,
+        job_states=states.ENDED_JOBS | states.UNSTARTED_JOBS,
+        explain_state=_unfinished,
+        execute=_delete,
+        event="job.deleted",
+        event_label=_lazy("deleted"),
+        success_message=_lazy("Job %(number)d is deleted."),
+        url_name="job_delete",
+        has_page=True,
+        tone="danger",
+        icon="trash",
+        help=_lazy("Removes the job and its lists from ADIT, but not the delivered images."),
+    ),
+    Action(
+        name="reset",
+        label=_lazy("Start from nothing"),
+        order=30,
+        who=_staff_for_task,
+        job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
+        task_states=states.ENDED_TASKS,
+        done=states.LIVE_TASKS,
+        execute=archives.creates_archive_again(_reset_task),
+        needs_password=True,
+        event="task.reset",
+        event_label=_lazy("one part is started from nothing"),
+        success_message=_lazy("It starts from nothing."),
+        confirmation=_lazy("Fetch and send this study again from nothing?"),
+        search_confirmation=_lazy("Ask again from nothing?"),
+    ),
+)

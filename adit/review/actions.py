@@ -1,0 +1,54 @@
+"""The action that follows a review: retry withheld images with the current rules."""
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
+
+from adit.jobs import states
+from adit.jobs.actions import Action, ActionRequest, register
+from adit.jobs.models import JobState, TaskState
+from adit.results import applied_rules, archives
+
+J = JobState
+
+
+def _has_tasks_judged_anew(request: ActionRequest) -> str:
+    if request.job.state != J.CANCELED and applied_rules.tasks_judged_anew(request.job):
+        return ""
+    return _("Nothing was withheld that other rules would judge anew by now.")
+
+
+def _retry_withheld(request: ActionRequest) -> dict[str, Any]:
+    """Retry withheld images with the current rules; delivered images stay delivered."""
+    job = request.job
+    now = applied_rules.current_rules(job)
+    tasks = job.tasks.filter(pk__in=applied_rules.tasks_judged_anew(job))
+    states.move_tasks(job, tasks, TaskState.PENDING, **states.RESET_FIELDS)
+    return {"profile": now.profile, "generation": now.generation}
+
+
+def register_actions() -> None:
+    """Add the actions of this app to the table. Called when the apps are ready."""
+    register(RETRY_WITHHELD)
+
+
+RETRY_WITHHELD = Action(
+    name="retry_withheld",
+    label=_lazy("Retry withheld"),
+    order=40,
+    job_states=states.ENDED_JOBS,
+    condition=_has_tasks_judged_anew,
+    done=frozenset({J.PENDING, J.IN_PROGRESS}),
+    execute=archives.creates_archive_again(_retry_withheld),
+    needs_password=True,
+    event="job.withheld_retried",
+    event_label=_lazy("what was withheld is tried again"),
+    success_message=_lazy("What was withheld is tried again under the rules of now."),
+    tone="primary",
+    icon="refresh",
+    help=_lazy(
+        "Shown when a reviewer has released withheld images, or when changed project rules may "
+        "allow them. Only these images are fetched; delivered images stay unchanged."
+    ),
+)
