@@ -1,5 +1,6 @@
 """Tables of jobs and of the tasks of one job."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.http import HttpRequest
@@ -8,13 +9,13 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django.utils.translation import ngettext
-from django_tables2 import Column
+from django_tables2 import Column, TemplateColumn
 
 from adit.accounts.models import User
 from adit.jobs import progress
 from adit.jobs.disclosure import Disclosure
 from adit.jobs.kinds.batch_query import BatchQuery
-from adit.jobs.models import Job, Task, TaskState
+from adit.jobs.models import Job, SeriesResult, Task, TaskState
 from adit.jobs.progress import ImageCounts, Progress
 from adit.jobs.templatetags.dicom_format import dicom_date
 from adit.jobs.views.task_labels import TaskLabels, get_task_labels, kind_label
@@ -145,6 +146,47 @@ class StudyTable(Table):
             return format_number(expected)
         is_live = record.state in (TaskState.PENDING, TaskState.IN_PROGRESS)
         return NONE if is_live else quiet(_("not told"))
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    item: SeriesResult
+    description: str = field(default="", repr=False)
+    """Empty for users who may not see it."""
+    why_no_list: str = ""
+
+    @property
+    def counts(self) -> SeriesResult | None:
+        """Return the item, or None if the series was left out on purpose."""
+        return None if self.item.left_out else self.item
+
+
+class SeriesTable(Table):
+    """The series of one study. Descriptions are encrypted, and cannot be sorted."""
+
+    label = _lazy("Series")
+    number = NumberColumn(_lazy("No."), accessor="item__number", orderable=True)
+    series = ComputedColumn(_lazy("Series"))
+    expected = NumberColumn(_lazy("Expected"), accessor="counts__expected", orderable=True)
+    delivered = NumberColumn(_lazy("Delivered"), accessor="counts__delivered", orderable=True)
+    withheld = NumberColumn(_lazy("Withheld"), accessor="counts__withheld", orderable=True)
+    skipped = NumberColumn(_lazy("Skipped"), accessor="counts__skipped", orderable=True)
+    failed = NumberColumn(_lazy("Failed"), accessor="counts__failed", orderable=True)
+    size = NumberColumn(_lazy("Size"), accessor="counts__size_bytes", orderable=True)
+    remarks = TemplateColumn(
+        verbose_name=_lazy("Remarks"), template_name="jobs/_series_remarks_cell.html"
+    )
+
+    def render_series(self, record: SeriesRow) -> str:
+        return f"{record.item.modality} {record.description}"
+
+    def render_expected(self, record: SeriesRow, value: int | None) -> str:
+        if value is not None:
+            return format_number(value)
+        return NONE if record.item.left_out else quiet(_("not told"))
+
+    def render_size(self, value: int | None) -> str:
+        return progress.format_size(value) if value else NONE
 
 
 class QuestionTable(Table):

@@ -382,3 +382,25 @@ def test_the_live_part_keeps_the_page_and_the_order(
     assert [task.position for task in page.context["table"].records] == [1]
     assert f'hx-get="{live}"'.encode() in page.content
     assert b'rel="prev" href="?sort=-position&amp;page=1"' in page.content
+
+
+def test_series_are_sorted_by_their_counts_but_not_by_their_description(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
+    as_user: AsUser,
+) -> None:
+    task = make_job(coordinator, state=JobState.WARNING).tasks.get()
+    make_item(task, expected=3, delivered=3)
+    make_item(task, expected=9, delivered=7, failed=2)
+    make_item(task, left_out="not picked")
+    client = as_user(coordinator)
+
+    def numbers(sort: str) -> list[int]:
+        page = client.get(reverse("job_task", args=[task.job_id, 1]), {"sort": sort})
+        assert b"left out on purpose: not picked" in page.content
+        return [row.item.number for row in page.context["series"].records]
+
+    assert numbers("-failed")[0] == 2
+    assert numbers("-number") == [3, 2, 1]
+    assert numbers("-series") == [1, 2, 3]
