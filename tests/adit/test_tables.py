@@ -3,10 +3,13 @@
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
 from django.template import Context, Template
 from django.test import RequestFactory
 from django_tables2 import Column
 
+from adit.jobs.tables import JobTable, QuestionTable, StudyTable
+from adit.projects.tables import ProfileTable, ProjectTable, PseudonymTable
 from adit.tables import NONE, ROW_HEADER, ActionColumn, NumberColumn, Table
 
 ROWS = [{"name": f"<{n:03}>", "images": n * 1000, "secret": -n} for n in range(120)]
@@ -97,3 +100,17 @@ def test_two_tables_of_a_page_are_sorted_apart() -> None:
     assert first.records[0]["images"] == 0
     assert second.records[0]["images"] == 119_000
     assert 'href="?left-sort=-images&amp;left-page=2"' in html
+
+
+UNIQUE = {"pk", "position", "protocol_id", "version", "pseudonym"}
+"""Fields that are unique among the rows of their table, a version together with a name."""
+
+
+@pytest.mark.parametrize(
+    "table", [JobTable, StudyTable, QuestionTable, ProjectTable, ProfileTable, PseudonymTable]
+)
+def test_rows_with_the_same_value_have_an_order_too(table: type[Table]) -> None:
+    """Without one, a database may show a row on two pages and another on none."""
+    for name, column in table.base_columns.items():
+        if column.orderable:
+            assert (column.order_by or (name,))[-1].lstrip("-") in UNIQUE, name
