@@ -78,7 +78,7 @@ def test_screen_readers_are_told_the_name_the_headers_and_the_order() -> None:
     _table, html = show("?sort=-name", per_page=None)
     page = Elements(html)
 
-    (box,) = (each for each in page.of("div") if each.get("role") == "region")
+    (box,) = (each for each in page.of("div") if each.get("role") == "group")
     assert (box["aria-label"], box["tabindex"]) == ("Shelves", "0")
     headers = page.of("th")
     assert [each.get("scope") for each in headers] == ["col"] * 5 + ["row"] * 120
