@@ -18,6 +18,7 @@ from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit.csv_export import csv_lines
 from adit.audit.trail import record
 from adit.pages import audit_trail
+from adit.pages.tables import EventTable
 
 View = Callable[[HttpRequest], HttpResponseBase]
 
@@ -44,6 +45,7 @@ def trail_page(request: HttpRequest) -> HttpResponse:
         "form": form,
         "fields": form.visible_fields(),
         "page": page,
+        "table": EventTable(page.lines, request, per_page=None) if page else None,
         "asked": form.asked if page else {},
         "last": audit_trail.make_row(last) if last else None,
         "per_page": audit_trail.PER_PAGE,

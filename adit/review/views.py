@@ -21,6 +21,7 @@ from adit.review import decisions, forms, images
 from adit.review import groups as review_groups
 from adit.review.forms import DecisionForm, RectangleFormSet, get_rectangles
 from adit.review.groups import WithheldGroup
+from adit.review.tables import LeftGroupTable, RuledGroupTable
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.rendering import count_frames
@@ -38,8 +39,10 @@ def withheld_list(request: HttpRequest) -> HttpResponse:
             (group, _is_image_cached(user, group)) for group in by[ReviewDecision.OPEN][:MAX_GROUPS]
         ],
         "more": max(0, len(by[ReviewDecision.OPEN]) - MAX_GROUPS),
-        "ruled": by[ReviewDecision.MASKED] + by[ReviewDecision.RELEASED],
-        "left": by[ReviewDecision.LEFT],
+        "ruled": RuledGroupTable(
+            by[ReviewDecision.MASKED] + by[ReviewDecision.RELEASED], request, prefix="ruled-"
+        ),
+        "left": LeftGroupTable(by[ReviewDecision.LEFT], request, prefix="left-"),
         "sees": may(user, Right.SEE_IDENTIFIED),
     }
     return render(request, "review/withheld_list.html", context)

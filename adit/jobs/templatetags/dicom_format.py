@@ -1,12 +1,11 @@
 """Template filters that format DICOM values for display, and mask them where needed."""
 
 import math
-from datetime import date, datetime
+from datetime import datetime
 
 from django import template
-from django.utils import formats, timezone
-from django.utils.translation import get_language
 
+from adit.dates import format_date, format_moment
 from adit.jobs import progress
 from adit_engine.values.record import Record
 
@@ -43,23 +42,13 @@ def dicom_date(text: str) -> str:
         day = datetime.strptime(text.strip().replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007
     except ValueError:
         return text
-    return _format_date(day)
+    return format_date(day)
 
 
 @register.filter
 def moment(at: datetime | None) -> str:
     """Format day and time in the reader's time zone."""
-    if at is None:
-        return ""
-    local = timezone.localtime(at)
-    return f"{_format_date(local.date())} {local:%H:%M}"
-
-
-def _format_date(day: date) -> str:
-    # In English, 04/12/1956 is ambiguous: the order of day and month differs by country.
-    if (get_language() or "en").startswith("en"):
-        return day.isoformat()
-    return formats.date_format(day, "SHORT_DATE_FORMAT")
+    return "" if at is None else format_moment(at)
 
 
 @register.filter

@@ -1,10 +1,8 @@
 """Views of the job list, of one job with its progress, and of the actions on it."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
@@ -17,19 +15,20 @@ from adit.jobs import actions, progress, states, task_groups, visibility
 from adit.jobs.disclosure import disclosed
 from adit.jobs.estimates import estimate_job
 from adit.jobs.filters import JobFilter
-from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState, TaskType
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType
+from adit.jobs.tables import JobTable, QuestionTable, StudyTable
 from adit.jobs.views.access import current_user, get_visible_job
-from adit.jobs.views.task_labels import get_task_labels, kind_label
+from adit.jobs.views.task_labels import kind_label
 from adit.jobs.views.timeline import get_timeline
 from adit.results import archives
 from adit.results.archives import make_file_rows
+from adit.results.tables import ArchiveTable
 from adit_engine.errors import AditError
 
 LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 """States that change without user action; pages of such jobs reload automatically."""
 
 JOBS_PER_PAGE = 25
-TASKS_PER_PAGE = 50
 
 
 @require_safe
@@ -37,18 +36,16 @@ def job_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     jobs = visibility.visible_jobs(user).select_related("owner", "project", "destination")
     found = JobFilter(request.GET, queryset=jobs, request=request)
-    page = Paginator(found.qs, JOBS_PER_PAGE).get_page(request.GET.get("page"))
-    far = progress.count_tasks(job.pk for job in page)
-    progress.set_delivered_nothing(page)
-    query = {k: v for k, v in request.GET.items() if k != "page" and v}
+    sees_all = may(user, Right.SEE_ALL_JOBS)
+    table = JobTable(
+        found.qs, request, per_page=JOBS_PER_PAGE, exclude=() if sees_all else ("owner",)
+    )
     context = {
         "filter": found,
-        "page": page,
-        "rows": [(job, kind_label(job), far.get(job.pk)) for job in page],
-        "query": urlencode(query) + "&" if query else "",
-        "is_filtered": bool(query),
-        "is_live": any(job.state in LIVE_JOB_STATES for job in page),
-        "sees_all": may(user, Right.SEE_ALL_JOBS),
+        "table": table,
+        "is_filtered": any(request.GET.get(name) for name in found.filters),
+        "is_live": any(job.state in LIVE_JOB_STATES for job in table.records),
+        "sees_all": sees_all,
         "may_order": may(user, order_right("selective")),
     }
     return render(request, "jobs/job_list.html", context)
@@ -109,14 +106,13 @@ def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
 def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     items = SeriesResult.objects.filter(task__job=job)
     far = progress.get_progress(job)
-    page = Paginator(_listed_tasks(job, far.asks), TASKS_PER_PAGE).get_page(request.GET.get("page"))
-    counts = progress.count_images_by_task(page)
+    tasks = _listed_tasks(job, far.asks)
+    table = (
+        QuestionTable(tasks, request)
+        if far.asks
+        else StudyTable(tasks, request, disclosed(user, job))
+    )
     job.delivered_nothing = job.state == JobState.SUCCESS and far.counts.is_empty
-    for task in page:
-        is_success = task.state == TaskState.SUCCESS
-        task.delivered_nothing = is_success and counts.get(task.pk, progress.ImageCounts()).is_empty
-    disclosure = disclosed(user, job)
-    told = [(task, get_task_labels(task, disclosure)) for task in page]
     return {
         "job": job,
         "kind": kind_label(job),
@@ -129,15 +125,16 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "left_out": progress.count_left_out(items),
         "waits": _wait_reasons(job),
         "outlook": estimate_job(job),
-        "page": page,
-        "rows": [
-            (task, counts.get(task.pk, progress.ImageCounts()), about_it) for task, about_it in told
-        ],
-        "hides_pseudonyms": any(about_it.is_pseudonym_hidden for _task, about_it in told),
+        "table": table,
         "allowed": actions.allowed(user, job),
         "start": job.tasks.filter(work=TaskType.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(work=TaskType.PACK).first(),
-        "archives": make_file_rows(user, job.archives.order_by("round", "pk")),
+        "archives": ArchiveTable(
+            make_file_rows(user, job.archives.order_by("round", "pk")),
+            request,
+            exclude=("job", "built_at"),
+            prefix="file-",
+        ),
         "timeline": get_timeline(job),
     }
 

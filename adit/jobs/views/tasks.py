@@ -3,7 +3,6 @@
 Also the decision on a study whose patient ID has changed.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib import messages
@@ -19,6 +18,7 @@ from adit.accounts.permissions import Right, may
 from adit.jobs import actions, encrypted_payload, patient_id_changes, progress, states
 from adit.jobs.disclosure import disclosed
 from adit.jobs.models import SeriesResult, Task, TaskState
+from adit.jobs.tables import SeriesRow, SeriesTable
 from adit.jobs.views.access import current_user, get_visible_task, record_view
 from adit.jobs.views.task_labels import get_task_labels
 from adit.nodes.models import Lane
@@ -62,22 +62,11 @@ def task_decide(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesTableRow:
-    item: SeriesResult
-    description: str = field(default="", repr=False)
-    why_no_list: str = ""
-
-    @property
-    def is_proven(self) -> bool:
-        return self.item.expected is not None
-
-
 @require_safe
 def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     user = current_user(request)
     task = get_visible_task(user, pk, position)
-    context = _task_context(user, task)
+    context = _task_context(request, user, task)
     if context["sees_identified"]:
         record_view(user, task.job, {"task": task.position})
     return render(request, "jobs/task.html", context)
@@ -87,7 +76,7 @@ def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 def task_live(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     """The part of the task page that is reloaded while the task is active."""
     user = current_user(request)
-    context = _task_context(user, get_visible_task(user, pk, position))
+    context = _task_context(request, user, get_visible_task(user, pk, position))
     return render(request, "jobs/_task_live.html", context)
 
 
@@ -115,7 +104,7 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
     return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
 
 
-def _task_context(user: User, task: Task) -> dict[str, Any]:
+def _task_context(request: HttpRequest, user: User, task: Task) -> dict[str, Any]:
     items = SeriesResult.objects.filter(task=task)
     disclosure = disclosed(user, task.job)
     sees_identified = disclosure.identified
@@ -130,10 +119,14 @@ def _task_context(user: User, task: Task) -> dict[str, Any]:
         "about": get_task_labels(task, disclosure),
         "sees_identified": sees_identified,
         "counts": counts,
-        "series": [
-            _series_row(item, sees_identified)
-            for item in items.select_related("task__job__project")
-        ],
+        "series": SeriesTable(
+            [
+                _series_row(item, sees_identified)
+                for item in items.select_related("task__job__project")
+            ],
+            request,
+            per_page=None,
+        ),
         "is_live": task.state in states.LIVE_TASKS,
         "is_running": task.state == TaskState.IN_PROGRESS,
         "allowed": actions.allowed(user, task),
@@ -156,9 +149,9 @@ def _sheet_lines(task: Task) -> list[int]:
     return list(task.lines.order_by("line").values_list("line", flat=True).distinct())
 
 
-def _series_row(item: SeriesResult, sees_identified: bool) -> SeriesTableRow:
+def _series_row(item: SeriesResult, sees_identified: bool) -> SeriesRow:
     try:
         content = encrypted_payload.open_series(item)
     except DecryptionError:
-        return SeriesTableRow(item)
-    return SeriesTableRow(item, content.description if sees_identified else "", content.why)
+        return SeriesRow(item)
+    return SeriesRow(item, content.description if sees_identified else "", content.why)

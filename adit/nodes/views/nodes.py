@@ -22,6 +22,7 @@ from adit.nodes.forms import FetchTestForm, NodeAccessForm, NodeEditor
 from adit.nodes.models import Node
 from adit.nodes.presentation import NodeOverview, describe_settings, list_nodes
 from adit.nodes.registration_sheet import make_registration_sheet
+from adit.nodes.tables import ConnectionTable, NodeTable
 from adit.nodes.usage import charts, open_connections
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes import kinds_with
@@ -31,7 +32,9 @@ from adit_engine.registration_sheet import SheetSection, format_sheet
 @require_safe
 def node_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
-    context = {"places": list_nodes(user), "manages": may(user, Right.MANAGE_NODES)}
+    manages = may(user, Right.MANAGE_NODES)
+    table = NodeTable(list_nodes(user), request, exclude=() if manages else ("test",))
+    context = {"table": table, "manages": manages}
     return render(request, "nodes/node_list.html", context)
 
 
@@ -50,7 +53,9 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "tests": diagnostics.get_last_reports(node, manages=manages) if may_test else [],
         "try_form": FetchTestForm(),
         "leaves_image": node.capabilities.is_remote,
-        "openings": open_connections.list_open_connections(node),
+        "connections": ConnectionTable(
+            open_connections.list_open_connections(node), request, prefix="open-"
+        ),
         "sees_jobs": may(user, Right.SEE_ALL_JOBS),
         "charts": charts.make_usage_charts(node) if manages else [],
         "picture": _make_chart(node),

@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.nodes.receiving import quarantine as receiver_quarantine
+from adit.nodes.tables import RejectedSenderTable
 from adit.nodes.views.nodes import current_user, require_manager
 
 
@@ -19,9 +20,9 @@ from adit.nodes.views.nodes import current_user, require_manager
 def quarantine(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     require_manager(user)
-    return render(
-        request, "nodes/quarantine.html", {"held": receiver_quarantine.list_quarantine(user)}
-    )
+    held = receiver_quarantine.list_quarantine(user)
+    context = {"held": held, "rejected": RejectedSenderTable(held.turned, request)}
+    return render(request, "nodes/quarantine.html", context)
 
 
 @require_POST

@@ -32,6 +32,7 @@ from adit.nodes.models import Node
 from adit.orders import batch_start, service
 from adit.orders.batch_start import StartOptions
 from adit.orders.summary import format_estimated_size
+from adit.orders.tables import RowResultTable
 from adit.projects import services
 from adit.results import storage_quota, transfer_results
 from adit.results.check_summary import CheckSummary, summarize_check
@@ -144,9 +145,8 @@ def _render_rows(request: HttpRequest, user: User, job: Job, trouble: str = "") 
     waits = job.state == JobState.WAITING_FOR_OWNER
     context = {
         "job": job,
-        "answers": answers,
+        "table": RowResultTable(answers, request, job, shows_own=sees),
         "page": page,
-        "query": f"show={show}&" if show in ROW_FILTERS else "",
         "show": show if show in ROW_FILTERS else "",
         "tally": tally,
         "sees": sees,

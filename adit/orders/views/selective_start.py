@@ -27,6 +27,7 @@ from adit.orders.archive_passwords import DraftPassword
 from adit.orders.basket import Basket, PickedPatient, PickedStudy
 from adit.orders.forms import AS_IS, ORDER_DRAFT_KEY, SelectiveOrderForm, pseudonym_field_name
 from adit.orders.summary import OrderSummary, format_estimated_size, summarize_order
+from adit.orders.tables import PatientTable
 from adit.projects import pseudonyms as projects_pseudonyms
 from adit.projects import risks, services
 from adit.projects.models import Project
@@ -185,10 +186,15 @@ def _render_summary(
         "summary": prepared.summary,
         "project": project,
         "destinations": [nodes[pk] for pk in prepared.destinations if pk in nodes],
-        "patients": [
-            (patient, _known_pseudonym(user, prepared, patient))
-            for patient in prepared.basket.patients
-        ],
+        "patients": PatientTable(
+            [
+                (patient, _known_pseudonym(user, prepared, patient))
+                for patient in prepared.basket.patients
+            ],
+            request,
+            sees_identified=may(user, Right.SEE_IDENTIFIED),
+            is_identified=bool(prepared.reason),
+        ),
         "sources": sorted({pick.node for pick in prepared.basket}),
         "size": format_estimated_size(prepared.summary.size_bytes),
         "sees_identified": may(user, Right.SEE_IDENTIFIED),

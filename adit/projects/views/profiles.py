@@ -1,5 +1,7 @@
 """Pages of profiles: list and versions, description, and a preview on one image."""
 
+from collections import Counter
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -13,6 +15,7 @@ from adit.projects.forms import ProfilePreviewForm, ProfileTextForm
 from adit.projects.models import ProfileVersion
 from adit.projects.profile_preview import ProfilePreview, preview_profile
 from adit.projects.profile_text import build_sections
+from adit.projects.tables import ProfileTable
 from adit.projects.views.access import current_user, get_profile, require_rights
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.tables import EDITION
@@ -24,16 +27,9 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 def profile_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     profile_versions.create_presets()
-    mine = services.visible_projects(user)
-    rows = [
-        (
-            profile,
-            sorted(profile_versions.parse_rules(profile).options),
-            mine.filter(profile=profile).count(),
-        )
-        for profile in ProfileVersion.objects.all()
-    ]
-    context = {"rows": rows, "manages": may(user, Right.MANAGE_PROFILES)}
+    used = Counter(services.visible_projects(user).values_list("profile", flat=True))
+    table = ProfileTable(ProfileVersion.objects.all(), request, projects=used)
+    context = {"table": table, "manages": may(user, Right.MANAGE_PROFILES)}
     return render(request, "projects/profile_list.html", context)
 
 

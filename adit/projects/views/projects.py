@@ -6,7 +6,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -22,6 +21,7 @@ from adit.projects.key_destruction import (
 from adit.projects.models import Project
 from adit.projects.profile_text import list_options
 from adit.projects.profile_versions import parse_rules
+from adit.projects.tables import ProjectTable, describe_state
 from adit.projects.views.access import current_user, get_visible_project, require_rights
 from adit_engine.errors import AditError
 
@@ -33,10 +33,7 @@ def project_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     rows = services.visible_projects(user).select_related("profile").prefetch_related("members")
     context = {
-        "rows": [
-            (project, *_describe_state(project))
-            for project in rows.order_by("is_default", "protocol_id")
-        ],
+        "table": ProjectTable(rows.order_by("is_default", "protocol_id"), request),
         "manages": may(user, Right.MANAGE_PROJECTS),
     }
     return render(request, "projects/project_list.html", context)
@@ -46,7 +43,7 @@ def project_list(request: HttpRequest) -> HttpResponse:
 def project_page(request: HttpRequest, pk: int) -> HttpResponse:
     user = current_user(request)
     project = get_visible_project(user, pk)
-    state, word = _describe_state(project)
+    state, word = describe_state(project)
     context = {
         "project": project,
         "state": state,
@@ -173,19 +170,6 @@ def _save_project(request: HttpRequest, form: ProjectForm) -> HttpResponseRedire
     said = _("Saved.") if project.is_accepted else _("Proposed: a manager has to accept it.")
     messages.success(request, said)
     return redirect("project", project.pk)
-
-
-def _describe_state(project: Project) -> tuple[str, Any]:
-    """Return the state for the badge, and the text that users read."""
-    if project.key_destroyed_at is not None:
-        return "closed", _("key destroyed")
-    if not project.is_accepted:
-        return "waiting", _("proposed")
-    if project.is_revoked:
-        return "paused", _("revoked")
-    if project.is_over(timezone.localdate()):
-        return "closed", _("ended")
-    return "open", _("runs")
 
 
 def _status_code(form: Any) -> int:

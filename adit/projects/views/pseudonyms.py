@@ -1,7 +1,6 @@
 """Pages of the pseudonyms of a project: table, re-identification, merge, export, import."""
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -20,10 +19,9 @@ from adit.projects.models import Patient, Project
 from adit.projects.patient_merge import merge_patient_id
 from adit.projects.pseudonym_import import ImportRejected, import_pairs
 from adit.projects.reidentification import export_patient_map, reidentify
+from adit.projects.tables import PseudonymTable
 from adit.projects.views.access import current_user, get_visible_project, require_rights
 from adit_engine.errors import AditError
-
-PER_PAGE = 50
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -32,11 +30,12 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
     user = current_user(request)
     project = get_visible_project(user, pk)
+    may_reidentify = services.may_link(user, project) and project.key_destroyed_at is None
     rows = project.patients.order_by("pseudonym").defer("sealed", "index")
     context = {
         "project": project,
-        "page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page")),
-        "may_reidentify": services.may_link(user, project) and project.key_destroyed_at is None,
+        "table": PseudonymTable(rows, request, exclude=() if may_reidentify else ("actions",)),
+        "may_reidentify": may_reidentify,
         "may_import": may(user, Right.CHOOSE_PSEUDONYMS) and project.key_destroyed_at is None,
     }
     return render(request, "projects/pseudonyms.html", context)

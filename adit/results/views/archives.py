@@ -35,6 +35,7 @@ from adit.nodes import destination_folders
 from adit.orders import archive_passwords
 from adit.results import archives
 from adit.results.archives import make_file_rows
+from adit.results.tables import ArchiveTable
 from adit_engine.errors import AditError
 
 CHUNK_BYTES = 256 * 1024
@@ -50,7 +51,10 @@ def archive_list(request: HttpRequest) -> HttpResponse:
     if not may(user, Right.DOWNLOAD):
         raise PermissionDenied(_("You may not download files in the browser."))
     files = archives.visible_archives(user)[:200]
-    context = {"rows": make_file_rows(user, files), "days": settings.ARCHIVE_DAYS}
+    context = {
+        "table": ArchiveTable(make_file_rows(user, files), request),
+        "days": settings.ARCHIVE_DAYS,
+    }
     return render(request, "results/archive_list.html", context)
 
 

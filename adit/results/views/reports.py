@@ -23,6 +23,7 @@ from adit.projects.forms import ReasonForm
 from adit.projects.profile_text import OPTION_MEANINGS
 from adit.results import report
 from adit.results.report import StudyReports
+from adit.results.tables import ElementTable, SeriesReportTable
 from adit.results.uid_map import HEADING, export_uid_map
 from adit_engine.errors import AditError
 
@@ -42,7 +43,11 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
         "kind": kind_label(job),
         "report": report_data,
         "page": page,
-        "studies": reports.of(list(page)),
+        "studies": [
+            {**study, "table": SeriesReportTable(study, request)}
+            for study in reports.of(list(page))
+        ],
+        "elements": ElementTable(report_data["elements"], request, per_page=None),
         "codes": [(code, OPTION_MEANINGS.get(code, "")) for code in codes],
         "risks": _risks(report_data) if report_data["rules"] else [],
     }

@@ -23,7 +23,7 @@ def test_a_coordinator_sees_own_jobs_and_nobody_elses(
     mine = make_job(coordinator, title="mine")
     make_job(make_user("other", "Coordinators"), title="not-mine")
     page = as_user(coordinator).get(reverse("jobs"))
-    assert [job for job, _kind, _far in page.context["rows"]] == [mine]
+    assert page.context["table"].records == [mine]
     assert b"not-mine" not in page.content
 
 
@@ -43,7 +43,7 @@ def test_the_list_is_filtered_by_state_text_and_day(
     client = as_user(coordinator)
 
     def found(**query: str) -> list[Job]:
-        return [row[0] for row in client.get(reverse("jobs"), query).context["rows"]]
+        return list(client.get(reverse("jobs"), query).context["table"].records)
 
     assert found(state="failure") == [failed]
     assert found(text="LUNGS") == [failed]
@@ -68,8 +68,8 @@ def test_the_list_comes_in_pages_of_25(
     for _ in range(27):
         make_job(coordinator)
     client = as_user(coordinator)
-    assert len(client.get(reverse("jobs")).context["rows"]) == 25
-    assert len(client.get(reverse("jobs"), {"page": "2"}).context["rows"]) == 2
+    assert len(client.get(reverse("jobs")).context["table"].records) == 25
+    assert len(client.get(reverse("jobs"), {"page": "2"}).context["table"].records) == 2
 
 
 def test_the_list_asks_the_database_as_often_for_25_jobs_as_for_one(
@@ -322,3 +322,85 @@ def test_mail_at_the_end_is_a_click_where_there_is_a_mail_server(
     assert "No mail at the end" in page.content.decode()
     job.refresh_from_db()
     assert job.mail_at_end
+
+
+def test_the_list_is_sorted_by_the_url_and_says_so(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    jobs = [
+        make_job(coordinator, state=state)
+        for state in (JobState.SUCCESS, JobState.FAILURE, JobState.SUCCESS)
+    ]
+    client = as_user(coordinator)
+
+    page = client.get(reverse("jobs"), {"sort": "state", "page": "1", "text": ""})
+    assert page.context["table"].records == [jobs[1], jobs[2], jobs[0]]
+    assert page.content.count(b'aria-sort="ascending"') == 1
+    assert b'href="?sort=-state&amp;text="' in page.content
+
+    page = client.get(reverse("jobs"), {"sort": "-state"})
+    assert page.context["table"].records == [jobs[0], jobs[2], jobs[1]]
+    assert page.content.count(b'aria-sort="descending"') == 1
+
+
+def test_nobody_sorts_by_a_column_that_is_not_shown(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    jobs = [make_job(coordinator), make_job(coordinator)]
+    client = as_user(coordinator)
+    for name in ("owner", "-owner", "owner__password", "done"):
+        page = client.get(reverse("jobs"), {"sort": name})
+        assert page.context["table"].records == jobs[::-1]
+        assert not page.context["table"].order_by
+        assert b"aria-sort" not in page.content
+
+
+def test_studies_are_sorted_by_state_but_not_by_what_is_encrypted(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.IN_PROGRESS, tasks=3)
+    Task.objects.filter(job=job, position=1).update(state=TaskState.SUCCESS)
+    client = as_user(coordinator)
+
+    def positions(sort: str) -> list[int]:
+        page = client.get(reverse("job", args=[job.pk]), {"sort": sort})
+        return [task.position for task in page.context["table"].records]
+
+    assert positions("-state") == [1, 3, 2]
+    for name in ("study", "pseudonym", "delivered", "payload"):
+        assert positions(f"-{name}") == [1, 2, 3]
+
+
+def test_the_live_part_keeps_the_page_and_the_order(
+    coordinator: User, make_job: Callable[..., Job], as_user: AsUser
+) -> None:
+    job = make_job(coordinator, state=JobState.IN_PROGRESS, tasks=51)
+    page = as_user(coordinator).get(
+        reverse("job", args=[job.pk]), {"sort": "-position", "page": "2"}
+    )
+    live = f"{reverse('job_live', args=[job.pk])}?sort=-position&amp;page=2"
+    assert [task.position for task in page.context["table"].records] == [1]
+    assert f'hx-get="{live}"'.encode() in page.content
+    assert b'rel="prev" href="?sort=-position&amp;page=1"' in page.content
+
+
+def test_series_are_sorted_by_their_counts_but_not_by_their_description(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
+    as_user: AsUser,
+) -> None:
+    task = make_job(coordinator, state=JobState.WARNING).tasks.get()
+    make_item(task, expected=3, delivered=3)
+    make_item(task, expected=9, delivered=7, failed=2)
+    make_item(task, left_out="not picked")
+    client = as_user(coordinator)
+
+    def numbers(sort: str) -> list[int]:
+        page = client.get(reverse("job_task", args=[task.job_id, 1]), {"sort": sort})
+        assert b"left out on purpose: not picked" in page.content
+        return [row.item.number for row in page.context["series"].records]
+
+    assert numbers("-failed")[0] == 2
+    assert numbers("-number") == [3, 2, 1]
+    assert numbers("-series") == [1, 2, 3]

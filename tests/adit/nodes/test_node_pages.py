@@ -269,3 +269,17 @@ def test_name_with_markup_is_shown_as_text(pacsadmin: User, make_node: Callable[
         page = page_of(pacsadmin, path)
         assert "<b>PACS" not in page
         assert "<script>x" not in page
+
+
+def test_the_list_of_nodes_is_sorted_by_name_and_state(pacsadmin: User) -> None:
+    client = client_of(pacsadmin)
+    for name, is_open in (("B", True), ("A", False), ("C", True)):
+        Node.objects.create(name=name, kind="folder", settings={}, is_open=is_open)
+
+    def names(sort: str) -> list[str]:
+        page = client.get("/nodes/", {"sort": sort})
+        return [place.node.name for place in page.context["table"].records]
+
+    assert names("-name") == ["C", "B", "A"]
+    assert names("state") == ["A", "B", "C"]
+    assert names("-connections") == names("-test") == ["A", "B", "C"]

@@ -26,7 +26,7 @@ from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node, NodeAccess
 from adit.orders import actions
 from adit_engine.nodes import KINDS as NODE_KINDS
-from adit_engine.nodes.base import setting
+from adit_engine.nodes.base import NOT_OBSERVED, TrafficObserver, setting
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,8 +44,11 @@ class TapeNode(MemoryNode):
     Settings = TapeSettings
     is_for_tests = False
 
-    def __init__(self, name: str, settings: TapeSettings) -> None:
+    def __init__(
+        self, name: str, settings: TapeSettings, *, observer: TrafficObserver = NOT_OBSERVED
+    ) -> None:
         self.name = name
+        self._observer = observer
         self.held = self.shelves.setdefault(settings.shelf or name, {})
 
 

@@ -14,6 +14,7 @@ from adit.audit.models import AuditEvent
 from adit.nodes.models import Node
 from adit.projects import services
 from adit.projects.models import Patient, ProfileVersion
+from adit.projects.profile_versions import create_version
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.pseudonymize.profile import preset_names
 from adit_engine.values.instance import EXPLICIT_LE, Instance
@@ -258,3 +259,17 @@ def test_an_object_that_is_broken_is_withheld_and_not_shown(
 
     assert answer.status_code in (200, 422)
     assert b"TRY-IT" not in answer.content
+
+
+def test_the_list_asks_the_database_as_often_for_many_profiles_as_for_one(
+    dpo: User, as_user: AsUser, django_assert_max_num_queries: Callable[[int], object]
+) -> None:
+    for n in range(20):
+        create_version(dpo, f'name = "Profile {n}"\nversion = 1\n[[rules]]\ncode = "113100"\n')
+    client = as_user(dpo)
+    client.get("/profiles/")
+
+    with django_assert_max_num_queries(12):  # type: ignore[attr-defined]
+        page = client.get("/profiles/", {"sort": "-profile"})
+
+    assert page.context["table"].records[0].name == "Profile 9"

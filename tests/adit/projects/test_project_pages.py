@@ -1,12 +1,14 @@
 """Research projects on their pages: made, changed, revoked, re-identified, exported, ended."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
@@ -142,6 +144,23 @@ def test_members_see_pseudonyms_and_never_ids(
     assert "LUNG-0001" in page
     assert "canary" not in page
     assert "Who is it?" not in page
+
+
+def test_the_order_of_patients_within_a_day_stays_unknown(
+    coordinator: User, project: Project, as_user: AsUser
+) -> None:
+    """Only the day is shown; the order in which a known list was sent would name the patients."""
+    for n, pseudonym in enumerate(("B", "C", "A")):
+        get_or_create_pseudonym(project, "PACS1", str(n), pseudonym)
+    noon = timezone.now().replace(hour=12)
+    for minute, pseudonym in enumerate(("C", "A", "B")):
+        at = noon + timedelta(minutes=minute, days=pseudonym == "B")
+        project.patients.filter(pseudonym=pseudonym).update(created_at=at)
+
+    page = as_user(coordinator).get(f"/projects/{project.pk}/pseudonyms/", {"sort": "created_at"})
+
+    assert [row.pseudonym for row in page.context["table"].records] == ["A", "C", "B"]
+    assert b'aria-sort="ascending"' in page.content
 
 
 def test_the_key_holder_sees_one_id_once_and_it_is_recorded(

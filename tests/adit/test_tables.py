@@ -1,0 +1,116 @@
+"""The base of all tables on pages: paging, sorting, and what screen readers need."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from django.template import Context, Template
+from django.test import RequestFactory
+from django_tables2 import Column
+
+from adit.jobs.tables import JobTable, QuestionTable, StudyTable
+from adit.projects.tables import ProfileTable, ProjectTable, PseudonymTable
+from adit.tables import NONE, ROW_HEADER, ActionColumn, NumberColumn, Table
+
+ROWS = [{"name": f"<{n:03}>", "images": n * 1000, "secret": -n} for n in range(120)]
+
+
+class ShelfTable(Table):
+    label = "Shelves"
+    name = Column("Name", attrs=ROW_HEADER, orderable=True)
+    images = NumberColumn("Images", orderable=True)
+    secret = Column("Secret")
+    remark = Column("Remark")
+    action = ActionColumn(verbose_name="Action", template_name="jobs/_pseudonyms_hidden.html")
+
+
+class Elements(HTMLParser):
+    """The start tags of a page, with their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.found if name == tag]
+
+
+def show(query: str = "", **options: Any) -> tuple[ShelfTable, str]:
+    request = RequestFactory().get(f"/shelves/{query}")
+    table = ShelfTable(ROWS, request, **options)
+    page = Template("{% load render_table from django_tables2 %}{% render_table table %}")
+    return table, page.render(Context({"table": table, "request": request}))
+
+
+def test_a_page_has_fifty_rows_and_leads_to_the_next_with_the_same_order() -> None:
+    table, html = show("?sort=-images&page=2")
+
+    assert [row["images"] for row in table.records] == list(range(69_000, 19_000, -1000))
+    links = [link["href"] for link in Elements(html).of("a") if "rel" in link]
+    assert links == ["?sort=-images&page=1", "?sort=-images&page=3"]
+    assert "Page 2 of 3" in html
+
+
+def test_a_page_that_does_not_exist_is_the_first_or_the_last() -> None:
+    assert show("?page=x")[0].page.number == 1
+    assert show("?page=99")[0].page.number == 3
+
+
+def test_a_new_order_begins_on_the_first_page_and_keeps_the_filter() -> None:
+    _table, html = show("?state=open&page=2")
+
+    links = [link["href"] for link in Elements(html).of("a") if "rel" not in link]
+    assert links == ["?state=open&sort=name", "?state=open&sort=images"]
+
+
+def test_only_columns_that_allow_it_are_sorted() -> None:
+    for name in ("secret", "-secret", "remark", "action", "unknown", "name__0"):
+        table, html = show(f"?sort={name}")
+        assert [row["secret"] for row in table.records] == list(range(0, -50, -1))
+        assert "aria-sort" not in html
+
+
+def test_screen_readers_are_told_the_name_the_headers_and_the_order() -> None:
+    _table, html = show("?sort=-name", per_page=None)
+    page = Elements(html)
+
+    (box,) = (each for each in page.of("div") if each.get("role") == "group")
+    assert (box["aria-label"], box["tabindex"]) == ("Shelves", "0")
+    headers = page.of("th")
+    assert [each.get("scope") for each in headers] == ["col"] * 5 + ["row"] * 120
+    assert [each.get("aria-sort") for each in headers[:5]] == ["descending", *[None] * 4]
+    assert '<span class="visually-hidden">Action</span>' in html
+
+
+def test_values_are_text_and_missing_ones_a_dash() -> None:
+    _table, html = show()
+
+    assert '<th scope="row">&lt;001&gt;</th><td class="number">1,000</td>' in html
+    assert f"<td>{NONE}</td>" in html
+
+
+def test_two_tables_of_a_page_are_sorted_apart() -> None:
+    first, _html = show("?left-sort=-images", prefix="ruled-")
+    second, html = show("?left-sort=-images", prefix="left-")
+
+    assert first.records[0]["images"] == 0
+    assert second.records[0]["images"] == 119_000
+    assert 'href="?left-sort=-images&amp;left-page=2"' in html
+
+
+UNIQUE = {"pk", "position", "protocol_id", "version", "pseudonym"}
+"""Fields that are unique among the rows of their table, a version together with a name."""
+
+
+@pytest.mark.parametrize(
+    "table", [JobTable, StudyTable, QuestionTable, ProjectTable, ProfileTable, PseudonymTable]
+)
+def test_rows_with_the_same_value_have_an_order_too(table: type[Table]) -> None:
+    """Without one, a database may show a row on two pages and another on none."""
+    for name, column in table.base_columns.items():
+        if column.orderable:
+            assert (column.order_by or (name,))[-1].lstrip("-") in UNIQUE, name
