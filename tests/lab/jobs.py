@@ -34,11 +34,11 @@ class GatedNode(MemoryNode):
         cls.aborted = threading.Event()
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        for instance in super().fetch(refs, patient_id=patient_id):
+        for ref in self._load_index().find_instances(refs):
             while not self.gate.acquire(timeout=0.05):
                 if self.aborted.is_set():
                     raise ConnectionLost(self.name, "the connection was cut")
-            yield instance
+            yield from super().fetch([ref], patient_id=patient_id)
 
     def abort(self) -> None:
         self.aborted.set()
