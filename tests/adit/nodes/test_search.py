@@ -18,7 +18,7 @@ from adit.nodes.limits import slots
 from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Lane, Slot
 from adit_engine.errors import ConnectionLost, InvalidInput, NodeError, Stopped, TimedOut
-from adit_engine.nodes import kind_class
+from adit_engine.nodes import KINDS, kind_class
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 from adit_engine.values.query import DateRange, Query
@@ -167,9 +167,7 @@ class SlowNode(MemoryNode):
 @pytest.fixture
 def slow(make_node, monkeypatch):
     """A source of a kind of its own that only these tests know."""
-    monkeypatch.setattr(
-        "adit_engine.nodes.KINDS", {"slow": f"{__name__}:SlowNode", "memory": "no:no"}
-    )
+    monkeypatch.setitem(KINDS, "slow", f"{__name__}:SlowNode")
     assert kind_class("slow") is SlowNode
     SlowNode.asked.clear()
     SlowNode.aborted.clear()
