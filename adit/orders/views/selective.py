@@ -13,14 +13,16 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
+from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
+from adit.jobs.kinds.selective import MAX_STUDIES
 from adit.jobs.views.access import current_user, order_permission_required
 from adit.nodes import access, search
 from adit.nodes.access import get_domain
 from adit.nodes.models import Node
-from adit.orders import basket, drafts
+from adit.orders import basket, drafts, service
 from adit.orders import drafts as orders_drafts
 from adit.orders.archive_passwords import DraftPassword
-from adit.orders.basket import Basket, PickedPatient, PickedStudy
+from adit.orders.basket import Basket
 from adit.orders.forms import (
     ORDER_DRAFT_KEY,
     PSEUDONYM_PREFIX,
@@ -100,6 +102,7 @@ class SelectiveSession:
         """Replace the last summary: there is one per order, with one password."""
         kept = _kept(self.user)
         drafts.delete_draft(self.user, kept["summary"])
+        service.forget_preview(self.user, kept["summary"])
         drafts.save_draft(self.user, ORDER_DRAFT_KEY, {**kept, "summary": key})
 
     def search_form(self, *, bound: bool) -> SearchForm:
@@ -316,9 +319,9 @@ def add_to_basket(bench: SelectiveSession, what: str) -> HttpResponse:
     picks = basket.picks_from_search(bench.found, bench.found.ticked)
     if not picks:
         return bench.page(notice=_("Tick a study or some of its series first."))
-    if len(bench.basket) + len(picks) > basket.MAX_STUDIES:
+    if len(bench.basket) + len(picks) > MAX_STUDIES:
         return bench.page(
-            notice=_("The basket holds at most %(limit)d studies.") % {"limit": basket.MAX_STUDIES}
+            notice=_("The basket holds at most %(limit)d studies.") % {"limit": MAX_STUDIES}
         )
     basket.add(bench.user, picks)
     bench.found = bench.found.with_ticks(frozenset())

@@ -11,11 +11,12 @@ import pytest
 from django.core import mail
 from lab import samples
 from lab.jobs import PATIENT, put_study, shelf, work
+from lab.ordering import order_job
 from pydicom import dcmread
 
 from adit.accounts.models import User
 from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes import alarms, host_checks, notifications
 from adit.nodes.models import Alarm, Node
@@ -33,11 +34,10 @@ def order(
 ) -> Callable[..., Job]:
     def ordered(*studies: str, user: User | None = None, **more: Any) -> Job:
         picks = tuple(
-            OrderedStudy(source.pk, put_study(source, study), PATIENT) for study in studies
+            PickedStudy.by_uid(source.pk, put_study(source, study), PATIENT) for study in studies
         )
-        wanted = SelectiveOrder(picks, folder_node.pk, **{"project": project.pk, **more})
-        key = f"{studies}{Job.objects.count()}"
-        return actions.create_job(user or coordinator, "selective", wanted, key=key)
+        more = {"project": project.pk, "key": f"{studies}{Job.objects.count()}", **more}
+        return order_job(user or coordinator, "selective", picks, folder_node.pk, **more)
 
     return ordered
 
