@@ -24,6 +24,7 @@ from adit.orders import actions
 from adit.projects.models import Project
 from adit.results import deliveries, storage_quota
 from adit.worker.tasks import work as work_as_a_worker
+from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -178,12 +179,14 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
     order("1")
     work_off()
     assert storage_quota.explain_no_space(folder_node, 1_000_000) == ""
+    later = order("2")
     SeriesResult.objects.update(size_bytes=1_000_000_000)
     assert "1 GB agreed on for this folder are used up" in storage_quota.explain_no_space(
         folder_node, 1
     )
 
-    later = order("2")
+    with pytest.raises(InvalidInput, match="are used up"):
+        order("3")
     task = work()
 
     assert task is not None

@@ -13,7 +13,7 @@ from lab.ordering import order_job
 from adit.accounts.models import User
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import TaskState
-from adit.nodes.models import Node, NodeDailyUsage
+from adit.nodes.models import Lane, Node, NodeDailyUsage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,4 +50,4 @@ def test_a_transfer_keeps_to_the_rate(
     assert task.state == TaskState.SUCCESS
     least_s = SIZE / (RATE_KB_S * 1000) - 0.5
     assert time.monotonic() - began >= least_s
-    assert NodeDailyUsage.objects.get(node=source).size_bytes >= SIZE
+    assert NodeDailyUsage.objects.get(node=source, lane=Lane.RETRIEVE).size_bytes >= SIZE
