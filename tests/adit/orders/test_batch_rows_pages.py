@@ -387,6 +387,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
     }
     assert client.post(address, order).status_code == 302
     jobs = list(Job.objects.order_by("pk"))
+    assert client.post(address, order)["Location"] == reverse("job", args=[jobs[0].pk])
     assert [job.destination for job in jobs] == [destination, folder_node]
     assert jobs[0].order["own_headers"] == ["My key"]
     assert (jobs[0].order["pilot"], jobs[0].order["starts_itself"]) == (3, False)

@@ -21,7 +21,6 @@ from adit.orders.service import place_order, preview_order
 from adit.projects.models import Patient, Project
 from adit.results import storage_quota
 from adit_engine.errors import InvalidInput
-from adit_engine.nodes.memory import MemoryNode
 from adit_engine.transfer.study_lookup import StudyCriteria
 
 pytestmark = pytest.mark.django_db
@@ -62,11 +61,11 @@ def test_the_summary_and_the_job_announce_the_same(
     assert job.order["announced"] == ["pixel-rule"]
 
 
-def test_the_job_announces_what_was_shown_even_if_the_source_changed_since(
-    coordinator: User, source: Node, destination: Node, request_for: Requests
+def test_the_job_announces_what_was_shown_and_the_source_is_not_asked_again(
+    coordinator: User, destination: Node, request_for: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preview_order(coordinator, request_for(destination))
-    MemoryNode.shelves[source.name].clear()
+    monkeypatch.delattr(service, "summarize_order")
 
     (job,) = place_order(coordinator, request_for(destination))
 
