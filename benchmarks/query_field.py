@@ -148,11 +148,11 @@ def _query(port: int, rows: int) -> float:
     """Measure one worker from the first claim to the end of the job."""
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
-    from adit.jobs.kinds.base import SheetRow
-    from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
+    from adit.jobs.kinds.base import OrderRequest, SheetRow
+    from adit.jobs.kinds.batch_query import BatchQueryRow
     from adit.jobs.models import Job, JobState
     from adit.nodes.models import Node, NodeAccess
-    from adit.orders import actions
+    from adit.orders.service import place_order
     from adit.worker.tasks import work
 
     group = create_standard_groups()[COORDINATORS]
@@ -170,7 +170,7 @@ def _query(port: int, rows: int) -> float:
     global _untimed
     key = f"bench {Job.objects.count()}"
     ordering = time.process_time()
-    job = actions.create_job(user, "batch_query", BatchQueryOrder(asked, (node.pk,)), key=key)
+    (job,) = place_order(user, OrderRequest("batch_query", asked, key=key, sources=(node.pk,)))
     _untimed = time.process_time() - ordering
     began = time.perf_counter()
     work()

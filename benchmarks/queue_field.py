@@ -207,18 +207,20 @@ def _started(job: int) -> float:
 
 def _order(tasks: int, source: str, owner: int = 0) -> int:
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.jobs.kinds.base import OrderRequest
+    from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes.models import Node
-    from adit.orders import actions
+    from adit.orders.service import place_order
 
     person = User.objects.get(username=f"person{owner}")
     person.is_superuser = True
     nodes = {node.name: node for node in Node.objects.all()}
-    picks = tuple(OrderedStudy(nodes[source].pk, f"1.2.3.{n}", "P1") for n in range(1, tasks + 1))
+    picks = tuple(
+        PickedStudy.by_uid(nodes[source].pk, f"1.2.3.{n}", "P1") for n in range(1, tasks + 1)
+    )
     key = f"{time.time_ns()}"
-    return actions.create_job(
-        person, "selective", SelectiveOrder(picks, nodes["to"].pk), key=key
-    ).pk
+    request = OrderRequest("selective", picks, key=key, destinations=(nodes["to"].pk,))
+    return place_order(person, request)[0].pk
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

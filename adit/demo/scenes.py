@@ -9,12 +9,10 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from adit.accounts.models import User
-from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS, TRIAL
-from adit.demo.first_jobs import pick_of
-from adit.jobs.kinds.selective import SelectiveOrder
+from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS
+from adit.demo.first_jobs import place
+from adit.jobs.kinds.base import MAX_KEY_LENGTH
 from adit.nodes.models import Node, NodeAccess
-from adit.orders import actions
-from adit.projects.models import Project
 from adit_engine.values.record import Record
 
 STUDIES_TO_APPROVE = 11
@@ -79,9 +77,5 @@ def _scenes(pacs: Node) -> list[Scene]:
 
 
 def _order(user: User, source: Node, studies: list[Record], title: str) -> None:
-    order = SelectiveOrder(
-        picks=tuple(pick_of(source, study) for study in studies),
-        destination=Node.objects.get(name=RESEARCH_FOLDER).pk,
-        project=Project.objects.get(protocol_id=TRIAL).pk,
-    )
-    actions.create_job(user, "selective", order, key=f"{source.name} {title}"[:64], title=title)
+    key = f"{source.name} {title}"[:MAX_KEY_LENGTH]
+    place(user, source, studies, (RESEARCH_FOLDER,), key=key, title=title)

@@ -1,17 +1,12 @@
-"""Create jobs, and the actions that let a job or task wait, run, stop or run again."""
-
-from typing import Any
+"""The actions that let a job or task wait, run, stop or run again."""
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.audit import trail
-from adit.jobs import encrypted_payload, notifications, progress, states, task_groups
+from adit.jobs import notifications, progress, states
 from adit.jobs.actions import (
     Action,
     ActionRequest,
@@ -21,66 +16,12 @@ from adit.jobs.actions import (
     register,
 )
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
-from adit.jobs.wakeup import wake_workers_on_commit
-from adit.orders.service import ValidatedOrder, get_order_size, needs_approval, validate_order
-from adit.results import archives, sheet_rows
+from adit.orders.service import get_order_size, needs_approval
+from adit.results import archives
 
 T, J = TaskState, JobState
 _CANCELABLE = frozenset({*states.UNSTARTED_JOBS, J.PENDING, J.IN_PROGRESS, J.HELD})
 _STARTED = frozenset({J.PENDING, J.IN_PROGRESS})
-
-
-def create_job(
-    user: User,
-    kind: str,
-    order: Any,
-    *,
-    key: str,
-    mail: bool = False,
-    archive_password: str = "",
-    **wishes: Any,
-) -> Job:
-    """Create a job and its tasks, or return the user's job with the same key.
-
-    `mail`: notify the owner when the job has ended. `archive_password` is required for a 7-Zip
-    destination and otherwise ignored. `wishes`: title, urgent. Raises NotPermitted, InvalidInput.
-    """
-    there = Job.objects.filter(owner=user, idempotency_key=key).first()
-    if there is not None:
-        return there
-    ordered = validate_order(user, kind, order, **wishes)
-    ordered.job.mail_at_end = mail
-    if archives.is_archive(ordered.job.destination):
-        ordered.job.archive_password = archives.validate_archive_password(archive_password)
-    try:
-        with transaction.atomic():
-            return _insert_job(user, ordered, key)
-    except IntegrityError:
-        there = Job.objects.filter(owner=user, idempotency_key=key).first()
-        if there is None:
-            raise
-        return there
-
-
-def _insert_job(user: User, ordered: ValidatedOrder, key: str) -> Job:
-    job = ordered.job
-    job.idempotency_key = key
-    job.save()
-    ordered.insert_tasks(job)
-    archives.insert_packing_task(job)
-    task_groups.assign_groups(job)
-    sheet_rows.insert_rows(encrypted_payload.get_box(job.project), job, ordered.rows)
-    trail.record(
-        "job.created",
-        user=user,
-        about=f"job:{job.pk}",
-        details={"kind": job.kind, "tasks": ordered.size, **ordered.facts},
-    )
-    if job.state == J.PENDING:
-        wake_workers_on_commit()
-    elif job.state == J.WAITING_FOR_APPROVAL:
-        notifications.request_approval(job)
-    return job
 
 
 def _revoke_approval(job: Job) -> None:

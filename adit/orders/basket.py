@@ -10,100 +10,12 @@ from typing import Any
 from django.db import transaction
 
 from adit.accounts.models import User
+from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy, distinct_patients
 from adit.orders import drafts
 from adit.orders.search_results import FoundStudy, StoredSearch
-from adit.vault.master_key import master_cipher
-from adit_engine.values.record import Record
 
 DRAFT_KEY = "selective.basket"
 WHOLE = "whole"
-MAX_STUDIES = 500
-"""Studies in one basket; for more a sheet is more suitable."""
-
-
-@dataclass(frozen=True, slots=True)
-class PickedStudy:
-    """One selected study. `series_uids` are the selected series; empty for the whole study.
-
-    `known` are the series as listed by the source, or None if it was not queried.
-    """
-
-    node_id: int
-    node: str
-    domain: str
-    study: Record
-    series_uids: tuple[str, ...] = ()
-    known: tuple[Record, ...] | None = None
-
-    @property
-    def token(self) -> str:
-        """Identifies this study in a form without revealing its UID."""
-        return master_cipher().index(self.study.study_uid, "pick")[:16]
-
-    @property
-    def patient(self) -> "PickedPatient":
-        return PickedPatient(
-            domain=self.domain,
-            patient_id=self.study.patient_id,
-            name=self.study.patient_name,
-            birth_date=self.study.text("PatientBirthDate"),
-        )
-
-    @property
-    def series(self) -> tuple[Record, ...] | None:
-        """The series to transfer; None for a whole study whose series were not queried."""
-        if self.known is None or not self.series_uids:
-            return self.known
-        return tuple(record for record in self.known if record.series_uid in self.series_uids)
-
-    @property
-    def instance_count(self) -> int | None:
-        """The number of images according to the source; None if unknown."""
-        if not self.series_uids:
-            return self.study.instance_count
-        counts = [record.instance_count for record in self.series or ()]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "node_id": self.node_id,
-            "node": self.node,
-            "domain": self.domain,
-            "study": self.study.to_json(),
-            "series_uids": list(self.series_uids),
-            "known": None if self.known is None else [r.to_json() for r in self.known],
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "PickedStudy":
-        known = data["known"]
-        return cls(
-            node_id=data["node_id"],
-            node=data["node"],
-            domain=data["domain"],
-            study=Record.from_json(data["study"]),
-            series_uids=tuple(data["series_uids"]),
-            known=None if known is None else tuple(Record.from_json(r) for r in known),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PickedPatient:
-    """A patient within one patient ID domain.
-
-    The same ID in another domain may belong to another patient.
-    """
-
-    domain: str
-    patient_id: str
-    name: str
-    birth_date: str
-
-    @property
-    def token(self) -> str:
-        """Identifies this patient in a form; constant while the installation's key is."""
-        return master_cipher().index(f"{self.domain}\0{self.patient_id}", "patient")[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +30,7 @@ class Basket:
 
     @property
     def patients(self) -> tuple[PickedPatient, ...]:
-        """The distinct patients, in the order of selection."""
-        by_token = {pick.patient.token: pick.patient for pick in reversed(self.picks)}
-        tokens = dict.fromkeys(pick.patient.token for pick in self.picks)
-        return tuple(by_token[token] for token in tokens)
+        return distinct_patients(self.picks)
 
     def with_picks(self, picks: Iterable[PickedStudy]) -> "Basket":
         """Return a basket with these studies added.
@@ -195,11 +104,18 @@ def _pick_row(row: FoundStudy, numbers: tuple[str, ...]) -> PickedStudy | None:
     ]
     if numbers and not uids:
         return None
-    return PickedStudy(row.node_id, row.node, row.domain, row.study, tuple(uids), row.series)
+    return PickedStudy(
+        row.node_id,
+        row.study,
+        tuple(uids),
+        known=row.series,
+        node=row.node,
+        domain=row.domain,
+    )
 
 
 def _merge_picks(there: PickedStudy | None, more: PickedStudy) -> PickedStudy:
-    if there is None or there.node_id != more.node_id:
+    if there is None or there.source != more.source:
         return more
     known = more.known if there.known is None else there.known
     if not there.series_uids or not more.series_uids:

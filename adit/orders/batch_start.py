@@ -22,6 +22,7 @@ from adit.audit import trail
 from adit.jobs import encrypted_payload, queue, states, task_groups
 from adit.jobs.kinds.base import RowNote, TaskPlan
 from adit.jobs.kinds.batch_transfer import ReadyRow, plan_transfers
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobStage, JobState, ResultLine, Task, TaskState, TaskType
 from adit.jobs.visibility import may_act_on
@@ -286,7 +287,7 @@ class _StartPreparation:
         """Raise InvalidInput if the destination has too little space."""
         assert self._job.destination is not None, "a transfer has a destination"
         of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
-        sizes = {(one.study.study_uid, one.series_uids): of_line[one.line] for one in now}
+        sizes = {(one.pick.study.study_uid, one.pick.series_uids): of_line[one.line] for one in now}
         why = storage_quota.explain_no_space(self._job.destination, sum(sizes.values()))
         if why:
             raise InvalidInput(why)
@@ -386,22 +387,22 @@ def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | No
         return None
     picked = parts.new if parts.there or "SeriesInstanceUID" in content.asked else ()
     assert row.task.source_id is not None, "what was found was found somewhere"
-    return ReadyRow(
-        row.line,
+    pick = PickedStudy(
         row.task.source_id,
         study.record,
         tuple(one.record.series_uid for one in picked),
         "" if job.is_as_is else content.pseudonym,
     )
+    return ReadyRow(row.line, pick)
 
 
 def _rows_to_start(job: Job, ready: Sequence[ReadyRow], wishes: StartOptions) -> Sequence[ReadyRow]:
     """The rows of the studies of the pilot, or all rows."""
-    studies = list(dict.fromkeys(one.study.study_uid for one in ready))
+    studies = list(dict.fromkeys(one.pick.study.study_uid for one in ready))
     if job.stage != JobStage.CHECK or not 0 < wishes.pilot < len(studies):
         return ready
     first = set(studies[: wishes.pilot])
-    return [one for one in ready if one.study.study_uid in first]
+    return [one for one in ready if one.pick.study.study_uid in first]
 
 
 def _write_start(job: Job, made: PreparedStart) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from adit.jobs.kinds.picked_study import PickedPatient
 from adit.nodes.models import Node
-from adit.orders.basket import PickedPatient
 from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym

@@ -1,155 +1,150 @@
-"""Validate an order and insert its tasks: permissions, plan, pseudonyms, encrypted payloads.
+"""The one way in for orders: validate, preview, and make one job per destination.
 
-Used by the actions, the order pages and the start of a batch transfer.
+Used by the order pages, the demo, the REST API and the command line. Whatever is announced as
+withheld is computed here, in `describe_order`: what the summary shows is what the job records.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, order_right, require
-from adit.jobs import encrypted_payload
+from adit.audit import trail
+from adit.jobs import encrypted_payload, notifications, task_groups
 from adit.jobs.kinds import get_capabilities, get_kind
-from adit.jobs.kinds.base import JobOrder, SendAsIs, SheetRow, TaskPlan
+from adit.jobs.kinds.base import (
+    MAX_DESTINATIONS,
+    Kind,
+    OrderRequest,
+    SendAsIs,
+    SheetRow,
+    TaskPlan,
+)
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import AS_IS, Job, JobState, Task, TaskType
+from adit.jobs.wakeup import wake_workers_on_commit
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
-from adit.projects import pseudonyms, services
+from adit.orders import drafts
+from adit.orders.summary import OrderSummary, summarize_order
+from adit.projects import pseudonyms, risks, services
 from adit.projects.models import Project
-from adit.results import archives
+from adit.results import archives, sheet_rows, storage_quota
 from adit_engine.errors import InvalidInput
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 ORDER_VERSION = 1
 PSEUDONYMIZED = "pseudonymized"
 
 
+class RefusedPseudonyms(InvalidInput):
+    """Pseudonyms that the project does not allow: the reason, by the position of the study."""
+
+    def __init__(self, by_position: Mapping[int, str]) -> None:
+        self.by_position = dict(by_position)
+        words = [
+            _("Study %(row)d: %(why)s") % {"row": row, "why": why}
+            for row, why in self.by_position.items()
+        ]
+        super().__init__(" ".join(words[:5]))
+
+
 @dataclass(frozen=True, slots=True)
-class PlannedTask:
-    """A task to be created, with its source."""
+class OrderPreview:
+    """What an order will do, before it is placed."""
 
-    plan: TaskPlan
-    source: Node
-
-
-@dataclass(frozen=True, slots=True)
-class ValidatedOrder:
-    """A validated order, ready to be stored. Nothing is written yet."""
-
-    job: Job
-    user: User
-    project: Project
-    is_as_is: bool
-    planned: list[PlannedTask] = field(repr=False)
-    sources: tuple[str, ...] = ()
-    """The names of the source nodes."""
-
-    @property
-    def size(self) -> int:
-        return len(self.planned)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Values for the audit trail: names of nodes, never of patients."""
-        destination = self.job.destination
-        return {
-            "sources": list(self.sources),
-            "destination": destination.name if destination else "",
-            "project": self.project.protocol_id,
-            "change": self.job.order["change"],
-            "reason": self.job.order["reason"],
-            "state": self.job.state,
-        }
-
-    @property
-    def rows(self) -> Iterator[tuple[int, SheetRow]]:
-        """The rows of the sheet, each with the position of the task that processes it."""
-        for position, planned in enumerate(self.planned, start=1):
-            for row in planned.plan.rows:
-                yield position, row
-
-    def insert_tasks(self, job: Job) -> None:
-        """Insert the tasks of a saved job; register the pseudonym of each patient.
-
-        Raises NotPermitted, and InvalidInput if a pseudonym belongs to another patient. The error
-        names the row.
-        """
-        Task.objects.bulk_create(self._tasks(job))
-
-    def _tasks(self, job: Job) -> Iterator[Task]:
-        box = encrypted_payload.get_box(self.project)
-        for position, planned in enumerate(self.planned, start=1):
-            plan = planned.plan
-            is_plain = self.is_as_is or plan.searches
-            pseudonym = "" if is_plain else self._pseudonym(position, planned)
-            lane = Lane.SEARCH if plan.searches else Lane.RETRIEVE
-            payload = encrypted_payload.seal_task(
-                self.project, job, position, plan, pseudonym, box=box
-            )
-            yield Task(
-                job_id=job.pk,
-                position=position,
-                source_id=planned.source.pk,
-                lane=lane,
-                payload=payload,
-            )
-
-    def _pseudonym(self, position: int, planned: PlannedTask) -> str:
-        plan = planned.plan
-        try:
-            return pseudonyms.make_change(
-                self.user,
-                self.project,
-                planned.source,
-                self.job.destination,
-                plan.patient_id,
-                pseudonym=plan.pseudonym,
-            ).pseudonym
-        except (InvalidInput, pseudonyms.PseudonymConflict) as error:
-            words = {"row": position, "why": error}
-            raise InvalidInput(_("Study %(row)d: %(why)s") % words) from None
+    summary: OrderSummary
+    """Empty for a sheet: its studies are not known before the check."""
+    needs_approval: bool
+    no_space: tuple[str, ...]
+    """Why the order does not fit on its destinations, as far as sizes are known."""
+    makes_archive: bool
 
 
-def validate_order(
-    user: User, kind_word: str, order: JobOrder, *, title: str = "", urgent: bool = False
-) -> ValidatedOrder:
-    """Validate an order; write nothing. Raises NotPermitted, InvalidInput."""
-    kind = get_kind(kind_word)
-    require(user, order_right(kind.word))
-    if urgent:
-        require(user, Right.BE_URGENT)
-    is_as_is = isinstance(order.change, SendAsIs)
-    if is_as_is:
-        require(user, Right.TRANSFER_IDENTIFIED)
-    plans = kind.plan(order)
-    asked = dict.fromkeys([*(plan.source for plan in plans), *getattr(order, "further", ())])
-    nodes = Node.objects.in_bulk({*asked, order.destination})
-    sources = {pk: _require_readable(user, nodes.get(pk)) for pk in asked}
-    planned = [PlannedTask(plan, sources[plan.source]) for plan in plans]
-    destination = None
-    if order.destination is not None:
-        destination = _require_writable(user, nodes.get(order.destination))
-        if archives.is_archive(destination):
-            require(user, Right.USE_ARCHIVES)
-    project = _get_project(user, order.project)
-    for source in sources.values():
-        pseudonyms.require_project(user, project, source, destination)
-    job = Job(
-        kind=kind.word,
-        owner=user,
-        destination=destination,
-        project=project,
-        order=_order_facts(order),
-        state=_initial_state(user, kind.word, plans, project),
-        stage=kind.stage,
-        urgent=urgent,
-        title=title.strip()[:100],
+def place_order(user: User, request: OrderRequest[Any]) -> list[Job]:
+    """Make one job per destination: all of them, or none.
+
+    A request with the key of an earlier one returns the jobs of that one. Queries the sources to
+    find out what will be withheld, unless `preview_order` did so before; do not call it within a
+    transaction. Raises NotPermitted, InvalidInput.
+    """
+    if there := find_jobs(user, request.key):
+        return there
+    order = _validate(user, request)
+    preview = describe_order(user, request)
+    for why in preview.no_space:
+        raise InvalidInput(why)
+    password = ""
+    if preview.makes_archive:
+        password = archives.validate_archive_password(request.archive_password)
+    try:
+        with transaction.atomic():
+            names = _register_pseudonyms(order)
+            jobs = [
+                _insert_job(order, number, node, names, preview, password)
+                for number, node in enumerate(order.destinations)
+            ]
+            forget_preview(user, request.key)
+            return jobs
+    except IntegrityError:
+        if there := find_jobs(user, request.key):
+            return there
+        raise
+
+
+def preview_order(user: User, request: OrderRequest[Any]) -> OrderPreview:
+    """Validate an order as `place_order` does, and say what it will do; no job is made.
+
+    The summary is kept for a day: an order placed with this key records what it announces. Raises
+    NotPermitted, InvalidInput.
+    """
+    order = _validate(user, request)
+    with transaction.atomic():
+        _register_pseudonyms(order)
+        transaction.set_rollback(True)
+    preview = describe_order(user, request)
+    content = {"of": _fingerprint(request), "summary": preview.summary.to_json()}
+    drafts.save_draft(user, _preview_key(request.key), content)
+    return preview
+
+
+def describe_order(user: User, request: OrderRequest[Any]) -> OrderPreview:
+    """Return the kept preview of an order, or compute it. Validates nothing."""
+    kept = drafts.load_draft(user, _preview_key(request.key))
+    if kept is not None and kept["of"] == _fingerprint(request):
+        summary = OrderSummary.from_json(kept["summary"])
+    else:
+        summary = _summarize(user, request)
+    project = _find_project(request.project) or services.default_project()
+    nodes = list(Node.objects.filter(pk__in=request.destinations))
+    plans = get_kind(request.kind).plan(request)
+    no_space = [storage_quota.explain_no_space(node, summary.size_bytes) for node in nodes]
+    return OrderPreview(
+        summary=summary,
+        needs_approval=needs_approval(
+            user, _count_size(request.kind, plans), request.kind, project
+        ),
+        no_space=tuple(why for why in no_space if why) if summary.studies else (),
+        makes_archive=any(map(archives.is_archive, nodes)),
     )
-    names = tuple(sorted({source.name for source in sources.values()}))
-    return ValidatedOrder(job, user, project, is_as_is, planned, names)
+
+
+def forget_preview(user: User, key: str) -> None:
+    """Delete the kept preview of an order that was changed or placed."""
+    drafts.delete_draft(user, _preview_key(key))
+
+
+def find_jobs(user: User, key: str) -> list[Job]:
+    """Return the jobs that the user has ordered with this key."""
+    keys = [_job_key(key, number) for number in range(MAX_DESTINATIONS)]
+    return list(Job.objects.filter(owner=user, idempotency_key__in=keys).order_by("pk"))
 
 
 def needs_approval(
@@ -160,21 +155,182 @@ def needs_approval(
     The size is the number of studies, or of rows of a sheet. A project may require approval for
     all sizes and users. A query sends nothing.
     """
-    if (
-        project is not None
-        and project.second_person
-        and size
-        and get_capabilities(kind).sends_images
-    ):
+    capabilities = get_capabilities(kind)
+    if project is not None and project.second_person and size and capabilities.sends_images:
         return True
-    most: int = getattr(settings, get_capabilities(kind).limit_setting)
+    most: int = getattr(settings, capabilities.limit_setting)
     return not user.is_staff and size > most
 
 
-def _initial_state(user: User, kind: str, plans: list[TaskPlan], project: Project) -> JobState:
-    if needs_approval(user, _count_size(kind, plans), kind, project):
-        return JobState.WAITING_FOR_APPROVAL
-    return JobState.PENDING
+@dataclass(frozen=True, slots=True)
+class _ValidOrder:
+    """A validated order. Nothing is written yet."""
+
+    user: User
+    request: OrderRequest[Any]
+    kind: Kind
+    project: Project
+    plans: list[TaskPlan]
+    sources: dict[int, Node]
+    destinations: list[Node | None]
+    """`None` alone if the order sends nothing."""
+
+
+def _validate(user: User, request: OrderRequest[Any]) -> _ValidOrder:
+    kind = get_kind(request.kind)
+    require(user, order_right(kind.word))
+    if request.urgent:
+        require(user, Right.BE_URGENT)
+    if request.is_as_is:
+        require(user, Right.TRANSFER_IDENTIFIED)
+    plans = kind.plan(request)
+    asked = dict.fromkeys([*(plan.source for plan in plans), *request.sources])
+    nodes = Node.objects.in_bulk({*asked, *request.destinations})
+    sources = {pk: _require_readable(user, nodes.get(pk)) for pk in asked}
+    destinations: list[Node | None] = []
+    for pk in request.destinations:
+        destination = _require_writable(user, nodes.get(pk))
+        if archives.is_archive(destination):
+            require(user, Right.USE_ARCHIVES)
+        destinations.append(destination)
+    project = _get_project(user, request.project)
+    destinations = destinations or [None]
+    for source in sources.values():
+        for place in destinations:
+            pseudonyms.require_project(user, project, source, place)
+    return _ValidOrder(user, request, kind, project, plans, sources, destinations)
+
+
+_Patient = tuple[int, str, str]
+"""Source, patient ID at the source, and given pseudonym."""
+
+
+def _patient_of(plan: TaskPlan) -> _Patient:
+    return plan.source, plan.patient_id, plan.pseudonym
+
+
+def _register_pseudonyms(order: _ValidOrder) -> dict[_Patient, str]:
+    """Register the pseudonym of each patient. Raises NotPermitted, RefusedPseudonyms."""
+    names: dict[_Patient, str] = {}
+    refused: dict[int, str] = {}
+    for position, plan in enumerate(order.plans, start=1):
+        if order.request.is_as_is or plan.searches or _patient_of(plan) in names:
+            continue
+        try:
+            names[_patient_of(plan)] = pseudonyms.make_change(
+                order.user,
+                order.project,
+                order.sources[plan.source],
+                None,
+                plan.patient_id,
+                pseudonym=plan.pseudonym,
+            ).pseudonym
+        except (InvalidInput, pseudonyms.PseudonymConflict) as error:
+            refused[position] = str(error)
+    if refused:
+        raise RefusedPseudonyms(refused)
+    return names
+
+
+def _insert_job(
+    order: _ValidOrder,
+    number: int,
+    destination: Node | None,
+    names: Mapping[_Patient, str],
+    preview: OrderPreview,
+    password: str,
+) -> Job:
+    request = order.request
+    change = request.change
+    reason = change.reason if isinstance(change, SendAsIs) else ""
+    job = Job.objects.create(
+        kind=order.kind.word,
+        owner=order.user,
+        destination=destination,
+        project=order.project,
+        order={
+            "version": ORDER_VERSION,
+            "change": AS_IS if request.is_as_is else PSEUDONYMIZED,
+            "reason": reason,
+            "announced": list(preview.summary.announced),
+            **order.kind.facts(request),
+        },
+        state=JobState.WAITING_FOR_APPROVAL if preview.needs_approval else JobState.PENDING,
+        stage=order.kind.stage,
+        urgent=request.urgent,
+        title=request.title.strip()[:100],
+        idempotency_key=_job_key(request.key, number),
+        mail_at_end=request.mail,
+        archive_password=password if destination and archives.is_archive(destination) else "",
+    )
+    Task.objects.bulk_create(_tasks(order, job, names))
+    archives.insert_packing_task(job)
+    task_groups.assign_groups(job)
+    sheet_rows.insert_rows(encrypted_payload.get_box(order.project), job, _rows(order.plans))
+    trail.record(
+        "job.created",
+        user=order.user,
+        about=f"job:{job.pk}",
+        details={
+            "kind": job.kind,
+            "tasks": len(order.plans),
+            "sources": sorted({source.name for source in order.sources.values()}),
+            "destination": destination.name if destination else "",
+            "project": order.project.protocol_id,
+            "change": job.order["change"],
+            "reason": reason,
+            "state": job.state,
+        },
+    )
+    if job.state == JobState.PENDING:
+        wake_workers_on_commit()
+    else:
+        notifications.request_approval(job)
+    return job
+
+
+def _tasks(order: _ValidOrder, job: Job, names: Mapping[_Patient, str]) -> Iterator[Task]:
+    box = encrypted_payload.get_box(order.project)
+    for position, plan in enumerate(order.plans, start=1):
+        name = names.get(_patient_of(plan), "")
+        yield Task(
+            job_id=job.pk,
+            position=position,
+            source_id=plan.source,
+            lane=Lane.SEARCH if plan.searches else Lane.RETRIEVE,
+            payload=encrypted_payload.seal_task(order.project, job, position, plan, name, box=box),
+        )
+
+
+def _rows(plans: list[TaskPlan]) -> Iterator[tuple[int, SheetRow]]:
+    """The rows of the sheet, each with the position of the task that processes it."""
+    for position, plan in enumerate(plans, start=1):
+        for row in plan.rows:
+            yield position, row
+
+
+def _summarize(user: User, request: OrderRequest[Any]) -> OrderSummary:
+    picks = [item for item in request.items if isinstance(item, PickedStudy)]
+    project = _find_project(request.project) or services.default_project()
+    profile = None if request.is_as_is else ConfidentialityProfile.parse(project.profile.text)
+    nodes = Node.objects.filter(pk__in={pick.source for pick in picks})
+    return summarize_order(user, picks, nodes, profile, risks.decisions(project))
+
+
+def _fingerprint(request: OrderRequest[Any]) -> str:
+    """A digest of everything in the request that determines its summary."""
+    picks = [item for item in request.items if isinstance(item, PickedStudy)]
+    studies = [(pick.source, pick.study.study_uid, pick.series_uids) for pick in picks]
+    values = [request.kind, studies, request.project, request.is_as_is]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _preview_key(key: str) -> str:
+    return f"{key}.preview"
+
+
+def _job_key(key: str, number: int) -> str:
+    return f"{key}.{number}"
 
 
 def _count_size(kind: str, plans: list[TaskPlan]) -> int:
@@ -189,18 +345,6 @@ def get_order_size(job: Job) -> int:
     if not job.capabilities.sends_images:
         return job.lines.values("line").distinct().count()
     return job.tasks.exclude(lane=Lane.SEARCH).filter(work=TaskType.KIND).count()
-
-
-def _order_facts(order: JobOrder) -> dict[str, Any]:
-    """The part of the order without identifying values; the rest is in the encrypted payloads."""
-    change = order.change
-    return {
-        "version": ORDER_VERSION,
-        "change": AS_IS if isinstance(change, SendAsIs) else PSEUDONYMIZED,
-        "reason": change.reason if isinstance(change, SendAsIs) else "",
-        "announced": sorted(order.announced),
-        **getattr(order, "facts", {}),
-    }
 
 
 def _require_readable(user: User, node: Node | None) -> Node:
@@ -221,8 +365,12 @@ def _get_project(user: User, pk: int | None) -> Project:
     """Return the project, or the default project if `pk` is None. Raises NotPermitted."""
     if pk is None:
         return services.default_project()
-    project = Project.objects.filter(pk=pk).first()
+    project = _find_project(pk)
     if project is None:
         raise NotPermitted(_("This research project is gone: choose another."))
     services.require_use(user, project)
     return project
+
+
+def _find_project(pk: int | None) -> Project | None:
+    return None if pk is None else Project.objects.filter(pk=pk).first()

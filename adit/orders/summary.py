@@ -1,11 +1,11 @@
 """The summary of an order before its start: what will be sent, what withheld and why.
 
-Used by the pages of the selective transfer.
+Used by the order service.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,9 +14,9 @@ from django.utils.translation import ngettext
 
 from adit.accounts.models import User
 from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
+from adit.jobs.kinds.picked_study import PickedStudy, distinct_patients
 from adit.nodes import search
 from adit.nodes.models import Node
-from adit.orders.basket import Basket, PickedStudy
 from adit.projects.risks import HEADER_WORD, Decision
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize import admission
@@ -179,15 +179,17 @@ class _SourceQueries:
     def series(self, pick: PickedStudy) -> tuple[Record, ...] | None:
         if pick.series is not None:
             return pick.series
-        node = self.nodes.get(pick.node_id)
+        node = self.nodes.get(pick.source)
         if node is None or not self._may_ask():
             return None
         study = StudyRef(pick.study.study_uid)
-        return self._ask(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
+        return pick.selected(
+            self._ask(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
+        )
 
     def classes(self, pick: PickedStudy, series: Record) -> dict[str, int] | None:
         """Images by SOP class; None if unknown."""
-        node = self.nodes.get(pick.node_id)
+        node = self.nodes.get(pick.source)
         if node is None or not self._may_ask():
             return None
         ref = SeriesRef(pick.study.study_uid, series.series_uid)
@@ -220,7 +222,7 @@ class _Rules:
 
 def summarize_order(
     user: User,
-    basket: Basket,
+    picks: Sequence[PickedStudy],
     nodes: Iterable[Node],
     profile: ConfidentialityProfile | None,
     decisions: tuple[Decision, ...],
@@ -231,16 +233,16 @@ def summarize_order(
     """
     by_id = {node.pk: node for node in nodes}
     sources = _SourceQueries(user, by_id, time.monotonic() + TIME_BUDGET_S)
-    asked = [(pick, sources.series(pick)) for pick in basket]
+    asked = [(pick, sources.series(pick)) for pick in picks]
     withheld: list[ExpectedWithholding] = []
     if profile is not None:
         rules = _Rules(profile, decisions)
         for pick, series in asked:
             withheld += _expect_withheld(sources, pick, series, rules)
-    counts = [pick.instance_count for pick in basket]
+    counts = [pick.instance_count for pick in picks]
     return OrderSummary(
-        patients=len(basket.patients),
-        studies=len(basket),
+        patients=len(distinct_patients(picks)),
+        studies=len(picks),
         series=_sum_known(_series_count(pick, series) for pick, series in asked),
         images=_sum_known(counts),
         size_bytes=sum(_estimate_size(pick, series) for pick, series in asked),

@@ -11,9 +11,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django_tables2 import Column, TemplateColumn
 
+from adit.jobs.kinds.picked_study import PickedPatient
 from adit.jobs.models import Job
 from adit.jobs.templatetags.dicom_format import masked, person_name
-from adit.orders.basket import PickedPatient
 from adit.results.transfer_results import TransferRowResult
 from adit.tables import ComputedColumn, NumberColumn, Table, quiet
 

@@ -36,17 +36,17 @@ from django.contrib.auth.models import Group, Permission  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from lab.jobs import PATIENT, GatedNode, put_study  # noqa: E402
+from lab.ordering import order_job  # noqa: E402
 
 from adit.accounts import permissions as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
 from adit.accounts.permissions import Right  # noqa: E402
 from adit.jobs import encrypted_payload, task_groups  # noqa: E402
 from adit.jobs.kinds.base import TaskPlan  # noqa: E402
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder  # noqa: E402
+from adit.jobs.kinds.picked_study import PickedStudy  # noqa: E402
 from adit.jobs.lease import SHUTDOWN  # noqa: E402
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState  # noqa: E402
 from adit.nodes.models import Node, NodeAccess  # noqa: E402
-from adit.orders import actions  # noqa: E402
 from adit.projects import services  # noqa: E402
 from adit.projects.models import Project  # noqa: E402
 from adit.projects.services import create_project  # noqa: E402
@@ -312,17 +312,18 @@ def order_studies(coordinator: User, source: Node, destination: Node) -> Callabl
         images: int = 3,
         series: int = 1,
         user: User | None = None,
-        announced: tuple[str, ...] = (),
         to: Node | None = None,
         **changes: object,
     ) -> Job:
         picks = tuple(
-            OrderedStudy(source.pk, put_study(source, study, images, series, **changes), PATIENT)
+            PickedStudy.by_uid(
+                source.pk, put_study(source, study, images, series, **changes), PATIENT
+            )
             for study in studies
         )
-        ordered = SelectiveOrder(picks, (to or destination).pk, announced=announced)
         key = f"{len(studies)} {studies[0]} {Job.objects.count()}"
-        return actions.create_job(user or coordinator, "selective", ordered, key=key)
+        place = (to or destination).pk
+        return order_job(user or coordinator, "selective", picks, place, key=key)
 
     return order
 

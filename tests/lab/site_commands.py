@@ -124,22 +124,20 @@ def order(studies: str = "1", key: str = "a") -> None:
 
 def _order(studies: str, source_name: str, key: str) -> None:
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes.models import Node
-    from adit.orders import actions
     from lab import samples
     from lab.jobs import PATIENT
+    from lab.ordering import order_job
 
     source, destination = Node.objects.get(name=source_name), Node.objects.get(name="to")
     picks = [
-        OrderedStudy(source.pk, f"{samples.ROOT}.{number}", PATIENT)
+        PickedStudy.by_uid(source.pk, f"{samples.ROOT}.{number}", PATIENT)
         for number in range(1, int(studies) + 1)
     ]
     user = User.objects.get()
     user.is_staff = True  # orders of any size
-    job = actions.create_job(
-        user, "selective", SelectiveOrder(tuple(picks), destination.pk), key=key
-    )
+    job = order_job(user, "selective", picks, destination.pk, key=key)
     print(job.pk)
 
 

@@ -69,21 +69,30 @@ def send(
     timezone.now = lambda: real() + timedelta(days=days)
     from adit.accounts.models import User
     from adit.jobs import queue
-    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.jobs.kinds.base import OrderRequest
+    from adit.jobs.kinds.picked_study import PickedStudy
     from adit.jobs.models import Job
     from adit.nodes.access import may_read
     from adit.nodes.models import Node
-    from adit.orders import actions
+    from adit.orders.service import place_order
     from adit.projects.models import Project
     from adit.results.report import build_report
     from adit.worker import runner
 
     root, source = User.objects.get(), Node.objects.get(name="PACS")
     assert may_read(root, source)
-    picks = tuple(OrderedStudy(source.pk, uid, patient_id, pseudonym=pseudonym) for uid in studies)
+    picks = tuple(
+        PickedStudy.by_uid(source.pk, uid, patient_id, pseudonym=pseudonym) for uid in studies
+    )
     destination = Node.objects.get(name=to)
-    wanted = SelectiveOrder(picks, destination.pk, Project.objects.get(protocol_id=project).pk)
-    job = actions.create_job(root, "selective", wanted, key=f"{project} {to}")
+    request = OrderRequest(
+        "selective",
+        picks,
+        key=f"{project} {to}",
+        destinations=(destination.pk,),
+        project=Project.objects.get(protocol_id=project).pk,
+    )
+    (job,) = place_order(root, request)
     while (task := queue.claim(f"worker {os.getpid()}")) is not None:
         runner.run_task(task)
     job = Job.objects.get(pk=job.pk)

@@ -64,18 +64,28 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
 def order(pairs: list[tuple[str, str]], patient: str) -> None:
     """A job for each pair of a study and a project."""
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.jobs.kinds.base import OrderRequest
+    from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes.models import Node
-    from adit.orders import actions
+    from adit.orders.service import place_order
     from adit.projects.models import Project
 
     user = User.objects.get(username="coordinator")
     source = Node.objects.get(name="PACS").pk
-    for study, project in pairs:
-        project = Project.objects.get(protocol_id=project)
-        destination = Node.objects.get(name=project).pk
-        wanted = SelectiveOrder((OrderedStudy(source, study, patient),), destination, project.pk)
-        actions.create_job(user, "selective", wanted, key=f"{study}-{project}")
+    for study, protocol_id in pairs:
+        project = Project.objects.get(protocol_id=protocol_id)
+        destination = Node.objects.get(name=protocol_id).pk
+        pick = PickedStudy.by_uid(source, study, patient)
+        place_order(
+            user,
+            OrderRequest(
+                "selective",
+                (pick,),
+                key=f"{study[-30:]}-{protocol_id}",
+                destinations=(destination,),
+                project=project.pk,
+            ),
+        )
 
 
 def told_of() -> list[dict[str, Any]]:

@@ -82,10 +82,11 @@ def pace(kb_s: int) -> None:
 def order(patient: str, protocol_id: str) -> dict[str, Any]:
     """The one study of a patient, without a page."""
     from adit.accounts.models import User
-    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.jobs.kinds.base import OrderRequest
+    from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes import search
     from adit.nodes.models import Node
-    from adit.orders import actions
+    from adit.orders.service import place_order
     from adit.projects.models import Project
     from adit_engine.values.query import Query
     from adit_engine.values.references import QueryLevel
@@ -95,11 +96,17 @@ def order(patient: str, protocol_id: str) -> dict[str, Any]:
     (found,) = search.search_studies(
         user, source, Query(QueryLevel.STUDY, {"PatientID": patient})
     ).records
-    announced = ("pixel-rule", "class")
     project = Project.objects.get(protocol_id=protocol_id)
-    pick = OrderedStudy(source.pk, found.study_uid, patient)
-    wanted = SelectiveOrder((pick,), destination.pk, project.pk, announced=announced)
-    return {"job": actions.create_job(user, "selective", wanted, key=f"{patient} {protocol_id}").pk}
+    pick = PickedStudy(source.pk, found)
+    request = OrderRequest(
+        "selective",
+        (pick,),
+        key=f"{patient} {protocol_id}",
+        destinations=(destination.pk,),
+        project=project.pk,
+    )
+    (job,) = place_order(user, request)
+    return {"job": job.pk}
 
 
 def ledger(job_id: int) -> dict[str, Any]:

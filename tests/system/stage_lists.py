@@ -55,10 +55,10 @@ def study(number: int, **values: Any) -> Any:
 def make_query(owner: Any, nodes: dict[str, Any]) -> int:
     """Found twice, found but capped, nothing, and not answered."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.kinds.base import RowMatches, RowNote, SheetRow
-    from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
+    from adit.jobs.kinds.base import OrderRequest, RowMatches, RowNote, SheetOptions, SheetRow
+    from adit.jobs.kinds.batch_query import BatchQueryRow
     from adit.jobs.models import Job, TaskState
-    from adit.orders import actions
+    from adit.orders.service import place_order
     from adit.results import sheet_rows
     from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
@@ -69,9 +69,14 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
         )
         for line in range(2, 6)
     )
-    sources = (nodes["PACS1"].pk, nodes["Old archive"].pk)
-    order = BatchQueryOrder(rows, sources, own_headers=("Key",))
-    job = actions.create_job(owner, "batch_query", order, key="stage query")
+    request = OrderRequest(
+        "batch_query",
+        rows,
+        key="stage query",
+        sources=(nodes["PACS1"].pk, nodes["Old archive"].pk),
+        sheet=SheetOptions(own_headers=("Key",)),
+    )
+    (job,) = place_order(owner, request)
     answers: list[tuple[list[Any], tuple[RowNote, ...]]] = [
         ([study(1), study(2)], ()),
         ([study(3)], (RowNote.CAPPED,)),
@@ -92,10 +97,18 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
 def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
     """Checked, with one row of each kind: sure, one of several, not there."""
     from adit.jobs import encrypted_payload
-    from adit.jobs.kinds.base import ListedSeries, ListedStudy, RowCheck, RowNote
-    from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+    from adit.jobs.kinds.base import (
+        ListedSeries,
+        ListedStudy,
+        OrderRequest,
+        RowCheck,
+        RowNote,
+        SheetOptions,
+    )
+    from adit.jobs.kinds.batch_transfer import BatchTransferRow
     from adit.jobs.models import Job, TaskState
-    from adit.orders import actions, transfer_preview
+    from adit.orders import transfer_preview
+    from adit.orders.service import place_order
     from adit.results import sheet_rows
     from adit_engine.transfer.study_lookup import StudyCriteria
     from adit_engine.values.record import Record
@@ -115,14 +128,15 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
         BatchTransferRow(n, StudyCriteria(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",))
         for n in (2, 3, 4)
     )
-    order = BatchTransferOrder(
+    request = OrderRequest(
+        "batch_transfer",
         rows,
-        nodes["PACS1"].pk,
-        nodes["Research folder"].pk,
-        own_headers=("Key",),
-        further=(nodes["Old archive"].pk,),
+        key="stage transfer",
+        destinations=(nodes["Research folder"].pk,),
+        sources=(nodes["PACS1"].pk, nodes["Old archive"].pk),
+        sheet=SheetOptions(own_headers=("Key",)),
     )
-    job = actions.create_job(owner, "batch_transfer", order, key="stage transfer")
+    (job,) = place_order(owner, request)
     task, box = job.tasks.get(), encrypted_payload.get_box(job.project)
     job.tasks.update(state=TaskState.IN_PROGRESS)
     for line, studies, notes in (

@@ -40,9 +40,10 @@ def make(places: dict[str, Any]) -> dict[str, int]:
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
-    from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+    from adit.jobs.kinds.base import OrderRequest
+    from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes.models import Node, NodeAccess
-    from adit.orders import actions
+    from adit.orders.service import place_order
     from adit.projects import services
     from adit.projects.models import Project
 
@@ -73,11 +74,16 @@ def make(places: dict[str, Any]) -> dict[str, int]:
             protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
         )
         services.create_project(root, project, members=[coordinators])
-        pick = OrderedStudy(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
-        order = SelectiveOrder(
-            (pick,), destination.pk, project=project.pk, announced=("pixel-rule",)
+        pick = PickedStudy.by_uid(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
+        request = OrderRequest(
+            "selective",
+            (pick,),
+            key=protocol_id,
+            destinations=(destination.pk,),
+            project=project.pk,
         )
-        jobs[protocol_id] = actions.create_job(coordinator, "selective", order, key=protocol_id).pk
+        (job,) = place_order(coordinator, request)
+        jobs[protocol_id] = job.pk
     return jobs
 
 

@@ -6,7 +6,7 @@ Used by orders, the worker and the pages.
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from adit.jobs.kinds.base import Kind, TaskContext, TaskOutput, TaskPlan
+from adit.jobs.kinds.base import Kind, OrderRequest, TaskContext, TaskOutput, TaskPlan
 from adit.jobs.kinds.batch_query import BatchQuery
 from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.jobs.kinds.selective import Selective
@@ -23,7 +23,7 @@ class UninstalledKind(Kind):
     word: ClassVar[str] = ""
     label: ClassVar[str] = ""
 
-    def plan(self, order: Any) -> list[TaskPlan]:
+    def plan(self, request: OrderRequest[Any]) -> list[TaskPlan]:
         raise InvalidInput("This kind of job is not installed any more.")
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:

@@ -1,12 +1,12 @@
-"""The interface of a kind of job: its order, plan, task context and output.
+"""The interface of a kind of job: its order request, plan, task context and output.
 
 Also transfer_study(), which all kinds that deliver images use. Kinds do not access the database.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import InvalidInput
@@ -20,6 +20,8 @@ from adit_engine.values.references import StudyRef
 from adit_engine.values.selection import Selection
 
 MAX_REASON_LENGTH = 200
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +45,69 @@ class SendAsIs:
 OrderedChange = Pseudonymize | SendAsIs
 
 
-class JobOrder(Protocol):
-    """What the orders of all kinds have in common.
+MAX_KEY_LENGTH = 56
+"""Characters of an idempotency key; jobs and drafts append to it."""
+MAX_DESTINATIONS = 20
 
-    Nodes and projects are primary keys; no project means the default project. `announced` are the
-    codes of withholding that were shown before the start and accepted.
+
+@dataclass(frozen=True, slots=True)
+class SheetOptions:
+    """Options of an order that is given as a sheet."""
+
+    own_headers: tuple[str, ...] = ()
+    """The headers of the user's own columns, which are returned with the results."""
+    skips_delivered: bool = True
+    """Transfer only: skip what was delivered before."""
+    starts_itself: bool = False
+    """Transfer only: start automatically if each row has one match."""
+    pilot: int = 0
+    """Transfer only: the number of studies to send first; 0 for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRequest(Generic[Item]):
+    """What a user orders, for any kind of job: one job per destination.
+
+    Nodes and projects are primary keys; no project means the default project. What is announced
+    as withheld is no part of the request: the server computes it.
     """
 
-    @property
-    def destination(self) -> int | None: ...
+    kind: str
+    items: tuple[Item, ...] = field(repr=False)
+    """Picked studies, or the rows of a sheet."""
+    key: str
+    """Idempotency key: the same key of the same user means the same jobs."""
+    destinations: tuple[int, ...] = ()
+    sources: tuple[int, ...] = ()
+    """The sources of a sheet, in the order of the queries. A picked study names its own."""
+    project: int | None = None
+    change: OrderedChange = field(default=Pseudonymize())
+    title: str = ""
+    urgent: bool = False
+    mail: bool = False
+    """Notify the owner when a job has ended."""
+    archive_password: str = field(default="", repr=False)
+    """Required for a 7-Zip destination, otherwise ignored."""
+    sheet: SheetOptions = field(default=SheetOptions())
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.key) <= MAX_KEY_LENGTH:
+            raise InvalidInput(f"The key of an order has 1 to {MAX_KEY_LENGTH} characters.")
 
     @property
-    def project(self) -> int | None: ...
+    def is_as_is(self) -> bool:
+        return isinstance(self.change, SendAsIs)
 
-    @property
-    def change(self) -> OrderedChange: ...
-
-    @property
-    def announced(self) -> tuple[str, ...]: ...
+    def check_destinations(self, sources: Collection[int]) -> None:
+        """Raise InvalidInput unless there is a destination that is not a source."""
+        if not self.destinations:
+            raise InvalidInput("Choose at least one destination.")
+        if len(self.destinations) > MAX_DESTINATIONS:
+            raise InvalidInput(f"At most {MAX_DESTINATIONS} destinations in one order.")
+        if len(set(self.destinations)) < len(self.destinations):
+            raise InvalidInput("A destination is given twice.")
+        if not set(self.destinations).isdisjoint(sources):
+            raise InvalidInput("Source and destination are the same: choose another destination.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +252,13 @@ class Kind(Protocol):
     limit_setting: ClassVar[str] = "MAX_STUDIES_PER_JOB"
     """The setting with the largest size that needs no approval."""
 
-    def plan(self, order: Any) -> list[TaskPlan]:
-        """Return the tasks of an order. Raises InvalidInput."""
+    def plan(self, request: OrderRequest[Any]) -> list[TaskPlan]:
+        """Return the tasks of one job of the order. Raises InvalidInput."""
         ...
+
+    def facts(self, request: OrderRequest[Any]) -> dict[str, Any]:
+        """Return the part of the order to store with the job, without identifying values."""
+        return {}
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         """Execute one task. Lazy. Raises the errors of the engine."""

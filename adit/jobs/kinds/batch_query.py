@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from adit.jobs.kinds.base import (
     Kind,
-    OrderedChange,
-    Pseudonymize,
+    OrderRequest,
     RowMatches,
     RowNote,
     SheetRow,
@@ -30,39 +29,6 @@ class BatchQueryRow:
     question: PatientQuery = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchQueryOrder:
-    """An order of a batch query: each row is sent to each source.
-
-    Sources are primary keys of nodes. Raises InvalidInput.
-    """
-
-    rows: tuple[BatchQueryRow, ...] = field(repr=False)
-    sources: tuple[int, ...]
-    project: int | None = None
-    own_headers: tuple[str, ...] = ()
-    """The headers of the user's own columns, which are returned with the results."""
-    destination: None = None
-    change: OrderedChange = field(default=Pseudonymize())
-    """Unused: no images are sent."""
-    announced: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.rows:
-            raise InvalidInput("No row is left to ask for: tick at least one.")
-        if len(self.rows) > MAX_ROWS:
-            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one query: split the sheet.")
-        if not self.sources:
-            raise InvalidInput("Tick at least one PACS or folder to ask.")
-        if len(set(self.sources)) > MAX_SOURCES:
-            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders in one query.")
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The part of the order that may be stored unencrypted."""
-        return {"own_headers": list(self.own_headers)}
-
-
 class BatchQuery(Kind):
     word: ClassVar[str] = "batch_query"
     label: ClassVar[str] = "Batch query"
@@ -71,16 +37,32 @@ class BatchQuery(Kind):
     has_result_table: ClassVar[bool] = True
     limit_setting: ClassVar[str] = "MAX_QUERY_ROWS"
 
-    def plan(self, order: BatchQueryOrder) -> list[TaskPlan]:
-        """Return one task per query and source; rows with the same query share a task."""
+    def plan(self, request: OrderRequest[BatchQueryRow]) -> list[TaskPlan]:
+        """Return one task per query and source; rows with the same query share a task.
+
+        Raises InvalidInput if the order contradicts itself.
+        """
+        if not request.items:
+            raise InvalidInput("No row is left to ask for: tick at least one.")
+        if len(request.items) > MAX_ROWS:
+            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one query: split the sheet.")
+        if not request.sources:
+            raise InvalidInput("Tick at least one PACS or folder to ask.")
+        if len(set(request.sources)) > MAX_SOURCES:
+            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders in one query.")
+        if request.destinations:
+            raise InvalidInput("A query sends no images: give no destination.")
         groups: dict[tuple[str, ...], list[BatchQueryRow]] = {}
-        for row in order.rows:
+        for row in request.items:
             groups.setdefault(row.question.key, []).append(row)
         return [
             _plan_task(source, rows)
-            for source in dict.fromkeys(order.sources)
+            for source in dict.fromkeys(request.sources)
             for rows in groups.values()
         ]
+
+    def facts(self, request: OrderRequest[BatchQueryRow]) -> dict[str, Any]:
+        return {"own_headers": list(request.sheet.own_headers)}
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         asked = payload["questions"]

@@ -1,8 +1,8 @@
 """The kind "batch transfer": check the studies of a sheet, then send them to one destination."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any, ClassVar
 
@@ -10,8 +10,7 @@ from adit.jobs.kinds.base import (
     Kind,
     ListedSeries,
     ListedStudy,
-    OrderedChange,
-    Pseudonymize,
+    OrderRequest,
     RowCheck,
     RowNote,
     SheetRow,
@@ -20,12 +19,13 @@ from adit.jobs.kinds.base import (
     TaskPlan,
     transfer_study,
 )
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes.base import SupportsSharedAssociation
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.transfer.study_lookup import StudyCriteria, StudyLookup
 from adit_engine.values.record import Record
-from adit_engine.values.references import SeriesRef, StudyRef
+from adit_engine.values.references import StudyRef
 
 MAX_ROWS = 10_000
 MAX_SOURCES = 5
@@ -75,59 +75,11 @@ class BatchTransferRow:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchTransferOrder:
-    """A sheet to be checked and, once started, transferred.
-
-    `further` are queried one after the other for what `source` does not have. `pilot`: the number
-    of studies to send first. `starts_itself`: start automatically if each row has one match.
-    """
-
-    rows: tuple[BatchTransferRow, ...] = field(repr=False)
-    source: int
-    destination: int
-    project: int | None = None
-    change: OrderedChange = field(default=Pseudonymize())
-    own_headers: tuple[str, ...] = ()
-    skips_delivered: bool = True
-    starts_itself: bool = False
-    pilot: int = 0
-    announced: tuple[str, ...] = ()
-    further: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.rows:
-            raise InvalidInput("The sheet has no row that can be ordered.")
-        if len(self.rows) > MAX_ROWS:
-            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one order: split the sheet.")
-        if len({self.source, *self.further}) > MAX_SOURCES:
-            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders to fetch from in one order.")
-        if self.destination in (self.source, *self.further):
-            raise InvalidInput("Source and destination are the same: choose another destination.")
-        if len({row.line for row in self.rows}) < len(self.rows):
-            raise InvalidInput("One line of the sheet is ordered twice.")
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The part of the order without identifying values, stored with the job."""
-        return {
-            "source": self.source,
-            "further": [pk for pk in dict.fromkeys(self.further) if pk != self.source],
-            "own_headers": list(self.own_headers),
-            "skips_delivered": self.skips_delivered,
-            "starts_itself": self.starts_itself,
-            "pilot": self.pilot,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class ReadyRow:
-    """A row whose study is known. `series_uids` are the series to send; empty = all."""
+    """A row whose study is known."""
 
     line: int
-    source: int
-    study: Record = field(repr=False)
-    series_uids: tuple[str, ...] = ()
-    pseudonym: str = ""
+    pick: PickedStudy
 
 
 class BatchTransfer(Kind):
@@ -138,16 +90,36 @@ class BatchTransfer(Kind):
     stage: ClassVar[str] = "check"
     """The job starts with a check and then waits for its owner."""
 
-    def plan(self, order: BatchTransferOrder) -> list[TaskPlan]:
-        """Return the tasks of the check. The transfer tasks depend on its results."""
+    def plan(self, request: OrderRequest[BatchTransferRow]) -> list[TaskPlan]:
+        """Return the tasks of the check. The transfer tasks depend on its results.
+
+        Raises InvalidInput if the order contradicts itself.
+        """
+        rows = request.items
+        if not rows:
+            raise InvalidInput("The sheet has no row that can be ordered.")
+        if len(rows) > MAX_ROWS:
+            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one order: split the sheet.")
+        if not request.sources:
+            raise InvalidInput("Choose the PACS or folder to fetch from.")
+        if len(set(request.sources)) > MAX_SOURCES:
+            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders to fetch from in one order.")
+        request.check_destinations(request.sources)
+        if len({row.line for row in rows}) < len(rows):
+            raise InvalidInput("One line of the sheet is ordered twice.")
         by_question: dict[StudyCriteria, list[BatchTransferRow]] = {}
-        for row in order.rows:
+        for row in rows:
             by_question.setdefault(_question_key(row.wanted), []).append(row)
         questions = list(by_question.values())
         return [
-            _plan_check(order.source, questions[at : at + QUESTIONS_PER_TASK])
+            _plan_check(request.sources[0], questions[at : at + QUESTIONS_PER_TASK])
             for at in range(0, len(questions), QUESTIONS_PER_TASK)
         ]
+
+    def facts(self, request: OrderRequest[BatchTransferRow]) -> dict[str, Any]:
+        source, *further = dict.fromkeys(request.sources)
+        options = {**asdict(request.sheet), "own_headers": list(request.sheet.own_headers)}
+        return {"source": source, "further": further, **options}
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         if "check" in payload:
@@ -168,7 +140,7 @@ def plan_transfers(rows: Sequence[ReadyRow]) -> list[TaskPlan]:
     """
     by_study: dict[tuple[int, str], list[ReadyRow]] = {}
     for row in rows:
-        by_study.setdefault((row.source, row.study.study_uid), []).append(row)
+        by_study.setdefault((row.pick.source, row.pick.study.study_uid), []).append(row)
     return [_plan_transfer(same) for same in by_study.values()]
 
 
@@ -242,42 +214,12 @@ def _plan_check(source: int, questions: Sequence[Sequence[BatchTransferRow]]) ->
 
 
 def _plan_transfer(rows: Sequence[ReadyRow]) -> TaskPlan:
-    study = rows[0].study
-    whole = any(not row.series_uids for row in rows)
-    series = () if whole else tuple(dict.fromkeys(uid for row in rows for uid in row.series_uids))
-    return TaskPlan(
-        source=rows[0].source,
-        payload={
-            "study_uid": study.study_uid,
-            "patient_id": study.patient_id,
-            "series_uids": [SeriesRef(study.study_uid, uid).series_uid for uid in series],
-            "labels": _study_labels(study),
-        },
-        patient_id=study.patient_id,
-        pseudonym=next((row.pseudonym for row in rows if row.pseudonym), ""),
-        title=_title(study),
-        rows=tuple(SheetRow(row.line) for row in rows),
-    )
-
-
-def _study_labels(study: Record) -> dict[str, str]:
-    return {
-        "patient_name": study.patient_name,
-        "birth_date": study.text("PatientBirthDate"),
-        "study_date": study.text("StudyDate"),
-        "study_description": study.study_description,
-        "modalities": ", ".join(study.modalities),
-        "accession_number": study.accession_number,
-    }
-
-
-def _title(study: Record) -> str:
-    parts: Iterable[str] = (
-        study.text("StudyDate"),
-        ", ".join(study.modalities),
-        study.study_description,
-    )
-    return " ".join(part for part in parts if part) or "Study"
+    picks = [row.pick for row in rows]
+    whole = any(not pick.series_uids for pick in picks)
+    series = () if whole else tuple(uid for pick in picks for uid in pick.series_uids)
+    pseudonym = next((pick.pseudonym for pick in picks if pick.pseudonym), "")
+    merged = replace(picks[0], series_uids=series, pseudonym=pseudonym)
+    return merged.plan(tuple(SheetRow(row.line) for row in rows))
 
 
 def _row_to_json(row: BatchTransferRow) -> dict[str, Any]:

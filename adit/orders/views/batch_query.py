@@ -1,4 +1,4 @@
-"""The order form of a batch query, and the job created from a validated sheet."""
+"""The order form of a batch query and the order of a validated sheet."""
 
 from typing import Any
 
@@ -6,11 +6,9 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.jobs.kinds import batch_query
-from adit.jobs.kinds.base import SheetRow
-from adit.jobs.models import Job
+from adit.jobs.kinds.base import OrderRequest, SheetOptions, SheetRow
 from adit.nodes import access
 from adit.nodes.models import Node
-from adit.orders import actions
 from adit.orders.forms import NodesField, OrderFormBase
 from adit.orders.uploads import Upload
 from adit.orders.views.sheets import SheetWorkflow
@@ -45,19 +43,19 @@ def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
     return validate_query_rows(upload.table, upload.mapping, upload.order, left_out=upload.left_out)
 
 
-def place_query_order(
-    user: User, upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm
-) -> Job:
-    """Create the job of a validated sheet. Raises NotPermitted, InvalidInput."""
+def make_query_request(
+    upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm
+) -> OrderRequest[batch_query.BatchQueryRow]:
+    """Return the order of a validated sheet."""
     values = form.cleaned_data
-    order = batch_query.BatchQueryOrder(
-        rows=tuple(_order_row(row) for row in judged.good),
+    return OrderRequest(
+        kind=batch_query.BatchQuery.word,
+        items=tuple(_order_row(row) for row in judged.good),
+        key=upload.key,
         sources=tuple(node.pk for node in values["sources"]),
         project=values["project"].pk if values["project"] else None,
-        own_headers=judged.own_headers,
-    )
-    return actions.create_job(
-        user, batch_query.BatchQuery.word, order, key=upload.key, title=values["title"]
+        title=values["title"],
+        sheet=SheetOptions(own_headers=judged.own_headers),
     )
 
 
@@ -120,5 +118,5 @@ QUERY_WORKFLOW = SheetWorkflow(
     order_template="orders/_query_order.html",
     judge=validate_sheet,
     form=QueryForm,
-    start=place_query_order,
+    request=make_query_request,
 )

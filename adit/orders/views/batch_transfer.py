@@ -1,21 +1,19 @@
-"""The order form of a batch transfer, and the jobs created from a validated sheet."""
+"""The order form of a batch transfer and the order of a validated sheet."""
 
 from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
-from adit.jobs.kinds.batch_transfer import BatchTransfer, BatchTransferOrder, BatchTransferRow
-from adit.jobs.models import Job, Task
+from adit.jobs.kinds.base import OrderRequest, Pseudonymize, SendAsIs, SheetOptions
+from adit.jobs.kinds.batch_transfer import BatchTransfer, BatchTransferRow
+from adit.jobs.models import Task
 from adit.nodes import access
 from adit.nodes.models import Node
-from adit.orders import actions
-from adit.orders.forms import AS_IS, PSEUDONYMIZED, NodesField, TransferFormBase
+from adit.orders.forms import PSEUDONYMIZED, NodesField, TransferFormBase
 from adit.orders.uploads import Upload
 from adit.orders.views.sheets import SheetWorkflow
 from adit.projects import services
@@ -122,42 +120,30 @@ def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
     )
 
 
-def place_transfer_orders(
-    user: User, upload: Upload, judged: ValidatedSheet[TransferRow], form: TransferForm
-) -> Job:
-    """Create a job for each destination; return the first.
-
-    Raises NotPermitted, InvalidInput.
-    """
+def make_transfer_request(
+    upload: Upload, judged: ValidatedSheet[TransferRow], form: TransferForm
+) -> OrderRequest[BatchTransferRow]:
+    """Return the order of a validated sheet. Raises InvalidInput."""
     values = form.cleaned_data
-    is_as_is = values.get("change") == AS_IS
-    change: OrderedChange = SendAsIs(values["reason"]) if is_as_is else Pseudonymize()
-    with transaction.atomic():
-        jobs = [
-            actions.create_job(
-                user,
-                BatchTransfer.word,
-                BatchTransferOrder(
-                    rows=tuple(_order_row(row) for row in judged.good),
-                    source=values["source"].pk,
-                    destination=node.pk,
-                    project=values["project"].pk if values["project"] else None,
-                    change=change,
-                    own_headers=judged.own_headers,
-                    skips_delivered=values["skips_delivered"],
-                    starts_itself=values["starts_itself"],
-                    pilot=values["pilot"] or 0,
-                    further=tuple(node.pk for node in values["further"]),
-                ),
-                key=f"{upload.key}.{number}",
-                title=values["title"],
-                urgent=values.get("urgent", False),
-                mail=values.get("mail", False),
-                archive_password=values.get("archive_password", ""),
-            )
-            for number, node in enumerate(values["destinations"])
-        ]
-    return jobs[0]
+    return OrderRequest(
+        kind=BatchTransfer.word,
+        items=tuple(_order_row(row) for row in judged.good),
+        key=upload.key,
+        destinations=tuple(node.pk for node in values["destinations"]),
+        sources=(values["source"].pk, *(node.pk for node in values["further"])),
+        project=values["project"].pk if values["project"] else None,
+        change=SendAsIs(values["reason"]) if form.is_as_is else Pseudonymize(),
+        title=values["title"],
+        urgent=values.get("urgent", False),
+        mail=values.get("mail", False),
+        archive_password=values.get("archive_password", ""),
+        sheet=SheetOptions(
+            own_headers=judged.own_headers,
+            skips_delivered=values["skips_delivered"],
+            starts_itself=values["starts_itself"],
+            pilot=values["pilot"] or 0,
+        ),
+    )
 
 
 def _order_row(judged: ValidatedRow[TransferRow]) -> BatchTransferRow:
@@ -189,5 +175,5 @@ TRANSFER_WORKFLOW = SheetWorkflow(
     order_template="orders/_transfer_order.html",
     judge=validate_sheet,
     form=TransferForm,
-    start=place_transfer_orders,
+    request=make_transfer_request,
 )

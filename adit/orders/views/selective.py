@@ -13,23 +13,27 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
+from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
+from adit.jobs.kinds.selective import MAX_STUDIES
 from adit.jobs.views.access import current_user, order_permission_required
 from adit.nodes import access, search
 from adit.nodes.access import get_domain
 from adit.nodes.models import Node
-from adit.orders import basket, drafts
+from adit.orders import basket, drafts, service
 from adit.orders import drafts as orders_drafts
 from adit.orders.archive_passwords import DraftPassword
-from adit.orders.basket import Basket, PickedPatient, PickedStudy
+from adit.orders.basket import Basket
 from adit.orders.forms import (
     ORDER_DRAFT_KEY,
     PSEUDONYM_PREFIX,
     OrderRights,
     SearchForm,
     SelectiveOrderForm,
+    pseudonym_field_name,
 )
 from adit.orders.search_results import FoundStudy, StoredSearch, sort_studies
-from adit.orders.views.selective_start import show_summary
+from adit.orders.service import RefusedPseudonyms
+from adit.orders.views.selective_start import PreparedOrder
 from adit.projects import services
 from adit.results import archives
 from adit_engine.errors import AditError, Stopped
@@ -100,6 +104,7 @@ class SelectiveSession:
         """Replace the last summary: there is one per order, with one password."""
         kept = _kept(self.user)
         drafts.delete_draft(self.user, kept["summary"])
+        service.forget_preview(self.user, kept["summary"])
         drafts.save_draft(self.user, ORDER_DRAFT_KEY, {**kept, "summary": key})
 
     def search_form(self, *, bound: bool) -> SearchForm:
@@ -316,9 +321,9 @@ def add_to_basket(bench: SelectiveSession, what: str) -> HttpResponse:
     picks = basket.picks_from_search(bench.found, bench.found.ticked)
     if not picks:
         return bench.page(notice=_("Tick a study or some of its series first."))
-    if len(bench.basket) + len(picks) > basket.MAX_STUDIES:
+    if len(bench.basket) + len(picks) > MAX_STUDIES:
         return bench.page(
-            notice=_("The basket holds at most %(limit)d studies.") % {"limit": basket.MAX_STUDIES}
+            notice=_("The basket holds at most %(limit)d studies.") % {"limit": MAX_STUDIES}
         )
     basket.add(bench.user, picks)
     bench.found = bench.found.with_ticks(frozenset())
@@ -335,6 +340,29 @@ def clear_basket(bench: SelectiveSession, what: str) -> HttpResponse:
     return bench.again("basket")
 
 
+def show_summary(bench: SelectiveSession, what: str) -> HttpResponse:
+    """Validate the order, query the sources for the summary, and show it."""
+    if not len(bench.basket):
+        return bench.page(notice=_("The basket is empty: search, tick, and add to it first."))
+    form = bench.order_form(bound=True)
+    if not form.is_valid():
+        return bench.page(order_form=form)
+    prepared = _prepare(bench, form)
+    key = drafts.new_key()
+    try:
+        service.preview_order(bench.user, prepared.request(key))
+    except RefusedPseudonyms as refused:
+        _add_pseudonym_errors(form, prepared.basket, refused)
+        return bench.page(order_form=form)
+    except AditError as error:
+        form.add_error(None, str(error))
+        return bench.page(order_form=form)
+    bench.found.keep(bench.user)
+    drafts.save_draft(bench.user, key, prepared.to_json())
+    bench.replace_summary(key)
+    return bench.elsewhere(reverse("job_summary", args=[key]))
+
+
 BUTTON_HANDLERS: dict[str, Callable[[SelectiveSession, str], HttpResponse]] = {
     "search": run_search,
     "expand": toggle_series,
@@ -343,6 +371,32 @@ BUTTON_HANDLERS: dict[str, Callable[[SelectiveSession, str], HttpResponse]] = {
     "clear": clear_basket,
     "summary": show_summary,
 }
+
+
+def _prepare(bench: SelectiveSession, form: SelectiveOrderForm) -> PreparedOrder:
+    values = form.cleaned_data
+    return PreparedOrder(
+        basket=bench.basket,
+        destinations=tuple(node.pk for node in values["destinations"]),
+        project=values["project"].pk if values["project"] else None,
+        reason=values["reason"] if form.is_as_is else "",
+        pseudonyms=form.pseudonyms(),
+        urgent=values.get("urgent", False),
+        title=values["title"],
+        found=bench.found.key,
+        password=bench.password,
+    )
+
+
+def _add_pseudonym_errors(
+    form: SelectiveOrderForm, picked: Basket, refused: RefusedPseudonyms
+) -> None:
+    """Add each reason to the field of its patient, or to the form if it has no such field."""
+    fields = [pseudonym_field_name(pick.patient) for pick in picked]
+    for position, why in refused.by_position.items():
+        name = fields[position - 1]
+        if why not in form.errors.get(name, ()):
+            form.add_error(name if name in form.fields else None, why)
 
 
 def _with_series(bench: SelectiveSession, row: FoundStudy) -> FoundStudy:

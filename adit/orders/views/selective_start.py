@@ -1,11 +1,10 @@
-"""Views of the summary of a selective transfer: from the order form to the jobs."""
+"""The summary of a selective transfer, and its start: from the prepared order to the jobs."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,27 +15,22 @@ from django.views.decorators.http import require_http_methods
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
 from adit.jobs.estimates import describe_start
-from adit.jobs.kinds import selective
-from adit.jobs.kinds.base import OrderedChange, Pseudonymize, SendAsIs
+from adit.jobs.kinds.base import OrderRequest, Pseudonymize, SendAsIs
+from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
+from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job
 from adit.jobs.views.access import current_user, order_permission_required
 from adit.nodes.models import Node
-from adit.orders import actions, basket, drafts, service
-from adit.orders import drafts as orders_drafts
+from adit.orders import basket, drafts, service
 from adit.orders.archive_passwords import DraftPassword
-from adit.orders.basket import Basket, PickedPatient, PickedStudy
-from adit.orders.forms import AS_IS, ORDER_DRAFT_KEY, SelectiveOrderForm, pseudonym_field_name
-from adit.orders.summary import OrderSummary, format_estimated_size, summarize_order
+from adit.orders.basket import Basket
+from adit.orders.forms import ORDER_DRAFT_KEY
+from adit.orders.summary import format_estimated_size
 from adit.orders.tables import PatientTable
 from adit.projects import pseudonyms as projects_pseudonyms
-from adit.projects import risks, services
+from adit.projects import services
 from adit.projects.models import Project
-from adit.results import archives, storage_quota
-from adit_engine.errors import AditError, InvalidInput
-from adit_engine.pseudonymize.profile import ConfidentialityProfile
-
-if TYPE_CHECKING:
-    from adit.orders.views.selective import SelectiveSession
+from adit_engine.errors import AditError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,6 @@ class PreparedOrder:
     """Given pseudonyms by patient token."""
     urgent: bool
     title: str
-    summary: OrderSummary
     found: str
     """The key of the search, to return to the order page."""
     password: DraftPassword
@@ -66,9 +59,8 @@ class PreparedOrder:
         return {
             **plain,
             "destinations": list(self.destinations),
-            "pseudonyms": orders_drafts.seal_pseudonyms(self.project, self.pseudonyms),
+            "pseudonyms": drafts.seal_pseudonyms(self.project, self.pseudonyms),
             "basket": self.basket.to_json(),
-            "summary": self.summary.to_json(),
             "password": self.password.to_json(),
         }
 
@@ -78,9 +70,8 @@ class PreparedOrder:
             **{
                 **data,
                 "destinations": tuple(data["destinations"]),
-                "pseudonyms": orders_drafts.open_pseudonyms(data["project"], data["pseudonyms"]),
+                "pseudonyms": drafts.open_pseudonyms(data["project"], data["pseudonyms"]),
                 "basket": Basket.from_json(data["basket"]),
-                "summary": OrderSummary.from_json(data["summary"]),
                 "password": DraftPassword.from_json(data["password"]),
             }
         )
@@ -88,59 +79,26 @@ class PreparedOrder:
     @property
     def nodes(self) -> list[int]:
         """The primary keys of sources and destinations."""
-        return list(dict.fromkeys([pick.node_id for pick in self.basket] + [*self.destinations]))
+        return list(dict.fromkeys([pick.source for pick in self.basket] + [*self.destinations]))
 
-    def orders(self) -> list[selective.SelectiveOrder]:
-        """Return one order per destination. Raises InvalidInput."""
-        change: OrderedChange = SendAsIs(self.reason) if self.reason else Pseudonymize()
-        picks = tuple(self._pick(pick) for pick in self.basket)
-        return [
-            selective.SelectiveOrder(picks, node, self.project, change, self.summary.announced)
-            for node in self.destinations
-        ]
-
-    def _pick(self, pick: PickedStudy) -> selective.OrderedStudy:
-        study = pick.study
-        return selective.OrderedStudy(
-            source=pick.node_id,
-            study_uid=study.study_uid,
-            patient_id=study.patient_id,
-            series_uids=pick.series_uids,
-            pseudonym=self.pseudonyms.get(pick.patient.token, ""),
-            labels=selective.StudyLabels(
-                patient_name=study.patient_name,
-                birth_date=study.text("PatientBirthDate"),
-                study_date=study.text("StudyDate"),
-                study_description=study.study_description,
-                modalities=", ".join(study.modalities),
-                accession_number=study.accession_number,
+    def request(
+        self, key: str, *, mail: bool = False, password: str = ""
+    ) -> OrderRequest[PickedStudy]:
+        return OrderRequest(
+            kind=Selective.word,
+            items=tuple(
+                replace(pick, pseudonym=self.pseudonyms.get(pick.patient.token, ""))
+                for pick in self.basket
             ),
+            key=key,
+            destinations=self.destinations,
+            project=self.project,
+            change=SendAsIs(self.reason) if self.reason else Pseudonymize(),
+            title=self.title,
+            urgent=self.urgent,
+            mail=mail,
+            archive_password=password,
         )
-
-
-def show_summary(bench: "SelectiveSession", what: str) -> HttpResponse:
-    """Validate the order, query the sources for the summary, and show it."""
-    if not len(bench.basket):
-        return bench.page(notice=_("The basket is empty: search, tick, and add to it first."))
-    form = bench.order_form(bound=True)
-    if form.is_valid() and not form.is_as_is:
-        _check_registry(bench.user, bench.basket, form)
-    if not form.is_valid():
-        return bench.page(order_form=form)
-    prepared = _prepare(bench, form)
-    try:
-        for order in prepared.orders():
-            service.validate_order(
-                bench.user, "selective", order, title=prepared.title, urgent=prepared.urgent
-            )
-    except AditError as error:
-        form.add_error(None, str(error))
-        return bench.page(order_form=form)
-    bench.found.keep(bench.user)
-    key = drafts.new_key()
-    drafts.save_draft(bench.user, key, prepared.to_json())
-    bench.replace_summary(key)
-    return bench.elsewhere(reverse("job_summary", args=[key]))
 
 
 @order_permission_required("selective")
@@ -163,27 +121,17 @@ def order_summary(request: HttpRequest, key: str) -> HttpResponse:
     return _render_summary(request, user, key, prepared)
 
 
-def _storage_problems(prepared: PreparedOrder) -> list[str]:
-    """Why the order does not fit on its destinations, as far as sizes are known."""
-    nodes = Node.objects.filter(pk__in=prepared.destinations)
-    size = prepared.summary.size_bytes
-    return [why for why in (storage_quota.explain_no_space(node, size) for node in nodes) if why]
-
-
-def _makes_archive(prepared: PreparedOrder) -> bool:
-    return any(map(archives.is_archive, Node.objects.filter(pk__in=prepared.destinations)))
-
-
 def _render_summary(
     request: HttpRequest, user: User, key: str, prepared: PreparedOrder, trouble: str = ""
 ) -> HttpResponse:
     project = _get_project(prepared)
     nodes = Node.objects.in_bulk(prepared.nodes)
+    preview = service.describe_order(user, prepared.request(key))
     nodes_used = [nodes[pk] for pk in prepared.nodes if pk in nodes]
     context = {
         "key": key,
         "prepared": prepared,
-        "summary": prepared.summary,
+        "summary": preview.summary,
         "project": project,
         "destinations": [nodes[pk] for pk in prepared.destinations if pk in nodes],
         "patients": PatientTable(
@@ -196,7 +144,7 @@ def _render_summary(
             is_identified=bool(prepared.reason),
         ),
         "sources": sorted({pick.node for pick in prepared.basket}),
-        "size": format_estimated_size(prepared.summary.size_bytes),
+        "size": format_estimated_size(preview.summary.size_bytes),
         "sees_identified": may(user, Right.SEE_IDENTIFIED),
         "when": describe_start(
             nodes_used,
@@ -204,11 +152,11 @@ def _render_summary(
             owner=user.pk,
             studies=len(prepared.basket) * len(prepared.destinations),
         ),
-        "needs_approval": service.needs_approval(user, len(prepared.basket), project=project),
+        "needs_approval": preview.needs_approval,
         "trouble": trouble,
         "may_be_mailed": settings.MAIL and bool(user.email),
-        "no_room": _storage_problems(prepared),
-        "makes_archive": _makes_archive(prepared),
+        "no_room": preview.no_space,
+        "makes_archive": preview.makes_archive,
         "password": prepared.password,
     }
     return render(request, "orders/summary.html", context, status=422 if trouble else 200)
@@ -218,28 +166,15 @@ def _place_orders(
     request: HttpRequest, user: User, key: str, prepared: PreparedOrder
 ) -> HttpResponse:
     try:
-        for why in _storage_problems(prepared):
-            raise InvalidInput(why)
-        password = prepared.password.checked(request.POST) if _makes_archive(prepared) else ""
-        with transaction.atomic():
-            jobs = [
-                actions.create_job(
-                    user,
-                    "selective",
-                    order,
-                    key=_idempotency_key(key, number),
-                    title=prepared.title,
-                    urgent=prepared.urgent,
-                    mail="mail" in request.POST,
-                    archive_password=password,
-                )
-                for number, order in enumerate(prepared.orders())
-            ]
-            drafts.delete_draft(user, key)
-            drafts.delete_draft(user, ORDER_DRAFT_KEY)
-            basket.remove(user, [pick.token for pick in prepared.basket])
+        makes_archive = service.describe_order(user, prepared.request(key)).makes_archive
+        password = prepared.password.checked(request.POST) if makes_archive else ""
+        wishes = prepared.request(key, mail="mail" in request.POST, password=password)
+        jobs = service.place_order(user, wishes)
     except AditError as error:
         return _render_summary(request, user, key, prepared, str(error))
+    drafts.delete_draft(user, key)
+    drafts.delete_draft(user, ORDER_DRAFT_KEY)
+    basket.remove(user, [pick.token for pick in prepared.basket])
     messages.success(
         request,
         ngettext("The job is ordered.", "%(n)d jobs are ordered.", len(jobs)) % {"n": len(jobs)},
@@ -249,11 +184,10 @@ def _place_orders(
 
 def _show_placed_jobs(request: HttpRequest, user: User, key: str) -> HttpResponse:
     """Show the existing jobs after a second Start, or Back. Nothing starts twice."""
-    jobs = Job.objects.filter(owner=user, idempotency_key__startswith=f"{key}.")
     if not drafts.is_key(key):
         raise Http404
-    if jobs:
-        return _redirect_to_jobs(list(jobs))
+    if jobs := service.find_jobs(user, key):
+        return _redirect_to_jobs(jobs)
     messages.info(request, _("This summary is no longer kept: please order again."))
     return HttpResponseRedirect(reverse("job_new_selective"))
 
@@ -262,49 +196,6 @@ def _redirect_to_jobs(jobs: list[Job]) -> HttpResponse:
     if len(jobs) == 1:
         return HttpResponseRedirect(reverse("job", args=[jobs[0].pk]))
     return HttpResponseRedirect(reverse("jobs"))
-
-
-def _idempotency_key(key: str, number: int) -> str:
-    return f"{key}.{number}"
-
-
-def _prepare(bench: "SelectiveSession", form: SelectiveOrderForm) -> PreparedOrder:
-    values = form.cleaned_data
-    project = values["project"] or services.default_project()
-    as_is = values.get("change") == AS_IS
-    profile = None if as_is else ConfidentialityProfile.parse(project.profile.text)
-    return PreparedOrder(
-        basket=bench.basket,
-        destinations=tuple(node.pk for node in values["destinations"]),
-        project=values["project"].pk if values["project"] else None,
-        reason=values["reason"] if as_is else "",
-        pseudonyms=form.pseudonyms(),
-        urgent=values.get("urgent", False),
-        title=values["title"],
-        summary=summarize_order(
-            bench.user, bench.basket, bench.sources, profile, risks.decisions(project)
-        ),
-        found=bench.found.key,
-        password=bench.password,
-    )
-
-
-def _check_registry(user: User, picked: Basket, form: SelectiveOrderForm) -> None:
-    """Check pseudonyms with the registry of the project as Start does, then roll back."""
-    project = form.cleaned_data["project"] or services.default_project()
-    names = form.pseudonyms()
-    with transaction.atomic():
-        for patient in picked.patients:
-            name = names.get(patient.token, "")
-            try:
-                with transaction.atomic():
-                    projects_pseudonyms.get_or_create_pseudonym(
-                        project, patient.domain, patient.patient_id, given=name, user=user
-                    )
-            except (projects_pseudonyms.PseudonymConflict, InvalidInput) as error:
-                field = pseudonym_field_name(patient)
-                form.add_error(field if field in form.fields else None, str(error))
-        transaction.set_rollback(True)
 
 
 def _get_project(prepared: PreparedOrder) -> Project | None:

@@ -23,9 +23,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
-from adit.jobs.models import Job
+from adit.jobs.kinds.base import OrderRequest
 from adit.jobs.views.access import current_user, order_permission_required
-from adit.orders import archive_passwords, drafts, uploads
+from adit.orders import archive_passwords, drafts, service, uploads
 from adit.orders.uploads import Upload
 from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
 from adit.spreadsheets.limits import MAX_FILE_BYTES
@@ -58,8 +58,8 @@ class SheetWorkflow:
     judge: Callable[[User, Upload], ValidatedSheet[Any]]
     form: Callable[..., forms.Form]
     """form(data, user=…, upload=…, judged=…, initial=…)."""
-    start: Callable[[User, Upload, ValidatedSheet[Any], Any], Job]
-    """Creates the job from a valid form. Raises AditError."""
+    request: Callable[[Upload, ValidatedSheet[Any], Any], OrderRequest[Any]]
+    """Makes the order of a valid form. Raises InvalidInput."""
 
     def address(self, page: str, *args: Any) -> str:
         return reverse(f"job_{self.word}_{page}", args=args)
@@ -77,9 +77,8 @@ def redirect_without_upload(request: HttpRequest, desk: SheetWorkflow, key: str)
     """
     if not drafts.is_key(key):
         raise Http404
-    job = Job.objects.filter(owner=current_user(request), idempotency_key=key).first()
-    if job is not None:
-        return HttpResponseRedirect(reverse("job", args=[job.pk]))
+    if jobs := service.find_jobs(current_user(request), key):
+        return HttpResponseRedirect(reverse("job", args=[jobs[0].pk]))
     messages.info(request, _("This sheet is no longer kept: please upload it again."))
     return HttpResponseRedirect(reverse(f"job_new_{desk.word}"))
 
@@ -441,7 +440,8 @@ def _place_order(one: SheetReview) -> HttpResponse:
     if not form.is_valid():
         return one.page(form)
     try:
-        job = one.desk.start(one.user, one.upload, one.chosen, form)
+        order = one.desk.request(one.upload, one.chosen, form)
+        job, *_others = service.place_order(one.user, order)
     except AditError as error:
         form.add_error(None, str(error))
         return one.page(form)

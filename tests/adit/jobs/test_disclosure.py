@@ -10,17 +10,17 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 from lab.jobs import PATIENT, put_study
+from lab.ordering import order_job
 
 from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right
 from adit.jobs import urls as addresses
-from adit.jobs.kinds.batch_transfer import BatchTransferOrder as BatchOrder
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node
-from adit.orders import actions, batch_start
+from adit.orders import batch_start
 from adit.orders.batch_start import StartOptions
 from adit.projects import patient_merge, pseudonyms, services
 from adit.projects.models import Patient, Project
@@ -62,12 +62,15 @@ def selective(
 
     def make(**given: str) -> Job:
         picks = tuple(
-            OrderedStudy(source.pk, put_study(source, study, PatientID=patient), patient, **extra)  # type: ignore[arg-type]
+            PickedStudy.by_uid(
+                source.pk, put_study(source, study, PatientID=patient), patient, **extra
+            )  # type: ignore[arg-type]
             for study, patient, extra in (("1", PATIENT, {}), ("2", OTHER, given))
         )
-        order = SelectiveOrder(picks, folder_node.pk, project=project.pk)
-        job = actions.create_job(coordinator, "selective", order, key=f"s{Job.objects.count()}")
-        return worked(job)
+        key = f"s{Job.objects.count()}"
+        return worked(
+            order_job(coordinator, "selective", picks, folder_node.pk, project=project.pk, key=key)
+        )
 
     return make
 
@@ -86,8 +89,18 @@ def listed(coordinator: User, source: Node, folder_node: Node, project: Project)
             4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)
         ),
     )
-    order = BatchOrder(rows, source.pk, folder_node.pk, project=project.pk, own_headers=("Own",))
-    job = worked(actions.create_job(coordinator, "batch_transfer", order, key="b"))
+    job = worked(
+        order_job(
+            coordinator,
+            "batch_transfer",
+            rows,
+            folder_node.pk,
+            sources=(source.pk,),
+            project=project.pk,
+            own_headers=("Own",),
+            key="b",
+        )
+    )
     batch_start.request_start(coordinator, job, StartOptions())
     return worked(job)
 
@@ -253,8 +266,10 @@ def test_the_place_of_identified_images_is_for_those_who_see_patients(
 
     put_study(source, "1")
     rows = (BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1")),)
-    order = BatchOrder(rows, source.pk, folder_node.pk, change=SendAsIs("second opinion"))
-    job = worked(actions.create_job(root, "batch_transfer", order, key="as is"))
+    change = SendAsIs("second opinion")
+    job = worked(
+        order_job(root, "batch_transfer", rows, folder_node.pk, sources=(source.pk,), change=change)
+    )
     batch_start.request_start(root, job, StartOptions())
     job = worked(job)
     address = reverse("job_batch_result", args=[job.pk, "csv"])

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from lab.jobs import PATIENT, put_study, shelf, work
+from lab.ordering import order_job
 from pytest_django import Settings
 
 from adit.accounts.models import User
@@ -25,10 +26,9 @@ from adit.jobs import (
 )
 from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Node, Slot
-from adit.orders import actions
 from adit.projects import pseudonyms
 from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
@@ -54,10 +54,10 @@ def order(
 ) -> Iterator[Callable[..., Job]]:
     def ordered(*studies: str, **more: Any) -> Job:
         picks = tuple(
-            OrderedStudy(source.pk, put_study(source, study), PATIENT) for study in studies
+            PickedStudy.by_uid(source.pk, put_study(source, study), PATIENT) for study in studies
         )
-        asked = SelectiveOrder(picks, destination.pk, **{"project": project.pk, **more})
-        return actions.create_job(coordinator, "selective", asked, key="held")
+        more = {"project": project.pk, **more}
+        return order_job(coordinator, "selective", picks, destination.pk, **more)
 
     return ordered
 

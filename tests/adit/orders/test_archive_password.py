@@ -14,10 +14,10 @@ from django.urls import reverse
 
 from adit.accounts import permissions as standard
 from adit.accounts.models import User
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, OrderDraft, Task
 from adit.nodes.models import Node
 from adit.orders import basket
-from adit.orders.basket import PickedStudy
 from adit.projects.models import Project
 from adit_engine.values.archive_password import validate_password
 from adit_engine.values.record import Record
@@ -53,7 +53,7 @@ def summary(
 ) -> Form:
     """The summary of a selective transfer to a 7-Zip file."""
     values = {"StudyInstanceUID": "1.2.3.4", "PatientID": "PID-0815", "ModalitiesInStudy": ("CT",)}
-    picks = [PickedStudy(source.pk, source.name, "PACS1", Record(QueryLevel.STUDY, values))]
+    picks = [PickedStudy(source.pk, Record(QueryLevel.STUDY, values), domain="PACS1")]
     basket.add(coordinator, picks)
     return to_summary(client, archive_node, project), {}
 

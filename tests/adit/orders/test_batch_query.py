@@ -7,6 +7,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 from lab.jobs import put_study
+from lab.ordering import order_job
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
@@ -14,10 +15,9 @@ from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue
 from adit.jobs.actions import perform
 from adit.jobs.kinds.base import SheetRow
-from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
+from adit.jobs.kinds.batch_query import BatchQueryRow
 from adit.jobs.models import Job, JobState, ResultLine, Task, TaskState
 from adit.nodes.models import Lane, Node, Slot
-from adit.orders import actions
 from adit.results import sheet_rows
 from adit.worker import query_batch
 from adit.worker.tasks import work
@@ -59,8 +59,8 @@ def shelf(source: Node) -> Node:
 @pytest.fixture
 def order_rows(coordinator: User, shelf: Node) -> Callable[..., Job]:
     def order(*rows: BatchQueryRow, user: User | None = None, **more: object) -> Job:
-        made = BatchQueryOrder(rows, (shelf.pk,), own_headers=("Key",), **more)  # type: ignore[arg-type]
-        return actions.create_job(user or coordinator, "batch_query", made, key=str(len(rows)))
+        more = {"sources": (shelf.pk,), "own_headers": ("Key",), **more}
+        return order_job(user or coordinator, "batch_query", rows, key=str(len(rows)), **more)
 
     return order
 
@@ -298,11 +298,11 @@ def test_who_may_not_order_queries_is_refused(
         order_rows(by_id(2, "ID2"), user=stranger)
 
 
-def test_a_query_without_rows_or_sources_is_refused(shelf: Node) -> None:
-    with pytest.raises(InvalidInput):
-        BatchQueryOrder((), (shelf.pk,))
-    with pytest.raises(InvalidInput):
-        BatchQueryOrder((by_id(2, "ID2"),), ())
+def test_a_query_without_rows_or_sources_is_refused(order_rows: Callable[..., Job]) -> None:
+    with pytest.raises(InvalidInput, match="No row"):
+        order_rows()
+    with pytest.raises(InvalidInput, match="at least one PACS"):
+        order_rows(by_id(2, "ID2"), sources=())
 
 
 def test_nothing_of_a_patient_lies_in_the_clear(order_rows: Callable[..., Job]) -> None:

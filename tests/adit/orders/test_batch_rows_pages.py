@@ -16,15 +16,16 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from lab.jobs import PATIENT, put_study, shelf
+from lab.ordering import order_job
 from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import estimates
-from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.models import Job, JobState, SeriesResult
 from adit.nodes.models import Lane, Node
-from adit.orders import actions, batch_start
+from adit.orders import batch_start
 from adit.orders.batch_start import StartOptions
 from adit.worker import tasks
 from adit_engine.transfer.study_lookup import StudyCriteria
@@ -51,17 +52,20 @@ def checked(coordinator: User, source: Node, destination: Node, project: Any) ->
     def make(
         *rows: BatchTransferRow, to: Node | None = None, password: str = "", **more: Any
     ) -> Job:
-        order = BatchTransferOrder(
-            rows,
-            source.pk,
-            (to or destination).pk,
-            project=project.pk,
-            own_headers=("Own", "Key"),
-            **more,
+        return run_all(
+            order_job(
+                coordinator,
+                "batch_transfer",
+                rows,
+                (to or destination).pk,
+                sources=(source.pk,),
+                project=project.pk,
+                own_headers=("Own", "Key"),
+                key=f"{Job.objects.count()}",
+                archive_password=password,
+                **more,
+            )
         )
-        key = f"{Job.objects.count()}"
-        wishes = {"key": key, "archive_password": password}
-        return run_all(actions.create_job(coordinator, "batch_transfer", order, **wishes))
 
     return make
 
@@ -383,6 +387,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
     }
     assert client.post(address, order).status_code == 302
     jobs = list(Job.objects.order_by("pk"))
+    assert client.post(address, order)["Location"] == reverse("job", args=[jobs[0].pk])
     assert [job.destination for job in jobs] == [destination, folder_node]
     assert jobs[0].order["own_headers"] == ["My key"]
     assert (jobs[0].order["pilot"], jobs[0].order["starts_itself"]) == (3, False)

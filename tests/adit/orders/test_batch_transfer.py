@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 from lab.jobs import put_study, shelf, work
+from lab.ordering import order_job
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
@@ -16,7 +17,7 @@ from adit.jobs.actions import allowed, perform
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
 from adit.jobs.kinds.base import RowNote
-from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.models import (
     DeliveredSeries,
     Job,
@@ -28,7 +29,7 @@ from adit.jobs.models import (
     TaskType,
 )
 from adit.nodes.models import Lane, Node, NodeAccess
-from adit.orders import actions, batch_start
+from adit.orders import batch_start
 from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
@@ -57,12 +58,21 @@ def order_rows(
     coordinator: User, source: Node, destination: Node, project: object
 ) -> Callable[..., Job]:
     def order(
-        *rows: BatchTransferRow, to: Node | None = None, user: User | None = None, **more: object
+        *rows: BatchTransferRow,
+        to: Node | None = None,
+        user: User | None = None,
+        further: tuple[int, ...] = (),
+        **more: object,
     ) -> Job:
-        values = {"project": project.pk, **more}
-        asked = BatchTransferOrder(rows, source.pk, (to or destination).pk, **values)
-        key = f"{Job.objects.count()}"
-        return actions.create_job(user or coordinator, "batch_transfer", asked, key=key)
+        return order_job(
+            user or coordinator,
+            "batch_transfer",
+            rows,
+            (to or destination).pk,
+            sources=(source.pk, *further),
+            key=f"{Job.objects.count()}",
+            **{"project": project.pk, **more},
+        )
 
     return order
 

@@ -2,47 +2,51 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from lab.ordering import make_request, order_job
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
 from adit.jobs.actions import allowed, perform
-from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.base import OrderRequest, SendAsIs
+from adit.jobs.kinds.picked_study import PickedStudy
+from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job, JobState, Task
 from adit.nodes.models import Node
-from adit.orders import actions
+from adit.orders.service import place_order
 from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
 
 
-def picks(source: Node, count: int = 2, **values: str) -> tuple[OrderedStudy, ...]:
+def picks(source: Node, count: int = 2, **values: str) -> tuple[PickedStudy, ...]:
     return tuple(
-        OrderedStudy(source.pk, f"1.2.3.{n}", f"PAT-{n}", **values) for n in range(1, count + 1)
+        PickedStudy.by_uid(source.pk, f"1.2.3.{n}", f"PAT-{n}", **values)
+        for n in range(1, count + 1)
     )
 
 
 @pytest.fixture
-def order(source: Node, destination: Node) -> SelectiveOrder:
-    return SelectiveOrder(picks(source), destination.pk)
+def order(source: Node, destination: Node) -> OrderRequest[PickedStudy]:
+    return make_request("selective", picks(source), destination.pk)
 
 
 def test_an_order_becomes_a_job_with_one_task_per_study(
-    coordinator: User, order: SelectiveOrder
+    coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
-    job = actions.create_job(coordinator, "selective", order, key="a", title="first")
+    job = place_order(coordinator, replace(order, title="first"))[0]
     assert (job.state, job.title, job.tasks.count()) == (JobState.PENDING, "first", 2)
     assert AuditEvent.objects.get(action="job.created").details["tasks"] == 2
 
 
 def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
-    coordinator: User, order: SelectiveOrder
+    coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
-    job = actions.create_job(coordinator, "selective", order, key="a")
+    job = place_order(coordinator, replace(order, key="a"))[0]
     task = job.tasks.get(position=1)
     in_clear = repr(Job.objects.values().get()) + repr(list(Task.objects.values()))
     in_clear += repr(list(AuditEvent.objects.values_list("details", "about")))
@@ -51,19 +55,21 @@ def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
     assert encrypted_payload.open_task(task).patient_id == "PAT-1"
 
 
-def test_the_same_submit_twice_is_one_job(coordinator: User, order: SelectiveOrder) -> None:
-    first = actions.create_job(coordinator, "selective", order, key="a")
-    again = actions.create_job(coordinator, "selective", order, key="a")
-    other = actions.create_job(coordinator, "selective", order, key="b")
+def test_the_same_submit_twice_is_one_job(
+    coordinator: User, order: OrderRequest[PickedStudy]
+) -> None:
+    first = place_order(coordinator, replace(order, key="a"))[0]
+    again = place_order(coordinator, replace(order, key="a"))[0]
+    other = place_order(coordinator, replace(order, key="b"))[0]
     assert first.pk == again.pk != other.pk
     assert Task.objects.filter(job=first).count() == 2
 
 
 def test_pseudonyms_are_fixed_before_anything_leaves(
-    coordinator: User, order: SelectiveOrder
+    coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
-    job = actions.create_job(coordinator, "selective", order, key="a")
-    again = actions.create_job(coordinator, "selective", order, key="b")
+    job = place_order(coordinator, replace(order, key="a"))[0]
+    again = place_order(coordinator, replace(order, key="b"))[0]
     first, second = (
         [encrypted_payload.open_task(task).pseudonym for task in row.tasks.all()]
         for row in (job, again)
@@ -76,58 +82,50 @@ def test_pseudonyms_are_fixed_before_anything_leaves(
 def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
     coordinator: User, source: Node, destination: Node
 ) -> None:
-    named = (OrderedStudy(source.pk, "1.2.3.1", "PAT-1", pseudonym="P1"),)
-    actions.create_job(coordinator, "selective", SelectiveOrder(named, destination.pk), key="a")
+    named = (PickedStudy.by_uid(source.pk, "1.2.3.1", "PAT-1", pseudonym="P1"),)
+    order_job(coordinator, "selective", named, destination.pk)
     stolen = (
-        OrderedStudy(source.pk, "1.2.3.5", "PAT-5"),
-        OrderedStudy(source.pk, "1.2.3.2", "PAT-2", pseudonym="P1"),
+        PickedStudy.by_uid(source.pk, "1.2.3.5", "PAT-5"),
+        PickedStudy.by_uid(source.pk, "1.2.3.2", "PAT-2", pseudonym="P1"),
     )
     with pytest.raises(InvalidInput, match="Study 2: P1 already stands for another patient"):
-        actions.create_job(
-            coordinator, "selective", SelectiveOrder(stolen, destination.pk), key="b"
-        )
+        order_job(coordinator, "selective", stolen, destination.pk, key="b")
     assert Job.objects.count() == 1
 
 
-def test_who_may_not_order_gets_no_job(stranger: User, order: SelectiveOrder) -> None:
+def test_who_may_not_order_gets_no_job(stranger: User, order: OrderRequest[PickedStudy]) -> None:
     with pytest.raises(NotPermitted, match="selective"):
-        actions.create_job(stranger, "selective", order, key="a")
+        place_order(stranger, replace(order, key="a"))[0]
     assert not Job.objects.exists()
 
 
 def test_source_and_destination_need_access(
     coordinator: User,
-    order: SelectiveOrder,
+    order: OrderRequest[PickedStudy],
     make_node: Callable[..., Node],
     source: Node,
     destination: Node,
 ) -> None:
     hidden = make_node("Hidden PACS")
     with pytest.raises(NotPermitted, match="fetch from"):
-        actions.create_job(
-            coordinator, "selective", SelectiveOrder(picks(hidden), destination.pk), key="a"
-        )
+        order_job(coordinator, "selective", picks(hidden), destination.pk)
     with pytest.raises(NotPermitted, match="send to"):
-        actions.create_job(
-            coordinator, "selective", SelectiveOrder(picks(source), hidden.pk), key="b"
-        )
+        order_job(coordinator, "selective", picks(source), hidden.pk)
 
 
 def test_identified_data_needs_a_right_and_a_reason(
-    coordinator: User, order: SelectiveOrder
+    coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
     with pytest.raises(InvalidInput, match="why"):
         SendAsIs("  ")
     with pytest.raises(NotPermitted):
-        actions.create_job(
-            coordinator, "selective", replace(order, change=SendAsIs("second opinion")), key="a"
-        )
+        place_order(coordinator, replace(order, change=SendAsIs("second opinion")))
 
 
-def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: SelectiveOrder) -> None:
-    job = actions.create_job(
-        root, "selective", replace(order, change=SendAsIs("second opinion")), key="a"
-    )
+def test_identified_data_keeps_its_reason_in_the_trail(
+    root: User, order: OrderRequest[PickedStudy]
+) -> None:
+    job = place_order(root, replace(order, change=SendAsIs("second opinion")))[0]
     assert job.order["change"] == "as_is"
     assert AuditEvent.objects.get(action="job.created").details["reason"] == "second opinion"
     assert encrypted_payload.open_task(job.tasks.get(position=1)).pseudonym == ""
@@ -136,9 +134,7 @@ def test_identified_data_keeps_its_reason_in_the_trail(root: User, order: Select
 def test_an_order_above_the_limit_waits_for_approval(
     coordinator: User, pacsadmin: User, source: Node, destination: Node
 ) -> None:
-    job = actions.create_job(
-        coordinator, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
-    )
+    job = order_job(coordinator, "selective", picks(source, 11), destination.pk)
     assert job.state == JobState.WAITING_FOR_APPROVAL
     assert "approve" not in allowed(coordinator, job)
     with pytest.raises(NotPermitted):
@@ -151,9 +147,7 @@ def test_nobody_approves_an_own_order(
     make_user: Callable[..., User], source: Node, destination: Node
 ) -> None:
     both = make_user("both", "Coordinators", "PACS administrators")
-    job = actions.create_job(
-        both, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
-    )
+    job = order_job(both, "selective", picks(source, 11), destination.pk)
     with pytest.raises(NotPermitted, match="own order"):
         perform(both, job, "approve")
 
@@ -161,9 +155,7 @@ def test_nobody_approves_an_own_order(
 def test_a_returned_order_says_why_and_needs_approval_again(
     coordinator: User, pacsadmin: User, source: Node, destination: Node
 ) -> None:
-    job = actions.create_job(
-        coordinator, "selective", SelectiveOrder(picks(source, 11), destination.pk), key="a"
-    )
+    job = order_job(coordinator, "selective", picks(source, 11), destination.pk)
     perform(pacsadmin, job, "return", "too many at once")
     assert (job.state, job.message) == (JobState.CANCELED, "Not approved: too many at once")
     perform(coordinator, job, "resume")
@@ -174,30 +166,33 @@ def test_a_returned_order_says_why_and_needs_approval_again(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"picks": ()}, "Nothing is picked"),
-        ({"picks": (OrderedStudy(1, "1.2", ""),)}, "no patient ID"),
-        ({"picks": (OrderedStudy(1, "1.2", "A"), OrderedStudy(1, "1.2", "A"))}, "picked twice"),
+        ({"items": ()}, "Nothing is picked"),
+        ({"items": (PickedStudy.by_uid(1, "1.2", ""),)}, "no patient ID"),
+        (
+            {"items": (PickedStudy.by_uid(1, "1.2", "A"), PickedStudy.by_uid(1, "1.2", "A"))},
+            "picked twice",
+        ),
         (
             {
-                "picks": (
-                    OrderedStudy(1, "1.2", "A", pseudonym="X"),
-                    OrderedStudy(1, "1.3", "A", pseudonym="Y"),
+                "items": (
+                    PickedStudy.by_uid(1, "1.2", "A", pseudonym="X"),
+                    PickedStudy.by_uid(1, "1.3", "A", pseudonym="Y"),
                 )
             },
             "two different pseudonyms",
         ),
         (
             {
-                "picks": (
-                    OrderedStudy(1, "1.2", "A", pseudonym="X"),
-                    OrderedStudy(1, "1.3", "B", pseudonym="X"),
+                "items": (
+                    PickedStudy.by_uid(1, "1.2", "A", pseudonym="X"),
+                    PickedStudy.by_uid(1, "1.3", "B", pseudonym="X"),
                 )
             },
             "stands for two patients",
         ),
-        ({"picks": (OrderedStudy(2, "1.2", "A"),)}, "Source and destination are the same"),
+        ({"items": (PickedStudy.by_uid(2, "1.2", "A"),)}, "Source and destination are the same"),
     ],
 )
-def test_an_order_that_contradicts_itself_says_how(change: dict[str, object], why: str) -> None:
+def test_an_order_that_contradicts_itself_says_how(change: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
-        SelectiveOrder(**{"destination": 2, **change})  # type: ignore[arg-type]
+        Selective().plan(make_request("selective", change["items"], 2))

@@ -15,8 +15,7 @@ from adit.accounts.permissions import NotPermitted, create_order_rights, order_r
 from adit.jobs.kinds import KINDS as JOB_KINDS
 from adit.jobs.kinds.base import (
     Kind,
-    OrderedChange,
-    Pseudonymize,
+    OrderRequest,
     TaskContext,
     TaskOutput,
     TaskPlan,
@@ -24,7 +23,7 @@ from adit.jobs.kinds.base import (
 )
 from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node, NodeAccess
-from adit.orders import actions
+from adit.orders.service import place_order
 from adit_engine.nodes import KINDS as NODE_KINDS
 from adit_engine.nodes.base import NOT_OBSERVED, TrafficObserver, setting
 from adit_engine.nodes.memory import MemoryNode
@@ -53,14 +52,9 @@ class TapeNode(MemoryNode):
 
 
 @dataclass(frozen=True, slots=True)
-class WholePatientOrder:
+class StudiesOfPatient:
     patient_id: str = field(repr=False)
     studies: tuple[str, ...]
-    source: int
-    destination: int
-    project: int | None = None
-    change: OrderedChange = field(default=Pseudonymize())
-    announced: tuple[str, ...] = ()
 
 
 class WholePatient(Kind):
@@ -69,15 +63,16 @@ class WholePatient(Kind):
     word: ClassVar[str] = "whole_patient"
     label: ClassVar[str] = "Whole patient"
 
-    def plan(self, order: WholePatientOrder) -> list[TaskPlan]:
+    def plan(self, request: OrderRequest[StudiesOfPatient]) -> list[TaskPlan]:
         return [
             TaskPlan(
-                source=order.source,
-                payload={"study_uid": uid, "patient_id": order.patient_id, "series_uids": []},
-                patient_id=order.patient_id,
+                source=request.sources[0],
+                payload={"study_uid": uid, "patient_id": item.patient_id, "series_uids": []},
+                patient_id=item.patient_id,
                 title="Study",
             )
-            for uid in order.studies
+            for item in request.items
+            for uid in item.studies
         ]
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
@@ -151,16 +146,22 @@ def test_a_new_kind_of_job_is_ordered_queued_worked_on_and_shown(
     destination: Node,
 ) -> None:
     studies = tuple(put_study(source, study, images=2) for study in ("1", "2"))
-    order = WholePatientOrder("PID-4711-0815", studies, source.pk, destination.pk)
+    request = OrderRequest(
+        kind=WholePatient.word,
+        items=(StudiesOfPatient("PID-4711-0815", studies),),
+        key="one",
+        destinations=(destination.pk,),
+        sources=(source.pk,),
+    )
     with pytest.raises(NotPermitted, match="whole patient"):
-        actions.create_job(coordinator, WholePatient.word, order, key="none")
+        place_order(coordinator, request)
 
     create_order_rights(JOB_KINDS)
     right = order_right(WholePatient.word)
     permissions = groups["Coordinators"].permissions
     permissions.add(permissions.model.objects.get(codename=right))
     user = User.objects.get(pk=coordinator.pk)
-    job = actions.create_job(user, WholePatient.word, order, key="one")
+    (job,) = place_order(user, request)
     assert job.tasks.count() == 2
     for url in (reverse("jobs"), reverse("jobs") + "?kind=whole_patient"):
         assert "Whole patient" in page_of(user, url)

@@ -11,16 +11,16 @@ from django.test import Client
 from django.utils import timezone
 from lab import samples
 from lab.jobs import PATIENT, GatedNode, put_study, shelf, until, work
+from lab.ordering import order_job
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import maintenance, queue
 from adit.jobs.actions import perform
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.nodes.models import Node
-from adit.orders import actions
 from adit.projects.models import Project, RiskChoice
 from adit.projects.services import revoke_project
 from adit.results import uid_map
@@ -36,14 +36,20 @@ HEAD = {"BodyPartExamined": "HEAD", "StudyDescription": "CCT", "SliceThickness":
 
 @pytest.fixture
 def order(coordinator: User, source: Node, destination: Node, project: Project) -> Ordering:
-    """Orders one study for the project: order("1", images=3, announced=("face",), …)."""
+    """Orders one study for the project: order("1", images=3, listed=True, …).
 
-    def order(
-        study: str = "1", images: int = 3, announced: tuple[str, ...] = (), **changes: Any
-    ) -> Job:
-        pick = OrderedStudy(source.pk, put_study(source, study, images, **changes), PATIENT)
-        ordered = SelectiveOrder((pick,), destination.pk, project.pk, announced=announced)
-        return actions.create_job(coordinator, "selective", ordered, key=f"{study}{announced}")
+    Listed: the source lists the study when it is ordered, so that what will be withheld is
+    announced.
+    """
+
+    def order(study: str = "1", images: int = 3, listed: bool = False, **changes: Any) -> Job:
+        pick = PickedStudy.by_uid(source.pk, f"{samples.ROOT}.{study}", PATIENT)
+        if listed:
+            put_study(source, study, images, **changes)
+        ids = {"project": project.pk, "key": f"{study}{listed}"}
+        job = order_job(coordinator, "selective", [pick], destination.pk, **ids)
+        put_study(source, study, images, **changes)
+        return job
 
     return order
 
@@ -76,7 +82,7 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
 
 def test_what_was_told_before_the_start_is_no_gap(order: Ordering, project: Project) -> None:
     Project.objects.filter(pk=project.pk).update(faces=RiskChoice.WITHHOLD)
-    order(announced=("face",), **HEAD)
+    order(listed=True, **HEAD)
 
     task = work()
 
@@ -129,7 +135,7 @@ def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
 
 
 def test_a_radiograph_that_was_announced_as_withheld_is_no_gap(order: Ordering) -> None:
-    order(announced=("header-word",), **RADIOGRAPH)
+    order(listed=True, **RADIOGRAPH)
 
     task = work()
 

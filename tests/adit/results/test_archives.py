@@ -15,6 +15,7 @@ from django.db import connection
 from django.utils import timezone
 from lab import samples
 from lab.jobs import PATIENT, put_study, shelf, work
+from lab.ordering import order_job
 from lab.sevenzip import unpacked
 from pydicom import dcmread
 
@@ -24,9 +25,8 @@ from adit.accounts.permissions import NotPermitted, Right
 from adit.audit.models import AuditEvent
 from adit.jobs import queue
 from adit.jobs.actions import perform
-from adit.jobs.kinds.batch_transfer import BatchTransferOrder as BatchOrder
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import (
     ArchiveFile,
     Job,
@@ -40,7 +40,7 @@ from adit.nodes import shared_folders
 from adit.nodes.access import readable_nodes
 from adit.nodes.models import Node, SharedFolder
 from adit.nodes.shared_folders import MARK_FILE
-from adit.orders import actions, batch_start
+from adit.orders import batch_start
 from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import archives
@@ -71,13 +71,12 @@ def archive_node(make_node: Callable[..., Node], places: dict[str, Path]) -> Nod
 def order(coordinator: User, source: Node, archive_node: Node) -> Callable[..., Job]:
     def ordered(*studies: str, password: str = PASSWORD, **changes: object) -> Job:
         picks = tuple(
-            OrderedStudy(source.pk, put_study(source, study, **changes), PATIENT)
+            PickedStudy.by_uid(source.pk, put_study(source, study, **changes), PATIENT)
             for study in studies
         )
         key = f"{studies}{Job.objects.count()}"
-        wanted = SelectiveOrder(picks, archive_node.pk)
-        return actions.create_job(
-            coordinator, "selective", wanted, key=key, archive_password=password
+        return order_job(
+            coordinator, "selective", picks, archive_node.pk, key=key, archive_password=password
         )
 
     return ordered
@@ -545,10 +544,16 @@ def checked_batch(
             BatchTransferRow(line, StudyCriteria(PATIENT, study_uid=f"{samples.ROOT}.{study}"))
             for line, study in enumerate(studies, start=2)
         )
-        asked = BatchOrder(rows, source.pk, archive_node.pk, project=project.pk, **more)
-        key, password = f"batch {Job.objects.count()}", PASSWORD
-        job = actions.create_job(
-            coordinator, "batch_transfer", asked, key=key, archive_password=password
+        job = order_job(
+            coordinator,
+            "batch_transfer",
+            rows,
+            archive_node.pk,
+            sources=(source.pk,),
+            project=project.pk,
+            key=f"batch {Job.objects.count()}",
+            archive_password=PASSWORD,
+            **more,
         )
         work_off()
         job.refresh_from_db()

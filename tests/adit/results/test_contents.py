@@ -11,19 +11,20 @@ import pytest
 from django.core import mail
 from lab import samples
 from lab.jobs import PATIENT, put_study, shelf, work
+from lab.ordering import order_job
 from pydicom import dcmread
 
 from adit.accounts.models import User
 from adit.jobs.actions import perform
 from adit.jobs.kinds.base import SendAsIs
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes import alarms, host_checks, notifications
 from adit.nodes.models import Alarm, Node
-from adit.orders import actions
 from adit.projects.models import Project
 from adit.results import deliveries, storage_quota
 from adit.worker.tasks import work as work_as_a_worker
+from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,11 +35,10 @@ def order(
 ) -> Callable[..., Job]:
     def ordered(*studies: str, user: User | None = None, **more: Any) -> Job:
         picks = tuple(
-            OrderedStudy(source.pk, put_study(source, study), PATIENT) for study in studies
+            PickedStudy.by_uid(source.pk, put_study(source, study), PATIENT) for study in studies
         )
-        wanted = SelectiveOrder(picks, folder_node.pk, **{"project": project.pk, **more})
-        key = f"{studies}{Job.objects.count()}"
-        return actions.create_job(user or coordinator, "selective", wanted, key=key)
+        more = {"project": project.pk, "key": f"{studies}{Job.objects.count()}", **more}
+        return order_job(user or coordinator, "selective", picks, folder_node.pk, **more)
 
     return ordered
 
@@ -179,12 +179,14 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
     order("1")
     work_off()
     assert storage_quota.explain_no_space(folder_node, 1_000_000) == ""
+    later = order("2")
     SeriesResult.objects.update(size_bytes=1_000_000_000)
     assert "1 GB agreed on for this folder are used up" in storage_quota.explain_no_space(
         folder_node, 1
     )
 
-    later = order("2")
+    with pytest.raises(InvalidInput, match="are used up"):
+        order("3")
     task = work()
 
     assert task is not None

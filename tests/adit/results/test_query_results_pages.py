@@ -10,15 +10,15 @@ import openpyxl
 import pytest
 from django.test import Client
 from django.urls import reverse
+from lab.ordering import order_job
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload, queue, states
 from adit.jobs.kinds.base import RowMatches, RowNote, SheetRow
-from adit.jobs.kinds.batch_query import BatchQueryOrder, BatchQueryRow
+from adit.jobs.kinds.batch_query import BatchQueryRow
 from adit.jobs.models import Job, OrderDraft, ResultLine, Task, TaskState
 from adit.nodes.models import Node
-from adit.orders import actions
 from adit.results import sheet_rows
 from adit.spreadsheets.columns import SheetKind
 from adit.spreadsheets.mapping import guess_mapping
@@ -74,8 +74,14 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
     ) -> Job:
         failed, notes = failed or {}, notes or {}
         rows = [row(n, patient, own) for n, patient in enumerate([*answers, *failed], start=2)]
-        order = BatchQueryOrder(tuple(rows), (source.pk,), own_headers=("Key",))
-        job = actions.create_job(coordinator, "batch_query", order, key=f"q{Job.objects.count()}")
+        job = order_job(
+            coordinator,
+            "batch_query",
+            rows,
+            sources=(source.pk,),
+            own_headers=("Key",),
+            key=f"q{Job.objects.count()}",
+        )
         first = queue.claim("test")
         assert first is not None
         job = Job.objects.get(pk=job.pk)
@@ -394,8 +400,14 @@ def test_the_list_of_jobs_counts_the_questions_of_a_query(client: Client, query:
 def test_what_the_page_says_is_not_what_is_looked_for(
     coordinator: User, source: Node, client: Client, query: Job
 ) -> None:
-    order = BatchQueryOrder((row(2, "0001"),), (source.pk,), own_headers=("Key",))
-    running = actions.create_job(coordinator, "batch_query", order, key="runs")
+    running = order_job(
+        coordinator,
+        "batch_query",
+        [row(2, "0001")],
+        sources=(source.pk,),
+        own_headers=("Key",),
+        key="runs",
+    )
     page = client.get(reverse("job_results", args=[running.pk])).content.decode()
 
     assert "The query still runs" in page

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from django.contrib.auth.models import Group, Permission
 from lab.jobs import PATIENT, put_study, shelf, work
+from lab.ordering import order_job
 from lab.ultrasound import BAND, COLUMNS, FRAMES, ROWS, US_FRAMES, clip, pixels, put
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -17,10 +18,9 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs import states
 from adit.jobs.actions import allowed, perform
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, ReviewDecision, TaskState, WithheldImages
 from adit.nodes.models import Node, NodeAccess
-from adit.orders import actions
 from adit.projects import reviewed_rules, services
 from adit.projects.models import ProfileVersion, Project
 from adit.projects.profile_versions import create_version, draft_next_version, parse_rules
@@ -67,11 +67,9 @@ def order(
     def made(*clips: object, to: Node | None = None) -> Job:
         study = put_study(source, "1", images=2)
         put(source, *(clips or (clip(1), clip(2))))  # type: ignore[arg-type]
-        pick = OrderedStudy(source.pk, study, PATIENT)
-        wanted = SelectiveOrder(
-            (pick,), (to or destination).pk, project=project.pk, announced=("pixel-rule",)
-        )
-        job = actions.create_job(coordinator, "selective", wanted, key=f"k{Job.objects.count()}")
+        pick = PickedStudy.by_uid(source.pk, study, PATIENT)
+        place, key = (to or destination).pk, f"k{Job.objects.count()}"
+        job = order_job(coordinator, "selective", [pick], place, project=project.pk, key=key)
         work()
         job.refresh_from_db()
         return job

@@ -8,15 +8,15 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 from lab.jobs import PATIENT, put_study, work
+from lab.ordering import order_job
 from lab.ultrasound import COLUMNS, FRAMES, ROWS, clip, put
 from PIL import Image
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, ReviewDecision, WithheldImages
 from adit.nodes.models import Node, NodeAccess
-from adit.orders import actions
 from adit.projects.models import ProfileVersion, Project
 from adit.review import images
 
@@ -37,9 +37,8 @@ def _nothing_remembered() -> Iterator[None]:
 def job(coordinator: User, source: Node, destination: Node, project: Project) -> Job:
     study = put_study(source, "1", images=1)
     put(source, clip(1))
-    pick = OrderedStudy(source.pk, study, PATIENT)
-    wanted = SelectiveOrder((pick,), destination.pk, project=project.pk, announced=("pixel-rule",))
-    made = actions.create_job(coordinator, "selective", wanted, key="k")
+    pick = PickedStudy.by_uid(source.pk, study, PATIENT)
+    made = order_job(coordinator, "selective", [pick], destination.pk, project=project.pk)
     work()
     return made
 

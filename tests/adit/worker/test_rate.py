@@ -8,12 +8,12 @@ import pytest
 from lab import samples
 from lab.archive import plain_archive
 from lab.jobs import PATIENT, work
+from lab.ordering import order_job
 
 from adit.accounts.models import User
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import TaskState
-from adit.nodes.models import Node, NodeDailyUsage
-from adit.orders import actions
+from adit.nodes.models import Lane, Node, NodeDailyUsage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,8 +40,8 @@ def test_a_transfer_keeps_to_the_rate(
     place = {"host": "127.0.0.1", "port": archive, "called_ae_title": "PACS", "retrieve": "get"}
     source.kind, source.settings, source.rate_kb_s = "dimse", place, RATE_KB_S
     source.save()
-    picks = (OrderedStudy(source.pk, f"{samples.ROOT}.1", PATIENT),)
-    actions.create_job(coordinator, "selective", SelectiveOrder(picks, destination.pk), key="a")
+    picks = (PickedStudy.by_uid(source.pk, f"{samples.ROOT}.1", PATIENT),)
+    order_job(coordinator, "selective", picks, destination.pk)
     began = time.monotonic()
 
     task = work()
@@ -50,6 +50,7 @@ def test_a_transfer_keeps_to_the_rate(
     assert task.state == TaskState.SUCCESS
     least_s = SIZE / (RATE_KB_S * 1000) - 0.5
     assert time.monotonic() - began >= least_s
-    assert NodeDailyUsage.objects.get(node=source).size_bytes >= SIZE
+    sent = NodeDailyUsage.objects.filter(lane=Lane.RETRIEVE)
+    assert sent.get(node=source).size_bytes >= SIZE
     for node in (source, destination):
-        assert NodeDailyUsage.objects.get(node=node).images == IMAGES
+        assert sent.get(node=node).images == IMAGES

@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 from lab import samples
 from lab.jobs import GatedNode, claimed, in_thread, put_study, shelf, until, work
+from lab.ultrasound import clip, put
 from pytest_django import Settings
 
 from adit.accounts.models import User
@@ -97,18 +98,8 @@ def test_what_was_withheld_unannounced_is_a_warning_and_named(
 def test_what_was_announced_before_the_start_does_not_count_against_success(
     order_studies: Ordering, source: Node
 ) -> None:
-    order_studies("1")
-    put_study(source, "1", images=4, BurnedInAnnotation="YES")
-    MemoryNode.shelves[source.name].update(
-        {i.instance_uid: i for i in map(samples.instance, (samples.ct(n) for n in (1, 2, 3)))}
-    )
-    work()
-    code = SeriesResult.objects.get().reasons[0][0]
-    job = order_studies("1", announced=(code,))
-    put_study(source, "1", images=4, BurnedInAnnotation="YES")
-    MemoryNode.shelves[source.name].update(
-        {i.instance_uid: i for i in map(samples.instance, (samples.ct(n) for n in (1, 2, 3)))}
-    )
+    put(source, clip(1))
+    job = order_studies("1")
     work()
     job.refresh_from_db()
     assert (job.state, job.message) == (

@@ -6,7 +6,7 @@ import pytest
 from lab.jobs import GatedNode, claimed, in_thread, until
 
 from adit.jobs.models import Job, Task, TaskState
-from adit.nodes.models import Node, NodeDailyUsage, Slot, UserDailyUsage
+from adit.nodes.models import Lane, Node, NodeDailyUsage, Slot, UserDailyUsage
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +31,7 @@ def test_images_are_counted_while_they_travel_and_afterwards(
     assert Task.objects.get().state == TaskState.SUCCESS
     assert not Slot.objects.exists()
     taken, given = (
-        NodeDailyUsage.objects.get(node=source),
+        NodeDailyUsage.objects.get(node=source, lane=Lane.RETRIEVE),
         NodeDailyUsage.objects.get(node=destination),
     )
     assert (taken.connections, taken.images) == (given.connections, given.images) == (1, 3)

@@ -12,17 +12,17 @@ from django.contrib.auth.models import Permission
 from django.db import connection
 from django.db.models import BinaryField
 from lab.jobs import put_study, work
+from lab.ordering import order_job
 
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder, StudyLabels
+from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
 from adit.jobs.models import Job, Task
 from adit.nodes.models import Node
-from adit.orders import actions, basket, drafts
+from adit.orders import basket, drafts
 from adit.orders import drafts as orders_drafts
-from adit.orders.basket import PickedPatient
 from adit.orders.forms import ORDER_DRAFT_KEY, pseudonym_field_name
 from adit.projects.key_destruction import compact_database, destroy_key
 from adit.projects.models import Patient, Project
@@ -48,19 +48,25 @@ def finished(
     rights = Permission.objects.filter(codename__in=["choose_pseudonyms"])
     coordinator.user_permissions.set(rights)
     picks = tuple(
-        OrderedStudy(
+        PickedStudy(
             source.pk,
-            put_study(source, study, 2, PatientID=patient, PatientName=f"{patient}^Name"),
-            patient,
+            Record(
+                QueryLevel.STUDY,
+                {
+                    "StudyInstanceUID": put_study(
+                        source, study, 2, PatientID=patient, PatientName=f"{patient}^Name"
+                    ),
+                    "PatientID": patient,
+                    "PatientName": f"{patient}^Name",
+                    "PatientBirthDate": "19560412",
+                },
+            ),
             pseudonym="GIVEN-7" if study == "3" else "",
-            labels=StudyLabels(patient_name=f"{patient}^Name", birth_date="19560412"),
         )
         for study, patient in PATIENTS.items()
     )
     coordinator = User.objects.get(pk=coordinator.pk)
-    actions.create_job(
-        coordinator, "selective", SelectiveOrder(picks, destination.pk, project.pk), key="a"
-    )
+    order_job(coordinator, "selective", picks, destination.pk, project=project.pk)
     while work() is not None:
         pass
     import_pairs(root, project, source, [PseudonymPair(2, "PID-DELTA-canary", "GIVEN-9")])
@@ -72,7 +78,7 @@ def finished(
 def prepare(user: User, source: Node, project: Project) -> None:
     """Somebody is just typing a pseudonym for a patient in the basket."""
     values = {"StudyInstanceUID": "1.2.3", "PatientID": PATIENTS["1"], "PatientName": "A^Name"}
-    pick = basket.PickedStudy(source.pk, source.name, source.name, Record(QueryLevel.STUDY, values))
+    pick = PickedStudy(source.pk, Record(QueryLevel.STUDY, values), domain=source.name)
     basket.add(user, [pick])
     names = {pseudonym_field_name(pick.patient): ["LUNG-0001"]}
     order = {

@@ -10,16 +10,17 @@ import time_machine
 from django.db import connection
 from django.utils import timezone
 from lab.jobs import claimed, put_study, shelf, until, work
+from lab.ordering import order_job
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs import queue
 from adit.jobs.actions import perform
-from adit.jobs.kinds.batch_transfer import BatchTransferOrder, BatchTransferRow
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Lane, Node
-from adit.orders import actions, batch_start
+from adit.orders import batch_start
 from adit.orders.batch_start import PreparedStart, StartOptions
 from adit.projects.models import Patient, Project
 from adit.worker import runner
@@ -46,8 +47,16 @@ def checked(coordinator: User, source: Node, destination: Node, project: Project
         BatchTransferRow(n + 2, StudyCriteria(patient, study_uid=f"{ROOT}.{n}"))
         for n, patient in enumerate(names)
     )
-    order = BatchTransferOrder(rows, source.pk, destination.pk, project=project.pk)
-    return run_all(actions.create_job(coordinator, "batch_transfer", order, key="checked"))
+    return run_all(
+        order_job(
+            coordinator,
+            "batch_transfer",
+            rows,
+            destination.pk,
+            sources=(source.pk,),
+            project=project.pk,
+        )
+    )
 
 
 def killed(task: Task, room: Any, name: str, time: int) -> None:

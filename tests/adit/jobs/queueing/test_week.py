@@ -16,14 +16,14 @@ from lab import samples
 from lab.archive import plain_archive
 from lab.gauge import Gauge, Tally
 from lab.jobs import PATIENT, in_thread
+from lab.ordering import order_job
 from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.jobs import queue
-from adit.jobs.kinds.selective import OrderedStudy, SelectiveOrder
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
-from adit.orders import actions
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
@@ -110,11 +110,9 @@ def order(coordinator: User, source: Node, destination: Node) -> Callable[[str],
     destination.save()
 
     def make(study: str) -> Job:
-        picks = (OrderedStudy(source.pk, f"{samples.ROOT}.{study}", PATIENT),)
+        picks = (PickedStudy.by_uid(source.pk, f"{samples.ROOT}.{study}", PATIENT),)
         key = f"{study}-{Job.objects.count()}"
-        return actions.create_job(
-            coordinator, "selective", SelectiveOrder(picks, destination.pk), key=key
-        )
+        return order_job(coordinator, "selective", picks, destination.pk, key=key)
 
     return make
 

@@ -1,0 +1,252 @@
+"""The one way in for orders: what is placed is what was previewed, for all destinations or none."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import pytest
+from lab.jobs import PATIENT, put_study, work
+from lab.ordering import make_request
+from lab.ultrasound import clip, put
+
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted
+from adit.audit.models import AuditEvent
+from adit.jobs.kinds.base import OrderRequest, SendAsIs
+from adit.jobs.kinds.batch_transfer import BatchTransferRow
+from adit.jobs.kinds.picked_study import PickedStudy
+from adit.jobs.models import Job, JobState
+from adit.nodes.models import Node
+from adit.orders import service
+from adit.orders.service import place_order, preview_order
+from adit.projects.models import Patient, Project
+from adit.results import storage_quota
+from adit_engine.errors import InvalidInput
+from adit_engine.transfer.study_lookup import StudyCriteria
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def request_for(source: Node, project: Project) -> Callable[..., OrderRequest[PickedStudy]]:
+    """An order of a CT series and an ultrasound series, which no pixel rule covers."""
+    uid = put_study(source, "1", images=2, BodyPartExamined="CHEST")
+    put(source, clip(1))
+    pick = PickedStudy.by_uid(source.pk, uid, PATIENT)
+
+    def make(*destinations: Node, **more: object) -> OrderRequest[PickedStudy]:
+        places = [node.pk for node in destinations]
+        return make_request("selective", [pick], *places, project=project.pk, **more)
+
+    return make
+
+
+Requests = Callable[..., OrderRequest[PickedStudy]]
+
+
+def test_a_caller_cannot_announce_what_is_withheld(request_for: Requests) -> None:
+    assert "announced" not in {one.name for one in fields(OrderRequest)}
+    with pytest.raises(TypeError, match="announced"):
+        request_for(announced=("face",))
+
+
+def test_the_summary_and_the_job_announce_the_same(
+    coordinator: User, destination: Node, request_for: Requests
+) -> None:
+    shown = preview_order(coordinator, request_for(destination)).summary
+
+    (job,) = place_order(coordinator, request_for(destination))
+
+    assert shown.announced == ("pixel-rule",)
+    assert [part.images for part in shown.withheld if part.is_sure] == [1]
+    assert job.order["announced"] == ["pixel-rule"]
+
+
+def test_the_job_announces_what_was_shown_and_the_source_is_not_asked_again(
+    coordinator: User, destination: Node, request_for: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preview_order(coordinator, request_for(destination))
+    monkeypatch.delattr(service, "summarize_order")
+
+    (job,) = place_order(coordinator, request_for(destination))
+
+    assert job.order["announced"] == ["pixel-rule"]
+
+
+def test_a_preview_announces_nothing_for_another_order_with_its_key(
+    coordinator: User, source: Node, destination: Node, request_for: Requests
+) -> None:
+    preview_order(coordinator, request_for(destination))
+    other = PickedStudy.by_uid(source.pk, put_study(source, "2", BodyPartExamined="CHEST"), PATIENT)
+
+    (job,) = place_order(coordinator, replace(request_for(destination), items=(other,)))
+
+    assert job.order["announced"] == []
+
+
+def test_without_a_preview_the_service_finds_out_what_is_withheld(
+    coordinator: User, destination: Node, request_for: Requests
+) -> None:
+    (job,) = place_order(coordinator, request_for(destination))
+    assert job.order["announced"] == ["pixel-rule"]
+
+
+def test_nothing_is_announced_for_identified_images(
+    root: User, destination: Node, request_for: Requests
+) -> None:
+    change = SendAsIs("second opinion")
+    (job,) = place_order(root, request_for(destination, change=change))
+    assert job.order["announced"] == []
+
+
+def test_if_the_second_destination_is_refused_there_is_no_job_at_all(
+    coordinator: User, destination: Node, make_node: Callable[..., Node], request_for: Requests
+) -> None:
+    with pytest.raises(NotPermitted, match="send to"):
+        place_order(coordinator, request_for(destination, make_node("Hidden PACS")))
+    assert not Job.objects.exists()
+    assert not Patient.objects.exists()
+
+
+def test_if_the_second_job_cannot_be_written_the_first_is_gone(
+    coordinator: User,
+    destination: Node,
+    folder_node: Node,
+    request_for: Requests,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = service.task_groups.assign_groups
+
+    def fail_at_the_second(job: Job) -> None:
+        if Job.objects.count() == 2:
+            raise InvalidInput("the disk is full")
+        write(job)
+
+    monkeypatch.setattr(service.task_groups, "assign_groups", fail_at_the_second)
+    with pytest.raises(InvalidInput, match="disk is full"):
+        place_order(coordinator, request_for(destination, folder_node))
+    assert not Job.objects.exists()
+    assert not Patient.objects.exists()
+    assert not AuditEvent.objects.filter(action="job.created").exists()
+
+
+def test_two_destinations_are_two_jobs_and_the_same_key_means_the_same_jobs(
+    coordinator: User, destination: Node, folder_node: Node, request_for: Requests
+) -> None:
+    jobs = place_order(coordinator, request_for(destination, folder_node))
+    again = place_order(coordinator, request_for(destination, folder_node))
+
+    assert [job.destination for job in jobs] == [destination, folder_node]
+    assert [job.pk for job in again] == [job.pk for job in jobs]
+    assert Job.objects.count() == 2
+
+
+def test_two_orders_with_one_key_at_the_same_time_are_one_order(
+    coordinator: User,
+    destination: Node,
+    folder_node: Node,
+    request_for: Requests,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = request_for(destination, folder_node)
+    find, answers = service.find_jobs, []
+
+    def find_none_at_first(user: User, key: str) -> list[Job]:
+        answers.append(None if len(answers) < 2 else find(user, key))
+        return answers[-1] or []
+
+    monkeypatch.setattr(service, "find_jobs", find_none_at_first)
+    first = place_order(coordinator, request)
+    second = place_order(coordinator, request)
+
+    assert [job.pk for job in second] == [job.pk for job in first]
+    assert Job.objects.count() == 2
+
+
+def test_keys_belong_to_their_user(
+    coordinator: User, root: User, destination: Node, request_for: Requests
+) -> None:
+    (mine,) = place_order(coordinator, request_for(destination))
+    (other,) = place_order(root, request_for(destination))
+    assert mine.pk != other.pk
+
+
+def test_an_order_that_does_not_fit_is_refused_at_every_door(
+    coordinator: User, folder_node: Node, request_for: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_quota, "explain_no_space", lambda node, size: f"{node.name}: full")
+
+    assert preview_order(coordinator, request_for(folder_node)).no_space
+    with pytest.raises(InvalidInput, match="Research folder: full"):
+        place_order(coordinator, request_for(folder_node))
+    assert not Job.objects.exists()
+
+
+def test_a_preview_refuses_pseudonyms_that_clash_and_registers_none(
+    coordinator: User, root: User, source: Node, destination: Node, request_for: Requests
+) -> None:
+    request = request_for(destination)
+    taken = replace(request.items[0], pseudonym="P1")
+    place_order(root, replace(request, items=(taken,)))
+    other = PickedStudy.by_uid(source.pk, "1.2.3", "PAT-2", pseudonym="P1")
+    unknown = PickedStudy.by_uid(source.pk, "1.2.4", "PAT-3")
+
+    with pytest.raises(service.RefusedPseudonyms) as refused:
+        preview_order(root, replace(request, key="b", items=(unknown, other)))
+
+    assert list(refused.value.by_position) == [2]
+    assert "Study 2: P1 already stands for another patient" in str(refused.value)
+    assert Patient.objects.count() == 1
+
+
+def test_a_preview_makes_no_job_and_registers_no_pseudonym(
+    coordinator: User, destination: Node, request_for: Requests
+) -> None:
+    preview_order(coordinator, request_for(destination))
+    assert not Job.objects.exists()
+    assert not Patient.objects.exists()
+
+
+def test_a_project_that_requires_a_second_person_holds_the_order(
+    coordinator: User, destination: Node, project: Project, request_for: Requests
+) -> None:
+    Project.objects.filter(pk=project.pk).update(second_person=True)
+    assert preview_order(coordinator, request_for(destination)).needs_approval
+    (job,) = place_order(coordinator, request_for(destination))
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+
+
+@pytest.mark.parametrize("key", ["", "k" * 57])
+def test_a_key_that_cannot_be_kept_is_refused(key: str) -> None:
+    with pytest.raises(InvalidInput, match="key of an order"):
+        make_request("selective", [], key=key)
+
+
+def test_a_sheet_goes_the_same_way_to_two_destinations(
+    coordinator: User, source: Node, destination: Node, folder_node: Node, project: Project
+) -> None:
+    rows = [BatchTransferRow(2, StudyCriteria(PATIENT, study_uid="1.2.3"))]
+    request = make_request(
+        "batch_transfer",
+        rows,
+        destination.pk,
+        folder_node.pk,
+        sources=(source.pk,),
+        project=project.pk,
+        pilot=2,
+    )
+
+    assert not preview_order(coordinator, request).needs_approval
+    jobs = place_order(coordinator, request)
+
+    assert [job.destination for job in jobs] == [destination, folder_node]
+    assert {job.order["pilot"] for job in jobs} == {2}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_service_announced_does_not_count_as_a_gap(
+    coordinator: User, destination: Node, request_for: Requests
+) -> None:
+    (job,) = place_order(coordinator, request_for(destination))
+    work()
+    job.refresh_from_db()
+    assert job.state == JobState.SUCCESS
