@@ -28,6 +28,8 @@ from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, St
 pytestmark = [web_peers.needs_orthanc, pytest.mark.usefixtures("same_threads")]
 
 STUDY = StudyRef(f"{ROOT}.1")
+PATIENT = {"first_byte_s": 60.0, "no_progress_s": 60.0}
+"""A real archive on a busy machine takes its time; no test here is about a time limit."""
 FIRST, SECOND = (SeriesRef(STUDY.study_uid, f"{ROOT}.1.{number}") for number in (1, 2))
 
 
@@ -47,7 +49,7 @@ def node(archives: tuple[peers.Orthanc, peers.Orthanc]) -> Iterator[DicomwebNode
     """An archive that is empty."""
     one = archives[0]
     one.clear()
-    made = web_peers.node(one.http_port)
+    made = web_peers.node(one.http_port, **PATIENT)
     yield made
     made.close()
 
@@ -56,7 +58,7 @@ def node(archives: tuple[peers.Orthanc, peers.Orthanc]) -> Iterator[DicomwebNode
 def other(archives: tuple[peers.Orthanc, peers.Orthanc]) -> Iterator[DicomwebNode]:
     """A second one, which wants a password."""
     sign_in = {"sign_in": "basic", "user": "adit", "password": "geheim:1"}
-    made = web_peers.node(archives[1].http_port, **sign_in)
+    made = web_peers.node(archives[1].http_port, **sign_in, **PATIENT)
     yield made
     made.close()
 
