@@ -277,10 +277,11 @@ def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Pat
         node = {"host": "127.0.0.1", "port": gauge.port, "called_ae_title": "LAB"}
         made = {**node, "retrieve": "get", "limit": 2}
         one.run("web", MOVES, "make", json.dumps(made))
-        start_all(one, workers=4)
         studies = sorted({instance.in_header.ref.study_uid for instance in held})
         pairs = [[study, project] for study in studies for project in ("LUNG", "HEART")]
+        # Orders search the source, which has a limit of its own: they come before the workers.
         one.run("web", MOVES, "order", json.dumps({"pairs": pairs, "patient": images.PATIENT_ID}))
+        start_all(one, workers=4)
         told: list[dict[str, object]] = []
 
         def all_ended() -> bool:
