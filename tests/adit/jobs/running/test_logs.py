@@ -65,9 +65,9 @@ def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
 
     monkeypatch.setitem(nodes.KINDS, "broken", "lab.jobs:BrokenNode")
     assert BrokenNode
+    job = order_studies("1")
     source.kind = "broken"
     source.save()
-    job = order_studies("1")
     form, stream = written
     handler = logging.getLogger("adit.canary").handlers[-1]
     logger = logging.getLogger("adit")
