@@ -395,3 +395,12 @@ def test_what_libraries_think_of_a_patients_values_is_shown_to_nobody(tmp_path: 
     )
 
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+
+
+def test_the_package_is_the_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "adit_engine", "transfer"], capture_output=True, text=True
+    )
+
+    assert done.returncode == 64
+    assert "the following arguments are required: --from, --to" in done.stderr
