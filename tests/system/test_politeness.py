@@ -99,7 +99,7 @@ def test_a_stop_from_the_machine_ends_all_associations_within_ten_seconds(
     ):
         pairs = [[f"{images.ROOT}.{n}", "LUNG"] for n in (1, 2)]
         one.do("order", pairs=pairs, patient=PATIENT)
-        wait_until(lambda: len(list((one.data / "LUNG").rglob("*.dcm"))) > 10, "images", 60)
+        wait_until(lambda: len(list((one.data / "folders" / "LUNG").rglob("*.dcm"))) > 10, "images", 60)
         assert tally.open >= 2
 
         stopped = adit(one, "stop", "PACS", "--reason", "fire")
@@ -126,7 +126,7 @@ def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_be
     ):
 
         def arrived() -> Counter[Path]:
-            return Counter(path.parent for path in (one.data / "LUNG").rglob("*.dcm"))
+            return Counter(path.parent for path in (one.data / "folders" / "LUNG").rglob("*.dcm"))
 
         one.do("order", pairs=[[f"{images.ROOT}.1", "LUNG"]], patient=PATIENT)
         wait_until(lambda: arrived().total() > 0, "images", 60)
