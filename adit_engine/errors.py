@@ -23,15 +23,32 @@ AditError
         └── StorageFull      the disk or the quota is full                        (again)
 """
 
+from typing import Any
+
+from adit_engine.messages import Message, has_template
+
 
 class AditError(Exception):
-    """Base of all engine errors.
+    """Base of all engine errors: `code` names a template, `values` complete it (messages.py).
 
-    The text is for people: what, where and the next step. It never names a patient.
+    The sentence is for people: what, where and the next step. It never names a patient.
     """
 
     again: bool = False
     """True if the same call may succeed later without any change."""
+
+    def __init__(self, code: str, /, **values: Any) -> None:
+        super().__init__(code)
+        if not has_template(code) and not code.endswith(".text"):  # transitional
+            code, values = "text", {"text": code}
+        self._message = Message(code, **values)
+
+    @property
+    def message(self) -> Message:
+        return self._message
+
+    def __str__(self) -> str:
+        return str(self.message)
 
 
 class InvalidInput(AditError):
@@ -50,15 +67,20 @@ class Malformed(AditError):
 
 
 class InstanceWithheld(AditError):
-    """One instance must not leave.
+    """One instance must not leave. The category of its message is the reason that is counted."""
 
-    `reason` is a sentence, `code` a short key for counts.
-    """
+    def __init__(self, code: str, reason: str | None = None, /, **values: Any) -> None:
+        if reason is not None:  # transitional
+            code, values = f"{code}.text", {"text": reason}
+        super().__init__(code, **values)
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+    @property
+    def code(self) -> str:
+        return self.message.category
+
+    @property
+    def reason(self) -> str:
+        return str(self.message)
 
 
 class VerificationFailed(InstanceWithheld):
@@ -86,29 +108,28 @@ class PatientChanged(AditError):
     """
 
     def __init__(self, found: str) -> None:
-        super().__init__(
-            "The source has given the patient of this study another ID since the order, as after a "
-            "merge. Nothing more of it is sent: somebody has to confirm that it is the same person."
-        )
+        super().__init__("patient-changed")
         self.found = found
 
 
 class NodeError(AditError):
-    """A node did not do its part. `node` is its display name.
+    """A node did not do its part. `node` is its display name, {node} in the template.
 
     `contact` names the node's administrator, if the caller that opened the node set it.
     """
 
-    def __init__(self, node: str, text: str) -> None:
-        super().__init__(f"{node}: {text}")
+    def __init__(self, node: str, code: str, /, **values: Any) -> None:
+        if not has_template(code):
+            code, values = "text", {"text": f"{node}: {code}"}
+        super().__init__(code, node=node, **values)
         self.node = node
         self.contact = ""
 
-    def __str__(self) -> str:
-        text = super().__str__()
+    @property
+    def message(self) -> Message:
         if not self.contact:
-            return text
-        return f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} Contact: {self.contact}"
+            return self._message
+        return Message("node-error.with-contact", error=self._message, contact=self.contact)
 
 
 class Unreachable(NodeError):
@@ -128,8 +149,8 @@ class NodeBusy(NodeError):
 
     again = True
 
-    def __init__(self, node: str, text: str, status: int | None = None) -> None:
-        super().__init__(node, text)
+    def __init__(self, node: str, code: str, status: int | None = None, **values: Any) -> None:
+        super().__init__(node, code, **values)
         self.status = status
 
 
@@ -144,8 +165,8 @@ class ConnectionLost(NodeError):
 class NodeRefused(NodeError):
     """A final failure status. `status` is the DIMSE status (PS3.7 Annex C), if any."""
 
-    def __init__(self, node: str, text: str, status: int | None = None) -> None:
-        super().__init__(node, text)
+    def __init__(self, node: str, code: str, status: int | None = None, **values: Any) -> None:
+        super().__init__(node, code, **values)
         self.status = status
 
 

@@ -1,0 +1,30 @@
+"""Messages in the database, and their translation by Django. Used by the models of all apps."""
+
+from typing import Any
+
+from django.db import models
+from django.utils.translation import gettext, ngettext
+
+from adit.message_templates import TEMPLATES
+from adit_engine.messages import Message, register_templates
+
+register_templates(TEMPLATES, gettext, ngettext)
+
+
+class MessageField(models.JSONField[Message | None, Message | None]):
+    """Stores the code and the values of a message; NULL if there is none.
+
+    Its text is made in the language of the reader: `{{ task.message }}` in a template, `str()`
+    elsewhere.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"null": True, "blank": True, "editable": False, **options})
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Message | None:
+        data = super().from_db_value(value, expression, connection)
+        return None if data is None else Message.from_json(data)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        data = value.to_json() if isinstance(value, Message) else value
+        return super().get_db_prep_value(data, connection, prepared)
