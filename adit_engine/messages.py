@@ -36,7 +36,7 @@ class Message:
         return render(self)
 
     def __hash__(self) -> int:
-        return hash((self.code, tuple(self.values.items())))
+        return hash((self.code, frozenset(self.values.items())))
 
     @property
     def category(self) -> str:

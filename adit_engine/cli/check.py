@@ -17,7 +17,7 @@ from adit_engine.values.references import StudyRef
 CHECK_TIMEOUT_S = 60.0
 NEWEST_STUDY = "newest"
 
-_GRADE_LABELS = {Grade.GOOD: "good", Grade.WARNING: "look", Grade.BAD: "BAD "}
+_GRADE_LABELS = {Grade.GOOD: "good", Grade.WARNING: "WARN", Grade.BAD: "BAD "}
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,26 +25,30 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fetch",
         metavar="STUDY",
-        help="fetch one image of this study by each way there is; newest: of a new one",
+        help="fetch one image of this study by each available method; newest: of a recent study",
     )
     parser.add_argument(
-        "--write", action="store_true", help="send a made-up test image, or write a test file"
+        "--write", action="store_true", help="send an artificial test image, or write a test file"
     )
     parser.add_argument(
         "--within",
         type=float,
         default=CHECK_TIMEOUT_S,
         metavar="SECONDS",
-        help="how long the check, and each fetch, may take (60)",
+        help="time limit of the check and of each fetch (60)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON list on standard output")
+    parser.add_argument("--json", action="store_true", help="print one JSON list")
 
 
 def add_sheet_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("node", help="dimse://CALLED@host:port?calling=ADIT, …")
-    parser.add_argument("--address", default="", help="ours, as the other side sees it")
-    parser.add_argument("--receiver", type=int, metavar="PORT", help="where we take images")
-    parser.add_argument("--receiver-tls", action="store_true", help="by TLS alone")
+    parser.add_argument(
+        "--address", default="", help="address of this computer, as the node sees it"
+    )
+    parser.add_argument(
+        "--receiver", type=int, metavar="PORT", help="port on which this computer receives images"
+    )
+    parser.add_argument("--receiver-tls", action="store_true", help="receive images only by TLS")
 
 
 def check_node(options: argparse.Namespace, reception: MoveReceiver | None) -> bool:
@@ -87,7 +91,7 @@ def _findings(options: argparse.Namespace, reception: MoveReceiver | None) -> It
         return
     with node_url.open_url(options.source, reception=reception) as node:
         if not isinstance(node, SupportsTestTransfer):
-            raise NotSupported(node.name, "nothing can be tried with this kind of node.")
+            raise NotSupported(node.name, "cli.no-test-transfer")
         if options.fetch:
             yield from _test_fetch(node, options)
         if options.write:

@@ -1,4 +1,4 @@
-"""adit-engine: echo, check, find, fetch, send and transfer by hand, for the person at the PACS at 2 am."""
+"""adit-engine: test DICOM nodes, search them and transfer studies from the command line."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ from adit_engine.cli import node_url, transfer
 from adit_engine.cli.signals import stop_on_signal
 from adit_engine.cli.transfer import ExitCode, TransferRun
 from adit_engine.errors import AditError, InvalidInput, NotFound, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes import get_capabilities
 from adit_engine.nodes.base import Grade, Searchable
 from adit_engine.storage_scp.pending_moves import MoveReceiver
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"adit-engine: {error}", file=sys.stderr)
         return ExitCode.FAILED
     except KeyboardInterrupt:
-        print("adit-engine: stopped at once", file=sys.stderr)
+        print("adit-engine: stopped", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader, such as `head`, has closed the pipe. Discard what is still buffered.
@@ -62,18 +63,20 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = _ArgumentParser(prog="adit-engine", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_ArgumentParser)
 
-    echo = commands.add_parser("echo", help="see whether a node answers")
+    echo = commands.add_parser("echo", help="test whether a node answers")
     echo.add_argument(
         "node", help="dimse://CALLED@host:port?calling=ADIT, dimse+tls://…, folder:PATH"
     )
     echo.set_defaults(run=_run_echo)
 
-    check = commands.add_parser("check", help="learn what a node can do, and what does not work")
+    check = commands.add_parser("check", help="test the functions of a node")
     cli_check.add_check_arguments(check)
     _add_receiver_arguments(check)
     check.set_defaults(run=_run_check)
 
-    sheet = commands.add_parser("sheet", help="what the administrator of a node has to register")
+    sheet = commands.add_parser(
+        "sheet", help="print what the administrator of a node has to register"
+    )
     cli_check.add_sheet_arguments(sheet)
     sheet.set_defaults(run=_run_sheet)
 
@@ -84,7 +87,7 @@ def _make_parser() -> argparse.ArgumentParser:
     find.add_argument("--json", action="store_true")
     find.set_defaults(run=_run_find)
 
-    fetch = commands.add_parser("fetch", help="bring studies into a folder, as they are")
+    fetch = commands.add_parser("fetch", help="fetch unchanged studies into a folder")
     fetch.add_argument("--from", dest="source", required=True, metavar="URL")
     fetch.add_argument("--to", dest="destination", required=True, metavar="FOLDER")
     _add_selection_arguments(fetch)
@@ -92,7 +95,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_receiver_arguments(fetch)
     fetch.set_defaults(run=_run_transfer, as_is=True, pseudonym=None, generate=False)
 
-    send = commands.add_parser("send", help="send a folder's studies to a node, as they are")
+    send = commands.add_parser("send", help="send the unchanged studies of a folder to a node")
     send.add_argument("--from", dest="source", required=True, metavar="FOLDER")
     send.add_argument("--to", dest="destination", required=True, metavar="URL")
     _add_selection_arguments(send, everything=True)
@@ -100,54 +103,57 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_receiver_arguments(send)
     send.set_defaults(run=_run_transfer, as_is=True, pseudonym=None, generate=False)
 
-    move = commands.add_parser("transfer", help="from any node to any node, changed or as is")
+    move = commands.add_parser("transfer", help="transfer studies from any node to any node")
     move.add_argument("--from", dest="source", required=True, metavar="URL")
     move.add_argument("--to", dest="destination", required=True, metavar="URL")
     _add_selection_arguments(move)
     _add_archive_arguments(move)
     _add_receiver_arguments(move)
     change = move.add_mutually_exclusive_group(required=True)
-    change.add_argument("--as-is", action="store_true", help="identified, byte for byte")
-    change.add_argument("--pseudonym", metavar="P", help="for one patient")
+    change.add_argument("--as-is", action="store_true", help="send identified images, unchanged")
+    change.add_argument("--pseudonym", metavar="P", help="pseudonym of the one patient")
     change.add_argument(
         "--generate",
         action="store_true",
-        help="a pseudonym for each patient, of this source alone unless --domain is given",
+        help="generate a pseudonym for each patient; it is specific to this source unless --domain "
+        "is given",
     )
     move.add_argument(
         "--domain",
         default="",
-        help="with --generate: sources that share patient IDs, such as two folders of one "
-        "hospital, name the same, and a patient has one pseudonym and one shift of dates in all",
+        help="with --generate: use the same name for all sources that share patient IDs, such as "
+        "two folders of one hospital; a patient then has the same pseudonym and date shift in all",
     )
-    move.add_argument("--trial", default="", help="protocol id of the research project")
+    move.add_argument("--trial", default="", help="protocol ID of the research project")
     move.add_argument("--trial-name", default="")
     move.add_argument("--sponsor", default="", help="required with --trial")
-    move.add_argument("--site-name", default="", help="your site, as the project calls it")
+    move.add_argument("--site-name", default="", help="name of your site in the project")
     move.add_argument("--site-id", default="")
-    move.add_argument("--key-file", type=Path, help="the trial's key; else one kept for you")
-    move.add_argument("--profile", type=Path, help="a profile file; else the default")
+    move.add_argument(
+        "--key-file", type=Path, help="file with the project key; default: a stored key"
+    )
+    move.add_argument("--profile", type=Path, help="profile file; default: the built-in profile")
     _risks(move)
     move.set_defaults(run=_run_transfer)
     return parser
 
 
 def _risks(parser: argparse.ArgumentParser) -> None:
-    """Add risk options. There is no default: without a choice, such objects are withheld."""
+    """Add the options for risks. Without a decision, such images are withheld."""
     faces = parser.add_mutually_exclusive_group()
     faces.add_argument(
         "--withhold-faces",
         action="store_true",
-        help="thin slices that may show a head (CT, MR, PET) stay",
+        help="withhold thin slices that may show a head (CT, MR, PET)",
     )
     faces.add_argument(
-        "--accept-faces", metavar="REASON", help="they leave; the reason stands in the answer"
+        "--accept-faces", metavar="REASON", help="deliver them; the reason is part of the report"
     )
     parser.add_argument(
         "--accept-header-word",
         metavar="REASON",
-        help="radiographs and scintigrams (CR, DX, MG, XA, RF, NM) leave where the header says that "
-        "no text is burned into their pixels; without it a pixel rule has to cover the device",
+        help="deliver radiographs and scintigrams (CR, DX, MG, XA, RF, NM) if the header says that "
+        "no text is burned into the pixels; otherwise a pixel rule has to cover the device",
     )
 
 
@@ -156,9 +162,11 @@ def _add_selection_arguments(parser: argparse.ArgumentParser, everything: bool =
     which.add_argument("--study", action="append", default=[], metavar="UID")
     which.add_argument("--all", action="store_true", default=everything)
     parser.add_argument("--series", action="append", default=[], metavar="UID")
-    parser.add_argument("--manifest", type=Path, help="where the ledger goes")
-    parser.add_argument("--allow-withheld", action="store_true", help="refusals do not fail")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--manifest", type=Path, help="file for the ledger")
+    parser.add_argument(
+        "--allow-withheld", action="store_true", help="exit code 0 even if images are withheld"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(trial="", trial_name="", sponsor="", key_file=None, profile=None)
     parser.set_defaults(receiver=None, withhold_faces=False)
     parser.set_defaults(accept_faces=None, accept_header_word=None)
@@ -168,7 +176,7 @@ def _add_archive_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--password-file",
         metavar="FILE",
-        help="that of an archive:FILE.7z; else you are asked, since others can see our command",
+        help="file with the password of archive:FILE.7z; default: the command asks for it",
     )
 
 
@@ -177,13 +185,13 @@ def _add_receiver_arguments(parser: argparse.ArgumentParser) -> None:
         "--receiver",
         type=int,
         metavar="PORT",
-        help="take here what the source sends by C-MOVE, and what a destination with "
-        "?proof=commitment reports; they have to know our address",
+        help="receive images that the source sends by C-MOVE, and the reports of a destination "
+        "with ?proof=commitment; both nodes must know the address of this computer",
     )
     for name, what in (
-        ("certificate", "take them by TLS alone, with this certificate"),
-        ("key", "its private key, where that is not in the same file"),
-        ("client-ca", "and only from who shows a certificate issued by this one"),
+        ("certificate", "accept only TLS, with this certificate"),
+        ("key", "private key of the certificate, if it is in another file"),
+        ("client-ca", "accept only senders with a certificate issued by this one"),
     ):
         parser.add_argument(f"--receiver-{name}", metavar="FILE", default="", help=what)
 
@@ -213,7 +221,7 @@ def _run_find(options: argparse.Namespace) -> int:
     for pair in options.keys:
         keyword, equals, value = pair.partition("=")
         if not equals:
-            raise InvalidInput(f"{keyword}: write Keyword=value, such as PatientID=123.")
+            raise InvalidInput("cli.keyword-without-value", keyword=keyword)
         keys[keyword] = value
     query = Query(QueryLevel(options.level.upper()), keys)
     with node_url.open_url(options.source) as node:
@@ -223,7 +231,8 @@ def _run_find(options: argparse.Namespace) -> int:
                 json.dumps(record.to_json()["values"]) if options.json else _format_record(record)
             )
     if answers.capped:
-        print(f"adit-engine: {node.name} {answers.shortfall}", file=sys.stderr)
+        incomplete = Message("cli.incomplete", node=node.name, shortfall=answers.shortfall)
+        print(f"adit-engine: {incomplete}", file=sys.stderr)
     return ExitCode.COMPLETE
 
 
@@ -249,7 +258,7 @@ def _run_transfer(options: argparse.Namespace) -> int:
         node_url.open_url(options.destination, make=True, reception=reception) as destination,
     ):
         if node_url.is_same_location(options.source, options.destination):
-            raise InvalidInput("Source and destination are the same folder.")
+            raise InvalidInput("cli.same-folder")
         studies = _find_studies(options, _require_searchable(source))
         trip.fits(studies)
         with stop_on_signal(trip.stop) as stopped:
@@ -258,9 +267,10 @@ def _run_transfer(options: argparse.Namespace) -> int:
                 try:
                     trip.go(study, source, destination)
                 except AditError as error:
-                    trip.broke(
-                        f"study {study.study_uid}: {error}" if len(studies) > 1 else str(error)
-                    )
+                    reason = error.message
+                    if len(studies) > 1:
+                        reason = Message("cli.study-failed", study=study.study_uid, error=reason)
+                    trip.broke(reason)
                 if trip.stop.is_set():
                     break
             if password:
@@ -271,7 +281,7 @@ def _run_transfer(options: argparse.Namespace) -> int:
 
 def _require_searchable(node: Any) -> Any:
     if not isinstance(node, Searchable):
-        raise NotSupported(node.name, "it takes images and gives none back.")
+        raise NotSupported(node.name, "cli.not-a-source")
     return node
 
 
@@ -285,7 +295,7 @@ def _run_receiver(options: argparse.Namespace) -> Iterator[MoveReceiver | None]:
     parsed = (node_url.parse_url(url) for url in ends if url)
     callers = [values for kind, _, values in parsed if get_capabilities(kind).uses_receiver]
     if not callers:
-        raise InvalidInput("--receiver is for a node such as dimse://PACS1@10.0.0.5:104.")
+        raise InvalidInput("cli.receiver-without-dimse")
     from adit_engine.storage_scp.local import run_local_receiver
 
     folder = node_url.state_folder() / "spool"
@@ -318,7 +328,7 @@ def _find_records(options: argparse.Namespace, source: Any) -> list[Record]:
     for uid in options.study:
         records = list(source.find(Query.study(StudyRef(uid))))
         if not records:
-            raise NotFound(f"{source.name} has no study {uid}. Check the UID with: find")
+            raise NotFound("cli.study-not-found", node=source.name, study=uid)
         found.extend(records)
     return found
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from adit_engine import nodes
 from adit_engine.dicom_file.atomic import to_storage_error
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 _PARAMETERS = {
@@ -60,7 +61,7 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     if not colon or scheme == "folder" or "/" in scheme:
         path = rest if colon and scheme == "folder" else url
         if not path:
-            raise InvalidInput("folder: needs a path.")
+            raise InvalidInput("cli.folder-without-path")
         whole = os.path.abspath(path)
         # Whichever way the path was written, the patient IDs in it are the same.
         return "folder", path, {"path": whole, "domain": whole}
@@ -69,10 +70,7 @@ def parse_url(url: str) -> tuple[str, str, dict[str, Any]]:
     if scheme in ("dicomweb+http", "dicomweb+https"):
         return _parse_dicomweb(url.removeprefix("dicomweb+"))
     if scheme not in ("dimse", "dimse+tls"):
-        raise InvalidInput(
-            f"{scheme}: is no kind of node; use dimse://CALLED@host:port, "
-            "dimse+tls://CALLED@host:port, dicomweb+https://host/root, archive:FILE.7z or a path."
-        )
+        raise InvalidInput("cli.unknown-node-url", scheme=scheme)
     return _parse_dimse(url)
 
 
@@ -95,14 +93,14 @@ def read_text_file(path: str) -> str:
     try:
         return Path(path).read_text().strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise InvalidInput(f"{path}: cannot be read: {reason}.") from None
+        reason = getattr(error, "strerror", None) or Message("clause.not-a-text-file")
+        raise InvalidInput("cli.file-unreadable", path=path, reason=reason) from None
 
 
 def _parse_archive(path: str) -> tuple[str, str, dict[str, Any]]:
     """Staged files are placed next to the future archive, readable only by the current user."""
     if not path.endswith(".7z"):
-        raise InvalidInput("Write archive:FILE.7z, such as archive:/data/lung.7z.")
+        raise InvalidInput("cli.archive-url")
     name = os.path.abspath(path)
     folder = os.path.dirname(name)
     return "archive", name, {"path": folder, "staging": os.path.join(folder, ".adit-gathered")}
@@ -116,7 +114,7 @@ def _parse_dimse(url: str) -> tuple[str, str, dict[str, Any]]:
     except ValueError:
         port = None
     if not parts.username or not parts.hostname or port is None:
-        raise InvalidInput("Write dimse://CALLED@host:port, such as dimse://PACS1@10.0.0.5:104.")
+        raise InvalidInput("cli.dimse-url")
     called = unquote(parts.username)
     settings: dict[str, Any] = {"called_ae_title": called, "host": parts.hostname, "port": port}
     secure, asked = parts.scheme == "dimse+tls", []
@@ -129,16 +127,16 @@ def _parse_dimse(url: str) -> tuple[str, str, dict[str, Any]]:
     for key, value in parse_qsl(parts.query, True):
         name = _PARAMETERS.get(key, key)
         if not secure and (key in _TLS_FILES or name in _TLS_ONLY):
-            raise InvalidInput(f"{key} is for dimse+tls://, not for dimse://.")
+            raise InvalidInput("cli.tls-parameter", key=key)
         if name == "transport":
-            raise InvalidInput("Write dimse+tls:// for TLS, dimse:// for plain DICOM.")
+            raise InvalidInput("cli.transport-parameter")
         if name in _TLS_FILES.values():
-            raise InvalidInput("Give certificates and key by ca_file, certificate_file, key_file.")
+            raise InvalidInput("cli.tls-files")
         if key in _TLS_FILES:
             settings[_TLS_FILES[key]] = read_text_file(value)
         else:
             asked.append((key, value))
-    settings.update(_parse_settings("dimse", "a DIMSE node", asked))
+    settings.update(_parse_settings("dimse", "DIMSE", asked))
     return "dimse", called, settings
 
 
@@ -153,9 +151,7 @@ def _parse_dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
     except ValueError:
         parts = urlsplit("")
     if not parts.hostname or parts.password is not None:
-        raise InvalidInput(
-            "Write dicomweb+https://host/root or dicomweb+https://USER@host/root?password_file=PATH."
-        )
+        raise InvalidInput("cli.dicomweb-url")
     _, _, place = parts.netloc.rpartition("@")
     settings: dict[str, Any] = {
         "url": urlunsplit((parts.scheme, place, parts.path, "", "")),
@@ -166,13 +162,13 @@ def _parse_dicomweb(url: str) -> tuple[str, str, dict[str, Any]]:
     asked = []
     for key, value in parse_qsl(parts.query, True):
         if key in ("password", "token"):
-            raise InvalidInput(f"Put the {key} into a file, and give {key}_file=PATH.")
+            raise InvalidInput("cli.secret-in-url", key=key)
         if key in ("password_file", "token_file"):
             settings[key.removesuffix("_file")] = read_text_file(value)
             settings["sign_in"] = "basic" if key == "password_file" else "bearer"
         else:
             asked.append((key, value))
-    settings.update(_parse_settings("dicomweb", "a DICOMweb node", asked))
+    settings.update(_parse_settings("dicomweb", "DICOMweb", asked))
     return "dicomweb", place, settings
 
 
@@ -183,7 +179,7 @@ def _parse_settings(kind: str, words: str, asked: Iterable[tuple[str, str]]) -> 
     for key, value in asked:
         name = _PARAMETERS.get(key, key)
         if name not in known:
-            raise InvalidInput(f"{key} is no setting of {words}.")
+            raise InvalidInput("cli.unknown-setting", key=key, kind=words)
         found[name] = _convert_value(known[name], key, value)
     return found
 
@@ -196,5 +192,5 @@ def _convert_value(kind: Any, key: str, value: str) -> Any:
         if text.startswith("float"):
             return float(value)
     except ValueError:
-        raise InvalidInput(f"{key} is a number.") from None
+        raise InvalidInput("cli.not-a-number", key=key) from None
     return value.lower() in ("1", "true", "yes", "on") if text == "bool" else value

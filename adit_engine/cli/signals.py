@@ -35,7 +35,7 @@ def stop_on_signal(stop: Stop) -> Iterator[Callable[[], int | None]]:
         restore_handlers()
         stop.set(STOP_REASON)  # before anything reads the exit code
         print(
-            "adit-engine: stopping after the image in hand; once more ends it at once",
+            "adit-engine: stopping after the current image; repeat to stop immediately",
             file=sys.stderr,
         )
 

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import node_url
 from adit_engine.errors import AditError, InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes import get_capabilities
 from adit_engine.nodes.base import ArchiveRequest
 from adit_engine.pseudonymize.admission import UNCONFIRMED_ANNOTATION
@@ -45,12 +47,10 @@ from adit_engine.values.references import InstanceRef, StudyRef
 from adit_engine.values.selection import Selection
 
 _CHOOSE_FACES = {
-    FACE: "Images that may show a face were withheld, as nothing was chosen for them: "
-    "add --withhold-faces, or --accept-faces with a reason.",
-    UNCONFIRMED_ANNOTATION: "Images were withheld whose header is no proof that no text stands in "
-    "their pixels: add a pixel rule for the device to the profile, or --accept-header-word with a reason.",
+    FACE: Message("cli.decide-on-faces"),
+    UNCONFIRMED_ANNOTATION: Message("cli.decide-on-header-word"),
 }
-"""What to do if no choice was made, by the code of the withheld reason."""
+"""The next step if there was no decision, by the category of the reason."""
 
 
 class ExitCode(IntEnum):
@@ -71,13 +71,13 @@ class TransferRun:
         self.options = options
         self.series_results: list[SeriesOutcome] = []
         self.manifests: dict[str, SeriesLedger] = {}
-        self.errors: list[str] = []
+        self.errors: list[Message] = []
         self.archives: list[str] = []
         self.stop = Stop()
         self.ledger = _ledger_path(options.manifest)
         self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
         if options.trial and not options.sponsor:
-            raise InvalidInput("--trial needs --sponsor: DICOM asks for the sponsor's name.")
+            raise InvalidInput("cli.trial-without-sponsor")
         if options.pseudonym:
             validate_pseudonym(options.pseudonym)
         self.faces = _face_choice(options, "faces")
@@ -105,9 +105,7 @@ class TransferRun:
 
     def fits(self, studies: list[Record]) -> None:
         if self.options.pseudonym and len({study.patient_id for study in studies}) > 1:
-            raise InvalidInput(
-                "--pseudonym is for one patient; several were named. Use --generate."
-            )
+            raise InvalidInput("cli.one-pseudonym-for-several-patients")
 
     def go(self, study: Record, source: Any, destination: Any) -> None:
         ref = StudyRef(study.study_uid)
@@ -126,16 +124,14 @@ class TransferRun:
 
     def _withhold(self, study: StudyRef, source: Any) -> None:
         """Withhold a study: without a patient ID there is no pseudonym; each image is listed."""
-        reason = "without a patient ID no pseudonym can be generated"
+        reason = Message("no-patient-id")
         for series in source.find(Query.series_of(study)):
             ref = series.ref
             uids = [record.instance_uid for record in source.find(Query.instances_of(ref))]
             manifest = self.manifests[ref.series_uid] = SeriesLedger(ref, frozenset(uids))
             for uid in uids:
                 instance = InstanceRef(ref.study_uid, ref.series_uid, uid)
-                manifest.add(
-                    InstanceEvent(instance, InstanceState.WITHHELD, "no-patient-id", reason)
-                )
+                manifest.add(InstanceEvent(instance, InstanceState.WITHHELD, reason))
 
     def _count(self, event: InstanceEvent) -> None:
         self.manifests[event.ref.series_uid].add(event)
@@ -155,24 +151,22 @@ class TransferRun:
             self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word
         )
 
-    def broke(self, text: str) -> None:
-        self.errors.append(text)
-        print(f"adit-engine: {text}", file=sys.stderr)
+    def broke(self, error: Message) -> None:
+        self.errors.append(error)
+        print(f"adit-engine: {error}", file=sys.stderr)
 
-    def undo(self, code: str, reason: str) -> None:
+    def undo(self, reason: Message) -> None:
         """Mark delivered instances as failed: they did not arrive after all."""
         for manifest in self.manifests.values():
             for uid in manifest.delivered_entries():
                 ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uid)
-                manifest.add(InstanceEvent(ref, InstanceState.FAILED, code, reason))
+                manifest.add(InstanceEvent(ref, InstanceState.FAILED, reason))
 
     def report(self, seconds: float) -> int:
         if self.bar is not None:
             print(file=self.bar)
         for manifest in self.manifests.values():
-            manifest.close(
-                InstanceState.FAILED, "broken-off", "the transfer broke off before this image"
-            )
+            manifest.close(InstanceState.FAILED, Message("not-reached"))
         outcomes = [
             SeriesOutcome.of(self.manifests[o.series.series_uid], o.notes, o.remarks)
             if o.series.series_uid in self.manifests
@@ -195,7 +189,7 @@ class TransferRun:
             "failed": sums.failed,
             "skipped": sums.skipped,
             "reasons": _count_reasons(outcomes),
-            "errors": self.errors,
+            "errors": [_message_to_json(error) for error in self.errors],
             "faces": _told(self.faces, self.options.accept_faces),
             "header_word": _told(self.header_word, self.options.accept_header_word),
             "manifest": str(path or ""),
@@ -203,10 +197,10 @@ class TransferRun:
             "seconds": round(seconds, 2),
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
         }
-        codes = {code for outcome in outcomes for code, _, _ in outcome.reasons}
-        for code, choice in ((FACE, self.faces), (UNCONFIRMED_ANNOTATION, self.header_word)):
-            if choice is RiskDecision.UNDECIDED and code in codes:
-                print(f"adit-engine: {_CHOOSE_FACES[code]}", file=sys.stderr)
+        counted = {reason.category for outcome in outcomes for reason, _ in outcome.reasons}
+        for category, choice in ((FACE, self.faces), (UNCONFIRMED_ANNOTATION, self.header_word)):
+            if choice is RiskDecision.UNDECIDED and category in counted:
+                print(f"adit-engine: {_CHOOSE_FACES[category]}", file=sys.stderr)
         print(json.dumps(answer) if self.options.json else _format_result(answer))
         if failed:
             return ExitCode.FAILED
@@ -233,7 +227,8 @@ class TransferRun:
             temp.write_text(text)
             temp.rename(self.ledger)
         except OSError as error:
-            self.broke(f"The ledger could not be written to {self.ledger}: {error.strerror}.")
+            reason = str(error.strerror)
+            self.broke(Message("cli.ledger-not-writable", path=str(self.ledger), reason=reason))
             return None
         return self.ledger
 
@@ -243,13 +238,14 @@ def _ledger_path(chosen: Path | None) -> Path:
     path = chosen or node_url.state_folder() / f"manifest-{time.time_ns()}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        why = "" if os.access(path.parent, os.W_OK) else "writing there is not allowed"
+        may_write = os.access(path.parent, os.W_OK)
+        why: Message | str | None = None if may_write else Message("clause.no-write-permission")
     except OSError as error:
         why = str(error.strerror)
     if path.is_dir():
-        why = "this is a folder"
-    if why:
-        raise InvalidInput(f"--manifest: no ledger can be written to {path}: {why}. Name a file.")
+        why = Message("clause.is-a-folder")
+    if why is not None:
+        raise InvalidInput("cli.ledger-not-writable", path=str(path), reason=why)
     return path
 
 
@@ -258,7 +254,8 @@ def _face_choice(options: argparse.Namespace, risk: str) -> RiskDecision:
     reason = getattr(options, f"accept_{risk}")
     if reason is not None:
         if not reason.strip():
-            raise InvalidInput(f"--accept-{risk.replace('_', '-')} needs a reason.")
+            option = f"--accept-{risk.replace('_', '-')}"
+            raise InvalidInput("cli.option-without-reason", option=option)
         return RiskDecision.ACCEPT
     return (
         RiskDecision.WITHHOLD
@@ -271,15 +268,20 @@ def _told(choice: RiskDecision, reason: str | None) -> dict[str, str]:
     return {"chosen": choice.value, "reason": reason or ""}
 
 
-def _count_reasons(outcomes: list[SeriesOutcome]) -> dict[str, int]:
-    reasons: dict[str, int] = {}
+def _count_reasons(outcomes: list[SeriesOutcome]) -> list[dict[str, Any]]:
+    """Return all reasons with the number of images, and all notes with the number of series."""
+    counts: Counter[Message] = Counter()
     for outcome in outcomes:
-        for _, sentence, count in outcome.reasons:
-            reasons[sentence] = reasons.get(sentence, 0) + count
+        for reason, count in outcome.reasons:
+            counts[reason] += count
         for note in (*outcome.notes, *outcome.remarks, outcome.left_out):
-            if note:
-                reasons[note] = reasons.get(note, 0) + 1
-    return reasons
+            if note is not None:
+                counts[note] += 1
+    return [{**_message_to_json(reason), "count": count} for reason, count in counts.items()]
+
+
+def _message_to_json(message: Message) -> dict[str, Any]:
+    return {**message.to_json(), "text": str(message)}
 
 
 def _format_result(answer: dict[str, Any]) -> str:
@@ -289,7 +291,7 @@ def _format_result(answer: dict[str, Any]) -> str:
         f"{answer['withheld']} withheld, {answer['failed']} failed, {answer['skipped']} skipped "
         f"({answer['bytes'] / 1e6:.1f} MB in {answer['seconds']} s)"
     ]
-    lines += [f"  {count} × {reason}" for reason, count in answer["reasons"].items()]
+    lines += [f"  {reason['count']} × {reason['text']}" for reason in answer["reasons"]]
     lines += [f"archive: {path}" for path in answer["archives"]]
     lines += [f"ledger: {answer['manifest']}"] if answer["manifest"] else []
     return "\n".join(lines)
@@ -303,21 +305,21 @@ def ask_archive_password(options: argparse.Namespace) -> str:
     kind, name, _ = node_url.parse_url(options.destination)
     if not get_capabilities(kind).is_archive:
         if options.password_file:
-            raise InvalidInput("--password-file is for a destination such as archive:FILE.7z.")
+            raise InvalidInput("cli.password-without-archive")
         return ""
     target = Path(name)
     there = [target, *target.parent.glob(f"{target.stem}-part*.7z")]
     if any(path.exists() for path in there):
-        raise InvalidInput(f"{name}: there is such a file already. Choose another name.")
+        raise InvalidInput("cli.file-exists", file=name)
     if options.password_file:
         return validate_password(node_url.read_text_file(options.password_file))
     if not sys.stdin.isatty():
-        raise InvalidInput("Give the archive's password by --password-file: nobody can be asked.")
+        raise InvalidInput("cli.password-missing")
     from getpass import getpass  # takes long to load, and is rarely needed
 
     password = validate_password(getpass("Password of the archive: "))
-    if getpass("Once more: ") != password:
-        raise InvalidInput("The two passwords differ.")
+    if getpass("Repeat the password: ") != password:
+        raise InvalidInput("cli.passwords-differ")
     return password
 
 
@@ -330,8 +332,8 @@ def build_archive(trip: TransferRun, node: Any, password: str) -> None:
         for packed in node.pack(_make_archive_request(trip, node), password, trip.stop):
             trip.archives.append(str(Path(node.settings.path, packed.name)))
     except AditError as error:
-        trip.broke(str(error))
-        trip.undo("not-packed", "the 7-Zip file could not be built")
+        trip.broke(error.message)
+        trip.undo(Message("not-packed"))
         return
     node.forget()
 

@@ -32,9 +32,7 @@ class PersonCriteria:
 
     def __post_init__(self) -> None:
         if not (self.patient_id or self.accession_number or (self.family and self.birth_date)):
-            raise InvalidInput(
-                "A row needs a patient ID, or a name and a birth date, or an accession number."
-            )
+            raise InvalidInput("patient-search.no-criteria")
 
     def key(self) -> tuple[str, ...]:
         """Return a key that is equal for all criteria that lead to the same query."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_ul.statuses import is_find_unsupported
 from adit_engine.errors import AditError, NodeRefused, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Searchable
 from adit_engine.transfer.retry import RetryPolicy
 from adit_engine.values.outcome import SourceListing
@@ -24,7 +25,7 @@ class ListedInstances:
     """One answer of the source: the SOP class of each image by its instance UID."""
 
     classes: dict[str, str]
-    shortfall: str = ""
+    shortfall: Message | None = None
     """Why the list is incomplete, if the source says so itself."""
     names_images: bool = True
     """False if the source does not list single images."""
@@ -61,10 +62,10 @@ class SeriesInventory:
         """Return the list that is the expectation. Raise NodeError, Stopped."""
         answer = self._ask(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
-        self._is_trusted = not why
+        self._is_trusted = why is None
         return SourceListing(
             self.ref,
-            None if why else frozenset(answer.classes),
+            frozenset(answer.classes) if why is None else None,
             number=self.record.series_number,
             modality="/".join(self.record.modalities),
             description=self.record.series_description,
@@ -83,7 +84,7 @@ class SeriesInventory:
         if now - expected:
             self._ask(Query.instances_of(self.ref, self.patient_id))
         return InventoryDifference(
-            now - expected, frozenset() if answer.shortfall else expected - now
+            now - expected, expected - now if answer.shortfall is None else frozenset()
         )
 
     def list_ahead(self) -> None:
@@ -111,7 +112,10 @@ class SeriesInventory:
             gone = {one.instance_uid for one in matching if one.availability in _OFFLINE_VALUES}
             self.offline.update(gone)
             found.pop("", None)
-            return ListedInstances(found, answers.shortfall if answers.capped else "")
+            if not answers.capped:
+                return ListedInstances(found)
+            shortfall = Message("source-list.incomplete", shortfall=answers.shortfall)
+            return ListedInstances(found, shortfall)
 
         try:
             answer = RetryPolicy().call(ask, self.stop)
@@ -126,18 +130,15 @@ class SeriesInventory:
             self.classes[uid] = kind or self.classes.get(uid, "")
         return answer
 
-    def _why_not_proven(self, answer: ListedInstances) -> str:
-        """Return why the list does not prove completeness; empty if it does."""
+    def _why_not_proven(self, answer: ListedInstances) -> Message | None:
+        """Return why the list does not prove completeness; None if it does."""
         count, listed = self.record.instance_count, len(answer.classes)
         if not answer.names_images:
-            return "the source does not list single images, so nothing proves completeness"
-        if answer.shortfall:
-            return f"the source {answer.shortfall}, so nothing proves completeness"
+            return Message("source-list.no-single-images")
+        if answer.shortfall is not None:
+            return answer.shortfall
         if not listed:
-            return "the source listed no image of this series"
+            return Message("source-list.empty")
         if count is not None and listed < count:
-            return (
-                f"the source listed {listed} images and counts {count}, "
-                "so nothing proves completeness"
-            )
-        return ""
+            return Message("source-list.contradictory", listed=listed, counted=count)
+        return None

@@ -11,6 +11,7 @@ from functools import partial
 from adit_engine.bounded_stream import Stop
 from adit_engine.elements import Buffer, Element, elements, items, nested_explicit
 from adit_engine.errors import Malformed, NodeError, NotFound, TimedOut
+from adit_engine.messages import Message
 from adit_engine.nodes.base import SourceNode
 from adit_engine.transfer.inventory import SeriesInventory
 from adit_engine.transfer.retry import RetryPolicy
@@ -22,10 +23,10 @@ from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
 
 REASONS = {
-    "113037": "for patient safety reasons",
-    "113001": "for quality reasons",
-    "113038": "because it was made with a wrong worklist entry",
-    "113039": "because its time of retention has expired",
+    "113037": Message("clause.rejected-for-patient-safety"),
+    "113001": Message("clause.rejected-for-quality"),
+    "113038": Message("clause.rejected-for-worklist-entry"),
+    "113039": Message("clause.rejected-for-retention"),
 }
 """The titles of CID 7011 by their DCM code, as clauses."""
 
@@ -34,20 +35,12 @@ _ROOT_SEQUENCES = frozenset({0x0040A375, 0x0040A730})
 _REFERENCE_SEQUENCES = frozenset({0x00081115, 0x00081199, 0x0040A730})
 _INSTANCE_UID = 0x00081155
 
-_NOTES_UNREADABLE = (
-    "a key object series of this study could not be read, so images that were rejected at the "
-    "source may be among these; ask the PACS administrator to look into it"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class RejectionNote:
-    """A rejection note.
+    """A rejection note. `reason` is one of REASONS, `rejects` are instance UIDs."""
 
-    `reason` is a clause such as "for quality reasons"; `rejects` are instance UIDs.
-    """
-
-    reason: str
+    reason: Message
     rejects: frozenset[str]
 
     @classmethod
@@ -58,9 +51,9 @@ class RejectionNote:
         Malformed.
         """
         if instance.fault:
-            raise Malformed(instance.fault)
+            raise Malformed("key-object.unreadable", fault=instance.fault)
         if instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
-            raise Malformed("The key object document is in a rare encoding.")
+            raise Malformed("key-object.rare-encoding")
         code, uids, data = ("", ""), set[str](), instance.header
         for element in elements(data, instance.explicit):
             if element.tag == _TITLE:
@@ -68,11 +61,11 @@ class RejectionNote:
             elif element.tag in _ROOT_SEQUENCES:
                 uids.update(_referenced_uids(data, instance.explicit, element))
         if not code[0]:
-            raise Malformed("The key object document has no title.")
+            raise Malformed("key-object.no-title")
         if code[1] != "DCM" or code[0] not in REASONS:
             return None
         if not uids:
-            raise Malformed("The rejection note names no image.")
+            raise Malformed("key-object.no-images")
         return cls(REASONS[code[0]], frozenset(uids))
 
 
@@ -85,8 +78,8 @@ class Rejections:
     patient_id: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        self._reasons: dict[str, str] = {}
-        self._notes: dict[str, str] = {}
+        self._reasons: dict[str, Message] = {}
+        self._notes: dict[str, Message] = {}
         self._sent: set[str] = set()
         self._told: set[str] = set()
         self._has_unread = False
@@ -118,25 +111,23 @@ class Rejections:
             for uid in note.rejects:
                 self._reasons.setdefault(uid, note.reason)
 
-    def find_end_state(self, instance_uid: str) -> tuple[InstanceState, str, str] | None:
+    def find_end_state(self, instance_uid: str) -> tuple[InstanceState, Message] | None:
         """Return how a rejected instance or a note ends; None for all other instances."""
         if reason := self._notes.get(instance_uid):
-            text = f"a rejection note ({reason}), which stays at the source"
-            return InstanceState.SKIPPED, "rejection-note", text
+            return InstanceState.SKIPPED, Message("rejection-note", why=reason)
         if reason := self._reasons.get(instance_uid):
-            return InstanceState.SKIPPED, "rejected", f"rejected at the source {reason}"
+            return InstanceState.SKIPPED, Message("rejected", why=reason)
         return None
 
-    def remarks(self, delivered: Iterable[str]) -> list[str]:
+    def remarks(self, delivered: Iterable[str]) -> list[Message]:
         """Return the remarks to report for a series, given the instance UIDs it delivered."""
         self._sent.update(delivered)
         overtaken = self._sent & self._reasons.keys() - self._told
         self._told |= overtaken
-        late = (
-            f"{len(overtaken)} images had been sent before they were known to be rejected at the "
-            "source; ask whoever looks after the destination to remove them"
-        )
-        return [_NOTES_UNREADABLE] * self._has_unread + [late] * bool(overtaken)
+        remarks = [Message("rejections.unreadable")] if self._has_unread else []
+        if overtaken:
+            remarks.append(Message("rejections.sent-before", images=len(overtaken)))
+        return remarks
 
     def _read(self, listing: SeriesInventory) -> None:
         listed, series = listing.first(), listing.ref

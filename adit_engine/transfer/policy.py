@@ -10,10 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import Any, cast
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import InstanceWithheld, PatientChanged, RuleViolation, VerificationFailed
+from adit_engine.messages import Message
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.charset import Charset
@@ -48,27 +49,21 @@ class InstancePseudonymizer:
         try:
             self._look(instance, changed)
         except InstanceWithheld as hit:
-            raise VerificationFailed(hit.code, hit.reason) from None
+            raise VerificationFailed(hit.message.code, **hit.message.values) from None
         return changed, next(iter(tally.treatments), None)
 
-    def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Return code and sentence if all objects of this class are withheld."""
-        return admission.sop_class_refusal(sop_class_uid, self._change.profile)
+    def why_refused(self, sop_class_uid: str) -> Message | None:
+        """Return the reason if all objects of this class are withheld."""
+        refused: Any = admission.sop_class_refusal(sop_class_uid, self._change.profile)
+        if isinstance(refused, tuple):  # transitional
+            return Message(f"{refused[0]}.text", text=refused[1])
+        return cast(Message | None, refused)
 
 
 def _load_numpy() -> None:
     """Import numpy without linear algebra threads: they are not used here, and busy-wait."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import_module("numpy")
-
-
-if TYPE_CHECKING:
-    pass
-
-_DUPLICATE_UID = (
-    "another series of this study holds an object under the same UID, and a destination may keep "
-    "only one of them: ask the PACS administrator to put the study in order"
-)
 
 
 @dataclass
@@ -106,11 +101,7 @@ class TransferPolicy:
             if self._ids and isinstance(who, bytes):
                 self.changed = PatientChanged(_decode_patient_id(patient_id))
         if who != self._first:
-            raise RuleViolation(
-                "The source holds images of another patient under this study. Nothing more of it "
-                "was sent: ask the PACS administrator to put the study in order, then order it "
-                "again."
-            )
+            raise RuleViolation("study.second-patient")
         if self.changed is not None:
             raise self.changed
 
@@ -121,7 +112,7 @@ class TransferPolicy:
         archives identify an image by its instance UID alone: of two they would keep the later one.
         """
         if self._series_of.setdefault(ref.instance_uid, ref.series_uid) != ref.series_uid:
-            raise InstanceWithheld("uid-repeated", _DUPLICATE_UID)
+            raise InstanceWithheld("uid-repeated")
 
     def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
         """Return the ordered ID that equals these bytes, decoded with the image's character set."""
@@ -137,8 +128,8 @@ class TransferPolicy:
             return instance, None
         return self._rules.prepare_outgoing(instance)
 
-    def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
-        """Return code and sentence if all objects of this class will be withheld."""
+    def why_refused(self, sop_class_uid: str) -> Message | None:
+        """Return the reason if all objects of this class will be withheld."""
         if self._rules is None or not sop_class_uid:
             return None
         return self._rules.why_refused(sop_class_uid)

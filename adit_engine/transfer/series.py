@@ -19,6 +19,7 @@ from adit_engine.errors import (
     Stopped,
     VerificationFailed,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     ConfirmationRemark,
     NotConfirmed,
@@ -135,24 +136,6 @@ CONFIRM_EVERY_S = 5.0
 """Minimum interval between two confirmations, so that a fast destination is asked seldom."""
 
 
-_IS_OFFLINE = (
-    "the source says that this image is offline, so that nobody can fetch it: ask its "
-    "administrator to bring it back, then retry"
-)
-
-_NO_PROOF = (
-    "the destination has no means to prove what it keeps (where its answer to each image is enough, "
-    "turn the proof off in its settings)"
-)
-
-_CONTRADICTORY_UIDS = (
-    "The object has one instance UID inside and another on its outside, so that nobody can say "
-    "which one it is."
-)
-
-_NOT_LISTED = "the destination took this image, and does not list it now"
-
-
 class SeriesTransfer:
     """The transfer of one series.
 
@@ -182,8 +165,8 @@ class SeriesTransfer:
         """SHA-256 digests of instances received under a UID that had been sent already."""
         self._unasked: set[str] = set()
         self._events: deque[InstanceEvent] = deque()
-        self._notes: list[str] = []
-        self._remarks: list[str] = []
+        self._notes: list[Message] = []
+        self._remarks: list[Message] = []
         self._withheld_by_hit = False
         self._devices: dict[str, ImagingDevice] = {}
         self._treatments: dict[str, ElementChanges | None] = {}
@@ -217,19 +200,18 @@ class SeriesTransfer:
                     break
                 yield from self._compare_with_source()
         except RuleViolation as broken:
-            yield from self._end_the_rest(InstanceState.FAILED, "rule-broken", str(broken))
+            reason = Message("rule-broken", error=broken.message)
+            yield from self._end_the_rest(InstanceState.FAILED, reason)
             yield self._outcome()
             raise
-        yield from self._end_the_rest(
-            InstanceState.FAILED, "not-received", "the source listed this image and did not send it"
-        )
+        yield from self._end_the_rest(InstanceState.FAILED, Message("not-received"))
         yield self._outcome()
 
     def _outcome(self) -> SeriesOutcome:
         delivered = self._manifest.delivered_entries()
         self._notes += self._traveller.rejections.remarks(delivered)
         if self._has_duplicates():
-            self._notes.append("the source sent two different objects under one UID")
+            self._notes.append(Message("series.two-objects-under-one-uid"))
         notes, remarks = (tuple(dict.fromkeys(said)) for said in (self._notes, self._remarks))
         return SeriesOutcome.of(self._manifest, notes, remarks)
 
@@ -238,7 +220,7 @@ class SeriesTransfer:
     def _list(self) -> SourceListing:
         listed = self._listing.first()
         self._manifest.expected = listed.expected
-        if listed.why:
+        if listed.why is not None:
             self._notes.append(listed.why)
         return listed
 
@@ -249,13 +231,12 @@ class SeriesTransfer:
             return
         difference = self._listing.again(self._manifest.expected)
         if difference.new:
-            self._notes.append("new images came to this series during the transfer")
+            self._notes.append(Message("series.new-images"))
             self._manifest.expected |= difference.new
             for uid in sorted(difference.new):
                 yield from self._end_unrequested_image(uid)
         for uid in sorted(self._open() & difference.vanished):
-            reason = "this image vanished from the source during the transfer"
-            yield self._end(self._ref(uid), InstanceState.FAILED, "vanished", reason)
+            yield self._end(self._ref(uid), InstanceState.FAILED, Message("vanished"))
 
     def _take_over_delivered(self) -> None:
         for uid, entry in self._before.items():
@@ -296,9 +277,9 @@ class SeriesTransfer:
         end = self._traveller.rejections.find_end_state(uid)
         if end is None:
             why = self._traveller.why_refused(self._listing.classes.get(uid, ""))
-            end = (InstanceState.WITHHELD, *why) if why else None
+            end = (InstanceState.WITHHELD, why) if why is not None else None
         if end is None and uid in self._listing.offline:
-            end = (InstanceState.FAILED, "offline", _IS_OFFLINE)
+            end = (InstanceState.FAILED, Message("offline"))
         if end is not None:
             self._unasked.add(uid)
             yield self._end(self._ref(uid), *end)
@@ -330,18 +311,16 @@ class SeriesTransfer:
         yield from self._told()
         yield from self._confirm(destination, waiting)
         if self._withheld_by_hit:
-            reason = "held back because another image of this series did not pass the last check"
-            yield from self._end_the_rest(InstanceState.WITHHELD, "series-held-back", reason)
+            yield from self._end_the_rest(InstanceState.WITHHELD, Message("series-held-back"))
 
     def _stored(self, stored: StoreResult) -> InstanceEvent:
         ref = self._origin[stored.ref.instance_uid]
         if not stored.kept:
-            return self._end(ref, InstanceState.FAILED, "refused", stored.error)
+            return self._end(ref, InstanceState.FAILED, Message("refused", error=stored.error))
         event = InstanceEvent(
             ref,
             InstanceState.STORED,
-            "warning" if stored.warning else "",
-            stored.warning,
+            Message("warning", warning=stored.warning) if stored.warning else None,
             stored.size_bytes,
             stored.sha256,
             treatment=self._treatments.pop(ref.instance_uid, None),
@@ -362,14 +341,13 @@ class SeriesTransfer:
         for stored in batch:
             ref = self._origin[stored.ref.instance_uid]
             if stored.ref.instance_uid not in kept:
-                reason = reasons.get(stored.ref.instance_uid, _NOT_LISTED)
-                yield self._end(ref, InstanceState.FAILED, "not-kept", reason)
+                reason = reasons.get(stored.ref.instance_uid, Message("not-kept.not-listed"))
+                yield self._end(ref, InstanceState.FAILED, reason)
                 continue
             entry = self._manifest.entries[ref.instance_uid]
             event = InstanceEvent(
                 ref,
                 InstanceState.DELIVERED,
-                entry.code,
                 entry.reason,
                 entry.size_bytes,
                 entry.sha256,
@@ -381,20 +359,20 @@ class SeriesTransfer:
 
     def _proofs(
         self, destination: Storable, batch: list[StoreResult]
-    ) -> tuple[set[str], dict[str, str]]:
+    ) -> tuple[set[str], dict[str, Message]]:
         """Return the UIDs proven to be kept, and the reasons why others are not."""
         kept: set[str] = set()
-        reasons: dict[str, str] = {}
+        reasons: dict[str, Message] = {}
         try:
             for proof in destination.confirm(batch):
                 if isinstance(proof, ConfirmationRemark):
-                    self._remarks.append(proof.text)
+                    self._remarks.append(Message("storage-proof", remark=proof.text))
                 elif isinstance(proof, NotConfirmed):
-                    reasons[proof.instance_uid] = proof.reason
+                    reasons[proof.instance_uid] = Message("not-kept", reason=proof.reason)
                 else:
                     kept.add(proof)
         except NotSupported:
-            self._notes.append(_NO_PROOF)
+            self._notes.append(Message("destination.no-proof"))
             kept = {stored.ref.instance_uid for stored in batch}
         return kept, reasons
 
@@ -402,8 +380,8 @@ class SeriesTransfer:
         while self._events:
             yield self._events.popleft()
 
-    def _end(self, ref: InstanceRef, state: InstanceState, code: str, reason: str) -> InstanceEvent:
-        event = InstanceEvent(ref, state, code, reason, device=self._device(ref, state))
+    def _end(self, ref: InstanceRef, state: InstanceState, reason: Message) -> InstanceEvent:
+        event = InstanceEvent(ref, state, reason, device=self._device(ref, state))
         self._manifest.add(event)
         return event
 
@@ -414,11 +392,9 @@ class SeriesTransfer:
         listed = ImagingDevice(self._listing.classes.get(ref.instance_uid, ""))
         return self._devices.pop(ref.instance_uid, listed)
 
-    def _end_the_rest(
-        self, state: InstanceState, code: str, reason: str
-    ) -> Iterator[InstanceEvent]:
+    def _end_the_rest(self, state: InstanceState, reason: Message) -> Iterator[InstanceEvent]:
         for uid in sorted(self._open() | self._unanswered()):
-            yield self._end(self._ref(uid), state, code, reason)
+            yield self._end(self._ref(uid), state, reason)
 
     def _unanswered(self) -> set[str]:
         """Return the UIDs sent to the destination for which it gave no result."""
@@ -459,23 +435,24 @@ class SeriesTransfer:
             return None
         try:
             if instance.fault:
-                raise InstanceWithheld("fault", instance.fault)
+                raise InstanceWithheld("fault", fault=instance.fault)
             says = instance.in_header
             self._traveller.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
             self._traveller.claim(ref)
             outgoing, treatment = self._traveller.prepare_outgoing(instance)
         except VerificationFailed as hit:
             self._devices[ref.instance_uid] = ImagingDevice.of(instance).without_texts()
-            self._tell(ref, InstanceState.WITHHELD, hit.code, hit.reason)
+            self._tell(ref, InstanceState.WITHHELD, hit.message)
             raise
         except RuleViolation as broken:
-            self._tell(ref, InstanceState.FAILED, "rule-broken", str(broken))
+            reason = Message("rule-broken", error=broken.message)
+            self._tell(ref, InstanceState.FAILED, reason)
             raise
         except PatientChanged:
             return None
         except InstanceWithheld as held:
             self._devices[ref.instance_uid] = ImagingDevice.of(instance)
-            self._tell(ref, InstanceState.WITHHELD, held.code, held.reason)
+            self._tell(ref, InstanceState.WITHHELD, held.message)
             return None
         if ref.instance_uid in self._sent:
             self._came_again.setdefault(ref.instance_uid, set()).add(outgoing.sha256())
@@ -496,11 +473,11 @@ class SeriesTransfer:
             self._end_ambiguous(ref, instance)
             return None
         if ref.series != self.ref:
-            self._notes.append("the source sent an object of another series; it was not taken")
+            self._notes.append(Message("series.foreign-object"))
             return None
         expected = self._manifest.expected
         if expected is not None and ref.instance_uid not in expected:
-            self._notes.append("new images came to this series during the transfer")
+            self._notes.append(Message("series.new-images"))
             self._manifest.expected = expected | {ref.instance_uid}
         entry = self._manifest.entries.get(ref.instance_uid)
         ended = entry is not None and entry.state not in (
@@ -513,13 +490,14 @@ class SeriesTransfer:
         with suppress(AditError):
             ref = self._ref(instance.instance_uid)
             if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
-                self._tell(ref, InstanceState.WITHHELD, "malformed", str(error))
+                reason = Message("malformed.header", error=error.message)
+                self._tell(ref, InstanceState.WITHHELD, reason)
 
     def _end_ambiguous(self, inside: InstanceRef, instance: Instance) -> None:
         """Record the end under the UID that was listed."""
         for ref in (self._ref(instance.instance_uid), inside):
             if ref.instance_uid in self._open():
-                self._tell(ref, InstanceState.WITHHELD, "two-uids", _CONTRADICTORY_UIDS)
+                self._tell(ref, InstanceState.WITHHELD, Message("two-uids"))
                 return
 
     def _has_duplicates(self) -> bool:
@@ -530,5 +508,5 @@ class SeriesTransfer:
             for uid, digests in self._came_again.items()
         )
 
-    def _tell(self, ref: InstanceRef, state: InstanceState, code: str, reason: str) -> None:
-        self._events.append(self._end(ref, state, code, reason))
+    def _tell(self, ref: InstanceRef, state: InstanceState, reason: Message) -> None:
+        self._events.append(self._end(ref, state, reason))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_ul.statuses import is_retrieve_failure
 from adit_engine.errors import Malformed, NodeBusy, NodeRefused, NotFound, PatientChanged
+from adit_engine.messages import Message
 from adit_engine.nodes.base import SourceNode, Storable
 from adit_engine.pseudonymize.parameters import Change
 from adit_engine.transfer.iocm import Rejections
@@ -119,13 +120,13 @@ def _series_transfers(
             seen.add(record.series_uid)
             ref = _make_series_ref(order, record)
             why = order.selection.why_not(record)
-            if why:
+            if why is not None:
                 yield SeriesOutcome(ref, None, left_out=why)
             else:
                 yield SeriesTransfer(ref, record, source, policy, held.get(ref.series_uid))
     for uid in order.selection.series_uids:
         if uid not in seen:
-            note = "this series was picked, but the source does not have it any more"
+            note = Message("series.not-found")
             yield SeriesOutcome(SeriesRef(order.study.study_uid, uid), 0, notes=(note,))
 
 
@@ -167,14 +168,11 @@ def _find_all(query: Query, source: SourceNode, stop: Stop) -> list[Record]:
 
 
 def _study_not_found(source: SourceNode) -> NotFound:
-    return NotFound(
-        f"{source.name} has no study under this UID and patient any more. It may have been "
-        "deleted: search for it again."
-    )
+    return NotFound("study.not-found", node=source.name)
 
 
 def _make_series_ref(order: StudyRequest, record: Record) -> SeriesRef:
     ref = record.ref
     if not isinstance(ref, SeriesRef) or ref.study != order.study:
-        raise Malformed("The source listed a series of another study than the one asked for.")
+        raise Malformed("study.foreign-series")
     return ref

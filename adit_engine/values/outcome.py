@@ -10,6 +10,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
+from adit_engine.messages import Message
 from adit_engine.values.device import ImagingDevice
 from adit_engine.values.references import InstanceRef, SeriesRef
 
@@ -70,15 +71,13 @@ class Completeness(StrEnum):
 class InstanceEvent:
     """The result for one instance. `ref` holds the original UIDs, for internal use.
 
-    `code` is a short key for counting, `reason` a sentence for users. Both are empty when the
-    instance was delivered without a remark. `size_bytes` and `sha256` refer to the data set that
-    was delivered.
+    `reason` says why it was not delivered, or which warning the destination gave. Reasons are
+    counted by their category. `size_bytes` and `sha256` refer to the data set that was delivered.
     """
 
     ref: InstanceRef
     state: InstanceState
-    code: str = ""
-    reason: str = ""
+    reason: Message | None = None
     size_bytes: int = 0
     sha256: str = ""
     device: ImagingDevice | None = None
@@ -102,7 +101,7 @@ class SourceListing:
     modality: str = ""
     description: str = ""
     """As in the source; may contain identifying text."""
-    why: str = ""
+    why: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,7 @@ class LedgerEntry:
     """The result for one instance in the ledger of its series."""
 
     state: InstanceState
-    code: str = ""
-    reason: str = ""
+    reason: Message | None = None
     size_bytes: int = 0
     sha256: str = ""
     device: ImagingDevice | None = None
@@ -121,6 +119,8 @@ class LedgerEntry:
     def to_json(self) -> dict[str, Any]:
         """Return plain values. The series ledger holds the rows of the changes."""
         values = {name: getattr(self, name) for name in _PLAIN_FIELDS}
+        if self.reason is not None:
+            values["reason"] = self.reason.to_json()
         if self.path:
             values["path"] = self.path
         if self.device is not None:
@@ -133,18 +133,20 @@ class LedgerEntry:
     def from_json(
         cls, data: dict[str, Any], treatments: Mapping[str, ElementChanges]
     ) -> "LedgerEntry":
+        reason = Message.from_json(data["reason"]) if "reason" in data else None
         device = ImagingDevice.from_json(data["device"]) if "device" in data else None
         treatment = treatments.get(data.get("treatment", ""))
         known = {
             **data,
             "state": InstanceState(data["state"]),
+            "reason": reason,
             "device": device,
             "treatment": treatment,
         }
         return cls(**known)
 
 
-_PLAIN_FIELDS = ("state", "code", "reason", "size_bytes", "sha256")
+_PLAIN_FIELDS = ("state", "size_bytes", "sha256")
 
 
 @dataclass
@@ -161,7 +163,6 @@ class SeriesLedger:
     def add(self, event: InstanceEvent) -> None:
         self.entries[event.ref.instance_uid] = LedgerEntry(
             event.state,
-            event.code,
             event.reason,
             event.size_bytes,
             event.sha256,
@@ -190,7 +191,7 @@ class SeriesLedger:
     def count(self, state: InstanceState) -> int:
         return sum(1 for entry in self.entries.values() if entry.state is state)
 
-    def close(self, state: InstanceState, code: str, reason: str) -> None:
+    def close(self, state: InstanceState, reason: Message) -> None:
         """Set this state for every expected instance without a result.
 
         An instance that was sent but not confirmed becomes FAILED.
@@ -198,10 +199,9 @@ class SeriesLedger:
         for uid in (self.expected or frozenset()) | self.entries.keys():
             entry = self.entries.get(uid)
             if entry is None:
-                self.entries[uid] = LedgerEntry(state, code, reason)
+                self.entries[uid] = LedgerEntry(state, reason)
             elif entry.state is InstanceState.STORED:
-                unproven = "sent, and not confirmed by the destination"
-                self.entries[uid] = LedgerEntry(InstanceState.FAILED, "not-confirmed", unproven)
+                self.entries[uid] = LedgerEntry(InstanceState.FAILED, Message("not-confirmed"))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -235,7 +235,7 @@ class SeriesLedger:
 class SeriesOutcome:
     """Totals of one series. `expected` is None if the source gave no reliable list.
 
-    `left_out` says why Selection left the whole series out; then no instance was expected.
+    A series that the selection excludes has the reason in `left_out`; no instance was expected.
     """
 
     series: SeriesRef
@@ -244,22 +244,25 @@ class SeriesOutcome:
     withheld: int = 0
     failed: int = 0
     skipped: int = 0
-    reasons: tuple[tuple[str, str, int], ...] = ()
-    """(code, sentence, number of instances), most frequent first."""
-    notes: tuple[str, ...] = ()
-    """Sentences on the series as a whole: still growing, new, vanished. Each means a gap."""
-    remarks: tuple[str, ...] = ()
-    """Sentences for information, which do not mean a gap."""
-    left_out: str = ""
-    """Why Selection left the whole series out; empty if it was included."""
+    reasons: tuple[tuple[Message, int], ...] = ()
+    """The reasons with their number of instances, most frequent first."""
+    notes: tuple[Message, ...] = ()
+    """Notes on the series as a whole: still growing, new, vanished. Each means a gap."""
+    remarks: tuple[Message, ...] = ()
+    """Remarks for information, which do not mean a gap."""
+    left_out: Message | None = None
+    """Why the selection excludes the series; None if it is included."""
 
     @classmethod
     def of(
-        cls, manifest: SeriesLedger, notes: tuple[str, ...] = (), remarks: tuple[str, ...] = ()
+        cls,
+        manifest: SeriesLedger,
+        notes: tuple[Message, ...] = (),
+        remarks: tuple[Message, ...] = (),
     ) -> "SeriesOutcome":
         entries = manifest.entries.values()
         ends = Counter(entry.state for entry in entries)
-        reasons = Counter((e.code, e.reason) for e in entries if e.code)
+        reasons = Counter(entry.reason for entry in entries if entry.reason is not None)
         return cls(
             series=manifest.series,
             expected=None if manifest.expected is None else len(manifest.expected),
@@ -267,14 +270,14 @@ class SeriesOutcome:
             withheld=ends[InstanceState.WITHHELD],
             failed=ends[InstanceState.FAILED],
             skipped=ends[InstanceState.SKIPPED],
-            reasons=tuple((code, reason, n) for (code, reason), n in reasons.most_common()),
+            reasons=tuple(reasons.most_common()),
             notes=notes,
             remarks=remarks,
         )
 
     @property
     def verdict(self) -> Completeness:
-        if self.expected is None and not self.left_out:
+        if self.expected is None and self.left_out is None:
             return Completeness.UNVERIFIABLE
         whole = self.delivered == (self.expected or 0)
         return Completeness.COMPLETE if whole and not self.notes else Completeness.PARTIAL
@@ -294,7 +297,7 @@ class OutcomeTotal:
 
 def sum_outcomes(outcomes: Iterator[SeriesOutcome] | list[SeriesOutcome]) -> OutcomeTotal:
     """Add up the outcomes. Without any, the result is unverifiable, never complete."""
-    parts = [outcome for outcome in outcomes if not outcome.left_out]
+    parts = [outcome for outcome in outcomes if outcome.left_out is None]
     verdicts = {outcome.verdict for outcome in parts}
     if not parts or Completeness.UNVERIFIABLE in verdicts:
         verdict = Completeness.UNVERIFIABLE

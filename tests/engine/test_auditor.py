@@ -12,6 +12,7 @@ from lab.orders import CHANGES, PATIENTS, change_for, images
 from lab.samples import ROOT
 
 from adit_engine.bounded_stream import Stop
+from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs, Change
@@ -130,7 +131,7 @@ def _forget_a_failure(books: Books) -> None:
         one for one in told if isinstance(one, SeriesOutcome) and one.series == event.ref.series
     ]
     books.ledger.manifests[event.ref.series_uid].add(
-        replace(event, state=InstanceState.FAILED, code="not-kept")
+        replace(event, state=InstanceState.FAILED, reason=Message("not-kept.not-listed"))
     )
     told.remove(outcomes[-1])
     books.ledger.write(outcomes[-1])

@@ -11,6 +11,7 @@ from adit_engine.values.outcome import (
     Completeness,
     InstanceEvent,
     InstanceState,
+    LedgerEntry,
     SeriesLedger,
     SeriesOutcome,
     SourceListing,
@@ -36,6 +37,10 @@ ENDS = (
 )
 
 Told = SourceListing | InstanceEvent | SeriesOutcome
+
+
+def _is_warning(entry: LedgerEntry) -> bool:
+    return entry.reason is not None and entry.reason.category == "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class Auditor:
                 held = kept.get(expected.uid)
                 if held is None:
                     self._count(NOT_HELD, uid)
-                elif entry.code != "warning" and {held.sha256, entry.sha256} != {expected.sha256}:
+                elif not _is_warning(entry) and {held.sha256, entry.sha256} != {expected.sha256}:
                     self._count(OTHER_CONTENT, uid)
 
     def _destination(
@@ -162,7 +167,7 @@ class Auditor:
             uid
             for manifest in ledger.manifests.values()
             for uid, entry in manifest.entries.items()
-            if entry.code == "warning"
+            if _is_warning(entry)
         }
         for uid, held in kept.items():
             origin, expected = by_output.get(uid, ("", None))

@@ -70,10 +70,9 @@ def test_a_file_that_names_two_uids_is_withheld_and_the_reason_says_so(
     told = answer(capsys)
     assert code == 0
     assert (told["delivered"], told["withheld"], told["failed"]) == (2, 1, 0)
-    assert list(told["reasons"]) == [
-        "The object has one instance UID inside and another on its outside, so that nobody can say "
-        "which one it is."
-    ]
+    (reason,) = told["reasons"]
+    assert (reason["code"], reason["count"]) == ("two-uids", 1)
+    assert reason["text"].startswith("The instance UID in the image differs")
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_accepting_the_word_of_headers_needs_a_reason(
     radiograph: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*radiograph, "--accept-header-word", " "]) == 64
-    assert "--accept-header-word needs a reason" in capsys.readouterr().err
+    assert "--accept-header-word requires a reason" in capsys.readouterr().err
 
 
 def _generated(source: str, out: Path, *more: str) -> tuple[str, str]:
@@ -254,7 +253,10 @@ def test_of_several_studies_the_one_that_fails_is_named(
     told = answer(capsys)
     assert code == 1
     (error,) = told["errors"]
-    assert error.startswith(f"study {ROOT}.2: The source holds images of another patient")
+    assert error["code"] == "cli.study-failed"
+    assert error["values"]["study"] == f"{ROOT}.2"
+    assert error["values"]["error"]["code"] == "study.second-patient"
+    assert error["text"].startswith(f"Study {ROOT}.2: The source holds images of another patient")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_a_ledger_that_cannot_be_written_is_told_before_anything_travels(
         call = ["fetch", "--from", str(source), "--to", str(out), "--all", "--manifest", place]
 
         assert main(call) == 64
-        assert "no ledger can be written" in capsys.readouterr().err
+        assert "ledger cannot be written" in capsys.readouterr().err
     assert not out.exists()
 
 

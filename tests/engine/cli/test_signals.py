@@ -57,7 +57,7 @@ def test_ctrl_c_ends_between_two_images_and_says_what_came(
         assert sent.wait(20)
         begun.send_signal(number)
         assert begun.stderr is not None
-        assert "stopping after the image in hand" in begun.stderr.readline()
+        assert "stopping after the current image" in begun.stderr.readline()
         may_go_on.set()
         out, err = begun.communicate(timeout=30)
 

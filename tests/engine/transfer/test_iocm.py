@@ -22,6 +22,7 @@ from test_transfer import STUDY, fill, node, outcomes, pseudonymized, run, two_s
 
 from adit_engine.dicom_file import part10
 from adit_engine.errors import ConnectionLost, Malformed, NodeRefused, TimedOut
+from adit_engine.messages import Message
 from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
@@ -61,7 +62,7 @@ def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> Non
     note = RejectionNote.of(instance(key_object(title, BAD), explicit=explicit))
 
     assert note is not None
-    assert words in note.reason
+    assert words in str(note.reason)
     assert note.rejects == set(BAD)
 
 
@@ -88,8 +89,10 @@ def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
     ],
 )
 def test_a_note_without_title_or_images_cannot_be_read(broken: Dataset) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed) as caught:
         RejectionNote.of(instance(broken))
+
+    assert caught.value.message.code in ("key-object.no-title", "key-object.no-images")
 
 
 # On the one path --------------------------------------------------------------------------------
@@ -148,10 +151,12 @@ def test_rejected_images_and_their_note_stay_with_the_reason(
     assert len(destination.held) == 8
     entries = manifests[f"{ROOT}.1.1"].entries
     assert {entries[uid].state for uid in BAD} == {InstanceState.SKIPPED}
-    assert entries[BAD[0]].code == "rejected"
-    assert "rejected at the source for patient safety reasons" in entries[BAD[0]].reason
+    reason = entries[BAD[0]].reason
+    assert reason == Message("rejected", why=Message("clause.rejected-for-patient-safety"))
+    assert "rejected at the source for patient safety reasons" in str(reason)
     note = manifests[f"{ROOT}.1.9"].entries[NOTE]
-    assert (note.state, note.code) == (InstanceState.SKIPPED, "rejection-note")
+    assert note.reason is not None
+    assert (note.state, note.reason.code) == (InstanceState.SKIPPED, "rejection-note")
     verdicts = {one.series.series_uid[-1]: one.verdict for one in outcomes(told)}
     assert verdicts == {
         "1": Completeness.PARTIAL,
@@ -261,7 +266,7 @@ def test_with_a_note_that_cannot_be_read_no_series_is_called_complete(
     assert made.tries == tries
     came = [one for one in outcomes(told) if not one.left_out]
     assert [(one.delivered, one.verdict) for one in came] == [(5, Completeness.PARTIAL)] * 2
-    assert all("rejected at the source" in one.notes[0] for one in came)
+    assert all(one.notes[0] == Message("rejections.unreadable") for one in came)
 
 
 def test_a_broken_note_in_a_folder_is_told_of(tmp_path: Path) -> None:
@@ -290,7 +295,7 @@ def test_a_note_that_comes_meanwhile_tells_what_had_been_sent() -> None:
 
     assert NOTE not in destination.held
     noted = [note for one in outcomes(told) for note in one.notes]
-    assert any("2 images had been sent before" in note for note in noted)
+    assert Message("rejections.sent-before", images=2) in noted
 
 
 def test_a_note_in_a_series_that_was_listed_as_something_else_is_found_on_its_way() -> None:
@@ -300,8 +305,11 @@ def test_a_note_in_a_series_that_was_listed_as_something_else_is_found_on_its_wa
     told, manifests, _ = run(node("A", *study(odd)), destination)
 
     assert NOTE not in destination.held
-    assert manifests[f"{ROOT}.1.9"].entries[NOTE].code == "rejection-note"
-    assert any("had been sent" in note for one in outcomes(told) for note in one.notes)
+    reason = manifests[f"{ROOT}.1.9"].entries[NOTE].reason
+    assert reason is not None
+    assert reason.code == "rejection-note"
+    noted = [note.code for one in outcomes(told) for note in one.notes]
+    assert "rejections.sent-before" in noted
 
 
 class Terse(MemoryNode):

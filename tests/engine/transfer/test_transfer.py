@@ -18,6 +18,7 @@ from adit_engine.errors import (
     RuleViolation,
     Stopped,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.base import FindResults, StoreResult
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
@@ -43,6 +44,7 @@ from adit_engine.values.selection import Selection
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
 ORDER = StudyRequest(STUDY, PATIENT)
+RULE_BROKEN = Message("rule-broken", error=Message("study.second-patient"))
 PLAIN = {"ReferringPhysicianName": "", "InstitutionName": ""}
 
 
@@ -187,7 +189,7 @@ def test_picked_series_that_is_gone_is_told() -> None:
 
     gone = next(o for o in outcomes(told) if o.series.series_uid.endswith(".7"))
     assert gone.verdict is Completeness.PARTIAL
-    assert "does not have it any more" in gone.notes[0]
+    assert gone.notes == (Message("series.not-found"),)
 
 
 def test_vanished_study_is_not_found() -> None:
@@ -222,7 +224,7 @@ def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
     assert all(b"SOMEBODY" not in b"".join(i.parts()) for i in destination.held.values())
     entries = manifests[f"{ROOT}.1.1"].entries
     assert sorted(e.state.value for e in entries.values()) == ["delivered"] * 2 + ["failed"] * 3
-    assert entries[foreign.instance_uid].code == "rule-broken"
+    assert entries[foreign.instance_uid].reason == RULE_BROKEN
 
 
 OTHER = "SOMEBODY-ELSE"
@@ -341,7 +343,7 @@ def test_what_was_confirmed_lets_no_other_change_through(patient: str) -> None:
 
     _, manifests, error = run(source, destination, pseudonymized(), order=CHANGED)
     assert isinstance(error, RuleViolation)
-    assert manifests[f"{ROOT}.1.2"].entries[another.instance_uid].code == "rule-broken"
+    assert manifests[f"{ROOT}.1.2"].entries[another.instance_uid].reason == RULE_BROKEN
 
 
 def test_a_study_that_is_gone_is_not_taken_for_a_merged_one() -> None:
@@ -371,7 +373,7 @@ def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Pa
     assert error is None
     sums = sum_outcomes(outcomes(told))
     assert (sums.expected, sums.delivered, sums.withheld) == (4, 3, 1)
-    assert manifests[f"{ROOT}.1.2"].entries[twin.SOPInstanceUID].code == "uid-repeated"
+    assert manifests[f"{ROOT}.1.2"].entries[twin.SOPInstanceUID].reason == Message("uid-repeated")
     kept = destination.held[twin.SOPInstanceUID].in_header.ref
     assert kept.series_uid == f"{ROOT}.1.1"
 
@@ -390,7 +392,7 @@ def test_image_listed_and_never_sent_is_failed_and_named() -> None:
 
     assert error is None
     assert sum_outcomes(outcomes(told)).verdict is Completeness.PARTIAL
-    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"].code == "not-received"
+    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"].reason == Message("not-received")
 
 
 class FirstTimeForgetful(Forgetful):
@@ -503,7 +505,9 @@ def test_image_that_the_destination_does_not_keep_is_not_called_delivered() -> N
     told, manifests, _ = run(node("A", *two_series()), destination)
 
     assert sum_outcomes(outcomes(told)).delivered == 8
-    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.4"].code == "not-kept"
+    assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.4"].reason == Message(
+        "not-kept.not-listed"
+    )
 
 
 class Growing(MemoryNode):
@@ -522,7 +526,7 @@ def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
     told, _, _ = run(source, destination)
 
     assert f"{ROOT}.1.1.99" in destination.held
-    assert any("new images came" in note for o in outcomes(told) for note in o.notes)
+    assert any(Message("series.new-images") in o.notes for o in outcomes(told))
 
 
 class OnTape(MemoryNode):
@@ -549,8 +553,8 @@ def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_f
     told, manifests, _ = run(source, destination)
 
     lost = manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"]
-    assert (lost.state, lost.code) == (InstanceState.FAILED, "offline")
-    assert "administrator" in lost.reason
+    assert (lost.state, lost.reason) == (InstanceState.FAILED, Message("offline"))
+    assert "administrator" in str(lost.reason)
     assert f"{ROOT}.1.1.3" in destination.held
     assert sum_outcomes(outcomes(told)).delivered == 9
 
@@ -600,7 +604,7 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
         "4": "withheld",
         "5": "withheld",
     }
-    assert ends["5"].code == "series-held-back"
+    assert ends["5"].reason == Message("series-held-back")
     assert len(manifests[f"{ROOT}.1.2"].delivered_entries()) == 5
     assert all(b"Mustermann" not in b"".join(i.parts()) for i in destination.held.values())
 
@@ -612,7 +616,8 @@ def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should()
     _, manifests, _ = run(source, destination, pseudonymized())
 
     entry = manifests[f"{ROOT}.1.1"].entries[named.instance_uid]
-    assert (entry.state, entry.code) == (InstanceState.WITHHELD, "verify-name")
+    assert entry.reason is not None
+    assert (entry.state, entry.reason.category) == (InstanceState.WITHHELD, "verify-name")
     assert "Mustermann" not in json.dumps(entry.to_json())
     assert entry.device is not None
     assert (entry.device.sop_class, entry.device.rows) == (named.sop_class_uid, 16)
@@ -634,7 +639,6 @@ def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
     assert error is None
     (outcome,) = outcomes(told)
     assert outcome.verdict is Completeness.UNVERIFIABLE
-    assert (
-        "the source has 2 files that cannot be read, so nothing proves completeness"
-        in outcome.notes
-    )
+    (note,) = outcome.notes
+    assert note.code == "source-list.incomplete"
+    assert "2 files that cannot be read" in str(note)
