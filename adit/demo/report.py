@@ -20,7 +20,7 @@ def row_of(job: Job) -> dict[str, Any]:
     pseudonyms = sorted({encrypted_payload.open_task(task).pseudonym for task in tasks})
     reasons: Counter[str] = Counter()
     for item in items:
-        reasons.update({sentence: count for _, sentence, count in item.reasons})
+        reasons.update({str(reason): count for reason, count in item.reasons})
     ended, started = job.ended_at, job.started_at
     return {
         "id": job.pk,

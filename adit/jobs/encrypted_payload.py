@@ -11,6 +11,7 @@ from adit.jobs.models import Job, SeriesResult, Task
 from adit.projects import services
 from adit.projects.models import Project
 from adit.vault.cipher import ValueCipher
+from adit_engine.messages import Message
 from adit_engine.values.outcome import SeriesLedger
 
 
@@ -35,8 +36,8 @@ class SeriesContent:
 
     manifest: SeriesLedger = field(repr=False)
     description: str = field(default="", repr=False)
-    why: str = ""
-    """Why the list of the source is not reliable; empty if it is."""
+    why: Message | None = None
+    """Why the list of the source is not reliable; None if it is."""
 
 
 def seal_task(
@@ -89,7 +90,7 @@ def seal_series(box: ValueCipher, task: Task, content: SeriesContent) -> bytes:
     values = {
         "manifest": content.manifest.to_json(),
         "description": content.description,
-        "why": content.why,
+        "why": None if content.why is None else content.why.to_json(),
     }
     return box.seal(values, _series_context(task.pk))
 
@@ -102,9 +103,8 @@ def open_series(item: SeriesResult, box: ValueCipher | None = None) -> SeriesCon
     content = (box or get_box(item.task.job.project)).open(
         item.sealed, _series_context(item.task_id)
     )
-    return SeriesContent(
-        SeriesLedger.from_json(content["manifest"]), content["description"], content["why"]
-    )
+    why = None if content["why"] is None else Message.from_json(content["why"])
+    return SeriesContent(SeriesLedger.from_json(content["manifest"]), content["description"], why)
 
 
 def get_box(project: Project | None) -> ValueCipher:

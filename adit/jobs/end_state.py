@@ -38,7 +38,7 @@ def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> 
     SUCCESS if nothing is missing except what the selection excluded and what was announced as
     withheld and accepted.
     """
-    rows = list(items.filter(left_out=""))
+    rows = list(items.filter(left_out__isnull=True))
     counts = count_images(items)
     gaps = _describe_gaps(rows, announced)
     if not rows:
@@ -142,8 +142,10 @@ def _describe_gaps(items: list[SeriesResult], announced: Collection[str]) -> lis
     reasons: Counter[str] = Counter()
     gaps: list[str] = []
     for item in items:
-        reasons.update({text: n for code, text, n in item.reasons if code not in announced})
-        gaps += item.notes
+        for reason, n in item.reasons:
+            if reason.category not in announced:
+                reasons[str(reason)] += n
+        gaps += [str(note) for note in item.notes]
         if not item.is_final:
             gaps.append(_("One series was not finished."))
         elif item.expected is None:
@@ -180,7 +182,7 @@ def _describe_delivered(counts: ImageCounts) -> str:
 
 def _join_remarks(items: list[SeriesResult]) -> str:
     """Join the remarks, which are informational and report no gap."""
-    said = dict.fromkeys(text for item in items for text in item.remarks)
+    said = dict.fromkeys(str(remark) for item in items for remark in item.remarks)
     return _join_sentences([f"{text[:1].upper()}{text[1:]}" for text in said])
 
 

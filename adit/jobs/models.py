@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.jobs.kinds import get_capabilities
 from adit.jobs.kinds.base import Kind
+from adit.messages import MessageField, MessageListField
 from adit.nodes.models import Lane, Node
 from adit.notifications.outbox import OutgoingMail
 from adit.projects.models import ProfileVersion, Project
@@ -38,15 +39,16 @@ class SeriesResult(models.Model):
     failed = models.PositiveIntegerField(default=0)
     skipped = models.PositiveIntegerField(default=0)
     size_bytes = models.BigIntegerField(default=0)
-    reasons = models.JSONField(default=list)
-    """[code, sentence, count], without identifying values."""
-    notes = models.JSONField(default=list)
-    """Sentences about the series as a whole. Each of them is a gap."""
-    remarks = models.JSONField(default=list)
-    """Sentences that report no gap, such as how it was confirmed that the images are kept."""
+    reasons = MessageListField()
+    """(message, number of images), most frequent first. Counted by the category of the message."""
+    notes = MessageListField()
+    """Messages about the series as a whole. Each of them is a gap."""
+    remarks = MessageListField()
+    """Messages that report no gap, such as how the destination confirmed the images."""
     elements = models.JSONField(default=list)
     """[tag, action, count] over the delivered images, summed from the ledger; no values."""
-    left_out = models.CharField(max_length=200, blank=True)
+    left_out = MessageField()
+    """Why the selection excludes the series; NULL if it is included."""
     is_final = models.BooleanField(default=False)
     """The outcome is known. Until then the counts are preliminary."""
 
@@ -186,7 +188,8 @@ class WithheldImages(models.Model):
 
     item = models.ForeignKey(SeriesResult, on_delete=models.CASCADE, related_name="held_back")
     code = models.CharField(max_length=40)
-    reason = models.TextField()
+    """The category of the reason, by which images are grouped."""
+    reason = MessageField()
     images = models.PositiveIntegerField()
     sop_class = models.CharField(max_length=64, blank=True)
     """The other device attributes are empty until an image has been inspected."""
@@ -270,7 +273,7 @@ class EndStateMixin:
         """
         if self.state != JobState.SUCCESS:
             return False
-        items = self.series_results().filter(left_out="")
+        items = self.series_results().filter(left_out__isnull=True)
         has_come = items.filter(delivered__gt=0).exists()
         return not has_come and items.exclude(withheld=0, skipped=0).exists()
 

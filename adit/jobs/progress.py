@@ -9,7 +9,9 @@ from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from adit.jobs.models import Job, JobStage, JobState, SeriesResult, Task, TaskState, TaskType
+from adit.messages import MessageCount
 from adit.nodes.models import Lane
+from adit_engine.messages import Message
 
 ENDED_JOB_STATES = frozenset(
     {JobState.CANCELED, JobState.SUCCESS, JobState.WARNING, JobState.FAILURE}
@@ -130,12 +132,12 @@ def get_progress(job: Job) -> Progress:
 
 def count_images(items: QuerySet[SeriesResult]) -> ImageCounts:
     """Sum the image counts. Series excluded on purpose are not counted at all."""
-    return _row_to_counts(items.filter(left_out="").aggregate(**_SUMS))
+    return _row_to_counts(items.filter(left_out__isnull=True).aggregate(**_SUMS))
 
 
 def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
     rows = (
-        SeriesResult.objects.filter(task__in=list(tasks), left_out="")
+        SeriesResult.objects.filter(task__in=list(tasks), left_out__isnull=True)
         .order_by()
         .values("task_id")
         .annotate(**_SUMS)
@@ -148,7 +150,7 @@ def set_delivered_nothing(jobs: Iterable[Job]) -> None:
     ended = [job for job in jobs if job.state == JobState.SUCCESS]
     if not ended:
         return
-    items = SeriesResult.objects.filter(task__job=OuterRef("pk"), left_out="")
+    items = SeriesResult.objects.filter(task__job=OuterRef("pk"), left_out__isnull=True)
     empty = Job.objects.filter(
         ~Exists(items.filter(delivered__gt=0)),
         Exists(items.exclude(withheld=0, skipped=0)),
@@ -159,20 +161,24 @@ def set_delivered_nothing(jobs: Iterable[Job]) -> None:
         job.delivered_nothing = job.pk in found
 
 
-def count_reasons(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
+def count_reasons(items: QuerySet[SeriesResult]) -> list[MessageCount]:
     """Return the reasons why images were withheld or failed, most frequent first."""
-    totals: Counter[str] = Counter()
+    totals: Counter[Message] = Counter()
     rows = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
     for reasons in rows[:MAX_REASON_ROWS]:
-        for _code, sentence, count in reasons:
-            totals[sentence] += count
+        for reason, count in reasons:
+            totals[reason] += count
     return totals.most_common()
 
 
-def count_left_out(items: QuerySet[SeriesResult]) -> list[tuple[str, int]]:
+def count_left_out(items: QuerySet[SeriesResult]) -> list[MessageCount]:
     """Return why whole series were excluded on purpose, with the number of series."""
-    rows = items.exclude(left_out="").order_by().values("left_out").annotate(n=Count("id"))
-    return sorted(((row["left_out"], row["n"]) for row in rows), key=lambda row: -row[1])
+    excluded = items.filter(left_out__isnull=False).order_by()
+    reasons: Counter[Message] = Counter()
+    for reason, n in excluded.values_list("left_out").annotate(n=Count("id")):
+        if reason is not None:
+            reasons[reason] += n
+    return reasons.most_common()
 
 
 def format_size(size_bytes: int) -> str:

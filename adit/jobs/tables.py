@@ -29,6 +29,7 @@ from adit.tables import (
     quiet,
     state_badge,
 )
+from adit_engine.messages import Message
 
 
 class JobTable(Table):
@@ -152,12 +153,12 @@ class SeriesRow:
     item: SeriesResult
     description: str = field(default="", repr=False)
     """Empty for users who may not see it."""
-    why_no_list: str = ""
+    why_no_list: Message | None = None
 
     @property
     def counts(self) -> SeriesResult | None:
         """Return the item, or None if the series was left out on purpose."""
-        return None if self.item.left_out else self.item
+        return None if self.item.left_out is not None else self.item
 
 
 class SeriesTable(Table):
@@ -182,7 +183,7 @@ class SeriesTable(Table):
     def render_expected(self, record: SeriesRow, value: int | None) -> str:
         if value is not None:
             return format_number(value)
-        return NONE if record.item.left_out else quiet(_("not told"))
+        return NONE if record.item.left_out is not None else quiet(_("not told"))
 
     def render_size(self, value: int | None) -> str:
         return progress.format_size(value) if value else NONE

@@ -40,7 +40,8 @@ def record_deliveries(task: Task) -> None:
     if job.destination is None or job.project is None or archives.is_archive(job.destination):
         return
     box = encrypted_payload.get_box(job.project)
-    for item in SeriesResult.objects.filter(task=task, is_final=True, left_out="", delivered__gt=0):
+    items = SeriesResult.objects.filter(task=task, is_final=True, left_out__isnull=True)
+    for item in items.filter(delivered__gt=0):
         if item.expected is None:
             continue
         if task.state != TaskState.SUCCESS and item.delivered < item.expected:
@@ -112,7 +113,8 @@ def undelivered_lines(job: Job) -> Iterator[DeliveryListLine]:
         for original, entry in manifest.entries.items():
             if entry.state is not InstanceState.DELIVERED:
                 uids = (uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original))
-                yield DeliveryListLine(*uids, entry.state.value, entry.reason)
+                reason = str(entry.reason or "")
+                yield DeliveryListLine(*uids, entry.state.value, reason)
 
 
 def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:

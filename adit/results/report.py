@@ -26,6 +26,7 @@ from adit.projects.risks import RISKS
 from adit.results.applied_rules import AppliedRules, get_rules
 from adit.results.deliveries import keeps_uids
 from adit.vault.cipher import DecryptionError, ValueCipher
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import BASIC
 from adit_engine.pseudonymize.statistics import report_rows
@@ -160,14 +161,16 @@ def _series_report(
         "failed": item.failed,
         "skipped": item.skipped,
         "size_bytes": item.size_bytes,
-        "left_out": item.left_out,
-        "reasons": [
-            {"code": code, "reason": sentence, "images": n} for code, sentence, n in item.reasons
-        ],
-        "notes": item.notes,
-        "remarks": item.remarks,
+        "left_out": None if item.left_out is None else _message_report(item.left_out),
+        "reasons": [{**_message_report(reason), "images": n} for reason, n in item.reasons],
+        "notes": [_message_report(note) for note in item.notes],
+        "remarks": [_message_report(remark) for remark in item.remarks],
         "outputs": sorted(_instance_reports(manifest, key), key=lambda each: str(each["sha256"])),
     }
+
+
+def _message_report(message: Message) -> dict[str, Any]:
+    return {**message.to_json(), "text": str(message)}
 
 
 def _instance_reports(
@@ -263,12 +266,12 @@ def report_totals(job: Job) -> dict[str, Any]:
     items = SeriesResult.objects.filter(task__job=job)
     done = _element_changes(items)
     reasons = items.exclude(reasons=[]).order_by().values_list("reasons", flat=True)
-    held = [(code, images) for each in reasons for code, _why, images in each]
+    held = [(reason.category, images) for each in reasons for reason, images in each]
     return {
         **{
             risk.name: {
                 "accepted": sum(n for _tag, what, n in done if what == risk.mark.value),
-                "withheld": sum(n for code, n in held if code == risk.code),
+                "withheld": sum(n for category, n in held if category == risk.code),
             }
             for risk in RISKS
         },

@@ -15,6 +15,7 @@ from adit.accounts.models import User
 from adit.jobs import visibility
 from adit.jobs.models import ReviewDecision, SeriesResult, Task, WithheldImages
 from adit.projects.models import Project
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.tables import admitted_sop_classes
 from adit_engine.values.device import ImagingDevice
@@ -34,10 +35,10 @@ def record_withheld(item: SeriesResult, manifest: SeriesLedger) -> None:
     again if the task has run under it.
     """
     found: Counter[GroupKey] = Counter()
-    reasons: dict[GroupKey, str] = {}
+    reasons: dict[GroupKey, Message] = {}
     for entry in manifest.entries.values():
-        if entry.state is InstanceState.WITHHELD:
-            key = (entry.code, _entry_device(entry))
+        if entry.state is InstanceState.WITHHELD and entry.reason is not None:
+            key = (entry.reason.category, _entry_device(entry))
             found[key] += 1
             reasons.setdefault(key, entry.reason)
     known = {(row.code, get_device(row)): row for row in item.held_back.all()}
@@ -59,7 +60,9 @@ def get_device(row: WithheldImages) -> ImagingDevice:
 
 def is_counted_in(entry: LedgerEntry, row: WithheldImages) -> bool:
     """Return whether the row counts this image of the ledger."""
-    if entry.state is not InstanceState.WITHHELD or entry.code != row.code:
+    if entry.state is not InstanceState.WITHHELD or entry.reason is None:
+        return False
+    if entry.reason.category != row.code:
         return False
     device = _entry_device(entry)
     return device == get_device(row) if device.is_known else device.sop_class == row.sop_class
@@ -113,7 +116,7 @@ class WithheldGroup:
 
     project: Project
     code: str
-    reason: str
+    reason: Message
     device: ImagingDevice
     decision: ReviewDecision
     rows: tuple[WithheldImages, ...] = field(repr=False)

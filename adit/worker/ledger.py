@@ -17,6 +17,7 @@ from adit.jobs.models import SeriesResult, Task, TaskState
 from adit.jobs.queue import LeaseLost
 from adit.review import groups
 from adit.vault.cipher import DecryptionError, ValueCipher
+from adit_engine.messages import Message
 from adit_engine.values.outcome import (
     InstanceEvent,
     InstanceState,
@@ -32,16 +33,8 @@ WRITE_EVERY_S = 5.0
 
 
 _OUTCOME_OF_UNREACHED = {
-    TaskState.CANCELED: (
-        InstanceState.SKIPPED,
-        "canceled",
-        "not sent: the job was canceled before",
-    ),
-    TaskState.FAILURE: (
-        InstanceState.FAILED,
-        "not-reached",
-        "not sent: the transfer failed before",
-    ),
+    TaskState.CANCELED: (InstanceState.SKIPPED, Message("canceled")),
+    TaskState.FAILURE: (InstanceState.FAILED, Message("not-reached")),
 }
 """The outcome of images that were listed but not reached when the task ended."""
 
@@ -70,7 +63,7 @@ class _Series:
 
     manifest: SeriesLedger
     description: str = ""
-    why: str = ""
+    why: Message | None = None
     number: int | None = None
     modality: str = ""
     outcome: SeriesOutcome | None = None
@@ -145,11 +138,11 @@ class Ledger:
         self._unwritten = 0
         self._written_at = time.monotonic()
 
-    def end(self, state: InstanceState, code: str, reason: str) -> None:
+    def end(self, state: InstanceState, reason: Message) -> None:
         """Close each series without an outcome. Not fenced, since the task has ended."""
         for uid, series in self._series.items():
             index = encrypted_payload.series_index(self.box, self.task, uid)
-            series.manifest.close(state, code, reason)
+            series.manifest.close(state, reason)
             series.outcome = SeriesOutcome.of(series.manifest)
             if self.task.items.filter(index=index, is_final=False).update(**self._row(series)):
                 _record_withheld(self.task.items.get(index=index), series)
@@ -193,11 +186,11 @@ class Ledger:
             "failed": outcome.failed,
             "skipped": outcome.skipped,
             "size_bytes": sum(entry.size_bytes for entry in entries),
-            "reasons": [list(reason) for reason in outcome.reasons],
+            "reasons": list(outcome.reasons),
             "notes": list(outcome.notes),
             "remarks": list(outcome.remarks),
             "elements": sum_changes(series.manifest.treatments.items()),
-            "left_out": outcome.left_out[:200],
+            "left_out": outcome.left_out,
             "is_final": is_final,
         }
 

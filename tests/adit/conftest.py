@@ -51,6 +51,7 @@ from adit.projects import services  # noqa: E402
 from adit.projects.models import Project  # noqa: E402
 from adit.projects.services import create_project  # noqa: E402
 from adit_engine import nodes  # noqa: E402
+from adit_engine.messages import Message  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
 from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger  # noqa: E402
 from adit_engine.values.references import SeriesRef  # noqa: E402
@@ -264,7 +265,9 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
 def make_item() -> Callable[..., SeriesResult]:
     """One series of a task, with a ledger: make_item(task, expected=3, delivered=2, …)."""
 
-    def make(task: Task, *, description: str = "", why: str = "", **values: Any) -> SeriesResult:
+    def make(
+        task: Task, *, description: str = "", why: Message | None = None, **values: Any
+    ) -> SeriesResult:
         number = SeriesResult.objects.filter(task=task).count() + 1
         ref = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.{number}")
         manifest = SeriesLedger(

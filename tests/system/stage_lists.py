@@ -13,7 +13,8 @@ RIGHTS = (
     "see_all_jobs",
     "manage_profiles",
 )
-NOT_SENT = ("burned-in", "Text may be burned into the picture.", 6)
+NOT_SENT = 6
+"""Number of images with burned-in text."""
 
 
 def make_lists(owner: Any, nodes: dict[str, Any], job_held: int, password: str) -> dict[str, int]:
@@ -171,15 +172,17 @@ def hold(pk: int) -> None:
 def make_held_back() -> int:
     """Of the job with gaps, by an ultrasound device."""
     from adit.jobs.models import SeriesResult, WithheldImages
+    from adit_engine.messages import Message
 
     item = SeriesResult.objects.get(task__job__state="warning", withheld=6)
-    item.reasons = [list(NOT_SENT)]
+    reason = Message("burned-in.stated")
+    item.reasons = [(reason, NOT_SENT)]
     item.save()
     row = WithheldImages.objects.create(
         item=item,
-        code=NOT_SENT[0],
-        reason=NOT_SENT[1],
-        images=NOT_SENT[2],
+        code=reason.category,
+        reason=reason,
+        images=NOT_SENT,
         sop_class="1.2.840.10008.5.1.4.1.1.6.1",
         manufacturer="Sample Devices",
         model="Sonar 3000",

@@ -10,9 +10,13 @@ from pytest_django import Settings
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
+from adit_engine import messages
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db
 
+HELD, LOST = Message("series-held-back"), Message("not-received")
+NOT_SELECTED = Message("left-out.not-selected")
 HOSTILE = "<script>alert(1)</script>"
 AsUser = Callable[[User | None], Client]
 
@@ -108,15 +112,52 @@ def test_a_job_counts_images_and_says_why_some_are_missing(
 ) -> None:
     job = make_job(coordinator, state=JobState.WARNING, tasks=2)
     first, second = job.tasks.all()
-    make_item(first, expected=10, delivered=8, withheld=2, reasons=[["burned", "text seen", 2]])
-    make_item(second, expected=5, delivered=4, failed=1, reasons=[["lost", "did not come", 1]])
-    make_item(second, left_out="not picked")
+    make_item(first, expected=10, delivered=8, withheld=2, reasons=[(HELD, 2)])
+    make_item(second, expected=5, delivered=4, failed=1, reasons=[(LOST, 1)])
+    make_item(second, left_out=NOT_SELECTED)
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     counts = page.context["counts"]
     assert (counts.expected, counts.delivered, counts.withheld, counts.failed) == (15, 12, 2, 1)
-    assert page.context["reasons"] == [("text seen", 2), ("did not come", 1)]
-    assert page.context["left_out"] == [("not picked", 1)]
+    assert page.context["reasons"] == [(HELD, 2), (LOST, 1)]
+    assert "did not send it" in page.content.decode()
+    assert page.context["left_out"] == [(NOT_SELECTED, 1)]
     assert b"not yet proven complete" not in page.content
+
+
+def test_results_are_shown_with_the_templates_of_today(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
+    as_user: AsUser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = make_job(coordinator, state=JobState.WARNING)
+    note, remark = Message("series.new-images"), Message("storage-proof", remark="by search")
+    values = {"reasons": [(LOST, 1)], "notes": [note], "remarks": [remark]}
+    make_item(job.tasks.get(), expected=None, why=Message("source-list.empty"), **values)
+    make_item(job.tasks.get(), left_out=NOT_SELECTED)
+    changed = {
+        LOST.code: "New reason.",
+        note.code: "New note.",
+        remark.code: "New remark: {remark}.",
+        "source-list.empty": "New list.",
+        NOT_SELECTED.code: "New exclusion.",
+    }
+    for code, template in changed.items():
+        monkeypatch.setitem(messages._templates, code, template)
+
+    client = as_user(coordinator)
+    page = client.get(reverse("job", args=[job.pk])).content.decode()
+    study = client.get(reverse("job_task", args=[job.pk, 1])).content.decode()
+    report = client.get(reverse("job_report", args=[job.pk])).content.decode()
+
+    for sentence in ("New reason.", "New exclusion."):
+        assert sentence in page
+        assert sentence in study
+        assert sentence in report
+    for sentence in ("New note.", "New remark: by search.", "New list."):
+        assert sentence in study
+    assert "New note." in report
 
 
 def test_without_a_list_to_trust_a_job_is_not_yet_proven_complete(
@@ -126,11 +167,11 @@ def test_without_a_list_to_trust_a_job_is_not_yet_proven_complete(
     as_user: AsUser,
 ) -> None:
     job = make_job(coordinator, state=JobState.WARNING)
-    make_item(job.tasks.get(), expected=None, delivered=8, why="the list was cut")
+    make_item(job.tasks.get(), expected=None, delivered=8, why=Message("source-list.empty"))
     client = as_user(coordinator)
     assert b"not yet proven complete" in client.get(reverse("job", args=[job.pk])).content
     page = client.get(reverse("job_task", args=[job.pk, 1]))
-    assert b"not yet proven complete: the list was cut" in page.content
+    assert b"not yet proven complete: The source listed no images" in page.content
 
 
 def test_a_waiting_job_says_why_it_waits(
@@ -187,8 +228,10 @@ def test_what_an_archive_says_is_shown_as_text_everywhere(
     task = job.tasks.get()
     Task.objects.update(message=HOSTILE)
     TaskGroup.objects.update(wait_reason=HOSTILE)
-    values = {"reasons": [["x", HOSTILE, 1]], "notes": [HOSTILE], "left_out": ""}
-    make_item(task, description=HOSTILE, why=HOSTILE, modality="<script>", **values)
+    hostile = Message("refused", error=HOSTILE)
+    values = {"reasons": [(hostile, 1)], "notes": [hostile], "remarks": [hostile]}
+    make_item(task, description=HOSTILE, why=hostile, modality="<script>", **values)
+    make_item(task, left_out=hostile)
     client = as_user(coordinator)
     addresses = [
         reverse("jobs"),
@@ -393,12 +436,12 @@ def test_series_are_sorted_by_their_counts_but_not_by_their_description(
     task = make_job(coordinator, state=JobState.WARNING).tasks.get()
     make_item(task, expected=3, delivered=3)
     make_item(task, expected=9, delivered=7, failed=2)
-    make_item(task, left_out="not picked")
+    make_item(task, left_out=NOT_SELECTED)
     client = as_user(coordinator)
 
     def numbers(sort: str) -> list[int]:
         page = client.get(reverse("job_task", args=[task.job_id, 1]), {"sort": sort})
-        assert b"left out on purpose: not picked" in page.content
+        assert f"left out on purpose: {NOT_SELECTED}".encode() in page.content
         return [row.item.number for row in page.context["series"].records]
 
     assert numbers("-failed")[0] == 2

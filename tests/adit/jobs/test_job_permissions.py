@@ -16,6 +16,7 @@ from adit.nodes.models import Node
 from adit.orders import drafts
 from adit.projects import services
 from adit.projects.models import Project
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db
 
@@ -153,7 +154,7 @@ def job(
     ArchiveFile.objects.create(
         job=job, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
     )
-    WithheldImages.objects.create(item=item, code="class", reason="A document.", images=1)
+    WithheldImages.objects.create(item=item, code="class", reason=Message("class"), images=1)
     return job
 
 

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from adit.accounts.models import User
 from adit.jobs import notifications, progress
 from adit.jobs.models import Job, JobMail, JobState, SeriesResult
+from adit_engine.messages import Message
 
 AsUser = Callable[[User | None], Client]
 WORDS = "as ordered, nothing delivered"
@@ -24,7 +25,7 @@ def job(
     """All of it was held back as announced and accepted."""
     message = "Nothing to deliver: 12 images were held back as announced."
     job = make_job(coordinator, state=JobState.SUCCESS, message=message)
-    make_item(job.tasks.get(), expected=12, withheld=12, reasons=[["face", "A face.", 12]])
+    make_item(job.tasks.get(), expected=12, withheld=12, reasons=[(Message("face"), 12)])
     return job
 
 

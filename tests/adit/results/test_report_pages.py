@@ -17,11 +17,13 @@ from adit.projects import key_destruction, profile_versions, services
 from adit.projects.models import Project
 from adit.results import applied_rules
 from adit_engine import __version__
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.tables import EDITION
 from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger
 from adit_engine.values.references import SeriesRef
 
 AsUser = Callable[[User | None], Client]
+REASON = Message("series-held-back")
 ROOT = "1.2.826.0.1.3680043.8.498.66"
 
 
@@ -43,12 +45,12 @@ def job(
         delivered=2,
         withheld=1,
         size_bytes=64,
-        reasons=[["burned-in", "Text may be burned in.", 1]],
+        reasons=[(REASON, 1)],
     )
     entries = {
         f"{ROOT}.1.1.1": LedgerEntry(InstanceState.DELIVERED, size_bytes=32, sha256="b" * 64),
         f"{ROOT}.1.1.2": LedgerEntry(InstanceState.DELIVERED, size_bytes=32, sha256="a" * 64),
-        f"{ROOT}.1.1.3": LedgerEntry(InstanceState.WITHHELD, "burned-in", "Text may be burned in."),
+        f"{ROOT}.1.1.3": LedgerEntry(InstanceState.WITHHELD, REASON),
     }
     manifest = SeriesLedger(SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1"), frozenset(entries), entries)
     content = encrypted_payload.SeriesContent(manifest, "Canary series")
@@ -102,7 +104,7 @@ def test_outputs_are_named_by_new_uids_and_digests(
     assert series["series_uid"] == key.uid(f"{ROOT}.1.1")
     assert (series["expected"], series["delivered"], series["withheld"]) == (3, 2, 1)
     assert series["reasons"] == [
-        {"code": "burned-in", "reason": "Text may be burned in.", "images": 1}
+        {"code": "series-held-back", "values": {}, "text": str(REASON), "images": 1}
     ]
     assert [each["sha256"][0] for each in series["outputs"]] == ["a", "b"]
     assert series["outputs"][0]["instance_uid"] == key.uid(f"{ROOT}.1.1.2")
@@ -192,7 +194,7 @@ def long_job(
     job = make_job(coordinator, project=project, tasks=120)
     for task in job.tasks.select_related("job__project"):
         is_last = task.position == 120
-        why = [["face", "It may show a face.", 1]] if is_last else []
+        why = [(Message("face.head"), 1)] if is_last else []
         kept = [[0x00080060, "kept", 2 + is_last]]
         make_item(task, expected=2, delivered=2, elements=kept, reasons=why)
     return job

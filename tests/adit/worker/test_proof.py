@@ -69,7 +69,7 @@ def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
     assert (
         "All 3 images delivered. What the destination keeps was asked by a search" in task.message
     )
-    assert "did not report within 1 s" in SeriesResult.objects.get().remarks[0]
+    assert "did not report within 1 s" in str(SeriesResult.objects.get().remarks[0])
     assert SeriesResult.objects.get().notes == []
 
 

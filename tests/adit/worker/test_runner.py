@@ -22,6 +22,7 @@ from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
 from adit.worker import ledger
 from adit_engine import nodes
+from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.outcome import InstanceState
 
@@ -116,7 +117,7 @@ def test_a_study_that_vanished_fails_with_the_next_step(
     task = work()
     assert task is not None
     assert task.state == TaskState.FAILURE
-    assert "search for it again" in task.message
+    assert "Search for it again" in task.message
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
     assert not Slot.objects.exists()
@@ -236,7 +237,7 @@ def test_each_listed_image_of_a_canceled_task_has_an_end(
     item = SeriesResult.objects.get()
     assert item.is_final
     assert (item.expected, item.delivered, item.skipped) == (5, 1, 4)
-    assert item.reasons == [["canceled", "not sent: the job was canceled before", 4]]
+    assert item.reasons == [(Message("canceled"), 4)]
 
 
 def test_each_listed_image_of_a_task_given_up_has_an_end(
