@@ -255,7 +255,10 @@ def test_series_of_other_modalities_stay_with_a_reason(
     work()
 
     assert not shelf(destination)
-    assert "its modality is not MR or PT" in str(build_report(Job.objects.get(pk=job.pk)))
+    (study,) = build_report(Job.objects.get(pk=job.pk))["studies"]
+    reasons = [series["left_out"] for series in study["series"]]
+    assert {reason["code"] for reason in reasons} == {"left-out.modality"}
+    assert reasons[0]["values"] == {"modalities": ["MR", "PT"]}
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])

@@ -135,11 +135,11 @@ def test_the_url_names_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("dimse://PACS@pacs1:104?ca_file=ca.crt", "is for dimse+tls://"),
-        ("dimse://PACS@pacs1:104?name=other", "is for dimse+tls://"),
-        ("dimse://PACS@pacs1:104?transport=tls", "Write dimse+tls:// for TLS"),
-        ("dimse+tls://PACS@pacs1:104?transport=plain", "Write dimse+tls:// for TLS"),
-        ("dimse+tls://PACS@pacs1:104?client_key=secret", "by ca_file, certificate_file, key_file"),
+        ("dimse://PACS@pacs1:104?ca_file=ca.crt", "is allowed for dimse+tls:// only"),
+        ("dimse://PACS@pacs1:104?name=other", "is allowed for dimse+tls:// only"),
+        ("dimse://PACS@pacs1:104?transport=tls", "Use dimse+tls:// for TLS"),
+        ("dimse+tls://PACS@pacs1:104?transport=plain", "Use dimse+tls:// for TLS"),
+        ("dimse+tls://PACS@pacs1:104?client_key=secret", "ca_file, certificate_file and key_file"),
         ("dimse+tls://PACS@pacs1:104?ca_file=/nowhere/ca.crt", "cannot be read"),
         ("dimse+tls://pacs1", "Write dimse://CALLED@host:port"),
     ],

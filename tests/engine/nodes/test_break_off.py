@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
 from adit_engine.errors import RuleViolation
+from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.keys import ProjectKey
@@ -110,9 +111,10 @@ def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
     assert isinstance(error, RuleViolation)
     assert seconds < AT_ONCE_S
     ends = {
-        one.ref.instance_uid[-1]: one.code for one in events if one.state is InstanceState.FAILED
+        one.ref.instance_uid[-1]: one.reason for one in events if one.state is InstanceState.FAILED
     }
-    assert ends == {"2": "rule-broken", "3": "rule-broken"}
+    broken = Message("rule-broken", error=Message("study.second-patient"))
+    assert ends == {"2": broken, "3": broken}
 
 
 @pytest.mark.parametrize("route", ["get", "move"])

@@ -648,11 +648,11 @@ def test_a_url_names_a_node_and_keeps_its_secret_in_a_file(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("dicomweb+https://pacs1/?token=Geheim", "Put the token into a file"),
+        ("dicomweb+https://pacs1/?token=Geheim", "Store the token in a file"),
         ("dicomweb+https://adit:Geheim@pacs1/", "password_file=PATH"),
         ("dicomweb+https:///x", "Write dicomweb"),
         ("dicomweb+https://pacs1/?token_file=/no/such", "cannot be read"),
-        ("dicomweb+https://pacs1/?colour=red", "colour is no setting of a DICOMweb node"),
+        ("dicomweb+https://pacs1/?colour=red", "colour is not a setting of DICOMweb nodes"),
         ("dicomweb+https://[::1/", "Write dicomweb"),
     ],
 )

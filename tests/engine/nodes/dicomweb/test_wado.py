@@ -35,6 +35,7 @@ from adit_engine.errors import (
     ConnectionLost,
     TimedOut,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
@@ -214,7 +215,7 @@ def test_an_image_of_another_study_is_not_taken() -> None:
     assert outcome.verdict is Completeness.PARTIAL
     assert outcome.delivered == 3
     assert set(held) == set(image_uids(1, 2, 3))
-    assert "the source sent an object of another series" in " ".join(outcome.notes)
+    assert outcome.notes == (Message("series.foreign-object"),)
 
 
 def test_what_is_missing_is_asked_for_one_by_one() -> None:
