@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db import models
+from django.db.models.expressions import Combinable
 from django.utils.translation import gettext, ngettext
 
 from adit.message_templates import TEMPLATES
@@ -19,7 +20,7 @@ class MessageField(models.JSONField):
     """
 
     # Read by the Django plugin of mypy.
-    _pyi_private_set_type: Message | None
+    _pyi_private_set_type: Message | Combinable | None
     _pyi_private_get_type: Message | None
 
     def __init__(self, **options: Any) -> None:
