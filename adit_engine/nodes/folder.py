@@ -16,6 +16,7 @@ from adit_engine.dicom_file.atomic import TEMP_PREFIX
 from adit_engine.dicom_file.header_index import INDEXED_KEYWORDS, HeaderIndex, IndexEntry
 from adit_engine.dicom_ul import identifier
 from adit_engine.errors import InvalidInput, Malformed, Stopped, StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
     ArchiveRequest,
@@ -211,10 +212,11 @@ class FolderNode(NodeCapabilities):
         try:
             first, *others = (self._read(path) for path in paths)
         except (Malformed, OSError) as error:
-            text = str(error) if isinstance(error, Malformed) else "the file cannot be read"
-            return Instance("", ref.instance_uid, "", b"", fault=text)
+            text = Message("text", text="the file cannot be read")
+            fault = error.message if isinstance(error, Malformed) else text
+            return Instance("", ref.instance_uid, "", b"", fault=fault)
         if any(other.sha256() != first.sha256() for other in others):
-            fault = "Two different objects lie there under one UID."
+            fault = Message("text", text="Two different objects lie there under one UID.")
             return Instance("", ref.instance_uid, "", b"", fault=fault)
         return first
 

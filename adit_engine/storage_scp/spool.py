@@ -379,7 +379,7 @@ def _read_spooled(path: Path) -> Instance:
 def _unreadable_instance(start: memoryview, error: Malformed) -> Instance:
     head, _ = part10.parse_group2(start)
     kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
-    return Instance(kind, uid, syntax, b"", fault=str(error))
+    return Instance(kind, uid, syntax, b"", fault=error.message)
 
 
 def _write_all(file: int, data: Buffer) -> None:

@@ -58,7 +58,7 @@ class RejectionNote:
         Malformed.
         """
         if instance.fault:
-            raise Malformed(instance.fault)
+            raise Malformed(str(instance.fault))
         if instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
             raise Malformed("The key object document is in a rare encoding.")
         code, uids, data = ("", ""), set[str](), instance.header

@@ -53,7 +53,8 @@ class InstancePseudonymizer:
 
     def why_refused(self, sop_class_uid: str) -> tuple[str, str] | None:
         """Return code and sentence if all objects of this class are withheld."""
-        return admission.sop_class_refusal(sop_class_uid, self._change.profile)
+        refused = admission.sop_class_refusal(sop_class_uid, self._change.profile)
+        return None if refused is None else (refused.category, str(refused))
 
 
 def _load_numpy() -> None:

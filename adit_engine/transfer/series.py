@@ -459,7 +459,7 @@ class SeriesTransfer:
             return None
         try:
             if instance.fault:
-                raise InstanceWithheld("fault", instance.fault)
+                raise InstanceWithheld("fault", fault=instance.fault)
             says = instance.in_header
             self._traveller.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
             self._traveller.claim(ref)

@@ -120,7 +120,7 @@ def _series_transfers(
             ref = _make_series_ref(order, record)
             why = order.selection.why_not(record)
             if why:
-                yield SeriesOutcome(ref, None, left_out=why)
+                yield SeriesOutcome(ref, None, left_out=str(why))
             else:
                 yield SeriesTransfer(ref, record, source, policy, held.get(ref.series_uid))
     for uid in order.selection.series_uids:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from adit_engine.messages import Message
 from adit_engine.values.record import Record
 
 
@@ -12,10 +13,10 @@ class Selection:
     series_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
 
-    def why_not(self, series: Record) -> str:
-        """Return why the series is left out, or an empty text if it is included."""
+    def why_not(self, series: Record) -> Message | None:
+        """Return why the series is left out, or None if it is included."""
         if self.series_uids and series.series_uid not in self.series_uids:
-            return "not picked"
+            return Message("left-out.not-selected")
         if self.modalities and not set(self.modalities) & set(series.modalities):
-            return f"its modality is not {' or '.join(self.modalities)}"
-        return ""
+            return Message("left-out.modality", modalities=self.modalities)
+        return None

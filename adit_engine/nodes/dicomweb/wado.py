@@ -84,7 +84,7 @@ class Wado:
                 instance = part10.parse_file(body)
             except Malformed as error:
                 if isinstance(ref, InstanceRef):
-                    yield Instance("", ref.instance_uid, "", b"", fault=str(error))
+                    yield Instance("", ref.instance_uid, "", b"", fault=error.message)
                 else:
                     broken += 1
             else:

@@ -360,7 +360,7 @@ class CGet:
         try:
             return Instance.of(class_uid, uid, syntax, message.data)
         except Malformed as error:
-            return Instance(class_uid, uid, syntax, b"", fault=str(error))
+            return Instance(class_uid, uid, syntax, b"", fault=error.message)
 
     def _finish(
         self, message: DimseMessage, status: int | None, explicit: bool, tally: _RetrieveCounts

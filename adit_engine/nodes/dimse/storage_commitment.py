@@ -279,7 +279,7 @@ def check_storage_commitment(
         return
     took_ms = (time.monotonic() - started) * 1000
     if not report.proves(image):
-        what = f"By Storage Commitment: {report.why_not(image)}."
+        what = f"By Storage Commitment: {report.why_not(image)}"
         step = "Ask its administrator why; leave the proof of keeping at find."
         yield NodeFinding(
             Grade.WARNING, what, step, (_PROPOSE_FIND,) if chosen == "commitment" else ()

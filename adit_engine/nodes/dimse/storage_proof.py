@@ -80,7 +80,7 @@ class StorageProof:
             if report.proves(image):
                 claimed.append(one)
             else:
-                yield NotConfirmed(one.ref.instance_uid, report.why_not(image))
+                yield NotConfirmed(one.ref.instance_uid, str(report.why_not(image)))
         yield from self._compared(claimed)
 
     def _compared(self, claimed: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
