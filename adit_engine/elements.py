@@ -106,6 +106,11 @@ class SequenceItem(NamedTuple):
     end: int
 
 
+def format_tag(tag: int) -> str:
+    """Return the tag as shown in messages and reports: (0010,0020)."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
 def elements(
     data: Buffer, explicit: bool, start: int = 0, stop: int | None = None, depth: int = 0
 ) -> Iterator[Element]:
@@ -129,7 +134,7 @@ def elements(
                 continue
         element = _element_at(data, explicit, position, stop, depth)
         if element.tag >= 0xFFFE0000:
-            raise Malformed(f"A delimiter stands at byte {position} where an element should.")
+            raise Malformed("data-set.delimiter", offset=position)
         yield element
         position = element.end
 
@@ -193,7 +198,7 @@ def header_end_and_values(
         if element.tag in PIXEL_TAGS:
             return element.start, found
         if element.tag >= 0xFFFE0000:
-            raise Malformed(f"A delimiter stands at byte {position} where an element should.")
+            raise Malformed("data-set.delimiter", offset=position)
         if element.tag > last:
             break
         if element.tag in wanted:
@@ -224,7 +229,7 @@ def _tag_prefixes(tags: frozenset[int]) -> frozenset[int]:
 def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> Element:
     """Parse one element. Errors do not quote a tag, because it may be part of a text."""
     if position + 8 > stop:
-        raise Malformed(f"The data set ends inside an element at byte {position}.")
+        raise Malformed("data-set.truncated", offset=position)
     if explicit:
         group, number, code, length = _TAG_VR_LENGTH.unpack_from(data, position)
         value = position + 8
@@ -234,9 +239,9 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
             if vr is None:
                 if group == 0xFFFE:
                     return Element((group << 16) | number, "", position, value, value, False)
-                raise Malformed(f"The element at byte {position} has no valid VR.")
+                raise Malformed("data-set.no-vr", offset=position)
             if position + 12 > stop:
-                raise Malformed(f"The data set ends inside an element at byte {position}.")
+                raise Malformed("data-set.truncated", offset=position)
             (length,) = _LENGTH.unpack_from(data, position + 8)
             value = position + 12
     else:
@@ -247,24 +252,24 @@ def _element_at(data: Buffer, explicit: bool, position: int, stop: int, depth: i
     if length != UNDEFINED or group == 0xFFFE:
         end = value + (0 if group == 0xFFFE else length)
         if end > stop:
-            raise Malformed(f"The element at byte {position} is longer than its data set.")
+            raise Malformed("data-set.element-too-long", offset=position)
         return Element(tag, vr, position, value, end, False)
     if vr not in ("", "SQ", "UN") and tag not in PIXEL_TAGS:
-        raise Malformed(f"The element at byte {position} may not be of undefined length.")
+        raise Malformed("data-set.undefined-length", offset=position)
     end = _sequence_end(data, explicit and vr != "UN", value, stop, depth + 1)
     return Element(tag, vr, position, value, end, True)
 
 
 def _item_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> SequenceItem:
     if position + 8 > stop:
-        raise Malformed(f"A sequence ends inside an item at byte {position}.")
+        raise Malformed("data-set.item-truncated", offset=position)
     group, number, length = _TAG_LENGTH.unpack_from(data, position)
     if (group, number) != (0xFFFE, 0xE000):
-        raise Malformed(f"A sequence holds something else than items at byte {position}.")
+        raise Malformed("data-set.not-an-item", offset=position)
     value = position + 8
     if length != UNDEFINED:
         if value + length > stop:
-            raise Malformed(f"The item at byte {position} is longer than its sequence.")
+            raise Malformed("data-set.item-too-long", offset=position)
         return SequenceItem(position, value, value + length, value + length)
     inside = value
     while True:
@@ -272,16 +277,16 @@ def _item_at(data: Buffer, explicit: bool, position: int, stop: int, depth: int)
         if element.tag == ITEM_END:
             return SequenceItem(position, value, inside, inside + 8)
         if element.tag >= 0xFFFE0000:
-            raise Malformed(f"A delimiter stands at byte {inside} where an element should.")
+            raise Malformed("data-set.delimiter", offset=inside)
         inside = element.end
 
 
 def _sequence_end(data: Buffer, explicit: bool, position: int, stop: int, depth: int) -> int:
     if depth > MAX_DEPTH:
-        raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+        raise Malformed("data-set.too-deep", limit=MAX_DEPTH)
     while True:
         if position + 8 > stop:
-            raise Malformed(f"A sequence of undefined length does not end before byte {stop}.")
+            raise Malformed("data-set.sequence-open", offset=stop)
         group, number, _ = _TAG_LENGTH.unpack_from(data, position)
         if (group, number) == (0xFFFE, 0xE0DD):
             return position + 8
@@ -308,7 +313,7 @@ class EncodedElements:
     def inside(self, explicit: bool) -> "EncodedElements":
         """Return the encoding one sequence deeper. Raise Malformed if there are too many."""
         if self.depth >= MAX_DEPTH:
-            raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+            raise Malformed("data-set.too-deep", limit=MAX_DEPTH)
         return EncodedElements(self.data, explicit, self.depth + 1)
 
 
@@ -322,7 +327,7 @@ def encode_element(tag: int, vr: str, value: bytes, explicit: bool) -> bytes:
     if vr in LONG_VRS:
         return _LONG.pack(group, number, vr.encode(), 0, len(value)) + value
     if len(value) > 0xFFFF:
-        raise Malformed(f"Element ({group:04x},{number:04x}) is too long for its VR.")
+        raise Malformed("data-set.value-too-long", tag=format_tag(tag))
     return _SHORT.pack(group, number, vr.encode(), len(value)) + value
 
 

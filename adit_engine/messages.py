@@ -47,6 +47,10 @@ class Message:
         values = {name: _value_to_json(value) for name, value in self.values.items()}
         return {"code": self.code, "values": values}
 
+    def to_report(self) -> dict[str, Any]:
+        """Return to_json() and the sentence as "text", for reports and other programs."""
+        return {**self.to_json(), "text": str(self)}
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         values = {name: _value_from_json(value) for name, value in data["values"].items()}

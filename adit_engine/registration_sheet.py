@@ -1,4 +1,4 @@
-"""Build the sheet that tells a PACS administrator what to register and what to expect.
+"""Build the registration sheet for the administrator of a node.
 
 Used by the node pages and the command `adit-engine sheet`.
 """
@@ -20,7 +20,7 @@ _WIDTH = 30
 
 @dataclass(frozen=True, slots=True)
 class LocalApplication:
-    """How others reach us.
+    """How other nodes reach us.
 
     `receiver_port` is None if no receiver runs, so that C-MOVE is impossible.
     """
@@ -79,35 +79,38 @@ def _dimse_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
     title = given.calling_ae_title
     moves = us.receiver_port is not None and given.retrieve != "get"
     reports = us.receiver_port is not None and us.ae_title == title and given.proof == "commitment"
-    how = "TLS" if given.transport == "tls" else "plain DICOM, not encrypted"
-    yield SheetSection("We are", tuple(_local_application_lines(us, title, moves or reports)))
+    how = "DICOM over TLS" if given.transport == "tls" else "DICOM without TLS, not encrypted"
+    yield SheetSection("Our side", tuple(_local_application_lines(us, title, moves or reports)))
     yield SheetSection(
-        "You are, as we have it",
+        "Your node, as entered in ADIT",
         (
             ("AE title", given.called_ae_title),
             ("Host and port", f"{given.host}, port {given.port}"),
-            ("We call you by", how),
-            ("Your contact", given.contact or "please name one"),
+            ("Connection to you", how),
+            ("Your contact", given.contact or "please provide one"),
         ),
     )
     yield SheetSection("Please register", tuple(_registration_lines(given, us, moves, reports)))
-    yield SheetSection("What we ask you for", tuple(_service_lines(given, moves)))
+    yield SheetSection("Services that we request", tuple(_service_lines(given, moves)))
     if moves:
-        yield SheetSection("What we offer you, for your C-MOVE", tuple(_offered_contexts()))
+        yield SheetSection("Services that we provide for your C-MOVE", tuple(_offered_contexts()))
     if reports:
-        yield SheetSection("What we offer you, for your reports", tuple(_offered_report_contexts()))
+        yield SheetSection(
+            "Services that we provide for your reports", tuple(_offered_report_contexts())
+        )
 
 
 def _local_application_lines(
     us: LocalApplication, title: str, is_called: bool
 ) -> Iterator[tuple[str, str]]:
     yield "Our AE title", title
-    yield "Our address", us.address or "please ask us"
+    yield "Our address", us.address or "please ask our administrator"
     if is_called:
-        yield "Our receiver listens on", f"port {us.receiver_port}"
+        yield "Port of our receiver", f"{us.receiver_port}"
         if us.ae_title != title:
-            yield "Its AE title", us.ae_title
-        yield "To it one speaks by", "TLS" if us.by_tls else "plain DICOM, not encrypted"
+            yield "AE title of our receiver", us.ae_title
+        how = "DICOM over TLS" if us.by_tls else "DICOM without TLS, not encrypted"
+        yield "Connection to our receiver", how
     yield "Our software", f"{IMPLEMENTATION_NAME}, implementation class UID {IMPLEMENTATION_UID}"
 
 
@@ -122,10 +125,10 @@ def _registration_lines(
     )
     if moves:
         yield "C-MOVE destination", f"{us.ae_title} = {where}, port {us.receiver_port}"
-        yield "We take images from", f"{senders}; please tell us of any other sender"
+        yield "Images accepted from", f"{senders}; please tell us if there are other senders"
     if reports:
         yield "Storage commitment reports to", f"{us.ae_title} = {where}, port {us.receiver_port}"
-        yield "We take reports from", f"{senders}; please tell us of any other sender"
+        yield "Reports accepted from", f"{senders}; please tell us if there are other senders"
     if moves or reports:
         yield "Firewall, from you to us", f"{where}, TCP port {us.receiver_port}"
     yield "Firewall, from us to you", f"{given.host}, TCP port {given.port}"
@@ -137,32 +140,35 @@ def _service_lines(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
     find = c_find.PATIENT_ROOT if patient else c_find.STUDY_ROOT
     get = c_get.PATIENT_ROOT_GET if patient else c_get.STUDY_ROOT_GET
     move = PATIENT_ROOT_MOVE if patient else STUDY_ROOT_MOVE
-    yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}), we are SCU"
-    yield "C-FIND", f"{root} Query/Retrieve ({find}), SCU; at study, series and image level"
+    yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}); we are SCU"
+    yield "C-FIND", f"{root} Query/Retrieve ({find}); we are SCU; study, series and image level"
     if given.retrieve != "move":
-        yield "C-GET", f"{root} ({get}), SCU; storage classes with role selection, we are SCP"
+        yield (
+            "C-GET",
+            f"{root} ({get}); we are SCU, and SCP of the storage classes (role selection)",
+        )
     if moves:
-        yield "C-MOVE", f"{root} ({move}), SCU"
-    yield "C-STORE", "all storage classes that are sent to you, SCU; only where that was agreed"
+        yield "C-MOVE", f"{root} ({move}); we are SCU"
+    yield "C-STORE", "all storage classes that are sent to you; we are SCU; only if agreed"
     if given.proof == "find":
-        yield "Proof of keeping", "C-FIND at image level of what we have sent"
+        yield "Storage proof", "C-FIND at image level for the images sent"
     elif given.proof == "commitment":
         name = statuses.describe_uid(STORAGE_COMMITMENT_PUSH_MODEL)
         yield (
-            "Proof of keeping",
-            f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}), SCU; within {given.commitment_s:g} s",
+            "Storage proof",
+            f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}); we are SCU; within {given.commitment_s:g} s",
         )
-        yield "", "else C-FIND at image level of what we have sent"
+        yield "", "otherwise C-FIND at image level for the images sent"
     else:
-        yield "Proof of keeping", "not asked for"
+        yield "Storage proof", "none"
 
 
 def _offered_contexts() -> Iterator[tuple[str, str]]:
-    yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}), we are SCP"
-    yield "C-STORE", "all storage classes, we are SCP"
+    yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}); we are SCP"
+    yield "C-STORE", "all storage classes; we are SCP"
     yield (
         "Transfer syntaxes",
-        "Explicit and Implicit VR Little Endian; JPEG, JPEG-LS, JPEG 2000 and RLE as they are stored",
+        "Explicit and Implicit VR Little Endian; JPEG, JPEG-LS, JPEG 2000 and RLE as stored",
     )
 
 
@@ -170,7 +176,7 @@ def _offered_report_contexts() -> Iterator[tuple[str, str]]:
     name = statuses.describe_uid(STORAGE_COMMITMENT_PUSH_MODEL)
     yield (
         "N-EVENT-REPORT",
-        f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}), we are SCU: propose yourselves as SCP",
+        f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}); we are SCU, you propose the SCP role",
     )
     yield "Transfer syntaxes", "Explicit and Implicit VR Little Endian"
 
@@ -180,45 +186,51 @@ def _dicomweb_sections(given: Any, us: LocalApplication) -> Iterator[SheetSectio
     words = {"none": "none", "basic": f"user {given.user} and a password", "bearer": "a token"}
     certificate = "yes" if given.client_certificate else "no"
     yield SheetSection(
-        "We are",
-        (("Our address", us.address or "please ask us"), ("Our software", IMPLEMENTATION_NAME)),
-    )
-    yield SheetSection(
-        "You are, as we have it",
+        "Our side",
         (
-            ("Root URL", given.url),
-            ("Encrypted (https)", "yes" if parts.scheme == "https" else "no"),
-            ("We sign in by", words[given.sign_in]),
-            ("We show a certificate", certificate),
-            ("Your contact", given.contact or "please name one"),
+            ("Our address", us.address or "please ask our administrator"),
+            ("Our software", IMPLEMENTATION_NAME),
         ),
     )
     yield SheetSection(
-        "What we ask you for",
+        "Your node, as entered in ADIT",
+        (
+            ("Root URL", given.url),
+            ("Encrypted (https)", "yes" if parts.scheme == "https" else "no"),
+            ("Authentication", words[given.sign_in]),
+            ("Client certificate", certificate),
+            ("Your contact", given.contact or "please provide one"),
+        ),
+    )
+    yield SheetSection(
+        "Services that we request",
         (
             ("QIDO-RS", f"GET {given.url}{given.qido_prefix}/studies, series and instances"),
-            ("WADO-RS", f"GET {given.url}{given.wado_prefix}/studies/…, in the stored syntax"),
-            ("STOW-RS", f"POST {given.url}{given.stow_prefix}/studies; only where agreed"),
+            (
+                "WADO-RS",
+                f"GET {given.url}{given.wado_prefix}/studies/…, in the stored transfer syntax",
+            ),
+            ("STOW-RS", f"POST {given.url}{given.stow_prefix}/studies; only if agreed"),
         ),
     )
 
 
 def _folder_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
     yield SheetSection(
-        "The folder",
+        "Folder",
         (
-            ("As our machine sees it", given.path),
-            ("As users see it", given.shown_path or "the same"),
+            ("Path on our machine", given.path),
+            ("Path for users", given.shown_path or "the same"),
             ("Network share", "yes" if given.network else "no"),
             ("Our machine", us.address or socket.gethostname()),
-            ("Your contact", given.contact or "please name one"),
+            ("Your contact", given.contact or "please provide one"),
         ),
     )
     yield SheetSection(
-        "Please allow the account that runs ADIT",
+        "Permissions for the account that runs ADIT",
         (
-            ("As a source", "to list folders and read files"),
-            ("As a destination", "to make folders and files, to rename them and to delete its own"),
-            ("Rights of new entries", f"folders {given.folder_mode}, files {given.file_mode}"),
+            ("As a source", "list folders and read files"),
+            ("As a destination", "create and rename folders and files, delete its own files"),
+            ("Permissions of new entries", f"folders {given.folder_mode}, files {given.file_mode}"),
         ),
     )

@@ -49,7 +49,7 @@ def render_frame(instance: Instance, frame: int = 0, *, whole_range: bool = Fals
     """
     image = _RenderableImage(instance)
     if not 0 <= frame < image.form.frames:
-        raise InvalidInput(f"This image has the frames 1 to {image.form.frames}.")
+        raise InvalidInput("rendering.frame", frames=image.form.frames)
     try:
         return image.picture(frame, whole_range)
     except (InstanceWithheld, ValueError, IndexError):
@@ -157,4 +157,4 @@ def _is_wanted(element: Element) -> bool:
 
 
 def _cannot_render() -> InvalidInput:
-    return InvalidInput("This image is of a kind that cannot be shown here.")
+    return InvalidInput("rendering.unsupported")

@@ -217,7 +217,7 @@ class _Rules:
     def perhaps(self, modality: str, images: int | None) -> list[ExpectedWithholding]:
         word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
         reason = admission.modality_warning(modality, self.profile, word.choice)
-        return [ExpectedWithholding("", reason, images)] if reason else []
+        return [ExpectedWithholding("", str(reason), images)] if reason else []
 
 
 def summarize_order(
@@ -266,7 +266,7 @@ def _expect_withheld(
             continue
         for uid, count in classes.items():
             why = admission.sop_class_refusal(uid, rules.profile)
-            parts += [] if why is None else [ExpectedWithholding(*why, count)]
+            parts += [] if why is None else [ExpectedWithholding(why.category, str(why), count)]
         if not any(admission.sop_class_refusal(uid, rules.profile) for uid in classes):
             parts += rules.perhaps(record.text("Modality"), record.instance_count)
     return parts

@@ -96,13 +96,13 @@ def _expect_withheld(
     for one in series:
         for uid, count in (one.classes or {}).items():
             if why := admission.sop_class_refusal(uid, profile):
-                parts[why] += count
+                parts[why.category, str(why)] += count
         if not one.classes or not any(
             admission.sop_class_refusal(uid, profile) for uid in one.classes
         ):
             modality = one.record.text("Modality")
             if perhaps := admission.modality_warning(modality, profile, word):
-                parts["", perhaps] += one.images or 0
+                parts["", str(perhaps)] += one.images or 0
     return [[code, why, images] for (code, why), images in parts.most_common()]
 
 

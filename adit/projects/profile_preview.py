@@ -270,7 +270,7 @@ def _apply_profile(profile: ProfileVersion, image: Instance) -> ProfilePreview:
     )
     try:
         if image.fault:
-            raise InstanceWithheld("fault", image.fault)
+            raise InstanceWithheld("fault", fault=image.fault)
         changed = apply(change, image)
         verify(image, changed, change)
         lines = compare_headers(to_little_endian(image), changed)

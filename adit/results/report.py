@@ -26,7 +26,6 @@ from adit.projects.risks import RISKS
 from adit.results.applied_rules import AppliedRules, get_rules
 from adit.results.deliveries import keeps_uids
 from adit.vault.cipher import DecryptionError, ValueCipher
-from adit_engine.messages import Message
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.profile import BASIC
 from adit_engine.pseudonymize.statistics import report_rows
@@ -161,16 +160,12 @@ def _series_report(
         "failed": item.failed,
         "skipped": item.skipped,
         "size_bytes": item.size_bytes,
-        "left_out": None if item.left_out is None else _message_report(item.left_out),
-        "reasons": [{**_message_report(reason), "images": n} for reason, n in item.reasons],
-        "notes": [_message_report(note) for note in item.notes],
-        "remarks": [_message_report(remark) for remark in item.remarks],
+        "left_out": None if item.left_out is None else item.left_out.to_report(),
+        "reasons": [{**reason.to_report(), "images": n} for reason, n in item.reasons],
+        "notes": [note.to_report() for note in item.notes],
+        "remarks": [remark.to_report() for remark in item.remarks],
         "outputs": sorted(_instance_reports(manifest, key), key=lambda each: str(each["sha256"])),
     }
-
-
-def _message_report(message: Message) -> dict[str, Any]:
-    return {**message.to_json(), "text": str(message)}
 
 
 def _instance_reports(

@@ -60,7 +60,7 @@ def preview_rule(
     change = Pseudonymization(rules, _PREVIEW_PSEUDONYM, key, None, **risks.chosen(group.project))
     try:
         if image.fault:
-            raise InstanceWithheld("fault", image.fault)
+            raise InstanceWithheld("fault", fault=image.fault)
         made = apply(change, image)
         verify(image, made, change)
     except InstanceWithheld as held:

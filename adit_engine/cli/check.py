@@ -4,11 +4,11 @@ import argparse
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 from adit_engine.cli import node_url
 from adit_engine.errors import AditError, NotSupported, Stopped
+from adit_engine.messages import Message
 from adit_engine.nodes import kind_class
 from adit_engine.nodes.base import Grade, NodeFinding, SupportsTestTransfer
 from adit_engine.storage_scp.pending_moves import MoveReceiver
@@ -59,7 +59,7 @@ def check_node(options: argparse.Namespace, reception: MoveReceiver | None) -> b
         if not options.json:
             print("\n".join(_format_finding(finding)), flush=True)
     if options.json:
-        print(json.dumps([asdict(finding) for finding in findings]))
+        print(json.dumps([_finding_to_json(finding) for finding in findings]))
     return not any(finding.grade is Grade.BAD for finding in findings)
 
 
@@ -114,8 +114,8 @@ def _check_with_timeout(node: Any, within_s: float) -> Iterator[NodeFinding]:
     except Stopped:
         if not over.is_set():
             raise
-        what = f"{node.name} had not answered everything within {within_s:g} s."
-        yield NodeFinding(Grade.BAD, what, "Try again when it is less busy.")
+        what = Message("cli.check-timed-out", node=node.name, seconds=f"{within_s:g}")
+        yield NodeFinding(Grade.BAD, what, Message("cli.try-later"))
     finally:
         timer.cancel()
 
@@ -129,16 +129,28 @@ def _test_fetch(node: Any, options: argparse.Namespace) -> Iterable[NodeFinding]
     try:
         image, patient_id = choose_image(node, study)
     except AditError as error:
-        return [NodeFinding(Grade.BAD, str(error))]
+        return [NodeFinding(Grade.BAD, error.message)]
     findings: Iterable[NodeFinding] = node.try_fetching(
         image, within_s=options.within, patient_id=patient_id
     )
     return findings
 
 
+def _finding_to_json(finding: NodeFinding) -> dict[str, Any]:
+    return {
+        "grade": finding.grade,
+        "what": finding.what.to_report(),
+        "next_step": None if finding.next_step is None else finding.next_step.to_report(),
+        "proposals": [
+            {"setting": one.setting, "value": one.value, "why": one.why.to_report()}
+            for one in finding.proposals
+        ],
+    }
+
+
 def _format_finding(finding: NodeFinding) -> Iterator[str]:
     yield f"{_GRADE_LABELS[finding.grade]}  {finding.what}"
-    if finding.next_step:
+    if finding.next_step is not None:
         yield f"      -> {finding.next_step}"
     for one in finding.proposals:
         yield f"      => {one.setting} = {one.value}   ({one.why})"

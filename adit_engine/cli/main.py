@@ -200,7 +200,9 @@ def _run_echo(options: argparse.Namespace) -> int:
     """Print the findings up to the first that shows whether the node answers."""
     with node_url.open_url(options.node) as node, closing(node.check()) as findings:
         for finding in findings:
-            print(f"{finding.grade}: {finding.what} {finding.next_step}".rstrip())
+            sentences = (finding.what, finding.next_step)
+            text = " ".join(str(one) for one in sentences if one is not None)
+            print(f"{finding.grade}: {text}")
             if finding.grade is not Grade.WARNING:
                 return ExitCode.FAILED if finding.grade is Grade.BAD else ExitCode.COMPLETE
     return ExitCode.COMPLETE

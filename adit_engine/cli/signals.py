@@ -12,8 +12,9 @@ from types import FrameType
 from typing import Any
 
 from adit_engine.bounded_stream import Stop
+from adit_engine.messages import Message
 
-STOP_REASON = "the command was stopped by whoever called it"
+STOP_REASON = Message("cli.stopped")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -189,7 +189,7 @@ class TransferRun:
             "failed": sums.failed,
             "skipped": sums.skipped,
             "reasons": _count_reasons(outcomes),
-            "errors": [_message_to_json(error) for error in self.errors],
+            "errors": [error.to_report() for error in self.errors],
             "faces": _told(self.faces, self.options.accept_faces),
             "header_word": _told(self.header_word, self.options.accept_header_word),
             "manifest": str(path or ""),
@@ -277,11 +277,7 @@ def _count_reasons(outcomes: list[SeriesOutcome]) -> list[dict[str, Any]]:
         for note in (*outcome.notes, *outcome.remarks, outcome.left_out):
             if note is not None:
                 counts[note] += 1
-    return [{**_message_to_json(reason), "count": count} for reason, count in counts.items()]
-
-
-def _message_to_json(message: Message) -> dict[str, Any]:
-    return {**message.to_json(), "text": str(message)}
+    return [{**reason.to_report(), "count": count} for reason, count in counts.items()]
 
 
 def _format_result(answer: dict[str, Any]) -> str:

@@ -387,19 +387,15 @@ def _make_folder(name: str, folder: int, mode: int) -> bool:
 def to_storage_error(owner: str, error: OSError) -> StorageError:
     """Convert to a StorageError without the path, which may contain a patient ID."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(owner, "the disk is full. Make room there, then retry.")
+        return StorageFull(owner, "disk.full")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StorageError(
-            owner, "writing there is not allowed. Give the account that runs ADIT the right to."
-        )
+        return StorageError(owner, "disk.not-permitted")
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return StorageError(
-            owner, "a link or a file stands where a folder should. Have a look at what lies there."
-        )
+        return StorageError(owner, "disk.not-a-folder")
     if error.errno == errno.ENOENT:
-        return StorageError(owner, "the folder is not there. Create or mount it, then retry.")
-    words = os.strerror(error.errno) if error.errno else "unknown trouble"
-    return StorageError(owner, f"the folder cannot be used ({words}). Check the disk or mount.")
+        return StorageError(owner, "disk.folder-missing")
+    words = os.strerror(error.errno) if error.errno else type(error).__name__
+    return StorageError(owner, "disk.unusable", error=words)
 
 
 def _write_all(descriptor: int, parts: Iterable[Buffer]) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from struct import pack, unpack_from
 
 from adit_engine.dicom_file import temp_files
-from adit_engine.elements import Buffer, elements
+from adit_engine.elements import Buffer, elements, format_tag
 from adit_engine.errors import Malformed
 from adit_engine.values.instance import Instance
 
@@ -93,7 +93,7 @@ def _read_exactly(descriptor: int, size: int) -> Buffer:
     while len(data) < size:
         more = os.read(descriptor, size - len(data))
         if not more:
-            raise Malformed(temp_files.TRUNCATED_MESSAGE)
+            raise Malformed("dicom-file.truncated")
         data += more
     return data
 
@@ -120,15 +120,15 @@ def parse_file(data: Buffer) -> Instance:
     try:
         sop_class, uid, syntax = (meta[t] for t in META_TAGS)
     except KeyError as missing:
-        tag = int(missing.args[0])
-        raise Malformed(f"The file meta lacks ({tag >> 16:04x},{tag & 0xFFFF:04x}).") from None
+        tag = format_tag(int(missing.args[0]))
+        raise Malformed("dicom-file.meta-missing", tag=tag) from None
     return Instance.of(sop_class, uid, syntax, view[start:])
 
 
 def parse_file_meta(view: memoryview) -> tuple[dict[int, str], int]:
     """Check the DICM prefix, then parse as `parse_group2` does. Raises Malformed."""
     if len(view) < 144 or bytes(view[128:132]) != b"DICM":
-        raise Malformed("This is not a DICOM file: the letters DICM are missing at byte 128.")
+        raise Malformed("dicom-file.no-prefix")
     return parse_group2(view)
 
 
@@ -147,7 +147,7 @@ def parse_group2(view: memoryview) -> tuple[dict[int, str], int]:
         if element.vr == "UI":
             value = bytes(view[element.value : element.end]).rstrip(b"\0 ")
             if not value.isascii():
-                raise Malformed("A UID in the file meta is not plain text.")
+                raise Malformed("dicom-file.meta-uid")
             # If the data set has a group 2 of its own, the elements of the file meta come first.
             found.setdefault(element.tag, value.decode("ascii"))
         position = element.end

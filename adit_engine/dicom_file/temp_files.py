@@ -12,8 +12,6 @@ from typing import BinaryIO
 
 from adit_engine.errors import Malformed, StorageFull
 
-TRUNCATED_MESSAGE = "The file became shorter while it was read."
-
 _CHUNK_BYTES = 2 * 1024 * 1024
 
 _folder: Path | None = None
@@ -57,7 +55,7 @@ def copy_and_map(
             check()
             piece = os.pread(descriptor, min(size_bytes - done, _CHUNK_BYTES), done)
             if not piece:
-                raise Malformed(TRUNCATED_MESSAGE)
+                raise Malformed("dicom-file.truncated")
             done += len(piece)
             with _translate_full_disk(owner):
                 file.write(piece)
@@ -75,5 +73,4 @@ def _translate_full_disk(owner: str) -> Iterator[None]:
 
 
 def disk_full_error(owner: str) -> StorageFull:
-    text = "our temporary folder has no room for a large image. Make room, then retry."
-    return StorageFull(owner, text)
+    return StorageFull(owner, "disk.temporary-folder-full")

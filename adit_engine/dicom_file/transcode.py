@@ -51,11 +51,9 @@ def _inflate(data: Buffer) -> bytes:
     try:
         out = inflate.decompress(data, MAX_INFLATED_BYTES)
     except zlib.error:
-        raise Malformed("The deflated data set cannot be inflated.") from None
+        raise Malformed("data-set.not-inflatable") from None
     if inflate.unconsumed_tail or not inflate.eof:
-        raise InstanceWithheld(
-            "too-large", "The deflated data set is cut off, or grows beyond 256 MB."
-        )
+        raise InstanceWithheld("too-large.deflated", limit_mb=MAX_INFLATED_BYTES >> 20)
     return out
 
 
@@ -71,7 +69,7 @@ class _ByteOrderSwapper:
         The end is `stop`, or the offset behind the item delimiter.
         """
         if depth > MAX_DEPTH:
-            raise Malformed(f"Sequences are nested more than {MAX_DEPTH} levels deep.")
+            raise Malformed("data-set.too-deep", limit=MAX_DEPTH)
         out: list[bytes] = []
         position = start
         while position < stop:
@@ -86,13 +84,11 @@ class _ByteOrderSwapper:
         group, number, code, length = _HEAD.unpack_from(self._data, position)
         vr = code.decode("ascii", "replace")
         if vr not in _VRS:
-            raise Malformed(
-                f"Element ({group:04x},{number:04x}) at byte {position} has no valid VR."
-            )
+            raise Malformed("data-set.no-vr", offset=position)
         value = position + 8
         if vr in LONG_VRS:
             if position + 12 > stop:
-                raise Malformed(f"The data set ends inside an element at byte {position}.")
+                raise Malformed("data-set.truncated", offset=position)
             (length,) = _LENGTH.unpack_from(self._data, position + 8)
             value += 4
         if vr == "SQ":
@@ -100,7 +96,7 @@ class _ByteOrderSwapper:
             return _LITTLE_LONG.pack(group, number, code, 0, len(content)) + content, end
         end = value + length
         if length == UNDEFINED or end > stop:
-            raise Malformed(f"Element ({group:04x},{number:04x}) is longer than its data set.")
+            raise Malformed("data-set.element-too-long", offset=position)
         content = _swap_value(self._data[value:end], vr)
         if vr in LONG_VRS:
             return _LITTLE_LONG.pack(group, number, code, 0, len(content)) + content, end
@@ -109,28 +105,28 @@ class _ByteOrderSwapper:
     def _sequence(self, position: int, length: int, stop: int, depth: int) -> tuple[bytes, int]:
         end = stop if length == UNDEFINED else position + length
         if end > stop:
-            raise Malformed(f"The sequence at byte {position} is longer than its data set.")
+            raise Malformed("data-set.sequence-too-long", offset=position)
         out: list[bytes] = []
         while position < end:
             tag = self._tag(position, end)
             if tag == _SEQUENCE_END and length == UNDEFINED:
                 return b"".join(out), position + 8
             if tag != (0xFFFE, 0xE000):
-                raise Malformed(f"A sequence holds something else than items at byte {position}.")
+                raise Malformed("data-set.not-an-item", offset=position)
             (size,) = _LENGTH.unpack_from(self._data, position + 4)
             begin = position + 8
             if size != UNDEFINED and begin + size > end:
-                raise Malformed(f"The item at byte {position} is longer than its sequence.")
+                raise Malformed("data-set.item-too-long", offset=position)
             inner = end if size == UNDEFINED else begin + size
             content, position = self.level(begin, inner, depth, item=size == UNDEFINED)
             out += [_LITTLE_TAG.pack(0xFFFE, 0xE000, len(content)), content]
         if length == UNDEFINED:
-            raise Malformed(f"A sequence of undefined length does not end before byte {end}.")
+            raise Malformed("data-set.sequence-open", offset=end)
         return b"".join(out), end
 
     def _tag(self, position: int, stop: int) -> tuple[int, int]:
         if position + 8 > stop:
-            raise Malformed(f"The data set ends inside an element at byte {position}.")
+            raise Malformed("data-set.truncated", offset=position)
         group, number, _ = _TAG_LENGTH.unpack_from(self._data, position)
         return group, number
 
@@ -140,7 +136,7 @@ def _swap_value(value: bytes, vr: str) -> bytes:
     if width is None:
         return value
     if len(value) % width:
-        raise Malformed(f"A value of VR {vr} has a length that it cannot have.")
+        raise Malformed("data-set.value-length", vr=vr)
     import numpy as np  # slow to import, and big endian is rare
 
     return np.frombuffer(value, f">u{width}").astype(f"<u{width}").tobytes()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 
 from adit_engine.errors import InstanceWithheld
+from adit_engine.messages import Message
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -54,17 +55,15 @@ class RuleCoverage(IntEnum):
 
 
 UNCONFIRMED_ANNOTATION = "header-word"
-"""Code of the refusal that a project can lift by trusting the header."""
+"""Category of the refusal that a project can lift by trusting the header."""
 LIFTED_BY_PIXEL_RULE = frozenset(
     {"pixel-rule", UNCONFIRMED_ANNOTATION, "conversion", "burned-in", "burned-in-unknown"}
 )
-"""Codes of refusals that a pixel rule for the device can lift."""
+"""Categories of refusals that a pixel rule for the device can lift."""
 
 
-def sop_class_refusal(
-    sop_class_uid: str, profile: ConfidentialityProfile
-) -> tuple[str, str] | None:
-    """Return code and sentence if no object of this class may leave.
+def sop_class_refusal(sop_class_uid: str, profile: ConfidentialityProfile) -> Message | None:
+    """Return the reason if no object of this class may leave.
 
     None: it depends on the object.
     """
@@ -73,24 +72,21 @@ def sop_class_refusal(
     if admitted is not None:
         if "rule" not in admitted.asks or any(r.sop_class == uid for r in profile.pixel_rules):
             return None
-        return (
-            "pixel-rule",
-            f"{_sop_class_name(uid)} objects leave only where a pixel rule of the profile covers the device.",
-        )
-    return (
-        "class",
-        f"{_sop_class_name(uid)} objects are not among those that can be pseudonymized.",
-    )
+        return Message("pixel-rule.class", sop_class=admitted.name.removesuffix(" Storage"))
+    name = _standard_name(uid)
+    if name is None:
+        return Message("class.unknown")
+    return Message("class.not-admitted", sop_class=name)
 
 
-def _sop_class_name(uid: str) -> str:
+def _standard_name(uid: str) -> str | None:
     """The name in the standard. A UID outside of the standard may identify anything."""
     if not uid.startswith("1.2.840.10008."):
-        return "Private or unknown"
+        return None
     from pydicom.uid import UID  # slow to import, and needed for this sentence only
 
     name = UID(uid).name
-    return "Unknown" if name == uid else name.removesuffix(" Storage")
+    return None if name == uid else name.removesuffix(" Storage")
 
 
 def needs_risk_decision(modality: str) -> bool:
@@ -105,7 +101,7 @@ def _classes_of_modality(modality: str) -> list[AdmittedSopClass]:
 
 def modality_warning(
     modality: str, profile: ConfidentialityProfile, header_word: RiskDecision
-) -> str | None:
+) -> Message | None:
     """Return a warning that says “may”, from the modality alone, or None.
 
     None also if `needs_risk_decision` holds and the project does not accept the risk: that decision
@@ -116,22 +112,20 @@ def modality_warning(
         return None
     ruled = {rule.sop_class for rule in profile.pixel_rules}
     if all("rule" in one.asks and one.uid not in ruled for one in classes):
-        return f"Series of modality {plain or '(none)'} may be withheld: " + (
-            "no pixel rule of the profile covers them." if classes else _CLASSES_NOT_ADMITTED
+        return Message(
+            "may-be-withheld.pixel-rule" if classes else "may-be-withheld.class",
+            modality=plain or Message("clause.no-modality"),
         )
     asks = {ask for one in classes for ask in one.asks}
     covered = any(one.uid in ruled for one in classes)
     if "rule" in asks:
-        only = "those of devices that a pixel rule of the profile covers"
-    elif "not-burned-in" in asks:
-        only = "those that say they hold no burned-in text"
-        only += ", or whose device a pixel rule of the profile covers," if covered else ""
-    else:
+        return Message("may-be-withheld.device", modality=plain)
+    if "not-burned-in" not in asks:
         return None
-    return f"{plain} images may be withheld: only {only} can leave."
-
-
-_CLASSES_NOT_ADMITTED = "their classes are not among those that can be pseudonymized."
+    return Message(
+        "may-be-withheld.burned-in-or-device" if covered else "may-be-withheld.burned-in",
+        modality=plain,
+    )
 
 
 def check(
@@ -151,46 +145,27 @@ def check(
 
     types = said(_IMAGE_TYPE).split(b"\\")
     if any(word in one for one in types for word in _SCREEN_IMAGE_TYPES):
-        raise InstanceWithheld(
-            "image-type", "Its image type says that it shows a screen or a report."
-        )
+        raise InstanceWithheld("image-type.screen")
     if said(_RECOGNIZABLE_VISUAL_FEATURES) not in (b"", b"NO"):
-        raise InstanceWithheld(
-            "recognizable", "The object says that the person can be recognized in it."
-        )
+        raise InstanceWithheld("recognizable.stated")
     if "gray" in admitted.asks and values.get(_SAMPLES_PER_PIXEL, b"") not in (b"", b"\x01\x00"):
-        raise InstanceWithheld(
-            "samples", f"A {admitted.modality} image in colour shows a screen or a report."
-        )
+        raise InstanceWithheld("samples.color", modality=admitted.modality)
     if not cover and "rule" in admitted.asks:
-        raise InstanceWithheld("pixel-rule", "No pixel rule of the profile covers the device.")
+        raise InstanceWithheld("pixel-rule.device")
     if not cover and said(_CONVERSION_TYPE) in _CAPTURE_CONVERSION_TYPES:
-        raise InstanceWithheld("conversion", "A secondary capture: text may be part of its pixels.")
+        raise InstanceWithheld("conversion.capture")
     if cover < RuleCoverage.BLANKED and said(_BURNED_IN_ANNOTATION) not in (b"", b"NO"):
-        raise InstanceWithheld("burned-in", "The object says that text is burned into its pixels.")
+        raise InstanceWithheld("burned-in.stated")
     if not cover and admitted.needs_rule(header_word):
-        raise InstanceWithheld(
-            UNCONFIRMED_ANNOTATION,
-            f"{admitted.modality} {_MAY_SHOW_TEXT} {_NEXT_STEPS[header_word]}",
-        )
+        raise InstanceWithheld(_UNCONFIRMED[header_word], modality=admitted.modality)
     if not (cover or said(_BURNED_IN_ANNOTATION)) and "not-burned-in" in admitted.asks:
-        raise InstanceWithheld(
-            "burned-in-unknown",
-            f"{admitted.modality} images must say that no text is burned into their pixels.",
-        )
+        raise InstanceWithheld("burned-in-unknown.not-stated", modality=admitted.modality)
     return admitted.needs_risk_decision and not cover
 
 
-_MAY_SHOW_TEXT = (
-    "images can show text in their pixels, which a header does not rule out, and no pixel rule of "
-    "the profile covers the device."
-)
-_NEXT_STEPS = {
-    RiskDecision.UNDECIDED: "Ask a reviewer to decide about the device, or a manager of research projects to "
-    "accept the header's word.",
-    RiskDecision.WITHHOLD: "The project does not accept the header's word. Ask a reviewer to decide "
-    "about the "
-    "device.",
+_UNCONFIRMED = {
+    RiskDecision.UNDECIDED: "header-word.undecided",
+    RiskDecision.WITHHOLD: "header-word.not-accepted",
 }
 
 
@@ -201,5 +176,5 @@ def needs_pixel_rule(
     try:
         check(admitted, values, header_word)
     except InstanceWithheld as held:
-        return held.code in LIFTED_BY_PIXEL_RULE
+        return held.message.category in LIFTED_BY_PIXEL_RULE
     return False

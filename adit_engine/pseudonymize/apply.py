@@ -92,14 +92,12 @@ def apply(
     except InstanceWithheld:
         raise
     except Malformed as error:
-        raise InstanceWithheld("malformed", str(error)) from None
+        raise InstanceWithheld("malformed.data-set", problem=error.message) from None
     except Exception as error:  # noqa: BLE001
         # An unforeseen error must not let an object through. Its text could contain a value of the
         # header, so only the type of the error is reported.
         kind = type(error).__name__
-        raise InstanceWithheld(
-            "not-understood", f"The object could not be understood ({kind})."
-        ) from None
+        raise InstanceWithheld("not-understood.error", error=kind) from None
     if tally is not None:
         tally.note(count_changes(traces))
     return made
@@ -112,14 +110,14 @@ def _pseudonymize_instance(
     was_big_endian = instance.transfer_syntax_uid == EXPLICIT_BE
     instance = to_little_endian(instance)
     if instance.transfer_syntax_uid not in _SUPPORTED_SYNTAXES:
-        raise InstanceWithheld("syntax", "Objects of this transfer syntax cannot be checked.")
+        raise InstanceWithheld("syntax.unsupported")
     parts = split_dataset(instance)
     values = parts.values(_REQUIRED_TAGS)
     uids = {tag: values.get(tag, b"").strip(b" \0") for tag in _IDENTITY_TAGS}
     sop_class_uid = uids[_SOP_CLASS_UID].decode("latin-1") or instance.sop_class_uid.strip(" \0")
     refused = admission.sop_class_refusal(sop_class_uid, change.profile) if sop_class_uid else None
     if refused is not None:
-        raise InstanceWithheld(*refused)
+        raise InstanceWithheld(refused.code, **refused.values)
     _check_identity(uids, instance)
     admitted = tables.admitted_sop_classes()[sop_class_uid]
     rules: tuple[PixelRule, ...] = ()
@@ -175,7 +173,7 @@ def _mask_instance(
     element = parts.pixels
     is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element is None or element.tag != PIXEL_DATA or element.undefined is is_native:
-        raise InstanceWithheld("pixel-format", "The pixels are of a kind that cannot be checked.")
+        raise InstanceWithheld("pixel-format.unsupported")
     check_overlays(parts, PixelFormat.of({**values, _PHOTOMETRIC: b""}))
     data = memoryview(parts.body.data)
     new = mask_pixels(data, element, values, where, instance.transfer_syntax_uid)
@@ -208,21 +206,13 @@ def _check_identity(uids: dict[int, bytes], instance: Instance) -> None:
     """
     said = {tag: uid.decode("latin-1") for tag, uid in uids.items()}
     if not all(said.values()):
-        raise InstanceWithheld(
-            "identity", "A UID that says what the object is or belongs to is missing."
-        )
+        raise InstanceWithheld("identity.uid-missing")
     if not all(_UID.fullmatch(uid) for uid in said.values()):
-        raise InstanceWithheld(
-            "identity", "A UID that says what the object is or belongs to is not legal."
-        )
+        raise InstanceWithheld("identity.uid-invalid")
     if well_known_uids() & {uid for tag, uid in uids.items() if tag != _SOP_CLASS_UID}:
-        raise InstanceWithheld(
-            "identity", "A UID of the object is one that the standard has taken."
-        )
+        raise InstanceWithheld("identity.uid-reserved")
     if instance.sop_class_uid.strip(" \0") not in ("", said[_SOP_CLASS_UID]):
-        raise InstanceWithheld(
-            "identity", "The object came as one of another class than its header says."
-        )
+        raise InstanceWithheld("identity.class-mismatch")
 
 
 def _check_face_risk(

@@ -41,10 +41,6 @@ _CODESTREAM_MARKERS = frozenset(
 _CODESTREAM_COMMENT_MARKER = 0x64
 
 
-def _stream_error(what: str) -> InstanceWithheld:
-    return InstanceWithheld("pixel-stream", f"The compressed pixels {what}.")
-
-
 @dataclass
 class _FrameEditor:
     """Collects the parts of a frame that stay. `changed` is set if anything was removed."""
@@ -79,12 +75,12 @@ def strip_jpeg_ls(data: bytes, form: PixelFormat) -> bytes:
 
 def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]) -> bytes:
     if data[:2] != b"\xff\xd8":
-        raise _stream_error("do not begin as JPEG does")
+        raise InstanceWithheld("pixel-stream.no-jpeg")
     cuts = _FrameEditor(data)
     position, sized = 2, False
     while True:
         if data[position] != 0xFF:
-            raise _stream_error("hold bytes between their segments")
+            raise InstanceWithheld("pixel-stream.between-segments")
         code = data[position + 1]
         if code == 0xFF:
             cuts.cut(position, position + 1)
@@ -92,7 +88,7 @@ def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]
             continue
         if code == 0xD9:
             if not sized:
-                raise _stream_error("hold no image")
+                raise InstanceWithheld("pixel-stream.empty")
             return cuts.result(position + 2)
         end = _segment_end(data, position)
         if code in _FRAME_MARKERS:
@@ -104,10 +100,10 @@ def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]
         elif code == _SCAN_MARKER:
             found = following.search(data, end)
             if found is None:
-                raise _stream_error("do not end")
+                raise InstanceWithheld("pixel-stream.unterminated")
             end = found.start()
         elif code not in _TABLE_MARKERS and code != _PRESET_MARKER:
-            raise _stream_error("hold a segment that is not known")
+            raise InstanceWithheld("pixel-stream.unknown-segment")
         position = end
 
 
@@ -122,7 +118,7 @@ def _is_color_segment(data: bytes, start: int, end: int, form: PixelFormat) -> b
     APP14 of Adobe gives the color encoding. APP8 of HP does so in JPEG-LS; it is not supported.
     """
     if data[start + 1] == 0xE8 and form.samples > 1:
-        raise _stream_error("say in an application segment how colours are coded")
+        raise InstanceWithheld("pixel-stream.color-encoding")
     adobe = (
         data[start + 1] == 0xEE and end - start == 16 and data[start + 4 : start + 9] == b"Adobe"
     )
@@ -133,21 +129,21 @@ def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
     precision = data[position + 4]
     rows, columns = _U16.unpack_from(data, position + 5)[0], _U16.unpack_from(data, position + 7)[0]
     if (rows, columns, data[position + 9]) != (form.rows, form.columns, form.samples):
-        raise _stream_error("are of another size than the header says")
+        raise InstanceWithheld("pixel-stream.size")
     _check_precision(precision, data, form)
 
 
 def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
     """Decode a stream with more bits than the image, since only its values show their use."""
     if precision > max(form.stored, 8) and uses_spare_bits(decode_frame(data, form), form):
-        raise InstanceWithheld("pixel-bits", "The compressed pixels use bits outside the image.")
+        raise InstanceWithheld("pixel-bits.compressed")
 
 
 def strip_jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
     """Strip a bare codestream: remove comments from the main and tile-part headers."""
     data = _unwrap_jp2(data, form)
     if data[:4] != b"\xff\x4f\xff\x51":
-        raise _stream_error("are not a JPEG 2000 codestream")
+        raise InstanceWithheld("pixel-stream.no-jpeg-2000")
     _check_codestream_size(data, form)
     cuts = _FrameEditor(data)
     position = 2
@@ -156,7 +152,7 @@ def strip_jpeg_2000(data: bytes, form: PixelFormat) -> bytes:
     while data[position : position + 2] == b"\xff\x90":
         position = _strip_tile_part(data, position, cuts)
     if data[position : position + 2] != b"\xff\xd9":
-        raise _stream_error("do not end")
+        raise InstanceWithheld("pixel-stream.unterminated")
     return cuts.result(position + 2)
 
 
@@ -172,7 +168,7 @@ def _unwrap_jp2(data: bytes, form: PixelFormat) -> bytes:
     while data[position + 4 : position + 8] != b"jp2c":
         length = _U32.unpack_from(data, position)[0]
         if length < 8:
-            raise _stream_error("hold a box that is not known")
+            raise InstanceWithheld("pixel-stream.unknown-box")
         position += length
     return data[position + 8 :]
 
@@ -180,11 +176,11 @@ def _unwrap_jp2(data: bytes, form: PixelFormat) -> bytes:
 def _strip_codestream_segment(data: bytes, position: int, cuts: _FrameEditor) -> int:
     end = _segment_end(data, position)
     if data[position] != 0xFF or end > len(data):
-        raise _stream_error("hold bytes between their segments")
+        raise InstanceWithheld("pixel-stream.between-segments")
     if data[position + 1] == _CODESTREAM_COMMENT_MARKER:
         cuts.cut(position, end)
     elif data[position + 1] not in _CODESTREAM_MARKERS:
-        raise _stream_error("hold a segment that is not known")
+        raise InstanceWithheld("pixel-stream.unknown-segment")
     return end
 
 
@@ -194,19 +190,19 @@ def _strip_tile_part(data: bytes, start: int, cuts: _FrameEditor) -> int:
     if length == 0:
         end = data.index(b"\xff\xd9", start)
         if data.find(b"\xff\xd9", end + 2) >= 0:
-            raise _stream_error("do not say where they end")
+            raise InstanceWithheld("pixel-stream.ambiguous-end")
     if end > len(data) or end < start + 14:
-        raise _stream_error("hold a tile that is longer than they are")
+        raise InstanceWithheld("pixel-stream.tile")
     comments = []
     position = start + 12
     while data[position : position + 2] != b"\xff\x93":
         after = _segment_end(data, position)
         if data[position] != 0xFF or after > end:
-            raise _stream_error("hold bytes between their segments")
+            raise InstanceWithheld("pixel-stream.between-segments")
         if data[position + 1] == _CODESTREAM_COMMENT_MARKER:
             comments.append((position, after))
         elif data[position + 1] not in _CODESTREAM_MARKERS:
-            raise _stream_error("hold a segment that is not known")
+            raise InstanceWithheld("pixel-stream.unknown-segment")
         position = after
     if comments and length:
         shorter = length - sum(after - begin for begin, after in comments)
@@ -220,7 +216,7 @@ def _check_codestream_size(data: bytes, form: PixelFormat) -> None:
     width, height, left, top = (_U32.unpack_from(data, place)[0] for place in (8, 12, 16, 20))
     (components,) = _U16.unpack_from(data, 40)
     if (height - top, width - left, components) != (form.rows, form.columns, form.samples):
-        raise _stream_error("are of another size than the header says")
+        raise InstanceWithheld("pixel-stream.size")
     for number in range(components):
         _check_precision((data[42 + 3 * number] & 0x7F) + 1, data, form)
 
@@ -235,7 +231,7 @@ def strip_rle(data: bytes, form: PixelFormat) -> bytes:
     count, *offsets = Struct("<16I").unpack_from(data)
     bounds = [*offsets[:count], len(data)]
     if count != width * form.samples or bounds[0] < 64 or bounds != sorted(bounds):
-        raise _stream_error("do not begin as RLE does")
+        raise InstanceWithheld("pixel-stream.no-rle")
     segments = []
     for number, (begin, stop) in enumerate(pairwise(bounds)):
         legal = _legal_bytes(form, 8 * (width - 1 - number % width))
@@ -277,20 +273,18 @@ def _find_plane_end(data: bytes, position: int, stop: int, size: int, legal: byt
     filled = 0
     while filled < size:
         if position + 1 >= stop:
-            raise _stream_error("hold fewer pixels than the header says")
+            raise InstanceWithheld("pixel-stream.fewer-pixels")
         control = data[position]
         literal = control < 128
         run = data[position + 1 : position + 2 + (control if literal else 0)]
         if control != 128:
             filled += control + 1 if literal else 257 - control
             if legal is not None and run.translate(None, legal):
-                raise InstanceWithheld(
-                    "pixel-bits", "The compressed pixels use bits outside the image."
-                )
+                raise InstanceWithheld("pixel-bits.compressed")
             position += len(run)
         position += 1
     if filled > size or position > stop:
-        raise _stream_error("hold more pixels than the header says")
+        raise InstanceWithheld("pixel-stream.more-pixels")
     return position
 
 
@@ -319,7 +313,7 @@ def strip_frame(frame: bytes, form: PixelFormat, syntax: str) -> bytes:
     try:
         return STRIP_FUNCTIONS[syntax](frame, form)
     except (IndexError, ValueError, StructError):
-        raise Malformed("The compressed pixels end too soon.") from None
+        raise Malformed("data-set.frame-truncated") from None
 
 
 _ITEM_TAG = b"\xfe\xff\x00\xe0"
@@ -339,7 +333,7 @@ class EncapsulatedPixelData:
         view = memoryview(data)
         found = tuple(view[item.value : item.value_end] for item in items(data, True, element))
         if not found:
-            raise Malformed("The compressed pixels hold no fragment.")
+            raise Malformed("data-set.no-fragment")
         return cls(bytes(found[0]), found[1:])
 
     def frames(self, form: PixelFormat) -> list[list[memoryview]]:
@@ -354,9 +348,7 @@ class EncapsulatedPixelData:
         starts = self._fragment_offsets()
         offsets = _decode_numbers(self.table, 4)
         if len(offsets) != form.frames or not set(offsets) <= set(starts):
-            raise InstanceWithheld(
-                "pixel-stream", "Nothing says where each compressed image begins."
-            )
+            raise InstanceWithheld("pixel-stream.no-offsets")
         cuts = [*(starts.index(offset) for offset in offsets), len(self.fragments)]
         return [list(self.fragments[begin:end]) for begin, end in pairwise(cuts)]
 
@@ -371,7 +363,7 @@ def rebuild_pixel_data(
     read = EncapsulatedPixelData.of(data, element)
     old = read.frames(form)
     if not all(old):
-        raise InstanceWithheld("pixel-length", "There are fewer images than the header says.")
+        raise InstanceWithheld("pixel-length.fewer-frames")
     new = []
     same = element.vr == "OB" and not any(len(part) & 1 for part in read.fragments)
     for fragments in old:

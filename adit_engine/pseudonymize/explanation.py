@@ -1,4 +1,4 @@
-"""Explain a profile in plain words for ethics boards, from its rules. Used by projects."""
+"""Describe a profile for ethics boards, from its rules. Used by projects."""
 
 import re
 from collections import Counter
@@ -27,27 +27,27 @@ from adit_engine.pseudonymize.rules import AttributeRule, Replacement, compile_r
 _REPLACEMENT_WORDS = {
     Replacement.NOTHING: "removed",
     Replacement.EMPTY: "emptied",
-    Replacement.DUMMY: "replaced by a filler",
+    Replacement.DUMMY: "replaced by a dummy value",
 }
-_LISTED_WORDS_ONLY = "stays if made of listed words"
+_LISTED_WORDS_ONLY = "kept if all words are listed"
 _DATE_SHIFTS = (actions.shift_dates, actions.shift_datetimes)
 
 
 def describe_rule(rule: AttributeRule | None) -> str:
-    """Return in a word or two what a rule does to its element."""
+    """Return in a few words what a rule does to its element."""
     if rule is None:
         return "removed"
     if rule.opened:
-        return "looked into"
+        return "items processed"
     if rule.act is None:
         return _REPLACEMENT_WORDS[rule.lost]
     if rule.act is actions.map_uids:
         return "new UID"
     if rule.act in _DATE_SHIFTS:
-        return "date moved"
+        return "date shifted"
     if rule.act in safe_text.DESCRIPTOR_ACTIONS.values():
         return _LISTED_WORDS_ONLY
-    return "stays"
+    return "kept"
 
 
 def describe_attributes(profile: ConfidentialityProfile, iod: str) -> dict[int, str]:
@@ -63,11 +63,11 @@ def explain_profile(profile: ConfidentialityProfile) -> str:
     """Return one page of plain text, in paragraphs with headings."""
     parts = (
         _header_lines(profile),
-        ("What goes", _removed_lines(profile)),
+        ("What is removed", _removed_lines(profile)),
         ("What is changed", _changed_lines(profile)),
-        ("What stays", _kept_lines(profile)),
+        ("What is kept", _kept_lines(profile)),
         ("What is withheld", _withheld_lines(profile)),
-        ("Risks that remain", _remaining_risk_lines(profile)),
+        ("Remaining risks", _remaining_risk_lines(profile)),
     )
     return "\n\n".join(f"{title}\n\n" + "\n".join(lines) for title, lines in parts) + "\n"
 
@@ -75,11 +75,11 @@ def explain_profile(profile: ConfidentialityProfile) -> str:
 def _header_lines(profile: ConfidentialityProfile) -> tuple[str, list[str]]:
     done = ", ".join(f"{code} {CODE_MEANINGS[code]}" for code in sorted(profile.options))
     return f"Profile “{profile.name}”, version {profile.version}", [
-        f"This page says in plain words what ADIT {__version__} does to medical images before they "
-        "leave the hospital under this profile. It is made from the rules that are carried out.",
+        f"This page describes how ADIT {__version__} changes medical images under this profile before "
+        "they leave the hospital. It is generated from the rules that ADIT applies.",
         f"Rules: Basic Application Confidentiality Profile of DICOM PS3.15, edition {tables.EDITION}"
         + (f", with the options {done}." if done else ", without any option."),
-        "Anything that the rules do not understand stays in the hospital, with a reason.",
+        "Images that cannot be processed by these rules are withheld, and the reason is reported.",
     ]
 
 
@@ -91,18 +91,18 @@ def _removed_lines(profile: ConfidentialityProfile) -> list[str]:
     counted = _count_descriptions(profile)
     gone = sum(counted[word] for word in _REPLACEMENT_WORDS.values())
     lines = [
-        f"- Of the {counted.total()} kinds of entries that the standard lists as possibly "
-        f"identifying, {gone} are removed, emptied or replaced by a filler in a CT image: names, "
+        f"- Of the {counted.total()} attributes that the standard lists as possibly "
+        f"identifying, {gone} are removed, emptied or replaced by a dummy value in a CT image: names, "
         "addresses, telephone numbers, identifiers, accession numbers, birth date, physicians, "
-        "staff, remarks. " + _describe_others(counted),
-        "- Each entry that nobody has listed as harmless, wherever it is nested.",
-        "- Drawings and texts laid over the image, small preview images, signatures, attachments, "
-        "and whatever stands before or behind the image in the file.",
+        "staff, comments. " + _describe_others(counted),
+        "- Each attribute that is not listed as harmless, at any nesting level.",
+        "- Overlays and annotations, preview images, signatures, attachments, and any data before or "
+        "after the image in the file.",
     ]
     if SAFE_PRIVATE not in profile.options:
-        lines.append("- All entries that manufacturers have added on their own.")
+        lines.append("- All private attributes of manufacturers.")
     if CLEAN_DESCRIPTORS not in profile.options:
-        lines.append("- All descriptions that people can type, such as study and series.")
+        lines.append("- All free-text descriptions, such as the study and series description.")
     if not profile.options & {MODIFIED_DATES, FULL_DATES}:
         lines.append("- All dates and times.")
     return lines
@@ -112,72 +112,72 @@ def _describe_others(counted: Counter[str]) -> str:
     """Describe the other rows, so that the numbers add up."""
     told = {
         "new UID": "get a new UID",
-        "date moved": "are dates that move",
-        "looked into": "are lists that are looked into by the same rules",
-        _LISTED_WORDS_ONLY: "stay if made of listed words",
-        "stays": "stay, times of day among them",
+        "date shifted": "are dates that are shifted",
+        "items processed": "are sequences whose items are processed by the same rules",
+        _LISTED_WORDS_ONLY: "are kept if all words are listed",
+        "kept": "are kept, including times of day",
     }
     parts = [f"{counted[word]} {text}" for word, text in told.items() if counted[word]]
     return f"Of the others, {', '.join(parts)}." if parts else ""
 
 
 def _changed_lines(profile: ConfidentialityProfile) -> list[str]:
-    lines = ["- Name and patient number become the pseudonym."]
+    lines = ["- Patient name and patient ID are replaced by the pseudonym."]
     if RETAIN_UIDS not in profile.options:
         lines.append(
-            "- The numbers that link images (UIDs) become new ones, worked out with a key of the "
-            "trial: the same image has the same new number within the trial, and no link to "
-            "another trial or to the hospital without the key."
+            "- The UIDs, which link images, are replaced by new ones that are derived with the key of "
+            "the project. An image has the same new UID everywhere in the project. Without the key, "
+            "it cannot be linked to other projects or to the hospital."
         )
     if MODIFIED_DATES in profile.options:
         longest = MIN_SHIFT_DAYS + SHIFT_SPAN_DAYS - 1
         lines.append(
-            f"- All dates of one person move back by the same {MIN_SHIFT_DAYS} to {longest} "
-            "days, so that intervals stay. Times of day are not changed."
+            f"- All dates of a patient are shifted back by the same {MIN_SHIFT_DAYS} to {longest} "
+            "days, so that intervals are kept. Times of day are not changed."
         )
     if PATIENT_CHARACTERISTICS in profile.options:
-        lines.append("- Ages above 90 years become 90.")
+        lines.append("- Ages above 90 years are replaced by 90.")
     if CLEAN_GRAPHICS in profile.options:
-        lines.append("- Graphics are cleaned by taking all of them away.")
+        lines.append("- All graphics are removed.")
     if CLEAN_PIXELS in profile.options:
         lines.append(
-            "- In images of the devices that the profile's pixel rules name, rectangles are blanked "
-            "in which the device writes text. "
+            "- In images of the devices that the pixel rules of the profile name, the rectangles in "
+            "which the device writes text are masked. "
             f"Number of rules: {sum(1 for rule in profile.pixel_rules if rule.rectangles)}."
         )
-    lines.append("- The header says which of this was done.")
+    lines.append("- The header states which of these changes were made.")
     return lines
 
 
 def _kept_lines(profile: ConfidentialityProfile) -> list[str]:
     lines = [
-        "- The image itself, its geometry, and the technical values needed to measure in it.",
-        f"- Maker, model and software of the device, and {len(tables.safe_text_tags())} kinds of "
-        "technical text that devices choose from lists, not people.",
-        f"- Coded terms of {len(tables.code_schemes())} public vocabularies, such as SNOMED CT; "
-        "their meanings, and the names of segments, if made of listed words alone.",
+        "- The image itself, its geometry, and the technical values needed for measurements.",
+        f"- Manufacturer, model and software of the device, and {len(tables.safe_text_tags())} "
+        "attributes with technical text that devices choose from lists.",
+        f"- Codes of {len(tables.code_schemes())} public vocabularies, such as SNOMED CT; their "
+        "meanings, and the names of segments, if all words are listed.",
     ]
     kept, worded = (
-        _patient_attribute_names(profile, "stays"),
+        _patient_attribute_names(profile, "kept"),
         _patient_attribute_names(profile, _LISTED_WORDS_ONLY),
     )
     if kept:
-        lines.append(f"- Of the patient: {', '.join(kept)}.")
+        lines.append(f"- Patient attributes: {', '.join(kept)}.")
     if worded:
-        lines.append(f"- Of the patient, if made of listed words alone: {', '.join(worded)}.")
+        lines.append(f"- Patient attributes, if all words are listed: {', '.join(worded)}.")
     told = {
-        FULL_DATES: "All dates and times as they are.",
-        DEVICE_IDENTITY: "Serial number, station name and other names of the device.",
+        FULL_DATES: "All dates and times, unchanged.",
+        DEVICE_IDENTITY: "Serial number, station name and other identifiers of the device.",
         INSTITUTION_IDENTITY: "Name and address of the institution and its department.",
-        RETAIN_UIDS: "The numbers that link images (UIDs) as the hospital's archive knows them.",
-        SAFE_PRIVATE: "Entries of manufacturers that the standard lists as safe (Table E.3.10-1).",
-        CLEAN_DESCRIPTORS: "Descriptions in which every word is on a reviewed list "
-        f"({len(tables.safe_words())} words), and every number is short.",
-        CLEAN_STRUCTURE: "Structured content as far as it is public codes and numbers.",
+        RETAIN_UIDS: "The original UIDs of the hospital's PACS.",
+        SAFE_PRIVATE: "Private attributes that the standard lists as safe (Table E.3.10-1).",
+        CLEAN_DESCRIPTORS: "Descriptions in which all words are on a reviewed list "
+        f"({len(tables.safe_words())} words) and all numbers are short.",
+        CLEAN_STRUCTURE: "Public codes and numbers in structured content.",
     }
     lines += [f"- {text}" for code, text in told.items() if code in profile.options]
     if MODIFIED_DATES in profile.options:
-        lines.append("- Times of day, and the intervals between a person's examinations.")
+        lines.append("- Times of day, and the intervals between the examinations of a patient.")
     return lines
 
 
@@ -206,31 +206,33 @@ def _withheld_lines(profile: ConfidentialityProfile) -> list[str]:
     open_classes = [one for one in tables.admitted_sop_classes().values() if "rule" not in one.asks]
     asking = sorted({one.modality for one in open_classes if "not-burned-in" in one.asks})
     lines = [
-        f"- Whatever is not one of {len(open_classes)} kinds of objects: {_class_names(open_classes)}.",
-        "- Screen captures, dose reports and scanned documents, and images that say that text is "
-        "burned into them or that the person can be recognized.",
-        f"- Images of {', '.join(asking)} that do not say that no text is burned in"
+        f"- Objects of all SOP classes except these {len(open_classes)}: {_class_names(open_classes)}.",
+        "- Screen captures, dose reports, scanned documents, and images whose header states that text "
+        "is burned in or that the patient can be recognized.",
+        f"- {', '.join(asking)} images whose header does not state that no text is burned in"
         + (", unless a pixel rule covers the device." if profile.pixel_rules else "."),
-        f"- Images of {_modalities_needing_decision(open_classes)}, whatever their header says of "
-        "text in their pixels, "
-        "unless a pixel rule covers the device or the project accepts the header's word.",
-        "- Objects that are damaged, or written in a way that cannot be checked.",
-        "- Thin slices by CT, MR or PET that may show a head, unless the project accepts that a face "
-        "can be drawn from them; what does not tell its part of the body counts as a head.",
-        "- Whatever a second, independent look at the finished object still finds of the person: "
-        "it compares with the original, and one finding stops the series.",
+        f"- {_modalities_needing_decision(open_classes)} images, unless a pixel rule covers the device, "
+        "or the header states that no text is burned in and the project accepts this statement.",
+        "- Objects that are damaged or have an encoding that cannot be checked.",
+        "- Thin CT, MR or PET slices that may show a head, unless the project accepts that a face can "
+        "be reconstructed from them. Images without a body part count as head images.",
+        "- Images in which an independent verification, which compares them with the original, finds "
+        "identifying data. One such image stops the whole series.",
     ]
     released = sum(1 for rule in profile.pixel_rules if not rule.rectangles)
     if released:
         lines.append(
-            "- Of some devices a person has looked at images and answers for it that no text is "
-            f"burned in; their images leave as they are. Number of devices: {released}."
+            "- Images of devices that, as a reviewer confirmed, burn in no text are delivered without "
+            f"masking. Number of devices: {released}."
         )
     covered = sorted({rule.sop_class for rule in profile.pixel_rules})
     if covered:
         known = tables.admitted_sop_classes()
         named = [known[uid].name if uid in known else uid for uid in covered]
-        lines.append(f"- Pixel rules open devices of: {', '.join(named)}; other devices stay.")
+        lines.append(
+            f"- Pixel rules release images of some devices of: {', '.join(named)}. Images of other "
+            "devices are withheld."
+        )
     return lines
 
 
@@ -247,24 +249,30 @@ def _remaining_risk_lines(profile: ConfidentialityProfile) -> list[str]:
 
 
 def _risk_sentences(options: frozenset[str]) -> Iterator[str]:
-    yield "Thin slices of a head by CT, MR or PET, where the project accepts them: a face can be drawn."
     yield (
-        "Text burned into an image that does not say so, on a device that nobody has looked at: in CT, "
-        "MR and PET, and where the project accepts the header's word in radiographs, too."
+        "Thin CT, MR or PET slices of a head, if the project accepts them: a face can be "
+        "reconstructed."
     )
-    yield "The image itself: implants, rare findings or jewellery can tell who it is to those who know."
-    yield "Whoever has the trial's key, or the list of pseudonyms, can find the person again."
+    yield (
+        "Burned-in text that the header does not state, on a device that no reviewer has checked: in "
+        "CT, MR and PET images, and in radiographs if the project accepts the statement in the header."
+    )
+    yield (
+        "The image itself: implants, rare findings or jewelry may identify the patient to people who "
+        "know the patient."
+    )
+    yield "Anyone with the key of the project or the list of pseudonyms can re-identify patients."
     if MODIFIED_DATES in options:
-        yield "Unusual intervals between examinations, or times of day, known from elsewhere."
+        yield "Unusual intervals between examinations, or times of day, that are known from another source."
     if FULL_DATES in options:
-        yield "Dates of examinations, which are known to hospitals, insurers and the persons themselves."
+        yield "Dates of examinations, which hospitals, insurers and the patients themselves know."
     if PATIENT_CHARACTERISTICS in options:
-        yield "Age, sex, size and weight together can single out a person in a small group."
+        yield "Age, sex, size and weight together may identify a patient in a small group."
     if {DEVICE_IDENTITY, INSTITUTION_IDENTITY} & options:
-        yield "The device or the institution tells where the person was treated."
+        yield "The device or the institution shows where the patient was treated."
     if RETAIN_UIDS in options:
-        yield "The UIDs lead to the original images for anyone with access to the hospital's archive."
+        yield "With the UIDs, anyone with access to the hospital's PACS can find the original images."
     if CLEAN_DESCRIPTORS in options:
-        yield "A description of listed words only can still be unusual."
+        yield "A description may be unusual even if all its words are listed."
     if SAFE_PRIVATE in options:
-        yield "Manufacturers' entries are taken as safe because the standard says so."
+        yield "Private attributes of manufacturers are considered safe because the standard lists them."

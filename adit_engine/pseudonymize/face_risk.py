@@ -89,17 +89,15 @@ class FaceRisk(Enum):
     LIKELY = "likely"
 
 
-RISK_MESSAGES = {
-    FaceRisk.LIKELY: "Thin slices of a head: the person's face could be drawn from them.",
-    FaceRisk.UNKNOWN: (
-        "It may show a head in thin slices, from which the person's face could be drawn: "
-        "nothing tells that it does not."
-    ),
-}
-"""Messages for users; none where there is no risk."""
-
 FACE_CODE = "face"
-UNDECIDED_MESSAGE = "Nobody has chosen yet whether such images are withheld or accepted."
+"""Category of the messages about images that may show a face."""
+
+_REFUSALS = {
+    (FaceRisk.LIKELY, RiskDecision.WITHHOLD): "face.likely",
+    (FaceRisk.UNKNOWN, RiskDecision.WITHHOLD): "face.possible",
+    (FaceRisk.LIKELY, RiskDecision.UNDECIDED): "face.likely-undecided",
+    (FaceRisk.UNKNOWN, RiskDecision.UNDECIDED): "face.possible-undecided",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +147,7 @@ def check(
         return False
     if faces is RiskDecision.ACCEPT:
         return True
-    more = f" {UNDECIDED_MESSAGE}" if faces is RiskDecision.UNDECIDED else ""
-    raise InstanceWithheld(FACE_CODE, RISK_MESSAGES[risk] + more)
+    raise InstanceWithheld(_REFUSALS[risk, faces])
 
 
 _TAG_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_LENGTH_TAGS)

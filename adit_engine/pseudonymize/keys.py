@@ -29,9 +29,7 @@ def validate_pseudonym(text: str) -> str:
     Only characters that no character set of a data set can corrupt are allowed.
     """
     if not _PSEUDONYM.fullmatch(text):
-        raise InvalidInput(
-            "A pseudonym has 1 to 64 characters: letters A-Z and a-z, digits, dot, hyphen, underscore."
-        )
+        raise InvalidInput("pseudonym.invalid")
     return text
 
 
@@ -48,7 +46,7 @@ class ProjectKey:
 
     def __post_init__(self) -> None:
         if len(self.secret) != 32:
-            raise InvalidInput("A trial's key has 32 bytes.")
+            raise InvalidInput("project-key.length")
         keys = {
             "uid": self._derive_key(f"uid {self.generation}"),
             "date": self._derive_key("date"),
@@ -70,7 +68,7 @@ class ProjectKey:
         Raises InvalidInput without a patient ID.
         """
         if not patient_id.strip(" \0"):
-            raise InvalidInput("Without a patient ID no pseudonym can be generated.")
+            raise InvalidInput("pseudonym.no-patient-id")
         text = f"{domain}\0{patient_id.strip(' ' + chr(0))}"
         digest = hmac.digest(self._keys["pseudonym"], text.encode(), sha256)
         return "P" + b32encode(digest[:10]).decode("ascii")
@@ -109,7 +107,7 @@ def load_project_key(path: Path | None, trial: str) -> ProjectKey:
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     own = Path(base) / "adit" / "trial-keys.key"
     if create_key_file(own):
-        print(f"adit-engine: a new key was made: {own}. Keep a copy of it.", file=sys.stderr)
+        print(f"adit-engine: created the key {own}. Keep a backup of it.", file=sys.stderr)
     else:
         print(f"adit-engine: using the key in {own}", file=sys.stderr)
     # Imported here because it is slow to import, and an exported file does not need it.
@@ -131,7 +129,7 @@ def read_key_file(path: Path) -> ProjectKey:
         digits, _, generation = path.read_text().strip().partition(" ")
         return ProjectKey(bytes.fromhex(digits), int(generation or 1))
     except (OSError, ValueError, InvalidInput):
-        raise InvalidInput(f"{path} holds no trial key (64 hex digits).") from None
+        raise InvalidInput("project-key.file", path=str(path)) from None
 
 
 def format_key(key: ProjectKey) -> str:

@@ -25,11 +25,9 @@ class ClinicalTrialAttributes:
         for each in fields(self):
             text = getattr(self, each.name)
             if len(text) > 64 or "\\" in text or not text.isprintable():
-                raise InvalidInput(
-                    f"{each.name}: at most 64 characters, no backslash, no line break (PS3.5 6.2)."
-                )
+                raise InvalidInput("trial.field", field=each.name)
         if not self.sponsor.strip() or not self.protocol_id.strip():
-            raise InvalidInput("A trial in the header needs a sponsor and a protocol id.")
+            raise InvalidInput("trial.required")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from adit_engine.elements import (
     EncodedElements,
     elements,
     encode_element,
+    format_tag,
 )
 from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize import pixel_format
@@ -46,8 +47,9 @@ class SplitDataset:
     def reject_duplicates(self) -> None:
         """Raise Malformed if an element occurs both before and after the pixel data."""
         tags = {element.tag for element in self.found}
-        if any(element.tag in tags or element.tag in PIXEL_TAGS for element in self.behind):
-            raise Malformed("An element stands twice, before and behind the pixel data.")
+        for element in self.behind:
+            if element.tag in tags or element.tag in PIXEL_TAGS:
+                raise Malformed("data-set.duplicate-element", tag=format_tag(element.tag))
 
 
 def split_dataset(instance: Instance) -> SplitDataset:
@@ -64,7 +66,7 @@ def split_dataset(instance: Instance) -> SplitDataset:
     body = EncodedElements(memoryview(whole), explicit)
     first = next(elements(body.data, explicit))
     if first.tag not in PIXEL_TAGS:
-        raise Malformed("The pixel data do not stand where they should.")
+        raise Malformed("data-set.pixel-data-position")
     is_padded = not bytes(body.data[first.end :]).strip(b"\0")
     behind = [] if is_padded else list(elements(body.data, explicit, first.end))
     return SplitDataset(header, found, body, first, behind)
@@ -85,9 +87,7 @@ def check_word_order(element: Element, values: dict[int, bytes]) -> None:
     was done.
     """
     if element.vr == "OW" and values.get(_ALLOCATED, b"") not in (b"", b"\x08\0", b"\x10\0"):
-        raise InstanceWithheld(
-            "pixel-format", "Big endian pixels of more than 16 bits can be read in two ways."
-        )
+        raise InstanceWithheld("pixel-format.big-endian")
 
 
 def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
@@ -100,7 +100,7 @@ def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
             value = parts.header.data[element.value : element.end]
             bit = int.from_bytes(value, "little")
             if bit and form.mask >> bit & 1:
-                raise InstanceWithheld("pixel-bits", "An overlay lies in the bits of the image.")
+                raise InstanceWithheld("pixel-bits.overlay")
 
 
 def build_pixel_data(
@@ -115,9 +115,7 @@ def build_pixel_data(
         return ()
     is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element.undefined is is_native:
-        raise InstanceWithheld(
-            "pixel-format", "The pixels do not stand as the transfer syntax says."
-        )
+        raise InstanceWithheld("pixel-format.encapsulation")
     form = _read_pixel_format(element, values, admitted)
     check_overlays(parts, form)
     data = memoryview(parts.body.data)
@@ -142,7 +140,7 @@ def _read_pixel_format(
         form = PixelFormat.of(values)
         if form.allocated <= 32:
             return form
-    raise InstanceWithheld("pixel-format", "The pixels are of a kind that cannot be checked.")
+    raise InstanceWithheld("pixel-format.unsupported")
 
 
 def _build_native(
@@ -168,7 +166,5 @@ def _build_encapsulated(
     if any(tables_given) and (
         new or tables_given != list(build_extended_offset_table(data, element, form))
     ):
-        raise InstanceWithheld(
-            "pixel-stream", "The table of where frames begin would no longer be true."
-        )
+        raise InstanceWithheld("pixel-stream.offset-table")
     return new

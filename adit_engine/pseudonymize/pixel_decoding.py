@@ -21,11 +21,9 @@ def decode_frame(data: bytes, form: PixelFormat) -> bytes:
     try:
         pixels = _find_decoder(data)(data)
     except (RuntimeError, ValueError, TypeError):
-        raise InstanceWithheld("pixel-stream", "The compressed pixels cannot be decoded.") from None
+        raise InstanceWithheld("pixel-stream.undecodable") from None
     if pixels.size != form.rows * form.columns * form.samples:
-        raise InstanceWithheld(
-            "pixel-stream", "The compressed pixels are of another size than announced."
-        )
+        raise InstanceWithheld("pixel-stream.size")
     # Signed values become unsigned values with the same bits.
     return bytes(pixels.astype(f"<i{form.allocated // 4}").astype(f"<u{form.allocated // 8}"))
 
@@ -52,9 +50,7 @@ def _decode_rle(data: bytes, form: PixelFormat) -> bytes:
         for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)
     ]
     if len(planes) != width * form.samples:
-        raise InstanceWithheld(
-            "pixel-stream", "The compressed pixels are of another size than announced."
-        )
+        raise InstanceWithheld("pixel-stream.size")
     out = bytearray(size * len(planes))
     for number, plane in enumerate(planes):
         sample, byte = divmod(number, width)
@@ -68,7 +64,7 @@ def _unpack_segment(segment: bytes, size: int) -> bytes:
     at = 0
     while len(out) < size:
         if at + 1 >= len(segment):
-            raise InstanceWithheld("pixel-stream", "The compressed pixels cannot be decoded.")
+            raise InstanceWithheld("pixel-stream.undecodable")
         control = segment[at]
         if control < 128:
             out += segment[at + 1 : at + 2 + control]
@@ -79,7 +75,5 @@ def _unpack_segment(segment: bytes, size: int) -> bytes:
         else:
             at += 1
     if len(out) != size:
-        raise InstanceWithheld(
-            "pixel-stream", "The compressed pixels are of another size than announced."
-        )
+        raise InstanceWithheld("pixel-stream.size")
     return bytes(out)

@@ -60,9 +60,7 @@ class PixelFormat:
         """
         bits = (8 * size_bytes).to_bytes(2, "little")
         if values.get(_ALLOCATED) != bits:
-            raise InstanceWithheld(
-                "pixel-format", "The header does not say how to read the pixels."
-            )
+            raise InstanceWithheld("pixel-format.undefined")
         high = (8 * size_bytes - 1).to_bytes(2, "little")
         return cls.of({**values, _STORED: bits, _HIGH: high, _SIGNED: b"\0\0"})
 
@@ -79,9 +77,7 @@ class PixelFormat:
         frames = values.get(_FRAMES, b"").strip(b" \0") or b"1"
         needed = {_SAMPLES, _ROWS, _COLUMNS, _ALLOCATED, _STORED, _HIGH, _SIGNED}
         if any(numbers[tag] is None for tag in needed) or not frames.isdigit():
-            raise InstanceWithheld(
-                "pixel-format", "The header does not say how to read the pixels."
-            )
+            raise InstanceWithheld("pixel-format.undefined")
         made = cls(
             samples=numbers[_SAMPLES] or 0,
             frames=int(frames),
@@ -94,9 +90,7 @@ class PixelFormat:
             padding=numbers[_PADDING],
         )
         if not made._is_valid or b"YBR_FULL_422" in values.get(_PHOTOMETRIC_INTERPRETATION, b""):
-            raise InstanceWithheld(
-                "pixel-format", "The header describes pixels that cannot be checked."
-            )
+            raise InstanceWithheld("pixel-format.unsupported")
         return made
 
     @property
@@ -123,7 +117,7 @@ def clean_native_pixels(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
     """
     size = form.size_bytes
     if len(value) < size:
-        raise InstanceWithheld("pixel-length", "There are fewer pixels than the header says.")
+        raise InstanceWithheld("pixel-length.too-short")
     if len(value) == size + (size & 1):
         pixels: Buffer = value
     else:
@@ -162,9 +156,7 @@ def _clear_spare_bits(value: memoryview, form: PixelFormat) -> bytes | None:
     if not (plain & outside).any():
         return None
     if form.padding is not None and form.padding & int(outside) and not form.signed:
-        raise InstanceWithheld(
-            "pixel-bits", "Pixels and padding use bits that the header does not give to the image."
-        )
+        raise InstanceWithheld("pixel-bits.outside")
     clean = plain & np.array(form.mask, plain.dtype)
     if form.signed and form.high + 1 < form.allocated:
         spare = form.allocated - 1 - form.high

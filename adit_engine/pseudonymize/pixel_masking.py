@@ -41,7 +41,7 @@ def mask_pixels(
     form = PixelFormat.of({**values, _PHOTOMETRIC_INTERPRETATION: b""})
     now = _DECODED_INTERPRETATION.get(said, said) if element.undefined else said
     if now not in (_GRAYS if form.samples == 1 else _COLOURS) or form.allocated not in (8, 16, 32):
-        raise InstanceWithheld("pixel-format", "Pixels of this kind cannot be blanked.")
+        raise InstanceWithheld("pixel-format.not-maskable")
     if element.undefined:
         pixels = b"".join(_decode_frames(data, element, form, syntax))
         planar = b"\0\0"
@@ -49,7 +49,7 @@ def mask_pixels(
         pixels = bytes(data[element.value : element.end][: form.size_bytes])
         planar = values.get(_PLANAR_CONFIGURATION, b"\0\0") if form.samples > 1 else b"\0\0"
     if len(pixels) != form.size_bytes or planar not in (b"\0\0", b"\1\0"):
-        raise InstanceWithheld("pixel-length", "There are fewer pixels than the header says.")
+        raise InstanceWithheld("pixel-length.too-short")
     return MaskedPixels(
         _fill_rectangles(pixels, form, planar == b"\1\0", (now, where)), now, planar
     )

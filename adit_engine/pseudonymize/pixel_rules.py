@@ -62,41 +62,36 @@ class PixelRule:
             if name == "software" and not text:
                 continue
             if not text or text != text.strip() or not (text.isascii() and text.isprintable()):
-                raise ProfileError(f"a pixel rule needs a {name} in plain letters.")
+                raise ProfileError("profile.pixel-text", field=name)
         if self.sop_class not in tables.admitted_sop_classes():
-            raise ProfileError("the sop_class of a pixel rule is none of those that may leave.")
+            raise ProfileError("profile.pixel-class")
         if not (0 < self.rows <= 65535 and 0 < self.columns <= 65535):
-            raise ProfileError("rows and columns of a pixel rule are 1 to 65535.")
+            raise ProfileError("profile.pixel-size")
         if self.applies not in (APPLIES_TO_ALL, APPLIES_TO_WITHHELD):
-            raise ProfileError(f'applies is "{APPLIES_TO_ALL}" or "{APPLIES_TO_WITHHELD}".')
+            raise ProfileError("profile.pixel-applies")
         if len(self.reason) > MAX_REASON_LENGTH or not self.reason.isprintable():
-            raise ProfileError(f"a reason has at most {MAX_REASON_LENGTH} characters in one line.")
+            raise ProfileError("profile.pixel-reason-length", limit=MAX_REASON_LENGTH)
         if not (self.rectangles or self.reason.strip()):
-            raise ProfileError(
-                "a pixel rule without rectangles says that the device burns nothing in: "
-                "it needs a reason."
-            )
+            raise ProfileError("profile.pixel-reason-missing")
         for left, top, width, height in self.rectangles:
             inside = left + width <= self.columns and top + height <= self.rows
             if min(left, top) < 0 or min(width, height) < 1 or not inside:
-                raise ProfileError("a rectangle lies inside the image: [left, top, width, height].")
+                raise ProfileError("profile.pixel-rectangle")
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> "PixelRule":
         """Create a rule from a [[pixels]] entry of a profile. Raises ProfileError."""
         if set(entry) - set(_OPTIONAL) != set(_REQUIRED):
-            raise ProfileError(
-                f"a pixel rule has exactly {', '.join(_REQUIRED)}; {' and '.join(_OPTIONAL)} may follow."
-            )
+            raise ProfileError("profile.pixel-keys", required=_REQUIRED, optional=_OPTIONAL)
         if not all(
             isinstance(entry[name], str) for name in (*_TEXTS, *(set(entry) & {*_OPTIONAL}))
         ):
-            raise ProfileError(f"{', '.join((*_TEXTS, *_OPTIONAL))} of a pixel rule are texts.")
+            raise ProfileError("profile.pixel-types", fields=(*_TEXTS, *_OPTIONAL))
         if not all(type(entry[name]) is int for name in _NUMBERS):
-            raise ProfileError("rows and columns of a pixel rule are whole numbers.")
+            raise ProfileError("profile.pixel-size")
         given = entry["rectangles"]
         if not isinstance(given, list) or not all(map(_is_rectangle, given)):
-            raise ProfileError("rectangles are lists of [left, top, width, height].")
+            raise ProfileError("profile.pixel-rectangle")
         rectangles = tuple((one[0], one[1], one[2], one[3]) for one in given)
         return cls(**{**entry, "rectangles": rectangles})
 

@@ -79,23 +79,18 @@ class ConfidentialityProfile:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name != self.name.strip():
-            raise ProfileError("A profile's name has 1 to 64 characters and no backslash.")
+            raise ProfileError("profile.name")
         if self.version < 1:
-            raise ProfileError("A profile's version is 1 or higher.")
+            raise ProfileError("profile.version")
         for code in sorted(self.options):
             _check_option(code)
         if {FULL_DATES, MODIFIED_DATES} <= self.options:
-            raise ProfileError(
-                "A profile keeps full dates (113106) or modified ones (113107), not both."
-            )
-
+            raise ProfileError("profile.dates-conflict")
         if (CLEAN_PIXELS in self.options) != bool(self.pixel_rules):
-            raise ProfileError(
-                "113101 (clean pixel data) and pixel rules ([[pixels]]) belong together."
-            )
+            raise ProfileError("profile.pixel-option")
         devices = [rule.device for rule in self.pixel_rules]
         if len(set(devices)) < len(devices):
-            raise ProfileError("Two pixel rules are for the same device and image size.")
+            raise ProfileError("profile.pixel-duplicate")
 
     @classmethod
     def default(cls) -> "ConfidentialityProfile":
@@ -105,7 +100,7 @@ class ConfidentialityProfile:
     def preset(cls, name: str) -> "ConfidentialityProfile":
         """Return a profile that is part of ADIT, by file name. Raises ProfileError."""
         if name not in preset_names():
-            raise ProfileError(f"“{name}” is none of the presets: {', '.join(preset_names())}.")
+            raise ProfileError("profile.unknown-preset", name=name, presets=preset_names())
         return cls.read(_PRESETS / f"{name}.toml")
 
     @classmethod
@@ -119,11 +114,11 @@ class ConfidentialityProfile:
         try:
             read = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise ProfileError(f"The profile is not legal TOML: {error}.") from None
-        _check_keys(read, {"name", "version", "rules", "pixels"}, "")
+            raise ProfileError("profile.toml", error=str(error)) from None
+        _check_keys(read, {"name", "version", "rules", "pixels"})
         name, version = read.get("name"), read.get("version")
         if not isinstance(name, str) or type(version) is not int:
-            raise ProfileError('A profile begins with name = "…" and version = a whole number.')
+            raise ProfileError("profile.head")
         codes = _parse_codes(read.get("rules"), _heading_lines(text, "rules"))
         pixels = _parse_pixel_rules(read.get("pixels", []), _heading_lines(text, "pixels"))
         return cls(name, version, frozenset(codes) - {BASIC}, pixels)
@@ -133,7 +128,7 @@ class ConfidentialityProfile:
         try:
             return cls.parse(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
-            raise ProfileError(f"The profile {path.name} cannot be read as a UTF-8 file.") from None
+            raise ProfileError("profile.file", file=path.name) from None
 
     def to_text(self) -> str:
         """Return TOML that `parse` reads back as an equal profile."""
@@ -150,19 +145,21 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _PRESETS.glob("*.toml")))
 
 
-def _check_option(code: str, where: str = "") -> None:
+def _check_option(code: str) -> None:
     if code not in CODE_MEANINGS or code == BASIC:
-        raise ProfileError(f"{where}{code} is no option code of PS3.15, as 113107 is one.")
+        raise ProfileError("profile.unknown-option", option=code)
     if code not in SUPPORTED_OPTIONS:
-        raise ProfileError(f"{where}{code} ({CODE_MEANINGS[code]}) is not available yet.")
+        raise ProfileError("profile.unsupported-option", option=code, meaning=CODE_MEANINGS[code])
 
 
-def _check_keys(read: dict[str, Any], known: set[str], where: str) -> None:
+def _check_keys(read: dict[str, Any], known: set[str]) -> None:
     for key in read:
         if key not in known:
-            raise ProfileError(
-                f"{where}“{key}” is not a word of a profile: {', '.join(sorted(known))}."
-            )
+            raise ProfileError("profile.unknown-key", key=key, keys=tuple(sorted(known)))
+
+
+def _at_line(line: int, problem: ProfileError) -> ProfileError:
+    return ProfileError("profile.line", line=line, problem=problem.message)
 
 
 def _heading_lines(text: str, heading: str) -> list[int]:
@@ -175,43 +172,46 @@ def _heading_lines(text: str, heading: str) -> list[int]:
 
 def _parse_pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ...]:
     if not isinstance(entries, list) or len(entries) != len(lines):
-        raise ProfileError("A profile has a [[pixels]] heading for each pixel rule.")
+        raise ProfileError("profile.heading", heading="[[pixels]]")
     found: dict[object, PixelRule] = {}
     for entry, line in zip(entries, lines, strict=True):
         try:
             rule = PixelRule.of(entry)
         except ProfileError as error:
-            raise ProfileError(f"Line {line}: {error}") from None
+            raise _at_line(line, error) from None
         if rule.device in found:
-            raise ProfileError(f"Line {line}: a pixel rule for this device and size stands above.")
+            raise _at_line(line, ProfileError("profile.pixel-duplicate"))
         found[rule.device] = rule
     return tuple(found.values())
 
 
 def _parse_codes(rules: object, lines: list[int]) -> list[str]:
     if not isinstance(rules, list) or len(rules) != len(lines):
-        raise ProfileError("A profile has a [[rules]] heading for each rule.")
+        raise ProfileError("profile.heading", heading="[[rules]]")
     codes: list[str] = []
     for rule, line in zip(rules, lines, strict=True):
-        where = f"Line {line}: "
-        _check_keys(rule, {"code"}, where)
-        code = rule.get("code")
-        if not isinstance(code, str):
-            raise ProfileError(f'{where}a rule has a code, as in code = "113107".')
-        if code in codes:
-            raise ProfileError(f"{where}{code} stands twice.")
-        if code != BASIC:
-            _check_option(code, where)
-        if {FULL_DATES, MODIFIED_DATES} <= {*codes, code}:
-            raise ProfileError(
-                f"{where}113106 (full dates) and 113107 (modified) exclude each other."
-            )
-        codes.append(code)
+        try:
+            codes.append(_parse_code(rule, codes))
+        except ProfileError as error:
+            raise _at_line(line, error) from None
     if not codes or codes[0] != BASIC:
-        raise ProfileError(
-            f"Line {lines[0] if lines else 1}: the first rule is {BASIC}, the {CODE_MEANINGS[BASIC]}."
-        )
+        first = ProfileError("profile.first-rule", option=BASIC, meaning=CODE_MEANINGS[BASIC])
+        raise _at_line(lines[0] if lines else 1, first)
     return codes
+
+
+def _parse_code(rule: dict[str, Any], earlier: list[str]) -> str:
+    _check_keys(rule, {"code"})
+    code = rule.get("code")
+    if not isinstance(code, str):
+        raise ProfileError("profile.no-code")
+    if code in earlier:
+        raise ProfileError("profile.duplicate-option", option=code)
+    if code != BASIC:
+        _check_option(code)
+    if {FULL_DATES, MODIFIED_DATES} <= {*earlier, code}:
+        raise ProfileError("profile.dates-conflict")
+    return code
 
 
 def is_compatible_version(

@@ -14,6 +14,7 @@ from adit_engine.elements import (
     elements,
     encode_element,
     encode_item,
+    format_tag,
     is_sequence,
     items,
     nested_explicit,
@@ -189,7 +190,7 @@ class Rewriter:
         for element in found:
             tag = element[0]
             if tag in seen:
-                raise Malformed(f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) stands twice.")
+                raise Malformed("data-set.duplicate-element", tag=format_tag(tag))
             seen.add(tag)
             rule = rules.get(tag)
             if rule is not None:
@@ -202,7 +203,7 @@ class Rewriter:
             self._notes.append(tag << ACTION_BITS | _REMOVED)
             if tag == CHARACTER_SET:
                 if any(earlier > tag for earlier in seen):
-                    raise Malformed("The character set stands behind text.")
+                    raise Malformed("data-set.character-set-position")
                 value = _read_value(source, element)
                 work = replace(work, charset=Charset(value))
                 if not source.depth:
@@ -426,8 +427,4 @@ def _read_value(source: EncodedElements, element: Element) -> bytes:
 
 
 def _pixel_meaning_error(tag: int) -> InstanceWithheld:
-    return InstanceWithheld(
-        "pixel-meaning",
-        f"Element ({tag >> 16:04x},{tag & 0xFFFF:04x}) may not leave as it is, and without it the "
-        "image would be read or measured differently.",
-    )
+    return InstanceWithheld("pixel-meaning.element", tag=format_tag(tag))

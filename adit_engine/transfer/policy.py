@@ -10,7 +10,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib import import_module
 from threading import Thread
-from typing import Any, cast
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import InstanceWithheld, PatientChanged, RuleViolation, VerificationFailed
@@ -54,10 +53,7 @@ class InstancePseudonymizer:
 
     def why_refused(self, sop_class_uid: str) -> Message | None:
         """Return the reason if all objects of this class are withheld."""
-        refused: Any = admission.sop_class_refusal(sop_class_uid, self._change.profile)
-        if isinstance(refused, tuple):  # transitional
-            return Message(f"{refused[0]}.text", text=refused[1])
-        return cast(Message | None, refused)
+        return admission.sop_class_refusal(sop_class_uid, self._change.profile)
 
 
 def _load_numpy() -> None:

@@ -315,12 +315,12 @@ class SeriesTransfer:
 
     def _stored(self, stored: StoreResult) -> InstanceEvent:
         ref = self._origin[stored.ref.instance_uid]
-        if not stored.kept:
-            return self._end(ref, InstanceState.FAILED, Message("refused", error=stored.error))
+        if stored.error is not None:
+            return self._end(ref, InstanceState.FAILED, stored.error)
         event = InstanceEvent(
             ref,
             InstanceState.STORED,
-            Message("warning", warning=stored.warning) if stored.warning else None,
+            stored.warning,
             stored.size_bytes,
             stored.sha256,
             treatment=self._treatments.pop(ref.instance_uid, None),
@@ -366,9 +366,9 @@ class SeriesTransfer:
         try:
             for proof in destination.confirm(batch):
                 if isinstance(proof, ConfirmationRemark):
-                    self._remarks.append(Message("storage-proof", remark=proof.text))
+                    self._remarks.append(proof.text)
                 elif isinstance(proof, NotConfirmed):
-                    reasons[proof.instance_uid] = Message("not-kept", reason=proof.reason)
+                    reasons[proof.instance_uid] = proof.reason
                 else:
                     kept.add(proof)
         except NotSupported:
@@ -490,7 +490,7 @@ class SeriesTransfer:
         with suppress(AditError):
             ref = self._ref(instance.instance_uid)
             if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
-                reason = Message("malformed.header", error=error.message)
+                reason = Message("malformed.data-set", problem=error.message)
                 self._tell(ref, InstanceState.WITHHELD, reason)
 
     def _end_ambiguous(self, inside: InstanceRef, instance: Instance) -> None:

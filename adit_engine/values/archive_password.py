@@ -22,19 +22,13 @@ def validate_password(text: str) -> str:
     Raises InvalidInput with the reason; the message never contains the text.
     """
     if len(text) < MIN_LENGTH:
-        raise InvalidInput(f"The password needs at least {MIN_LENGTH} characters: make it longer.")
+        raise InvalidInput("archive-password.too-short", minimum=MIN_LENGTH)
     if len(text) > MAX_LENGTH:
-        raise InvalidInput(f"The password may have {MAX_LENGTH} characters: make it shorter.")
+        raise InvalidInput("archive-password.too-long", maximum=MAX_LENGTH)
     if not (text.isascii() and text.isprintable()) or text != text.strip():
-        raise InvalidInput(
-            "The password may hold letters without accents, digits and signs, and no blank at its "
-            "ends: others are typed differently on other computers."
-        )
+        raise InvalidInput("archive-password.characters")
     if _is_guessable(text.lower()):
-        raise InvalidInput(
-            "The password is too easy to guess: use several words that do not belong together, or "
-            "the one that is proposed."
-        )
+        raise InvalidInput("archive-password.guessable")
     return text
 
 

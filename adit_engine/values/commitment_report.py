@@ -7,6 +7,7 @@ from struct import pack, unpack_from
 
 from adit_engine.elements import Buffer, Element, elements, items
 from adit_engine.errors import InvalidInput, Malformed
+from adit_engine.messages import Message
 from adit_engine.values.references import validate_uid
 
 STORAGE_COMMITMENT_PUSH_MODEL = "1.2.840.10008.1.20.1"
@@ -25,12 +26,12 @@ MAX_REPORT_BYTES = 1024 * 1024
 _TRANSACTION, _REFERENCED, _FAILED = 0x00081195, 0x00081199, 0x00081198
 _CLASS, _INSTANCE, _REASON = 0x00081150, 0x00081155, 0x00081197
 _REASONS = {
-    0x0110: "it failed while working on it",
-    0x0112: "it has no such image",
-    0x0119: "it holds another kind of object under this UID",
-    0x0122: "it does not commit itself to this kind of object",
-    0x0131: "it takes our question for an earlier one",
-    0x0213: "it is out of resources",
+    0x0110: Message("clause.commitment.processing-failure"),
+    0x0112: Message("clause.commitment.no-such-image"),
+    0x0119: Message("clause.commitment.class-conflict"),
+    0x0122: Message("clause.commitment.class-not-supported"),
+    0x0131: Message("clause.commitment.duplicate-transaction"),
+    0x0213: Message("clause.commitment.no-resources"),
 }
 
 SopReference = tuple[str, str]
@@ -40,10 +41,10 @@ SopReference = tuple[str, str]
 class ReportReceipt(StrEnum):
     """What happened to an incoming report."""
 
-    TAKEN = "taken"
-    UNKNOWN = "nobody waits for it, or not any more"
-    STRANGER = "it did not come from whom we asked"
-    NOT_NOW = "it cannot be handed on now"
+    TAKEN = "accepted"
+    UNKNOWN = "no pending request has its transaction UID"
+    STRANGER = "the sender is not the node that received the request"
+    NOT_NOW = "it cannot be processed now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +70,20 @@ class CommitmentReport:
                 found = _read_references(data, explicit, element)
                 failed |= {instance: reason for (_, instance), reason in found}
         if not transaction:
-            raise Malformed("The report does not say what it answers.")
+            raise Malformed("commitment-report.no-transaction")
         return cls(transaction, frozenset(kept), failed)
 
     def proves(self, image: SopReference) -> bool:
         """Whether the image is listed as kept under its SOP class, and not as failed."""
         return image in self.kept and image[1] not in self.failed
 
-    def why_not(self, image: SopReference) -> str:
-        """Return the reason why the image is not confirmed as kept, as a sentence."""
+    def why_not(self, image: SopReference) -> Message:
+        """Return the reason why the image is not confirmed as kept."""
         reason = self.failed.get(image[1])
         if reason is None:
-            return "the destination took this image, and its report does not name it as kept"
-        words = _REASONS.get(reason, "for a reason that we do not know")
-        return f"the destination took this image and reports that it does not keep it: {words} ({reason:04X})"
+            return Message("not-kept.unlisted")
+        words = _REASONS.get(reason, Message("clause.commitment.unknown-reason"))
+        return Message("not-kept.reported", reason=words, status=f"{reason:04X}")
 
 
 def generate_transaction_uid() -> str:

@@ -141,7 +141,7 @@ class HeaderIdentity:
     def _uid(self, tag: int, name: str) -> str:
         value = self.trimmed(tag)
         if not value or not value.isascii():
-            raise Malformed(f"The data set has no {name}.")
+            raise Malformed("data-set.uid-missing", name=name)
         return value.decode("ascii")
 
 
@@ -167,7 +167,7 @@ def inflate_start(data: Buffer) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 1024 * 1024)
     except zlib.error:
-        raise Malformed("The deflated data set cannot be inflated.") from None
+        raise Malformed("data-set.not-inflatable") from None
 
 
 def inflate_data_set(data: Buffer) -> bytes:
@@ -179,9 +179,9 @@ def inflate_data_set(data: Buffer) -> bytes:
     try:
         whole = inflate.decompress(data, MAX_INFLATED_BYTES)
     except zlib.error:
-        raise Malformed("The deflated data set cannot be inflated.") from None
+        raise Malformed("data-set.not-inflatable") from None
     if inflate.unconsumed_tail or not inflate.eof:
-        raise Malformed("The deflated data set is too large, or cut off.")
+        raise Malformed("data-set.inflated-too-large", limit_mb=MAX_INFLATED_BYTES >> 20)
     return whole
 
 
@@ -199,7 +199,7 @@ def _read_big_endian_identity(data: Buffer) -> dict[int, bytes]:
         value = position + (12 if long else 8)
         (length,) = unpack_from(">I" if long else ">H", data, position + (8 if long else 6))
         if length == UNDEFINED:
-            raise Malformed("A big endian sequence of undefined length stands before the UIDs.")
+            raise Malformed("data-set.sequence-before-uids")
         if tag in _IDENTITY:
             found[tag] = bytes(data[value : value + length])
         position = value + length

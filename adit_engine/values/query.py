@@ -81,9 +81,9 @@ class DateRange:
 
     def __post_init__(self) -> None:
         if self.first is None and self.last is None:
-            raise InvalidInput("A date range needs a first or a last day.")
+            raise InvalidInput("date-range.empty")
         if self.first is not None and self.last is not None and self.first > self.last:
-            raise InvalidInput("The date range ends before it begins.")
+            raise InvalidInput("date-range.reversed")
 
     def __str__(self) -> str:
         """Format for DICOM (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
@@ -113,13 +113,10 @@ class Query:
     def __post_init__(self) -> None:
         for keyword, value in self.keys.items():
             if find_by_keyword(keyword) is None:
-                raise InvalidInput(f"{keyword} is no DICOM attribute.")
+                raise InvalidInput("query.unknown-attribute", keyword=keyword)
             parts = (value,) if isinstance(value, str) else value
             if not all(map(is_searchable, parts)):
-                raise InvalidInput(
-                    f"{keyword} holds a backslash or a control character, so that nobody can search "
-                    "by it. Correct it, or where an archive says so, ask its administrator to."
-                )
+                raise InvalidInput("query.invalid-value", keyword=keyword)
 
     @classmethod
     def series_of(cls, study: StudyRef, patient_id: str = "") -> "Query":

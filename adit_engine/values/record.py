@@ -80,9 +80,7 @@ class Record:
                 return SeriesRef(self.study_uid, self.series_uid)
             return InstanceRef(self.study_uid, self.series_uid, self.instance_uid)
         except InvalidInput:
-            raise Malformed(
-                f"The PACS answered at {self.level} level without a usable UID."
-            ) from None
+            raise Malformed("query.response-without-uid", level=str(self.level)) from None
 
     @property
     def patient_id(self) -> str:

@@ -29,7 +29,7 @@ def validate_uid(text: str) -> str:
     """
     uid = text.rstrip("\0 ").lstrip(" ")
     if len(uid) > 64 or not _UID.fullmatch(uid):
-        raise InvalidInput("A UID has at most 64 characters: digits, separated by single dots.")
+        raise InvalidInput("uid.invalid")
     return uid
 
 
@@ -39,7 +39,7 @@ class AETitle(str):
     def __new__(cls, text: str) -> "AETitle":
         title = text.strip(" ")
         if not _AE_TITLE.fullmatch(title):
-            raise InvalidInput("An AE title has 1 to 16 plain characters and no backslash.")
+            raise InvalidInput("ae-title.invalid")
         return super().__new__(cls, title)
 
 

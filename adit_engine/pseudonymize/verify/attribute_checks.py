@@ -13,7 +13,7 @@ from adit_engine.pseudonymize.verify.identifiers import OriginalIdentifiers, fin
 from adit_engine.pseudonymize.verify.patterns import BIRTH, DATE, parse_dates
 from adit_engine.pseudonymize.verify.pixels import PIXEL_MODULE_TAGS
 from adit_engine.pseudonymize.verify.reader import ITEM, DatasetContent, Region
-from adit_engine.pseudonymize.verify.search import WELL_KNOWN_UIDS, leak_error
+from adit_engine.pseudonymize.verify.search import WELL_KNOWN_UIDS, element_error, leak_error
 
 SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID, SERIES_UID = (
     0x00080016,
@@ -112,19 +112,19 @@ class OutputAttributes:
                 checked = tag >> 16
                 self._check_group(tag, depth)
             if not tag & 0xFFFF and tag != ITEM:
-                raise leak_error("verify-group", "A group length", tag)
+                raise element_error("verify-group.length", tag)
             if start == end:
                 continue
             if depth and tag in _DEID_TAGS:
-                raise leak_error("verify-stamp", "An inherited de-identification mark", tag)
+                raise element_error("verify-stamp.nested", tag)
             if tag in empty:
                 value = data[start:end].strip(b" \0")
                 stands_in = value in _DUMMY_VALUES and tag not in _ALWAYS_EMPTY
                 if vr == b"SQ" or (value and not stands_in):
-                    raise leak_error("verify-element", "What the profile removes", tag)
+                    raise element_error("verify-element.not-removed", tag)
             elif tag in TOP_LEVEL_TAGS and not depth:
                 if tag in self.top:
-                    raise leak_error("verify-element", "An element twice", tag)
+                    raise element_error("verify-element.duplicate", tag)
                 self.top[tag] = data[start:end]
             if vr in _CHECKED_VRS or tag == PATIENT_ID:
                 self._check_value(tag, vr, data[start:end].strip(b" \0"))
@@ -134,24 +134,24 @@ class OutputAttributes:
     def _check_group(self, tag: int, depth: int) -> None:
         group = tag >> 16
         if group & 1 and RETAIN_SAFE_PRIVATE not in self._options:
-            raise leak_error("verify-private", "A private element", tag)
+            raise element_error("verify-private.not-removed", tag)
         if group in FORBIDDEN_GROUPS or group & 0xFF00 == 0x5000:
-            raise leak_error("verify-group", "An element of a group that must not leave", tag)
+            raise element_error("verify-group.forbidden", tag)
         if group & 0xFF00 == 0x6000 and CLEAN_GRAPHICS not in self._options:
-            raise leak_error("verify-group", "An overlay", tag)
+            raise element_error("verify-group.overlay", tag)
         if group == 0x7FE0 and depth:
-            raise leak_error("verify-element", "A small copy of the pixels", tag)
+            raise element_error("verify-element.nested-pixels", tag)
 
     def _check_value(self, tag: int, vr: bytes, value: bytes) -> None:
         if vr == b"UI":
             self._check_uids(tag, value)
         elif vr == b"PN":
             if value.rstrip(b"^= ") not in (b"", self._pseudonym):
-                raise leak_error("verify-person", "A person's name", tag)
+                raise element_error("verify-person.not-pseudonym", tag)
         elif vr == b"AS":
             self._check_age(tag, value)
         elif tag == PATIENT_ID and value != self._pseudonym:
-            raise leak_error("verify-id", "Another patient ID", tag)
+            raise element_error("verify-id.not-pseudonym", tag)
         elif vr in (b"DA", b"DT"):
             self._check_date(tag, value)
 
@@ -164,9 +164,9 @@ class OutputAttributes:
             if not uid or uid in WELL_KNOWN_UIDS or uid in self._checked_uids:
                 continue
             if uid in self._found.uids:
-                raise leak_error("verify-uid", "An original UID", tag)
+                raise element_error("verify-uid.original", tag)
             if not uid.startswith(b"2.25."):
-                raise leak_error("verify-uid", "A UID that nobody here made", tag)
+                raise element_error("verify-uid.foreign", tag)
             self._checked_uids.add(uid)
 
     def _check_uid_texts(self) -> None:
@@ -181,9 +181,7 @@ class OutputAttributes:
                 if not kept:
                     kept = frozenset(self._found.uids) - WELL_KNOWN_UIDS - self._device_uids()
                 if not kept.isdisjoint(_uid_prefixes(run)):
-                    raise InstanceWithheld(
-                        "verify-uid", "An original UID stands in what was to leave."
-                    )
+                    raise InstanceWithheld("verify-uid.original-in-text")
 
     def _device_uids(self) -> frozenset[bytes]:
         if DEVICE_IDENTITY not in self._options:
@@ -197,22 +195,22 @@ class OutputAttributes:
 
     def _check_age(self, tag: int, value: bytes) -> None:
         if PATIENT_CHARACTERISTICS not in self._options and value != b"000Y":
-            raise leak_error("verify-element", "An age", tag)
+            raise element_error("verify-element.age", tag)
         if value.endswith(b"Y") and value[:-1].isdigit() and int(value[:-1]) > 90:
-            raise leak_error("verify-age", "An age above 90 years", tag)
+            raise element_error("verify-age.above-90", tag)
 
     def _check_date(self, tag: int, value: bytes) -> None:
         found = self._found
         dates = parse_dates(value)
         if FULL_DATES in self._options:
             if any(day in found.birth_dates and day not in found.dates for day in dates):
-                raise leak_error(BIRTH, "The birth date", tag)
+                raise leak_error(BIRTH, tag)
             return
         if value and not dates:
-            raise leak_error(DATE, "A date that could not be shifted", tag)
+            raise element_error("verify-date.not-shifted", tag)
         original = found.dates | found.birth_dates
         if not original.isdisjoint(dates) and not set(dates) <= self._shift_dates(original):
-            raise leak_error(DATE, "An original date", tag)
+            raise leak_error(DATE, tag)
 
     def _shift_dates(self, original: Iterable[bytes]) -> set[bytes]:
         """Apply the shift of the main dates to the original dates. Never returns the originals.
@@ -247,7 +245,7 @@ class OutputAttributes:
         if tag in _OWN_TAGS and word in (self.text(tag).lower(), self._pseudonym.lower()):
             return  # a clinical trial attribute, compared elsewhere
         if word in self._found.kept.get(tag, ()) and word not in _COMMON_VALUES:
-            raise leak_error("verify-element", "The original value", tag)
+            raise element_error("verify-element.not-replaced", tag)
 
     def _check_codes(self, region: Region) -> None:
         inside = False
@@ -257,9 +255,7 @@ class OutputAttributes:
             elif inside and depth == 1 and tag == _CODE_VALUE:
                 self.codes.add(region.data[start:end].strip(b" \0").decode("ascii"))
             elif inside and tag == _CODE_SCHEME and region.data[start:end].strip(b" \0") != b"DCM":
-                raise InstanceWithheld(
-                    "verify-stamp", "A de-identification code is not of DICOM's scheme."
-                )
+                raise InstanceWithheld("verify-stamp.code-scheme")
 
 
 _COMMON_VALUES = frozenset(
@@ -308,4 +304,4 @@ def _check_private_creators(region: Region) -> None:
             continue
         creator = creators.get((depth, group << 8 | element >> 8), b"")
         if f"{group:04X}{element & 0xFF:02X}" not in SAFE_PRIVATE_BY_CREATOR.get(creator, ()):
-            raise leak_error("verify-private", "A private element that is not known as safe", tag)
+            raise element_error("verify-private.not-safe", tag)

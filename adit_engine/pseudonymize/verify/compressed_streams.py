@@ -6,7 +6,7 @@ Used to compare pixels before and after, and to search for text.
 import re
 from collections.abc import Iterator
 
-from adit_engine.pseudonymize.verify.reader import unreadable_error
+from adit_engine.errors import InstanceWithheld
 
 _JPEG, _CODESTREAM, _END = b"\xff\xd8", b"\xff\x4f", b"\xff\xd9"
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
@@ -78,7 +78,7 @@ def _unwrap_jp2(data: bytes) -> bytes:
 def _find_segment_end(data: bytes, at: int) -> int:
     """Return the end of the marker segment that begins here."""
     if at + 4 > len(data) or data[at] != 0xFF:
-        raise unreadable_error("a compressed frame is no row of segments")
+        raise InstanceWithheld("verify-not-understood.segments")
     return at + 2 + int.from_bytes(data[at + 2 : at + 4])
 
 
@@ -123,7 +123,7 @@ def _split_tile_part(data: bytes, at: int) -> Iterator[StreamPart]:
     length = int.from_bytes(data[at + 6 : at + 10])
     end = at + length if length else data.find(_END, at)
     if not at + 12 <= end <= len(data):
-        raise unreadable_error("a tile of a compressed frame does not end where it should")
+        raise InstanceWithheld("verify-not-understood.tile")
     position = at + 12
     while position < end and data[position : position + 2] != b"\xff\x93":
         after = _find_segment_end(data, position)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import pack, unpack
 
+from adit_engine.errors import InstanceWithheld
 from adit_engine.pseudonymize.verify.patterns import (
     ADDRESS,
     BIRTH,
@@ -21,7 +22,7 @@ from adit_engine.pseudonymize.verify.patterns import (
     make_patterns,
     parse_dates,
 )
-from adit_engine.pseudonymize.verify.reader import DatasetContent, unreadable_error
+from adit_engine.pseudonymize.verify.reader import DatasetContent
 
 _TAGS = {
     NAME: """00100010 00101001 00101005 00101060 00102297 00080090 0008009C 00081048 00081050
@@ -123,7 +124,7 @@ def _collect(found: OriginalIdentifiers, tag: int, vr: bytes, value: bytes) -> N
     if len(value) > _MAX_VALUE_BYTES:
         # Remarks are searched for as a whole, and no text of this length can stay in the output.
         if vr in _CODE_BY_VR or _CODE_BY_TAG.get(tag, TEXT) != TEXT:
-            raise unreadable_error("a name or number in it is longer than any can be")
+            raise InstanceWithheld("verify-not-understood.value-too-long")
     elif tag in _CODE_BY_TAG:
         if tag != _STUDY_ID or len(value) >= 4:
             found.identity.add((_CODE_BY_TAG[tag], value))

@@ -94,11 +94,7 @@ def find_pixel_rules(
 def check_rule_coverage(change: Pseudonymization, top: Mapping[int, bytes]) -> None:
     """Raise InstanceWithheld if an original without a pixel rule needs one."""
     if _needs_pixel_rule(change, _normalize(top.get(_SOP_CLASS_UID, b""))):
-        raise InstanceWithheld(
-            "verify-pixel",
-            "Text can stand in these pixels: neither a pixel rule covers the device, nor does the "
-            "project accept the header's word.",
-        )
+        raise InstanceWithheld("verify-pixel.no-rule")
 
 
 def _needs_pixel_rule(change: Pseudonymization, kind: str) -> bool:
@@ -132,22 +128,22 @@ def check_masked_pixels(
         after.get(PHOTOMETRIC_INTERPRETATION, b""),
     )
     if any(before.get(tag) != after.get(tag) for tag in {*before, *after} - _MAY_DIFFER):
-        raise _masking_error("an attribute that tells how to read them changed")
+        raise InstanceWithheld("verify-pixel.attribute")
     if now not in (was, _DECODED_INTERPRETATION.get(was if isinstance(was, bytes) else b"")):
-        raise _masking_error("their colours have another meaning")
+        raise InstanceWithheld("verify-pixel.color")
     if set(source.pixels) != {PIXELS} or set(output.pixels) != {PIXELS}:
-        raise _masking_error("they are missing, or of another kind")
+        raise InstanceWithheld("verify-pixel.missing")
     if output.pixels[PIXELS].encapsulated:
-        raise _masking_error("they are still compressed")
+        raise InstanceWithheld("verify-pixel.mask-compressed")
     length = sum(len(part) for part in output.pixels[PIXELS].parts)
     if length != output.size + output.size % 2 or not has_clean_spare_bits(output):
-        raise _masking_error("something stands behind them or in bits that belong to no pixel")
+        raise InstanceWithheld("verify-pixel.mask-trailing")
     frames = zip(_decode_frames(source, syntax), _decode_frames(output, EXPLICIT_LE), strict=True)
     colours: set[bytes] = set()
     for one, other in frames:
         _check_frame(one, other, rectangles, colours, output)
     if not colours:
-        raise _masking_error("there is no frame")
+        raise InstanceWithheld("verify-pixel.mask-no-frame")
 
 
 def _check_frame(
@@ -158,7 +154,7 @@ def _check_frame(
     output: ImagePixelModule,
 ) -> None:
     if one.shape != other.shape or one.dtype != other.dtype:
-        raise _masking_error("a frame has another size")
+        raise InstanceWithheld("verify-pixel.mask-frame-size")
     import numpy as np  # slow to import, and few images are masked
 
     around = np.ones(one.shape[:2], bool)
@@ -167,11 +163,11 @@ def _check_frame(
     mask = np.array(pixel_mask(output), f"u{one.dtype.itemsize}")
     mine, theirs = (frame.view(mask.dtype)[around] & mask for frame in (one, other))
     if not np.array_equal(mine, theirs):
-        raise _masking_error("a pixel outside the rectangles has another value")
+        raise InstanceWithheld("verify-pixel.mask-outside")
     inside = other[~around].reshape(-1, output.number(SAMPLES))
     colours.update(row.tobytes() for row in np.unique(inside, axis=0))
     if len(colours) != 1:
-        raise _masking_error("a rectangle is not blank")
+        raise InstanceWithheld("verify-pixel.mask-rectangle")
 
 
 def _decode_frames(picture: ImagePixelModule, syntax: str) -> Iterator["NDArray[generic]"]:
@@ -202,9 +198,3 @@ def _decode_frames(picture: ImagePixelModule, syntax: str) -> Iterator["NDArray[
 
 def _normalize(value: bytes) -> str:
     return value.decode("latin-1").strip(" \0").lower()
-
-
-def _masking_error(what: str) -> InstanceWithheld:
-    return InstanceWithheld(
-        "verify-pixel", f"The blanked pixels are not what they must be: {what}."
-    )

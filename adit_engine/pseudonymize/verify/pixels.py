@@ -34,10 +34,6 @@ _CHUNK_BYTES = 1 << 20
 _NO_PIXELS = PixelValue(False, [])
 
 
-def _pixel_error(what: str) -> InstanceWithheld:
-    return InstanceWithheld("verify-pixel", f"The pixel data are not what they were: {what}.")
-
-
 class ImagePixelModule:
     """The pixel data of one data set, and the attributes of PIXEL_MODULE_TAGS."""
 
@@ -80,16 +76,16 @@ def check_same_pixels(
     and missing data behind the end.
     """
     if source.comparable() != output.comparable():
-        raise _pixel_error("an attribute that tells how to read them changed")
+        raise InstanceWithheld("verify-pixel.attribute")
     if source.pixels.keys() != output.pixels.keys():
-        raise _pixel_error("they are missing, or of another kind")
+        raise InstanceWithheld("verify-pixel.missing")
     for tag, value in output.pixels.items():
         original = source.pixels.get(tag, _NO_PIXELS)
         if original.encapsulated != value.encapsulated:
-            raise _pixel_error("they were compressed or decompressed")
+            raise InstanceWithheld("verify-pixel.encapsulation")
         if value.encapsulated:
             if syntaxes[0] != syntaxes[1]:
-                raise _pixel_error("the transfer syntax changed")
+                raise InstanceWithheld("verify-pixel.transfer-syntax")
             plane = output.number(ROWS) * output.number(COLUMNS)
             _check_same_fragments(original, value, (syntaxes[1], plane))
         else:
@@ -103,17 +99,17 @@ def _check_same_values(source: ImagePixelModule, output: ImagePixelModule, tag: 
     length = sum(len(part) for part in after)
     original_length = sum(len(part) for part in before)
     if size and length > size + size % 2:
-        raise _pixel_error("bytes stand behind the last pixel")
+        raise InstanceWithheld("verify-pixel.trailing-bytes")
     kept = min(size or original_length, original_length)
     if length < kept or length > original_length + original_length % 2:
-        raise _pixel_error("they are shorter or longer")
+        raise InstanceWithheld("verify-pixel.length")
     alike = source.big_endian == output.big_endian and (
         original.is_same_memory_as(made) or _is_identical(before, after, length)
     )
     if not alike and not _has_equal_pixel_bits(source, output, tag, kept):
-        raise _pixel_error("a pixel has another value")
+        raise InstanceWithheld("verify-pixel.value")
     if tag == PIXELS and not has_clean_spare_bits(output):
-        raise InstanceWithheld("verify-pixel", "Bits that belong to no pixel hold something.")
+        raise InstanceWithheld("verify-pixel.spare-bits")
 
 
 def _is_identical(before: list[memoryview], after: list[memoryview], length: int) -> bool:
@@ -214,9 +210,9 @@ def _check_same_fragments(before: PixelValue, after: PixelValue, how: tuple[str,
     )
     for one, other in zip_longest(originals, now):
         if one is None or other is None:
-            raise _pixel_error("a compressed image is missing or new")
+            raise InstanceWithheld("verify-pixel.frame-count")
         if not is_same_stream(one, other, *how):
-            raise _pixel_error("a compressed image is another one")
+            raise InstanceWithheld("verify-pixel.frame")
 
 
 def extract_readable_bytes(content: DatasetContent) -> bytes:

@@ -37,10 +37,6 @@ BufferRange = tuple[Buffer, int, int]
 """A buffer, and the start and end of a range in it."""
 
 
-def unreadable_error(what: str) -> InstanceWithheld:
-    return InstanceWithheld("verify-not-understood", f"Verification could not read it: {what}.")
-
-
 @dataclass(slots=True)
 class Region:
     """A range of complete elements, before or after the pixel data.
@@ -104,7 +100,7 @@ def _inflate(data: bytes, longest_rest: int) -> bytes:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     header = inflate.decompress(data, _MAX_INFLATED_BYTES)
     if not inflate.eof or len(inflate.unused_data.strip(b"\0")) > longest_rest:
-        raise unreadable_error("the deflated data set is too large or does not end where it should")
+        raise InstanceWithheld("verify-not-understood.deflated")
     return header
 
 
@@ -117,7 +113,7 @@ class _BufferStream:
 
     def _ranges(self, start: int, end: int) -> Iterator[tuple[memoryview, BufferRange]]:
         if not 0 <= start <= end <= self.size:
-            raise unreadable_error("an element ends behind the end of the data set")
+            raise InstanceWithheld("verify-not-understood.length")
         at = 0
         for buffer, part in self._parts:
             lower, upper = max(start - at, 0), min(end - at, len(part))
@@ -146,7 +142,7 @@ def _read_stream(
         if tag not in _PIXEL_TAGS:
             break
         if tag in content.pixels:
-            raise unreadable_error("there are two pixel data elements")
+            raise InstanceWithheld("verify-not-understood.two-pixel-data")
         start = at + value
         encapsulated = length == _UNDEFINED
         at = _find_fragments_end(stream, start) if encapsulated else start + length
@@ -171,7 +167,7 @@ def _find_fragments_end(stream: _BufferStream, at: int) -> int:
         if tag == _SEQUENCE_END:
             return at
         if tag != ITEM or length == _UNDEFINED:
-            raise unreadable_error("the compressed pixel data are not a row of fragments")
+            raise InstanceWithheld("verify-not-understood.fragments")
         at += length
 
 
@@ -227,13 +223,13 @@ class _DatasetReader:
         if vr in _SHORT_LENGTH:
             return tag, vr, at + 8, self._order.explicit(self.data, at)[3]
         if vr not in _LONG_LENGTH:
-            raise unreadable_error("an element has a value representation that does not exist")
+            raise InstanceWithheld("verify-not-understood.vr")
         return tag, vr, at + 12, self._order.long(self.data, at + 8)[0]
 
     def data_set(self, at: int, end: int, depth: int, explicit: bool, is_open: bool = False) -> int:
         """Read elements up to `end`, the item delimiter, or pixel data at the top level."""
         if depth > _MAX_DEPTH:
-            raise unreadable_error("its sequences are nested too deeply")
+            raise InstanceWithheld("verify-not-understood.depth")
         data, unpack, add = self.data, self._order.explicit, self.region.elements.append
         while at < end:
             group, number, vr, length = unpack(data, at)
@@ -245,7 +241,7 @@ class _DatasetReader:
                 if tag == _ITEM_END and is_open:
                     return value
                 if group == 0xFFFE:
-                    raise unreadable_error("an item stands where an element should be")
+                    raise InstanceWithheld("verify-not-understood.stray-item")
                 if tag in _PIXEL_TAGS and not depth:
                     return at
                 if length == _UNDEFINED or vr in _CONTAINER_VRS:
@@ -253,10 +249,10 @@ class _DatasetReader:
                     continue
             at = value + length
             if at > end:
-                raise unreadable_error("an element ends behind the end of what it stands in")
+                raise InstanceWithheld("verify-not-understood.length")
             add((tag, vr, value, at, depth))
         if is_open:
-            raise unreadable_error("an item has no end")
+            raise InstanceWithheld("verify-not-understood.unterminated")
         return at
 
     def _read_container(
@@ -266,7 +262,7 @@ class _DatasetReader:
         tag, vr, value, length, depth = head
         stop = end if length == _UNDEFINED else value + length
         if stop > end:
-            raise unreadable_error("a sequence ends behind the end of what it stands in")
+            raise InstanceWithheld("verify-not-understood.length")
         if vr == b"SQ":
             return self._sequence((tag, value, stop, depth), explicit, length == _UNDEFINED)
         if length == _UNDEFINED:
@@ -274,7 +270,7 @@ class _DatasetReader:
                 rest = _BufferStream([memoryview(self.data)[value:stop]])
                 return value + _find_fragments_end(rest, 0)
             if vr != b"UN":
-                raise unreadable_error("an element that is no sequence has no length")
+                raise InstanceWithheld("verify-not-understood.undefined-length")
             return self._sequence((tag, value, stop, depth), False, True)
         known = _implicit_vr(tag)
         if self.data.startswith(self._order.item, value, stop) or known == b"SQ":
@@ -306,14 +302,14 @@ class _DatasetReader:
             if (group, number) == (0xFFFE, 0xE0DD) and is_open:
                 return start
             if (group, number) != (0xFFFE, 0xE000):
-                raise unreadable_error("a sequence holds something that is not an item")
+                raise InstanceWithheld("verify-not-understood.not-an-item")
             elements[mine] = (tag, b"SQ", start - 8, start - 7, depth)
             elements.append((ITEM, b"", start, start, depth + 1))
             item_open = length == _UNDEFINED
             item_end = stop if item_open else start + length
             if item_end > stop:
-                raise unreadable_error("an item ends behind the end of its sequence")
+                raise InstanceWithheld("verify-not-understood.length")
             at = self.data_set(start, item_end, depth + 1, explicit, item_open)
         if is_open:
-            raise unreadable_error("a sequence has no end")
+            raise InstanceWithheld("verify-not-understood.unterminated")
         return at

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from adit_engine.errors import InstanceWithheld
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.verify.forbidden_elements import description_tags
 from adit_engine.pseudonymize.verify.identifiers import PatternSet
 from adit_engine.pseudonymize.verify.patterns import (
@@ -49,22 +50,38 @@ _CODE_TAGS = frozenset({0x00080100, 0x00080102, 0x00080103, 0x00080104, 0x001812
 _COUNTER_TAGS = frozenset({0x00209056, 0x00620005, 0x30060026})
 _EQUIPMENT_TAGS = frozenset({0x00080070, 0x00081090, 0x00181020})
 
-LEAK_MESSAGES = {
-    NAME: "A part of a person's name",
-    ID: "An identifying number",
-    BIRTH: "The birth date",
-    DATE: "An original date",
-    ADDRESS: "An address or telephone number",
-    INSTITUTION: "The name of an institution",
-    DEVICE: "The name or number of a device",
-    TEXT: "A remark about the patient",
+_LEAK_CODES = {
+    NAME: "verify-name.found",
+    ID: "verify-id.found",
+    BIRTH: "verify-birth-date.found",
+    DATE: "verify-date.found",
+    ADDRESS: "verify-address.found",
+    INSTITUTION: "verify-institution.found",
+    DEVICE: "verify-device.found",
+    TEXT: "verify-text.found",
 }
+_IN_PIXEL_DATA = Message("clause.verify.pixel-data")
+_IN_OTHER_SPELLING = Message("clause.verify.other-spelling")
 
 
-def leak_error(code: str, what: str, tag: int) -> InstanceWithheld:
+def leak_error(kind: str, tag: int) -> InstanceWithheld:
     """Return an error that names what was found and where, but never the value."""
-    where = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-    return InstanceWithheld(code, f"{what} stands in {where} of what was about to leave.")
+    place = Message("clause.verify.element", tag=_format_tag(tag))
+    return InstanceWithheld(_LEAK_CODES[kind], place=place)
+
+
+def spelling_error(kind: str) -> InstanceWithheld:
+    """Return the error for a name or number that was found in another spelling."""
+    return InstanceWithheld(_LEAK_CODES[kind], place=_IN_OTHER_SPELLING)
+
+
+def element_error(code: str, tag: int) -> InstanceWithheld:
+    """Return the error with this code for an element that must not be in the output."""
+    return InstanceWithheld(code, tag=_format_tag(tag))
+
+
+def _format_tag(tag: int) -> str:
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
 def search_region(region: Region, proof: PatternSet, options: frozenset[str]) -> None:
@@ -83,7 +100,7 @@ def search_region(region: Region, proof: PatternSet, options: frozenset[str]) ->
             tag = _find_leaking_tag(region, low, starts, (needle, at), keep_uids)
             # A remark of harmless words may occur in a description; a remark is no name.
             if tag is not None and not (needle.code == TEXT and tag in spared):
-                raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
+                raise leak_error(needle.code, tag)
             at = low.find(needle.text, at + 1)
     if proof.whole:
         _search_whole_values(region, low, proof.whole)
@@ -105,7 +122,7 @@ def _search_numbers(tag: int, data: bytes, proof: PatternSet) -> None:
     for needle in proof.binary:
         at = data.find(needle.text)
         if at >= 0 and not at % len(needle.text):
-            raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
+            raise leak_error(needle.code, tag)
     if len(data) >= _SHORTEST_ARRAY:
         _search_array(tag, data.lower(), proof)
 
@@ -118,7 +135,7 @@ def _search_array(tag: int, low: bytes, proof: PatternSet) -> None:
     for text in (low[::-1], low.replace(b"\0", b""), bytes(turned)):
         for needle in _matching_patterns(text, proof):
             if len(needle.text) >= _LONG_WORD:
-                raise leak_error(needle.code, LEAK_MESSAGES[needle.code], tag)
+                raise leak_error(needle.code, tag)
 
 
 def search_bytes(low: bytes, proof: PatternSet) -> None:
@@ -128,9 +145,7 @@ def search_bytes(low: bytes, proof: PatternSet) -> None:
     """
     for needle in _matching_patterns(low, proof):
         if len(needle.text) >= _LONG_WORD or contains_word(needle, low):
-            raise InstanceWithheld(
-                needle.code, f"{LEAK_MESSAGES[needle.code]} stands among the pixel data."
-            )
+            raise InstanceWithheld(_LEAK_CODES[needle.code], place=_IN_PIXEL_DATA)
 
 
 def _find_leaking_tag(
@@ -204,7 +219,7 @@ def _search_whole_values(region: Region, low: bytes, whole: dict[bytes, str]) ->
         for word in value.split(b"\\") if b"\\" in value else (value,):
             word = word.strip(b" \0")
             if word in whole and not _is_not_identifying(tag, vr, word):
-                raise leak_error(whole[word], LEAK_MESSAGES[whole[word]], tag)
+                raise leak_error(whole[word], tag)
 
 
 def _is_not_identifying(tag: int, vr: bytes, word: bytes) -> bool:

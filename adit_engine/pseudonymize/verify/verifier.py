@@ -54,8 +54,8 @@ from adit_engine.pseudonymize.verify.pixels import (
     check_same_pixels,
     extract_readable_bytes,
 )
-from adit_engine.pseudonymize.verify.reader import DatasetContent, read_instance, unreadable_error
-from adit_engine.pseudonymize.verify.search import LEAK_MESSAGES, search_bytes, search_region
+from adit_engine.pseudonymize.verify.reader import DatasetContent, read_instance
+from adit_engine.pseudonymize.verify.search import search_bytes, search_region, spelling_error
 from adit_engine.pseudonymize.verify.spellings import Spellings, build_spellings
 from adit_engine.pseudonymize.verify.stopwords import OWN_ATTRIBUTE_TEXT
 from adit_engine.values.instance import Instance
@@ -92,7 +92,7 @@ class Verifier:
             raise
         except Exception:  # noqa: BLE001 - after any error, nothing may leave
             # Without the cause, whose text could contain a value of the header.
-            raise unreadable_error("something is in a form that was not foreseen") from None
+            raise InstanceWithheld("verify-not-understood.unexpected") from None
 
     def _check(self, source: Instance, output: Instance) -> None:
         before, after = read_instance(source, tolerant=True), read_instance(output)
@@ -107,9 +107,7 @@ class Verifier:
             search_region(region, proof, self._options)
             code = spelled.find_code(region)
             if code is not None:
-                raise InstanceWithheld(
-                    code, f"{LEAK_MESSAGES[code]}, spelled otherwise, stands in a text."
-                )
+                raise spelling_error(code)
         hidden = extract_readable_bytes(after).lower()
         if hidden:
             search_bytes(hidden, proof)
@@ -155,53 +153,43 @@ class Verifier:
             or len([name for name in names if contains_word(IdentifierPattern(name, NAME), own)])
             > 1
         ):
-            raise InstanceWithheld("verify-pseudonym", "The pseudonym itself names the patient.")
+            raise InstanceWithheld("verify-pseudonym.identifies")
 
     def _check_file_meta(self, source: Instance, output: Instance, made: OutputAttributes) -> None:
         named = (output.sop_class_uid.encode(), output.instance_uid.encode())
         if named != (made.text(SOP_CLASS_UID), made.text(SOP_INSTANCE_UID)):
-            raise InstanceWithheld("verify-meta", "The file meta information names another object.")
+            raise InstanceWithheld("verify-meta.instance")
         if output.sop_class_uid != source.sop_class_uid.strip(" \0"):
-            raise InstanceWithheld("verify-meta", "The SOP class is not that of the original.")
+            raise InstanceWithheld("verify-meta.class")
         if not (made.text(STUDY_UID) and made.text(SERIES_UID)):
-            raise InstanceWithheld("verify-meta", "The study or series UID is missing.")
+            raise InstanceWithheld("verify-meta.uid-missing")
         if (
             output.instance_uid == source.instance_uid.strip(" \0")
             and RETAIN_UIDS not in self._options
         ):
-            raise InstanceWithheld("verify-uid", "The object still has its original UID.")
+            raise InstanceWithheld("verify-uid.unchanged")
         if made.text(CHARSET) not in (b"", b"ISO_IR 192"):
-            raise InstanceWithheld("verify-meta", "The character set is not ISO_IR 192.")
+            raise InstanceWithheld("verify-meta.character-set")
 
     def _check_deid_attributes(self, made: OutputAttributes) -> None:
         stamp = self._change.stamp
         subject = made.text(SUBJECT_ID) if stamp or made.text(SUBJECT_ID) else self._pseudonym
         names = (made.text(PATIENT_NAME).rstrip(b"^="), made.text(PATIENT_ID), subject)
         if any(name != self._pseudonym for name in names):
-            raise InstanceWithheld(
-                "verify-stamp", "Patient name, ID or subject ID is not the pseudonym."
-            )
+            raise InstanceWithheld("verify-stamp.pseudonym")
         for tag, field in CLINICAL_TRIAL_FIELDS.items():
             expected = getattr(stamp, field).strip() if stamp else ""
             if made.text(tag) != expected.encode():
-                raise InstanceWithheld(
-                    "verify-stamp", f"The trial's {field.replace('_', ' ')} is wrong."
-                )
+                raise InstanceWithheld("verify-stamp.trial", field=field.replace("_", " "))
         if made.text(IDENTITY_REMOVED) != b"YES" or not made.text(DEID_METHOD).startswith(b"ADIT"):
-            raise InstanceWithheld(
-                "verify-stamp", "The object does not say that it was de-identified."
-            )
+            raise InstanceWithheld("verify-stamp.not-marked")
         dates = self._options & {FULL_DATES, MODIFIED_DATES}
         if not {"113100", *dates} <= made.codes <= self._options | {"113100"}:
-            raise InstanceWithheld(
-                "verify-stamp", "The de-identification codes are not the profile's."
-            )
+            raise InstanceWithheld("verify-stamp.codes")
         told = {FULL_DATES: b"UNMODIFIED", MODIFIED_DATES: b"MODIFIED"}
         expected_time = next((told[code] for code in sorted(dates)), b"REMOVED")
         if made.text(TEMPORAL_INFORMATION) != expected_time:
-            raise InstanceWithheld(
-                "verify-stamp", "What was done to dates is not said, or said wrongly."
-            )
+            raise InstanceWithheld("verify-stamp.dates")
 
     def _check_pixels(
         self,
@@ -216,13 +204,9 @@ class Verifier:
         claimed = CLEAN_PIXELS in now[1].codes
         said = was[1].top.get(BURNED_IN_ANNOTATION, b"").strip(b" \0")
         if claimed is not bool(rectangles):
-            raise InstanceWithheld(
-                "verify-stamp", "What was done to the pixels is not said as it was."
-            )
+            raise InstanceWithheld("verify-stamp.pixels")
         if now[1].text(BURNED_IN_ANNOTATION) not in ((b"NO",) if claimed else (b"", said)):
-            raise InstanceWithheld(
-                "verify-stamp", "Burned-in text is answered for without a reason."
-            )
+            raise InstanceWithheld("verify-stamp.burned-in")
         if not rules:
             check_rule_coverage(self._change, was[1].top)
         if rectangles:

@@ -64,7 +64,7 @@ def elements(job: Job) -> dict[tuple[str, str], int]:
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [("", "Nobody has chosen yet"), (RiskChoice.WITHHOLD, "face could be drawn")],
+    [("", "has not decided yet"), (RiskChoice.WITHHOLD, "could be reconstructed")],
 )
 def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     order: Ordering, project: Project, destination: Node, chosen: str, words: str
@@ -118,7 +118,7 @@ RADIOGRAPH = {
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [("", "a manager of research projects"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
+    [("", "a project manager"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
 )
 def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
     order: Ordering, project: Project, destination: Node, chosen: str, words: str
@@ -185,7 +185,7 @@ def test_what_was_done_is_counted_over_delivered_images(order: Ordering) -> None
     done = elements(job)
 
     assert done["SOPInstanceUID", "new UID"] == 3
-    assert done["StudyDate", "date moved"] == 3
+    assert done["StudyDate", "date shifted"] == 3
     assert done["PatientName", "replaced"] == 3
     assert done["InstitutionName", "removed"] == 3
     assert done["SOPClassUID", "kept"] == 3

@@ -408,7 +408,7 @@ def test_an_illegal_pseudonym_is_said_where_it_was_typed_and_nothing_is_lost(
     nodes = goes_to("Research PACS")
     page = person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert page.status_code == 422
-    assert "A pseudonym has 1 to 64" in person.text or "at most 64" in person.text
+    assert "A pseudonym must have 1 to 64" in person.text or "at most 64" in person.text
     kept = Fields(person.text).values
     assert kept["title"] == ["my lungs"]
     assert kept["destinations"] == nodes

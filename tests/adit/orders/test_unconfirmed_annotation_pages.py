@@ -62,7 +62,7 @@ def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
 
     assert "2 series (CR, DX) can show text in their pixels" in page
     assert "the risk is accepted. Reason: phantoms alone" in page
-    assert "CR images may be withheld: only those that say they hold no burned-in text" in page
+    assert "CR images may be withheld: the header must state that no text is burned in" in page
     summary.start()
     assert Job.objects.get().order["announced"] == []
 

@@ -96,7 +96,7 @@ def test_a_rule_is_removed_and_its_option_with_the_last(
         ({"rectangles": "0 0 80"}, "Line 1: four whole numbers"),
         ({"rectangles": ""}, ""),
         ({"rectangles": "", "reason": ""}, "needs a reason"),
-        ({"model": "Gerät"}, "plain letters"),
+        ({"model": "Gerät"}, "ASCII text"),
         ({"rows": "0"}, "greater than or equal to 1"),
     ],
 )

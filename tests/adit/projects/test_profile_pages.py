@@ -69,7 +69,7 @@ def test_the_next_version_is_saved_and_the_old_one_stays(
         (TEXT.format(name="New", version=1) + '[[rules]]\ncode = "113999"', "Line 6"),
         (TEXT.format(name="New", version=1) + '[[rules]]\ncode = "113100"', "Line 6"),
         (TEXT.format(name="x" * 60, version=1), "at most 48 characters"),
-        ("<script>alert(1)</script>", "not legal TOML"),
+        ("<script>alert(1)</script>", "not valid TOML"),
         ("", "This field is required"),
         ("x" * 200_001, "at most 200000 characters"),
     ],

@@ -168,7 +168,7 @@ def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
 
     folder_node.settings["network"] = True
     (tmp_path / "out").rmdir()
-    assert "the folder is not there" in storage_quota.explain_no_space(folder_node, 1000)
+    assert "the folder does not exist" in storage_quota.explain_no_space(folder_node, 1000)
 
 
 def test_what_a_folder_was_agreed_to_hold_is_kept_to(

@@ -14,6 +14,7 @@ from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import temp_files
 from adit_engine.dicom_file.part10 import MAPPED_FROM_BYTES
 from adit_engine.errors import Stopped, StorageFull
+from adit_engine.messages import Message
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
@@ -22,7 +23,7 @@ from adit_engine.values.outcome import Completeness, InstanceEvent, InstanceStat
 from adit_engine.values.references import StudyRef
 
 STUDY = StudyRef(f"{ROOT}.1")
-SHORTER = "The file became shorter while it was read."
+SHORTER = Message("dicom-file.truncated")
 
 
 def write_large(path: Path, number: int) -> Path:
@@ -91,8 +92,8 @@ def test_a_large_file_that_is_cut_off_while_it_is_read_is_told_and_the_rest_goes
     ended = {one.ref.instance_uid: (one.state, one.reason) for one in events}
     delivered = (InstanceState.DELIVERED, None)
     assert [ended[f"{ROOT}.1.1.{number}"] for number in (1, 3)] == [delivered] * 2
-    state, reason = ended[f"{ROOT}.1.1.2"]
-    assert (state, str(reason)) == (InstanceState.WITHHELD, SHORTER)
+    withheld = (InstanceState.WITHHELD, Message("fault", fault=SHORTER))
+    assert ended[f"{ROOT}.1.1.2"] == withheld
 
 
 def test_a_small_file_that_is_cut_off_before_its_pixels_is_told(

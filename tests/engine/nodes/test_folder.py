@@ -195,7 +195,7 @@ def test_link_below_the_base_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_missing_folder_is_an_error_in_words(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="not there"):
+    with pytest.raises(StorageError, match="does not exist"):
         list(node(tmp_path / "no").store([instance(ct(1))]))
 
 

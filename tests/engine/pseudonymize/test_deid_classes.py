@@ -342,8 +342,9 @@ def test_parametric_maps_keep_their_numbers(tag: int, vr: str, kind: str) -> Non
     out = apply(change(), source)
     verify(source, out, change())
     assert read(out)[tag].value == numbers.tobytes()
-    with pytest.raises(InstanceWithheld, match="fewer pixels"):
+    with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(made | {tag: (vr, numbers.tobytes()[:-8])}))
+    assert caught.value.code == "pixel-length"
     with pytest.raises(InstanceWithheld) as caught:
         apply(
             change(),

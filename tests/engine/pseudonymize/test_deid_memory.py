@@ -55,7 +55,7 @@ def told(how: Pseudonymization, source: Instance, memory: ElementCache | None) -
     try:
         out = apply(how, source, tally, memory)
     except InstanceWithheld as held:
-        return held.code, held.reason
+        return held.message
     return out.sha256(), out.instance_uid, dict(tally.treatments)
 
 

@@ -264,8 +264,9 @@ def test_jpeg_is_walked_through_all_its_scans() -> None:
 
 
 def test_images_of_another_size_than_announced_withhold() -> None:
-    with pytest.raises(InstanceWithheld, match="another size"):
+    with pytest.raises(InstanceWithheld) as caught:
         strip_jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
+    assert caught.value.message.code == "pixel-stream.size"
 
 
 TALL = PixelFormat(1, 1, 64, 48, 16, 12, 11, False, None)
@@ -290,8 +291,9 @@ def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
     assert NAME not in pixel_element(source)
     assert plain in pixel_element(source)
     colour = replace(FORM, samples=3, rows=64, columns=48)
-    with pytest.raises(InstanceWithheld, match="not a JPEG 2000 codestream"):
+    with pytest.raises(InstanceWithheld) as caught:
         strip_jpeg_2000(boxed(plain), colour)
+    assert caught.value.message.code == "pixel-stream.no-jpeg-2000"
 
 
 def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
@@ -299,8 +301,9 @@ def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
     at = code.index(b"\xff\x90") + 6
     open_ended = code[:at] + bytes(4) + code[at + 4 :]
     assert strip_jpeg_2000(open_ended, TALL) is open_ended
-    with pytest.raises(InstanceWithheld, match="where they end"):
+    with pytest.raises(InstanceWithheld) as caught:
         strip_jpeg_2000(open_ended + NAME + b"\xff\xd9", TALL)
+    assert caught.value.message.code == "pixel-stream.ambiguous-end"
 
 
 def run_lengths(gap: bytes = b"", unused: bytes = b"", behind: bytes = b"") -> bytes:

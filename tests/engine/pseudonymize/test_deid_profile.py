@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adit_engine.errors import ProfileError
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.pixel_rules import PixelRule, example_rules
 from adit_engine.pseudonymize.profile import SUPPORTED_OPTIONS, ConfidentialityProfile, preset_names
 
@@ -41,12 +42,12 @@ def test_every_available_option_survives_the_round(code: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
-        ('"113108"', '"113106"', "Line 10", "exclude"),
+        ('"113108"', '"113106"', "Line 10", "cannot be combined"),
         ('"113108"', '"113107"', "Line 10", "twice"),
-        ('"113108"', '"113102"', "Line 10", "not available yet"),
-        ('"113108"', '"113101"', "", "belong together"),
-        ('"113108"', '"121"', "Line 10", "no option code"),
-        ('"113108"', "113108", "Line 10", "a rule has a code"),
+        ('"113108"', '"113102"', "Line 10", "not supported"),
+        ('"113108"', '"113101"', "", "must be used together"),
+        ('"113108"', '"121"', "Line 10", "not an option code"),
+        ('"113108"', "113108", "Line 10", "needs a code"),
         ('code = "113108"', 'code = "113108"\nkeep = true', "Line 10", "keep"),
         ('"113100"', '"113109"', "Line 4", "first rule"),
         ("version = 3", "version = 0", "", "version"),
@@ -105,11 +106,11 @@ def test_pixel_rules_are_read_from_a_profile() -> None:
         ("[60, 50, 20, 10]", "[60, 50, 20]", "left, top"),
         ("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]", "needs a reason"),
         ("columns = 80", 'columns = 80\napplies = "never"', "applies"),
-        ("columns = 80", "columns = 80\nreason = 5", "are texts"),
+        ("columns = 80", "columns = 80\nreason = 5", "must be text"),
         ("columns = 80", 'columns = 80\nreason = "a\\nb"', "one line"),
         ('"Maker"', '""', "manufacturer"),
-        ("1.1.6.1", "1.1.77.1.4", "none of those that may leave"),
-        ('"Maker"', '"Hersteller Ä"', "plain letters"),
+        ("1.1.6.1", "1.1.77.1.4", "can be pseudonymized"),
+        ('"Maker"', '"Hersteller Ä"', "ASCII text"),
         ("columns = 80", "columns = 80\ncolor = 0", "exactly"),
     ],
 )
@@ -134,13 +135,16 @@ def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
 
 def test_two_pixel_rules_for_one_device_are_refused() -> None:
     twice = TEXT + PIXELS + PIXELS[PIXELS.index("[[pixels]]") :].replace("Maker", "MAKER")
-    with pytest.raises(ProfileError, match="Line 24: a pixel rule for this device"):
+    with pytest.raises(ProfileError) as caught:
         ConfidentialityProfile.parse(twice)
+    problem = Message("profile.pixel-duplicate")
+    assert caught.value.message == Message("profile.line", line=24, problem=problem)
 
 
 def test_pixel_rules_without_their_option_are_refused() -> None:
-    with pytest.raises(ProfileError, match="belong together"):
+    with pytest.raises(ProfileError) as caught:
         ConfidentialityProfile.parse(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
+    assert caught.value.message.code == "profile.pixel-option"
 
 
 def test_example_rules_are_legal_together_and_in_no_preset() -> None:

@@ -100,18 +100,24 @@ def test_curves_overlays_and_private_elements_are_called_so() -> None:
 @pytest.mark.parametrize("name", preset_names())
 def test_each_preset_is_explained(name: str) -> None:
     text = explain_profile(ConfidentialityProfile.preset(name))
-    for heading in ("What goes", "What is changed", "What stays", "What is withheld", "Risks"):
+    for heading in (
+        "What is removed",
+        "What is changed",
+        "What is kept",
+        "What is withheld",
+        "Remaining risks",
+    ):
         assert heading in text
     assert ConfidentialityProfile.preset(name).name in text
 
 
 def test_the_page_counts_every_row_and_says_nothing_stays_that_may_go() -> None:
     described = explain_profile(ConfidentialityProfile.preset("ct-mr-research"))
-    [line] = [line for line in described.splitlines() if "kinds of entries" in line]
+    [line] = [line for line in described.splitlines() if "possibly identifying" in line]
     total, *parts = map(int, re.findall(r"(?<![\w.])\d+(?= )", line))
     assert total == sum(parts)
     assert "patient comments" not in described
-    assert "Of the patient, if made of listed words alone: patient breed" in described
+    assert "Patient attributes, if all words are listed: patient breed" in described
 
 
 def test_the_page_says_what_the_options_do() -> None:
@@ -128,10 +134,10 @@ def test_the_page_says_what_the_options_do() -> None:
         ConfidentialityProfile("Full", 1, frozenset({"113106", "113109", "113112", "113110"}))
     )
     for words in (
-        "All dates and times as they are",
+        "All dates and times, unchanged",
         "Serial number",
         "Name and address",
-        "archive",
+        "original UIDs",
     ):
         assert words in full
 

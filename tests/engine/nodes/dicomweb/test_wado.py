@@ -144,7 +144,7 @@ def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
         liar._say = scripted(answer(200, TYPE, related(b"junk")))
         (faulty,) = node.fetch([single])
         assert faulty.instance_uid == single.instance_uid
-        assert "not a DICOM file" in faulty.fault
+        assert faulty.fault == Message("dicom-file.no-prefix")
 
 
 def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
