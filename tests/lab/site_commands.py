@@ -212,7 +212,7 @@ def ledger() -> None:
     manifests = [encrypted_payload.open_series(item).manifest for item in items]
     told = {
         "job": job.state,
-        "message": job.message,
+        "message": str(job.message or ""),
         "attempt": task.attempt,
         "expected": sum(item.expected or 0 for item in items),
         "delivered": sum(item.delivered for item in items),
