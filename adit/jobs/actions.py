@@ -16,10 +16,10 @@ from django.utils.functional import Promise
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, explain_missing_right, may
 from adit.audit import trail
-from adit.jobs.lease import as_message
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
+from adit.messages import as_message
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
+from adit.messages import as_message
 from adit.nodes.gateway import Purpose, get_release_reason
 from adit.nodes.limits.unavailable import ConnectionEnded, NodePaused, NodeStopped, NodeUnavailable
 from adit.nodes.models import Node
@@ -46,10 +47,6 @@ class Shutdown:
 
 
 SHUTDOWN = Shutdown()
-
-
-def as_message(reason: Message | str) -> Message:  # transitional: explain_ended() returns a text
-    return reason if isinstance(reason, Message) else Message("text", text=reason)
 
 
 class StopReason(Message):

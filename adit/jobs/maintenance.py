@@ -13,8 +13,8 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from adit.jobs import states, task_groups
-from adit.jobs.lease import as_message
 from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.messages import as_message
 from adit.nodes import alarms
 from adit.nodes.models import Alarm
 from adit.projects import services

@@ -15,8 +15,8 @@ from adit.jobs.actions import (
     owner_or_staff,
     register,
 )
-from adit.jobs.lease import as_message
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
+from adit.messages import as_message
 from adit.orders.service import get_order_size, needs_approval
 from adit.results import archives
 from adit_engine.messages import Message

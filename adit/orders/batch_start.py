@@ -23,10 +23,11 @@ from adit.jobs import encrypted_payload, queue, states, task_groups
 from adit.jobs.kinds.base import RowNote, TaskPlan
 from adit.jobs.kinds.batch_transfer import ReadyRow, plan_transfers
 from adit.jobs.kinds.picked_study import PickedStudy
-from adit.jobs.lease import Lease, as_message
+from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobStage, JobState, ResultLine, Task, TaskState, TaskType
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
+from adit.messages import as_message
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.orders import transfer_preview

@@ -5,8 +5,8 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import progress, states
 from adit.jobs.actions import Action, ActionRequest, owner_or_staff, register
-from adit.jobs.lease import as_message
 from adit.jobs.models import JobState, SeriesResult, Task, TaskState
+from adit.messages import as_message
 from adit.results import archives
 from adit_engine.messages import Message
 

@@ -7,8 +7,8 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import states
 from adit.jobs.actions import Action, ActionRequest, register
-from adit.jobs.lease import as_message
 from adit.jobs.models import JobState, TaskState
+from adit.messages import as_message
 from adit.results import applied_rules, archives
 from adit_engine.messages import Message
 

@@ -17,9 +17,10 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.jobs import end_state, patient_id_changes, queue, states
 from adit.jobs.kinds.base import TaskOutput
-from adit.jobs.lease import Canceled, Interrupted, Lease, ProjectEnded, Stalled, as_message
+from adit.jobs.lease import Canceled, Interrupted, Lease, ProjectEnded, Stalled
 from adit.jobs.models import ResultLine, SeriesResult, Task, TaskState
 from adit.jobs.progress import count_images
+from adit.messages import as_message
 from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
