@@ -10,6 +10,7 @@ from pytest_django import Settings
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db
 
@@ -137,9 +138,10 @@ def test_a_waiting_job_says_why_it_waits(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
-    TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
+    closed = Message("text", text="PACS1 opens at 20:00.")
+    TaskGroup.objects.filter(job=job).update(wait_reason=closed)
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
-    assert page.context["waits"] == ["PACS1 opens at 20:00"]
+    assert page.context["waits"] == [closed]
     assert b"PACS1 opens at 20:00" in page.content
 
 
@@ -181,12 +183,13 @@ def test_what_an_archive_says_is_shown_as_text_everywhere(
         ("patient_name", "study_date", "study_description", "accession_number", "modalities"),
         HOSTILE,
     )
+    hostile = Message("text", text=HOSTILE)
     job = make_job(
-        coordinator, labels=labels, title=HOSTILE, message=HOSTILE, state=JobState.WARNING
+        coordinator, labels=labels, title=HOSTILE, message=hostile, state=JobState.WARNING
     )
     task = job.tasks.get()
-    Task.objects.update(message=HOSTILE)
-    TaskGroup.objects.update(wait_reason=HOSTILE)
+    Task.objects.update(message=hostile)
+    TaskGroup.objects.update(wait_reason=hostile)
     values = {"reasons": [["x", HOSTILE, 1]], "notes": [HOSTILE], "left_out": ""}
     make_item(task, description=HOSTILE, why=HOSTILE, modality="<script>", **values)
     client = as_user(coordinator)
@@ -281,7 +284,7 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     judge.post(give_back, {"reason": "too many at once"})
     job.refresh_from_db()
     assert job.state == JobState.CANCELED
-    assert "too many at once" in job.message
+    assert "too many at once" in str(job.message)
     other = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
     judge.post(reverse("job_action", args=[other.pk, "approve"]))
     other.refresh_from_db()

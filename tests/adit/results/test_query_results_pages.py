@@ -383,8 +383,8 @@ def test_a_question_of_a_query_is_called_so_and_says_which_lines_it_answers(
     page = client.get(reverse("job_task", args=[query.pk, 2])).content.decode()
     told = re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
-    assert "Question 2" in told
-    assert re.search(r"Lines of the list</dt>\s*<dd>3</dd>", told)
+    assert "Query 2" in told
+    assert re.search(r"Lines of the sheet</dt>\s*<dd>3</dd>", told)
     assert reverse("job_results", args=[query.pk]) in told
     assert "Series" not in told
     assert "Study 2" not in told
