@@ -120,9 +120,10 @@ def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
             % words,
         )
     if letter.what == W.APPROVED:
-        return _("job %(n)d is approved") % words, _(
-            "Your job %(n)d is approved and starts automatically."
-        ) % words
+        return (
+            _("job %(n)d is approved") % words,
+            _("Your job %(n)d starts automatically.") % words,
+        )
     if letter.what == W.RETURNED:
         return (
             _("job %(n)d is returned to you") % words,
