@@ -65,11 +65,14 @@ def fail_tasks_of_ended_projects() -> int:
     """
     count = 0
     for project in Project.objects.filter(services.ended_filter(), is_default=False):
+        why = services.explain_ended(project)
+        if not why:
+            continue
         waiting = Task.objects.filter(
             state=TaskState.PENDING, job__project=project, job__state__in=states.RUNNABLE_JOBS
         )
         for pk in list(waiting.values_list("pk", flat=True)):
-            count += _fail_task(pk, as_message(services.explain_ended(project)))
+            count += _fail_task(pk, as_message(why))
     return count
 
 

@@ -48,7 +48,7 @@ def _event_entry(event: AuditEvent) -> TimelineEntry:
         held = said.get("withheld", 0) + said.get("skipped", 0)
         came_empty = is_success and held > 0 and not said.get("delivered")
         state = state_label(said["state"], came_empty=came_empty)
-        words = _("no. %(n)d finished: %(state)s") % {"n": said["task"], "state": state}
+        words = _("task %(n)d finished: %(state)s") % {"n": said["task"], "state": state}
         return TimelineEntry(event.at, words)
     who = "" if event.user is None else event.user.get_full_name() or event.user.get_username()
     return TimelineEntry(event.at, event_label(event.action), who)

@@ -245,7 +245,7 @@ def test_what_may_not_be_done_now_is_said_in_a_sentence(
 ) -> None:
     job = make_job(coordinator, state=JobState.SUCCESS)
     page = as_user(coordinator).post(reverse("job_action", args=[job.pk, "cancel"]), follow=True)
-    assert b"cannot be done" in page.content
+    assert b"This action is not possible" in page.content
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
 
@@ -280,7 +280,10 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     assert give_back not in own
     judge = as_user(pacsadmin)
     assert give_back in judge.get(reverse("job", args=[job.pk])).content.decode()
-    assert b"Say why" in judge.post(give_back, {"reason": " "}, follow=True).content
+    assert (
+        b"Enter the reason why the order is returned"
+        in judge.post(give_back, {"reason": " "}, follow=True).content
+    )
     judge.post(give_back, {"reason": "too many at once"})
     job.refresh_from_db()
     assert job.state == JobState.CANCELED
@@ -401,7 +404,7 @@ def test_series_are_sorted_by_their_counts_but_not_by_their_description(
 
     def numbers(sort: str) -> list[int]:
         page = client.get(reverse("job_task", args=[task.job_id, 1]), {"sort": sort})
-        assert b"left out on purpose: not picked" in page.content
+        assert b"excluded: not picked" in page.content
         return [row.item.number for row in page.context["series"].records]
 
     assert numbers("-failed")[0] == 2

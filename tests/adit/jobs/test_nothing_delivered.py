@@ -58,8 +58,8 @@ def test_both_lines_of_what_happened_say_so(coordinator: User, job: Job, as_user
 
     page = as_user(coordinator).get(f"/jobs/{job.pk}/").content.decode()
 
-    assert f"No. 1 ended: {WORDS}" in page
-    assert f"<span>ended: {WORDS}" in page
+    assert f"task 1 finished: {WORDS}" in page
+    assert f"<span>finished: {WORDS}" in page
 
 
 def test_the_report_says_so_as_a_fact_of_its_own(

@@ -284,7 +284,7 @@ def test_the_page_shows_both_ids_to_who_may_see_them_and_takes_the_decision(
     said = client.post(decide, {"do": "confirm", "reason": ""}, follow=True).content.decode()
     assert "Say why" in said
     said = client.post(decide, {"do": "confirm", "reason": WHY}, follow=True).content.decode()
-    assert "Confirmed: the study goes on." in said
+    assert "Confirmed. The study continues." in said
     assert "Is this the same patient?" not in said
     assert run_all(job).state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
