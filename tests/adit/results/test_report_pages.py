@@ -178,7 +178,7 @@ def test_after_the_key_is_gone_pages_say_so_in_words(
     assert made["totals"]["delivered"] == 2
     assert (made["studies"][0]["pseudonym"], made["studies"][0]["study_uid"]) == (None, None)
     assert made["studies"][0]["series"][0]["outputs"] == []
-    assert "can no longer be opened" in page
+    assert "cannot be decrypted" in page
     for path in ("", "live/", "1/live/", "report/"):
         assert as_user(coordinator).get(f"/jobs/{job.pk}/{path}").status_code == 200
 

@@ -12,6 +12,7 @@ from lab.lies import Kind, Lie, Part, Site, holdings
 
 from adit.jobs.models import Job, SeriesResult, TaskState
 from adit.nodes.models import Node
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,7 +55,9 @@ def test_an_image_that_its_pacs_does_not_keep_is_missing(
     assert task is not None
     assert task.state == TaskState.WARNING
     assert "2 of 3 images delivered." in str(task.message)
-    assert "reports that it does not keep it: it has no such image (0112)" in str(task.message)
+    ((reason, images),) = SeriesResult.objects.get().reasons
+    assert (reason.code, images) == ("not-kept.reported", 1)
+    assert "no such image (0112)" in str(task.message)
 
 
 def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
@@ -66,11 +69,11 @@ def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
 
     assert task is not None
     assert task.state == TaskState.SUCCESS
-    assert "All 3 images delivered. What the destination keeps was asked by a search" in str(
-        task.message
-    )
-    assert "did not report within 1 s" in str(SeriesResult.objects.get().remarks[0])
-    assert SeriesResult.objects.get().notes == []
+    result = SeriesResult.objects.get()
+    assert [remark.code for remark in result.remarks] == ["proof.by-query"]
+    assert result.notes == []
+    assert str(task.message) == f"All 3 images delivered. {result.remarks[0]}"
+    assert "within 1 s" in str(task.message)
 
 
 def test_a_job_says_that_nobody_asked_whether_its_images_are_kept(
@@ -82,4 +85,5 @@ def test_a_job_says_that_nobody_asked_whether_its_images_are_kept(
 
     assert task is not None
     assert task.state == TaskState.SUCCESS
-    assert "was not asked whether it keeps what it took: proof is turned off" in str(task.message)
+    assert SeriesResult.objects.get().remarks == [Message("proof.disabled")]
+    assert "Storage was not verified" in str(task.message)

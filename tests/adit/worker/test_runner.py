@@ -407,7 +407,7 @@ def test_an_internal_error_fails_the_task_and_is_logged_once_without_its_values(
     (told,) = (record.getMessage() for record in caplog.records)
     assert told.startswith(f"task {task.pk}: internal error")
     assert told.endswith("ZeroDivisionError")
-    assert "Mustermann" not in told + task.message + repr(caplog.records[0].exc_text)
+    assert "Mustermann" not in told + str(task.message) + repr(caplog.records[0].exc_text)
 
 
 def test_retry_fetches_only_what_is_missing(
