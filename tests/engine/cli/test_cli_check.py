@@ -66,7 +66,9 @@ def test_nothing_is_written_unless_asked(
 ) -> None:
     assert main.main(["check", url(archive), "--json"]) == ExitCode.COMPLETE
     assert archive.count() == 2
-    assert {one["grade"] for one in json.loads(capsys.readouterr().out)} == {"good"}
+    findings = json.loads(capsys.readouterr().out)
+    assert {one["grade"] for one in findings} == {"good"}
+    assert all(one["what"]["code"] and one["what"]["text"] for one in findings)
 
     assert main.main(["check", url(archive), "--write"]) == ExitCode.COMPLETE
     assert archive.count() == 3
