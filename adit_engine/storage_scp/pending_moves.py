@@ -182,9 +182,11 @@ class MoveReceiver(Protocol):
     """Where a node lets a C-MOVE send its images, and takes them from."""
 
     ae_title: str
+
     @property
-    def address(self) -> str | Message: ...
-    """Where we listen, as text for the administrator who registers us at the archive."""
+    def address(self) -> str | Message:
+        """Our address, for the administrator who registers us at the archive."""
+        ...
 
     def expect(
         self, wanted: MoveTarget, check: Callable[[], None]

@@ -133,7 +133,7 @@ def test_another_object_under_the_same_uid_is_refused_and_the_first_stays(tmp_pa
     (stored,) = node(tmp_path).store([instance(ct(1, KVP="80"))])
 
     assert not stored.kept
-    assert "lies there already" in stored.error
+    assert "already exists at the destination" in str(stored.error)
     assert files(tmp_path)[0].read_bytes() == before
 
 
@@ -209,7 +209,7 @@ def test_network_folder_that_is_not_mounted_is_never_written(tmp_path: Path) -> 
 def test_nearly_full_disk_is_refused_before_the_first_byte(tmp_path: Path) -> None:
     made = FolderNode("Research", FolderSettings(path=str(tmp_path), reserve_mb=10**9))
 
-    with pytest.raises(StorageFull, match="nearly full"):
+    with pytest.raises(StorageFull, match="almost full"):
         list(made.store([instance(ct(1))]))
 
     assert not files(tmp_path)

@@ -75,7 +75,7 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
     pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
-    assert send(receiver, "FARM") == ""
+    assert send(receiver, "FARM") is None
     client = client_of(pacsadmin)
 
     page = client.get(PATH).content.decode()
@@ -101,7 +101,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
-    assert send(receiver, "FARM") == ""
+    assert send(receiver, "FARM") is None
 
     host_checks.check_host(receives=True)
 

@@ -270,7 +270,7 @@ def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> No
 
     assert str(refused.value) == (
         "PACS1: refused the retrieval with status C413: it cannot process it. Retry; if it "
-        "happens again, ask its administrator to look into its log."
+        "happens again, ask its administrator to check its log."
     )
 
 
@@ -286,7 +286,7 @@ def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibi
 
     assert str(lost.value) == (
         "PACS1: aborted the association (some do where they do not allow ADIT what was asked "
-        "for). Retry; if it happens again, ask its administrator to look into its log."
+        "for). Retry; if it happens again, ask its administrator to check its log."
     )
 
 

@@ -357,13 +357,13 @@ def failed(action: Callable[[], object], within_s: float = 3.0) -> AditError:
     ("status", "kind", "words"),
     [
         (0xA701, NodeBusy, "Try again later"),
-        (0xA702, NodeBusy, "no firewall stands in between"),
+        (0xA702, NodeBusy, "whether a firewall blocks the connection"),
         (0xA801, NodeRefused, "register the AE title ADIT at this machine"),
         (0xA900, NodeRefused, "A900"),
         (0xC001, NodeBusy, "cannot reach us"),
         (0x0110, NodeBusy, "Try again later"),
-        (0xFE00, NodeRefused, "cancelled"),
-        (0x1234, NodeRefused, "no reason that we know"),
+        (0xFE00, NodeRefused, "canceled"),
+        (0x1234, NodeRefused, "no known reason"),
         (None, NodeRefused, "without a status"),
     ],
 )

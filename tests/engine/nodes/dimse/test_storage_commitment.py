@@ -458,7 +458,7 @@ def test_a_test_image_shows_that_reports_come_and_proposes_them(tmp_path: Path) 
         findings = list(orthanc.node(reception=received.reception).try_writing())
 
     assert proposed(findings) == {"proof": "commitment"}
-    assert "It reported that it keeps the test image" in findings[-1].what
+    assert "It reported that it keeps the test image" in str(findings[-1].what)
 
 
 @pytest.mark.parametrize("fault", [Kind.NOTHING, Kind.NO_CLASS, Kind.ADMIT])
@@ -478,7 +478,7 @@ def test_a_check_proposes_no_reports_where_none_came(tmp_path: Path) -> None:
 
     assert proposed(findings) == {}
     assert {finding.grade for finding in findings} == {Grade.GOOD}
-    assert "no report could be had" in findings[-1].what
+    assert "no report could be had" in str(findings[-1].what)
 
 
 # By hand -------------------------------------------------------------------------------------------
