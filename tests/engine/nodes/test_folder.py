@@ -261,7 +261,7 @@ def test_a_folder_that_is_to_stop_does_not_wait_for_its_rate(tmp_path: Path) -> 
 
 
 def test_relative_path_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="full path"):
+    with pytest.raises(InvalidInput, match="absolute path"):
         FolderSettings(path="research")
 
 
@@ -374,7 +374,7 @@ def test_what_may_not_be_read_is_told_until_it_may() -> None:
             later = find()
 
         assert (count, capped) == (1, True)
-        assert "2 files or folders that cannot be read" in words
+        assert "2 files or folders that cannot be read" in str(words)
         assert later[:2] == (3, False)
     finally:
         shutil.rmtree(folder)

@@ -612,7 +612,7 @@ def test_auto_prefers_c_get(archive: peers.Orthanc, received: receiving.Received
 def test_without_a_receiver_c_move_is_no_way() -> None:
     node = peers.node(104, retrieve="move")
 
-    with pytest.raises(NotSupported, match="no receiver runs here"):
+    with pytest.raises(NotSupported, match="no receiver is running here"):
         list(node.fetch([InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", f"{ROOT}.1.1.1")]))
 
 

@@ -96,7 +96,7 @@ def test_wrong_called_ae_title_says_which_one(archive: peers.Orthanc) -> None:
     error = failed(lambda: find(peers.node(archive.port, "WRONG")))
 
     assert isinstance(error, AssociationRejected)
-    assert "does not answer to the AE title WRONG" in str(error)
+    assert "does not accept the AE title WRONG" in str(error)
     assert not error.again
 
 
@@ -154,7 +154,7 @@ def test_check_finds_trouble_instead_of_raising() -> None:
     (finding,) = peers.node(peers.free_port()).check()
 
     assert finding.grade is Grade.BAD
-    assert "nothing listens" in str(finding.what)
+    assert "no service listens" in str(finding.what)
 
 
 def test_a_peer_that_accepts_and_never_answers_times_out() -> None:
@@ -162,7 +162,7 @@ def test_a_peer_that_accepts_and_never_answers_times_out() -> None:
         error = failed(lambda: find(peers.node(peer.port, association_s=0.3)))
 
     assert isinstance(error, TimedOut)
-    assert "did not answer the association request within 0.3 s" in str(error)
+    assert "did not respond to the association request within 0.3 s" in str(error)
 
 
 def test_a_peer_that_hangs_up_at_once_is_told_so() -> None:
@@ -199,7 +199,7 @@ def test_a_node_without_the_service_says_so() -> None:
         error = failed(lambda: find(peers.node(peer.port)))
 
     assert isinstance(error, NotSupported)
-    assert "does not offer search (C-FIND)" in str(error)
+    assert "does not offer C-FIND" in str(error)
 
 
 def test_abort_ends_a_connection_attempt() -> None:
@@ -549,7 +549,7 @@ def test_a_retrieval_has_a_limit_in_all() -> None:
         error = failed(lambda: fetch(peers.node(peer.port, total_s=0.5)))
 
     assert isinstance(error, TimedOut)
-    assert "in all" in str(error)
+    assert "exceeded the total time limit" in str(error)
 
 
 @pytest.mark.parametrize("before", [0, 2])
@@ -718,7 +718,7 @@ def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, 
 
     assert stored.kept is kept
     assert stored.status == status
-    assert words in (stored.warning if kept else stored.error)
+    assert words in str((stored.warning if kept else stored.error) or "")
 
 
 @pytest.mark.parametrize("first", [0x0110, 0xC001, 0xA700, 0x0213, None])
@@ -761,7 +761,7 @@ def test_a_destination_that_does_not_answer_times_out() -> None:
         error = failed(lambda: list(node.store(images(1))))
 
     assert isinstance(error, TimedOut)
-    assert "answer a stored image" in str(error)
+    assert "respond to a stored image" in str(error)
 
 
 def test_a_destination_that_takes_no_bytes_times_out() -> None:
@@ -776,7 +776,7 @@ def test_a_destination_that_takes_no_bytes_times_out() -> None:
         peer.talks[0].gone.set()
 
     assert isinstance(error, TimedOut)
-    assert "take what we send" in str(error)
+    assert "accept our data" in str(error)
 
 
 def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
@@ -790,7 +790,7 @@ def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
         stored = list(peers.node(peer.port).store(mixed))
 
     assert [one.kept for one in stored] == [False, True]
-    assert "does not take MR Image Storage" in str(stored[0].error)
+    assert "does not accept MR Image Storage" in str(stored[0].error)
 
 
 def test_closing_the_answers_early_ends_the_association() -> None:
