@@ -52,6 +52,8 @@ def _write_source() -> None:
 def _make() -> None:
     """Create a finished, a running and a waiting transfer, and a finished and a waiting query."""
     from django.contrib.auth.models import Group
+    from lab import samples
+    from lab.ordering import order_job
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS
@@ -61,8 +63,6 @@ def _make() -> None:
     from adit.projects import services
     from adit.projects.models import Project
     from adit.worker import runner
-    from lab import samples
-    from lab.ordering import order_job
 
     group = Group.objects.get(name=COORDINATORS)
     user = User.objects.create_user("coordinator", email="coordinator@hospital.example")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from lab import services
+
 from upgrade.databases import FOLDER, new_database
 
 RELEASES = sorted(path.name for path in FOLDER.iterdir() if (path / "keys").is_dir())
