@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stage_lists import make_lists
 
+from adit_engine.messages import Message
+
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 HOURS = [
@@ -171,9 +173,8 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
             size_bytes=(n % 9 + 1) * 1_500_000_000,
         )
     Budget.objects.create(group=groups["Coordinators"], studies=50)
-    alarms.raise_alarm(
-        Alarm.Cause.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node
-    )
+    silent = Message("alarm.no-answer", since="2026-06-01 07:12", failures=3)
+    alarms.raise_alarm(Alarm.Cause.BREAKER, "staged", silent, node)
     alarms.raise_hours_changed(manager, node, ["windows"])
 
 
@@ -182,33 +183,29 @@ def make_checks(node: object, admin: object) -> None:
     from django.utils import timezone
 
     from adit.nodes.models import NodeTestResult
-    from adit_engine.messages import Message
     from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
-    why = Message("proposal.result-cap")
-    stranger = {"sender": "PACS1B", "sender_address": "10.0.0.7"}
-    senders = Message("proposal.senders", **stranger)
+    cap = SettingProposal("result_cap", 200, Message("proposal.result-cap"))
+    far = {"sender": "PACS1B", "sender_address": "10.0.0.7"}
+    senders = SettingProposal(
+        "senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", Message("proposal.senders", **far)
+    )
     found = {
         "plain": [
-            NodeFinding(Grade.GOOD, Message("test.echo", node="PACS1", milliseconds="12")),
+            NodeFinding(Grade.GOOD, Message("test.echo", node="PACS1", milliseconds=12)),
             NodeFinding(Grade.GOOD, Message("test.search-roots", roots=("study", "patient"))),
             NodeFinding(Grade.GOOD, Message("test.retrieval", methods=("C-GET", "C-MOVE"))),
             NodeFinding(
                 Grade.WARNING,
                 Message("test.truncated", count=200),
                 Message("step.result-cap", count=200),
-                (SettingProposal("result_cap", 200, why),),
+                (cap,),
             ),
         ],
         "fetch": [
             NodeFinding(
                 Grade.GOOD,
-                Message(
-                    "test.image-received",
-                    method="C-GET",
-                    size=Message("clause.megabytes", size="0.52"),
-                    duration="180 ms",
-                ),
+                Message("test.image-received", method="C-GET", size="0.52 MB", duration="180 ms"),
             ),
             NodeFinding(
                 Grade.BAD,
@@ -216,14 +213,14 @@ def make_checks(node: object, admin: object) -> None:
                     "test.image-not-received",
                     method="C-MOVE",
                     duration="10.4 s",
-                    reason=Message("fetch.nothing-sent"),
+                    reason=Message("fetch.nothing-in-time", seconds=10),
                 ),
             ),
             NodeFinding(
                 Grade.WARNING,
-                Message("test.sender-rejected", **stranger),
-                Message("step.add-sender", node="PACS1", **stranger),
-                (SettingProposal("senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", senders),),
+                Message("test.sender-rejected", **far),
+                Message("step.add-sender", node="PACS1", **far),
+                (senders,),
             ),
         ],
     }
@@ -281,7 +278,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             project=project,
             state=state,
             idempotency_key=f"stage-{place}",
-            message=MESSAGES.get(state, ""),
+            message=MESSAGES.get(state),
             started_at=now - timedelta(minutes=9),
             ended_at=now - timedelta(minutes=4) if state in MESSAGES else None,
         )
@@ -293,11 +290,13 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             source=nodes["PACS1"],
             payload=encrypted_payload.seal_task(project, job, 1, plan, plan.pseudonym),
             state=task_state,
-            message=MESSAGES.get(state, ""),
+            message=MESSAGES.get(state),
         )
         task_groups.assign_groups(job)
         if state == JobState.PENDING:
-            TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
+            TaskGroup.objects.filter(job=job).update(
+                wait_reason=Message("text", text="PACS1 opens at 20:00.")
+            )
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))
         if state in COUNTS:
             SeriesResult.objects.create(
@@ -317,10 +316,13 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
 
 
 MESSAGES = {
-    "canceled": "Canceled by Clara Ordner after 40 of 120 images.",
-    "success": "120 of 120 images delivered.",
-    "warning": "114 of 120 images delivered, 6 withheld: text may be burned into the picture.",
-    "failure": "PACS1 rejected our AE title ADIT. Ask its administrator to register it.",
+    "canceled": Message("job.canceled", count=40),
+    "success": Message("delivery.complete", count=120),
+    "warning": Message("delivery.partial", delivered=114, count=120),
+    "failure": Message(
+        "text",
+        text="PACS1 rejected our AE title ADIT. Ask its administrator to register it.",
+    ),
 }
 COUNTS = {
     "in_progress": (56, 2, 0),

@@ -35,6 +35,7 @@ from adit_engine.errors import (
     ConnectionLost,
     TimedOut,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
@@ -145,7 +146,7 @@ def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
         liar._say = scripted(answer(200, TYPE, related(b"junk")))
         (faulty,) = node.fetch([single])
         assert faulty.instance_uid == single.instance_uid
-        assert "not a DICOM file" in str(faulty.fault)
+        assert faulty.fault == Message("dicom-file.no-prefix")
 
 
 def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
@@ -218,7 +219,7 @@ def test_an_image_of_another_study_is_not_taken() -> None:
     assert outcome.verdict is Completeness.PARTIAL
     assert outcome.delivered == 3
     assert set(held) == set(image_uids(1, 2, 3))
-    assert "the source sent an object of another series" in " ".join(outcome.notes)
+    assert outcome.notes == (Message("series.foreign-object"),)
 
 
 def test_what_is_missing_is_asked_for_one_by_one() -> None:

@@ -20,6 +20,7 @@ from adit_engine.dicom_ul.association import OpenAssociations
 from adit_engine.dicom_ul.command_set import CommandField, CommandSet, FieldValue, Operation
 from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     ConfirmationRemark,
     Grade,
@@ -111,7 +112,9 @@ def test_what_is_reported_both_kept_and_failed_is_not_kept() -> None:
     report = CommitmentReport("2.25.7", frozenset({("1.2", "1.3")}), {"1.3": 0x0131})
 
     assert not report.proves(("1.2", "1.3"))
-    assert "takes our question for an earlier one (0131)" in report.why_not(("1.2", "1.3"))
+    reason = Message("clause.commitment.duplicate-transaction")
+    told = Message("not-kept.reported", reason=reason, status="0131")
+    assert report.why_not(("1.2", "1.3")) == told
 
 
 def test_an_image_reported_under_another_class_is_not_kept() -> None:
@@ -156,7 +159,7 @@ def test_an_image_that_the_pacs_lost_is_not_kept(tmp_path: Path, elsewhere: bool
         proofs = list(node.confirm(list(node.store(images()))))
 
     assert kept(proofs) == sorted([uids()[0], uids()[2]])
-    assert "it has no such image (0112)" in reasons(proofs)
+    assert "no such image (0112)" in reasons(proofs)
 
 
 def test_a_report_may_come_before_the_answer(tmp_path: Path) -> None:
@@ -256,9 +259,9 @@ def test_nothing_counts_as_kept_where_neither_a_report_comes_nor_a_search_is_off
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (Kind.ADMIT, "it has no such image (0112)"),
-        (Kind.OMIT, "its report does not name it as kept"),
-        (Kind.FOREIGN, "its report does not name it as kept"),
+        (Kind.ADMIT, "no such image (0112)"),
+        (Kind.OMIT, "does not list it as stored"),
+        (Kind.FOREIGN, "does not list it as stored"),
     ],
     ids=lambda one: one.name if isinstance(one, Kind) else "",
 )
@@ -412,8 +415,10 @@ def test_an_image_deleted_in_orthanc_before_its_report_is_not_delivered(
     }
     assert outcome.verdict is Completeness.PARTIAL
     assert [ends[uid].state.value for uid in uids()] == ["delivered", "failed", "delivered"]
-    assert ends[uids()[1]].code == "not-kept"
-    assert "it has no such image (0112)" in ends[uids()[1]].reason
+    reason = ends[uids()[1]].reason
+    assert reason is not None
+    assert reason.code == "not-kept.reported"
+    assert "no such image (0112)" in str(reason)
 
 
 def _after(first: Callable[[], None], confirm: Callable[..., Any]) -> Callable[..., Any]:
@@ -437,8 +442,9 @@ def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
         _, outcome = carried(tmp_path, node)
 
     assert outcome.verdict is Completeness.COMPLETE
-    assert "by a query instead of Storage Commitment" in " ".join(outcome.remarks)
-    assert "sent no Storage Commitment report within 1 s" in " ".join(outcome.remarks)
+    (remark,) = outcome.remarks
+    assert "by a query instead of Storage Commitment" in str(remark)
+    assert "within 1 s" in str(remark)
     assert outcome.notes == ()
 
 
@@ -500,7 +506,7 @@ def test_the_command_line_takes_the_report_in_its_own_process(
 
     told = json.loads(capsys.readouterr().out)
     assert (code, told["outcome"], told["delivered"]) == (0, "complete", 3)
-    assert told["reasons"] == {}
+    assert told["reasons"] == []
 
 
 # What our receiver answers to reports that are none ------------------------------------------------
