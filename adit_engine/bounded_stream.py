@@ -24,16 +24,16 @@ _POLL_S = 0.1
 class Stop:
     """A request to end the work. Checked between instances; also ends waits at once.
 
-    `reason` is a message for people. Safe to use from any thread and from a signal handler.
+    `reason` is None until it is set. Safe to use from any thread and from a signal handler.
     """
 
     def __init__(self) -> None:
         self._set = threading.Event()
         self._actions: list[Callable[[], None]] = []
-        self._soon: Message | str | None = None
-        self.reason: Message | str = ""
+        self._soon: Message | None = None
+        self.reason: Message | None = None
 
-    def set(self, reason: Message | str) -> None:
+    def set(self, reason: Message) -> None:
         """Request the end; the first reason counts."""
         if self._set.is_set():
             return
@@ -42,7 +42,7 @@ class Stop:
         for action in list(self._actions):
             action()
 
-    def set_soon(self, reason: Message | str | None) -> None:
+    def set_soon(self, reason: Message | None) -> None:
         """Request the end after the current series; None withdraws the request."""
         self._soon = reason
 
@@ -70,10 +70,8 @@ class Stop:
 
     def check(self) -> None:
         """Raise Stopped with the reason if the stop is set."""
-        if self._set.is_set():
-            if isinstance(self.reason, Message):
-                raise Stopped(self.reason.code, **self.reason.values)
-            raise Stopped(self.reason)  # transitional
+        if self._set.is_set() and self.reason is not None:
+            raise Stopped(self.reason.code, **self.reason.values)
 
 
 class BoundedStream(Iterator[Instance]):

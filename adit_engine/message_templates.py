@@ -536,7 +536,7 @@ _NODES: dict[str, Template] = {
         "{node}: a test file could not be read back as it was written. Check the disk."
     ),
     "storage.insufficient-space": _(
-        "{node}: {free} GB are available, about {needed} GB are required. Free disk space, then "
+        "{node}: {free} GB are available, about {needed} GB are needed. Free disk space, then "
         "retry."
     ),
     "storage.almost-full": _("{node}: the disk is almost full. Free disk space, then retry."),

@@ -6,14 +6,13 @@ Used by the pages of nodes. Each test has a deadline.
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import AnyUser, Right, require
@@ -92,7 +91,7 @@ def try_fetching(user: AnyUser, node: Node, study: StudyRef | None) -> list[Node
 
     def ask(opened: Any) -> Iterator[NodeFinding]:
         if not isinstance(opened, SupportsTestTransfer):
-            yield NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))
+            yield NodeFinding(Grade.WARNING, Message("node-test.not-possible"))
             return
         image, patient_id = choose_image(opened, study)
         within_s = settings.SEARCH_DEADLINE_S
@@ -113,7 +112,7 @@ def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
     def ask(opened: Any) -> Iterable[NodeFinding]:
         if isinstance(opened, SupportsTestTransfer):
             return opened.try_writing()
-        return [NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))]
+        return [NodeFinding(Grade.WARNING, Message("node-test.not-possible"))]
 
     return _run_and_store(user, node, _Kind.WRITE, ask)
 
@@ -138,10 +137,10 @@ def adopt_proposal(user: User, node: Node, setting: str, value: str) -> SettingP
     meant = (one for one in proposals if (one.setting, str(one.value)) == (setting, value))
     proposal = next(meant, None)
     if proposal is None:
-        raise NotFound(_("This proposal is gone: somebody has tested again. Look at the new one."))
+        raise NotFound("node-test.proposal-outdated")
     field = get_settings_form_class(node.kind).base_fields.get(proposal.setting)
     if field is None or is_secret(field):
-        raise InvalidInput(_("%(setting)s is no setting of it.") % {"setting": proposal.setting})
+        raise InvalidInput("node-test.setting-unknown", node=node.name, setting=proposal.setting)
     node.settings = {**node.settings, proposal.setting: proposal.value}
     services.save_node(user, node)
     return proposal
@@ -159,7 +158,7 @@ def get_setting_label(node: Node, proposal: SettingProposal) -> str:
 class _TestGuard(CallGuard):
     def check(self, node: str) -> None:
         if time.monotonic() > self.until:
-            raise TimedOut(node, _("had not answered everything in time. Test again later."))
+            raise TimedOut(node, "node-test.too-slow")
 
 
 def _run_and_store(
@@ -171,7 +170,7 @@ def _run_and_store(
     values = {
         "at": timezone.now(),
         "by_id": user.pk,
-        "findings": [_finding_to_json(finding) for finding in findings],
+        "findings": [finding.to_json() for finding in findings],
     }
     NodeTestResult.objects.update_or_create(node=node, what=what, defaults=values)
     if worst is not Grade.BAD:
@@ -217,7 +216,7 @@ def _get_time_limit_s(what: NodeTestResult.TestKind) -> float:
 
 def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:
     fields = get_settings_form_class(node.kind).base_fields
-    finding = _finding_from_json(kept)
+    finding = NodeFinding.from_json(kept)
     still = [
         (str(fields[one.setting].label), one)
         for one in finding.proposals
@@ -225,29 +224,3 @@ def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:
         and node.settings.get(one.setting, fields[one.setting].initial) != one.value
     ]
     return FindingLine(finding, still)
-
-
-def _finding_to_json(finding: NodeFinding) -> dict[str, Any]:
-    step = finding.next_step
-    return {
-        "grade": finding.grade.value,
-        "what": finding.what.to_json(),
-        "next_step": None if step is None else step.to_json(),
-        "proposals": [
-            {"setting": one.setting, "value": one.value, "why": one.why.to_json()}
-            for one in finding.proposals
-        ],
-    }
-
-
-def _finding_from_json(kept: Mapping[str, Any]) -> NodeFinding:
-    step = kept["next_step"]
-    return NodeFinding(
-        Grade(kept["grade"]),
-        Message.from_json(kept["what"]),
-        None if step is None else Message.from_json(step),
-        tuple(
-            SettingProposal(one["setting"], one["value"], Message.from_json(one["why"]))
-            for one in kept["proposals"]
-        ),
-    )

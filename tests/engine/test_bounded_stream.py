@@ -9,6 +9,7 @@ import pytest
 
 from adit_engine.bounded_stream import BoundedStream, ReadAhead, Stop, memory_bytes
 from adit_engine.errors import ConnectionLost, Stopped
+from adit_engine.messages import Message
 from adit_engine.values.instance import Instance
 
 IN_TIME_S = 5.0
@@ -141,10 +142,11 @@ def test_stop_wakes_both_sides() -> None:
         started(lambda: noted(lambda: full.put(instance(2)))),
         started(lambda: noted(lambda: next(empty))),
     ]
-    stop.set("The window has ended.")
+    reason = Message("node.stopped", node="PACS1")
+    stop.set(reason)
 
     assert all(ended(thread) for thread in threads)
-    assert seen == ["The window has ended."] * 2
+    assert seen == [str(reason)] * 2
 
 
 def test_a_puller_who_leaves_ends_the_putting() -> None:

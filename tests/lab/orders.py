@@ -15,6 +15,7 @@ from adit.demo.pacs_index import FolderIndex
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
@@ -389,7 +390,7 @@ class _Attempt:
                 ledger.write(told)
                 if plan.stop_after is not None and len(ledger.attempts[-1]) > plan.stop_after:
                     one.faults["stopped"] += not stop.is_set()
-                    stop.set("the job was canceled")
+                    stop.set(Message("node.stopped", node="A"))
         except AditError as raised:
             error = raised
         finally:

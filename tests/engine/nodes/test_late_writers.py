@@ -12,10 +12,13 @@ from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import atomic
 from adit_engine.dicom_file.atomic import TEMP_PREFIX, AtomicFolder
 from adit_engine.errors import Stopped, StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import ArchiveRequest, ArchivesTested, PackingProgress
 from adit_engine.nodes.folder import FolderNode, FolderSettings
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
 from adit_engine.values.instance import Instance
+
+LEASE_EXPIRED = Message("node.stopped", node="late")
 
 PASSWORD = "four words and 1 sign!"
 Stamps = dict[str, tuple[int, int, int]]
@@ -98,7 +101,7 @@ def test_another_object_that_came_first_stays_and_the_late_one_is_refused(
     stored = list(folder(tmp_path).store(then(images(range(1, 3)), the_other_one)))
 
     assert [one.kept for one in stored] == [False, True]
-    assert "lies there already" in stored[0].error
+    assert "already exists at the destination" in str(stored[0].error)
     after = stamps(tmp_path)
     assert {name: after[name] for name in before} == before
     assert len(after) == 2
@@ -108,8 +111,8 @@ def test_nothing_gets_its_name_once_the_lease_has_run_out(tmp_path: Path) -> Non
     late, stop = folder(tmp_path), Stop()
     late.set_stop(stop)
 
-    with pytest.raises(Stopped, match="ran out"):
-        list(late.store(then(images(range(1, 9)), lambda: stop.set("The lease ran out."))))
+    with pytest.raises(Stopped, match=str(LEASE_EXPIRED)):
+        list(late.store(then(images(range(1, 9)), lambda: stop.set(LEASE_EXPIRED))))
 
     assert stamps(tmp_path) == {}
 
@@ -124,7 +127,7 @@ def test_the_lease_is_looked_at_before_each_name(
     def slowly(temp: str, name: str, where: int) -> bool:
         names.append(name)
         if len(names) == 3:
-            stop.set("The lease ran out.")
+            stop.set(LEASE_EXPIRED)
         return name_once(temp, name, where)
 
     monkeypatch.setattr("adit_engine.dicom_file.atomic.rename_without_replacing", slowly)

@@ -19,9 +19,12 @@ from pydicom import dcmread
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.delivery_list import DeliveryListLine
 from adit_engine.errors import InvalidInput, Stopped, StorageError, StorageFull
+from adit_engine.messages import Message
 from adit_engine.nodes.base import ArchiveRequest, ArchivesTested, FinishedArchive, PackingProgress
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
 from adit_engine.values.archive_password import generate_password, validate_password
+
+CANCELED = Message("node.stopped", node="Archives")
 
 PASSWORD = "four words and 1 sign!"
 
@@ -123,7 +126,7 @@ def test_an_image_that_was_changed_before_it_was_packed_stops_it(tmp_path: Path)
     data[-1] ^= 1
     path.write_bytes(data)
 
-    with pytest.raises(StorageError, match=r"^Archives: images .* were changed"):
+    with pytest.raises(StorageError, match=r"^Archives: staged images .* changed"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -134,7 +137,7 @@ def test_an_image_that_is_gone_before_it_was_packed_stops_it(tmp_path: Path) -> 
     gather(opened)
     next((tmp_path / "gathered").rglob("*.dcm")).unlink()
 
-    with pytest.raises(StorageError, match="are gone"):
+    with pytest.raises(StorageError, match="staged images were removed"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -169,7 +172,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     gather(opened)
     short = node(tmp_path, reserve_mb=10**9)
 
-    with pytest.raises(StorageFull, match="nearly full"):
+    with pytest.raises(StorageFull, match="almost full"):
         short.pack(ArchiveRequest("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
 
     assert everything_below(tmp_path / "out") == []
@@ -178,7 +181,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
 def test_a_stop_in_between_leaves_what_was_gathered_and_nothing_else(tmp_path: Path) -> None:
     opened, stop = node(tmp_path), Stop()
     gather(opened)
-    stop.set("Canceled.")
+    stop.set(CANCELED)
 
     with pytest.raises(Stopped):
         packed(opened, stop=stop)
@@ -199,9 +202,9 @@ def test_a_stop_between_any_two_pieces_leaves_nothing(
     def report(event: PackingProgress | ArchivesTested) -> None:
         steps.append(event)
         if len(steps) == after:
-            stop.set("Canceled.")
+            stop.set(CANCELED)
 
-    with pytest.raises(Stopped, match="Canceled"):
+    with pytest.raises(Stopped, match=str(CANCELED)):
         packed(opened, stop=stop, report=report)
 
     assert len(steps) == after
@@ -219,7 +222,7 @@ def test_a_large_image_is_stopped_in_its_middle(
     def report(event: PackingProgress | ArchivesTested) -> None:
         steps.append(event)
         if len(steps) == 2:
-            stop.set("Canceled.")
+            stop.set(CANCELED)
 
     with pytest.raises(Stopped):
         packed(opened, stop=stop, report=report)

@@ -8,6 +8,7 @@ import pytest
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import InvalidInput, NodeRefused, Stopped
+from adit_engine.messages import Message
 from adit_engine.nodes.base import FindResults
 from adit_engine.patient_search.search import (
     OUT_OF_RESOURCES,
@@ -284,7 +285,7 @@ def test_an_archive_that_does_not_tell_modalities_is_asked_for_its_series() -> N
 
 def test_a_stop_ends_the_asking() -> None:
     stop = Stop()
-    stop.set("canceled")
+    stop.set(Message("node.stopped", node="PACS1"))
 
     with pytest.raises(Stopped):
         list(PatientSearch(Shelf([study(1)]), stop).answers([PatientQuery(BY_ID)]))

@@ -561,7 +561,7 @@ def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_f
 
 def test_stopped_transfer_sends_nothing_more() -> None:
     source, destination, stop = node("A", *two_series()), node("B"), Stop()
-    stop.set("the job was canceled")
+    stop.set(Message("node.stopped", node="A"))
 
     _, _, error = run(source, destination, stop=stop)
 
