@@ -105,7 +105,7 @@ def test_the_sheet_says_what_to_register(capsys: pytest.CaptureFixture[str]) -> 
         "ADIT7 from 10.0.0.9 may open associations to PACS1",
         "ADIT7 = 10.0.0.9, port 11112",
         "1.2.840.10008.5.1.4.1.2.2.2",
-        "plain DICOM",
+        "DICOM without TLS",
         "Anna",
     ):
         assert words in told
@@ -134,9 +134,9 @@ def test_the_sheet_repeats_no_secret(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("proof", "words", "not_words"),
     [
-        ("find", "C-FIND at image level of what we have sent", "1.2.840.10008.1.20.1"),
-        ("commitment", "Storage commitment reports to:", "not asked for"),
-        ("none", "not asked for", "1.2.840.10008.1.20.1"),
+        ("find", "C-FIND at image level for the images sent", "1.2.840.10008.1.20.1"),
+        ("commitment", "Storage commitment reports to:", "Storage proof:                 none"),
+        ("none", "Storage proof:                 none", "1.2.840.10008.1.20.1"),
     ],
 )
 def test_the_sheet_asks_for_the_proof_that_was_chosen(
