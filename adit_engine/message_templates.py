@@ -1029,13 +1029,13 @@ _PSEUDONYMIZE: dict[str, Template] = {
     ),
     "header-word.undecided": _(
         "{modality} images may contain burned-in text whatever the header states, and no pixel "
-        "rule of the profile covers the device. Ask a reviewer to decide about the device, or a "
-        "project manager to accept the statement in the header."
+        "rule of the profile covers the device. Ask a reviewer to decide on the device, or a manager "
+        "of research projects to accept this risk."
     ),
     "header-word.not-accepted": _(
         "{modality} images may contain burned-in text whatever the header states, and no pixel "
-        "rule of the profile covers the device. The project does not accept the statement in the "
-        "header. Ask a reviewer to decide about the device."
+        "rule of the profile covers the device. The project does not accept this risk. Ask a "
+        "reviewer to decide on the device."
     ),
     "may-be-withheld.pixel-rule": _(
         "Series of modality {modality} may be withheld: no pixel rule of the profile covers them."
@@ -1060,13 +1060,13 @@ _PSEUDONYMIZE: dict[str, Template] = {
         "reconstructed: the header does not rule this out."
     ),
     "face.likely-undecided": _(
-        "Thin slices of a head: the face of the patient could be reconstructed. The project has "
-        "not decided yet whether such images are withheld or accepted."
+        "Thin slices of a head: the face of the patient could be reconstructed. The project "
+        "has no decision on such images yet."
     ),
     "face.possible-undecided": _(
         "Possibly thin slices of a head, from which the face of the patient could be "
-        "reconstructed: the header does not rule this out. The project has not decided yet "
-        "whether such images are withheld or accepted."
+        "reconstructed: the header does not rule this out. The project has no decision on "
+        "such images yet."
     ),
     "pixel-meaning.element": _(
         "The value of element {tag} must not be delivered, but without it the image would be "
@@ -1222,7 +1222,7 @@ _VERIFY: dict[str, Template] = {
     ),
     "verify-pixel.no-rule": _(
         "The pixels may contain text: no pixel rule covers the device, and the project does not "
-        "accept the statement in the header."
+        "accept this risk."
     ),
     "verify-pixel.attribute": _("An attribute that defines how to read the pixels was changed."),
     "verify-pixel.missing": _("The pixel data are missing or of another type."),

@@ -107,14 +107,15 @@ class Road:
             source = part10.parse_file(data)
             made = apply(self._change, source, None, self._memory)
         except (Malformed, InstanceWithheld) as why:
-            self.reason = str(why)
-            tally.withheld[getattr(why, "code", "malformed")] += 1
+            self.reason = f"{why} {why.message.to_json()}"
+            is_withheld = isinstance(why, InstanceWithheld)
+            tally.withheld[why.message.category if is_withheld else "malformed"] += 1
             return None
         try:
             self._verifier.check(source, made)
         except InstanceWithheld as why:
-            self.reason = str(why)
-            tally.by_verification[why.code] += 1
+            self.reason = f"{why} {why.message.to_json()}"
+            tally.by_verification[why.message.category] += 1
             return None
         return b"".join(bytes(part) for part in part10.file_parts(made))
 

@@ -42,9 +42,9 @@ def became(road: InstancePseudonymizer, data: bytes) -> tuple[object, ...]:
         source = part10.parse_file(data)
         made, treatment = road.prepare_outgoing(source)
     except Malformed as fault:
-        return ("malformed", str(fault))
+        return ("malformed", fault.message)
     except InstanceWithheld as held:
-        return (held.code, held.reason)
+        return ("withheld", held.message)
     left = b"".join(bytes(part) for part in part10.file_parts(made))
     return ("left", left, treatment and treatment.digest)
 

@@ -1,4 +1,4 @@
-"""Writes docs/conformance.md: how ADIT de-identifies, from the tables that it works with.
+"""Write docs/conformance.md: how ADIT de-identifies, from the tables in use.
 
 python scripts/make_conformance.py            writes it
 python scripts/make_conformance.py --check    exit code 1 if the file is not up to date
@@ -23,26 +23,25 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "conformance.md"
 
 DONE = {
     "113100": "always",
-    "113101": "where a pixel rule of the profile covers the device; claimed on those objects only",
-    "113103": "by dropping overlays, curves and annotations",
-    "113104": "sequences of structured content keep codes of listed schemes and numbers",
-    "113105": "a description stays when all its words are listed and its numbers are short; "
-    "what is said about the person goes",
-    "113106": "legal dates stay; excludes 113107",
-    "113107": "whole days, one offset for each patient and trial; excludes 113106",
-    "113108": "ages above 90 years become 090Y; the age is computed where it is missing",
-    "113109": "rows that the table keeps",
-    "113110": "all legal UIDs stay",
-    "113111": "Table E.3.10-1 by creator, element, VR and number of values; not its two sequences",
-    "113112": "rows that the table keeps",
+    "113101": "if a pixel rule of the profile covers the device; stated in the header of these objects only",
+    "113103": "overlays, curves and annotations are removed",
+    "113104": "sequences of structured content keep numbers and codes of listed schemes",
+    "113105": "a description is kept if all its words are listed and its numbers are short; "
+    "descriptions of the patient are removed",
+    "113106": "valid dates are kept; excludes 113107",
+    "113107": "shift by whole days, one offset per patient and project; excludes 113106",
+    "113108": "ages above 90 years become 090Y; a missing age is computed",
+    "113109": "attributes that the table keeps",
+    "113110": "all valid UIDs are kept",
+    "113111": "Table E.3.10-1 by creator, element, VR and VM, except its two sequences",
+    "113112": "attributes that the table keeps",
 }
 ASKS = {
-    "gray": "one sample a pixel",
-    "not-burned-in": "Burned In Annotation says NO, or a pixel rule covers the device",
-    "float": "may hold floating point pixels",
-    "header-word": "where the project accepts the header's word on text in the pixels, or a pixel rule "
-    "covers the device",
-    "rule": "only where a pixel rule covers the device",
+    "gray": "one sample per pixel",
+    "not-burned-in": "Burned In Annotation is NO, or a pixel rule covers the device",
+    "float": "floating point pixels are allowed",
+    "header-word": "the project accepts the risk of burned-in text, or a pixel rule covers the device",
+    "rule": "a pixel rule covers the device",
 }
 
 
@@ -55,7 +54,7 @@ def main() -> int:
         print(f"{PAGE.name} written.")
         return 0
     same = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text
-    print("It is what the script makes." if same else "Run scripts/make_conformance.py.")
+    print("docs/conformance.md is up to date." if same else "Run scripts/make_conformance.py.")
     return 0 if same else 1
 
 
@@ -65,7 +64,7 @@ def page() -> Iterator[str]:
     yield "Written by `scripts/make_conformance.py` from the tables in use; do not edit."
     yield ""
     yield f"ADIT implements the Application Level Confidentiality Profile of DICOM PS3.15 {tables.EDITION}"
-    yield "as a de-identifier. An object that cannot be treated by these rules is withheld."
+    yield "as a de-identifier. Objects that cannot be processed by these rules are withheld."
     yield ""
     yield from _options()
     yield from _presets()
@@ -78,7 +77,7 @@ def page() -> Iterator[str]:
 def _options() -> Iterator[str]:
     yield "## Profile and options"
     yield ""
-    yield "| code | meaning (CID 7050) | what is done |"
+    yield "| code | meaning (CID 7050) | implementation |"
     yield "| --- | --- | --- |"
     for code, meaning in CODE_MEANINGS.items():
         known = code == BASIC or code in SUPPORTED_OPTIONS
@@ -98,37 +97,38 @@ def _presets() -> Iterator[str]:
 
 
 def _classes() -> Iterator[str]:
-    yield "## Objects that may leave"
+    yield "## Supported SOP classes"
     yield ""
-    yield "| SOP class | UID | condition |"
+    yield "| SOP class | UID | conditions |"
     yield "| --- | --- | --- |"
     for one in sorted(tables.admitted_sop_classes().values(), key=lambda one: one.name):
         conditions = "; ".join(ASKS[ask] for ask in sorted(one.asks))
         yield f"| {one.name} | {one.uid} | {conditions} |"
     yield ""
-    yield "All other classes are withheld, and of these: objects whose Image Type tells of a screen,"
-    yield "a report or pasted content, whose Conversion Type is that of a capture, whose Burned In"
-    yield "Annotation or Recognizable Visual Features is not NO or empty."
+    yield "Objects of all other classes are withheld. Of the classes above, objects are withheld if"
+    yield "their Image Type indicates a screen capture, a report or pasted content, if their Conversion"
+    yield "Type is that of a capture, or if Burned In Annotation or Recognizable Visual Features is"
+    yield "neither NO nor empty."
     yield ""
 
 
 def _syntaxes() -> Iterator[str]:
     yield "## Pixel data"
     yield ""
-    yield "Uncompressed pixel data are cut to their computed length; bits above the image are cleared."
-    yield "JPEG, JPEG-LS, JPEG 2000, HTJ2K and RLE streams are passed on without decoding; comments,"
-    yield "application segments and bytes behind the image are cut. Deflated and big endian objects"
-    yield "leave as explicit VR little endian, and so do compressed ones of which a pixel rule blanked"
-    yield "a part. Icon images, overlays and curves are removed."
+    yield "Uncompressed pixel data are truncated to their computed length; bits above the image are"
+    yield "cleared. JPEG, JPEG-LS, JPEG 2000, HTJ2K and RLE streams are not decoded; comments,"
+    yield "application segments and bytes after the image are removed. Deflated and big endian objects"
+    yield "are delivered as explicit VR little endian, as are compressed objects that were masked by a"
+    yield "pixel rule. Icon images, overlays and curves are removed."
     yield ""
 
 
 def _stamp() -> Iterator[str]:
-    yield "## What the header says afterwards"
+    yield "## De-identification attributes"
     yield ""
     yield "Patient Identity Removed (0012,0062) is YES. De-identification Method (0012,0063) names"
     yield "ADIT and its version, the edition of PS3.15, and the profile. The Method Code Sequence"
-    yield "(0012,0064) lists 113100 and the options that were done. Longitudinal Temporal Information"
+    yield "(0012,0064) lists 113100 and the options that were applied. Longitudinal Temporal Information"
     yield "Modified (0028,0303) is UNMODIFIED, MODIFIED or REMOVED. The character set is ISO_IR 192."
     yield ""
 
@@ -136,12 +136,13 @@ def _stamp() -> Iterator[str]:
 def _rows() -> Iterator[str]:
     basic, default = ConfidentialityProfile.preset("strict"), ConfidentialityProfile.default()
     everywhere = [describe_attributes(profile, "ct-image") for profile in (basic, default)]
-    yield "## Table E.1-1, row by row"
+    yield "## Attributes of Table E.1-1"
     yield ""
-    yield "What happens at the top level of a CT image under the preset `strict` and under `default`,"
-    yield "before the pseudonym and the stamp are written. K: the option keeps it; C: cleans it."
-    yield "A dash: it could be cleaned, and goes, since it is said about the person."
-    yield "Odd groups (the table's last row) are removed, but for 113111."
+    yield "The action at the top level of a CT image under the presets `strict` and `default`, before"
+    yield "the pseudonym and the clinical trial attributes are written. K: the option keeps the"
+    yield "attribute. C: the option cleans it. A dash: the option would clean it, but it is removed"
+    yield "because it describes the patient. Private attributes (the last row of the table) are removed,"
+    yield "except with option 113111."
     yield ""
     yield "| tag | name | table | strict | default | options |"
     yield "| --- | --- | --- | --- | --- | --- |"

@@ -212,7 +212,7 @@ def _withheld_lines(profile: ConfidentialityProfile) -> list[str]:
         f"- {', '.join(asking)} images whose header does not state that no text is burned in"
         + (", unless a pixel rule covers the device." if profile.pixel_rules else "."),
         f"- {_modalities_needing_decision(open_classes)} images, unless a pixel rule covers the device, "
-        "or the header states that no text is burned in and the project accepts this statement.",
+        "or the project accepts the risk of burned-in text that the header does not state.",
         "- Objects that are damaged or have an encoding that cannot be checked.",
         "- Thin CT, MR or PET slices that may show a head, unless the project accepts that a face can "
         "be reconstructed from them. Images without a body part count as head images.",
@@ -255,7 +255,7 @@ def _risk_sentences(options: frozenset[str]) -> Iterator[str]:
     )
     yield (
         "Burned-in text that the header does not state, on a device that no reviewer has checked: in "
-        "CT, MR and PET images, and in radiographs if the project accepts the statement in the header."
+        "CT, MR and PET images, and in radiographs if the project accepts this risk."
     )
     yield (
         "The image itself: implants, rare findings or jewelry may identify the patient to people who "

@@ -29,7 +29,7 @@ class AppliedAction(Enum):
     FACE = "may show a face"
     """For pixel data: thin slices that may show a head, which the project accepts."""
     HEADER_WORD = "burned-in text not ruled out"
-    """For pixel data: nobody has checked it for text, which the project accepts."""
+    """For pixel data: not checked for burned-in text; the project accepts this risk."""
 
 
 _ACTIONS = tuple(AppliedAction)

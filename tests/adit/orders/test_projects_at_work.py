@@ -64,7 +64,7 @@ def elements(job: Job) -> dict[tuple[str, str], int]:
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [("", "has not decided yet"), (RiskChoice.WITHHOLD, "could be reconstructed")],
+    [("", "has no decision"), (RiskChoice.WITHHOLD, "could be reconstructed")],
 )
 def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     order: Ordering, project: Project, destination: Node, chosen: str, words: str
@@ -118,7 +118,7 @@ RADIOGRAPH = {
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
-    [("", "a project manager"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
+    [("", "a manager of research projects"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
 )
 def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
     order: Ordering, project: Project, destination: Node, chosen: str, words: str

@@ -119,7 +119,7 @@ def test_a_second_rule_for_one_device_is_refused_with_its_line(
 ) -> None:
     text = draft(added(browser, profile, begun(browser, profile)))
     page = added(browser, profile, text, manufacturer="SONOMAKER").decode()
-    assert re.search(r"Line \d+: a pixel rule for this device and size stands above", page)
+    assert re.search(r"Line \d+: Two pixel rules are for the same device and image size", page)
 
 
 def test_a_draft_that_somebody_spoiled_is_refused(browser: Client, profile: ProfileVersion) -> None:

@@ -93,11 +93,11 @@ def test_the_page_for_an_ethics_board_is_what_the_engine_says(
 
     titles = [section.title for section in page.context["sections"]]
     assert titles[1:] == [
-        "What goes",
+        "What is removed",
         "What is changed",
-        "What stays",
+        "What is kept",
         "What is withheld",
-        "Risks that remain",
+        "Remaining risks",
     ]
     assert all(section.sentences or section.points for section in page.context["sections"])
 

@@ -140,7 +140,7 @@ def test_no_room_for_a_large_file_is_our_own_trouble_and_not_the_files(tmp_path:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))
     try:
-        with pytest.raises(StorageFull, match="Shelf: our temporary folder has no room"):
+        with pytest.raises(StorageFull, match="Shelf: the temporary folder of ADIT has no space"):
             list(folder(tmp_path).fetch([STUDY]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -17,6 +17,7 @@ from lab.deid_objects import (
 from pydicom.uid import UID_dictionary
 
 from adit_engine.errors import InstanceWithheld
+from adit_engine.message_templates import TEMPLATES
 from adit_engine.pseudonymize import admission, tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.face_risk import RiskDecision
@@ -184,3 +185,8 @@ def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
     assert warning_code("US", ruled(ultrasound)) == "may-be-withheld.device"
     assert warning_code("CR", ruled(CR)) == "may-be-withheld.burned-in-or-device"
     assert warning_code("CR", ruled(ultrasound)) == "may-be-withheld.burned-in"
+
+
+def test_what_a_pixel_rule_lifts_are_categories_of_messages() -> None:
+    categories = {code.partition(".")[0] for code in TEMPLATES}
+    assert categories >= admission.LIFTED_BY_PIXEL_RULE

@@ -101,7 +101,7 @@ def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: Ri
 
     assert held.value.message.category == "header-word"
     assert "Ask a reviewer" in str(held.value)
-    asks_manager = "a project manager" in str(held.value)
+    asks_manager = "a manager of research projects" in str(held.value)
     assert asks_manager is (choice is RiskDecision.UNDECIDED)
 
 
