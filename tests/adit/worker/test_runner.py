@@ -22,6 +22,7 @@ from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
 from adit.worker import ledger
 from adit_engine import nodes
+from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.outcome import InstanceState
 
@@ -402,11 +403,11 @@ def test_an_internal_error_fails_the_task_and_is_logged_once_without_its_values(
     task = work()
     assert task is not None
     assert task.state == TaskState.FAILURE
-    assert "Internal error" in str(task.message)
+    assert task.message == Message("task.internal-error")
     (told,) = (record.getMessage() for record in caplog.records)
     assert told.startswith(f"task {task.pk}: internal error")
     assert told.endswith("ZeroDivisionError")
-    assert "Mustermann" not in told + task.message + repr(caplog.records[0].exc_text)
+    assert "Mustermann" not in told + str(task.message) + repr(caplog.records[0].exc_text)
 
 
 def test_retry_fetches_only_what_is_missing(
