@@ -35,6 +35,9 @@ def rename(request: ActionRequest) -> dict[str, str]:
     return {"was": request.job.title}
 
 
+TITLED = Message("text", text="It has the title already.")
+
+
 @pytest.fixture
 def new_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "_JOB_ACTIONS", dict(actions._JOB_ACTIONS))
@@ -49,7 +52,7 @@ def new_actions(monkeypatch: pytest.MonkeyPatch) -> None:
             event_label="got another title",
             success_message="The job has another title.",
             job_states=frozenset({JobState.PENDING}),
-            condition=lambda request: "It has the title already." if request.job.title else "",
+            condition=lambda request: TITLED if request.job.title else None,
             confirmation="Rename this job?",
             help="Gives the job a title.",
         ),

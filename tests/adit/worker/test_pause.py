@@ -58,7 +58,8 @@ def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
     assert len(shelf(destination)) == 3, "the series in hand, and no other"
     assert work() is None
     task.refresh_from_db()
-    assert task.group.wait_reason == "PACS1: paused by pacsadmin: moving"
+    waits = str(task.group.wait_reason)
+    assert all(word in waits for word in ("PACS1", "paused by pacsadmin", "moving"))
 
 
 def test_a_series_that_takes_too_long_is_cut_after_a_pause(
@@ -129,7 +130,8 @@ def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
     assert time.monotonic() - asked < 10
     task = Task.objects.get()
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
-    assert str(task.message) == f"{node.name}: stopped by pacsadmin: fire"
+    waits = str(task.message)
+    assert all(word in waits for word in (node.name, "stopped by pacsadmin", "fire"))
     assert not Slot.objects.exists()
     assert work() is None
     pause.reopen_node(pacsadmin, node)
@@ -160,7 +162,8 @@ def test_one_connection_is_ended_and_the_others_go_on(
     thread.join(10)
     task.refresh_from_db()
     assert task.state == TaskState.CANCELED
-    assert str(task.message) == "PACS1: this connection was ended by pacsadmin."
+    message = str(task.message)
+    assert all(word in message for word in ("PACS1", "this connection", "ended", "pacsadmin"))
     gated.close_gate()
     for _ in range(2):
         gated.gate.release()

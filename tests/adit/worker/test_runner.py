@@ -403,7 +403,7 @@ def test_an_internal_error_fails_the_task_and_is_logged_once_without_its_values(
     task = work()
     assert task is not None
     assert task.state == TaskState.FAILURE
-    assert "Internal error" in str(task.message)
+    assert task.message == Message("task.internal-error")
     (told,) = (record.getMessage() for record in caplog.records)
     assert told.startswith(f"task {task.pk}: internal error")
     assert told.endswith("ZeroDivisionError")
