@@ -20,7 +20,6 @@ from adit.jobs.kinds.base import TaskOutput
 from adit.jobs.lease import Canceled, Interrupted, Lease, ProjectEnded, Stalled
 from adit.jobs.models import ResultLine, SeriesResult, Task, TaskState
 from adit.jobs.progress import count_images
-from adit.messages import as_message
 from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
@@ -141,15 +140,14 @@ def result_of_engine_error(error: AditError, lease: Lease) -> AttemptResult:
 def stopped_result(lease: Lease) -> AttemptResult:
     """Return the result of an attempt that was stopped, by the reason of the stop."""
     reason = lease.stop.reason
+    assert reason is not None, "the stop is set"
     if isinstance(reason, Canceled):
         return AttemptResult(lambda task: _finish_task(task, TaskState.CANCELED, reason))
     if isinstance(reason, ProjectEnded):
         return failed_result(reason)
     if isinstance(reason, Stalled):
         return released_result(reason, failed=True)
-    return released_result(
-        as_message(reason), until=lease.until if isinstance(reason, Interrupted) else None
-    )
+    return released_result(reason, until=lease.until if isinstance(reason, Interrupted) else None)
 
 
 def released_result(
