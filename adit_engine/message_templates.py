@@ -1170,6 +1170,173 @@ _PSEUDONYMIZE: dict[str, Template] = {
         "reason."
     ),
     "profile.pixel-duplicate": _("Two pixel rules are for the same device and image size."),
+    "clause.explanation.title": _("Profile “{name}”, version {version}"),
+    "clause.explanation.removed": _("What is removed"),
+    "clause.explanation.changed": _("What is changed"),
+    "clause.explanation.kept": _("What is kept"),
+    "clause.explanation.withheld": _("What is withheld"),
+    "clause.explanation.risks": _("Remaining risks"),
+    "explanation.purpose": _(
+        "This page describes how ADIT {version} changes medical images under this profile before "
+        "they leave the hospital. It is generated from the rules that ADIT applies."
+    ),
+    "explanation.rules": _(
+        "Rules: Basic Application Confidentiality Profile of DICOM PS3.15, edition {edition}, with "
+        "the options {options}."
+    ),
+    "explanation.rules-without-options": _(
+        "Rules: Basic Application Confidentiality Profile of DICOM PS3.15, edition {edition}, "
+        "without options."
+    ),
+    "explanation.not-processable": _(
+        "Images that cannot be processed by these rules are withheld, and the reason is reported."
+    ),
+    "explanation.removed-rows": _(
+        "Of the {total} attributes that the standard lists as possibly identifying, {removed} are "
+        "removed, emptied or replaced by a dummy value in a CT image: names, addresses, telephone "
+        "numbers, identifiers, accession numbers, birth date, physicians, staff, comments. The "
+        "others: {others}."
+    ),
+    "clause.explanation.new-uid": _("{count} get a new UID"),
+    "clause.explanation.date-shifted": _("{count} are dates that are shifted"),
+    "clause.explanation.items-processed": _(
+        "{count} are sequences whose items are processed by the same rules"
+    ),
+    "clause.explanation.listed-words-only": _("{count} are kept if all words are listed"),
+    "clause.explanation.unchanged": _("{count} are kept, including times of day"),
+    "explanation.unlisted-removed": _(
+        "Each attribute that is not listed as harmless, at any nesting level."
+    ),
+    "explanation.attachments-removed": _(
+        "Overlays and annotations, preview images, signatures, attachments, and any data before or "
+        "after the image in the file."
+    ),
+    "explanation.private-removed": _("All private attributes of manufacturers."),
+    "explanation.descriptions-removed": _(
+        "All free-text descriptions, such as the study and series description."
+    ),
+    "explanation.dates-removed": _("All dates and times."),
+    "explanation.pseudonym": _("Patient name and patient ID are replaced by the pseudonym."),
+    "explanation.new-uids": _(
+        "The UIDs, which link images, are replaced by new ones that are derived with the key of "
+        "the project. An image has the same new UID everywhere in the project. Without the key, it "
+        "cannot be linked to other projects or to the hospital."
+    ),
+    "explanation.dates-shifted": _(
+        "All dates of a patient are shifted back by the same {shortest} to {longest} days, so that "
+        "intervals are kept. Times of day are not changed."
+    ),
+    "explanation.ages": _("Ages above 90 years are replaced by 90."),
+    "explanation.graphics": _("All graphics are removed."),
+    "explanation.masked": _(
+        "In images of the devices that the pixel rules of the profile name, the rectangles in "
+        "which the device writes text are masked. Number of rules: {rules}."
+    ),
+    "explanation.header": _("The header states which of these changes were made."),
+    "explanation.image-kept": _(
+        "The image itself, its geometry, and the technical values needed for measurements."
+    ),
+    "explanation.technical-text-kept": _(
+        "Manufacturer, model and software of the device, and {attributes} attributes with "
+        "technical text that devices choose from lists."
+    ),
+    "explanation.codes-kept": _(
+        "Codes of {vocabularies} public vocabularies, such as SNOMED CT; their meanings, and the "
+        "names of segments, if all words are listed."
+    ),
+    "explanation.patient-kept": _("Patient attributes: {attributes}."),
+    "explanation.patient-words-kept": _(
+        "Patient attributes, if all words are listed: {attributes}."
+    ),
+    "explanation.full-dates-kept": _("All dates and times, unchanged."),
+    "explanation.device-kept": _(
+        "Serial number, station name and other identifiers of the device."
+    ),
+    "explanation.institution-kept": _("Name and address of the institution and its department."),
+    "explanation.uids-kept": _("The original UIDs of the hospital's PACS."),
+    "explanation.private-kept": _(
+        "Private attributes that the standard lists as safe (Table E.3.10-1)."
+    ),
+    "explanation.descriptions-kept": _(
+        "Descriptions in which all words are on a reviewed list ({words} words) and all numbers "
+        "are short."
+    ),
+    "explanation.structure-kept": _("Public codes and numbers in structured content."),
+    "explanation.intervals-kept": _(
+        "Times of day, and the intervals between the examinations of a patient."
+    ),
+    "explanation.classes": _("Objects of all SOP classes except these {count}: {classes}."),
+    "explanation.stated-text": _(
+        "Screen captures, dose reports, scanned documents, and images whose header states that "
+        "text is burned in or that the patient can be recognized."
+    ),
+    "explanation.not-stated": _(
+        "{modalities} images whose header does not state that no text is burned in."
+    ),
+    "explanation.not-stated-or-rule": _(
+        "{modalities} images whose header does not state that no text is burned in, unless a pixel "
+        "rule covers the device."
+    ),
+    "explanation.risk-decision": _(
+        "{modalities} images, unless a pixel rule covers the device, or the project accepts the "
+        "risk of burned-in text that the header does not state."
+    ),
+    "explanation.damaged": _(
+        "Objects that are damaged or have an encoding that cannot be checked."
+    ),
+    "explanation.faces": _(
+        "Thin CT, MR or PET slices that may show a head, unless the project accepts that a face "
+        "can be reconstructed from them. Images without a body part count as head images."
+    ),
+    "explanation.verification": _(
+        "Images in which an independent verification, which compares them with the original, finds "
+        "identifying data. One such image stops the whole series."
+    ),
+    "explanation.released-devices": _(
+        "Images of devices that, as a reviewer confirmed, burn in no text are delivered without "
+        "masking. Number of devices: {devices}."
+    ),
+    "explanation.rule-classes": _(
+        "Pixel rules release images of some devices of: {classes}. Images of other devices are "
+        "withheld."
+    ),
+    "explanation.risk-face": _(
+        "Thin CT, MR or PET slices of a head, if the project accepts them: a face can be "
+        "reconstructed."
+    ),
+    "explanation.risk-burned-in": _(
+        "Burned-in text that the header does not state, on a device that no reviewer has checked: "
+        "in CT, MR and PET images, and in radiographs if the project accepts this risk."
+    ),
+    "explanation.risk-image": _(
+        "The image itself: implants, rare findings or jewelry may identify the patient to people "
+        "who know the patient."
+    ),
+    "explanation.risk-key": _(
+        "Anyone with the key of the project or the list of pseudonyms can re-identify patients."
+    ),
+    "explanation.risk-intervals": _(
+        "Unusual intervals between examinations, or times of day, that are known from another "
+        "source."
+    ),
+    "explanation.risk-dates": _(
+        "Dates of examinations, which hospitals, insurers and the patients themselves know."
+    ),
+    "explanation.risk-characteristics": _(
+        "Age, sex, size and weight together may identify a patient in a small group."
+    ),
+    "explanation.risk-place": _(
+        "The device or the institution shows where the patient was treated."
+    ),
+    "explanation.risk-uids": _(
+        "With the UIDs, anyone with access to the hospital's PACS can find the original images."
+    ),
+    "explanation.risk-descriptions": _(
+        "A description may be unusual even if all its words are listed."
+    ),
+    "explanation.risk-private": _(
+        "Private attributes of manufacturers are considered safe because the standard lists them."
+    ),
 }
 
 _VERIFY: dict[str, Template] = {

@@ -115,13 +115,21 @@ class ConfidentialityProfile:
             read = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ProfileError("profile.toml", error=str(error)) from None
-        _check_keys(read, {"name", "version", "rules", "pixels"})
+        try:
+            _check_keys(read, {"name", "version", "rules", "pixels"})
+        except ProfileError as error:
+            key = re.escape(error.message.values["key"])
+            raise _at_line(_find_line(text, rf'["\[ ]*{key}\b'), error) from None
         name, version = read.get("name"), read.get("version")
         if not isinstance(name, str) or type(version) is not int:
             raise ProfileError("profile.head")
         codes = _parse_codes(read.get("rules"), _heading_lines(text, "rules"))
         pixels = _parse_pixel_rules(read.get("pixels", []), _heading_lines(text, "pixels"))
-        return cls(name, version, frozenset(codes) - {BASIC}, pixels)
+        try:
+            return cls(name, version, frozenset(codes) - {BASIC}, pixels)
+        except ProfileError as error:
+            cause = _CAUSES.get(error.message.code, "")
+            raise _at_line(_find_line(text, cause), error) from None
 
     @classmethod
     def read(cls, path: Path) -> "ConfidentialityProfile":
@@ -156,6 +164,20 @@ def _check_keys(read: dict[str, Any], known: set[str]) -> None:
     for key in read:
         if key not in known:
             raise ProfileError("profile.unknown-key", key=key, keys=tuple(sorted(known)))
+
+
+_CAUSES = {
+    "profile.name": r"\s*name\b",
+    "profile.version": r"\s*version\b",
+    "profile.pixel-option": rf'\s*(\[\[\s*pixels\b|code\s*=\s*["\']{CLEAN_PIXELS})',
+}
+"""The line of the errors that are found when the profile is created, by their code."""
+
+
+def _find_line(text: str, pattern: str) -> int:
+    """Return the number of the first line that begins with this pattern, or 1."""
+    numbered = enumerate(text.splitlines(), 1)
+    return next((number for number, line in numbered if re.match(pattern, line)), 1)
 
 
 def _at_line(line: int, problem: ProfileError) -> ProfileError:

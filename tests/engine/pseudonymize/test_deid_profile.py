@@ -45,16 +45,16 @@ def test_every_available_option_survives_the_round(code: str) -> None:
         ('"113108"', '"113106"', "Line 10", "cannot be combined"),
         ('"113108"', '"113107"', "Line 10", "twice"),
         ('"113108"', '"113102"', "Line 10", "not supported"),
-        ('"113108"', '"113101"', "", "must be used together"),
+        ('"113108"', '"113101"', "Line 11", "must be used together"),
         ('"113108"', '"121"', "Line 10", "not an option code"),
         ('"113108"', "113108", "Line 10", "needs a code"),
         ('code = "113108"', 'code = "113108"\nkeep = true', "Line 10", "keep"),
         ('"113100"', '"113109"', "Line 4", "first rule"),
-        ("version = 3", "version = 0", "", "version"),
+        ("version = 3", "version = 0", "Line 2", "version"),
         ("version = 3", "version = true", "", "version"),
-        ('"PET"', '"A\\\\B"', "", "backslash"),
-        ('"PET"', '""', "", "1 to 64"),
-        ("version = 3", "versoin = 3", "", "versoin"),
+        ('"PET"', '"A\\\\B"', "Line 1", "backslash"),
+        ('"PET"', '""', "Line 1", "1 to 64"),
+        ("version = 3", "versoin = 3", "Line 2", "versoin"),
         ('"PET"', '"PET', "line 1", "TOML"),
     ],
 )
@@ -144,7 +144,8 @@ def test_two_pixel_rules_for_one_device_are_refused() -> None:
 def test_pixel_rules_without_their_option_are_refused() -> None:
     with pytest.raises(ProfileError) as caught:
         ConfidentialityProfile.parse(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
-    assert caught.value.message.code == "profile.pixel-option"
+    problem = Message("profile.pixel-option")
+    assert caught.value.message == Message("profile.line", line=12, problem=problem)
 
 
 def test_example_rules_are_legal_together_and_in_no_preset() -> None:
