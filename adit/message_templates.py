@@ -50,11 +50,7 @@ _JOBS: dict[str, Template] = {
         "count",
     ),
     "delivery.rest-withheld": _("{delivered} images delivered, {count} withheld as announced."),
-    "delivery.partial": ngettext(
-        "{delivered} of {count} image delivered.",
-        "{delivered} of {count} images delivered.",
-        "count",
-    ),
+    "delivery.partial": _("{delivered} of {count} images delivered."),
     "delivery.nothing": _("Nothing was delivered."),
     "delivery.no-series": _("Nothing was transferred: no series of this study was selected."),
     "delivery.series-unfinished": _("One series was not finished."),

@@ -182,7 +182,7 @@ class Lease:
                 self._look_at_project()
                 self._look_at_nodes()
         except Error as error:
-            log.warning("task %d: database away (%s)", self.task.pk, type(error).__name__)
+            log.warning("task %d: database unavailable (%s)", self.task.pk, type(error).__name__)
             connection.close()
 
     def _look_at_rows(self) -> None:

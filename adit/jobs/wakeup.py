@@ -43,4 +43,4 @@ def _send_task(task: str, queue: str, times: int = 1) -> None:
         for _ in range(times):
             current_app.send_task(task, queue=queue, ignore_result=True)
     except (OperationalError, OSError) as error:
-        log.warning("The broker could not be told of new work (%s); the sweep will.", type(error))
+        log.warning("No wake-up message was sent (%s); the next sweep sends one.", type(error))

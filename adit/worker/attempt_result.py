@@ -100,7 +100,7 @@ def _result_of_error(error: Exception, task: Task, lease: Lease) -> AttemptResul
     if isinstance(error, queue.LeaseLost):
         return released_result(Message("task.taken-over"))
     if isinstance(error, Error):
-        log.warning("task %d: database away (%s)", task.pk, type(error).__name__)
+        log.warning("task %d: database unavailable (%s)", task.pk, type(error).__name__)
         connection.close()
         return released_result(Message("task.database-down"), failed=True)
     if isinstance(error, AditError):

@@ -40,9 +40,9 @@ def _run_claimed(task: Task) -> None:
         end.persist(task)
         close_ended_tasks()
     except (states.StaleRow, queue.LeaseLost):
-        log.info("task %d: somebody else has it now", task.pk)
+        log.info("task %d: taken over by another worker", task.pk)
     except Error as error:
-        log.warning("task %d: its end could not be written (%s)", task.pk, type(error).__name__)
+        log.warning("task %d: its result could not be stored (%s)", task.pk, type(error).__name__)
         connection.close()
 
 

@@ -93,7 +93,7 @@ def test_the_check_is_looked_through_and_started_on_its_page(
     client = as_user(coordinator)
 
     page = client.get(reverse("job", args=[job.pk])).content.decode()
-    assert "Look through the rows and start" in page
+    assert "Review the rows and start" in page
     page = client.get(reverse("job_batch_rows", args=[job.pk])).content.decode()
     for words in (
         "Several studies match: choose one.",

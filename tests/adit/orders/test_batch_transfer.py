@@ -94,7 +94,7 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     job = run_all(order_rows(by_uid(2, "1", own=("my key",))))
 
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "look through the rows" in str(job.message)
+    assert "Review the rows" in str(job.message)
     assert not shelf(destination)
     line = job.lines.get()
     assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
@@ -286,7 +286,7 @@ def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
     batch_start.request_start(job.owner, job, StartOptions(pilot=1))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "pilot is done, 1 images" in str(job.message)
+    assert "pilot is finished: 1 image delivered" in str(job.message)
     assert len(shelf(destination)) == 1
 
     batch_start.request_start(job.owner, job, StartOptions())

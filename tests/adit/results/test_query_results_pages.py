@@ -28,6 +28,7 @@ from adit.spreadsheets.row_verdicts import RowVerdict
 from adit.spreadsheets.transfer_rows import validate_transfer_rows
 from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS
 from adit.vault.cipher import ValueCipher
+from adit_engine.messages import Message
 from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
@@ -93,11 +94,11 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
             empty = () if records else (RowNote.NOTHING,)
             told[task] = [RowMatches(line, records, empty + notes.get(one, ()))]
         sheet_rows.write_matches(encrypted_payload.get_box(job.project), told)
-        ends: dict[tuple[TaskState, str], list[Task]] = {}
+        ends: dict[tuple[TaskState, Message], list[Task]] = {}
         for task in tasks[: len(answers)]:
-            ends.setdefault((TaskState.SUCCESS, ""), []).append(task)
+            ends.setdefault((TaskState.SUCCESS, Message("query.matched")), []).append(task)
         for task, why in zip(tasks[len(answers) :], failed.values(), strict=True):
-            ends.setdefault((TaskState.FAILURE, why), []).append(task)
+            ends.setdefault((TaskState.FAILURE, Message("text", text=why)), []).append(task)
         states.end_tasks(job, ends)
         return Job.objects.get(pk=job.pk)
 
