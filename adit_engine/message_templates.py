@@ -338,7 +338,7 @@ _DICOM_UL: dict[str, Template] = {
     "clause.no-reason-given": _("no reason given"),
     "tls.certificate-name": _(
         "The {certificate} of {node} is not issued for {name}. Check the host, or enter the name "
-        "in the certificate as Name in its certificate."
+        "in the certificate as Name in the certificate."
     ),
     "tls.certificate-expired": _(
         "The {certificate} of {node}, or that of its issuer, has expired. Ask its administrator "
@@ -396,7 +396,7 @@ _DICOM_UL: dict[str, Template] = {
         "ECDHE with AES-GCM."
     ),
     "tls.unknown-name": _(
-        "{node} does not know the name {name}. Check the host and Name in its certificate."
+        "{node} does not know the name {name}. Check the host and Name in the certificate."
     ),
     "tls.handshake-refused-without-certificate": _(
         "{node} refused the TLS handshake. It may require a client certificate: ask its "
@@ -407,7 +407,7 @@ _DICOM_UL: dict[str, Template] = {
     ),
     "tls.file-unreadable": _("{setting}: {path} cannot be read ({reason})."),
     "clause.not-text": _("not a text file"),
-    "tls.name-invalid": _("Name in its certificate: this is not a valid host name."),
+    "tls.name-invalid": _("Name in the certificate: this is not a valid host name."),
     "tls.certificate-missing": _("{setting}: a certificate is required for TLS."),
     "tls.key-without-certificate": _("{setting}: the certificate of this key is missing."),
     "tls.certificate-invalid": _("This is not a certificate in PEM format."),
@@ -706,7 +706,7 @@ _DIAGNOSTICS: dict[str, Template] = {
     "test.network-folder": _(
         "It is a network folder ({filesystem}), but its settings do not say so."
     ),
-    "step.mark-network-folder": _("Select It is a network folder in the settings."),
+    "step.mark-network-folder": _("Select Network folder in the settings."),
     "proposal.network": _(
         "ADIT then writes nothing into the empty folder while the share is not mounted."
     ),

@@ -57,7 +57,7 @@ class FolderSettings:
         "", "Folder as users see it", help=r"Such as \\server\share\research. Shown on the pages."
     )
     network: bool = setting(
-        False, "It is a network folder", help="ADIT does not write while it is not mounted."
+        False, "Network folder", help="ADIT does not write while it is not mounted."
     )
     quota_gb: int = setting(
         0, "Size limit (GB)", help="Total size of the images that jobs deliver. 0: no limit."

@@ -53,7 +53,7 @@ class ArchiveSettings:
         help=r"Such as \\server\share\archives. Empty: files can only be downloaded in the browser.",
     )
     network: bool = setting(
-        False, "It is a network folder", help="ADIT does not write while it is not mounted."
+        False, "Network folder", help="ADIT does not write while it is not mounted."
     )
     staging: str = setting(
         "",

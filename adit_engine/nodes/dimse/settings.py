@@ -144,7 +144,7 @@ class DimseSettings:
     )
     certificate_name: str = setting(
         "",
-        "Name in its certificate",
+        "Name in the certificate",
         help="For tls: only if the PACS certificate is issued for another name than the host.",
         advanced=True,
         recipient=_host,

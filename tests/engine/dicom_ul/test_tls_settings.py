@@ -78,7 +78,7 @@ def test_a_host_is_checked_by_its_own_name_unless_told_otherwise() -> None:
         ),
         (
             {"certificate_name": "a" * 300},
-            "Name in its certificate: this is not a valid host name.",
+            "Name in the certificate: this is not a valid host name.",
         ),
     ],
 )

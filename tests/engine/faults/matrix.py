@@ -1,7 +1,7 @@
-"""The fault matrix: each way in which a peer can fail, by each service, and what comes of it.
+"""The fault matrix: the result of each fault of a peer, for each service.
 
-A row is a fault, a column a service. What comes of it is tried by `test_matrix.py`, or proven by the
-test that is named here; where a fault cannot be, the row says why. `docs/faults.md` is made of this.
+A row is a fault, a column a service. Each result is tested by `test_matrix.py`, or by the test that
+is named here. If a fault cannot occur, the row says why. `docs/faults.md` is generated from this.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -118,16 +118,16 @@ def _no(*services: Service, because: str) -> dict[Service, str]:
     return dict.fromkeys(services, because)
 
 
-_NO_IMAGE = "carries no image"
-_NO_ANSWER = "its answers are ours"
-_ONE_EACH = "each image has its own answer"
-_KEEPS = "keeps nothing"
-_ASKS_NOT = "is asked for nothing"
-_MOVES = "only a C-MOVE is answered to somebody else"
+_NO_IMAGE = "transfers no image"
+_NO_ANSWER = "the responses are ours"
+_ONE_EACH = "each image has its own response"
+_KEEPS = "stores nothing here"
+_ASKS_NOT = "no images are requested"
+_MOVES = "only a C-MOVE sends images to another application"
 
 ROWS = (
     Row(
-        "a PDU or an answer that announces 4 GiB",
+        "a PDU or a response with a length of 4 GiB",
         lie(Kind.HUGE),
         {
             FIND: "----- ConnectionLost",
@@ -141,7 +141,7 @@ ROWS = (
         },
     ),
     Row(
-        "half a PDU or answer, then silence",
+        "half a PDU or response, then nothing",
         lie(Kind.HALF),
         {
             FIND: "----- TimedOut",
@@ -155,7 +155,7 @@ ROWS = (
         },
     ),
     Row(
-        "silence between two messages",
+        "nothing between two messages",
         lie(Kind.STALL),
         {
             FIND: "----- TimedOut",
@@ -169,7 +169,7 @@ ROWS = (
         },
     ),
     Row(
-        "a few bytes a second",
+        "a few bytes per second",
         lie(Kind.TRICKLE),
         {
             FIND: "----- TimedOut",
@@ -183,7 +183,7 @@ ROWS = (
         },
     ),
     Row(
-        "FIN in the middle of an instance or answer",
+        "FIN within an instance or response",
         lie(Kind.FIN),
         {
             FIND: "----- ConnectionLost",
@@ -197,7 +197,7 @@ ROWS = (
         },
     ),
     Row(
-        "RST in the middle of an instance or answer",
+        "RST within an instance or response",
         lie(Kind.RST),
         {
             FIND: "----- ConnectionLost",
@@ -211,7 +211,7 @@ ROWS = (
         },
     ),
     Row(
-        "A-ABORT, over the web a reset between two images",
+        "A-ABORT (DICOMweb: a reset between two images)",
         lie(Kind.ABORT),
         {
             FIND: "----- ConnectionLost",
@@ -225,7 +225,7 @@ ROWS = (
         },
     ),
     Row(
-        "a final status that is missing",
+        "no final status",
         lie(Kind.NO_STATUS),
         {
             FIND: "----- ConnectionLost",
@@ -250,31 +250,31 @@ ROWS = (
         not_here={
             **_no(*_SEARCH, because=_NO_IMAGE),
             **_no(SUB, because=_NO_ANSWER),
-            **_no(WADO, because="names no failures: they are missing, as below"),
+            **_no(WADO, because="reports no failures: the images are missing, see below"),
         },
     ),
     Row(
-        "success, and an image is missing",
+        "success, but an image is missing",
         lie(Kind.DROP),
         dict.fromkeys(_FETCH, "ddddd complete"),
         not_here={
-            **_no(*_SEARCH, because="a list that is cut short, as below"),
+            **_no(*_SEARCH, because="a truncated list, see below"),
             **_no(SUB, because=_NO_ANSWER),
             **_no(STORE, STOW, because=_ONE_EACH),
         },
     ),
     Row(
-        "success, and the images never come",
+        "success, but no image is sent",
         always(Kind.DROP),
         dict.fromkeys(_FETCH, "fffff partial"),
         not_here={
-            **_no(*_SEARCH, because="a list that is cut short, as below"),
+            **_no(*_SEARCH, because="a truncated list, see below"),
             **_no(SUB, because=_NO_ANSWER),
             **_no(STORE, STOW, because=_ONE_EACH),
         },
     ),
     Row(
-        "success before the images, or before they are kept",
+        "success before the images are sent or stored",
         {
             GET: lie(Kind.NOTHING),
             MOVE: lie(Kind.EARLY),
@@ -292,7 +292,7 @@ ROWS = (
         not_here={**_no(*_SEARCH, because=_NO_IMAGE), **_no(SUB, because=_NO_ANSWER)},
     ),
     Row(
-        "endless pending",
+        "endless pending responses",
         lie(Kind.ENDLESS),
         {
             FIND: "----- TimedOut",
@@ -317,7 +317,7 @@ ROWS = (
         },
     ),
     Row(
-        "an instance twice, with other content",
+        "an instance twice, with different content",
         lie(Kind.TWIN),
         dict.fromkeys(_FETCH, "ddddd partial"),
         elsewhere={
@@ -325,23 +325,23 @@ ROWS = (
         },
         not_here={
             **_no(*_SEARCH, because=_NO_IMAGE),
-            **_no(*DESTINATIONS, because="what we send, we send once"),
+            **_no(*DESTINATIONS, because="we send each image once"),
         },
     ),
     Row(
-        "another patient under the study's UID",
+        "another patient with the same study UID",
         lie(Kind.FOREIGN),
         {
             **dict.fromkeys(_SEARCH, "ddddd complete"),
             **dict.fromkeys(_FETCH, "ddfff partial RuleViolation"),
         },
         not_here={
-            **_no(SUB, because="seen by the C-MOVE"),
-            **_no(*DESTINATIONS, because="what we send has passed the check"),
+            **_no(SUB, because="detected by the C-MOVE"),
+            **_no(*DESTINATIONS, because="images that we send have passed the check"),
         },
     ),
     Row(
-        "a refused class, syntax or service",
+        "SOP class, transfer syntax or service refused",
         lie(Kind.NO_CLASS),
         {
             FIND: "----- NotSupported",
@@ -357,7 +357,7 @@ ROWS = (
         },
     ),
     Row(
-        "the archive is full or out of resources",
+        "the PACS is full or out of resources",
         {
             **dict.fromkeys((*_SEARCH, *_FETCH), lie(Kind.EXHAUSTED)),
             **dict.fromkeys(DESTINATIONS, lie(Kind.NO_ROOM)),
@@ -367,25 +367,25 @@ ROWS = (
             STORE: "ddddd complete",
             STOW: "fdddd partial",
         },
-        not_here=_no(SUB, because="its room is our spool, as below"),
+        not_here=_no(SUB, because="the disk is that of our receiver, see below"),
     ),
     Row(
-        "association or request refused for good",
+        "association or request refused permanently",
         lie(Kind.REJECT),
         {
             **dict.fromkeys((FIND, GET, MOVE, STORE), "----- AssociationRejected"),
             **dict.fromkeys((QIDO, WADO, STOW), "----- NodeRefused"),
         },
-        not_here=_no(SUB, because="we are the ones who refuse, as below"),
+        not_here=_no(SUB, because="we refuse, see below"),
     ),
     Row(
-        "association or request refused for now",
+        "association or request refused temporarily",
         lie(Kind.BUSY),
         dict.fromkeys((FIND, GET, MOVE, STORE, QIDO, WADO, STOW), "----- NodeBusy"),
-        not_here=_no(SUB, because="we are the ones who refuse, as below"),
+        not_here=_no(SUB, because="we refuse, see below"),
     ),
     Row(
-        "our spool's disk is full",
+        "the disk of our receiver is full",
         lambda service: Plan(spool_is_full=True),
         {MOVE: "----- StorageFull"},
         elsewhere={
@@ -406,7 +406,7 @@ ROWS = (
         names_originator=False,
     ),
     Row(
-        "sub-operations under another AE title",
+        "sub-operations from another AE title",
         lie(Kind.OTHER_TITLE),
         {MOVE: "----- NodeBusy"},
         elsewhere={SUB: "storage_scp/test_server.py::test_images_of_another_sender_are_not_taken"},
@@ -422,21 +422,21 @@ ROWS = (
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
     ),
     Row(
-        "a presentation state that is made at retrieval",
+        "a presentation state that is created at retrieval",
         lie(Kind.PRESENTS),
         {GET: "ddddd complete", MOVE: "ddddd partial", WADO: "ddddd partial"},
         not_here={
             **_no(*_SEARCH, *DESTINATIONS, because=_ASKS_NOT),
-            **_no(SUB, because="seen by the C-MOVE"),
+            **_no(SUB, because="detected by the C-MOVE"),
         },
     ),
     Row(
-        "nearline: long until the first image",
+        "nearline: long wait for the first image",
         lie(Kind.SLOW),
         dict.fromkeys(_FETCH, "ddddd complete"),
         not_here={
             **_no(*_SEARCH, *DESTINATIONS, because=_ASKS_NOT),
-            **_no(SUB, because="seen by the C-MOVE"),
+            **_no(SUB, because="detected by the C-MOVE"),
         },
     ),
     Row(
@@ -451,36 +451,36 @@ ROWS = (
         not_here=_no(*_SEARCH, because=_NO_IMAGE),
     ),
     Row(
-        "takes only Implicit VR Little Endian",
+        "the destination accepts only Implicit VR Little Endian",
         lie(Kind.IMPLICIT_ONLY),
         {STORE: "ddddd complete"},
         not_here={
-            **_no(FIND, GET, MOVE, SUB, QIDO, WADO, because="is no destination"),
-            **_no(STOW, because="the web knows no implicit syntax (PS3.18 8.7.3)"),
+            **_no(FIND, GET, MOVE, SUB, QIDO, WADO, because="not a destination"),
+            **_no(STOW, because="DICOMweb has no implicit transfer syntax (PS3.18 8.7.3)"),
         },
     ),
     Row(
-        "coerces the patient's id",
+        "the destination changes the patient ID",
         lie(Kind.COERCE),
         dict.fromkeys(DESTINATIONS, "ddddd complete"),
-        not_here=_no(FIND, GET, MOVE, SUB, QIDO, WADO, because="is no destination"),
+        not_here=_no(FIND, GET, MOVE, SUB, QIDO, WADO, because="not a destination"),
     ),
     Row(
-        "a list that is cut short",
+        "a truncated list",
         lie(Kind.CAP, 1, Part.FIND),
         {
             **dict.fromkeys(_SEARCH, "ddddd unverifiable"),
             **dict.fromkeys(DESTINATIONS, "ddddd complete"),
         },
-        not_here=_no(GET, MOVE, SUB, WADO, because="lists nothing"),
+        not_here=_no(GET, MOVE, SUB, WADO, because="does not list images"),
     ),
     Row(
-        "the broker is away during a hand-over",
+        "the broker is unavailable during a hand-over",
         lie(Kind.SLOW),
         not_here={
             **_no(FIND, GET, STORE, QIDO, WADO, STOW, because="needs no broker"),
             **_no(
-                MOVE, SUB, because="belongs to the hand-over between machines, in tests/adit/nodes"
+                MOVE, SUB, because="tested for the hand-over between machines in tests/adit/nodes"
             ),
         },
     ),

@@ -1,4 +1,4 @@
-"""Page: the fault matrix as docs/faults.md. Run it to write the page again."""
+"""Write the fault matrix to docs/faults.md."""
 
 import sys
 from collections.abc import Iterator
@@ -10,58 +10,66 @@ sys.path[:0] = [str(HERE.parents[2]), str(HERE.parent)]
 from matrix import ROWS, Row, Service  # noqa: E402
 
 PAGE = HERE.parents[3] / "docs" / "faults.md"
-HEAD = """# What goes wrong, and what comes of it
+HEAD = """# Faults and their results
 
-Each row is a way in which a PACS, a network or a disk fails; each column a service. Each cell is
-tried by `tests/engine/faults/test_matrix.py`: a study of two series of five images is fetched from a
-PACS that fails so every time, or stored in one. The test demands that the attempt ends within its
-time limits and five seconds, with this end for each image of the first series; that sockets,
-threads and memory are back to where they were; that the auditor finds nothing called delivered or
-complete that is not; and that the next attempt, without the fault, delivers the rest.
+Each row is a fault of a PACS, a network or a disk; each column is a service. Each cell is tested by
+`tests/engine/faults/test_matrix.py`: a study of two series of five images is fetched from a PACS
+with this fault, or stored in one. The test requires that
 
-`d` delivered and proven kept, `f` failed, `w` withheld, `-` not reached, for the next attempt. Then
-the verdict of the series, or the error that ended the attempt. *test*: a test of its own shows it.
-An empty cell cannot be; the reasons stand below. This page is made by
+- the attempt ends within its time limits and five seconds,
+- each image of the first series has the result in the cell,
+- sockets, threads and memory are released,
+- no image or series is reported as delivered or complete unless it is,
+- the next attempt, without the fault, delivers the rest.
+
+`d` delivered and verified, `f` failed, `w` withheld, `-` not reached (next attempt). The result of
+the series, or the error that ended the attempt, follows. *test*: covered by a separate test. Empty
+cells cannot occur; the reasons are listed below. Generate this page with
 `python tests/engine/faults/page.py`.
 
 """
 
 REPORTS = """
-## When a PACS is to report what it keeps (Storage Commitment)
+## Storage Commitment
 
-Tried by `tests/engine/nodes/dimse/test_storage_commitment.py`, on the association on which we asked
-and by one that the PACS opens. No report, one for another question, one under another AE title, a
-refusal, an abort, a silence, or no such service: after its time limit the images are searched for,
-once and for all until the node is closed, and the outcome says so. An image that is reported as
-failed, left out, named under another UID or class: failed; so is one that is reported as kept and
-that a search does not find. Where no search is offered, the report alone counts. Neither a report
-nor a search: failed. The same report twice: counts once. A report that is cut off, too large, of
-another event, or of somebody who was not asked: refused.
+Tested by `tests/engine/nodes/dimse/test_storage_commitment.py`, over the association of the request
+and over one that the PACS opens.
+
+- No report, a report with another transaction UID or from another AE title, a refusal, an abort, a
+  timeout, or service not offered: after the time limit, storage is verified by a query, once and for
+  all images until the node is closed. The result of the series says so.
+- An image that is reported as failed, is missing in the report, or is listed with another UID or SOP
+  class: failed. The same applies if it is reported as stored and a query does not find it. If no
+  query is offered, the report alone counts.
+- Neither a report nor a query: failed.
+- The same report twice: counted once.
+- A report that is truncated, too large, of another event type, or from a sender that was not asked:
+  refused.
 """
 
 LONG_RUN = """
-## The long run
+## Long run
 
-`make chaos` draws 2,000 orders from a seed and carries them out side by side: by C-GET, C-MOVE and
-WADO-RS, into a PACS by C-STORE, a DICOMweb service by STOW-RS and a folder, pseudonymized for two
-projects or as is, two or three attempts each, with these faults mixed at source, wire and
-destination. PACS that are to report what they keep (two of three) lie about that as well: they vouch
-for what they dropped, disown what they hold, report never, twice, too early, too much, too little,
-about another question, or as somebody else.
+`make chaos` generates 2,000 orders from a seed and executes them concurrently: by C-GET, C-MOVE and
+WADO-RS, to a PACS by C-STORE, a DICOMweb service by STOW-RS and a folder, pseudonymized for two
+projects or unchanged, with two or three attempts each. The faults above occur at source, network and
+destination. Two of three destination PACS send Storage Commitment reports, which are also faulty:
+they confirm images that were dropped, deny images that are stored, or arrive never, twice, too
+early, incomplete, with additional images, for another transaction, or from another sender.
 
-The auditor then compares each ledger with what the source truly sent and what the
-destination truly holds after each attempt. That it finds out an engine that drops, mislabels or
-mixes up images is tested by sabotage in `tests/engine/test_chaos.py`.
+The auditor then compares each ledger with what the source sent and with what the destination stores
+after each attempt. `tests/engine/test_chaos.py` verifies by sabotage that the auditor detects an
+engine that drops, mislabels or mixes up images.
 
-| seed | orders | transfers | faults told | kinds | images | series called complete | false | longest |
+| seed | orders | transfers | faults | kinds | images | series reported complete | false | longest |
 |---|---|---|---|---|---|---|---|---|
 | 20261124 | 2,000 | 5,002 | 6,138 | 27 | 20,000 | 5,625 | 0 | 10.3 s |
 | 20261125 | 2,000 | 5,026 | 6,481 | 42 | 20,000 | 6,075 | 0 | 15.8 s |
 
-On two shared cores at the lowest priority, 24 November 2026: 480 s and 752 s. Of the second run,
-294 series ended partial and 210 unverifiable before their last attempt; 1,804 transfers ended in an
-error; every order was complete in the end, and nothing was misrouted. `make chaos SEED=20261125`
-draws the same orders and faults again.
+On two shared cores at the lowest priority, 24 November 2026: 480 s and 752 s. In the second run, 294
+series ended partial and 210 unverifiable before their last attempt, and 1,804 transfers ended with
+an error. In the end every order was complete, and no image was stored under a wrong patient or
+study. `make chaos SEED=20261125` generates the same orders and faults again.
 """
 
 
@@ -86,23 +94,23 @@ def _words(rest: str) -> str:
         "ConnectionLost": "connection lost",
         "TimedOut": "timed out",
         "NodeRefused": "refused",
-        "NodeBusy": "busy, later again",
+        "NodeBusy": "busy, retry later",
         "NotSupported": "not offered",
         "AssociationRejected": "rejected",
-        "StorageFull": "no room here",
+        "StorageFull": "disk full",
         "partial RuleViolation": "partial, task ends",
     }.get(rest, rest)
 
 
 def _notes() -> Iterator[str]:
-    yield "## Tests of their own"
+    yield "## Separate tests"
     yield ""
     for row in ROWS:
         for test in dict.fromkeys(row.elsewhere.values()):
             services = ", ".join(s.value for s in Service if row.elsewhere.get(s) == test)
             yield f"- {row.fault}, {services}: `tests/engine/{test}`"
     yield ""
-    yield "## What cannot be"
+    yield "## Combinations that cannot occur"
     yield ""
     for row in ROWS:
         for why in dict.fromkeys(row.not_here.values()):
