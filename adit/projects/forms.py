@@ -259,7 +259,7 @@ class PseudonymImportForm(forms.Form):
         try:
             return read_pairs(self.cleaned_data["file"].read(MAX_FILE_BYTES + 1))
         except ImportRejected as error:
-            raise forms.ValidationError(list(error.problems)) from None
+            raise forms.ValidationError([str(problem) for problem in error.problems]) from None
 
 
 class ProfileTextForm(forms.Form):

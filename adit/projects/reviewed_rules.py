@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
@@ -53,11 +52,7 @@ def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersi
             name=before.name, version=version, text=text, frozen_at=timezone.now()
         )
         if needs_new_generation(before, made, risks.chosen(locked)["header_word"]):
-            raise InvalidInput(
-                _(
-                    "This rule would change images that could leave before: change the profile instead."
-                )
-            )
+            raise InvalidInput("profile-version.changes-delivered-images")
         made.save(force_insert=True)
         locked.profile = made
         locked.save(update_fields=["profile"])

@@ -38,8 +38,8 @@ class Risk:
     sentences: Mapping[RiskDecision, Words]
     steps: Mapping[RiskDecision, Words]
     """What to do if the images are needed."""
-    why: Words
-    """The question for the reason."""
+    reason_missing: str
+    """Code of the error if the risk is accepted without a reason."""
 
     @property
     def reason(self) -> str:
@@ -77,7 +77,7 @@ FACES = Risk(
             "on the project's page (without a project: the site's own), then order again."
         )
     },
-    why=_("Say why it is accepted that a face could be drawn from these images."),
+    reason_missing="project.faces-reason-missing",
 )
 HEADER_WORD = Risk(
     "header_word",
@@ -119,7 +119,7 @@ HEADER_WORD = Risk(
             "If they are needed, ask a reviewer to decide about the device once they are withheld."
         ),
     },
-    why=_("Say why the header's word is accepted for these images."),
+    reason_missing="project.header-word-reason-missing",
 )
 RISKS = (FACES, HEADER_WORD)
 FIELDS = tuple(name for risk in RISKS for name in (risk.name, risk.reason))
@@ -195,4 +195,4 @@ def check(project: Project) -> None:
         if getattr(project, risk.name) != RiskChoice.ACCEPT:
             setattr(project, risk.reason, "")
         elif not getattr(project, risk.reason).strip():
-            raise InvalidInput(str(risk.why))
+            raise InvalidInput(risk.reason_missing)

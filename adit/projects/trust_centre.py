@@ -7,7 +7,6 @@ from typing import Protocol
 
 from django.conf import settings
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext as _
 
 from adit.projects.models import Project
 from adit_engine.errors import AditError, InvalidInput
@@ -51,9 +50,5 @@ def request_pseudonym(project: Project, domain: str, patient_id: str) -> str:
         return validate_pseudonym(source.pseudonym(project.protocol_id, domain, patient_id))
     except InvalidInput:
         raise UnusablePseudonym(
-            _(
-                "The trust centre gave a pseudonym for the research project %(project)s that DICOM "
-                "does not allow. Ask whoever runs it."
-            )
-            % {"project": project.protocol_id}
+            "trust-centre.invalid-pseudonym", project=project.protocol_id
         ) from None

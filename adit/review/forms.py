@@ -65,7 +65,7 @@ def parse_mask(text: str) -> tuple[Rectangle, ...]:
     if not text:
         return ()
     if not _MASK.fullmatch(text) or text.count(";") >= MAX_RECTANGLES:
-        raise InvalidInput(str(_("A mask is made of rectangles of four numbers each.")))
+        raise InvalidInput("review.invalid-mask")
     rows = ([int(number) for number in part.split(",")] for part in text.split(";"))
     return tuple((left, top, width, height) for left, top, width, height in rows)
 

@@ -129,7 +129,7 @@ def project_import(request: HttpRequest, pk: int) -> HttpResponse:
             new, known = import_pairs(user, project, form.cleaned_data["node"], pairs)
         except ImportRejected as error:
             for problem in error.problems:
-                form.add_error("file", problem)
+                form.add_error("file", str(problem))
         except AditError as error:
             form.add_error(None, str(error))
         else:
