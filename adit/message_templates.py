@@ -59,10 +59,8 @@ _PROJECTS: dict[str, Template] = {
         "The key of the site's default project cannot be destroyed, because other data depend on it."
     ),
     "project.id-not-confirmed": _("The project ID does not match. Enter it exactly as shown."),
-    "reason.invalid": ngettext(
-        "Enter a reason of at most {limit} character. It is recorded in the audit trail.",
-        "Enter a reason of at most {limit} characters. It is recorded in the audit trail.",
-        "limit",
+    "reason.invalid": _(
+        "Enter a reason of at most {limit} characters. It is recorded in the audit trail."
     ),
     "identified.reason-missing": _(
         "Enter the reason why identified data are sent. It is recorded in the audit trail."
