@@ -190,7 +190,7 @@ def test_what_would_be_withheld_says_why(
     )
 
     page = answer.content.decode()
-    assert "This image would be held back." in page
+    assert "This image would be withheld." in page
     assert "TRY-IT" not in page
     assert AuditEvent.objects.get(action="profile.tried").details["withheld"]
 
