@@ -220,8 +220,8 @@ _SPREADSHEETS: dict[str, Template] = {
     "sheet-row.hidden": _(
         "The row is hidden in the workbook, for example by a filter. Check whether it is needed."
     ),
-    "sheet-row.example": _("The row is an example of the template. It is skipped."),
-    "sheet-row.no-result": _("The query found nothing for this row. It is skipped."),
+    "sheet-row.example": _("The row is an example of the template. It is excluded."),
+    "sheet-row.no-result": _("The query found nothing for this row. It is excluded."),
     "sheet-row.error-value": _(
         "The cell contains a spreadsheet error. Correct it in the spreadsheet."
     ),
