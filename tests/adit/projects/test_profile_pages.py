@@ -152,7 +152,7 @@ def test_one_image_is_shown_before_and_after(
 
     page = answer.content.decode()
     lines = {line.keyword: line for line in answer.context["tried"].lines}
-    assert answer.context["tried"].withheld == ""
+    assert answer.context["tried"].withheld is None
     assert (lines["PatientName"].before, lines["PatientName"].after) == (
         "Canary^Clara",
         "TRY-IT-0001",
