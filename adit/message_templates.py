@@ -90,6 +90,7 @@ _PROJECTS: dict[str, Template] = {
         "A pseudonym pattern contains one sequence of # for the number, as in LUNG-####. The other "
         "characters are letters, digits, dots, hyphens and underscores, at most {limit} in total."
     ),
+    "trust-centre.no-answer": _("The trust centre did not return a pseudonym: {detail}"),
     "trust-centre.invalid-pseudonym": _(
         "The trust centre returned an invalid pseudonym for the research project {project}. Ask the "
         "administrator of the trust centre."

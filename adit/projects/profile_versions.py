@@ -83,7 +83,7 @@ def parse_rules(profile: ProfileVersion) -> Rules:
 def needs_new_generation(
     before: ProfileVersion, after: ProfileVersion, header_word: RiskDecision
 ) -> bool:
-    """Return whether images that could leave before would leave with other bytes.
+    """Return whether images that could be sent before would be sent with other bytes.
 
     If so, their UIDs must be new too. `header_word` is the decision of the project before the
     change.

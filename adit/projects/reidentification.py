@@ -20,7 +20,7 @@ from adit.vault.cipher import DecryptionError, ValueCipher
 
 @dataclass(frozen=True, slots=True)
 class ReidentifiedPatient:
-    """The patient that a pseudonym stands for.
+    """The patient to whom a pseudonym belongs.
 
     `patient_id` is empty for a patient whose images have no patient ID.
     """

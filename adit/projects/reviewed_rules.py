@@ -38,7 +38,7 @@ def add_rule(rules: Rules, rule: PixelRule) -> Rules:
 def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersion:
     """Create the next version of the profile with this rule, and assign it.
 
-    The generation stays, because everything that could leave before leaves with the same bytes.
+    The generation stays, because images that could be sent before are sent with the same bytes.
     Raises NotPermitted, InvalidInput, ProfileError.
     """
     require(user, Right.REVIEW_WITHHELD)

@@ -15,6 +15,7 @@ from adit.projects.patient_merge import merge_patient_id
 from adit.projects.pseudonyms import PseudonymConflict, find_pseudonym, get_or_create_pseudonym
 from adit.projects.reidentification import export_patient_map, reidentify
 from adit.projects.services import get_project_key
+from adit.projects.trust_centre import TrustCentreError, UnusablePseudonym
 from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
@@ -137,8 +138,6 @@ def test_a_given_pseudonym_wins(project: Project, centre: type[Centre]) -> None:
 
 
 def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Centre]) -> None:
-    from adit.projects.trust_centre import UnusablePseudonym
-
     with pytest.raises(UnusablePseudonym) as refused:
         get_or_create_pseudonym(project, "PACS1", "4712")
     assert refused.value.message.code == "trust-centre.invalid-pseudonym"
@@ -146,3 +145,19 @@ def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Cen
     with pytest.raises(PseudonymConflict) as refused:
         get_or_create_pseudonym(project, "PACS1", "4711")
     assert refused.value.message.code == "pseudonym.taken"
+
+
+def test_a_trust_centre_that_cannot_answer_registers_nobody(
+    project: Project, centre: type[Centre], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Centre, protocol_id: str, domain: str, patient_id: str) -> str:
+        raise TrustCentreError("Maintenance until 18:00.", again=True)
+
+    monkeypatch.setattr(Centre, "pseudonym", refuse)
+
+    with pytest.raises(TrustCentreError) as refused:
+        get_or_create_pseudonym(project, "PACS1", "4711")
+
+    assert refused.value.again
+    assert str(refused.value).endswith("a pseudonym: Maintenance until 18:00.")
+    assert not project.patients.exists()
