@@ -197,8 +197,9 @@ def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
     job = order("1")
     merged(source)
     task = run_all(job).tasks.get()
-    with pytest.raises(pseudonyms.PseudonymConflict, match="join them on the project's page first"):
+    with pytest.raises(pseudonyms.PseudonymConflict) as refused:
         patient_id_changes.confirm_patient(steward, task, WHY)
+    assert refused.value.message.code == "pseudonym.both-ids-have-one"
     assert Job.objects.get().state == JobState.HELD
     assert not shelf(destination)
 
