@@ -66,7 +66,9 @@ _PROJECTS: dict[str, Template] = {
         "Enter the reason why identified data are sent. It is recorded in the audit trail."
     ),
     "pseudonym.is-patient-id": _("The pseudonym is the patient ID. Enter another pseudonym."),
-    "pseudonym.no-patient-id": _("The study has no patient ID. Enter a pseudonym for it."),
+    "pseudonym.needed-without-patient-id": _(
+        "The study has no patient ID. Enter a pseudonym for it."
+    ),
     "pseudonym.patient-has-other": _(
         "This patient already has another pseudonym in the research project {project}. Leave the "
         "pseudonym empty to use that one."

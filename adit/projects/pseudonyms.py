@@ -232,7 +232,7 @@ def get_patient_index(project: Project, domain: str, patient_id: str) -> str:
 def _compute_index(project: Project, domain: str, patient_id: str, given: str) -> str:
     bare = _strip_padding(patient_id)
     if not bare and not given:
-        raise InvalidInput("pseudonym.no-patient-id")
+        raise InvalidInput("pseudonym.needed-without-patient-id")
     return get_project_cipher(project).index(
         f"{domain}\0{bare}" if bare else f"{domain}\0\0{given}", "patient"
     )

@@ -83,7 +83,7 @@ def test_nobody_accepts_the_own_proposal(root: User, coordinator: User) -> None:
     with pytest.raises(NotPermitted) as refused:
         accept_project(root, project)
     assert refused.value.message.code == "project.own-proposal"
-    with pytest.raises(NotPermitted, match="right"):
+    with pytest.raises(NotPermitted, match="Manage research projects"):
         accept_project(coordinator, project)
 
 

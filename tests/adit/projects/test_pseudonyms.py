@@ -104,7 +104,7 @@ def test_the_database_itself_keeps_the_mapping_unique_both_ways(project, index, 
 def test_without_a_patient_id_a_pseudonym_must_be_given(project):
     with pytest.raises(InvalidInput) as refused:
         get_or_create_pseudonym(project, "PACS1", " ")
-    assert refused.value.message.code == "pseudonym.no-patient-id"
+    assert refused.value.message.code == "pseudonym.needed-without-patient-id"
 
     assert get_or_create_pseudonym(project, "PACS1", "", "LUNG-X") == "LUNG-X"
     assert get_or_create_pseudonym(project, "PACS1", "", "LUNG-X") == "LUNG-X"
