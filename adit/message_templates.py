@@ -17,9 +17,316 @@ _CALENDAR: dict[str, Template] = {}
 
 _RECEIVING: dict[str, Template] = {}
 
-_PROJECTS: dict[str, Template] = {}
+_PROJECTS: dict[str, Template] = {
+    "project.not-signed-in": _("Sign in first."),
+    "project.not-member": _(
+        "None of your groups is a member of the research project {project}. Ask its manager to add "
+        "one of them."
+    ),
+    "project.not-accepted": _(
+        "The research project {project} is not accepted yet. A manager of research projects must "
+        "accept it first."
+    ),
+    "project.revoked": _("The research project {project} was revoked. Nothing is sent for it."),
+    "project.ended": _("The research project {project} has ended. Ask its manager to extend it."),
+    "project.key-destroyed": _(
+        "The key of the research project {project} was destroyed. The project has ended permanently."
+    ),
+    "project.node-not-allowed": _(
+        "The research project {project} does not allow {node}. Ask its manager to allow it."
+    ),
+    "project.patient-limit": ngettext(
+        "The research project {project} has reached its limit of {limit} patient. Ask its manager "
+        "to raise the limit.",
+        "The research project {project} has reached its limit of {limit} patients. Ask its manager "
+        "to raise the limit.",
+        "limit",
+    ),
+    "project.own-proposal": _(
+        "You cannot accept your own proposal. Another manager of research projects must accept it."
+    ),
+    "project.fixed-fields": _(
+        "The research project already has patients. Fields that are written to images cannot be "
+        "changed any more."
+    ),
+    "project.invalid-fields": _("{problems}"),
+    "project.faces-reason-missing": _("Enter the reason why images that may show a face are sent."),
+    "project.header-word-reason-missing": _(
+        "Enter the reason why images are sent although only their header states that they contain "
+        "no text."
+    ),
+    "project.default-key": _(
+        "The key of the site's default project cannot be destroyed, because other data depend on it."
+    ),
+    "project.id-not-confirmed": _("The project ID does not match. Enter it exactly as shown."),
+    "reason.invalid": _(
+        "Enter a reason of at most {limit} characters. It is recorded in the audit trail."
+    ),
+    "identified.reason-missing": _(
+        "Enter the reason why identified data are sent. It is recorded in the audit trail."
+    ),
+    "pseudonym.is-patient-id": _("The pseudonym is the patient ID. Enter another pseudonym."),
+    "pseudonym.needed-without-patient-id": _(
+        "The study has no patient ID. Enter a pseudonym for it."
+    ),
+    "pseudonym.patient-has-other": _(
+        "This patient already has another pseudonym in the research project {project}. Leave the "
+        "pseudonym empty to use that one."
+    ),
+    "pseudonym.taken": _(
+        "{pseudonym} already belongs to another patient in the research project {project}. Enter "
+        "another pseudonym."
+    ),
+    "pseudonym.merge-needs-new-identifiers": _(
+        "The patient ID already has the pseudonym {before}, and images may have been sent with it. "
+        "To use {after} instead, select that all images of the project get new identifiers."
+    ),
+    "pseudonym.both-ids-have-one": _(
+        "Both patient IDs have their own pseudonym in the research project. Ask a person who may "
+        "re-identify patients to merge them on the page of the project first."
+    ),
+    "pseudonym.unreadable": _(
+        "The patient of {pseudonym} cannot be decrypted with the key of the project."
+    ),
+    "pseudonym-pattern.invalid": _(
+        "A pseudonym pattern contains one sequence of # for the number, as in LUNG-####. The other "
+        "characters are letters, digits, dots, hyphens and underscores, at most {limit} in total."
+    ),
+    "trust-centre.no-answer": _("The trust centre did not return a pseudonym: {detail}"),
+    "trust-centre.invalid-pseudonym": _(
+        "The trust centre returned an invalid pseudonym for the research project {project}. Ask the "
+        "administrator of the trust centre."
+    ),
+    "pseudonym-import.rejected": _("Nothing was imported. {problems}"),
+    "pseudonym-import.too-large": _("The file is larger than {limit} MB. Split it."),
+    "pseudonym-import.not-utf8": _("The file is not UTF-8 text. Save it as “CSV UTF-8”."),
+    "pseudonym-import.not-csv": _("The file is not a CSV file."),
+    "pseudonym-import.too-many-rows": _("The file has more than {limit} rows. Split it."),
+    "pseudonym-import.no-rows": _("The file has headers but no rows."),
+    "pseudonym-import.row": _("Row {row}: {problem}"),
+    "pseudonym-import.quotation-mark": _("A quotation mark is in the wrong place."),
+    "pseudonym-import.headers": _("The headers must be patient_id and pseudonym, and no others."),
+    "pseudonym-import.cell-count": ngettext(
+        "The row has {count} cell instead of two.",
+        "The row has {count} cells instead of two.",
+        "count",
+    ),
+    "pseudonym-import.empty-cell": _("The patient ID or the pseudonym is empty."),
+    "pseudonym-import.invalid-patient-id": _(
+        "The patient ID is invalid. It has at most {limit} characters, without backslashes and "
+        "control characters."
+    ),
+    "pseudonym-import.repeated": _("The patient is already in row {first}."),
+    "pseudonym-import.more": ngettext(
+        "{count} more row has an error.", "{count} more rows have errors.", "count"
+    ),
+    "profile-version.too-long": _("A profile has at most {limit} characters."),
+    "profile-version.name-too-long": _("The name of a profile has at most {limit} characters."),
+    "profile-version.wrong-number": _(
+        "The next version of {name} is {version}: write version = {version}."
+    ),
+    "profile-version.exists": _("Another user has just saved this version. Reload the page."),
+    "profile-version.changes-delivered-images": _(
+        "The rule would also change images that are already sent without it. Change the profile "
+        "instead."
+    ),
+}
 
-_SPREADSHEETS: dict[str, Template] = {}
+_SPREADSHEETS: dict[str, Template] = {
+    # The file. These are the reasons in "sheet.unreadable" and the two codes after it.
+    "sheet.unreadable": _("{file}: {reason}"),
+    "sheet.unreadable-line": _("{file}, line {line}: {reason}"),
+    "sheet.unreadable-cell": _("{file}, line {line}, column {column}: {reason}"),
+    "sheet.file-empty": _("The file is empty."),
+    "sheet.empty": _("The sheet is empty."),
+    "sheet.no-rows": _("The sheet has no rows below the headers."),
+    "sheet.too-large": _(
+        "The file is larger than {limit} MB. Split it, or remove images and formatting."
+    ),
+    "sheet.too-many-rows": _(
+        "The sheet has more than {limit} rows. Split it. If the list is shorter, delete the cells "
+        "far below it."
+    ),
+    "sheet.too-many-columns": _(
+        "The sheet has more than {limit} columns. Delete those that are not needed."
+    ),
+    "sheet.cell-too-long": _("The cell has more than {limit} characters. Shorten the text."),
+    "sheet.too-complex": _(
+        "The file needs too much time or memory. Copy only the list, without formatting, into a "
+        "new workbook, or save it as CSV."
+    ),
+    "sheet.unpacked-too-large": _(
+        "The unpacked workbook is larger than {limit} MB, or consists mainly of repeated data. "
+        "Copy only the list into a new workbook."
+    ),
+    "sheet.unsupported": _(
+        "Only .xlsx and .csv files are supported. Save the list as one of them."
+    ),
+    "sheet.wrong-extension": _(
+        "The content of the file does not match its extension. Open it in Excel or LibreOffice and "
+        "save it as .xlsx."
+    ),
+    "sheet.old-or-encrypted": _(
+        "The workbook is in the old .xls format or has a password. Save it as .xlsx, without a "
+        "password."
+    ),
+    "sheet.macros": _(
+        "Workbooks with macros are not supported. Save the workbook as .xlsx, without macros."
+    ),
+    "sheet.binary-workbook": _("The file is a binary workbook (.xlsb). Save it as .xlsx."),
+    "sheet.not-excel": _("The file is not an Excel workbook. Save the list as .xlsx or as CSV."),
+    "sheet.damaged": _(
+        "The file is damaged or is not an Excel workbook. Open it in Excel or LibreOffice and save "
+        "it as .xlsx."
+    ),
+    "sheet.binary-data": _(
+        "The file contains binary data instead of text. Save it as .xlsx or as CSV."
+    ),
+    "sheet.unknown-encoding": _(
+        "The encoding of the file is neither UTF-8 nor Windows-1252. Save it as .xlsx, or as CSV "
+        "UTF-8."
+    ),
+    "sheet.quotation-mark": _(
+        'A quotation mark (") is opened and not closed, or is inside a cell. Double it, remove it, '
+        "or save the sheet as .xlsx."
+    ),
+    # The columns.
+    "sheet.no-headers": _("The sheet has no headers. Select the columns."),
+    "sheet.headers-in-line": _(
+        "Line {line} is used as the header line. Check whether it is correct."
+    ),
+    "sheet.columns-missing": _("Required columns are missing, or their headers are unknown."),
+    "sheet.column-may-be": _(
+        "Column {column} ({header}) may be {field}. Check whether it is correct."
+    ),
+    "sheet.columns-alike": _(
+        "Columns {first} and {second} both match {field}. Select one of them."
+    ),
+    "sheet.column-may-be-study-date": _(
+        "Column {column} ({header}) may be a study date. A batch query uses only the columns From "
+        "and Until: select one of them, or keep the column as your own."
+    ),
+    "sheet.column-mapped-twice": _(
+        "A column can have only one meaning, and each meaning only one column."
+    ),
+    "sheet.unknown-field": _("A sheet of this kind cannot have this column."),
+    "sheet.no-such-column": _("The sheet does not have this column."),
+    "sheet.no-such-line": _("The sheet has no line {line}, or the line is empty."),
+    # The rows.
+    "sheet-row.in-lines": ngettext("Line {lines}: {finding}", "Lines {lines}: {finding}", "count"),
+    "sheet-row.in-cells": ngettext(
+        "Line {lines}, column {column}: {finding}",
+        "Lines {lines}, column {column}: {finding}",
+        "count",
+    ),
+    "sheet-row.with-other-lines": _("{finding} Other lines: {lines}."),
+    "sheet-row.hidden": _(
+        "The row is hidden in the workbook, for example by a filter. Check whether it is needed."
+    ),
+    "sheet-row.example": _("The row is an example of the template. It is excluded."),
+    "sheet-row.no-result": _("The query found nothing for this row. It is excluded."),
+    "sheet-row.error-value": _(
+        "The cell contains a spreadsheet error. Correct it in the spreadsheet."
+    ),
+    "sheet-row.formula-without-value": _(
+        "The cell contains a formula without a calculated value. Open the sheet in Excel or "
+        "LibreOffice, save it, and upload it again."
+    ),
+    "sheet-row.merged-cell": _(
+        "The cell is merged with a cell above. The value of that cell is used."
+    ),
+    "sheet-row.padded-number": _(
+        "The cell is a number that is displayed with leading zeros. The displayed value is used."
+    ),
+    "sheet-row.number-cell": _(
+        "The cell is a number. If the ID has leading zeros, they are missing: format the column as "
+        "text and enter the ID again."
+    ),
+    "sheet-row.fraction": _(
+        "The cell is a number with a fraction or a sign. Format the column as text and enter the ID "
+        "again."
+    ),
+    "sheet-row.too-many-digits": _(
+        "The cell is a number of more than {limit} digits, and spreadsheets change the last digits. "
+        "Format the column as text and enter the ID again."
+    ),
+    "sheet-row.shortened-number": _(
+        "A spreadsheet has shortened the number, and digits are missing. Format the column as text "
+        "and enter the number again."
+    ),
+    "sheet-row.date-cell": _(
+        "The cell is a date. Format the column as text and enter the ID again."
+    ),
+    "sheet-row.apostrophe": _(
+        "The text begins with an apostrophe. Delete it if it does not belong to the ID."
+    ),
+    "sheet-row.wildcard": _("The wildcards * and ? are not allowed here. Enter the full value."),
+    "sheet-row.control-character": _(
+        "Backslashes, line breaks and control characters are not allowed here."
+    ),
+    "sheet-row.too-long": _("The text is too long. At most {limit} characters are allowed."),
+    "sheet-row.no-date": _("The value is not a date. Enter it as 2026-01-31 or 31.01.2026."),
+    "sheet-row.no-such-day": _("The date does not exist."),
+    "sheet-row.year-too-early": _("The year is before {year}. Correct the date."),
+    "sheet-row.days-reversed": _("The last day is before the first day."),
+    "sheet-row.birth-date-in-future": _("The birth date is in the future."),
+    "sheet-row.no-number": _("The value is not a whole number from 0 to {limit}."),
+    "sheet-row.no-modality": _(
+        "The value is not a modality. Enter DICOM codes such as CT, MR or US."
+    ),
+    "sheet-row.modality-read-as": _("The modality is read as {modalities}."),
+    "sheet-row.unknown-modality": _(
+        "DICOM does not define this modality, so possibly nothing is found. Common modalities are "
+        "CT, MR and US."
+    ),
+    "person-name.no-family-name": _("The family name is missing. Enter the name as Last, First."),
+    "person-name.not-separated": _(
+        "Family name and given name are not separated. Enter the name as Last, First."
+    ),
+    "sheet-row.family-name-missing": _("The family name is missing."),
+    "sheet-row.family-name-only": _(
+        "The row has only a family name, so other patients may be found too. Add the given name."
+    ),
+    "sheet-row.birth-date-missing": _("The birth date is missing. It is required with a name."),
+    "sheet-row.name-missing": _("The name is missing. It is required with a birth date."),
+    "sheet-row.query-incomplete": _(
+        "The row does not identify a patient or study. Enter a patient ID, or name and birth date, "
+        "or an accession number."
+    ),
+    "sheet-row.transfer-incomplete": _(
+        "The row does not identify a study. Enter patient ID and study UID, or an accession number, "
+        "or patient ID, study date and modality."
+    ),
+    "sheet-row.patient-id-missing": _(
+        "The patient ID is missing. It is required with a study UID."
+    ),
+    "sheet-row.study-uid-missing": _("The study UID is missing. It is required with a series UID."),
+    "sheet-row.study-missing": _(
+        "The patient ID alone does not identify a study. Enter a study UID, or study date and "
+        "modality."
+    ),
+    "sheet-row.modality-missing": _("The modality is missing. It is required with a study date."),
+    "sheet-row.pseudonym-missing": _("The pseudonym is missing."),
+    "sheet-row.duplicate": _("The row occurs more than once. It is processed once."),
+    "sheet-row.similar-ids": _(
+        "These patient IDs differ only by leading zeros or by upper and lower case. Check whether "
+        "they are the same patient."
+    ),
+    "sheet-row.study-of-patients": _("One study has several patients. Correct the patient ID."),
+    "sheet-row.patient-with-pseudonyms": _(
+        "One patient has several pseudonyms. Use one pseudonym for each patient."
+    ),
+    "sheet-row.pseudonym-of-patients": _(
+        "One pseudonym is used for several patients. Use a different pseudonym for each patient."
+    ),
+    "sheet-row.study-with-pseudonyms": _(
+        "One study has several pseudonyms. Use one pseudonym for each study."
+    ),
+    "sheet-row.series-in-studies": _("One series is in several studies. Correct the study UID."),
+    "sheet-row.series-covered": _(
+        "The series is already included, because another line names the whole study."
+    ),
+}
 
 _JOBS: dict[str, Template] = {
     # Actions on jobs and tasks
@@ -148,7 +455,35 @@ _KINDS: dict[str, Template] = {
 
 _RESULTS: dict[str, Template] = {}
 
-_REVIEW: dict[str, Template] = {}
+_REVIEW: dict[str, Template] = {
+    "review.no-rectangle": _("Draw at least one rectangle, or release the device."),
+    "review.too-many-rectangles": _("At most {limit} rectangles are allowed."),
+    "review.invalid-mask": _("A mask consists of rectangles with four numbers each."),
+    "review.text-announced": _(
+        "The headers of the images state that they contain burned-in text. Mask the images, or keep "
+        "them withheld."
+    ),
+    "review.still-withheld": _("The images would still be withheld: {reason}"),
+    "review.not-releasable": _("Images that are withheld for this reason cannot be released."),
+    "review.unnamed-device": _(
+        "The images do not name their device, so no pixel rule can be created for it."
+    ),
+    "review.own-order": _(
+        "You ordered one of these jobs. Another person who may review withheld images must decide."
+    ),
+    "review.kept-withheld": _(
+        "Other images of this device were kept withheld. Reopen the decision on them first."
+    ),
+    "review.already-decided": _("The decision on these images was already made."),
+    "review.image-unavailable": _("{node} does not return this image any more."),
+    "review.key-destroyed": _(
+        "The images cannot be identified, because the key of the project was destroyed."
+    ),
+    "review.not-withheld": _("These images are not withheld any more."),
+    "review.nothing-to-retry": _(
+        "No withheld image would be treated differently with the current rules."
+    ),
+}
 
 _ORDERS: dict[str, Template] = {}
 

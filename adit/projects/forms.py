@@ -34,9 +34,9 @@ class CheckboxListField(forms.ModelMultipleChoiceField):
 
 
 FIELD_GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
-    (_("What it is"), (*services.IMAGE_FIELDS, "protocol_id", "profile")),
-    (_("What was approved"), services.APPROVAL_FIELDS),
-    (_("What may be sent"), services.LIMIT_FIELDS),
+    (_("Project"), (*services.IMAGE_FIELDS, "protocol_id", "profile")),
+    (_("Approval"), services.APPROVAL_FIELDS),
+    (_("Limits"), services.LIMIT_FIELDS),
 )
 """Headings of the page with their fields."""
 
@@ -49,7 +49,7 @@ class RiskField(forms.ChoiceField):
             label=risk.title,
             choices=RiskChoice.choices,
             widget=forms.RadioSelect(attrs=_CHECKBOX),
-            error_messages={"required": _("Choose: nothing is chosen for you.")},
+            error_messages={"required": _("Select an option. There is no default.")},
         )
 
 
@@ -61,17 +61,17 @@ class ProjectForm(forms.ModelForm):
 
     members = CheckboxListField(
         _("members"),
-        _("People of these groups see the project and its jobs, and may order for it."),
+        _("Users in these groups can see the project and its jobs, and can order for it."),
         Group.objects.order_by("name"),
     )
     sources = CheckboxListField(
-        _("may come from"),
-        _("None ticked: from wherever the person may fetch."),
+        _("sources"),
+        _("If none is selected: all from which the user may fetch."),
         Node.objects.order_by("name"),
     )
     destinations = CheckboxListField(
-        _("may go to"),
-        _("None ticked: to wherever the person may send."),
+        _("destinations"),
+        _("If none is selected: all to which the user may send."),
         Node.objects.order_by("name"),
     )
 
@@ -97,28 +97,40 @@ class ProjectForm(forms.ModelForm):
             for name in ("expires_on", "deletion_on")
         }
         help_texts = {
-            "protocol_id": _("Such as LUNG-2026. Stands in every image and never changes."),
-            "protocol_name": _("What people read."),
-            "sponsor": _("Who is responsible for the research. Stands in every image."),
-            "site_name": _("Your site, as the project calls it."),
-            "pattern": _("Such as LUNG-####. Empty: pseudonyms that tell nothing at all."),
-            "expires_on": _("After this day nothing leaves for it."),
-            "deletion_on": _("When the recipient has to delete what was sent."),
-            "approval_number": _("Such as that of the ethics board."),
-            "responsible": _("Who answers for the project."),
-            "legal_basis": _("Such as consent, or a law and its paragraph."),
-            "recipient": _("Who gets the images in the end."),
-            "modalities": _("Such as CT, MR. Series of others stay. Empty: all."),
+            "protocol_id": _(
+                "For example LUNG-2026. It is written to every image and cannot be changed later."
+            ),
+            "protocol_name": _("The displayed name. It is written to every image."),
+            "sponsor": _(
+                "The organization responsible for the research. It is written to every image."
+            ),
+            "site_name": _("The name of your site in the project."),
+            "pattern": _(
+                "For example LUNG-####. If empty, pseudonyms are derived from the key of the project."
+            ),
+            "expires_on": _("After this day, nothing is sent for the project."),
+            "deletion_on": _("The day by which the recipient must delete the data."),
+            "approval_number": _("For example that of the ethics committee."),
+            "responsible": _("The person responsible for the project."),
+            "legal_basis": _("For example consent, or a section of a law."),
+            "recipient": _("The final recipient of the images."),
+            "modalities": _(
+                "For example CT, MR. Series of other modalities are not transferred. If empty, all "
+                "are allowed."
+            ),
             "second_person": _(
-                "Nobody approves an own order. Searches and checks need no approval."
+                "Nobody can approve their own order. Queries and checks need no approval."
             ),
             **{
-                risk.reason: _("Needed where the risk is accepted. It stands in each job's report.")
+                risk.reason: _(
+                    "Required if the risk is accepted. It is shown in the report of each job."
+                )
                 for risk in risks.RISKS
             },
             "profile": _(
-                "What is removed and what stays. Another profile gives all images new identifiers "
-                "from then on, unless it only adds pixel rules that open what was withheld."
+                "What is removed from images and what is kept. With another profile, all images get "
+                "new identifiers from then on, unless it only adds pixel rules for images that "
+                "were withheld."
             ),
         }
 
@@ -139,7 +151,7 @@ class ProjectForm(forms.ModelForm):
             return
         for name in self._settled():
             self.fields[name].disabled = True
-            self.fields[name].help_text = _("Stands in images already, so it stays as it is.")
+            self.fields[name].help_text = _("Already written to images. It cannot be changed.")
 
     def _settled(self) -> set[str]:
         if self.instance.is_default:
@@ -153,7 +165,7 @@ class ProjectForm(forms.ModelForm):
             try:
                 validate_pattern(pattern)
             except InvalidInput as error:
-                raise forms.ValidationError(str(error)) from None
+                raise forms.ValidationError(str(error), code=error.message.code) from None
         return pattern
 
     def clean(self) -> dict[str, Any]:
@@ -161,10 +173,13 @@ class ProjectForm(forms.ModelForm):
         for name in ("protocol_name", "sponsor", "site_name", "site_id"):
             text = cleaned.get(name) or ""
             if "\\" in text or not text.isprintable():
-                self.add_error(name, _("No backslash and no line break: it stands in images."))
+                self.add_error(
+                    name,
+                    _("Not allowed, because it is written to images: backslash and line break."),
+                )
         for risk in risks.RISKS:
             if cleaned.get(risk.name) == RiskChoice.ACCEPT and not cleaned.get(risk.reason):
-                self.add_error(risk.reason, _("Say why the risk is accepted."))
+                self.add_error(risk.reason, _("Enter the reason why the risk is accepted."))
         return cleaned
 
     @property
@@ -194,9 +209,9 @@ class ProjectForm(forms.ModelForm):
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(
-        label=_("Why?"),
+        label=_("reason"),
         max_length=MAX_REASON_LENGTH,
-        help_text=_("Kept in the audit trail with your name. No patient names, please."),
+        help_text=_("Recorded in the audit trail with your name. Do not enter patient names."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
@@ -206,18 +221,21 @@ class PatientMergeForm(ReasonForm):
 
     node = forms.ModelChoiceField(
         Node.objects.none(),
-        label=_("whose patient ids"),
-        help_text=_("The same number can be another patient in another hospital's PACS."),
+        label=_("source of the patient ID"),
+        help_text=_("The same patient ID can be another patient in the PACS of another hospital."),
         empty_label=None,
     )
     patient_id = forms.CharField(
         label=_("patient ID"),
         max_length=64,
-        help_text=_("The id that is the same person's, exactly as the PACS shows it."),
+        help_text=_("The other patient ID of the person, exactly as the PACS shows it."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     new_generation = forms.BooleanField(
-        label=_("It has a pseudonym already: make all identifiers of images new from now on"),
+        label=_(
+            "The patient ID already has a pseudonym: give all images of the project new identifiers "
+            "from now on"
+        ),
         required=False,
         widget=forms.CheckboxInput(attrs=_CHECKBOX),
     )
@@ -230,7 +248,7 @@ class PatientMergeForm(ReasonForm):
 
 class DestroyKeyForm(ReasonForm):
     typed = forms.CharField(
-        label=_("project id, typed again"),
+        label=_("repeat the project ID"),
         max_length=64,
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
@@ -241,13 +259,13 @@ class PseudonymImportForm(forms.Form):
 
     node = forms.ModelChoiceField(
         Node.objects.none(),
-        label=_("whose patient ids"),
-        help_text=_("The same number can be another patient in another hospital's PACS."),
+        label=_("source of the patient IDs"),
+        help_text=_("The same patient ID can be another patient in the PACS of another hospital."),
         empty_label=None,
     )
     file = forms.FileField(
         label=_("CSV file"),
-        help_text=_("Heading patient_id and pseudonym, then a row for each patient; in UTF-8."),
+        help_text=_("Headers patient_id and pseudonym, then one row for each patient, in UTF-8."),
         widget=forms.ClearableFileInput(attrs={"accept": ".csv,text/csv"}),
     )
 
@@ -259,7 +277,7 @@ class PseudonymImportForm(forms.Form):
         try:
             return read_pairs(self.cleaned_data["file"].read(MAX_FILE_BYTES + 1))
         except ImportRejected as error:
-            raise forms.ValidationError(list(error.problems)) from None
+            raise forms.ValidationError([str(problem) for problem in error.problems]) from None
 
 
 class ProfileTextForm(forms.Form):
@@ -276,7 +294,9 @@ class ProfilePreviewForm(forms.Form):
     study_uid = forms.CharField(
         label=_("study UID"),
         max_length=64,
-        help_text=_("Study Instance UID, as the PACS shows it. One image of it is fetched."),
+        help_text=_(
+            "The Study Instance UID, as the PACS shows it. One image of the study is fetched."
+        ),
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -288,4 +308,4 @@ class ProfilePreviewForm(forms.Form):
         try:
             return StudyRef(self.cleaned_data["study_uid"])
         except InvalidInput as error:
-            raise forms.ValidationError(str(error)) from None
+            raise forms.ValidationError(str(error), code=error.message.code) from None

@@ -10,8 +10,7 @@ from datetime import date, timedelta
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
 from adit.audit.trail import record
@@ -20,9 +19,9 @@ from adit.projects.services import audit_subject, require_key
 from adit.projects.validators import validate_reason
 from adit_engine.errors import InvalidInput
 
-COMPACTION_HINT = _lazy(
-    "The database's own files could not be compacted now, so traces of the key may lie in them for "
-    "a while. Ask the administrator to run: adit manage project compact"
+COMPACTION_HINT = _(
+    "The database files could not be compacted now, so they may still contain traces of the key. "
+    "Ask the administrator to run: adit manage project compact"
 )
 
 log = logging.getLogger(__name__)
@@ -38,11 +37,9 @@ def destroy_key(user: AnyUser, project: Project, reason: str, typed: str) -> Non
     require(user, Right.MANAGE_PROJECTS)
     reason = validate_reason(reason)
     if project.is_default:
-        raise NotPermitted(
-            _("The site's own key cannot be destroyed: everything else leans on it.")
-        )
+        raise NotPermitted("project.default-key")
     if typed.strip() != project.protocol_id:
-        raise InvalidInput(_("Type the project id exactly as it stands here, to be sure."))
+        raise InvalidInput("project.id-not-confirmed")
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         require_key(locked)

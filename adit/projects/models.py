@@ -39,30 +39,37 @@ class ProfileVersion(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.pk and ProfileVersion.objects.filter(pk=self.pk, frozen_at__isnull=False).exists():
-            raise ProfileVersionIsFrozen(f"{self} was used already: make a new version of it.")
+            raise ProfileVersionIsFrozen(
+                f"{self} has been used. Create a new version to change it."
+            )
         super().save(*args, **kwargs)
 
 
 class RiskChoice(models.TextChoices):
     """The decision of a project on images with a risk (risks.py); there is no default."""
 
-    WITHHOLD = "withhold", _("withhold them")
-    ACCEPT = "accept", _("accept the risk, with a reason")
+    WITHHOLD = "withhold", _("withhold these images")
+    ACCEPT = "accept", _("accept the risk (requires a reason)")
 
 
 class Project(models.Model):
     """A research project. It owns a key, pseudonyms and a patient mapping."""
 
     protocol_id = models.CharField(
-        _("project id"),
+        _("project ID"),
         max_length=64,
         unique=True,
-        validators=[RegexValidator(r"^[A-Za-z0-9_.-]+$", _("Letters, digits, dot, hyphen only."))],
+        validators=[
+            RegexValidator(
+                r"^[A-Za-z0-9_.-]+$",
+                _("Only letters, digits, dots, hyphens and underscores are allowed."),
+            )
+        ],
     )
     protocol_name = models.CharField(_("project name"), max_length=64, blank=True)
     sponsor = models.CharField(_("sponsor"), max_length=64)
     site_name = models.CharField(_("site name"), max_length=64, blank=True)
-    site_id = models.CharField(_("site id"), max_length=64, blank=True)
+    site_id = models.CharField(_("site ID"), max_length=64, blank=True)
     is_default = models.BooleanField(default=False, editable=False)
     """The site's own project, used when none is chosen. It is not written to image headers."""
 
@@ -88,17 +95,24 @@ class Project(models.Model):
         _("modalities"),
         max_length=100,
         blank=True,
-        validators=[RegexValidator(r"^[A-Z]{2,16}(, [A-Z]{2,16})*$", _("Such as CT, MR."))],
+        validators=[
+            RegexValidator(
+                r"^[A-Z]{2,16}(, [A-Z]{2,16})*$",
+                _("Enter modalities separated by a comma and a space, such as CT, MR."),
+            )
+        ],
     )
     """Allowed modalities, such as "CT, MR"; empty allows all. Series of others are not
     transferred.
     """
-    patient_cap = models.PositiveIntegerField(_("at most so many patients"), null=True, blank=True)
+    patient_cap = models.PositiveIntegerField(
+        _("maximum number of patients"), null=True, blank=True
+    )
     second_person = models.BooleanField(
-        _("each transfer is approved by a second person"), default=False
+        _("each transfer requires approval by a second person"), default=False
     )
     expires_on = models.DateField(_("ends on"), null=True, blank=True)
-    deletion_on = models.DateField(_("data are deleted on"), null=True, blank=True)
+    deletion_on = models.DateField(_("data must be deleted by"), null=True, blank=True)
     is_revoked = models.BooleanField(_("revoked"), default=False)
 
     faces = models.CharField(
@@ -107,15 +121,13 @@ class Project(models.Model):
     """Empty until a decision is made; until then such images are withheld."""
     faces_reason = models.CharField(_("why the risk is accepted"), max_length=200, blank=True)
     header_word = models.CharField(
-        _("radiographs that only their header says are free of text"),
+        _("radiographs without burned-in text according to their header only"),
         max_length=8,
         choices=RiskChoice,
         blank=True,
     )
     """As for `faces`."""
-    header_word_reason = models.CharField(
-        _("why the header's word is accepted"), max_length=200, blank=True
-    )
+    header_word_reason = models.CharField(_("why the risk is accepted"), max_length=200, blank=True)
     approval_number = models.CharField(_("approval number"), max_length=64, blank=True)
     responsible = models.CharField(_("responsible person"), max_length=100, blank=True)
     purpose = models.CharField(_("purpose"), max_length=300, blank=True)

@@ -4,7 +4,6 @@ Used by the pages of projects and by jobs.
 """
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser
 from adit.audit.trail import record, seal_patient
@@ -53,12 +52,7 @@ def merge_confirmed_id(
     try:
         _merge(user, patient, node, patient_id, reason, new_generation=False)
     except PseudonymConflict:
-        raise PseudonymConflict(
-            _(
-                "Both patient IDs have a pseudonym of their own in the research project. Ask "
-                "somebody who may re-identify patients to join them on the project's page first."
-            )
-        ) from None
+        raise PseudonymConflict("pseudonym.both-ids-have-one") from None
 
 
 def _merge(
@@ -82,7 +76,11 @@ def _merge(
             return
         if before is not None:
             if not new_generation:
-                raise _pseudonym_exists(before, patient)
+                raise PseudonymConflict(
+                    "pseudonym.merge-needs-new-identifiers",
+                    before=before.pseudonym,
+                    after=patient.pseudonym,
+                )
             locked.generation += 1
             locked.save(update_fields=["generation"])
         MergedPatientId.objects.filter(project=project, index=index).delete()
@@ -98,14 +96,3 @@ def _merge(
         record(
             "patient.joined", user=user, about=audit_subject(project), details=details, patient=who
         )
-
-
-def _pseudonym_exists(before: Patient, patient: Patient) -> PseudonymConflict:
-    words = {"before": before.pseudonym, "now": patient.pseudonym}
-    return PseudonymConflict(
-        _(
-            "This patient ID goes by %(before)s already, and images may have left so. To let it go "
-            "by %(now)s, tick that all identifiers of the project's images are new from now on."
-        )
-        % words
-    )

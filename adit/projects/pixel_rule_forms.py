@@ -103,7 +103,9 @@ class PixelRuleForm(forms.Form):
     manufacturer = _text_field(_("manufacturer"))
     model = _text_field(_("model"))
     software = _text_field(
-        _("software"), _("The whole value, * for any, empty where none is named."), required=False
+        _("software"),
+        _("The full value, * for any value, empty if the device states none."),
+        required=False,
     )
     rows = forms.IntegerField(label=_("rows"), min_value=1, max_value=65535)
     columns = forms.IntegerField(label=_("columns"), min_value=1, max_value=65535)
@@ -111,18 +113,18 @@ class PixelRuleForm(forms.Form):
         label=_("rectangles"),
         required=False,
         help_text=_(
-            "One a line: from the left, from the top, width, height, in pixels. None: the device "
-            "burns nothing in; then say below why you know."
+            "One rectangle per line: left, top, width, height, in pixels. Leave it empty if the "
+            "device burns in no text, and enter below how you know."
         ),
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "class": "code-box"}),
     )
     applies = forms.ChoiceField(
         label=_("applies to"),
         choices=[
-            (APPLIES_TO_WITHHELD, _("images that would be withheld without it")),
+            (APPLIES_TO_WITHHELD, _("images that would be withheld without the rule")),
             (APPLIES_TO_ALL, _("all images of the device")),
         ],
-        help_text=_("A rule for all images gives the project's images new identifiers."),
+        help_text=_("A rule for all images gives all images of the project new identifiers."),
     )
     reason = forms.CharField(label=_("reason"), max_length=MAX_REASON_LENGTH, required=False)
 
@@ -142,7 +144,7 @@ class PixelRuleForm(forms.Form):
                 continue
             if len(parts) != 4 or not all(part.isdecimal() and len(part) < 6 for part in parts):
                 raise forms.ValidationError(
-                    _("Line %(n)d: four whole numbers, please."), params={"n": number}
+                    _("Line %(n)d: enter four whole numbers."), params={"n": number}
                 )
             left, top, width, height = map(int, parts)
             found.append((left, top, width, height))

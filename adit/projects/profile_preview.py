@@ -20,6 +20,7 @@ from adit.projects.profile_versions import parse_rules
 from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.elements import PIXEL_TAGS, Element, elements, is_sequence, items, nested_explicit
 from adit_engine.errors import InstanceWithheld, InvalidInput, Malformed
+from adit_engine.messages import Message
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.charset import Charset
@@ -237,8 +238,7 @@ class ProfilePreview:
     """
 
     lines: list[HeaderLine]
-    code: str = ""
-    withheld: str = ""
+    withheld: Message | None = None
     before: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
     """The first frame of the changed image as a data URL; empty if it cannot be rendered."""
@@ -254,7 +254,7 @@ def preview_profile(
     require(user, Right.SEE_IDENTIFIED)
     image = fetch_sample(user, node, study)
     tried = _apply_profile(profile, image)
-    details = {"node": node.name, "withheld": tried.code}
+    details = {"node": node.name, "withheld": tried.withheld.category if tried.withheld else ""}
     patient = (get_domain(node), patient_id) if (patient_id := _get_patient_id(image)) else None
     record(
         "profile.tried", user=user, about=f"profile:{profile.pk}", details=details, patient=patient
@@ -279,7 +279,7 @@ def _apply_profile(profile: ProfileVersion, image: Instance) -> ProfilePreview:
         )
     except InstanceWithheld as error:
         return ProfilePreview(
-            _list_readable_header(image), error.code, str(error), before=_render_data_url(image)
+            _list_readable_header(image), error.message, before=_render_data_url(image)
         )
 
 

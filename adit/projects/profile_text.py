@@ -55,27 +55,27 @@ def _make_section(title: str, body: str) -> ProfileSection:
 
 OPTION_MEANINGS: Mapping[str, Any] = {
     BASIC: _(
-        "Everything that the standard lists as identifying is removed, emptied or replaced, at "
-        "every depth; all identifiers of studies, series and images are replaced."
+        "All elements that the standard lists as identifying are removed, emptied or replaced, at "
+        "every nesting level. All identifiers of studies, series and images are replaced."
     ),
-    "113101": _("Text burned into the pixels is blanked by rules for each device."),
-    "113102": _("Features by which a face could be recognized are removed from the pixels."),
-    "113103": _("Graphics and overlays are cleaned by taking all of them away."),
-    "113104": _("Structured content stays as far as it is public codes and numbers."),
-    CLEAN_DESCRIPTORS: _("Descriptions stay where every word of them is known to be harmless."),
-    FULL_DATES: _("All dates and times stay as they are."),
+    "113101": _("Burned-in text is masked by pixel rules for each device."),
+    "113102": _("Recognizable features of faces are removed from the pixels."),
+    "113103": _("All graphics and overlays are removed."),
+    "113104": _("Structured content is kept if it consists of public codes and numbers."),
+    CLEAN_DESCRIPTORS: _("Descriptions are kept if all their words are known to be harmless."),
+    FULL_DATES: _("All dates and times are kept."),
     MODIFIED_DATES: _(
-        "Dates are shifted by a number of days of each patient's own; intervals between a "
-        "patient's visits stay. Times of day stay."
+        "Dates are shifted by a number of days that differs between patients. The intervals between "
+        "the dates of a patient are kept, and times of day are kept."
     ),
-    PATIENT_CHARACTERISTICS: _("Age (90 at most), sex, size and weight stay."),
-    DEVICE_IDENTITY: _("Which device made the images stays: its name, serial number and place."),
-    "113110": _("The original identifiers of studies, series and images stay."),
+    PATIENT_CHARACTERISTICS: _("Age (at most 90), sex, size and weight are kept."),
+    DEVICE_IDENTITY: _("Name, serial number and location of the device are kept."),
+    "113110": _("The original identifiers of studies, series and images are kept."),
     SAFE_PRIVATE: _(
-        "Values of manufacturers that the standard calls safe stay, such as those for diffusion "
-        "and PET."
+        "Private elements that the standard lists as safe are kept, such as those for diffusion and "
+        "PET."
     ),
-    INSTITUTION_IDENTITY: _("The name and address of the institution stay."),
+    INSTITUTION_IDENTITY: _("Name and address of the institution are kept."),
 }
 
 WITHOUT_DATES = _("All dates and times are removed.")

@@ -6,7 +6,6 @@ results.
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
@@ -28,27 +27,22 @@ def create_version(user: AnyUser, text: str) -> ProfileVersion:
     """
     require(user, Right.MANAGE_PROFILES)
     if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidInput(_("A profile has at most %d characters.") % MAX_TEXT_LENGTH)
+        raise InvalidInput("profile-version.too-long", limit=MAX_TEXT_LENGTH)
     text = text.replace("\r\n", "\n").strip() + "\n"
     rules = Rules.parse(text)
     if len(rules.name) > MAX_NAME_LENGTH:
-        raise InvalidInput(_("The name of a profile has at most %d characters.") % MAX_NAME_LENGTH)
+        raise InvalidInput("profile-version.name-too-long", limit=MAX_NAME_LENGTH)
     with transaction.atomic():
         due = get_next_version(rules.name)
         if rules.version != due:
-            raise InvalidInput(
-                _("The next version of %(name)s is %(due)d: write version = %(due)d.")
-                % {"name": rules.name, "due": due}
-            )
+            raise InvalidInput("profile-version.wrong-number", name=rules.name, version=due)
         try:
             with transaction.atomic():
                 profile = ProfileVersion.objects.create(
                     name=rules.name, version=rules.version, text=text
                 )
         except IntegrityError:
-            raise InvalidInput(
-                _("Somebody else has just saved this version: look again.")
-            ) from None
+            raise InvalidInput("profile-version.exists") from None
         details = {"profile": str(profile), "options": sorted(rules.options)}
         record("profile.created", user=user, about=f"profile:{profile.pk}", details=details)
     return profile
@@ -89,7 +83,7 @@ def parse_rules(profile: ProfileVersion) -> Rules:
 def needs_new_generation(
     before: ProfileVersion, after: ProfileVersion, header_word: RiskDecision
 ) -> bool:
-    """Return whether images that could leave before would leave with other bytes.
+    """Return whether images that could be sent before would be sent with other bytes.
 
     If so, their UIDs must be new too. `header_word` is the decision of the project before the
     change.

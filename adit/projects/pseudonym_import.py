@@ -2,12 +2,11 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
@@ -17,6 +16,7 @@ from adit.projects.models import Project
 from adit.projects.pseudonyms import PseudonymConflict, find_pseudonym, get_or_create_pseudonym
 from adit.projects.services import audit_subject, require_use
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message, join_messages
 
 MAX_FILE_BYTES = 1 << 20
 MAX_PAIRS = 2000
@@ -34,10 +34,10 @@ class PseudonymPair:
 
 
 class ImportRejected(InvalidInput):
-    """Nothing was stored. `problems` are sentences that name rows, never patient IDs."""
+    """Nothing was stored. `problems` name rows, never patient IDs."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(" ".join(problems))
+    def __init__(self, problems: Sequence[Message]) -> None:
+        super().__init__("pseudonym-import.rejected", problems=join_messages(problems))
         self.problems = problems
 
 
@@ -60,7 +60,7 @@ def import_pairs(
                     project, domain, pair.patient_id, given=pair.pseudonym, user=user
                 )
             except (PseudonymConflict, InvalidInput) as error:
-                problems.append(_row_problem(pair.row, str(error)))
+                problems.append(_locate(pair.row, error.message))
         if problems:
             raise ImportRejected(_truncate_problems(problems))
         details = {"new": new, "known": len(pairs) - new, "domain": domain}
@@ -74,15 +74,14 @@ def read_pairs(data: bytes) -> list[PseudonymPair]:
     Raises ImportRejected.
     """
     if len(data) > MAX_FILE_BYTES:
-        raise ImportRejected([_("The file is larger than 1 MB: split it.")])
+        limit = MAX_FILE_BYTES >> 20
+        raise ImportRejected([Message("pseudonym-import.too-large", limit=limit)])
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ImportRejected(
-            [_("The file is not text in UTF-8. Save it as “CSV UTF-8”.")]
-        ) from None
+        raise ImportRejected([Message("pseudonym-import.not-utf8")]) from None
     if "\0" in text:
-        raise ImportRejected([_("The file is no CSV file.")])
+        raise ImportRejected([Message("pseudonym-import.not-csv")])
     rows = _read_rows(text)
     heading = next(rows, (1, []))[1]
     places = _find_columns(heading)
@@ -93,13 +92,13 @@ def read_pairs(data: bytes) -> list[PseudonymPair]:
         try:
             pairs.append(_make_pair(number, cells, places, len(heading)))
         except InvalidInput as error:
-            problems.append(_row_problem(number, str(error)))
+            problems.append(_locate(number, error.message))
         if len(pairs) > MAX_PAIRS:
-            raise ImportRejected([_("The file has more than %d rows: split it.") % MAX_PAIRS])
+            raise ImportRejected([Message("pseudonym-import.too-many-rows", limit=MAX_PAIRS)])
     if problems:
         raise ImportRejected(_truncate_problems(problems))
     if not pairs:
-        raise ImportRejected([_("The file has a heading and no rows.")])
+        raise ImportRejected([Message("pseudonym-import.no-rows")])
     return pairs
 
 
@@ -113,16 +112,14 @@ def _read_rows(text: str) -> Iterator[tuple[int, list[str]]]:
             yield reader.line_num, [cell.strip() for cell in cells]
     except csv.Error:
         raise ImportRejected(
-            [_row_problem(reader.line_num, _("a quotation mark stands where none should."))]
+            [_locate(reader.line_num, Message("pseudonym-import.quotation-mark"))]
         ) from None
 
 
 def _find_columns(heading: list[str]) -> Mapping[str, int]:
     names = [re.sub(r"[\s_-]+", "_", name.lower()) for name in heading]
     if sorted(names) != [PATIENT_ID, PSEUDONYM]:
-        raise ImportRejected(
-            [_row_problem(1, _("the heading must be patient_id and pseudonym, nothing else."))]
-        )
+        raise ImportRejected([_locate(1, Message("pseudonym-import.headers"))])
     return {name: names.index(name) for name in names}
 
 
@@ -130,32 +127,32 @@ def _make_pair(
     number: int, cells: list[str], places: Mapping[str, int], width: int
 ) -> PseudonymPair:
     if len(cells) != width:
-        raise InvalidInput(_("it has %(n)d cells instead of two.") % {"n": len(cells)})
+        raise InvalidInput("pseudonym-import.cell-count", count=len(cells))
     patient_id, pseudonym = cells[places[PATIENT_ID]], cells[places[PSEUDONYM]]
     if not patient_id or not pseudonym:
-        raise InvalidInput(_("patient id and pseudonym may not be empty."))
+        raise InvalidInput("pseudonym-import.empty-cell")
     if len(patient_id) > MAX_ID_LENGTH or _CONTROL.search(patient_id):
-        raise InvalidInput(_("this is no patient id: at most 64 characters, no backslash."))
+        raise InvalidInput("pseudonym-import.invalid-patient-id", limit=MAX_ID_LENGTH)
     return PseudonymPair(number, patient_id, pseudonym)
 
 
-def _find_repeated(pairs: list[PseudonymPair]) -> list[str]:
+def _find_repeated(pairs: list[PseudonymPair]) -> list[Message]:
     """A repeated patient is a mistake in the list, even if both rows agree."""
     seen: dict[str, int] = {}
     problems = []
     for pair in pairs:
         first = seen.setdefault(pair.patient_id, pair.row)
         if first != pair.row:
-            problems.append(_row_problem(pair.row, _("the same patient as in row %d.") % first))
+            problems.append(_locate(pair.row, Message("pseudonym-import.repeated", first=first)))
     return problems
 
 
-def _row_problem(number: int, what: str) -> str:
-    return _("Row %(row)d: %(what)s") % {"row": number, "what": what}
+def _locate(row: int, problem: Message) -> Message:
+    return Message("pseudonym-import.row", row=row, problem=problem)
 
 
-def _truncate_problems(problems: list[str]) -> list[str]:
+def _truncate_problems(problems: list[Message]) -> list[Message]:
     more = len(problems) - MAX_PROBLEMS
     if more <= 0:
         return problems
-    return [*problems[:MAX_PROBLEMS], _("And %(n)d rows more.") % {"n": more}]
+    return [*problems[:MAX_PROBLEMS], Message("pseudonym-import.more", count=more)]

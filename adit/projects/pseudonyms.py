@@ -5,7 +5,6 @@ Used by orders and the worker.
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
 from adit.audit.trail import SealedPatient, record, seal_patient
@@ -92,9 +91,7 @@ def allow_identified(
     require(user, Right.TRANSFER_IDENTIFIED)
     require_project(user, project or default_project(), source, destination)
     if not reason.strip():
-        raise NotPermitted(
-            _("Say why identified data must be sent; the reason is kept in the trail.")
-        )
+        raise NotPermitted("identified.reason-missing")
     details = {
         "reason": reason.strip(),
         "source": source.name,
@@ -128,7 +125,9 @@ def get_or_create_pseudonym(
         _require_not_patient_id(given, patient_id)
         pseudonym = given or _generate_pseudonym(locked, domain, patient_id)
         if Patient.objects.filter(project=project, pseudonym__iexact=pseudonym).exists():
-            raise _pseudonym_taken(pseudonym, project)
+            raise PseudonymConflict(
+                "pseudonym.taken", pseudonym=pseudonym, project=project.protocol_id
+            )
         sealed = get_project_cipher(project).seal(
             [domain, _strip_padding(patient_id)], patient_context(index)
         )
@@ -187,20 +186,13 @@ def _require_nodes(project: Project, source: Node, destination: Node | None) -> 
     for node, allowed in ((source, project.sources), (destination, project.destinations)):
         if node is None or not allowed.exists() or allowed.filter(pk=node.pk).exists():
             continue
-        raise NotPermitted(
-            _("The research project %(project)s does not allow %(node)s. Ask its manager.")
-            % {"project": project.protocol_id, "node": node.name}
-        )
+        raise NotPermitted("project.node-not-allowed", project=project.protocol_id, node=node.name)
 
 
 def _require_patient_capacity(project: Project) -> None:
     if project.patient_cap is not None and project.patients.count() >= project.patient_cap:
         raise NotPermitted(
-            _(
-                "The research project %(project)s is full: it has all the patients (%(n)d) that it "
-                "may have. Ask its manager."
-            )
-            % {"project": project.protocol_id, "n": project.patient_cap}
+            "project.patient-limit", project=project.protocol_id, limit=project.patient_cap
         )
 
 
@@ -221,13 +213,7 @@ def _require_same_pseudonym(row: Patient, given: str, project: Project) -> None:
     pseudonyms.
     """
     if given and given != row.pseudonym:
-        raise PseudonymConflict(
-            _(
-                "This patient already has another pseudonym in the research project %(project)s. "
-                "Give no pseudonym to use that one."
-            )
-            % {"project": project.protocol_id}
-        )
+        raise PseudonymConflict("pseudonym.patient-has-other", project=project.protocol_id)
 
 
 def _require_not_patient_id(given: str, patient_id: str) -> None:
@@ -235,17 +221,7 @@ def _require_not_patient_id(given: str, patient_id: str) -> None:
     Raises InvalidInput.
     """
     if given and given.lstrip("0").casefold() == _strip_padding(patient_id).lstrip("0").casefold():
-        raise InvalidInput(_("The pseudonym is the patient's own ID: give another one."))
-
-
-def _pseudonym_taken(pseudonym: str, project: Project) -> PseudonymConflict:
-    return PseudonymConflict(
-        _(
-            "%(pseudonym)s already stands for another patient in the research project %(project)s: "
-            "choose another pseudonym."
-        )
-        % {"pseudonym": pseudonym, "project": project.protocol_id}
-    )
+        raise InvalidInput("pseudonym.is-patient-id")
 
 
 def get_patient_index(project: Project, domain: str, patient_id: str) -> str:
@@ -256,7 +232,7 @@ def get_patient_index(project: Project, domain: str, patient_id: str) -> str:
 def _compute_index(project: Project, domain: str, patient_id: str, given: str) -> str:
     bare = _strip_padding(patient_id)
     if not bare and not given:
-        raise InvalidInput(_("This study has no patient ID: give it a pseudonym by hand."))
+        raise InvalidInput("pseudonym.needed-without-patient-id")
     return get_project_cipher(project).index(
         f"{domain}\0{bare}" if bare else f"{domain}\0\0{given}", "patient"
     )

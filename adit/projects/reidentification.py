@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, NotPermitted
 from adit.audit.trail import record
@@ -21,7 +20,7 @@ from adit.vault.cipher import DecryptionError, ValueCipher
 
 @dataclass(frozen=True, slots=True)
 class ReidentifiedPatient:
-    """The patient that a pseudonym stands for.
+    """The patient to whom a pseudonym belongs.
 
     `patient_id` is empty for a patient whose images have no patient ID.
     """
@@ -82,8 +81,5 @@ def _open_patient(patient: Patient, box: ValueCipher) -> ReidentifiedPatient:
             )
         )
     except DecryptionError:
-        raise NotPermitted(
-            _("What is stored of %(pseudonym)s does not open with the key of its project.")
-            % {"pseudonym": patient.pseudonym}
-        ) from None
+        raise NotPermitted("pseudonym.unreadable", pseudonym=patient.pseudonym) from None
     return ReidentifiedPatient(patient.pseudonym, domain, patient_id, joined)

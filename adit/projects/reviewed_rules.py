@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
@@ -39,7 +38,7 @@ def add_rule(rules: Rules, rule: PixelRule) -> Rules:
 def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersion:
     """Create the next version of the profile with this rule, and assign it.
 
-    The generation stays, because everything that could leave before leaves with the same bytes.
+    The generation stays, because images that could be sent before are sent with the same bytes.
     Raises NotPermitted, InvalidInput, ProfileError.
     """
     require(user, Right.REVIEW_WITHHELD)
@@ -53,11 +52,7 @@ def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersi
             name=before.name, version=version, text=text, frozen_at=timezone.now()
         )
         if needs_new_generation(before, made, risks.chosen(locked)["header_word"]):
-            raise InvalidInput(
-                _(
-                    "This rule would change images that could leave before: change the profile instead."
-                )
-            )
+            raise InvalidInput("profile-version.changes-delivered-images")
         made.save(force_insert=True)
         locked.profile = made
         locked.save(update_fields=["profile"])

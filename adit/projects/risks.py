@@ -38,8 +38,8 @@ class Risk:
     sentences: Mapping[RiskDecision, Words]
     steps: Mapping[RiskDecision, Words]
     """What to do if the images are needed."""
-    why: Words
-    """The question for the reason."""
+    reason_missing: str
+    """Code of the error if the risk is accepted without a reason."""
 
     @property
     def reason(self) -> str:
@@ -53,73 +53,75 @@ FACES = Risk(
     AppliedAction.FACE,
     title=_("Thin slices that may show a face"),
     about=_(
-        "From thin slices of a head by CT, MR or PET the person's face can be drawn. Somebody has to "
-        "choose what happens to them; what does not tell its part of the body counts as a head."
+        "A face can be reconstructed from thin CT, MR or PET slices of a head. Decide what happens to "
+        "these images. Images that do not name the body part are treated as images of a head."
     ),
     unless=_(
-        "Thin slices of a head from which a face could be drawn are withheld, unless the project has "
-        "chosen otherwise."
+        "Thin slices of a head, from which a face could be reconstructed, are withheld unless the "
+        "project accepts this risk."
     ),
     sentences={
         RiskDecision.ACCEPT: _(
             "Images that may show a face are sent: the risk is accepted. Reason: %(reason)s"
         ),
         RiskDecision.WITHHOLD: _(
-            "Images that may show a face are withheld, as was chosen for the project."
+            "Images that may show a face are withheld, as decided for the project."
         ),
         RiskDecision.UNDECIDED: _(
-            "Images that may show a face are withheld: nobody has chosen yet what happens to them."
+            "Images that may show a face are withheld: the project has no decision on them yet."
         ),
     },
     steps={
         RiskDecision.UNDECIDED: _(
-            "If they are needed, ask a manager of research projects to choose “withhold” or “accept” "
-            "on the project's page (without a project: the site's own), then order again."
+            "If you need them, ask a manager of research projects to select “withhold” or “accept” on "
+            "the page of the project (without a project: the site's default project), then order "
+            "again."
         )
     },
-    why=_("Say why it is accepted that a face could be drawn from these images."),
+    reason_missing="project.faces-reason-missing",
 )
 HEADER_WORD = Risk(
     "header_word",
     admission.UNCONFIRMED_ANNOTATION,
     AppliedAction.HEADER_WORD,
-    title=_("Text in the pixels of radiographs"),
+    title=_("Burned-in text in radiographs"),
     about=_(
-        "Devices write names and dates into the pixels of CR, DX, MG, XA, RF and NM images, and the "
-        "header is no proof that they did not. These images are withheld unless a pixel rule or a "
-        "reviewer's decision covers the device, or the project accepts the header's word: then they "
-        "are sent if the header does not say that text is burned in (CR, XA, RF, NM: if it says that "
-        "none is). To stop accepting it later gives all images new identifiers from then on."
+        "CR, DX, MG, XA, RF and NM images can contain burned-in names and dates, and their header "
+        "does not prove the opposite. These images are withheld unless a pixel rule or a reviewer's "
+        "decision covers the device, or the project accepts the risk. Then they are sent if their "
+        "header does not state that text is burned in (CR, XA, RF and NM: if it states that no text "
+        "is burned in). If the project withdraws this later, all images get new identifiers from "
+        "then on."
     ),
     unless=_(
-        "CR, DX, MG, XA, RF and NM images are withheld, unless a pixel rule covers the device or the "
-        "project has chosen otherwise."
+        "CR, DX, MG, XA, RF and NM images are withheld unless a pixel rule covers the device or the "
+        "project accepts this risk."
     ),
     sentences={
         RiskDecision.ACCEPT: _(
-            "CR, DX, MG, XA, RF and NM images are sent on the word of their header: the risk is "
-            "accepted. Reason: %(reason)s"
+            "CR, DX, MG, XA, RF and NM images are sent without further proof if their header allows "
+            "it: the risk is accepted. Reason: %(reason)s"
         ),
         RiskDecision.WITHHOLD: _(
-            "CR, DX, MG, XA, RF and NM images are withheld, as was chosen for the project, unless a "
-            "pixel rule covers the device."
+            "CR, DX, MG, XA, RF and NM images are withheld unless a pixel rule covers the device, as "
+            "decided for the project."
         ),
         RiskDecision.UNDECIDED: _(
-            "CR, DX, MG, XA, RF and NM images are withheld unless a pixel rule covers the device: "
-            "nobody has chosen yet whether the header's word is accepted."
+            "CR, DX, MG, XA, RF and NM images are withheld unless a pixel rule covers the device: the "
+            "project has no decision on them yet."
         ),
     },
     steps={
         RiskDecision.UNDECIDED: _(
-            "If they are needed, ask a reviewer to decide about the device once they are withheld, or "
-            "ask a manager of research projects to accept the header's word on the project's page "
-            "(without a project: the site's own), then order again."
+            "If you need them, ask a reviewer to decide on the device after the transfer, or ask a "
+            "manager of research projects to accept the risk on the page of the project (without a "
+            "project: the site's default project), then order again."
         ),
         RiskDecision.WITHHOLD: _(
-            "If they are needed, ask a reviewer to decide about the device once they are withheld."
+            "If you need them, ask a reviewer to decide on the device after the transfer."
         ),
     },
-    why=_("Say why the header's word is accepted for these images."),
+    reason_missing="project.header-word-reason-missing",
 )
 RISKS = (FACES, HEADER_WORD)
 FIELDS = tuple(name for risk in RISKS for name in (risk.name, risk.reason))
@@ -195,4 +197,4 @@ def check(project: Project) -> None:
         if getattr(project, risk.name) != RiskChoice.ACCEPT:
             setattr(project, risk.reason, "")
         elif not getattr(project, risk.reason).strip():
-            raise InvalidInput(str(risk.why))
+            raise InvalidInput(risk.reason_missing)

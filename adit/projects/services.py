@@ -14,7 +14,6 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, may, require, require_active
 from adit.audit.trail import record
@@ -25,6 +24,7 @@ from adit.projects.profile_versions import needs_new_generation, parse_rules
 from adit.projects.validators import validate_pattern
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.keys import ProjectKey, format_key
 from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
@@ -89,7 +89,7 @@ def save_new_project(
     try:
         project.full_clean()
     except ValidationError as error:
-        raise InvalidInput(_format_errors(error)) from None
+        raise InvalidInput("project.invalid-fields", problems=_format_errors(error)) from None
     get_trial_attributes(project)
     with transaction.atomic():
         project.save(force_insert=True)
@@ -124,9 +124,7 @@ def change_project(
             name for name in _CHANGEABLE_FIELDS if getattr(before, name) != getattr(project, name)
         ]
         if has_patients(before) and set(changed) & set(IMAGE_FIELDS):
-            raise InvalidInput(
-                _("This research project has patients: what stands in their images stays as it is.")
-            )
+            raise InvalidInput("project.fixed-fields")
         project.generation = before.generation + _opens_generation(before, project)
         project.save(update_fields=[*changed, "generation"])
         groups = (("members", members), ("sources", sources), ("destinations", destinations))
@@ -256,12 +254,7 @@ def require_link(user: AnyUser, project: Project) -> None:
     """Raise NotPermitted unless `may_link`."""
     require(user, Right.REIDENTIFY)
     if not may_link(user, project):
-        raise NotPermitted(
-            _(
-                "None of your groups is a member of the research project %(project)s. Ask its manager."
-            )
-            % {"project": project.protocol_id}
-        )
+        raise NotPermitted("project.not-member", project=project.protocol_id)
 
 
 def has_patients(project: Project) -> bool:
@@ -283,41 +276,26 @@ def may_use(user: AnyUser, project: Project) -> bool:
 def require_use(user: AnyUser, project: Project) -> None:
     """Raise NotPermitted if the project has ended or the user is not a member."""
     require_active(user)
-    words = {"project": project.protocol_id}
-    over = explain_ended(project)
-    if over:
-        raise NotPermitted(over)
+    reason = explain_ended(project)
+    if reason is not None:
+        raise NotPermitted(reason.code, **reason.values)
     if project.is_default or may(user, Right.MANAGE_PROJECTS):
         return
     if not project.members.filter(pk__in=user.groups.values("pk")).exists():
-        raise NotPermitted(
-            _(
-                "None of your groups is a member of the research project %(project)s. Ask its manager."
-            )
-            % words
-        )
+        raise NotPermitted("project.not-member", project=project.protocol_id)
 
 
-def explain_ended(project: Project) -> str:
-    """Return why nobody may use the project now; empty if it is active."""
-    words = {"project": project.protocol_id}
+def explain_ended(project: Project) -> Message | None:
+    """Return why nobody may use the project now; None if it is active."""
     if project.key_destroyed_at is not None:
-        return _describe_destroyed(project)
+        return Message("project.key-destroyed", project=project.protocol_id)
     if not project.is_accepted:
-        return (
-            _("The research project %(project)s is proposed; a manager has to accept it first.")
-            % words
-        )
+        return Message("project.not-accepted", project=project.protocol_id)
     if project.is_revoked:
-        return (
-            _("The research project %(project)s was revoked: nothing leaves for it any more.")
-            % words
-        )
+        return Message("project.revoked", project=project.protocol_id)
     if project.is_over(timezone.localdate()):
-        return (
-            _("The research project %(project)s has ended. Ask its manager to extend it.") % words
-        )
-    return ""
+        return Message("project.ended", project=project.protocol_id)
+    return None
 
 
 def ended_filter() -> Q:
@@ -367,13 +345,7 @@ def get_trial_attributes(project: Project) -> ClinicalTrialAttributes | None:
 def require_key(project: Project) -> None:
     """Raise NotPermitted if the key has been destroyed."""
     if project.key is None:
-        raise NotPermitted(_describe_destroyed(project))
-
-
-def _describe_destroyed(project: Project) -> str:
-    return _(
-        "The key of the research project %(project)s was destroyed: it has ended for good."
-    ) % {"project": project.protocol_id}
+        raise NotPermitted("project.key-destroyed", project=project.protocol_id)
 
 
 def _get_secret(project: Project) -> bytes:
@@ -423,7 +395,7 @@ def propose_project(
     """
     require_active(user)
     if not user.pk:
-        raise NotPermitted(_("Sign in first."))
+        raise NotPermitted("project.not-signed-in")
     project.proposed_by_id = user.pk
     project.is_accepted = False
     relations = {"members": members, "sources": sources, "destinations": destinations}
@@ -441,7 +413,7 @@ def accept_project(user: AnyUser, project: Project) -> None:
         if project.is_accepted:
             return
         if project.proposed_by_id == user.pk:
-            raise NotPermitted(_("Somebody else has to accept what you proposed yourself."))
+            raise NotPermitted("project.own-proposal")
         project.is_accepted = True
         project.save(update_fields=["is_accepted"])
         record("project.accepted", user=user, about=audit_subject(project))

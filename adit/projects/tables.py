@@ -53,7 +53,7 @@ class ProjectTable(Table):
         return state_badge(*describe_state(record))
 
     def render_sponsor(self, record: Project, value: str) -> str:
-        return quiet(_("the site itself")) if record.is_default else value
+        return quiet(_("none")) if record.is_default else value
 
     def render_members(self, record: Project) -> str:
         return ", ".join(group.name for group in record.members.all()) or quiet(NONE)
@@ -73,7 +73,7 @@ class ProfileTable(Table):
     state = ComputedColumn(
         _lazy("State"), order_by=("frozen_at", "name", "version"), orderable=True
     )
-    projects = NumberColumn(_lazy("Your projects with it"))
+    projects = NumberColumn(_lazy("Your projects"))
 
     def __init__(self, *args: Any, projects: dict[int, int], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,7 +101,7 @@ class PseudonymTable(Table):
     pseudonym = Column(_lazy("Pseudonym"), attrs=ROW_HEADER, orderable=True)
     # Only the day is shown. The order within a day may be that of a list of patients.
     created_at = DateColumn(
-        _lazy("Since"), order_by=("created_at__date", "pseudonym"), orderable=True
+        _lazy("Created on"), order_by=("created_at__date", "pseudonym"), orderable=True
     )
     actions = ActionColumn(
         verbose_name=_lazy("Actions"), template_name="projects/_pseudonym_cell.html", attrs=NUMBER
@@ -118,4 +118,4 @@ def describe_state(project: Project) -> tuple[str, Any]:
         return "paused", _("revoked")
     if project.is_over(timezone.localdate()):
         return "closed", _("ended")
-    return "open", _("runs")
+    return "open", _("active")

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from django.conf import settings
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext as _
 
 from adit.projects.models import Project
 from adit_engine.errors import AditError, InvalidInput
@@ -24,10 +23,22 @@ class PseudonymSource(Protocol):
         """Return the pseudonym of a patient in a project.
 
         It is always the same for the same patient and project, and no other patient has it. Called
-        outside of any transaction; the implementation needs its own deadline. Raises an AditError
-        without patient data if it cannot answer, with `again` set if a later attempt may succeed.
+        outside of any transaction; the implementation needs its own deadline. Raises
+        TrustCentreError if it cannot answer.
         """
         ...
+
+
+class TrustCentreError(AditError):
+    """The trust centre did not return a pseudonym. Raised by the implementation.
+
+    `detail` is shown to users and must not identify a patient. `again` is True if a later attempt
+    may succeed.
+    """
+
+    def __init__(self, detail: str, *, again: bool) -> None:
+        super().__init__("trust-centre.no-answer", detail=detail)
+        self.again = again
 
 
 class UnusablePseudonym(AditError):
@@ -51,9 +62,5 @@ def request_pseudonym(project: Project, domain: str, patient_id: str) -> str:
         return validate_pseudonym(source.pseudonym(project.protocol_id, domain, patient_id))
     except InvalidInput:
         raise UnusablePseudonym(
-            _(
-                "The trust centre gave a pseudonym for the research project %(project)s that DICOM "
-                "does not allow. Ask whoever runs it."
-            )
-            % {"project": project.protocol_id}
+            "trust-centre.invalid-pseudonym", project=project.protocol_id
         ) from None

@@ -5,10 +5,9 @@ Used by projects, jobs, review and results.
 
 import re
 
-from django.utils.translation import gettext as _
-
 from adit_engine.errors import InvalidInput
 
+MAX_PATTERN_LENGTH = 48
 _PATTERN = re.compile(r"([A-Za-z0-9_.-]*)(#+)([A-Za-z0-9_.-]*)")
 
 
@@ -28,13 +27,8 @@ def format_pseudonym(pattern: str, number: int) -> str:
 
 def _split_pattern(pattern: str) -> tuple[str, str, str]:
     found = _PATTERN.fullmatch(pattern)
-    if found is None or len(pattern) > 48:
-        raise InvalidInput(
-            _(
-                "A pseudonym pattern has one run of # for the number, "
-                "as in LUNG-####, and else letters, digits, dot, hyphen, underscore."
-            )
-        )
+    if found is None or len(pattern) > MAX_PATTERN_LENGTH:
+        raise InvalidInput("pseudonym-pattern.invalid", limit=MAX_PATTERN_LENGTH)
     return found[1], found[2], found[3]
 
 
@@ -48,8 +42,5 @@ def validate_reason(reason: str) -> str:
     """
     reason = reason.strip()
     if not reason or len(reason) > MAX_REASON_LENGTH:
-        raise InvalidInput(
-            _("Say why, in at most %(n)d characters; the reason is kept in the trail.")
-            % {"n": MAX_REASON_LENGTH}
-        )
+        raise InvalidInput("reason.invalid", limit=MAX_REASON_LENGTH)
     return reason

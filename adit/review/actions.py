@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy as _
 
 from adit.jobs import states
 from adit.jobs.actions import Action, ActionRequest, register
@@ -18,7 +17,7 @@ J = JobState
 def _has_tasks_judged_anew(request: ActionRequest) -> Message | None:
     if request.job.state != J.CANCELED and applied_rules.tasks_judged_anew(request.job):
         return None
-    return as_message(_("Nothing was withheld that other rules would judge anew by now."))
+    return Message("review.nothing-to-retry")
 
 
 def _retry_withheld(request: ActionRequest) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def register_actions() -> None:
 
 RETRY_WITHHELD = Action(
     name="retry_withheld",
-    label=_lazy("Retry withheld"),
+    label=_("Retry withheld images"),
     order=40,
     job_states=states.ENDED_JOBS,
     condition=_has_tasks_judged_anew,
@@ -45,11 +44,11 @@ RETRY_WITHHELD = Action(
     execute=archives.creates_archive_again(_retry_withheld),
     needs_password=True,
     event="job.withheld_retried",
-    event_label=_lazy("what was withheld is tried again"),
-    success_message=_lazy("What was withheld is tried again under the rules of now."),
+    event_label=_("withheld images are retried"),
+    success_message=_("The withheld images are retried with the current rules."),
     tone="primary",
     icon="refresh",
-    help=_lazy(
+    help=_(
         "Shown when a reviewer has released withheld images, or when changed project rules may "
         "allow them. Only these images are fetched; delivered images stay unchanged."
     ),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, require
@@ -23,6 +22,7 @@ from adit.projects.validators import validate_reason
 from adit.review import images
 from adit.review.groups import WithheldGroup
 from adit_engine.errors import InstanceWithheld, InvalidInput
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.keys import ProjectKey
@@ -42,7 +42,7 @@ class RulePreview:
     """The image that a rule would produce, or why it would still be withheld."""
 
     image: Instance | None
-    why_not: str = ""
+    why_not: Message | None = None
 
 
 def preview_rule(
@@ -64,7 +64,7 @@ def preview_rule(
         made = apply(change, image)
         verify(image, made, change)
     except InstanceWithheld as held:
-        return RulePreview(None, held.reason)
+        return RulePreview(None, held.message)
     return RulePreview(made)
 
 
@@ -84,7 +84,7 @@ def mask(
     Adds a pixel rule in a new profile version. Raises NotPermitted, InvalidInput.
     """
     if not rectangles:
-        raise InvalidInput(_("Draw at least one rectangle, or release the device instead."))
+        raise InvalidInput("review.no-rectangle")
     return _apply_rule(user, group, rectangles, reason, ReviewDecision.MASKED)
 
 
@@ -94,9 +94,7 @@ def release(user: User, group: WithheldGroup, reason: str) -> ProfileVersion:
     Raises NotPermitted, InvalidInput.
     """
     if group.code in CODES_NOT_ANNOUNCED:
-        raise InvalidInput(
-            _("The images themselves say that text is burned in: mask them, or leave them.")
-        )
+        raise InvalidInput("review.text-announced")
     return _apply_rule(user, group, (), reason, ReviewDecision.RELEASED)
 
 
@@ -160,7 +158,7 @@ def _apply_rule(
     _require_openable(user, group)
     seen = preview_rule(user, group, rectangles)
     if seen.image is None:
-        raise InvalidInput(_("The images would still be held back: %s") % seen.why_not)
+        raise InvalidInput("review.still-withheld", reason=seen.why_not)
     rule = _make_rule(group, rectangles, reason)
     with transaction.atomic():
         rows = covered_images(group)
@@ -191,13 +189,11 @@ def _apply_rule(
 
 def _require_openable(user: User, group: WithheldGroup) -> None:
     if not group.may_be_opened:
-        raise NotPermitted(_("Images held back for this reason cannot be released by anybody."))
+        raise NotPermitted("review.not-releasable")
     if not (group.device.is_known and group.names_its_device):
-        raise NotPermitted(_("The images do not say which device made them: no rule can name it."))
+        raise NotPermitted("review.unnamed-device")
     if is_own(user, group):
-        raise NotPermitted(
-            _("You ordered one of these jobs yourself: somebody else with the right has to decide.")
-        )
+        raise NotPermitted("review.own-order")
     services.require_key(group.project)
     device = group.device.to_json()
     left = WithheldImages.objects.filter(
@@ -207,19 +203,17 @@ def _require_openable(user: User, group: WithheldGroup) -> None:
         **device,
     )
     if left.exists():
-        raise NotPermitted(
-            _("Other images of this device were left on purpose: decide on those anew first.")
-        )
+        raise NotPermitted("review.kept-withheld")
 
 
 def _require_state(group: WithheldGroup, state: ReviewDecision) -> None:
     if group.decision is not state:
-        raise NotPermitted(_("Somebody has decided on these images already."))
+        raise NotPermitted("review.already-decided")
 
 
 def _make_rule(group: WithheldGroup, rectangles: tuple[Rectangle, ...], reason: str) -> PixelRule:
     if len(rectangles) > MAX_RECTANGLES:
-        raise InvalidInput(_("At most %d rectangles, please.") % MAX_RECTANGLES)
+        raise InvalidInput("review.too-many-rectangles", limit=MAX_RECTANGLES)
     word = risks.chosen(group.project)["header_word"]
     return PixelRule.for_device(group.device, rectangles, reason, word)
 

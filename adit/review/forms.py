@@ -26,16 +26,16 @@ def _number_field(label: Any, least: int) -> forms.IntegerField:
 class RectangleForm(forms.Form):
     """One rectangle. An empty form is ignored."""
 
-    left = _number_field(_("from the left"), 0)
-    top = _number_field(_("from the top"), 0)
-    width = _number_field(_("wide"), 1)
-    height = _number_field(_("high"), 1)
+    left = _number_field(_("left"), 0)
+    top = _number_field(_("top"), 0)
+    width = _number_field(_("width"), 1)
+    height = _number_field(_("height"), 1)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         given = [cleaned.get(name) is not None for name in FIELDS]
         if any(given) and not all(given) and not self.errors:
-            raise forms.ValidationError(_("A rectangle has four numbers."))
+            raise forms.ValidationError(_("Enter all four numbers of the rectangle."))
         return cleaned
 
 
@@ -65,15 +65,15 @@ def parse_mask(text: str) -> tuple[Rectangle, ...]:
     if not text:
         return ()
     if not _MASK.fullmatch(text) or text.count(";") >= MAX_RECTANGLES:
-        raise InvalidInput(str(_("A mask is made of rectangles of four numbers each.")))
+        raise InvalidInput("review.invalid-mask")
     rows = ([int(number) for number in part.split(",")] for part in text.split(";"))
     return tuple((left, top, width, height) for left, top, width, height in rows)
 
 
 class DecisionForm(forms.Form):
     reason = forms.CharField(
-        label=_("Why?"),
+        label=_("reason"),
         max_length=MAX_REASON_LENGTH,
-        help_text=_("Kept in the audit trail and in the profile. No patient names, please."),
+        help_text=_("Recorded in the audit trail and in the profile. Do not enter patient names."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )

@@ -149,14 +149,14 @@ class WithheldGroup:
         """Return the name of the SOP class in the standard."""
         uid = self.device.sop_class
         name = UID(uid).name if uid else ""
-        return name.removesuffix(" Storage") if name != uid else _("Objects of an unknown kind")
+        return name.removesuffix(" Storage") if name != uid else _("Unknown kind of image")
 
     @property
     def title(self) -> str:
         if not self.device.is_known:
             return self.kind
         named = " ".join(text for text in _device_texts(self.device)[:2] if text)
-        return named or _("A device that does not say its name")
+        return named or _("Device without a name")
 
 
 def list_groups(user: User, *decisions: ReviewDecision) -> list[WithheldGroup]:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 
-from django.utils.translation import gettext as _
-
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, require
 from adit.audit.trail import record
@@ -79,9 +77,7 @@ def get_image(user: User, row: WithheldImages) -> Instance:
     (found,) = inspect_images(user, row.item.task.source, [_find_wanted(row)], _decode)
     _record_view(user, [row])
     if found is None:
-        raise NotFound(
-            _("%(node)s does not give this image any more.") % {"node": row.item.task.source.name}
-        )
+        raise NotFound("review.image-unavailable", node=row.item.task.source.name)
     groups.set_device(row, ImagingDevice.of(found))
     image_cache.keep((user.pk, row.pk), found)
     return found
@@ -117,12 +113,12 @@ def _find_wanted(row: WithheldImages) -> SampleImage:
         manifest = encrypted_payload.open_series(row.item).manifest
         patient_id = encrypted_payload.open_task(row.item.task).patient_id
     except DecryptionError:
-        raise NotFound(_("Which images these were cannot be read: the key is gone.")) from None
+        raise NotFound("review.key-destroyed") from None
     uids = sorted(
         uid for uid, entry in manifest.entries.items() if groups.is_counted_in(entry, row)
     )
     if not uids:
-        raise NotFound(_("These images are not held back any more."))
+        raise NotFound("review.not-withheld")
     ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uids[0])
     return SampleImage(ref, patient_id)
 

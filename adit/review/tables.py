@@ -14,7 +14,7 @@ from adit.tables import ROW_HEADER, ComputedColumn, NumberColumn, Table, name_an
 class RuledGroupTable(Table):
     """Groups that a rule masks or releases, and that were not sent again yet."""
 
-    label = _lazy("Opened, and not sent yet")
+    label = _lazy("Masked or released, not sent yet")
     title = Column(_lazy("Device"), attrs=ROW_HEADER, orderable=True)
     images = NumberColumn(_lazy("Images"), orderable=True)
     decision = ComputedColumn(_lazy("Decision"))
@@ -35,7 +35,7 @@ class RuledGroupTable(Table):
 
 
 class LeftGroupTable(Table):
-    label = _lazy("Left withheld")
+    label = _lazy("Kept withheld")
     title = Column(
         _lazy("Device"),
         attrs=ROW_HEADER,
@@ -43,8 +43,8 @@ class LeftGroupTable(Table):
         linkify=lambda record: reverse("withheld_group", args=[record.pk]),
     )
     images = NumberColumn(_lazy("Images"), orderable=True)
-    reason = Column(_lazy("Held back because"), orderable=True)
-    decision = ComputedColumn(_lazy("Left by"))
+    reason = Column(_lazy("Reason"), orderable=True)
+    decision = ComputedColumn(_lazy("Decided by"))
 
     def render_decision(self, record: WithheldGroup) -> str:
         return _decided_by(record)

@@ -88,15 +88,13 @@ def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         left = images.detect_devices(user, [row for row in group.rows if not row.rows])
     except (AditError, IndexError) as error:
-        messages.error(request, str(error) or _("These devices are known by now."))
+        messages.error(request, str(error) or _("The devices are already known."))
         return redirect("withheld")
     if left:
-        text = ngettext(
-            "%d series is still to be looked at.", "%d series are still to be looked at.", left
-        )
+        text = ngettext("%d series is not inspected yet.", "%d series are not inspected yet.", left)
         messages.info(request, text % left)
     else:
-        messages.success(request, _("The devices are known now."))
+        messages.success(request, _("The devices are detected."))
     return redirect("withheld")
 
 
@@ -209,7 +207,7 @@ def _keep_withheld(request: HttpRequest, page: _GroupPage) -> HttpResponse | Non
     if not page.decision.is_valid():
         return None
     decisions.keep_withheld(page.user, page.group, page.decision.cleaned_data["reason"])
-    messages.success(request, _("They stay withheld."))
+    messages.success(request, _("The images stay withheld."))
     return redirect("withheld")
 
 
@@ -231,7 +229,7 @@ REVIEW_ACTIONS: Mapping[str, ReviewAction] = {
 
 
 def _announce_profile(request: HttpRequest, profile: ProfileVersion) -> HttpResponse:
-    text = _("Saved as %s. The jobs below can now be tried again by whoever ordered them.")
+    text = _("Saved as %s. The owners of the jobs below can now retry the withheld images.")
     messages.success(request, text % profile)
     return redirect("withheld")
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from adit.spreadsheets import limits
 from adit.spreadsheets.columns import is_known_header
-from adit.spreadsheets.limits import CellPosition, SheetReadError, gettext_noop
+from adit.spreadsheets.limits import CellPosition, SheetReadError
+from adit_engine.messages import Message
 
 _DELIMITERS = ";,\t"
 _ESCAPED = re.compile(r"'+[=+\-@\t\r]")
@@ -60,7 +61,7 @@ def decode_text(data: bytes) -> str:
         return _decode_as(data, "utf-8-sig")
     if (nul := data.find(b"\0")) >= 0:
         raise SheetReadError(
-            gettext_noop("The file holds binary data and is no text. Save it as .xlsx or as CSV."),
+            Message("sheet.binary-data"),
             CellPosition(data.count(b"\n", 0, nul) + 1),
         )
     try:
@@ -74,15 +75,12 @@ def _decode_as(data: bytes, encoding: str) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise SheetReadError(
-            gettext_noop(
-                "The file's characters are neither UTF-8 nor Windows-1252. "
-                "Save it as .xlsx, or as CSV UTF-8."
-            ),
+            Message("sheet.unknown-encoding"),
             CellPosition(data.count(b"\n", 0, error.start) + 1),
         ) from None
     if "\0" in text:
         raise SheetReadError(
-            gettext_noop("The file holds binary data and is no text. Save it as .xlsx or as CSV."),
+            Message("sheet.binary-data"),
             CellPosition(text.count("\n", 0, text.index("\0")) + 1),
         )
     return text
@@ -123,10 +121,4 @@ def _read_records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error:
-            raise SheetReadError(
-                gettext_noop(
-                    'A quotation mark (") is opened and not closed, or stands inside a cell. '
-                    "Double it, take it out, or save the sheet as .xlsx."
-                ),
-                CellPosition(number),
-            ) from None
+            raise SheetReadError(Message("sheet.quotation-mark"), CellPosition(number)) from None

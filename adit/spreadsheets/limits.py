@@ -5,10 +5,7 @@ Imports no Django, because the reader subprocess uses this module and has to sta
 
 from dataclasses import dataclass
 
-
-def gettext_noop(text: str) -> str:
-    """Mark a text for translation; the parent process translates it."""
-    return text
+from adit_engine.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +17,12 @@ class CellPosition:
 
 
 class SheetReadError(Exception):
-    """A file cannot be read as a sheet.
+    """A file cannot be read as a sheet. The message never contains the content of a cell."""
 
-    The sentence holds %-placeholders for `values`. Neither ever contains the content of a cell.
-    """
-
-    def __init__(
-        self, sentence: str, place: CellPosition | None = None, **values: str | int
-    ) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
+    def __init__(self, message: Message, place: CellPosition | None = None) -> None:
+        super().__init__(message.code)
+        self.message = message
         self.place = place or CellPosition()
-        self.values = values
 
 
 MAX_FILE_BYTES = 5_000_000
@@ -53,13 +44,7 @@ MAX_MEMORY_BYTES = 300_000_000
 def check_size(size_bytes: int) -> None:
     """Raise SheetReadError if the file is too large."""
     if size_bytes > MAX_FILE_BYTES:
-        raise SheetReadError(
-            gettext_noop(
-                "The file has more than %(most)d MB. Split it, or take pictures and "
-                "formatting out of it."
-            ),
-            most=MAX_FILE_BYTES // 1_000_000,
-        )
+        raise SheetReadError(Message("sheet.too-large", limit=MAX_FILE_BYTES // 1_000_000))
 
 
 def check_line(number: int, texts: list[str]) -> None:
@@ -67,15 +52,11 @@ def check_line(number: int, texts: list[str]) -> None:
     for column, text in enumerate(texts, 1):
         if column > MAX_COLUMNS and text:
             raise SheetReadError(
-                gettext_noop("More than %(most)d columns. Take out those that are not needed."),
-                CellPosition(number, column),
-                most=MAX_COLUMNS,
+                Message("sheet.too-many-columns", limit=MAX_COLUMNS), CellPosition(number, column)
             )
         if len(text) > MAX_CHARACTERS:
             raise SheetReadError(
-                gettext_noop("The cell has more than %(most)d characters. Shorten it."),
-                CellPosition(number, column),
-                most=MAX_CHARACTERS,
+                Message("sheet.cell-too-long", limit=MAX_CHARACTERS), CellPosition(number, column)
             )
 
 
@@ -89,11 +70,4 @@ def check_count(filled: int, number: int) -> None:
 
 
 def make_too_many_rows(number: int) -> SheetReadError:
-    return SheetReadError(
-        gettext_noop(
-            "More than %(most)d rows. Split the sheet; or, if the list is shorter, "
-            "delete what stands far below it."
-        ),
-        CellPosition(number),
-        most=MAX_ROWS,
-    )
+    return SheetReadError(Message("sheet.too-many-rows", limit=MAX_ROWS), CellPosition(number))

@@ -6,8 +6,6 @@ The mapping is guessed, or chosen by the user. Used by the row checks and the up
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 
-from django.utils.translation import gettext as _
-
 from adit.spreadsheets.columns import (
     FIELDS,
     SheetField,
@@ -20,6 +18,7 @@ from adit.spreadsheets.columns import (
 from adit.spreadsheets.limits import MAX_HEADER_LINE
 from adit.spreadsheets.table import SheetLine, SheetTable, column_letters
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 
 _REQUIRED_FIELDS: Dictionary[SheetKind, tuple[frozenset[SheetField], ...]] = {
     SheetKind.QUERY: (
@@ -41,24 +40,23 @@ class ColumnMapping:
     """Which column of a sheet holds which field.
 
     Columns are counted from 0. `header_line` is 0 for a sheet without headers. `doubts` are
-    sentences that the column mapping step shows to the user; if there are none, that step can be
-    skipped.
+    shown to the user in the column mapping step; if there are none, that step can be skipped.
     """
 
     kind: SheetKind
     header_line: int
     places: tuple[tuple[SheetField, int], ...]
     headers: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    doubts: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         columns = [column for field, column in self.places]
         if len(set(columns)) < len(columns) or len(dict(self.places)) < len(columns):
-            raise InvalidInput(_("Each column can be one thing, and each thing one column."))
+            raise InvalidInput("sheet.column-mapped-twice")
         if any(field not in FIELDS[self.kind] for field, column in self.places):
-            raise InvalidInput(_("A sheet of this kind has no such column."))
+            raise InvalidInput("sheet.unknown-field")
         if any(not 0 <= column < len(self.headers) for column in columns):
-            raise InvalidInput(_("The sheet has no such column."))
+            raise InvalidInput("sheet.no-such-column")
 
     @property
     def sure(self) -> bool:
@@ -118,19 +116,19 @@ def guess_mapping_at(table: SheetTable, kind: SheetKind, header_line: int) -> Co
     Raises InvalidInput.
     """
     if header_line == 0:
-        return ColumnMapping(kind, 0, (), ("",) * table.width, (_("The sheet has no headers."),))
+        return ColumnMapping(kind, 0, (), ("",) * table.width, (Message("sheet.no-headers"),))
     line = table.line(header_line)
     if line is None:
-        raise InvalidInput(_("The sheet has no such line."))
+        raise InvalidInput("sheet.no-such-line", line=header_line)
     headers = line.texts(table.width)
     places, doubts = _assign_columns(headers, kind)
     if header_line != table.lines[0].number:
-        doubts.insert(0, _("Line %(line)d was taken as the headers.") % {"line": header_line})
+        doubts.insert(0, Message("sheet.headers-in-line", line=header_line))
     mapping = ColumnMapping(kind, header_line, tuple(places.items()), headers)
     if kind is SheetKind.QUERY:
         doubts += _doubt_unused_dates(headers, places)
     if not mapping.enough():
-        doubts.append(_("Columns are missing, or their headers are not known."))
+        doubts.append(Message("sheet.columns-missing"))
     return ColumnMapping(kind, header_line, tuple(places.items()), headers, tuple(doubts))
 
 
@@ -145,7 +143,7 @@ def make_mapping(
         return ColumnMapping(kind, 0, tuple(places.items()), ("",) * table.width)
     line = table.line(header_line)
     if line is None:
-        raise InvalidInput(_("The sheet has no such line."))
+        raise InvalidInput("sheet.no-such-line", line=header_line)
     return ColumnMapping(kind, header_line, tuple(places.items()), line.texts(table.width))
 
 
@@ -157,18 +155,20 @@ def _count_known_headers(line: SheetLine, kind: SheetKind) -> tuple[int, int]:
     )
 
 
-def _doubt_unused_dates(headers: tuple[str, ...], places: Dictionary[SheetField, int]) -> list[str]:
+def _doubt_unused_dates(
+    headers: tuple[str, ...], places: Dictionary[SheetField, int]
+) -> list[Message]:
     """A date column that the user may want to query by. Our own exports contain study dates that
     are not meant as a query.
     """
     if {SheetField.FROM, SheetField.UNTIL} & set(places) or any(map(is_result_header, headers)):
         return []
     return [
-        _(
-            "Column %(column)s (%(header)s) may be a study date. A batch query is limited by From "
-            "and Until: say which of them it is, or keep it as your own column."
+        Message(
+            "sheet.column-may-be-study-date",
+            column=column_letters(column + 1),
+            header=header.strip(),
         )
-        % {"column": column_letters(column + 1), "header": header.strip()}
         for column, header in enumerate(headers)
         if SheetField.STUDY_DATE
         in (match_header(header, SheetKind.TRANSFER), guess_header(header, SheetKind.TRANSFER))
@@ -177,19 +177,19 @@ def _doubt_unused_dates(headers: tuple[str, ...], places: Dictionary[SheetField,
 
 def _assign_columns(
     headers: tuple[str, ...], kind: SheetKind
-) -> tuple[dict[SheetField, int], list[str]]:
+) -> tuple[dict[SheetField, int], list[Message]]:
     places: dict[SheetField, int] = {}
-    doubts: list[str] = []
+    doubts: list[Message] = []
     for column, header in enumerate(headers):
         if field := match_header(header, kind):
             if field in places:
                 doubts.append(
-                    _("Columns %(first)s and %(second)s both look like %(field)s.")
-                    % {
-                        "first": column_letters(places[field] + 1),
-                        "second": column_letters(column + 1),
-                        "field": field,
-                    }
+                    Message(
+                        "sheet.columns-alike",
+                        first=column_letters(places[field] + 1),
+                        second=column_letters(column + 1),
+                        field=field.value,
+                    )
                 )
             places.setdefault(field, column)
     for column, header in enumerate(headers):
@@ -200,7 +200,11 @@ def _assign_columns(
         ):
             places[field] = column
             doubts.append(
-                _("Column %(column)s (%(header)s) may be %(field)s.")
-                % {"column": column_letters(column + 1), "header": header.strip(), "field": field}
+                Message(
+                    "sheet.column-may-be",
+                    column=column_letters(column + 1),
+                    header=header.strip(),
+                    field=field.value,
+                )
             )
     return places, doubts

@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
-from django.utils.translation import gettext as _
-
 from adit.spreadsheets import row_verdicts
 from adit.spreadsheets.columns import SheetField
 from adit.spreadsheets.mapping import ColumnMapping
@@ -23,6 +21,7 @@ from adit.spreadsheets.row_verdicts import RowFinding, ValidatedSheet
 from adit.spreadsheets.table import SheetTable
 from adit.spreadsheets.validation import validate_rows
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 
 MAX_SERIES_NUMBER = 2**31 - 1
 
@@ -91,7 +90,7 @@ def _read_row(reader: RowReader) -> QueryRow:
         pseudonym=reader.pseudonym(),
     )
     if row.first_day and row.last_day and row.first_day > row.last_day:
-        reader.error(SheetField.UNTIL, _("The last day lies before the first."))
+        reader.error(SheetField.UNTIL, Message("sheet-row.days-reversed"))
     if not reader.failed:
         _require_enough(reader, row)
         reader.check_pseudonym_differs(row.pseudonym, row.patient_id)
@@ -101,16 +100,13 @@ def _read_row(reader: RowReader) -> QueryRow:
 def _require_enough(reader: RowReader, row: QueryRow) -> None:
     if row.patient_id or row.accession or (row.name and row.birth_date):
         if row.name and not row.name.given and not (row.patient_id or row.accession):
-            reader.warn(_get_name_field(reader), _("Only a family name: others may be found too."))
+            reader.warn(_get_name_field(reader), Message("sheet-row.family-name-only"))
     elif row.name:
-        reader.error(SheetField.BIRTH_DATE, _("A name needs the birth date beside it."))
+        reader.error(SheetField.BIRTH_DATE, Message("sheet-row.birth-date-missing"))
     elif row.birth_date:
-        reader.error(_get_name_field(reader), _("A birth date needs the name beside it."))
+        reader.error(_get_name_field(reader), Message("sheet-row.name-missing"))
     else:
-        reader.error(
-            None,
-            _("Give a patient ID, or name and birth date, or an accession number."),
-        )
+        reader.error(None, Message("sheet-row.query-incomplete"))
 
 
 def _get_name_field(reader: RowReader) -> SheetField:
@@ -120,7 +116,7 @@ def _get_name_field(reader: RowReader) -> SheetField:
 def _read_birth_date(reader: RowReader) -> date | None:
     day = reader.day(SheetField.BIRTH_DATE)
     if day is not None and day > _get_latest_birth_date():
-        reader.error(SheetField.BIRTH_DATE, _("The birth date lies in the future."))
+        reader.error(SheetField.BIRTH_DATE, Message("sheet-row.birth-date-in-future"))
         return None
     return day
 
@@ -136,7 +132,7 @@ def _read_name(reader: RowReader) -> PersonName | None:
         given = get_first_given_name(_read_name_text(reader, SheetField.GIVEN_NAME))
         return PersonName(family, given) if family else None
     if reader.has(SheetField.GIVEN_NAME) and not reader.has(SheetField.PATIENT_NAME):
-        reader.error(SheetField.FAMILY_NAME, _("The family name is missing."))
+        reader.error(SheetField.FAMILY_NAME, Message("sheet-row.family-name-missing"))
         return None
     text = _read_name_text(reader, SheetField.PATIENT_NAME)
     if not text:
@@ -144,14 +140,14 @@ def _read_name(reader: RowReader) -> PersonName | None:
     try:
         return parse_person_name(text)
     except InvalidInput as error:
-        reader.error(SheetField.PATIENT_NAME, str(error))
+        reader.error(SheetField.PATIENT_NAME, error.message)
         return None
 
 
 def _read_name_text(reader: RowReader, column: SheetField) -> str:
     text = reader.text(column, 194)  # PS3.5 6.2: three component groups of 64 characters
     if "*" in text or "?" in text:
-        reader.error(column, _("No * or ? here: write the whole value."))
+        reader.error(column, Message("sheet-row.wildcard"))
         return ""
     return text
 
@@ -162,14 +158,14 @@ def _compare_rows(rows: list[QueryRow], header: str) -> Iterator[RowFinding]:
         lambda row: row.patient_id,
         lambda row: row.pseudonym,
         lambda row: row.line,
-        _("One patient with several pseudonyms. Give each patient one."),
+        Message("sheet-row.patient-with-pseudonyms"),
     )
     yield from row_verdicts.find_conflicts(
         rows,
         lambda row: row.pseudonym.casefold(),
         lambda row: row.patient_id,
         lambda row: row.line,
-        _("One pseudonym for several patients. Give each patient an own one."),
+        Message("sheet-row.pseudonym-of-patients"),
     )
     yield from row_verdicts.find_duplicates(rows, _query_key, lambda row: row.line)
     yield from row_verdicts.find_similar_ids(

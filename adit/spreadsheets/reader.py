@@ -11,7 +11,7 @@ import sys
 from typing import Any, Protocol
 
 from adit.spreadsheets import limits
-from adit.spreadsheets.limits import CellPosition, SheetReadError, gettext_noop
+from adit.spreadsheets.limits import CellPosition, SheetReadError
 from adit.spreadsheets.table import (
     EMPTY_CELL,
     Cell,
@@ -20,6 +20,7 @@ from adit.spreadsheets.table import (
     SheetTable,
     UnreadableSheet,
 )
+from adit_engine.messages import Message
 
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -46,10 +47,10 @@ def read_sheet(file: ReadableFile, name: str) -> SheetTable:
         answer = _run_reader(_detect_format(data, name), data)
         if "refused" in answer:
             raise SheetReadError(
-                answer["refused"], CellPosition(*answer["place"]), **answer["values"]
+                Message.from_json(answer["refused"]), CellPosition(*answer["place"])
             )
         if not answer["lines"]:
-            raise SheetReadError(gettext_noop("The sheet is empty."))
+            raise SheetReadError(Message("sheet.empty"))
     except SheetReadError as refusal:
         raise UnreadableSheet(shown, refusal) from None
     return SheetTable(
@@ -74,32 +75,18 @@ def _detect_format(data: bytes, name: str) -> str:
     """The first bytes of the file decide. Its name decides only where they are not conclusive."""
     ending = name.lower()
     if not data.strip():
-        raise SheetReadError(gettext_noop("The file is empty."))
+        raise SheetReadError(Message("sheet.file-empty"))
     if data.startswith(_OLE):
-        raise SheetReadError(
-            gettext_noop(
-                "This is an old (.xls) or a password-protected workbook. "
-                "Save it as .xlsx, without a password."
-            )
-        )
+        raise SheetReadError(Message("sheet.old-or-encrypted"))
     if data.startswith(_ZIP):
         if ending.endswith((".xlsm", ".xltm")):
-            raise SheetReadError(
-                gettext_noop("Workbooks that may hold macros are not read. Save it as .xlsx.")
-            )
+            raise SheetReadError(Message("sheet.macros"))
         return "xlsx"
     if ending.endswith(_TEXT_ENDINGS):
         return "csv"
     if ending.endswith((".xlsx", ".xls", ".xlsb", ".xlsm", ".ods")):
-        raise SheetReadError(
-            gettext_noop(
-                "The file is not what its name says. Open it in Excel or LibreOffice and "
-                "save it again as .xlsx."
-            )
-        )
-    raise SheetReadError(
-        gettext_noop("Only .xlsx and .csv files are read. Save the list as one of them.")
-    )
+        raise SheetReadError(Message("sheet.wrong-extension"))
+    raise SheetReadError(Message("sheet.unsupported"))
 
 
 def _run_reader(form: str, data: bytes) -> dict[str, Any]:
@@ -112,12 +99,7 @@ def _run_reader(form: str, data: bytes) -> dict[str, Any]:
             check=True,
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        raise SheetReadError(
-            gettext_noop(
-                "The file needs too much time or memory to be read. Copy the list alone, without "
-                "formatting, into a new workbook; or save it as CSV."
-            )
-        ) from None
+        raise SheetReadError(Message("sheet.too-complex")) from None
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

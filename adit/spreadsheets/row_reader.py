@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
-from django.utils.translation import gettext as _
-
 from adit.spreadsheets.columns import SheetField
 from adit.spreadsheets.mapping import ColumnMapping
 from adit.spreadsheets.row_verdicts import RowFinding, RowVerdict
 from adit.spreadsheets.table import EMPTY_CELL, Cell, CellKind, SheetLine
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.values.references import validate_uid
 
@@ -51,9 +50,9 @@ def parse_person_name(text: str) -> PersonName:
     family, found, rest = plain.partition(separator)
     family = _strip_titles(family)
     if not family:
-        raise InvalidInput(_("The family name is missing: write Last, First."))
+        raise InvalidInput("person-name.no-family-name")
     if not found and " " in family:
-        raise InvalidInput(_("Family and given name cannot be told apart: write Last, First."))
+        raise InvalidInput("person-name.not-separated")
     return PersonName(family, get_first_given_name(rest.partition(separator)[0]))
 
 
@@ -137,26 +136,18 @@ class RowReader:
         if cell.kind is CellKind.NUMBER and not self._check_number(field, text):
             return ""
         if cell.kind is CellKind.PADDED:
-            self.warn(field, _("The cell is a number that the sheet shows so: taken as shown."))
+            self.warn(field, Message("sheet-row.padded-number"))
         if cell.kind is CellKind.DATE:
-            self.error(field, _("The cell is a date. Format the column as text and type it again."))
+            self.error(field, Message("sheet-row.date-cell"))
             return ""
         if any(c in text for c in "*?"):
-            self.error(field, _("No * or ? here: write the whole value."))
+            self.error(field, Message("sheet-row.wildcard"))
             return ""
         if _SHORTENED.fullmatch(text):
-            self.error(
-                field,
-                _(
-                    "A spreadsheet has shortened this number, and its digits are lost. "
-                    "Format the column as text and type it again."
-                ),
-            )
+            self.error(field, Message("sheet-row.shortened-number"))
             return ""
         if text.startswith("'"):
-            self.warn(
-                field, _("It begins with an apostrophe: take it out if it is none of the ID.")
-            )
+            self.warn(field, Message("sheet-row.apostrophe"))
         return self._plain(field, text, most)
 
     def uid(self, field: SheetField) -> str:
@@ -166,7 +157,7 @@ class RowReader:
         try:
             return validate_uid(text)
         except InvalidInput as error:
-            self.error(field, str(error))
+            self.error(field, error.message)
             return ""
 
     def pseudonym(self) -> str:
@@ -176,7 +167,7 @@ class RowReader:
         try:
             return validate_pseudonym(text)
         except InvalidInput as error:
-            self.error(SheetField.PSEUDONYM, str(error))
+            self.error(SheetField.PSEUDONYM, error.message)
             return ""
 
     def check_pseudonym_differs(self, pseudonym: str, patient_id: str) -> None:
@@ -185,9 +176,7 @@ class RowReader:
         Leading zeros and case are ignored: such a pseudonym would not hide the patient.
         """
         if pseudonym and pseudonym.lstrip("0").casefold() == patient_id.lstrip("0").casefold():
-            self.error(
-                SheetField.PSEUDONYM, _("The pseudonym is the patient ID: give another one.")
-            )
+            self.error(SheetField.PSEUDONYM, Message("pseudonym.is-patient-id"))
 
     def day(self, field: SheetField) -> date | None:
         """Return a date.
@@ -201,15 +190,15 @@ class RowReader:
             return None
         parts = self._day_parts(text)
         if parts is None:
-            self.error(field, _("No date: write it as 2026-01-31 or 31.01.2026."))
+            self.error(field, Message("sheet-row.no-date"))
             return None
         try:
             day = date(*parts)
         except ValueError:
-            self.error(field, _("There is no such day."))
+            self.error(field, Message("sheet-row.no-such-day"))
             return None
         if day.year < _EARLIEST_YEAR:
-            self.error(field, _("The year is before %(year)d.") % {"year": _EARLIEST_YEAR})
+            self.error(field, Message("sheet-row.year-too-early", year=_EARLIEST_YEAR))
             return None
         return day
 
@@ -218,7 +207,7 @@ class RowReader:
         if not text:
             return None
         if not re.fullmatch(r"\+?[0-9]{1,9}", text) or int(text) > most:
-            self.error(field, _("A whole number up to %(most)d.") % {"most": most})
+            self.error(field, Message("sheet-row.no-number", limit=most))
             return None
         return int(text)
 
@@ -234,16 +223,13 @@ class RowReader:
             word for word in _SPLIT_MODALITIES.split(text) if word and word not in _CONJUNCTIONS
         ]
         if any(not _MODALITY.fullmatch(word) for word in said):
-            self.error(SheetField.MODALITY, _("Write modalities as DICOM does: CT, MR, US …"))
+            self.error(SheetField.MODALITY, Message("sheet-row.no-modality"))
             return ()
         words = tuple(dict.fromkeys(_MODALITY_SYNONYMS.get(word, word) for word in said))
         if any(word in _MODALITY_SYNONYMS for word in said):
-            self.warn(SheetField.MODALITY, _("Read as %(word)s.") % {"word": ", ".join(words)})
+            self.warn(SheetField.MODALITY, Message("sheet-row.modality-read-as", modalities=words))
         if any(word not in _MODALITIES for word in words):
-            self.warn(
-                SheetField.MODALITY,
-                _("DICOM knows no such modality: nothing may be found. Usual are CT, MR, US …"),
-            )
+            self.warn(SheetField.MODALITY, Message("sheet-row.unknown-modality"))
         return words
 
     def has(self, field: SheetField) -> bool:
@@ -261,66 +247,50 @@ class RowReader:
     def failed(self) -> bool:
         return any(finding.verdict is RowVerdict.ERROR for finding in self.findings)
 
-    def error(self, field: SheetField | None, text: str) -> None:
-        self._note(RowVerdict.ERROR, field, text)
+    def error(self, field: SheetField | None, message: Message) -> None:
+        self._note(RowVerdict.ERROR, field, message)
 
-    def warn(self, field: SheetField | None, text: str) -> None:
-        self._note(RowVerdict.WARNING, field, text)
+    def warn(self, field: SheetField | None, message: Message) -> None:
+        self._note(RowVerdict.WARNING, field, message)
 
-    def leave_out(self, text: str) -> None:
-        self._note(RowVerdict.LEFT_OUT, None, text)
+    def leave_out(self, message: Message) -> None:
+        self._note(RowVerdict.LEFT_OUT, None, message)
 
-    def _note(self, verdict: RowVerdict, field: SheetField | None, text: str) -> None:
+    def _note(self, verdict: RowVerdict, field: SheetField | None, message: Message) -> None:
         place = self._places.get(field) if field is not None else None
         name = self._mapping.name(place) if place is not None else ""
-        self.findings.append(RowFinding(verdict, text, (self.line.number,), name))
+        self.findings.append(RowFinding(verdict, message, (self.line.number,), name))
 
     def _cell(self, field: SheetField) -> Cell:
         place = self._places.get(field)
         cell = EMPTY_CELL if place is None else self.line.cell(place)
         if cell.kind is CellKind.ERROR:
-            self.error(field, _("The cell holds a spreadsheet error. Correct it there."))
+            self.error(field, Message("sheet-row.error-value"))
         elif cell.kind is CellKind.NO_VALUE:
-            self.error(
-                field,
-                _(
-                    "The cell holds a formula that was never calculated. "
-                    "Open the sheet in Excel or LibreOffice, save it, and upload it again."
-                ),
-            )
+            self.error(field, Message("sheet-row.formula-without-value"))
         else:
             if cell.kind is CellKind.MERGED:
-                self.warn(field, _("The cell is merged with one above: it has the same value."))
+                self.warn(field, Message("sheet-row.merged-cell"))
             return cell
         return EMPTY_CELL
 
     def _plain(self, field: SheetField, text: str, most: int) -> str:
         if "\\" in text or not (text.isprintable() or _has_no_control_characters(text)):
-            self.error(field, _("No backslash, line break or control character here."))
+            self.error(field, Message("sheet-row.control-character"))
         elif len(text) > most:
-            self.error(field, _("At most %(most)d characters.") % {"most": most})
+            self.error(field, Message("sheet-row.too-long", limit=most))
         else:
             return text
         return ""
 
     def _check_number(self, field: SheetField, text: str) -> bool:
         if not text.isdecimal():
-            self.error(
-                field,
-                _("The cell is a number with a fraction or sign. Format the column as text."),
-            )
+            self.error(field, Message("sheet-row.fraction"))
             return False
         if len(text) > _SAFE_DIGITS:
-            self.error(
-                field,
-                _(
-                    "A number of more than %(most)d digits: spreadsheets change the last ones. "
-                    "Format the column as text and type it again."
-                )
-                % {"most": _SAFE_DIGITS},
-            )
+            self.error(field, Message("sheet-row.too-many-digits", limit=_SAFE_DIGITS))
             return False
-        self.warn(field, _("The cell is a number: if the id has leading zeros, they are lost."))
+        self.warn(field, Message("sheet-row.number-cell"))
         return True
 
     def _day_parts(self, text: str) -> tuple[int, int, int] | None:

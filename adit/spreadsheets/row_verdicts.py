@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 from django.utils.translation import gettext as _
 
+from adit_engine.messages import Message
+
 R = TypeVar("R")
 _MAX_LINES_SHOWN = 30
 
@@ -25,24 +27,22 @@ class RowVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowFinding:
-    """One finding about a row.
-
-    `text` says what is wrong and what to do. It never contains the content of a cell.
-    """
+    """One finding about a row. The message never contains the content of a cell."""
 
     verdict: RowVerdict
-    text: str
+    message: Message
     lines: tuple[int, ...]
     column: str = ""
     """The header as in the sheet; empty if the finding concerns the row as a whole."""
 
     def __str__(self) -> str:
-        """Return the text with line and column."""
-        said = _("Line %(line)s") if len(self.lines) == 1 else _("Lines %(line)s")
-        place = said % {"line": format_line_numbers(self.lines)}
-        if self.column:
-            place += ", " + _("column %(column)s") % {"column": self.column}
-        return f"{place}: {self.text}"
+        """Return the sentence with lines and column."""
+        values = {"count": len(self.lines), "lines": format_line_numbers(self.lines)}
+        if not self.column:
+            return str(Message("sheet-row.in-lines", finding=self.message, **values))
+        return str(
+            Message("sheet-row.in-cells", finding=self.message, column=self.column, **values)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ Key = Callable[[T], Hashable]
 
 
 def find_conflicts(
-    rows: Iterable[T], key: Key[T], value: Key[T], line: Callable[[T], int], text: str
+    rows: Iterable[T], key: Key[T], value: Key[T], line: Callable[[T], int], message: Message
 ) -> Iterator[RowFinding]:
     """Yield an error for each key that has several values.
 
@@ -131,7 +131,7 @@ def find_conflicts(
     for group in _group_rows(rows, key):
         said = [row for row in group if value(row)]
         if len({value(row) for row in said}) > 1:
-            yield RowFinding(RowVerdict.ERROR, text, tuple(line(row) for row in said))
+            yield RowFinding(RowVerdict.ERROR, message, tuple(line(row) for row in said))
 
 
 def find_duplicates(
@@ -142,7 +142,7 @@ def find_duplicates(
         if len(group) > 1:
             yield RowFinding(
                 RowVerdict.WARNING,
-                _("The same row more than once: it is done once."),
+                Message("sheet-row.duplicate"),
                 tuple(line(row) for row in group),
             )
 
@@ -160,7 +160,7 @@ def find_similar_ids(
         if len({patient_id(row) for row in group}) > 1:
             yield RowFinding(
                 RowVerdict.WARNING,
-                _("Ids that differ only by leading zeros or upper and lower case: one patient?"),
+                Message("sheet-row.similar-ids"),
                 tuple(line(row) for row in group),
                 column,
             )

@@ -20,11 +20,7 @@ def main(form: str) -> None:
         answer = _read_file(form, sys.stdin.buffer.read())
     except SheetReadError as refusal:
         place = refusal.place
-        answer = {
-            "refused": refusal.sentence,
-            "values": refusal.values,
-            "place": [place.line, place.column],
-        }
+        answer = {"refused": refusal.message.to_json(), "place": [place.line, place.column]}
     sys.stdout.write(json.dumps(answer))
 
 

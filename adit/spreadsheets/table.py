@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from adit.spreadsheets.limits import CellPosition, SheetReadError
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 
 
 class CellKind(StrEnum):
@@ -129,24 +128,28 @@ def _cell_from_json(cell: str | list[str]) -> Cell:
 class UnreadableSheet(InvalidInput):
     """The file is not a sheet, or exceeds the limits.
 
-    The text names file, line and column.
+    The message names file, line and column, as far as they are known.
     """
 
     def __init__(self, file: str, refusal: SheetReadError) -> None:
         self.file = file
         self.place = refusal.place
-        said = _(refusal.sentence) % refusal.values
-        super().__init__(f"{file}{format_position(refusal.place)}: {said}")
+        located = _locate(file, refusal.place, refusal.message)
+        super().__init__(located.code, **located.values)
 
 
-def format_position(place: CellPosition) -> str:
-    """Return ", line 7, column C", or an empty text if the position is unknown."""
-    said = ""
-    if place.line:
-        said += ", " + _("line %(line)d") % {"line": place.line}
-    if place.column:
-        said += ", " + _("column %(column)s") % {"column": column_letters(place.column)}
-    return said
+def _locate(file: str, place: CellPosition, reason: Message) -> Message:
+    if not place.line:
+        return Message("sheet.unreadable", file=file, reason=reason)
+    if not place.column:
+        return Message("sheet.unreadable-line", file=file, line=place.line, reason=reason)
+    return Message(
+        "sheet.unreadable-cell",
+        file=file,
+        line=place.line,
+        column=column_letters(place.column),
+        reason=reason,
+    )
 
 
 def column_letters(column: int) -> str:

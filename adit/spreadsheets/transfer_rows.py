@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
-from django.utils.translation import gettext as _
-
 from adit.spreadsheets import row_verdicts
 from adit.spreadsheets.columns import SheetField
 from adit.spreadsheets.mapping import ColumnMapping
@@ -17,6 +15,7 @@ from adit.spreadsheets.row_verdicts import RowFinding, RowVerdict, ValidatedShee
 from adit.spreadsheets.table import SheetTable
 from adit.spreadsheets.validation import validate_rows
 from adit.spreadsheets.writer import RESULT_FOUND
+from adit_engine.messages import Message
 
 MAX_DAYS = 366
 
@@ -66,7 +65,7 @@ def validate_transfer_rows(
 
 def _read_row(reader: RowReader, mapping: ColumnMapping, pseudonym_required: bool) -> TransferRow:
     if _is_empty_result(reader, mapping):
-        reader.leave_out(_("The query found nothing for this row: it is left out."))
+        reader.leave_out(Message("sheet-row.no-result"))
         return TransferRow(reader.line.number)
     row = TransferRow(
         reader.line.number,
@@ -84,7 +83,7 @@ def _read_row(reader: RowReader, mapping: ColumnMapping, pseudonym_required: boo
     _require_enough(reader, row)
     reader.check_pseudonym_differs(row.pseudonym, row.patient_id)
     if pseudonym_required and not row.pseudonym:
-        reader.error(SheetField.PSEUDONYM, _("The pseudonym is missing."))
+        reader.error(SheetField.PSEUDONYM, Message("sheet-row.pseudonym-missing"))
     return row
 
 
@@ -98,49 +97,28 @@ def _is_empty_result(reader: RowReader, mapping: ColumnMapping) -> bool:
 
 def _require_enough(reader: RowReader, row: TransferRow) -> None:
     if row.study_uid and not row.patient_id:
-        reader.error(SheetField.PATIENT_ID, _("A study UID needs the patient ID beside it."))
+        reader.error(SheetField.PATIENT_ID, Message("sheet-row.patient-id-missing"))
     elif row.series_uid and not (row.study_uid or row.accession):
-        reader.error(SheetField.STUDY_UID, _("A series needs its study UID beside it."))
+        reader.error(SheetField.STUDY_UID, Message("sheet-row.study-uid-missing"))
     elif row.study_uid or row.accession:
         return
     elif not row.patient_id:
-        reader.error(
-            None,
-            _(
-                "Give patient ID and study UID, or an accession number, or patient ID, "
-                "study date and modality."
-            ),
-        )
+        reader.error(None, Message("sheet-row.transfer-incomplete"))
     elif row.study_date is None:
-        reader.error(
-            SheetField.STUDY_DATE,
-            _("Beside the patient ID: a study UID, or study date and modality."),
-        )
+        reader.error(SheetField.STUDY_DATE, Message("sheet-row.study-missing"))
     elif not row.modalities:
-        reader.error(SheetField.MODALITY, _("A study date needs the modality beside it."))
+        reader.error(SheetField.MODALITY, Message("sheet-row.modality-missing"))
 
 
 def _compare_rows(rows: list[TransferRow], mapping: ColumnMapping) -> Iterator[RowFinding]:
-    for key, value, text in (
-        (_get_study, _get_patient, _("One study with several patients. Correct the patient ID.")),
-        (
-            _get_patient,
-            _get_pseudonym,
-            _("One patient with several pseudonyms. Give each patient one."),
-        ),
-        (
-            _get_folded_pseudonym,
-            _get_patient,
-            _("One pseudonym for several patients. Give each patient an own one."),
-        ),
-        (
-            _get_named_study,
-            _get_pseudonym,
-            _("One study with several pseudonyms. Give each study one."),
-        ),
-        (_get_series, _get_study, _("One series in several studies. Correct the study UID.")),
+    for key, value, message in (
+        (_get_study, _get_patient, Message("sheet-row.study-of-patients")),
+        (_get_patient, _get_pseudonym, Message("sheet-row.patient-with-pseudonyms")),
+        (_get_folded_pseudonym, _get_patient, Message("sheet-row.pseudonym-of-patients")),
+        (_get_named_study, _get_pseudonym, Message("sheet-row.study-with-pseudonyms")),
+        (_get_series, _get_study, Message("sheet-row.series-in-studies")),
     ):
-        yield from row_verdicts.find_conflicts(rows, key, value, _get_line, text)
+        yield from row_verdicts.find_conflicts(rows, key, value, _get_line, message)
     yield from row_verdicts.find_duplicates(rows, _query_key, _get_line)
     yield from _find_covered_series(rows)
     place = mapping.place(SheetField.PATIENT_ID)
@@ -157,7 +135,7 @@ def _find_covered_series(rows: list[TransferRow]) -> Iterator[RowFinding]:
         if row.series_uid and study in whole:
             yield RowFinding(
                 RowVerdict.WARNING,
-                _("The series also comes with its whole study, which another line names."),
+                Message("sheet-row.series-covered"),
                 (row.line, whole[study]),
             )
 

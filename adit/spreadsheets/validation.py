@@ -3,15 +3,14 @@
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
-from django.utils.translation import gettext as _
-
 from adit.spreadsheets import limits
-from adit.spreadsheets.limits import CellPosition, SheetReadError, gettext_noop
+from adit.spreadsheets.limits import CellPosition, SheetReadError
 from adit.spreadsheets.mapping import ColumnMapping
 from adit.spreadsheets.row_reader import DateOrder, RowReader
 from adit.spreadsheets.row_verdicts import RowFinding, RowVerdict, ValidatedRow, ValidatedSheet
 from adit.spreadsheets.table import SheetLine, SheetTable, UnreadableSheet
 from adit.spreadsheets.template import is_example
+from adit_engine.messages import Message
 
 R = TypeVar("R")
 CompareRows = Callable[[list[R]], Iterable[RowFinding]]
@@ -50,10 +49,7 @@ def _get_data_lines(table: SheetTable, mapping: ColumnMapping) -> list[SheetLine
     if not lines:
         raise UnreadableSheet(
             table.file,
-            SheetReadError(
-                gettext_noop("Below the headers the sheet is empty."),
-                CellPosition(mapping.header_line),
-            ),
+            SheetReadError(Message("sheet.no-rows"), CellPosition(mapping.header_line)),
         )
     if len(lines) > limits.MAX_ROWS:
         raise UnreadableSheet(table.file, limits.make_too_many_rows(lines[limits.MAX_ROWS].number))
@@ -64,10 +60,10 @@ def _validate_row(
     reader: RowReader, mapping: ColumnMapping, one: Callable[[RowReader], R], is_hidden: bool
 ) -> ValidatedRow[R]:
     if is_hidden:
-        reader.warn(None, _("The workbook hides this row, as a filter does: is it meant?"))
+        reader.warn(None, Message("sheet-row.hidden"))
     value: R | None = None
     if is_example(mapping, reader.line):
-        reader.leave_out(_("An example of the template: it is left out."))
+        reader.leave_out(Message("sheet-row.example"))
     else:
         value = one(reader)
     left_out = any(finding.verdict is RowVerdict.LEFT_OUT for finding in reader.findings)

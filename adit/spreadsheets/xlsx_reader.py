@@ -21,7 +21,8 @@ from python_calamine import (
 )
 
 from adit.spreadsheets import limits
-from adit.spreadsheets.limits import SheetReadError, gettext_noop
+from adit.spreadsheets.limits import SheetReadError
+from adit_engine.messages import Message
 
 _SUSPECT = re.compile(rb"\bt=[\"']e[\"']|<(?:\w+:)?f[\s>/]")
 _ROW = re.compile(rb"<(?:\w+:)?row\s([^>]*)>")
@@ -121,10 +122,7 @@ def get_local_name(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-_BROKEN = gettext_noop(
-    "The file is damaged or is no Excel workbook. Open it in Excel or LibreOffice and "
-    "save it again as .xlsx."
-)
+_DAMAGED = Message("sheet.damaged")
 _STYLES = "xl/styles.xml"
 _SAFE_DIGITS = 15
 
@@ -145,7 +143,7 @@ class XlsxWorkbook:
         try:
             self._book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         except (CalamineError, OSError, ValueError) as error:
-            raise SheetReadError(_BROKEN) from error
+            raise SheetReadError(_DAMAGED) from error
         self.visible = [
             sheet.name
             for sheet in self._book.sheets_metadata
@@ -175,13 +173,13 @@ class XlsxWorkbook:
         try:
             return self._book.get_sheet_by_name(name)
         except (CalamineError, OSError, ValueError) as error:
-            raise SheetReadError(_BROKEN) from error
+            raise SheetReadError(_DAMAGED) from error
 
     def _xml(self, name: str) -> bytes:
         try:
             return self._archive.read(self._part(name))
         except (KeyError, zipfile.BadZipFile, ElementTree.ParseError, NotImplementedError) as error:
-            raise SheetReadError(_BROKEN) from error
+            raise SheetReadError(_DAMAGED) from error
 
     def _widths(self, data: bytes) -> dict[Position, int]:
         if _STYLES not in self._archive.namelist():
@@ -195,7 +193,7 @@ class XlsxWorkbook:
         try:
             return find_special_cells(data)
         except ElementTree.ParseError as error:
-            raise SheetReadError(_BROKEN) from error
+            raise SheetReadError(_DAMAGED) from error
 
     def _part(self, name: str) -> str:
         """The file name of a sheet within the workbook (ECMA-376 part 1, 18.2.19)."""
@@ -217,18 +215,14 @@ def _open_archive(data: bytes) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise SheetReadError(_BROKEN) from error
+        raise SheetReadError(_DAMAGED) from error
     names = [part.filename.lower() for part in archive.infolist()]
     if any(name.endswith("vbaproject.bin") for name in names):
-        raise SheetReadError(
-            gettext_noop("The workbook holds macros. Save it as .xlsx, without macros.")
-        )
+        raise SheetReadError(Message("sheet.macros"))
     if "xl/workbook.bin" in names:
-        raise SheetReadError(gettext_noop("This is a binary workbook (.xlsb). Save it as .xlsx."))
+        raise SheetReadError(Message("sheet.binary-workbook"))
     if "xl/workbook.xml" not in names:
-        raise SheetReadError(
-            gettext_noop("This is no Excel workbook. Save the list as .xlsx or as CSV.")
-        )
+        raise SheetReadError(Message("sheet.not-excel"))
     for part in archive.infolist():
         if part.file_size > max(
             limits.RATIO_FROM_BYTES, limits.MAX_RATIO * max(part.compress_size, 1)
@@ -240,13 +234,8 @@ def _open_archive(data: bytes) -> zipfile.ZipFile:
 
 
 def _make_too_large() -> SheetReadError:
-    return SheetReadError(
-        gettext_noop(
-            "Unpacked, the workbook has more than %(most)d MB or consists of little but "
-            "repetition. Copy the list alone into a new workbook."
-        ),
-        most=limits.MAX_UNPACKED_BYTES // 1_000_000,
-    )
+    limit = limits.MAX_UNPACKED_BYTES // 1_000_000
+    return SheetReadError(Message("sheet.unpacked-too-large", limit=limit))
 
 
 def _read_lines(

@@ -98,16 +98,16 @@ def test_a_withheld_ultrasound_is_masked_and_delivered_into_its_study(
 
     sign_in(reviewer, place.url, "reviewer")
     _find_out(reviewer, place, project)
-    reviewer.get_by_role("button", name="Look at an image").click()
+    reviewer.get_by_role("button", name="Show an image").click()
     (_draw if javascript else _type)(reviewer)
-    reviewer.get_by_role("button", name="Show what would leave").click()
-    expect(reviewer.get_by_role("heading", name="As it would leave")).to_be_visible()
+    reviewer.get_by_role("button", name="Preview result").click()
+    expect(reviewer.get_by_role("heading", name="Preview")).to_be_visible()
     assert reviewer.locator(".shots img").count() == images.CLIP_FRAMES
     if javascript:
         assert not findings(reviewer)
-    reviewer.get_by_label("Why?").fill("it writes the name at the top")
+    reviewer.get_by_label("Reason").fill("it writes the name at the top")
     reviewer.get_by_role("button", name="Mask").click()
-    expect(reviewer.get_by_text("can now be tried again")).to_be_visible()
+    expect(reviewer.get_by_text("can now retry the withheld images")).to_be_visible()
 
     owner.goto(job)
     owner.get_by_role("button", name="Retry withheld").click()
@@ -132,8 +132,8 @@ def _find_out(page: Page, place: Place, project: str) -> None:
     """To the card of this project's clip, whose device is to be found out first."""
     page.goto(f"{place.url}/jobs/withheld/")
     card = page.locator(".sheet-card", has_text=project)
-    card.get_by_role("button", name="Find out the devices").click()
-    expect(page.get_by_text("The devices are known now.")).to_be_visible()
+    card.get_by_role("button", name="Detect devices").click()
+    expect(page.get_by_text("The devices are detected.")).to_be_visible()
     page.locator(".sheet-card", has_text=project).get_by_role("link", name="Sonomaker S9").click()
 
 

@@ -41,6 +41,7 @@ from adit.spreadsheets.template import (
 )
 from adit.spreadsheets.writer import XLSX
 from adit_engine.errors import AditError, InvalidInput
+from adit_engine.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,10 @@ def make_shown_row(row: Any, upload: Upload) -> ShownRow:
         row.line,
         badge,
         word,
-        tuple(f"{f.column}: {f.text}" if f.column else f.text for f in _findings_with_lines(row)),
+        tuple(
+            f"{f.column}: {f.message}" if f.column else str(f.message)
+            for f in _findings_with_lines(row)
+        ),
         row.shown,
         is_out,
         row.verdict is not RowVerdict.LEFT_OUT,
@@ -234,9 +238,10 @@ def _findings_with_lines(row: Any) -> list[Any]:
     for finding in row.findings:
         if len(finding.lines) > 1:
             others = format_line_numbers([n for n in finding.lines if n != row.line])
-            words = {"text": finding.text, "lines": others}
-            with_others = _("%(text)s (Other lines: %(lines)s)") % words
-            found.append(replace(finding, text=with_others))
+            with_others = Message(
+                "sheet-row.with-other-lines", finding=finding.message, lines=others
+            )
+            found.append(replace(finding, message=with_others))
         else:
             found.append(finding)
     return found

@@ -51,7 +51,7 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
     place = int(number) if number.isdecimal() and int(number) < len(rules) else None
     if button == "save":
         made = profile_versions.create_version(current_user(request), text)
-        messages.success(request, _("%s is saved. Projects use it once you choose it.") % made)
+        messages.success(request, _("%s is saved. Select it in a project to use it.") % made)
         return redirect("profile_version", made.pk)
     if button == "change" and place is not None:
         return _render_draft(

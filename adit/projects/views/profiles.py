@@ -77,7 +77,7 @@ def profile_new(request: HttpRequest, pk: int) -> HttpResponse:
         except AditError as error:
             form.add_error("text", str(error))
         else:
-            messages.success(request, _("%s is saved. Projects use it once you choose it.") % made)
+            messages.success(request, _("%s is saved. Select it in a project to use it.") % made)
             return redirect("profile_version", made.pk)
     context = {"profile": profile, "form": form, "available": profile_text.list_available_options()}
     status = 422 if form.errors else 200

@@ -75,7 +75,7 @@ def project_accept(request: HttpRequest, pk: int) -> HttpResponse:
     except AditError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, _("%s is accepted and may be used.") % project)
+        messages.success(request, _("%s is accepted and can be used.") % project)
     return redirect("project", pk)
 
 
@@ -97,7 +97,7 @@ def project_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     except AditError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, _("%s is revoked: nothing leaves for it any more.") % project)
+        messages.success(request, _("%s is revoked. Nothing is sent for it any more.") % project)
     return redirect("project", pk)
 
 
@@ -117,7 +117,7 @@ def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, _("The key is destroyed. Nobody can undo this."))
+            messages.success(request, _("The key is destroyed. This cannot be undone."))
             if not compact_database():
                 messages.warning(request, COMPACTION_HINT)
             return redirect("project", pk)
@@ -167,8 +167,12 @@ def _save_project(request: HttpRequest, form: ProjectForm) -> HttpResponseRedire
     except AditError as error:
         form.add_error(None, str(error))
         return None
-    said = _("Saved.") if project.is_accepted else _("Proposed: a manager has to accept it.")
-    messages.success(request, said)
+    if project.is_accepted:
+        messages.success(request, _("The project is saved."))
+    else:
+        messages.success(
+            request, _("The project is proposed. A manager of research projects must accept it.")
+        )
     return redirect("project", project.pk)
 
 

@@ -81,7 +81,7 @@ def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            messages.success(request, _("Joined: that ID goes by %s from now on.") % row)
+            messages.success(request, _("The patient ID has the pseudonym %s from now on.") % row)
             return redirect("project_pseudonyms", pk)
     context = {"project": project, "patient": row, "form": form}
     status = 422 if form.errors else 200
@@ -129,7 +129,7 @@ def project_import(request: HttpRequest, pk: int) -> HttpResponse:
             new, known = import_pairs(user, project, form.cleaned_data["node"], pairs)
         except ImportRejected as error:
             for problem in error.problems:
-                form.add_error("file", problem)
+                form.add_error("file", str(problem))
         except AditError as error:
             form.add_error(None, str(error))
         else:
@@ -148,8 +148,9 @@ def _selectable_nodes(user: User, project: Project) -> QuerySet[Node]:
 
 
 def _describe_import(new: int, known: int) -> str:
-    text = ngettext("%d pseudonym is new", "%d pseudonyms are new", new) % new
-    return f"{text}, {ngettext('%d was known', '%d were known', known) % known}."
+    added = ngettext("%d pseudonym was added.", "%d pseudonyms were added.", new) % new
+    existed = ngettext("%d already existed.", "%d already existed.", known) % known
+    return f"{added} {existed}"
 
 
 def _get_patient(project: Project, pk: int) -> Patient:

@@ -199,8 +199,9 @@ def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
     job = order("1")
     merged(source)
     task = run_all(job).tasks.get()
-    with pytest.raises(pseudonyms.PseudonymConflict, match="join them on the project's page first"):
+    with pytest.raises(pseudonyms.PseudonymConflict) as refused:
         patient_id_changes.confirm_patient(steward, task, WHY)
+    assert refused.value.message.code == "pseudonym.both-ids-have-one"
     assert Job.objects.get().state == JobState.HELD
     assert not shelf(destination)
 
@@ -282,7 +283,7 @@ def test_the_page_shows_both_ids_to_who_may_see_them_and_takes_the_decision(
     client.force_login(steward)
     assert "1 study waits for your decision" in client.get("/").content.decode()
     said = client.post(decide, {"do": "confirm", "reason": ""}, follow=True).content.decode()
-    assert "Say why" in said
+    assert "Enter a reason" in said
     said = client.post(decide, {"do": "confirm", "reason": WHY}, follow=True).content.decode()
     assert "Confirmed. The study continues." in said
     assert "Is this the same patient?" not in said

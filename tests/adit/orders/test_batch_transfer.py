@@ -599,7 +599,7 @@ def test_radiographs_that_the_check_told_of_are_no_gap(
     job = run_all(order_rows(by_uid(2, "1"), by_uid(3, "2", BEN)))
     ((why, images),) = summarize_check(job).risks
     assert images == 2
-    assert why.startswith("CR, DX, MG, XA, RF and NM images are withheld, unless a pixel rule")
+    assert why.startswith("CR, DX, MG, XA, RF and NM images are withheld unless a pixel rule")
     assert summarize_check(job).withheld == ()
 
     batch_start.request_start(job.owner, job, StartOptions())

@@ -88,7 +88,7 @@ def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
         PickedStudy.by_uid(source.pk, "1.2.3.5", "PAT-5"),
         PickedStudy.by_uid(source.pk, "1.2.3.2", "PAT-2", pseudonym="P1"),
     )
-    with pytest.raises(InvalidInput, match="Study 2: P1 already stands for another patient"):
+    with pytest.raises(InvalidInput, match="Study 2: P1 already belongs to another patient"):
         order_job(coordinator, "selective", stolen, destination.pk, key="b")
     assert Job.objects.count() == 1
 

@@ -37,8 +37,8 @@ def test_without_a_choice_the_summary_says_what_to_do(summary: Person, project: 
     page = told(summary, project)
 
     assert "1 series shows a head." in page
-    assert "nobody has chosen yet" in page
-    assert "ask a manager of research projects to choose" in page
+    assert "the project has no decision on them yet" in page
+    assert "ask a manager of research projects to select" in page
     assert "Nothing, as far as the source tells" not in page
     summary.start()
     assert "face" in Job.objects.get().order["announced"]

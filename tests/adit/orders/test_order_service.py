@@ -194,7 +194,7 @@ def test_a_preview_refuses_pseudonyms_that_clash_and_registers_none(
         preview_order(root, replace(request, key="b", items=(unknown, other)))
 
     assert list(refused.value.by_position) == [2]
-    assert "Study 2: P1 already stands for another patient" in str(refused.value)
+    assert "Study 2: P1 already belongs to another patient" in str(refused.value)
     assert Patient.objects.count() == 1
 
 

@@ -426,7 +426,7 @@ def test_a_pseudonym_of_somebody_else_is_refused_before_the_start(
     nodes = goes_to("Research PACS")
     page = person.press("summary", destinations=nodes, project=str(project.pk), **typed)
     assert page.status_code == 422
-    assert "already stands for another patient" in person.text
+    assert "already belongs to another patient" in person.text
     assert not pseudonyms.find_pseudonym(project, "PACS1", "PID-0815")
 
 

@@ -206,7 +206,7 @@ def test_a_template_can_be_downloaded_and_read(client: Client, form: str) -> Non
     answer = upload(client, data, f"template.{form}")
 
     page = client.get(answer["Location"]).content.decode()  # type: ignore[index]
-    assert "An example of the template" in page
+    assert "an example of the template" in page
 
 
 def test_a_sheet_of_a_thousand_rows_is_shown_in_pages(client: Client) -> None:

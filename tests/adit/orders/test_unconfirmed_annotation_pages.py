@@ -36,8 +36,8 @@ def told(person: Person, project: Project, **chosen: str) -> str:
 @pytest.mark.parametrize(
     ("chosen", "words", "step"),
     [
-        ("", "nobody has chosen yet whether the header", "ask a manager of research projects to"),
-        ("withhold", "withheld, as was chosen for the project", "ask a reviewer to decide"),
+        ("", "the project has no decision on them yet", "ask a manager of research projects to"),
+        ("withhold", "covers the device, as decided for the project", "ask a reviewer to decide"),
     ],
 )
 def test_what_is_withheld_is_told_with_the_next_step(
@@ -49,7 +49,7 @@ def test_what_is_withheld_is_told_with_the_next_step(
     assert "(3 images)" in page
     assert words in page
     assert step in page
-    assert "Text in the pixels of radiographs: see below." in page
+    assert "Burned-in text in radiographs: see below." in page
     assert "Nothing, as far as the source tells" not in page
     summary.start()
     assert Job.objects.get().order["announced"] == ["header-word"]

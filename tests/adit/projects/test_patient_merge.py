@@ -15,6 +15,7 @@ from adit.projects.patient_merge import merge_patient_id
 from adit.projects.pseudonyms import PseudonymConflict, find_pseudonym, get_or_create_pseudonym
 from adit.projects.reidentification import export_patient_map, reidentify
 from adit.projects.services import get_project_key
+from adit.projects.trust_centre import TrustCentreError, UnusablePseudonym
 from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
@@ -48,7 +49,7 @@ def test_an_id_with_a_pseudonym_of_its_own_needs_a_new_generation(
     get_or_create_pseudonym(project, "PACS1", "NEW-canary")
     before = get_project_key(project).uid("1.2.3")
 
-    with pytest.raises(PseudonymConflict, match="goes by LUNG-0002 already"):
+    with pytest.raises(PseudonymConflict, match="already has the pseudonym LUNG-0002"):
         merge_patient_id(root, patient, source, "NEW-canary", WHY)
     assert find_pseudonym(project, "PACS1", "NEW-canary") == "LUNG-0002"
     merge_patient_id(root, patient, source, "NEW-canary", WHY, new_generation=True)
@@ -95,10 +96,13 @@ def test_on_the_page(
     get_or_create_pseudonym(project, "PACS1", "NEW-canary")
 
     refused = client.post(path, typed)
-    assert (refused.status_code, b"goes by LUNG-0002 already" in refused.content) == (422, True)
+    assert (refused.status_code, b"already has the pseudonym LUNG-0002" in refused.content) == (
+        422,
+        True,
+    )
     done = client.post(path, {**typed, "new_generation": "on"}, follow=True).content.decode()
 
-    assert "goes by LUNG-0001 from now on" in done
+    assert "has the pseudonym LUNG-0001 from now on" in done
     assert "canary" not in done
 
 
@@ -134,10 +138,26 @@ def test_a_given_pseudonym_wins(project: Project, centre: type[Centre]) -> None:
 
 
 def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Centre]) -> None:
-    from adit.projects.trust_centre import UnusablePseudonym
-
-    with pytest.raises(UnusablePseudonym, match="does not allow"):
+    with pytest.raises(UnusablePseudonym) as refused:
         get_or_create_pseudonym(project, "PACS1", "4712")
+    assert refused.value.message.code == "trust-centre.invalid-pseudonym"
     get_or_create_pseudonym(project, "PACS1", "1", given="TC-99")
-    with pytest.raises(PseudonymConflict, match="stands for another patient"):
+    with pytest.raises(PseudonymConflict) as refused:
         get_or_create_pseudonym(project, "PACS1", "4711")
+    assert refused.value.message.code == "pseudonym.taken"
+
+
+def test_a_trust_centre_that_cannot_answer_registers_nobody(
+    project: Project, centre: type[Centre], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Centre, protocol_id: str, domain: str, patient_id: str) -> str:
+        raise TrustCentreError("Maintenance until 18:00.", again=True)
+
+    monkeypatch.setattr(Centre, "pseudonym", refuse)
+
+    with pytest.raises(TrustCentreError) as refused:
+        get_or_create_pseudonym(project, "PACS1", "4711")
+
+    assert refused.value.again
+    assert str(refused.value).endswith("a pseudonym: Maintenance until 18:00.")
+    assert not project.patients.exists()

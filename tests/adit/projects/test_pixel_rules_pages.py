@@ -93,7 +93,7 @@ def test_a_rule_is_removed_and_its_option_with_the_last(
     ("changes", "says"),
     [
         ({"rectangles": "0 0 81 10"}, "inside the image"),
-        ({"rectangles": "0 0 80"}, "Line 1: four whole numbers"),
+        ({"rectangles": "0 0 80"}, "Line 1: enter four whole numbers"),
         ({"rectangles": ""}, ""),
         ({"rectangles": "", "reason": ""}, "needs a reason"),
         ({"model": "Gerät"}, "ASCII text"),
@@ -106,7 +106,7 @@ def test_what_cannot_be_is_refused_and_what_was_typed_comes_back(
     text = begun(browser, profile)
     page = added(browser, profile, text, **changes)
     if not says:
-        assert "burns nothing in" in page.decode()
+        assert "none (no burned-in text)" in page.decode()
         assert draft(page) != text
         return
     assert says in unescape(page.decode())

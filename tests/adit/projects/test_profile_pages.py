@@ -152,7 +152,7 @@ def test_one_image_is_shown_before_and_after(
 
     page = answer.content.decode()
     lines = {line.keyword: line for line in answer.context["tried"].lines}
-    assert answer.context["tried"].withheld == ""
+    assert answer.context["tried"].withheld is None
     assert (lines["PatientName"].before, lines["PatientName"].after) == (
         "Canary^Clara",
         "TRY-IT-0001",
@@ -190,7 +190,7 @@ def test_what_would_be_withheld_says_why(
     )
 
     page = answer.content.decode()
-    assert "This image would be held back." in page
+    assert "This image would be withheld." in page
     assert "TRY-IT" not in page
     assert AuditEvent.objects.get(action="profile.tried").details["withheld"]
 

@@ -21,9 +21,9 @@ def test_the_exported_file_gives_the_same_uids(root, project, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("project_id", "user", "sentence"),
     [
-        ("LUNG", "dpo", "You need the right"),
-        ("LUNG", "nobody", "no such user"),
-        ("HEART", "root", "no such"),
+        ("LUNG", "dpo", "Re-identify patients"),
+        ("LUNG", "nobody", "does not exist"),
+        ("HEART", "root", "does not exist"),
     ],
 )
 def test_without_rights_no_file_is_left(root, dpo, project, tmp_path, project_id, user, sentence):

@@ -104,8 +104,9 @@ def test_the_registry_itself_refuses_what_the_form_does_not_offer(
     get_or_create_pseudonym(project, "PACS1", "4711")
     project.sponsor = "Another"
 
-    with pytest.raises(InvalidInput, match="has patients"):
+    with pytest.raises(InvalidInput) as refused:
         change_project(dpo, project, members=[], sources=[], destinations=[])
+    assert refused.value.message.code == "project.fixed-fields"
 
 
 def test_another_profile_opens_a_new_generation(
@@ -143,7 +144,7 @@ def test_members_see_pseudonyms_and_never_ids(
 
     assert "LUNG-0001" in page
     assert "canary" not in page
-    assert "Who is it?" not in page
+    assert "Re-identify" not in page
 
 
 def test_the_order_of_patients_within_a_day_stays_unknown(
@@ -230,19 +231,25 @@ def test_a_list_is_imported(
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("patient_id,pseudonym\ncanary,A-1\ncanary2,a-1", "Row 3: a-1 already stands for another"),
-        ("patient_id,pseudonym\ncanary,A-1\ncanary,A-2", "Row 3: the same patient as in row 2"),
+        (
+            "patient_id,pseudonym\ncanary,A-1\ncanary2,a-1",
+            "Row 3: a-1 already belongs to another patient",
+        ),
+        ("patient_id,pseudonym\ncanary,A-1\ncanary,A-2", "Row 3: The patient is already in row 2"),
         ("patient_id,pseudonym\nknown,A-1", "Row 2: This patient already has another pseudonym"),
-        ("patient_id,pseudonym\ncanary,A 1", "Row 2: A pseudonym has 1 to 64 characters"),
-        ("patient_id,pseudonym\ncanary,A-1\n,A-2", "Row 3: patient id and pseudonym may not be"),
-        ("patient_id,pseudonym\ncanary,A-1,more", "Row 2: it has 3 cells"),
-        ("patient_id,pseudonym\ncan\\ary,A-1", "Row 2: this is no patient id"),
-        ('patient_id,pseudonym\n"canary"x,A-1', "a quotation mark stands where none should"),
-        ("patient_id,pseudonym\n", "a heading and no rows"),
-        ("id,name\ncanary,A-1", "Row 1: the heading must be patient_id and pseudonym"),
+        ("patient_id,pseudonym\ncanary,A 1", "Row 2: A pseudonym "),
+        (
+            "patient_id,pseudonym\ncanary,A-1\n,A-2",
+            "Row 3: The patient ID or the pseudonym is empty",
+        ),
+        ("patient_id,pseudonym\ncanary,A-1,more", "Row 2: The row has 3 cells instead of two"),
+        ("patient_id,pseudonym\ncan\\ary,A-1", "Row 2: The patient ID is invalid"),
+        ('patient_id,pseudonym\n"canary"x,A-1', "A quotation mark is in the wrong place"),
+        ("patient_id,pseudonym\n", "headers but no rows"),
+        ("id,name\ncanary,A-1", "Row 1: The headers must be patient_id and pseudonym"),
         ("", "The submitted file is empty"),
-        (b"patient_id,pseudonym\n\xff\xfe,A-1", "not text in UTF-8"),
-        (b"patient_id,pseudonym\na\x00b,A-1", "no CSV file"),
+        (b"patient_id,pseudonym\n\xff\xfe,A-1", "not UTF-8 text"),
+        (b"patient_id,pseudonym\na\x00b,A-1", "not a CSV file"),
         ("patient_id,pseudonym\n" + "".join(f"{n},A-{n}\n" for n in range(2001)), "more than 2000"),
         (b"x" * (1 << 20) + b"xx", "larger than 1 MB"),
     ],
@@ -306,7 +313,7 @@ def test_a_destroyed_key_cuts_the_tie_for_good(
     done = {"reason": "the study is over", "typed": "LUNG"}
     page = client.post(f"/projects/{project.pk}/destroy/", done, follow=True).content.decode()
 
-    assert "nobody can tell any more who is behind a pseudonym" in page
+    assert "Pseudonyms cannot be linked to patients any more" in page
     stale = Project.objects.get(pk=project.pk)
     assert (stale.key, stale.is_revoked) == (None, True)
     with pytest.raises(KeyDestroyed):
@@ -329,6 +336,6 @@ def test_the_sites_own_key_stays(client: Client, dpo: User) -> None:
 
     own = default_project()
     page = client.get(f"/projects/{own.pk}/").content.decode()
-    assert "Destroy its key" not in page
+    assert f"/projects/{own.pk}/destroy/" not in page
     client.post(f"/projects/{own.pk}/destroy/", {"reason": "x", "typed": own.protocol_id})
     assert default_project().key is not None

@@ -77,12 +77,12 @@ def test_the_key_does_not_stand_in_the_database(project):
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"protocol_id": "LÜNG"}, "Letters, digits, dot, hyphen only"),
+        ({"protocol_id": "LÜNG"}, "Only letters, digits, dots, hyphens and underscores"),
         ({"protocol_id": "LUNG"}, "already exists"),
         ({"sponsor": ""}, "sponsor: "),
-        ({"pattern": "LUNG"}, "one run of #"),
-        ({"pattern": "A##-##"}, "one run of #"),
-        ({"pattern": "Ä-##"}, "one run of #"),
+        ({"pattern": "LUNG"}, "one sequence of #"),
+        ({"pattern": "A##-##"}, "one sequence of #"),
+        ({"pattern": "Ä-##"}, "one sequence of #"),
     ],
 )
 def test_a_project_that_cannot_be_is_refused_with_a_sentence(dpo, project, values, sentence):

@@ -234,8 +234,9 @@ def test_a_retry_is_asked_twice_and_done_once(
     order: Callable[..., Job], reviewer: User, coordinator: User, stranger: User
 ) -> None:
     job = order()
-    with pytest.raises(NotPermitted, match="Nothing was withheld"):
+    with pytest.raises(NotPermitted) as refused:
         perform(coordinator, job, "retry_withheld")
+    assert refused.value.message.code == "review.nothing-to-retry"
     review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
     with pytest.raises(NotPermitted):
         perform(stranger, job, "retry_withheld")
@@ -262,8 +263,9 @@ def test_images_that_say_that_text_is_burned_in_are_not_released(
 ) -> None:
     order(clip(1, BurnedInAnnotation="YES"))
     group = known_group(reviewer)
-    with pytest.raises(InvalidInput, match="still be held back"):
+    with pytest.raises(InvalidInput) as refused:
         review_decisions.release(reviewer, group, "no text, I think")
+    assert refused.value.message.code == "review.still-withheld"
     assert review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
@@ -288,8 +290,9 @@ def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
     group = known_group(reviewer)
     review_decisions.keep_withheld(reviewer, group, "nobody needs them")
     assert review_groups.list_groups(reviewer, ReviewDecision.OPEN) == []
-    with pytest.raises(NotPermitted, match="already"):
+    with pytest.raises(NotPermitted) as refused:
         review_decisions.mask(reviewer, group_now(reviewer, group), (BAND,), "names")
+    assert refused.value.message.code == "review.already-decided"
     left = only_group(reviewer, ReviewDecision.LEFT)
     review_decisions.reopen(reviewer, left, "somebody needs them after all")
     assert only_group(reviewer).pk == group.pk
@@ -307,15 +310,18 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
 ) -> None:
     order()
     group = known_group(reviewer)
-    with pytest.raises(InvalidInput, match="Say why"):
+    with pytest.raises(InvalidInput) as refused:
         review_decisions.keep_withheld(reviewer, group, " ")
-    with pytest.raises(InvalidInput, match="Say why"):
+    assert refused.value.message.code == "reason.invalid"
+    with pytest.raises(InvalidInput) as refused:
         review_decisions.mask(reviewer, group, (BAND,), "")
+    assert refused.value.message.code == "reason.invalid"
     reviewers = Group.objects.get(name="Reviewers")
     coordinator.groups.add(reviewers)
     coordinator = User.objects.get(pk=coordinator.pk)
-    with pytest.raises(NotPermitted, match="yourself"):
+    with pytest.raises(NotPermitted) as refused:
         review_decisions.mask(coordinator, group, (BAND,), "names at the top")
+    assert refused.value.message.code == "review.own-order"
     review_decisions.keep_withheld(coordinator, group, "rather not")
 
 
@@ -484,8 +490,9 @@ def test_a_release_does_not_speak_for_images_that_say_otherwise(
     groups = {
         group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
     }
-    with pytest.raises(InvalidInput, match="say that text"):
+    with pytest.raises(InvalidInput) as refused:
         review_decisions.release(reviewer, groups["burned-in"], "no text")
+    assert refused.value.message.code == "review.text-announced"
     review_decisions.release(reviewer, groups["burned-in-unknown"], "no text")
     assert only_group(reviewer).code == "burned-in"
 
@@ -498,8 +505,9 @@ def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
         group.code: group for group in review_groups.list_groups(reviewer, ReviewDecision.OPEN)
     }
     review_decisions.keep_withheld(reviewer, groups["burned-in"], "text in the lungs, too")
-    with pytest.raises(NotPermitted, match="left on purpose"):
+    with pytest.raises(NotPermitted) as refused:
         review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
+    assert refused.value.message.code == "review.kept-withheld"
 
 
 def test_a_rule_that_would_change_what_could_leave_is_not_taken(
@@ -509,11 +517,12 @@ def test_a_rule_that_would_change_what_could_leave_is_not_taken(
         replace(DEVICE, software="*"), (BAND,), "looked at", RiskDecision.ACCEPT
     )
     reviewed_rules.adopt_rule(reviewer, project, any_version)
-    with pytest.raises(InvalidInput, match="could leave before"):
+    with pytest.raises(InvalidInput) as refused:
         reviewed_rules.adopt_rule(
             reviewer,
             project,
             PixelRule.for_device(DEVICE, ((0, 0, 9, 9),), "more", RiskDecision.ACCEPT),
         )
+    assert refused.value.message.code == "profile-version.changes-delivered-images"
     project.refresh_from_db()
     assert (project.profile.version, project.generation) == (2, 1)

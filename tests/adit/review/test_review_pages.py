@@ -97,7 +97,7 @@ def test_an_image_is_shown_only_after_somebody_asked_for_it(browser: Client) -> 
     found_out(browser)
     picture = reverse("withheld_picture", args=[held().pk])
     assert browser.get(picture).status_code == 404
-    assert "Look at an image" in browser.get(page()).content.decode()
+    assert "Show an image" in browser.get(page()).content.decode()
     seen = AuditEvent.objects.filter(action="withheld.seen").count()
     browser.post(page(), {"do": "look"})
     assert AuditEvent.objects.filter(action="withheld.seen").count() == seen + 1
@@ -131,7 +131,7 @@ def test_what_was_typed_comes_back_with_what_is_wrong(browser: Client) -> None:
     assert f'value="{COLUMNS + 9}"' in outside.content.decode()
     assert REASON in outside.content.decode()
     half = browser.post(page(), form((0, 0, "", 16), do="mask"))
-    assert "four numbers" in half.content.decode()
+    assert "all four numbers" in half.content.decode()
     silent = browser.post(page(), form((0, 0, COLUMNS, 16), do="mask", reason=""))
     assert silent.status_code == 422
     nothing = browser.post(page(), form(do="mask"))
@@ -146,8 +146,8 @@ def test_a_mask_is_saved_and_the_job_offers_to_retry(
     browser.post(page(), {"do": "look"})
     answer = browser.post(page(), form((0, 0, COLUMNS, 16), do="mask"), follow=True)
     text = answer.content.decode()
-    assert "can now be tried again" in text
-    assert "Opened, and not sent yet" in text
+    assert "can now retry the withheld images" in text
+    assert "Masked or released, not sent yet" in text
     assert held().decision == ReviewDecision.MASKED
     owner = Client()
     owner.force_login(coordinator)
@@ -166,8 +166,8 @@ def test_what_is_left_can_be_decided_anew(browser: Client) -> None:
     browser.post(page(), form(do="leave"))
     assert held().decision == ReviewDecision.LEFT
     text = browser.get(LIST).content.decode()
-    assert "Left withheld" in text
-    assert "Nothing is waiting" in text
+    assert "Kept withheld" in text
+    assert "No open decisions" in text
     browser.post(page(), form(do="reopen"))
     assert held().decision == ReviewDecision.OPEN
 

@@ -1,5 +1,6 @@
 """Broken sheets are refused in words that name file, line and column, quickly and in little memory."""
 
+import io
 import re
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from django.db import connection
 from lab.broken_sheets import FILES, ROWS, Broken, complaints
 
 from adit.spreadsheets import limits
+from adit.spreadsheets.reader import read_sheet
+from adit.spreadsheets.table import UnreadableSheet
+from adit_engine.messages import Message
 
 MEASURE = """
 import resource, subprocess, sys
@@ -42,6 +46,17 @@ def test_a_broken_sheet_is_refused_with_file_line_and_column(broken: Broken) -> 
         assert re.search(rf"lines? [^:]*\b{broken.line}\b", complaint, re.IGNORECASE)
     if broken.column:
         assert f"column {broken.column}" in complaint
+
+
+def test_the_reader_process_returns_code_and_values_of_an_error() -> None:
+    data = b'PatientID,Remark\n1001,"left open\n'
+
+    with pytest.raises(UnreadableSheet) as refused:
+        read_sheet(io.BytesIO(data), "list.csv")
+
+    assert refused.value.message == Message(
+        "sheet.unreadable-line", file="list.csv", line=2, reason=Message("sheet.quotation-mark")
+    )
 
 
 def test_nothing_of_a_broken_sheet_reaches_the_database() -> None:

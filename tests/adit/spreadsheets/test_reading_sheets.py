@@ -45,7 +45,7 @@ def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
     assert row.row is not None
     assert row.row.patient_id == "1234"
     assert row.verdict is RowVerdict.WARNING
-    assert "leading zeros" in row.findings[0].text
+    assert row.findings[0].message.code == "sheet-row.number-cell"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_number_that_a_spreadsheet_has_shortened_is_an_error(said: str) -> Non
     (row,) = queries(f"PatientID;Modality\n{said};CT\n".encode()).rows
 
     assert row.verdict is RowVerdict.ERROR
-    assert "its digits are lost" in row.findings[0].text
+    assert row.findings[0].message.code == "sheet-row.shortened-number"
 
 
 def test_an_apostrophe_before_an_id_is_asked_about() -> None:
@@ -110,7 +110,7 @@ def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() ->
         (3, "0012", RowVerdict.WARNING),
         (5, "7", RowVerdict.OK),
     ]
-    assert "merged with one above" in read[1].findings[0].text
+    assert read[1].findings[0].message.code == "sheet-row.merged-cell"
 
 
 def test_rows_that_a_filter_hides_are_asked_about() -> None:
@@ -124,7 +124,7 @@ def test_rows_that_a_filter_hides_are_asked_about() -> None:
     rows = validate_query_rows(kept, guess_mapping(kept, SheetKind.QUERY)).rows
 
     assert [row.verdict for row in rows] == [RowVerdict.OK, RowVerdict.WARNING, RowVerdict.OK]
-    assert "hides this row" in rows[1].findings[0].text
+    assert rows[1].findings[0].message.code == "sheet-row.hidden"
 
 
 def test_letters_whose_marks_are_written_apart_are_known() -> None:
@@ -145,7 +145,7 @@ def test_a_pseudonym_that_is_the_patient_id_is_an_error(kind: SheetKind, pseudon
     rows = judge(table, guess_mapping(table, kind)).rows
 
     assert [row.verdict for row in rows] == [RowVerdict.ERROR, RowVerdict.OK]
-    assert "The pseudonym is the patient ID" in rows[0].findings[0].text
+    assert rows[0].findings[0].message.code == "pseudonym.is-patient-id"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_line_break_inside_a_cell_does_not_shift_the_line_numbers() -> None:
     judged = queries(b'PatientID,Remark\n1,"two\nlines"\n*,\n')
 
     assert [str(found) for found in judged.findings] == [
-        "Line 3, column PatientID: No * or ? here: write the whole value."
+        "Line 3, column PatientID: The wildcards * and ? are not allowed here. Enter the full value."
     ]
 
 
@@ -247,13 +247,13 @@ def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
 
 @pytest.mark.parametrize("header", ["StudyDate", "Untersuchungsdatum", "Datum"])
 def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
-    def doubts(headers: str) -> tuple[str, ...]:
+    def doubts(headers: str) -> list[str]:
         table = read_sheet(io.BytesIO(f"PatientID;{headers}\n1;2024-01-02\n".encode()), "l.csv")
-        return guess_mapping(table, SheetKind.QUERY).doubts
+        return [doubt.code for doubt in guess_mapping(table, SheetKind.QUERY).doubts]
 
-    assert [text for text in doubts(header) if "limited by From and Until" in text]
+    assert "sheet.column-may-be-study-date" in doubts(header)
     for other in (f"{header};From", f"{header};ADIT line", "Key"):
-        assert doubts(other) == ()
+        assert doubts(other) == []
 
 
 def test_an_unknown_header_asks() -> None:
@@ -284,9 +284,9 @@ def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
     judged = queries(b"PatientID;Modality\n007;CT\n8;CT\n7;CT\n8;CT\n")
 
     assert [str(found) for found in judged.findings] == [
-        "Lines 2 and 4, column PatientID: Ids that differ only by leading zeros or upper and "
-        "lower case: one patient?",
-        "Lines 3 and 5: The same row more than once: it is done once.",
+        "Lines 2 and 4, column PatientID: These patient IDs differ only by leading zeros or by "
+        "upper and lower case. Check whether they are the same patient.",
+        "Lines 3 and 5: The row occurs more than once. It is processed once.",
     ]
     assert len(judged.good) == 4
 
