@@ -124,7 +124,7 @@ class Action:
         """Return why the user may not perform the action now, or an empty string."""
         why = self.who(request)
         if not why and self.right is not None and not may(request.user, self.right):
-            why = explain_missing_right(self.right)
+            why = str(explain_missing_right(self.right))
         if not why and not self._fits_states(request):
             why = self.explain_state(request)
         return why or self.condition(request)

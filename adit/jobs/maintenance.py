@@ -19,6 +19,7 @@ from adit.nodes import alarms
 from adit.nodes.models import Alarm
 from adit.projects import services
 from adit.projects.models import Project
+from adit_engine.messages import Message
 
 STALLED_AFTER = timedelta(hours=48)
 MAX_ALARMS = 50
@@ -31,7 +32,8 @@ def update_stalled_alarms() -> int:
     for job in stuck:
         why = next(iter(task_groups.wait_reasons(job)), "")
         text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
-        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), f"{text} {why}".strip())
+        message = Message("text", text=f"{text} {why}".strip())
+        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), message)
     alarms.end_other_alarms(Alarm.Cause.STUCK, map(_alarm_subject, stuck))
     return len(stuck)
 

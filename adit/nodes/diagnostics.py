@@ -13,7 +13,6 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import AnyUser, Right, require
@@ -27,6 +26,7 @@ from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Node, NodeTestResult
 from adit.nodes.search import acquire_search_thread
 from adit_engine.errors import InvalidInput, NodeError, NotFound, TimedOut
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal, SupportsTestTransfer
 from adit_engine.nodes.diagnostics.sample_series import choose_image
 from adit_engine.values.references import StudyRef
@@ -91,7 +91,7 @@ def try_fetching(user: AnyUser, node: Node, study: StudyRef | None) -> list[Node
 
     def ask(opened: Any) -> Iterator[NodeFinding]:
         if not isinstance(opened, SupportsTestTransfer):
-            yield NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))
+            yield NodeFinding(Grade.WARNING, Message("node-test.not-possible"))
             return
         image, patient_id = choose_image(opened, study)
         within_s = settings.SEARCH_DEADLINE_S
@@ -112,7 +112,7 @@ def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
     def ask(opened: Any) -> Iterable[NodeFinding]:
         if isinstance(opened, SupportsTestTransfer):
             return opened.try_writing()
-        return [NodeFinding(Grade.WARNING, _("Nothing can be tried with this kind of place."))]
+        return [NodeFinding(Grade.WARNING, Message("node-test.not-possible"))]
 
     return _run_and_store(user, node, _Kind.WRITE, ask)
 
@@ -137,10 +137,10 @@ def adopt_proposal(user: User, node: Node, setting: str, value: str) -> SettingP
     meant = (one for one in proposals if (one.setting, str(one.value)) == (setting, value))
     proposal = next(meant, None)
     if proposal is None:
-        raise NotFound(_("This proposal is gone: somebody has tested again. Look at the new one."))
+        raise NotFound("node-test.proposal-outdated")
     field = get_settings_form_class(node.kind).base_fields.get(proposal.setting)
     if field is None or is_secret(field):
-        raise InvalidInput(_("%(setting)s is no setting of it.") % {"setting": proposal.setting})
+        raise InvalidInput("node-test.setting-unknown", node=node.name, setting=proposal.setting)
     node.settings = {**node.settings, proposal.setting: proposal.value}
     services.save_node(user, node)
     return proposal
@@ -158,7 +158,7 @@ def get_setting_label(node: Node, proposal: SettingProposal) -> str:
 class _TestGuard(CallGuard):
     def check(self, node: str) -> None:
         if time.monotonic() > self.until:
-            raise TimedOut(node, _("had not answered everything in time. Test again later."))
+            raise TimedOut(node, "node-test.too-slow")
 
 
 def _run_and_store(

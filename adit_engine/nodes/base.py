@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.delivery_list import DeliveryListLine
+from adit_engine.messages import Message
 from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
@@ -46,8 +47,8 @@ class NodeFinding:
     """
 
     grade: Grade
-    what: str
-    next_step: str = ""
+    what: Message
+    next_step: Message | None = None
     proposals: tuple[SettingProposal, ...] = ()
 
 

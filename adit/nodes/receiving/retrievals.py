@@ -14,7 +14,6 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from adit.nodes.limits import slots
@@ -59,9 +58,9 @@ class ReceiverClient:
 
     def __init__(self, row: Node, slot: Slot | None = None) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
-        elsewhere = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
+        elsewhere = "the server of the receiver" if settings.HAND_OVER_URL else "this server"
         machine = settings.RECEIVER_ADDRESS or elsewhere
-        secured = ", by TLS" if uses_tls() else ""
+        secured = ", with TLS" if uses_tls() else ""
         self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
         self._node_id = row.pk
         self._name = row.name
@@ -147,7 +146,7 @@ class ReceiverClient:
             return
         Node.objects.filter(pk=self._node_id, moves=False).update(moves=True)
         if not slots.widen_slot(self._slot, ASSOCIATIONS_OF_MOVE):
-            raise NoSlot(self._name, _("no second connection is left for a C-MOVE"))
+            raise NoSlot(self._name, "node-unavailable.no-second-connection")
 
     def _register_when_free(self, wanted: MoveTarget, check: Callable[[], None]) -> MoveInProgress:
         until = time.monotonic() + CONFLICT_WAIT_S
