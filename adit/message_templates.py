@@ -78,7 +78,7 @@ _NODES: dict[str, Template] = {
     "node-access.signed-out": _("Sign in to use a PACS or folder."),
     "node-access.node-removed": _("{node} was removed."),
     "node.in-jobs": _("{node} is used by jobs and cannot be removed. Close it instead."),
-    "node.name-taken": _("Name: there already is a {node}. Choose another name."),
+    "node.name-taken": _("There already is a PACS or folder named {node}. Choose another name."),
     "node.settings-unknown": _(
         "{node}: the kind {kind} has no settings {names}. Open the form of {node} and save it again."
     ),

@@ -28,6 +28,7 @@ from adit.nodes.calendar.forms import (
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.models import Node
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes import KINDS, kind_class
 from adit_engine.values.references import StudyRef
 
@@ -139,7 +140,7 @@ class SettingsForm(forms.Form):
             try:
                 kind_class(self.kind).Settings(**self.settings, **self.secrets)
             except InvalidInput as error:
-                self.add_error(self._field_of(str(error)), str(error))
+                self.add_error(self._field_of(error.message), str(error))
         return self.cleaned_data
 
     @property
@@ -184,11 +185,13 @@ class SettingsForm(forms.Form):
         value = self.cleaned_data.get(name)
         return self.fields[name].initial if value is None else value
 
-    def _field_of(self, sentence: str) -> str | None:
-        """The field whose name or label starts the error text of the dataclass."""
-        words = sentence.partition(":")[0]
-        named = (n for n, f in self.fields.items() if n == words or str(f.label).startswith(words))
-        return next(named, None)
+    def _field_of(self, message: Message) -> str | None:
+        """The field of an error: value `setting` is its label, or the code is setting.NAME."""
+        _subject, _dot, name = message.code.partition(".")
+        named = (name, message.values.get("setting"))
+        return next(
+            (n for n, f in self.fields.items() if n in named or str(f.label) in named), None
+        )
 
 
 def get_settings_form_class(kind: str) -> type[SettingsForm]:
@@ -378,7 +381,8 @@ class NodeEditor:
             self.settings.add_error(error.setting, str(error))
             return None
         except InvalidInput as error:
-            self.row.add_error(None, str(error))
+            field = "name" if error.message.code == "node.name-taken" else None
+            self.row.add_error(field, str(error))
             return None
 
 

@@ -116,7 +116,7 @@ def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
     assert form.is_valid(), form.errors
     assert form.secrets == {"password": "canary"}
     assert "canary" not in form.as_p() + form_class(node=node).as_p()
-    assert "leave empty to keep it" in form_class(node=node).as_p()
+    assert "Leave the field empty to keep it" in form_class(node=node).as_p()
 
 
 def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class):

@@ -16,6 +16,7 @@ from adit.nodes.models import Alarm, Node, UnexpectedSender
 from adit.nodes.receiving import quarantine, unexpected_senders
 from adit.nodes.receiving.receiver_state import DatabaseReceiverState
 from adit.nodes.receiving.retrievals import ReceiverClient, open_spool
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade
 from adit_engine.nodes.diagnostics.image_probe import TEST_PATIENT_ID, make_test_image
 from adit_engine.nodes.dimse.node import DimseNode
@@ -106,7 +107,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     host_checks.check_host(receives=True)
 
     alarm = Alarm.objects.get(what=Alarm.Cause.QUARANTINE)
-    assert "in quarantine that nobody asked for: 1." in alarm.text
+    assert alarm.text == Message("alarm.quarantine-used", count=1)
     (lot,) = quarantine.list_quarantine(pacsadmin).lots
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
     host_checks.check_host(receives=True)
@@ -131,7 +132,7 @@ def test_unknown_callers_are_counted_and_can_be_forgotten(
 
     assert (row.calling, row.fate, row.count) == ("NOBODY", "turned_away", 3)
     assert "NOBODY" in page
-    assert "Connection turned away" in page
+    assert "Connection rejected" in page
     assert not UnexpectedSender.objects.exists()
 
 
