@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from adit_engine.errors import Stopped
+from adit_engine.messages import Message
 from adit_engine.values.instance import Instance
 
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -23,16 +24,16 @@ _POLL_S = 0.1
 class Stop:
     """A request to end the work. Checked between instances; also ends waits at once.
 
-    `reason` is a sentence for people. Safe to use from any thread and from a signal handler.
+    `reason` is a message for people. Safe to use from any thread and from a signal handler.
     """
 
     def __init__(self) -> None:
         self._set = threading.Event()
         self._actions: list[Callable[[], None]] = []
-        self._soon: str | None = None
-        self.reason = ""
+        self._soon: Message | str | None = None
+        self.reason: Message | str = ""
 
-    def set(self, reason: str) -> None:
+    def set(self, reason: Message | str) -> None:
         """Request the end; the first reason counts."""
         if self._set.is_set():
             return
@@ -41,7 +42,7 @@ class Stop:
         for action in list(self._actions):
             action()
 
-    def set_soon(self, reason: str | None) -> None:
+    def set_soon(self, reason: Message | str | None) -> None:
         """Request the end after the current series; None withdraws the request."""
         self._soon = reason
 
@@ -70,7 +71,9 @@ class Stop:
     def check(self) -> None:
         """Raise Stopped with the reason if the stop is set."""
         if self._set.is_set():
-            raise Stopped(self.reason)
+            if isinstance(self.reason, Message):
+                raise Stopped(self.reason.code, **self.reason.values)
+            raise Stopped(self.reason)  # transitional
 
 
 class BoundedStream(Iterator[Instance]):
@@ -104,7 +107,7 @@ class BoundedStream(Iterator[Instance]):
             while not self._left and self._has_no_room_for(size, in_files):
                 self._wait()
             if self._left:
-                raise Stopped("The other side of the hand-over has left.")
+                raise Stopped("stream.closed")
             self._check_stop()
             self._held.append(instance)
             self.held_bytes += size

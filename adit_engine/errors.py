@@ -132,6 +132,10 @@ class NodeError(AditError):
         return Message("node-error.with-contact", error=self._message, contact=self.contact)
 
 
+def _shown_status(status: int | None) -> dict[str, str]:
+    return {} if status is None else {"status": f"{status:04X}"}
+
+
 class Unreachable(NodeError):
     again = True
 
@@ -145,12 +149,12 @@ class AssociationRejected(NodeError):
 
 
 class NodeBusy(NodeError):
-    """The node refused for now. `status` is the DIMSE status (PS3.7 Annex C), if any."""
+    """The node refused for now. `status` is the DIMSE status (PS3.7 Annex C), {status} if any."""
 
     again = True
 
-    def __init__(self, node: str, code: str, status: int | None = None, **values: Any) -> None:
-        super().__init__(node, code, **values)
+    def __init__(self, node: str, code: str, /, status: int | None = None, **values: Any) -> None:
+        super().__init__(node, code, **_shown_status(status), **values)
         self.status = status
 
 
@@ -163,10 +167,10 @@ class ConnectionLost(NodeError):
 
 
 class NodeRefused(NodeError):
-    """A final failure status. `status` is the DIMSE status (PS3.7 Annex C), if any."""
+    """A final failure status. `status` is the DIMSE status (PS3.7 Annex C), {status} if any."""
 
-    def __init__(self, node: str, code: str, status: int | None = None, **values: Any) -> None:
-        super().__init__(node, code, **values)
+    def __init__(self, node: str, code: str, /, status: int | None = None, **values: Any) -> None:
+        super().__init__(node, code, **_shown_status(status), **values)
         self.status = status
 
 

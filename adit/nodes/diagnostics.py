@@ -6,8 +6,8 @@ Used by the pages of nodes. Each test has a deadline.
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -170,7 +170,7 @@ def _run_and_store(
     values = {
         "at": timezone.now(),
         "by_id": user.pk,
-        "findings": [asdict(finding) for finding in findings],
+        "findings": [_finding_to_json(finding) for finding in findings],
     }
     NodeTestResult.objects.update_or_create(node=node, what=what, defaults=values)
     if worst is not Grade.BAD:
@@ -204,7 +204,7 @@ def _collect_findings(
     except NodeUnavailable:
         raise
     except (NodeError, NotFound, InvalidInput) as error:
-        findings = [*findings, NodeFinding(Grade.BAD, str(error))]
+        findings = [*findings, NodeFinding(Grade.BAD, error.message)]
     return findings
 
 
@@ -216,10 +216,37 @@ def _get_time_limit_s(what: NodeTestResult.TestKind) -> float:
 
 def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:
     fields = get_settings_form_class(node.kind).base_fields
+    finding = _finding_from_json(kept)
     still = [
         (str(fields[one.setting].label), one)
-        for one in (SettingProposal(**values) for values in kept["proposals"])
+        for one in finding.proposals
         if one.setting in fields
         and node.settings.get(one.setting, fields[one.setting].initial) != one.value
     ]
-    return FindingLine(NodeFinding(Grade(kept["grade"]), kept["what"], kept["next_step"]), still)
+    return FindingLine(finding, still)
+
+
+def _finding_to_json(finding: NodeFinding) -> dict[str, Any]:
+    step = finding.next_step
+    return {
+        "grade": finding.grade.value,
+        "what": finding.what.to_json(),
+        "next_step": None if step is None else step.to_json(),
+        "proposals": [
+            {"setting": one.setting, "value": one.value, "why": one.why.to_json()}
+            for one in finding.proposals
+        ],
+    }
+
+
+def _finding_from_json(kept: Mapping[str, Any]) -> NodeFinding:
+    step = kept["next_step"]
+    return NodeFinding(
+        Grade(kept["grade"]),
+        Message.from_json(kept["what"]),
+        None if step is None else Message.from_json(step),
+        tuple(
+            SettingProposal(one["setting"], one["value"], Message.from_json(one["why"]))
+            for one in kept["proposals"]
+        ),
+    )

@@ -104,7 +104,7 @@ def _echo_receiver(tls: ServerTls | None, runs: bool) -> NodeFinding:
             association.send(
                 context, make_request(Operation.ECHO, number, VERIFICATION, data=False)
             )
-            association.receive(TIMEOUT_S, "answer the C-ECHO")
+            association.receive(TIMEOUT_S, "clause.await-echo")
     except Untrusted as error:
         if tls is None or not tls.papers.trusted.text:
             return NodeFinding(Grade.BAD, what, error.message)

@@ -68,7 +68,7 @@ class IncomingAssociateRequest:
     def decode(cls, body: bytes) -> "IncomingAssociateRequest":
         """Read the body of an A-ASSOCIATE-RQ. Raises Malformed."""
         if len(body) < 68:
-            raise Malformed("The association request is too short.")
+            raise Malformed("association-request.invalid")
         offers: dict[int, ProposedContext] = {}
         max_pdu, is_dicom, serving = 0, False, frozenset[str]()
         try:
@@ -78,13 +78,13 @@ class IncomingAssociateRequest:
                 elif kind == 0x20:
                     offer = _decode_context(value)
                     if offer.context_id % 2 == 0 or offer.context_id in offers:
-                        raise Malformed("The association request numbers its contexts wrongly.")
+                        raise Malformed("association-request.invalid")
                     offers[offer.context_id] = offer
                 elif kind == 0x50:
                     max_pdu, serving = _decode_max_pdu(value), frozenset(_decode_scp_roles(value))
             called, calling = (body[at : at + 16].decode("ascii").strip(" \0") for at in (4, 20))
         except (IndexError, StructError, UnicodeDecodeError) as error:
-            raise Malformed("The association request is broken.") from error
+            raise Malformed("association-request.invalid") from error
         is_version_1 = is_dicom and bool(unpack_from(">H", body)[0] & 1)
         fixed = body[4:68]
         return cls(called, calling, tuple(offers.values()), max_pdu, is_version_1, fixed, serving)

@@ -62,7 +62,7 @@ class ClientAssociation(MessageChannel):
         peer, line = self.peer, self._line
         self._proposal = AssociateRequest(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
         line.connect()
-        line.expect_within(peer.patience.association_s, "answer the association request", firm=True)
+        line.expect_within(peer.patience.association_s, "clause.await-association", firm=True)
         line.send([encode_pdu(PduType.ASSOCIATE_RQ, self._proposal.encode())])
 
     def finish_negotiation(self) -> None:
@@ -73,11 +73,11 @@ class ClientAssociation(MessageChannel):
             line.over = True
             raise statuses.rejection_error(peer.name, peer.calling, peer.called, *body[1:])
         if kind is not PduType.ASSOCIATE_AC:
-            raise line.fault("answered the association request with something else")
+            raise line.fault("association.unexpected-answer")
         try:
             self.agreement = NegotiatedAssociation.decode(bytes(body), self._proposal)
         except Malformed as error:
-            raise line.fault("sent a broken answer to the association request") from error
+            raise line.fault("association.invalid-answer") from error
         self._is_agreed = True
         line.mark_established()
 
@@ -90,7 +90,7 @@ class ClientAssociation(MessageChannel):
         """Release the association within RELEASE_S, or else close it. Raises nothing."""
         with suppress(NodeError, Stopped):
             if self._is_agreed and not self.over:
-                self._line.expect_within(RELEASE_S, "release the association", firm=True)
+                self._line.expect_within(RELEASE_S, "clause.await-release", firm=True)
                 self._line.send([encode_pdu(PduType.RELEASE_RQ)])
                 while self._line.read_pdu()[0] is not PduType.RELEASE_RP:
                     pass
@@ -179,7 +179,7 @@ class OpenAssociations:
     def check_aborted(self) -> None:
         """Raise Stopped after an abort."""
         if self._aborted:
-            raise Stopped(f"{self.peer.name}: the work was stopped.")
+            raise Stopped("node.stopped", node=self.peer.name)
 
 
 AskOverAssociation = Callable[[ClientAssociation], Iterator[Record]]
@@ -242,5 +242,5 @@ class SharedAssociation:
         """Abort an association that is broken or in the middle of a response: it is unusable."""
         if self._association is not None:
             self._association = None
-            unusable = Stopped("The association is not used any more.")
+            unusable = Stopped("node.stopped", node=self._associations.peer.name)
             self._stack.__exit__(type(unusable), unusable, None)

@@ -125,14 +125,14 @@ class CommandSet:
         position, size = 0, len(data)
         while position < size:
             if position + 8 > size:
-                raise Malformed(f"The command ends inside an element at byte {position}.")
+                raise Malformed("command-set.truncated", offset=position)
             group, number, length = _HEAD.unpack_from(data, position)
             start, position = position + 8, position + 8 + length
             if group != 0 and CommandField.OPERATION in values:
                 # Orthanc 1.12.7 writes the list of failed images here, where no data set belongs.
                 break
             if group != 0 or position > size:
-                raise Malformed(f"The command is broken at byte {start - 8}.")
+                raise Malformed("command-set.invalid", offset=start - 8)
             field = _FIELDS_BY_NUMBER.get(number)
             if field in _NUMBER_FIELDS and length == 2:
                 (values[field],) = _SHORT.unpack_from(data, start)

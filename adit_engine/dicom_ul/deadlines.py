@@ -7,19 +7,16 @@ MIN_BYTES_PER_S on. Used by the TCP and TLS connections.
 import socket
 import time
 from struct import Struct
+from typing import Any
 
 from adit_engine.dicom_ul.peer import MIN_BYTES_PER_S, Peer
 from adit_engine.errors import AditError, ConnectionLost, Stopped, TimedOut, Untrusted
+from adit_engine.messages import Message
 from adit_engine.rate_limit import Throttle
 
 _SLICE_S = 1.0
 """Longest wait in the kernel; after it the deadline is checked."""
 _TIMEVAL = Struct("@ll")
-_NEGOTIATION_HINT = (
-    "Check that it is a DICOM port, that it does not want TLS, and that the PACS knows our "
-    "address and AE title."
-)
-_RETRY_HINT = "Retry; if it happens again, ask its administrator to look into its log."
 
 
 class ConnectionDeadlines:
@@ -36,31 +33,31 @@ class ConnectionDeadlines:
         self.faulty = False
         """True once the peer has violated the protocol, so that its responses cannot be trusted."""
         self._aborted = False
-        self._hint = _NEGOTIATION_HINT
+        self._hint = Message("clause.hint-negotiation")
         self._slice_s = 0.0
         self._left_s = peer.patience.total_s
         self._deadline = 0.0
         self._within_s = 0.0
-        self._what = ""
+        self._awaited = ""
         self._begun = False
         self._firm = False
         self._gathered = 0
 
     def mark_established(self) -> None:
         """Attribute further faults to the running work and no longer to the settings."""
-        self._hint = _RETRY_HINT
+        self._hint = Message("clause.hint-retry")
 
     # Deadlines ---------------------------------------------------------------------------------
 
-    def expect_within(self, seconds: float, what: str, *, firm: bool = False) -> None:
-        """Set the deadline of what comes next. `what` is such as "answer the search".
+    def expect_within(self, seconds: float, awaited: str, *, firm: bool = False) -> None:
+        """Set the deadline of what comes next. `awaited` is the code of a clause.
 
         Progress extends it, unless it is firm.
         """
         self._deadline = time.monotonic() + seconds
         self._firm = firm
         self._within_s = seconds
-        self._what = what
+        self._awaited = awaited
         self._begun = False
 
     def limit_total_wait(self, total_s: float) -> None:
@@ -102,35 +99,38 @@ class ConnectionDeadlines:
 
     # Errors ------------------------------------------------------------------------------------
 
-    def fault(self, what: str) -> AditError:
+    def fault(self, code: str, **values: Any) -> AditError:
         """Return the error for a protocol violation; Stopped if we ended the connection."""
         self.faulty = True
         if self._aborted:
             return self._stopped()
-        return ConnectionLost(self.peer.name, f"{what}. {self._hint}")
+        return ConnectionLost(self.peer.name, code, hint=self._hint, **values)
 
     def _tls_expected_error(self) -> AditError:
         self.over = self.faulty = True
-        text = "speaks TLS, while our side is set to plain DICOM. Set both to TLS."
-        return Untrusted(self.peer.name, text)
+        return Untrusted(self.peer.name, "tls.expected-by-peer")
 
-    def _lost(self, what: str) -> AditError:
+    def _lost(self, code: str, **values: Any) -> AditError:
         """Return the error for a closed connection. Nothing more can be sent."""
         self.over = True
-        return self.fault(what)
+        return self.fault(code, **values)
 
     def _timed_out(self) -> AditError:
         self.faulty = True
         if self._aborted:
             return self._stopped()
         if self._deadline > time.monotonic():
-            text = "took longer in all than its time limit allows."
-        else:
-            text = f"did not {self._what} within {self._within_s:g} s."
-        return TimedOut(self.peer.name, f"{text} {self._hint}")
+            return TimedOut(self.peer.name, "connection.total-time-exceeded", hint=self._hint)
+        return TimedOut(
+            self.peer.name,
+            "connection.timed-out",
+            awaited=Message(self._awaited),
+            seconds=f"{self._within_s:g}",
+            hint=self._hint,
+        )
 
     def _stopped(self) -> Stopped:
-        return Stopped(f"{self.peer.name}: the work was stopped.")
+        return Stopped("node.stopped", node=self.peer.name)
 
     def _check_aborted(self) -> None:
         if self._aborted:

@@ -58,19 +58,19 @@ def encode_identifier(identifier: "Keys | Dataset", explicit: bool) -> bytes:
     for keyword, text in texts.items():
         known = find_by_keyword(keyword)
         if known is None:
-            raise InvalidInput(f"{keyword} is no DICOM attribute.")
-        encoded[known[0]] = _encode_element(*known, text, explicit)
+            raise InvalidInput("identifier.unknown-attribute", keyword=keyword)
+        encoded[known[0]] = _encode_element(keyword, *known, text, explicit)
     return b"".join(encoded[tag] for tag in sorted(encoded))
 
 
-def _encode_element(tag: int, vr: str, text: str, explicit: bool) -> bytes:
+def _encode_element(keyword: str, tag: int, vr: str, text: str, explicit: bool) -> bytes:
     if vr in _NUMBERS:
         number = float if vr in ("FL", "FD") else int
         value = b"".join(_NUMBERS[vr].pack(number(part)) for part in text.split("\\") if part)
     elif vr in _TEXT_VRS or vr in _ASCII_VRS or vr == "UR" or not text:
         value = text.encode()
     else:
-        raise InvalidInput("An attribute of this kind cannot be searched by.")
+        raise InvalidInput("identifier.unsupported-attribute", keyword=keyword, vr=vr)
     if len(value) % 2:
         value += b"\0" if vr == "UI" else b" "
     group, number_in_group = tag >> 16, tag & 0xFFFF

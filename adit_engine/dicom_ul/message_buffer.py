@@ -80,7 +80,7 @@ class MessageBuffer:
         start = self.size_bytes
         self.size_bytes += len(piece)
         if self._limit is not None and self.size_bytes > self._limit:
-            raise Malformed("An answer is larger than any answer needs to be.")
+            raise Malformed("message-buffer.limit-exceeded")
         if self._file is None and self.size_bytes > MAPPED_FROM_BYTES:
             self._file = temp_files.open_unnamed()
             self._file.write(memoryview(self._memory)[:start])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Protocol
+from typing import Any, Protocol
 
 from adit_engine.dicom_file import temp_files
 from adit_engine.dicom_ul.command_set import CommandSet, Operation
@@ -85,9 +85,9 @@ class MessageChannel:
         """Limit the total time spent waiting for the peer from now on."""
         self._line.limit_total_wait(total_s)
 
-    def fault(self, what: str) -> AditError:
+    def fault(self, code: str, **values: Any) -> AditError:
         """Return the error for a protocol violation. The connection is not used again."""
-        return self._line.fault(what)
+        return self._line.fault(code, **values)
 
     # Sending -----------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class MessageChannel:
 
     def send(self, context_id: int, command: CommandSet, data: Iterable[Buffer] = ()) -> None:
         """Send one DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
-        self._line.expect_within(self.peer.patience.no_progress_s, "take what we send")
+        self._line.expect_within(self.peer.patience.no_progress_s, "clause.await-accept-data")
         batch: list[Buffer] = []
         size = 0
         for buffer in self._encoded(context_id, command, data):
@@ -114,7 +114,7 @@ class MessageChannel:
         """Yield the buffers of the PDUs of one message, none larger than the peer accepts."""
         room = min(self.agreement.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
         if room < 16:
-            raise self.fault("takes only PDUs that are too small for any message")
+            raise self.fault("association.pdu-limit")
         room -= room % 2
         for flags, parts in ((_COMMAND, [command.encode()]), (0, list(data))):
             left = sum(len(part) for part in parts)
@@ -129,13 +129,13 @@ class MessageChannel:
 
     # Receiving ---------------------------------------------------------------------------------
 
-    def receive(self, within_s: float, what: str) -> DimseMessage:
+    def receive(self, within_s: float, awaited: str) -> DimseMessage:
         """Return the next DIMSE message.
 
-        `within_s` is the time until its first byte, `what` such as "answer the search". Raises
-        ConnectionLost, TimedOut, Stopped, StorageFull.
+        `within_s` is the time until its first byte, `awaited` the code of a clause for the error.
+        Raises ConnectionLost, TimedOut, Stopped, StorageFull.
         """
-        context_id, command = self.receive_command(within_s, what)
+        context_id, command = self.receive_command(within_s, awaited)
         if not command.has_data:
             return DimseMessage(context_id, command, b"")
         is_image = command.operation == Operation.STORE
@@ -144,7 +144,7 @@ class MessageChannel:
             self.receive_data(context_id, body)
             return DimseMessage(context_id, command, body.whole())
         except Malformed as error:
-            raise self.fault("sent an answer that is too large") from error
+            raise self.fault("association.message-too-large") from error
         except OSError as error:
             raise temp_files.disk_full_error(self.peer.name) from error
         finally:
@@ -157,26 +157,26 @@ class MessageChannel:
         """
         return bool(self._fragments) or self._line.poll(within_s)
 
-    def receive_command(self, within_s: float, what: str) -> tuple[int, CommandSet]:
+    def receive_command(self, within_s: float, awaited: str) -> tuple[int, CommandSet]:
         """Return the presentation context ID and command set of the next message.
 
         The caller has to read its data set next. Raises ConnectionLost, TimedOut, Stopped.
         """
-        self._line.expect_within(within_s, what)
+        self._line.expect_within(within_s, awaited)
         raw = b""
         flags = 0
         while not flags & _LAST:
             context_id, flags, piece = self._fragment()
             raw += piece
             if not flags & _COMMAND or len(raw) > _MAX_COMMAND:
-                raise self.fault("sent data where a command should stand")
+                raise self.fault("association.command-expected")
         if context_id not in self.agreement.contexts:
-            raise self.fault("used a presentation context that was not agreed on")
+            raise self.fault("association.unknown-context")
         if raw != self._said_before[0]:
             try:
                 self._said_before = raw, CommandSet.decode(raw)
             except Malformed as error:
-                raise self.fault("sent a broken command") from error
+                raise self.fault("association.invalid-command") from error
         return context_id, self._said_before[1]
 
     def receive_data(self, context_id: int, sink: DataSink) -> None:
@@ -185,7 +185,7 @@ class MessageChannel:
         while not flags & _LAST:
             number, flags, piece = self._fragment()
             if number != context_id or flags & _COMMAND:
-                raise self.fault("mixed two messages")
+                raise self.fault("association.mixed-messages")
             sink.add(piece)
 
     def _fragment(self) -> tuple[int, int, memoryview]:
@@ -196,25 +196,25 @@ class MessageChannel:
                 with suppress(NodeError, Stopped):
                     self._line.send([encode_pdu(PduType.RELEASE_RP)])
                 self.released = True
-                raise self.fault("released the association in the middle of the work")
+                raise self.fault("association.released")
             if kind is not PduType.P_DATA:
-                raise self.fault("sent something that does not belong here")
+                raise self.fault("association.unexpected-pdu")
             self._split(body)
         context_id, flags, piece = self._fragments.popleft()
         self._empty = 0 if len(piece) else self._empty + 1
         if self._empty > _MAX_EMPTY_PDVS:
-            raise self.fault("sends pieces without content, and no end")
+            raise self.fault("association.empty-data")
         return context_id, flags, piece
 
     def _split(self, body: memoryview) -> None:
         position = 0
         while position < len(body) or not position:
             if position + 6 > len(body):
-                raise self.fault("sent a broken PDU")
+                raise self.fault("association.invalid-pdu")
             length, context_id, flags = _PDV_HEAD.unpack_from(body, position)
             end = position + 4 + length
             if length < 2 or end > len(body):
-                raise self.fault("sent a broken PDU")
+                raise self.fault("association.invalid-pdu")
             self._fragments.append((context_id, flags, body[position + 6 : end]))
             position = end
 

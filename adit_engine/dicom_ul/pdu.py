@@ -119,7 +119,7 @@ class NegotiatedAssociation:
         contexts: dict[int, tuple[str, str]] = {}
         user = _UserInformation()
         if len(body) < 68:
-            raise Malformed("The answer to the association request is too short.")
+            raise Malformed("association-response.invalid")
         try:
             for kind, value in decode_items(body[68:]):
                 if kind == 0x21 and value[0] in proposed:
@@ -132,7 +132,7 @@ class NegotiatedAssociation:
                 elif kind == 0x50:
                     user = _UserInformation.decode(value)
         except (IndexError, StructError, UnicodeDecodeError) as error:
-            raise Malformed("The answer to the association request is broken.") from error
+            raise Malformed("association-response.invalid") from error
         refused = [
             context_id
             for context_id, (class_uid, _) in contexts.items()
@@ -168,7 +168,7 @@ def _decode_accepted_syntax(value: bytes, offer: PresentationContext) -> str:
         _DEFAULT_SYNTAX,
     )
     if syntax not in offer.syntaxes:
-        raise Malformed("The peer accepted a transfer syntax that was not offered.")
+        raise Malformed("association-response.invalid")
     return syntax
 
 
@@ -216,7 +216,7 @@ def decode_items(data: bytes) -> Iterator[tuple[int, bytes]]:
         kind, length = unpack_from(">BxH", data, position)
         position += 4
         if position + length > len(data):
-            raise Malformed("An item of the negotiation is longer than the whole.")
+            raise Malformed("association-item.too-long")
         yield kind, data[position : position + length]
         position += length
 

@@ -1,9 +1,10 @@
-"""The meaning of DIMSE statuses and association rejections, in words (PS3.7 Annex C).
+"""The meaning of DIMSE statuses and association rejections (PS3.7 Annex C).
 
-Used to decide about retries and to make error texts.
+Used to decide about retries and to make error messages.
 """
 
 from adit_engine.errors import AditError, AssociationRejected, NodeBusy, NodeRefused, NotSupported
+from adit_engine.messages import Message
 
 SUCCESS = 0x0000
 PENDING = frozenset({0xFF00, 0xFF01})
@@ -23,42 +24,41 @@ UNABLE_TO_COUNT_MATCHES, UNABLE_TO_PERFORM_SUBOPERATIONS, UNKNOWN_DESTINATION = 
 )
 
 _STORE_WARNINGS = frozenset({0x0107, 0x0116, DUPLICATE})
-_MEANINGS = {
-    0x0105: "it knows no such attribute",
-    0x0106: "an attribute's value is not allowed there",
-    0x0110: "it failed while working on it",
-    0x0117: "the instance UID is not allowed there",
-    0x0118: "it does not know this kind of object",
-    0x0119: "class and instance do not fit",
-    0x0120: "an attribute is missing",
-    0x0121: "an attribute's value is missing",
-    0x0122: "it does not take this kind of object or request",
-    0x0124: "we are not authorised: ask its administrator to allow it for our AE title",
-    0x0210: "it saw a message number twice",
-    0x0211: "it does not know this operation",
-    0x0212: "it found the message mistyped",
-    0x0213: "it is out of resources",
+_REASONS = {
+    0x0105: "clause.status-unknown-attribute",
+    0x0106: "clause.status-invalid-attribute",
+    0x0110: "clause.status-processing-failure",
+    0x0117: "clause.status-invalid-instance",
+    0x0118: "clause.status-unknown-class",
+    0x0119: "clause.status-class-conflict",
+    0x0120: "clause.status-missing-attribute",
+    0x0121: "clause.status-missing-value",
+    0x0122: "clause.status-unsupported-class",
+    0x0124: "clause.status-not-authorized",
+    0x0210: "clause.status-duplicate-message",
+    0x0211: "clause.status-unknown-operation",
+    0x0212: "clause.status-invalid-message",
+    0x0213: "clause.status-out-of-resources",
 }
-_RETRY_HINT = "Retry; if it happens again, ask its administrator to look into its log."
 _PERMANENT, _TRANSIENT = 1, 2
 _USER, _ACSE, _PRESENTATION = 1, 2, 3
 
 
-def describe_status(status: int) -> str:
-    """Return a clause such as "it is out of resources".
+def describe_status(status: int) -> Message:
+    """Return the reason as a clause, such as "out of resources".
 
     The comment of the peer is not used: it may contain the name of a patient.
     """
-    if status in _MEANINGS:
-        return _MEANINGS[status]
+    if status in _REASONS:
+        return Message(_REASONS[status])
     high = status >> 8
     if high == 0xA7:
-        return "it is out of resources"
+        return Message("clause.status-out-of-resources")
     if high == 0xA9:
-        return "the object does not fit its class"
+        return Message("clause.status-class-mismatch")
     if high >> 4 == 0xC:
-        return "it cannot process it"
-    return "it gave no reason that we know"
+        return Message("clause.status-cannot-process")
+    return Message("clause.status-unknown")
 
 
 def is_busy(status: int) -> bool:
@@ -89,77 +89,60 @@ def is_stored_with_warning(status: int) -> bool:
     return status in _STORE_WARNINGS or status >> 12 == 0xB
 
 
-def describe_store_warning(status: int) -> str:
+def describe_store_warning(status: int) -> Message:
     if status == DUPLICATE:
-        return "it was there already"
+        return Message("warning.already-stored")
     if status in (0xB000, 0xB006, 0xB007):
-        return f"kept, but the PACS changed or left out elements (status {status:04X})"
-    return f"kept with a warning (status {status:04X})"
+        return Message("warning.elements-changed", status=f"{status:04X}")
+    return Message("warning.status", status=f"{status:04X}")
 
 
-def describe_store_error(status: int) -> str:
-    again = ": try again later" if is_busy(status) else ""
-    return f"refused with status {status:04X}, {describe_status(status)}{again}"
+def describe_store_error(status: int) -> Message:
+    code = "refused.busy" if is_busy(status) else "refused.status"
+    return Message(code, status=f"{status:04X}", reason=describe_status(status))
 
 
-def status_error(node: str, what: str, status: int) -> AditError:
+def describe_re_encoding(syntax: str, warning: Message | None = None) -> Message:
+    """Return the remark on a re-encoded image; `warning` is that of the destination, if any."""
+    name = describe_uid(syntax)
+    if warning is None:
+        return Message("warning.re-encoded", transfer_syntax=name)
+    return Message("warning.re-encoded-with-warning", transfer_syntax=name, warning=warning)
+
+
+def status_error(node: str, request: str, status: int) -> AditError:
     """Return the error for a final status other than success.
 
-    `what` is such as "the search".
+    `request` is the code of a clause such as "clause.request-query".
     """
     if status == UNABLE_TO_PERFORM_SUBOPERATIONS:
-        return NodeBusy(
-            node,
-            "could not send any of the images that it was asked for (status A702). Try again "
-            "later; if it happens again, fetch by C-MOVE instead, or ask its administrator to look "
-            "into its log.",
-            status,
-        )
-    text = f"refused {what} with status {status:04X}: {describe_status(status)}."
-    if is_busy(status):
-        return NodeBusy(node, f"{text} Try again later.", status)
+        return NodeBusy(node, "status.no-image-sent", status)
+    refused = Message(request)
     if status == CANCELLED:
-        return NodeRefused(node, f"cancelled {what}. {_RETRY_HINT}", status)
-    if status == NOT_AUTHORISED:
-        return NodeRefused(node, text, status)
-    return NodeRefused(node, f"{text} {_RETRY_HINT}", status)
+        return NodeRefused(node, "status.canceled", status, request=refused)
+    reason = describe_status(status)
+    if is_busy(status):
+        return NodeBusy(node, "status.busy", status, request=refused, reason=reason)
+    code = "status.refused" if status == NOT_AUTHORISED else "status.failed"
+    return NodeRefused(node, code, status, request=refused, reason=reason)
 
 
-def move_status_error(node: str, status: int, ae_title: str, address: str) -> AditError:
+def move_status_error(node: str, status: int, ae_title: str, address: str | Message) -> AditError:
     """Return the error for the final status of a C-MOVE that failed (PS3.4 C.4.2.1.5).
 
     `ae_title` and `address` are those of our receiver, as the archive has to know them.
     """
+    receiver = {"ae_title": ae_title, "address": address}
     if status == UNKNOWN_DESTINATION:
-        return NodeRefused(
-            node,
-            f"does not know where to send images for {ae_title} (status A801): ask its "
-            f"administrator to register the AE title {ae_title} at {address}. Some PACS say so when "
-            "we turned them away: check its senders, images from others are refused.",
-            status,
-        )
+        return NodeRefused(node, "c-move.unknown-destination", status, **receiver)
     if status == UNABLE_TO_PERFORM_SUBOPERATIONS:
-        return NodeBusy(
-            node,
-            f"could not send its images to us (status A702). Ask its administrator whether "
-            f"{ae_title} is registered at {address} and no firewall stands in between, and check "
-            "the PACS's senders: images from others are refused. Try again later.",
-            status,
-        )
+        return NodeBusy(node, "c-move.no-image-sent", status, **receiver)
     if is_retryable(status):
         # Orthanc 1.12.7 responds with C000 when it cannot reach us, or loses the connection.
-        return NodeBusy(
-            node,
-            f"could not process the retrieval (status {status:04X}). Some PACS answer so when they "
-            f"cannot reach us: ask its administrator whether {ae_title} is registered at "
-            f"{address}. Try again later.",
-            status,
-        )
+        return NodeBusy(node, "c-move.failed", status, **receiver)
     if status == UNABLE_TO_COUNT_MATCHES:
-        return NodeBusy(
-            node, "has no resources to count what it should send (status A701). Try again later."
-        )
-    return status_error(node, "the retrieval", status)
+        return NodeBusy(node, "c-move.cannot-count", status)
+    return status_error(node, "clause.request-retrieval", status)
 
 
 def rejection_error(
@@ -167,29 +150,20 @@ def rejection_error(
 ) -> AditError:
     """Return the error for an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
     if source == _PRESENTATION and reason == 2:
-        return NodeBusy(node, "has no free association for us now. Try again later.")
+        return NodeBusy(node, "association.no-free")
     if source == _USER and reason == 3:
-        return AssociationRejected(
-            node, f"refused our AE title {calling}: ask its administrator to register it."
-        )
+        return AssociationRejected(node, "association.unknown-calling-title", calling_title=calling)
     if source == _USER and reason == 7:
-        return AssociationRejected(
-            node,
-            f"does not answer to the AE title {called}: check the called AE title in its settings.",
-        )
+        return AssociationRejected(node, "association.unknown-called-title", called_title=called)
     if result == _TRANSIENT or source == _PRESENTATION:
-        return NodeBusy(node, "refused the association for now. Try again later.")
+        return NodeBusy(node, "association.rejected-temporarily")
     if source == _ACSE and reason == 2:
-        return AssociationRejected(node, "does not speak our version of the DICOM protocol.")
-    return AssociationRejected(
-        node,
-        f"refused the association without a reason: ask its administrator whether {calling} and "
-        "our address are registered.",
-    )
+        return AssociationRejected(node, "association.protocol-version")
+    return AssociationRejected(node, "association.rejected", calling_title=calling)
 
 
-def not_offered_error(node: str, service: str) -> NotSupported:
-    return NotSupported(node, f"does not offer {service} to us: ask its administrator to allow it.")
+def not_offered_error(node: str, service: str | Message) -> NotSupported:
+    return NotSupported(node, "association.service-not-offered", service=service)
 
 
 def describe_uid(class_uid: str) -> str:

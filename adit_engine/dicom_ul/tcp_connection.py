@@ -18,6 +18,7 @@ from adit_engine.dicom_ul.pdu import PDU_HEADER, PDU_TYPES, PduType, encode_pdu
 from adit_engine.dicom_ul.peer import Peer
 from adit_engine.elements import Buffer
 from adit_engine.errors import Unreachable
+from adit_engine.messages import Message
 
 if TYPE_CHECKING:
     from adit_engine.dicom_ul.tls import TlsSession
@@ -74,6 +75,21 @@ _MAX_CONTROL_PDU = 1024 * 1024
 _READ_BYTES = 256 * 1024
 _TLS_RECORDS = (0x15, 0x16)
 """TLS record types of an alert and a handshake (RFC 8446 5.1); no PDU type has these numbers."""
+
+
+def unreachable_error(
+    node: str, host: str, port: int, connect_s: float, error: OSError | None
+) -> Unreachable:
+    """Return the error for a failed attempt to connect; `error` is that of the last address."""
+    place = {"host": host, "port": port}
+    if isinstance(error, ConnectionRefusedError):
+        return Unreachable(node, "host.connection-refused", **place)
+    if isinstance(error, TimeoutError):
+        return Unreachable(node, "host.connect-timeout", seconds=f"{connect_s:g}", **place)
+    reason = error.strerror if error is not None else None
+    return Unreachable(
+        node, "host.unreachable", reason=reason or Message("clause.no-address"), **place
+    )
 
 
 class TcpConnection(ConnectionDeadlines):
@@ -170,26 +186,15 @@ class TcpConnection(ConnectionDeadlines):
         try:
             addresses = self._lookup.addresses(peer.patience.connect_s)
         except TimeoutError:
-            text = f"the name service did not answer for {peer.host}. Check the network."
-            raise Unreachable(peer.name, text) from None
+            raise Unreachable(peer.name, "host.no-dns-answer", host=peer.host) from None
         self._check_aborted()
         if not addresses:
-            raise Unreachable(peer.name, f"the host name {peer.host} is unknown. Check the host.")
+            raise Unreachable(peer.name, "host.unknown", host=peer.host)
         return addresses
 
     def _unreachable(self, error: OSError | None) -> Unreachable:
-        place = f"{self.peer.host} port {self.peer.port}"
-        if isinstance(error, ConnectionRefusedError):
-            text = f"nothing listens on {place}. Check host and port, and whether it is running."
-        elif isinstance(error, TimeoutError):
-            text = (
-                f"{place} did not answer within {self.peer.patience.connect_s:g} s. "
-                "Check host, port and firewall."
-            )
-        else:
-            reason = error.strerror if error is not None else "no address"
-            text = f"no connection to {place}: {reason}. Check host, port and network."
-        return Unreachable(self.peer.name, text)
+        peer = self.peer
+        return unreachable_error(peer.name, peer.host, peer.port, peer.patience.connect_s, error)
 
     # Reading and writing -----------------------------------------------------------------------
 
@@ -220,14 +225,15 @@ class TcpConnection(ConnectionDeadlines):
         if number in _TLS_RECORDS:
             raise self._tls_expected_error()
         if kind is None or length > most:
-            raise self.fault("sent something that is not DICOM")
+            raise self.fault("association.not-dicom")
         self._fill_buffer(PDU_HEADER.size + length)
         begin = self._start + PDU_HEADER.size
         self._start = begin + length
         if kind is PduType.ABORT:
-            who = self.peer.calling if self.peer.called else ""
-            why = f" (some do where they do not allow {who} what was asked for)" if who else ""
-            raise self._lost(f"aborted the association{why}")
+            # The peer of our receiver has no called AE title: it calls us.
+            if self.peer.called:
+                raise self._lost("association.aborted-for-title", calling_title=self.peer.calling)
+            raise self._lost("association.aborted")
         return kind, self._buffer[begin : self._start]
 
     def _fill_buffer(self, count: int) -> None:
@@ -269,7 +275,7 @@ class TcpConnection(ConnectionDeadlines):
                 self._record_timeout(started)
                 continue
             except OSError as error:
-                raise self._lost("broke off the connection") from error
+                raise self._lost("connection.lost") from error
             self._progress(count, started)
             while queue and count >= len(queue[0]):
                 count -= len(queue.popleft())
@@ -288,14 +294,14 @@ class TcpConnection(ConnectionDeadlines):
                 self._record_timeout(started)
                 continue
             except OSError as error:
-                raise self._lost("broke off the connection") from error
+                raise self._lost("connection.lost") from error
             if not count:
-                raise self._lost("closed the connection in the middle of the work")
+                raise self._lost("connection.closed")
             self._progress(count, started)
             return count
 
     def _connected(self) -> socket.socket:
         self._check_aborted()
         if self._socket is None:
-            raise self._lost("is not connected any more")
+            raise self._lost("connection.not-open")
         return self._socket

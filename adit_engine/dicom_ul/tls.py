@@ -1,4 +1,4 @@
-"""TLS: certificates, trust, error texts, and reading certificates for display.
+"""TLS: certificates, trust, error messages, and reading certificates for display.
 
 TLS 1.2 or newer, forward secrecy and authenticated ciphers only: the BCP 195 RFC 8996 profile of
 PS3.15 B.12, without its older ciphers. Used by the DIMSE and DICOMweb nodes, our Storage SCP, and
@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from adit_engine.errors import InvalidInput, Untrusted
+from adit_engine.messages import Message
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
@@ -46,8 +47,10 @@ class Pem:
         try:
             return cls(label, Path(path).read_text() if path else "")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
-            raise InvalidInput(f"{label}: {path} cannot be read: {reason}.") from None
+            reason = getattr(error, "strerror", None) or Message("clause.not-text")
+            raise InvalidInput(
+                "tls.file-unreadable", setting=label, path=path, reason=reason
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class ClientTls:
         try:
             self.name.encode("idna")
         except UnicodeError:
-            raise InvalidInput("Name in its certificate: this cannot be a name.") from None
+            raise InvalidInput("tls.name-invalid") from None
 
     @cached_property
     def context(self) -> ssl.SSLContext:
@@ -139,7 +142,7 @@ class ServerTls:
     def __init__(self, papers: TlsCredentials) -> None:
         """Raise InvalidInput when the certificates cannot be used."""
         if not papers.certificate.text:
-            raise InvalidInput(f"{papers.certificate.label}: it is needed for TLS.")
+            raise InvalidInput("tls.certificate-missing", setting=papers.certificate.label)
         self.papers = papers
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _configure_context(context, papers, "1.2")
@@ -163,7 +166,7 @@ def _configure_context(context: ssl.SSLContext, papers: TlsCredentials, minimum:
     if papers.certificate.text:
         _load_own_certificate(context, papers)
     elif papers.key.text:
-        raise InvalidInput(f"{papers.key.label}: it needs the certificate that belongs to it.")
+        raise InvalidInput("tls.key-without-certificate", setting=papers.key.label)
 
 
 def _load_trusted(context: ssl.SSLContext, pem: Pem) -> None:
@@ -172,36 +175,29 @@ def _load_trusted(context: ssl.SSLContext, pem: Pem) -> None:
         # ASCII.
         context.load_verify_locations(cadata=pem.text.encode("ascii", "ignore").decode())
     except (ssl.SSLError, ValueError, TypeError):
-        raise InvalidInput(
-            f"{pem.label}: this is no certificate in PEM format. Give the text from "
-            "-----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----."
-        ) from None
+        raise InvalidInput("tls.certificate-text-invalid", setting=pem.label) from None
 
 
 def _load_own_certificate(context: ssl.SSLContext, papers: TlsCredentials) -> None:
     certificate, key = papers.certificate, papers.key
     _load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
     if "PRIVATE KEY-----" not in key.text:
-        raise InvalidInput(f"{key.label}: give the private key of the certificate, in PEM format.")
+        raise InvalidInput("tls.key-missing", setting=key.label)
 
     def ask() -> NoReturn:
-        raise InvalidInput(
-            f"{key.label}: it has a password. Give it without one; it is kept sealed."
-        )
+        raise InvalidInput("tls.key-password", setting=key.label)
 
     try:
         with _as_temp_file(f"{certificate.text}\n{key.text}\n") as path:
             context.load_cert_chain(path, password=ask)
     except ssl.SSLError as error:
         if error.reason in _MISMATCHES:
-            text = f"it does not belong to the {certificate.label[0].lower()}"
-            raise InvalidInput(f"{key.label}: {text}{certificate.label[1:]}.") from None
+            raise InvalidInput(
+                "tls.key-mismatch", setting=key.label, certificate_setting=certificate.label
+            ) from None
         if error.reason and error.reason.endswith("_TOO_SMALL"):
-            text = "its key is too short to be safe. Have a new one made"
-            raise InvalidInput(f"{certificate.label}: {text}.") from None
-        raise InvalidInput(
-            f"{key.label}: it cannot be read as a private key in PEM format."
-        ) from None
+            raise InvalidInput("tls.key-too-short", setting=certificate.label) from None
+        raise InvalidInput("tls.key-invalid", setting=key.label) from None
 
 
 @contextmanager
@@ -244,8 +240,8 @@ _DISTRUST_ALERTS = frozenset(
     }
 )
 _CERTIFICATE_ALERTS = {
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "has expired",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "was revoked",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "tls.own-certificate-expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "tls.own-certificate-revoked",
 }
 _VERSION_ALERTS = frozenset(
     {
@@ -277,24 +273,17 @@ _WEAK_KEY_ERRORS = frozenset({66, 67, 68})
 _OPENSSL_DECORATION = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")
 
 
-def describe_tls_hint(tls: TlsSettings) -> str:
+def describe_tls_hint(tls: TlsSettings) -> Message:
     """Return what to check when an association fails without a reason."""
     if tls.is_server:
-        return "Ask its administrator whether it speaks TLS, and trusts our certificate."
-    wants = "" if tls.papers.certificate.text else ", that it wants no client certificate"
-    return (
-        f"Check that this port speaks TLS{wants}, and that the PACS knows our address and AE title."
-    )
+        return Message("clause.hint-tls-caller")
+    if tls.papers.certificate.text:
+        return Message("clause.hint-tls")
+    return Message("clause.hint-tls-without-certificate")
 
 
 def not_tls_error(node: str, tls: TlsSettings) -> Untrusted:
-    if tls.is_server:
-        text = (
-            "speaks plain DICOM to a port that wants TLS. Ask its administrator to switch TLS on."
-        )
-    else:
-        text = "does not speak TLS on this port. Ask its administrator for the port that does."
-    return Untrusted(node, text)
+    return Untrusted(node, "tls.plain-caller" if tls.is_server else "tls.not-offered")
 
 
 def to_untrusted(node: str, tls: TlsSettings, error: ssl.SSLError) -> Untrusted | None:
@@ -303,81 +292,67 @@ def to_untrusted(node: str, tls: TlsSettings, error: ssl.SSLError) -> Untrusted 
     None stands for possible damage in transit or a temporary problem.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = _describe_verification_error(tls, error)
-    else:
-        text = _describe_alert(tls, error.reason or "")
-    return Untrusted(node, text) if text else None
+        return _verification_error(node, tls, error)
+    return _alert_error(node, tls, error.reason or "")
 
 
-def format_ssl_error(error: ssl.SSLError) -> str:
+def format_ssl_error(error: ssl.SSLError) -> str | Message:
     """Return OpenSSL's own message, without the position in its source code."""
-    return (
-        _OPENSSL_DECORATION.sub("", str(error.args[-1] if error.args else "")) or "no reason given"
-    )
+    text = _OPENSSL_DECORATION.sub("", str(error.args[-1] if error.args else ""))
+    return text or Message("clause.no-reason-given")
 
 
-def _describe_verification_error(tls: TlsSettings, error: ssl.SSLCertVerificationError) -> str:
+def _verification_error(
+    node: str, tls: TlsSettings, error: ssl.SSLCertVerificationError
+) -> Untrusted:
     """Return why we reject the peer's certificate."""
     code = error.verify_code
-    whose = "its client certificate" if tls.is_server else "its certificate"
+    kind = Message("clause.client-certificate" if tls.is_server else "clause.certificate")
     if code in _NAME_ERRORS:
-        return (
-            f"{whose} carries another name than {tls.name}. Check the host, or write the name "
-            "that it carries into Name in its certificate."
-        )
+        return Untrusted(node, "tls.certificate-name", certificate=kind, name=tls.name)
     if code == _EXPIRED:
-        return f"{whose} has expired, or that of its issuer. Ask its administrator to renew it."
+        return Untrusted(node, "tls.certificate-expired", certificate=kind)
     if code == _NOT_YET:
-        return f"{whose} is not valid yet. Check the clocks of both machines."
+        return Untrusted(node, "tls.certificate-not-yet-valid", certificate=kind)
     if code == _REVOKED:
-        return f"{whose} was revoked. Ask its administrator for a new one."
+        return Untrusted(node, "tls.certificate-revoked", certificate=kind)
+    if code == _PURPOSE and tls.is_server:
+        return Untrusted(node, "tls.certificate-not-for-clients")
     if code == _PURPOSE:
-        use = "clients" if tls.is_server else "servers"
-        return f"{whose} is not made for {use}. Ask its administrator for one that is."
+        return Untrusted(node, "tls.certificate-not-for-servers")
     if code in _WEAK_KEY_ERRORS:
-        return f"{whose} uses a key or digest that is no longer safe. Ask for a new one."
+        return Untrusted(node, "tls.certificate-weak", certificate=kind)
     if code in _ISSUER_ERRORS:
-        where = tls.papers.trusted.label
-        return (
-            f"{whose} comes from nobody whom we trust. Put the certificate of its issuer, or "
-            f"itself, into {where}; first make sure with its administrator that it is the right one."
-        )
-    return f"{whose} is not accepted ({error.verify_message}). Ask its administrator for another."
+        setting = tls.papers.trusted.label
+        return Untrusted(node, "tls.certificate-untrusted", certificate=kind, setting=setting)
+    reason = error.verify_message
+    return Untrusted(node, "tls.certificate-rejected", certificate=kind, reason=reason)
 
 
-def _describe_alert(tls: TlsSettings, reason: str) -> str:
+def _alert_error(node: str, tls: TlsSettings, reason: str) -> Untrusted | None:
     """Return what the peer rejects, if it gives a known reason."""
     ours = tls.papers.certificate
     if reason in _CERTIFICATE_REQUIRED_ALERTS or (
         reason == "SSLV3_ALERT_BAD_CERTIFICATE" and not ours.text
     ):
-        return "wants a client certificate. Give one that its administrator accepts, with its key."
+        return Untrusted(node, "tls.client-certificate-required")
     if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        return "shows no client certificate. Ask its administrator to set one up for our receiver."
+        return Untrusted(node, "tls.no-client-certificate")
     if reason in _DISTRUST_ALERTS:
-        return (
-            f"does not accept our certificate ({ours.label}). Give its administrator the "
-            "certificate of whoever issued ours."
-        )
+        return Untrusted(node, "tls.own-certificate-untrusted", setting=ours.label)
     if reason in _CERTIFICATE_ALERTS:
-        return f"says that our certificate {_CERTIFICATE_ALERTS[reason]} ({ours.label}). Renew it."
+        return Untrusted(node, _CERTIFICATE_ALERTS[reason], setting=ours.label)
     if reason in _VERSION_ALERTS:
-        return (
-            "offers no version of TLS that we allow (1.2 or newer). Ask its administrator to "
-            "switch one on."
-        )
+        return Untrusted(node, "tls.version")
     if reason in _CIPHER_ALERTS:
-        return (
-            "has no cipher in common with us. Ask its administrator to allow those of BCP 195: "
-            "ECDHE with AES-GCM."
-        )
+        return Untrusted(node, "tls.ciphers")
     if reason == "TLSV1_UNRECOGNIZED_NAME":
-        return f"does not know the name {tls.name}. Check the host and Name in its certificate."
+        return Untrusted(node, "tls.unknown-name", name=tls.name)
     if reason in _HANDSHAKE_ALERTS and not (tls.is_server or ours.text):
-        return "refused the TLS handshake. It may want a client certificate: ask its administrator."
+        return Untrusted(node, "tls.handshake-refused-without-certificate")
     if reason in _HANDSHAKE_ALERTS:
-        return "refused the TLS handshake. Ask its administrator to look into its log."
-    return ""
+        return Untrusted(node, "tls.handshake-refused")
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +385,7 @@ def read_certificates(text: str) -> tuple[Certificate, ...]:
             Certificate(tuple(_certificate_names(one)), one.not_valid_after_utc) for one in found
         )
     except (ValueError, TypeError) as error:
-        raise InvalidInput("This is no certificate in PEM format.") from error
+        raise InvalidInput("tls.certificate-invalid") from error
 
 
 def _certificate_names(one: x509.Certificate) -> Iterator[str]:

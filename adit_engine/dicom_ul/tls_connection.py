@@ -26,6 +26,9 @@ _TLS_RECORD_TYPES = (0x14, 0x15, 0x16)
 """Possible values of the first byte of a TLS connection (RFC 8446 5.1)."""
 
 
+_LOSSES = frozenset({"connection.lost", "connection.closed"})
+
+
 class TlsConnection(TcpConnection):
     """A TLS connection.
 
@@ -61,7 +64,7 @@ class TlsConnection(TcpConnection):
 
     def handshake(self) -> None:
         within_s = self.peer.patience.association_s
-        self.expect_within(within_s, "finish the TLS handshake", firm=True)
+        self.expect_within(within_s, "clause.await-tls", firm=True)
         while not self._shaken:
             try:
                 with self._sending:
@@ -163,7 +166,7 @@ class TlsConnection(TcpConnection):
             while plain:
                 plain = plain[self._tls.write(plain) :]
         except ssl.SSLError as error:
-            raise self._lost("broke off the connection") from error
+            raise self._lost("connection.lost") from error
 
     def _received(self, view: memoryview) -> int:
         if self._ahead:
@@ -188,7 +191,7 @@ class TlsConnection(TcpConnection):
         except ssl.SSLError as error:
             raise self._refused(error) from error
         if not count:
-            raise self._lost("closed the connection in the middle of the work")
+            raise self._lost("connection.closed")
         return count
 
     def _has_more(self) -> bool:
@@ -231,11 +234,10 @@ class TlsConnection(TcpConnection):
 
     # Errors ------------------------------------------------------------------------------------
 
-    def _lost(self, what: str) -> AditError:
-        if not self._shaken:
-            when = "TLS handshake" if self._said else "first word of TLS"
-            what = f"{what.removesuffix(' in the middle of the work')} at the {when}"
-        return super()._lost(what)
+    def _lost(self, code: str, **values: Any) -> AditError:
+        if not self._shaken and code in _LOSSES:
+            code = "tls.handshake-lost" if self._said else "tls.closed-at-start"
+        return super()._lost(code, **values)
 
     def _refused(self, error: ssl.SSLError) -> AditError:
         """Return the error for what OpenSSL rejects, or for what the peer rejected."""
@@ -243,7 +245,7 @@ class TlsConnection(TcpConnection):
         if self._aborted:
             return self._stopped()
         fault = tls.to_untrusted(self.peer.name, self._papers, error)
-        return fault or self._lost(f"broke TLS off ({tls.format_ssl_error(error)})")
+        return fault or self._lost("tls.failed", reason=tls.format_ssl_error(error))
 
     def _read_last_alert(self) -> AditError | None:
         """Return why the peer closed while we were sending, if it has sent an alert.

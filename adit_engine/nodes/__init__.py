@@ -34,7 +34,7 @@ def kind_class(kind: str) -> Any:
     try:
         module, name = KINDS[kind].split(":")
     except KeyError:
-        raise InvalidInput(f"There is no node kind {kind}; known are {', '.join(KINDS)}.") from None
+        raise InvalidInput("node.unknown-kind", kind=kind, known=tuple(KINDS)) from None
     return getattr(import_module(module), name)
 
 

@@ -36,14 +36,14 @@ class SettingProposal:
 
     setting: str
     value: str | int | bool | None
-    why: str
+    why: Message
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFinding:
     """One finding of a check.
 
-    `next_step` is an instruction to the reader; empty when there is nothing to do.
+    `next_step` is an instruction to the reader; None when there is nothing to do.
     """
 
     grade: Grade
@@ -57,13 +57,14 @@ class StoreResult:
     """The result of storing one instance. `ref` holds the UIDs under which it was sent.
 
     `status` is the DIMSE status (PS3.7 C): 0 is success, 0xBxxx success with a warning, anything
-    else a refusal. `error` is the message of a refusal, `warning` that of a warning.
+    else a refusal. `error` is the reason of a refusal, its code begins with "refused."; `warning` is
+    that of a warning, "warning.".
     """
 
     ref: InstanceRef
     status: int = 0
-    warning: str = ""
-    error: str = ""
+    warning: Message | None = None
+    error: Message | None = None
     size_bytes: int = 0
     sha256: str = ""
     class_uid: str = ""
@@ -73,7 +74,7 @@ class StoreResult:
 
     @property
     def kept(self) -> bool:
-        return not self.error
+        return self.error is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,14 @@ class NotConfirmed:
     """An instance that the node reports as not stored, and the reason."""
 
     instance_uid: str
-    reason: str
+    reason: Message
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationRemark:
-    """A sentence on how storage was confirmed, for the remarks of the outcome."""
+    """How storage was confirmed, for the remarks of the outcome."""
 
-    text: str
+    text: Message
 
 
 StorageConfirmation = str | NotConfirmed | ConfirmationRemark
@@ -116,9 +117,9 @@ class FindResults(Iterator[Record]):
         return self._cap is not None and self.count >= self._cap
 
     @property
-    def shortfall(self) -> str:
-        """The phrase that describes a node whose answers were `capped`."""
-        return "cut its answer short"
+    def shortfall(self) -> Message:
+        """A clause that says why `capped` answers are incomplete; its subject is the node."""
+        return Message("clause.truncated-list")
 
     def close(self) -> None:
         """End the search early and release its resources."""

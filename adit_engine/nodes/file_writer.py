@@ -24,6 +24,7 @@ from adit_engine.dicom_file.delivery_list import DeliveryListLine, open_delivery
 from adit_engine.dicom_file.layout import make_path
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed, NodeError, Stopped, StorageFull
+from adit_engine.messages import Message
 from adit_engine.nodes.base import ArchiveRequest, StagedImage, StoreResult
 from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import (
@@ -225,11 +226,12 @@ class FileWriter:
         if free < size_bytes and free > 0:
             raise StorageFull(
                 self.owner,
-                f"{free / 1e9:.1f} GB may still be used, and about {size_bytes / 1e9:.1f} GB are "
-                "needed. Make room there, then retry.",
+                "storage.insufficient-space",
+                free=f"{free / 1e9:.1f}",
+                needed=f"{size_bytes / 1e9:.1f}",
             )
         if free < size_bytes:
-            raise StorageFull(self.owner, "the disk is nearly full. Make room there, then retry.")
+            raise StorageFull(self.owner, "storage.almost-full")
 
     def write_delivery_list(self, bundle: ArchiveRequest) -> None:
         """Write contents-NAME.csv and .json beside the images, replacing older ones.
@@ -265,7 +267,7 @@ class FileWriter:
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
         file = self.tree.open(tuple(one.path.split("/")))
         if file is None:
-            gone = "it was delivered, and the file is not there any more"
+            gone = str(Message("delivery-list.file-missing"))
             return DeliveryListLine(*uids, InstanceState.DELIVERED.value, gone, one.path)
         with file:
             digest = file_digest(file, "sha256").hexdigest()
@@ -291,7 +293,7 @@ class FileWriter:
                 break
             self.pace.keep(instance.size_bytes, lambda: self._aborted)
             if self._aborted:
-                raise Stopped(f"{self.owner}: writing was stopped.")
+                raise Stopped("node.stopped", node=self.owner)
             written = self._write(instance)
             if isinstance(written, StoreResult):
                 yield written
@@ -340,7 +342,7 @@ class FileWriter:
         """
         if self._digest(names) == stored.sha256:
             return stored
-        error = "another object with the same UID lies there already, and is left as it is"
+        error = Message("refused.different-object")
         return StoreResult(stored.ref, status=0x0111, error=error)
 
     def _digest(self, names: tuple[str, ...]) -> str:

@@ -16,6 +16,7 @@ from adit_engine.dicom_file.atomic import TEMP_PREFIX
 from adit_engine.dicom_file.header_index import INDEXED_KEYWORDS, HeaderIndex, IndexEntry
 from adit_engine.dicom_ul import identifier
 from adit_engine.errors import InvalidInput, Malformed, Stopped, StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
     ArchiveRequest,
@@ -51,39 +52,45 @@ _STARTS_WITHOUT_PREAMBLE = (b"\x02\0", b"\x08\0")
 
 @dataclass(frozen=True)
 class FolderSettings:
-    path: str = setting("", "Folder", help="As this machine sees it, such as /mnt/research.")
+    path: str = setting("", "Folder", help="Path on this machine, such as /mnt/research.")
     shown_path: str = setting(
-        "", "Folder as users see it", help=r"Such as \\server\share\research; shown on the pages."
+        "", "Folder as users see it", help=r"Such as \\server\share\research. Shown on the pages."
     )
     network: bool = setting(
-        False, "It is a network folder", help="Refuse to write while it is not mounted."
+        False, "It is a network folder", help="ADIT does not write while it is not mounted."
     )
     quota_gb: int = setting(
-        0, "At most (GB)", help="What jobs may lay down there in all; 0: no limit."
+        0, "Size limit (GB)", help="Total size of the images that jobs deliver. 0: no limit."
     )
     reserve_mb: int = setting(
-        200, "Space to keep free (MB)", help="Below it nothing is written.", advanced=True
+        200, "Space to keep free (MB)", help="ADIT writes nothing if less is free.", advanced=True
     )
-    file_mode: str = setting("640", "Rights of new files", advanced=True)
-    folder_mode: str = setting("750", "Rights of new folders", advanced=True)
+    file_mode: str = setting("640", "Permissions of new files", advanced=True)
+    folder_mode: str = setting("750", "Permissions of new folders", advanced=True)
     group: str = setting(
-        "", "Group of new files", help="As this machine knows it; empty: as usual.", advanced=True
+        "", "Group of new files", help="A group of this machine. Empty: default.", advanced=True
     )
     domain: str = setting(
-        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
+        "",
+        "Patient ID domain",
+        help="Nodes that share patient IDs have the same domain.",
+        advanced=True,
     )
-    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
 
     def __post_init__(self) -> None:
         if not self.path or not os.path.isabs(self.path):
-            raise InvalidInput("Folder: give a full path that begins with /.")
+            raise InvalidInput("setting.absolute-path", setting="Folder")
         if self.quota_gb < 0:
-            raise InvalidInput("At most (GB): give 0 for no limit, or more.")
-        for name in ("file_mode", "folder_mode"):
+            raise InvalidInput("setting.minimum", setting="Size limit (GB)", minimum=0)
+        for label, mode in (
+            ("Permissions of new files", self.file_mode),
+            ("Permissions of new folders", self.folder_mode),
+        ):
             try:
-                int(getattr(self, name), 8)
+                int(mode, 8)
             except ValueError:
-                raise InvalidInput(f"{name}: give octal digits such as 640.") from None
+                raise InvalidInput("setting.octal", setting=label) from None
 
 
 class _Unreadable:
@@ -111,8 +118,8 @@ class FolderResults(FindResults):
         return self._unread > 0
 
     @property
-    def shortfall(self) -> str:
-        return f"has {self._unread} files or folders that cannot be read: see to their rights, or remove them"
+    def shortfall(self) -> Message:
+        return Message("clause.unreadable-files", count=self._unread)
 
 
 class FolderNode(NodeCapabilities):
@@ -161,7 +168,7 @@ class FolderNode(NodeCapabilities):
         try:
             self._ready()
         except StorageError as error:
-            yield NodeFinding(Grade.BAD, str(error), "Mend this before the folder is used.")
+            yield NodeFinding(Grade.BAD, error.message, Message("step.fix-folder"))
             return
         yield from self._disk_probe().findings()
 
@@ -172,16 +179,15 @@ class FolderNode(NodeCapabilities):
         from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 
         limit = FetchLimit(within_s, self.break_off)
-        yield attempt_fetch(
-            "reading the folder", image, lambda: self.fetch([image]), limit
-        ).finding()
+        method = Message("clause.by-reading")
+        yield attempt_fetch(method, image, lambda: self.fetch([image]), limit).finding()
 
     def try_writing(self) -> Iterator[NodeFinding]:
         """Write a test file, which is removed again."""
         try:
             self._ready()
         except StorageError as error:
-            yield NodeFinding(Grade.BAD, str(error), "Mend this before the folder is used.")
+            yield NodeFinding(Grade.BAD, error.message, Message("step.fix-folder"))
             return
         yield from self._disk_probe().tried()
 
@@ -211,10 +217,12 @@ class FolderNode(NodeCapabilities):
         try:
             first, *others = (self._read(path) for path in paths)
         except (Malformed, OSError) as error:
-            text = str(error) if isinstance(error, Malformed) else "the file cannot be read"
-            return Instance("", ref.instance_uid, "", b"", fault=text)
+            fault = (
+                error.message if isinstance(error, Malformed) else Message("folder.file-unreadable")
+            )
+            return Instance("", ref.instance_uid, "", b"", fault=fault)
         if any(other.sha256() != first.sha256() for other in others):
-            fault = "Two different objects lie there under one UID."
+            fault = Message("folder.two-objects")
             return Instance("", ref.instance_uid, "", b"", fault=fault)
         return first
 
@@ -224,7 +232,7 @@ class FolderNode(NodeCapabilities):
 
     def _check(self) -> None:
         if self._aborted:
-            raise Stopped(f"{self.name}: reading was stopped.")
+            raise Stopped("node.stopped", node=self.name)
 
     def _load_index(self) -> HeaderIndex:
         """Return the current index; only new and changed files are opened."""
@@ -305,7 +313,9 @@ def _resolve_group(name: str) -> int:
     try:
         return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
     except KeyError:
-        raise InvalidInput(f"Group of new files: this machine knows no group {name}.") from None
+        raise InvalidInput(
+            "setting.unknown-group", setting="Group of new files", group=name
+        ) from None
 
 
 def _file_version(place: str, base: Path) -> _FileVersion | None:

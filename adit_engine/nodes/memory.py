@@ -12,6 +12,7 @@ from pydicom import dcmread
 
 from adit_engine.dicom_file import part10
 from adit_engine.dicom_file.header_index import HeaderIndex, IndexEntry
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
     FindResults,
@@ -30,8 +31,8 @@ from adit_engine.values.references import Ref
 
 @dataclass(frozen=True)
 class MemorySettings:
-    shelf: str = setting("", "Shelf", help="Nodes of one shelf hold the same objects.")
-    domain: str = setting("", "Patient-ID domain")
+    shelf: str = setting("", "Shelf", help="Nodes with the same shelf share their objects.")
+    domain: str = setting("", "Patient ID domain")
 
 
 class MemoryNode(NodeCapabilities):
@@ -49,7 +50,7 @@ class MemoryNode(NodeCapabilities):
         self.held = self.shelves.setdefault(settings.shelf or name, {})
 
     def check(self) -> Iterator[NodeFinding]:
-        yield NodeFinding(Grade.GOOD, f"{self.name} holds {len(self.held)} images in memory.")
+        yield NodeFinding(Grade.GOOD, Message("test.memory", node=self.name, count=len(self.held)))
 
     def find(self, query: Query) -> FindResults:
         return FindResults(self._load_index().find(query))

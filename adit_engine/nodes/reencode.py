@@ -78,5 +78,5 @@ def _reencode_to(instance: Instance, target: str) -> Instance:
     write_dataset(out, dataset)
     written = Instance.of(instance.sop_class_uid, instance.instance_uid, target, out.getvalue())
     if written.in_header.ref != instance.in_header.ref:
-        raise Malformed("Re-encoding changed a UID.")
+        raise Malformed("re-encoding.uid-changed")
     return written

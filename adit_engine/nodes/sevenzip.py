@@ -15,6 +15,7 @@ from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.atomic import AtomicFolder, to_storage_error
 from adit_engine.dicom_file.layout import make_component
 from adit_engine.errors import InvalidInput, StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
     ArchiveRequest,
@@ -44,38 +45,38 @@ _OVERHEAD = 1.01
 @dataclass(frozen=True)
 class ArchiveSettings:
     path: str = setting(
-        "", "Folder", help="Where finished 7-Zip files lie. Empty: in ADIT's own data folder."
+        "", "Folder", help="Folder of finished 7-Zip files. Empty: in the data folder of ADIT."
     )
     shown_path: str = setting(
         "",
         "Folder as users see it",
-        help=r"Such as \\server\share\archives. Empty: they are downloaded in the browser only.",
+        help=r"Such as \\server\share\archives. Empty: files can only be downloaded in the browser.",
     )
     network: bool = setting(
-        False, "It is a network folder", help="Refuse to write while it is not mounted."
+        False, "It is a network folder", help="ADIT does not write while it is not mounted."
     )
     staging: str = setting(
         "",
-        "Folder for what is gathered",
-        help="Images lie there unencrypted until their 7-Zip file is built: on a disk that only "
-        "ADIT reads. Empty: in ADIT's own data folder.",
+        "Folder for staged images",
+        help="Images are stored there unencrypted until their 7-Zip file is created. Use a disk "
+        "that only ADIT can read. Empty: in the data folder of ADIT.",
         advanced=True,
     )
     part_gb: int = setting(
-        20, "Largest file (GB)", help="A larger order becomes several files, each of its own."
+        20, "Maximum file size (GB)", help="A larger job is split into several independent files."
     )
     reserve_mb: int = setting(
-        200, "Space to keep free (MB)", help="Below it nothing is written.", advanced=True
+        200, "Space to keep free (MB)", help="ADIT writes nothing if less is free.", advanced=True
     )
-    domain: str = setting("", "Patient-ID domain", advanced=True)
-    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+    domain: str = setting("", "Patient ID domain", advanced=True)
+    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
 
     def __post_init__(self) -> None:
-        for label, path in (("Folder", self.path), ("Folder for what is gathered", self.staging)):
+        for label, path in (("Folder", self.path), ("Folder for staged images", self.staging)):
             if path and not os.path.isabs(path):
-                raise InvalidInput(f"{label}: give a full path that begins with /.")
+                raise InvalidInput("setting.absolute-path", setting=label)
         if self.part_gb < 1:
-            raise InvalidInput("Largest file (GB): give at least 1.")
+            raise InvalidInput("setting.minimum", setting="Maximum file size (GB)", minimum=1)
 
 
 class ArchiveNode(NodeCapabilities):
@@ -92,7 +93,7 @@ class ArchiveNode(NodeCapabilities):
         self, name: str, settings: ArchiveSettings, *, observer: TrafficObserver = NOT_OBSERVED
     ) -> None:
         if not settings.path or not settings.staging:
-            raise InvalidInput("Folder: it must be known where archives lie, and what is gathered.")
+            raise InvalidInput("setting.archive-folders")
         self.name = name
         self.settings = settings
         self._observer = observer
@@ -126,7 +127,7 @@ class ArchiveNode(NodeCapabilities):
         try:
             self._ready()
         except StorageError as error:
-            yield NodeFinding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
+            yield NodeFinding(Grade.BAD, error.message, Message("step.fix-archive"))
             return
         yield from self._disk_probe().findings()
 
@@ -135,7 +136,7 @@ class ArchiveNode(NodeCapabilities):
         try:
             self._ready()
         except StorageError as error:
-            yield NodeFinding(Grade.BAD, str(error), "Mend this before 7-Zip files are ordered.")
+            yield NodeFinding(Grade.BAD, error.message, Message("step.fix-archive"))
             return
         yield from self._disk_probe().tried()
 

@@ -165,11 +165,7 @@ class Packing:
             yield buffer[:count]
 
     def _lost(self) -> StorageError:
-        return StorageError(
-            self.owner,
-            "images that were gathered for the 7-Zip file are gone, or were changed, before it "
-            "was built. Start from nothing.",
-        )
+        return StorageError(self.owner, "archive.staged-images-changed")
 
     # Testing -----------------------------------------------------------------------------------
 
@@ -189,10 +185,7 @@ class Packing:
         return size
 
     def _broken(self) -> StorageError:
-        return StorageError(
-            self.owner,
-            "the 7-Zip file could not be read back as it was written. Check the disk, then retry.",
-        )
+        return StorageError(self.owner, "archive.verification-failed")
 
     @contextmanager
     def _trouble(self) -> Iterator[None]:

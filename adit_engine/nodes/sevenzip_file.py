@@ -107,16 +107,14 @@ def read_checksum(file: BinaryIO, password: str, received: Callable[[int], None]
     try:
         archive = SevenZipFile(file, password=password)
     except _READ_ERRORS:
-        raise InvalidInput(
-            "The 7-Zip file cannot be opened: the password is wrong or the file is damaged."
-        ) from None
+        raise InvalidInput("archive.cannot-open") from None
     sink = _Sink(archive.getnames(), received)
     try:
         # Nothing is extracted to the path. py7zr checks names against it; a member written by
         # mistake would fail there.
         archive.extractall(os.devnull, factory=sink)
     except _READ_ERRORS:
-        raise Malformed("A member of the 7-Zip file is damaged.") from None
+        raise Malformed("archive.damaged") from None
     return sink.checksum.digest()
 
 

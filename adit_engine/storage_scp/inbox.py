@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from adit_engine.errors import NodeBusy, StorageFull
+from adit_engine.messages import Message
 from adit_engine.storage_scp.pending_moves import (
     AllowedSender,
     Disposition,
@@ -21,7 +22,7 @@ from adit_engine.storage_scp.pending_moves import (
     PendingReport,
     UnexpectedArrival,
 )
-from adit_engine.storage_scp.spool import Spool
+from adit_engine.storage_scp.spool import RECEIVER_NAME, Spool
 from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 from adit_engine.values.instance import Instance
 
@@ -64,7 +65,11 @@ class LocalMoveReceiver:
     """
 
     def __init__(
-        self, spool: Spool, ae_title: str, address: str, callers: Iterable[AllowedSender] = ()
+        self,
+        spool: Spool,
+        ae_title: str,
+        address: str | Message,
+        callers: Iterable[AllowedSender] = (),
     ) -> None:
         self.ae_title = ae_title
         self.address = address
@@ -183,9 +188,8 @@ def can_run_together(one: MoveTarget, other: MoveTarget, names_originator: bool 
 
 
 def spool_full_error() -> StorageFull:
-    text = "has no room for what a PACS sends. Make room on its disk, then retry."
-    return StorageFull("The receiver's spool", text)
+    return StorageFull(RECEIVER_NAME, "receiver.spool-full")
 
 
 def move_conflict_error(wanted: MoveTarget) -> NodeBusy:
-    return NodeBusy(wanted.source, "another retrieval of this study is under way. Retry later.")
+    return NodeBusy(wanted.source, "c-move.conflict")

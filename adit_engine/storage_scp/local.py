@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.storage_scp.inbox import LocalMoveReceiver
 from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
@@ -35,14 +36,14 @@ def run_local_receiver(
     _remove_abandoned_spools(folder)
     with tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=folder) as place:
         spool, title = Spool(Path(place)), known[0].calling_ae_title
-        words = f"this machine's address, port {port}"
+        address = Message("clause.this-machine", port=port)
         senders = [sender for given in known for sender in given.resolve_senders()]
-        reception = LocalMoveReceiver(spool, title, words, senders)
+        reception = LocalMoveReceiver(spool, title, address, senders)
         try:
             receiver = StorageScp(StorageScpSettings(title, port=port, tls=tls), spool, reception)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "no such port"
-            raise InvalidInput(f"The receiver cannot use port {port}: {reason}.") from None
+            reason = getattr(error, "strerror", None) or Message("clause.no-such-port")
+            raise InvalidInput("receiver.port-unusable", port=port, reason=reason) from None
         with receiver:
             yield reception
 

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Protocol
 
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.values.commitment_report import CommitmentReport, ReportReceipt
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import AETitle
@@ -47,8 +48,7 @@ def parse_senders(text: str) -> tuple[AllowedSender, ...]:
             try:
                 known.append(str(ip_network(network, strict=False)))
             except ValueError:
-                text = f"{network} is no address; write 10.0.0.5 or 10.0.0.0/24."
-                raise InvalidInput(text) from None
+                raise InvalidInput("senders.invalid-address", network=network) from None
     return tuple(AllowedSender(title, tuple(known)) for title, known in networks.items())
 
 
@@ -182,7 +182,8 @@ class MoveReceiver(Protocol):
     """Where a node lets a C-MOVE send its images, and takes them from."""
 
     ae_title: str
-    address: str
+    @property
+    def address(self) -> str | Message: ...
     """Where we listen, as text for the administrator who registers us at the archive."""
 
     def expect(

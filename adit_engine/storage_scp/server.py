@@ -213,7 +213,7 @@ class StorageScp:
     def _serve(self, caller: IncomingConnection) -> None:
         given = self.settings
         patience = Timeouts(association_s=given.association_s, no_progress_s=given.no_progress_s)
-        name = f"The caller at {caller.address}"
+        name = f"Caller {caller.address}"
         peer = Peer(
             name, caller.address, caller.port, "", given.ae_title, _MAX_PDU, patience, self.tls
         )
@@ -243,14 +243,14 @@ class StorageScp:
     ) -> str:
         """Return the calling AE title; empty if the association was refused."""
         within_s = self.settings.association_s
-        line.expect_within(within_s, "request an association", firm=True)
+        line.expect_within(within_s, "clause.await-association-request", firm=True)
         kind, body = line.read_pdu()
         if kind is not PduType.ASSOCIATE_RQ:
-            raise line.fault("sent something else than an association request")
+            raise line.fault("association.request-expected")
         try:
             request = IncomingAssociateRequest.decode(bytes(body))
         except Malformed as error:
-            raise line.fault("sent a broken association request") from error
+            raise line.fault("association.invalid-request") from error
         refusal = self._why_refused(caller, request)
         if refusal is not None:
             log.warning(
@@ -295,7 +295,7 @@ class StorageScp:
         """Serve requests until the caller releases, times out or violates the protocol."""
         while True:
             context_id, command = conversation.receive_command(
-                self.settings.idle_s, "go on with its association"
+                self.settings.idle_s, "clause.await-next-request"
             )
             if command.operation == Operation.STORE and command.has_data:
                 sent = _read_store_request(command, *who)
@@ -314,7 +314,7 @@ class StorageScp:
             elif command.operation == Operation.CANCEL:
                 continue
             else:
-                raise conversation.fault("asked for something else than to store images")
+                raise conversation.fault("receiver.unsupported-request")
             conversation.send(context_id, make_response(command, status))
 
     def _record_report(self, report: CommitmentReport, calling: str, address: str) -> ReportReceipt:
@@ -368,7 +368,7 @@ class _ImageIntake:
             if not uid or command.text(CommandField.CLASS_UID) != class_uid:
                 return statuses.NO_SUCH_CLASS
             if arriving.is_full:
-                log.error("no room in the spool: images are refused until there is")
+                log.error("spool full: images are refused")
                 return statuses.OUT_OF_RESOURCES
             return self._store_image(self._with_identity(sent, arriving, uid), arriving)
         except OSError as error:
@@ -439,10 +439,10 @@ class _ImageIntake:
             intended.wanted.source if intended is not None else "",
         )
         if self._quarantine.take(arriving, stray):
-            log.warning("laid apart an image from %s that nobody expects", arrival.calling)
+            log.warning("quarantined an unexpected image from %s", arrival.calling)
             status = statuses.SUCCESS
         else:
-            log.warning("refused an image from %s that nobody expects", arrival.calling)
+            log.warning("refused an unexpected image from %s", arrival.calling)
             stray, status = but(stray, fate=Disposition.REFUSED), statuses.NOT_AUTHORISED
         self._register.record_unexpected(stray)
         return status

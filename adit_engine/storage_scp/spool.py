@@ -23,6 +23,8 @@ from adit_engine.errors import Malformed, StorageError, StorageFull
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import InstanceRef
 
+RECEIVER_NAME = "Receiver"
+"""The name of our receiver in errors."""
 RESERVE_BYTES = 1024 * 1024 * 1024
 MEMORY_BYTES = 1024 * 1024
 """Smaller instances are written at once, larger ones in pieces."""
@@ -222,9 +224,13 @@ class Spool:
             return []
 
     def _trouble(self, error: OSError) -> StorageError:
-        text = f"the folder {self.folder} cannot be used: {error.strerror}. Ask its administrator."
         kind = StorageFull if error.errno in (28, 122) else StorageError
-        return kind("The receiver's spool", text)
+        return kind(
+            RECEIVER_NAME,
+            "receiver.spool-unusable",
+            path=str(self.folder),
+            reason=error.strerror,
+        )
 
 
 class _FreeSpace:
@@ -379,7 +385,7 @@ def _read_spooled(path: Path) -> Instance:
 def _unreadable_instance(start: memoryview, error: Malformed) -> Instance:
     head, _ = part10.parse_group2(start)
     kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
-    return Instance(kind, uid, syntax, b"", fault=str(error))
+    return Instance(kind, uid, syntax, b"", fault=error.message)
 
 
 def _write_all(file: int, data: Buffer) -> None:

@@ -9,6 +9,7 @@ from struct import unpack_from
 
 from adit_engine.elements import UNDEFINED, Buffer, elements, header_end_and_values
 from adit_engine.errors import Malformed
+from adit_engine.messages import Message
 from adit_engine.values.references import InstanceRef
 
 IMPLICIT_LE = "1.2.840.10008.1.2"
@@ -63,8 +64,8 @@ class Instance:
     transfer_syntax_uid: str
     header: Buffer
     rest: tuple[Buffer, ...] = ()
-    fault: str = ""
-    """A sentence if the carrier already knows that the instance must be withheld."""
+    fault: Message | None = None
+    """The reason if the carrier already knows that the instance must be withheld."""
 
     @classmethod
     def of(cls, sop_class_uid: str, instance_uid: str, syntax: str, data: Buffer) -> "Instance":

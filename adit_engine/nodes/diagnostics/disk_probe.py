@@ -12,6 +12,7 @@ from pathlib import Path
 
 from adit_engine.dicom_file.atomic import TEMP_PREFIX, to_storage_error
 from adit_engine.errors import StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
 NETWORK_FILESYSTEMS = frozenset(
@@ -35,16 +36,16 @@ class DiskProbe:
 
     def findings(self) -> Iterator[NodeFinding]:
         """Yield the findings on an existing folder. Writes nothing."""
-        yield NodeFinding(Grade.GOOD, f"{self.name} is there.")
+        yield NodeFinding(Grade.GOOD, Message("test.folder-exists", node=self.name))
         yield from self._mount()
         yield self._room()
         if os.access(self.base, os.R_OK | os.W_OK | os.X_OK):
-            yield NodeFinding(Grade.GOOD, "ADIT may write there.")
+            yield NodeFinding(Grade.GOOD, Message("test.folder-writable"))
         else:
             yield NodeFinding(
                 Grade.WARNING,
-                "ADIT may read there, not write.",
-                "To use it as a destination, give the account that runs ADIT the right to write.",
+                Message("test.folder-read-only"),
+                Message("step.grant-write"),
             )
 
     def tried(self) -> Iterator[NodeFinding]:
@@ -55,32 +56,36 @@ class DiskProbe:
         try:
             yield from self._written(place)
         except OSError as error:
-            text = str(to_storage_error(self.name, error))
-            yield NodeFinding(Grade.BAD, f"A test file could not be written. {text}")
+            reason = to_storage_error(self.name, error).message
+            yield NodeFinding(Grade.BAD, Message("test.file-not-written", error=reason))
         except StorageError as error:
-            yield NodeFinding(Grade.BAD, str(error))
+            yield NodeFinding(Grade.BAD, error.message)
         finally:
             rmtree(place, ignore_errors=True)
 
     def _mount(self) -> Iterator[NodeFinding]:
         kind = filesystem_type(self.base)
         if self.is_network:
-            yield NodeFinding(Grade.GOOD, f"It is mounted{f' ({kind})' if kind else ''}.")
+            mounted = Message("test.mounted-as", filesystem=kind)
+            yield NodeFinding(Grade.GOOD, mounted if kind else Message("test.mounted"))
         elif kind in NETWORK_FILESYSTEMS:
-            why = "So nothing is written into the empty place while the share is not mounted."
             yield NodeFinding(
                 Grade.WARNING,
-                f"It is a network folder ({kind}), which its settings do not say.",
-                "Tick that it is a network folder.",
-                (SettingProposal("network", True, why),),
+                Message("test.network-folder", filesystem=kind),
+                Message("step.mark-network-folder"),
+                (SettingProposal("network", True, Message("proposal.network")),),
             )
 
     def _room(self) -> NodeFinding:
         status = os.statvfs(self.base)
         free_gb = status.f_bavail * status.f_frsize / 1e9
         if free_gb * 1000 < self.reserve_mb:
-            return NodeFinding(Grade.BAD, f"Only {free_gb:.1f} GB are free.", "Make room there.")
-        return NodeFinding(Grade.GOOD, f"{free_gb:.0f} GB are free.")
+            return NodeFinding(
+                Grade.BAD,
+                Message("test.space-low", free=f"{free_gb:.1f}"),
+                Message("step.free-space"),
+            )
+        return NodeFinding(Grade.GOOD, Message("test.space", free=f"{free_gb:.0f}"))
 
     def _written(self, place: Path) -> Iterator[NodeFinding]:
         started = time.monotonic()
@@ -98,24 +103,27 @@ class DiskProbe:
             os.close(folder)
         took_s = time.monotonic() - started
         if last.read_bytes() != _TEXT:
-            raise StorageError(self.name, "a test file did not hold what was written into it.")
+            raise StorageError(self.name, "folder.test-file-differs")
         one_disk = last.stat().st_dev == self.base.stat().st_dev
         last.unlink()
         place.rmdir()
         yield from self._verdict(took_s, one_disk=one_disk)
 
     def _verdict(self, took_s: float, *, one_disk: bool) -> Iterator[NodeFinding]:
-        what = f"A test file was written, secured, renamed and removed ({took_s * 1000:.0f} ms)."
+        took_ms = f"{took_s * 1000:.0f}"
         if took_s < SLOW_S:
-            yield NodeFinding(Grade.GOOD, what)
+            yield NodeFinding(Grade.GOOD, Message("test.file-written", milliseconds=took_ms))
         else:
-            step = "Many small images will take long. Ask whoever runs the disk or share."
-            yield NodeFinding(Grade.WARNING, f"{what} That is slow.", step)
+            yield NodeFinding(
+                Grade.WARNING,
+                Message("test.file-written-slowly", milliseconds=took_ms),
+                Message("step.slow-disk"),
+            )
         if not one_disk:
             yield NodeFinding(
                 Grade.WARNING,
-                "New folders there lie on another file system than the folder itself.",
-                "Enter the folder of that file system instead.",
+                Message("test.other-filesystem"),
+                Message("step.other-filesystem"),
             )
 
 
@@ -126,9 +134,9 @@ def require_mounted(name: str, base: Path, is_network: bool) -> None:
     except OSError as error:
         raise to_storage_error(name, error) from error
     if not base.is_dir():
-        raise StorageError(name, "there is a file where the folder should be.")
+        raise StorageError(name, "folder.not-a-folder")
     if is_network and not _is_mounted(base):
-        raise StorageError(name, "the network folder is not mounted. Mount it, then retry.")
+        raise StorageError(name, "folder.not-mounted")
 
 
 def _is_mounted(path: Path) -> bool:

@@ -25,6 +25,7 @@ from adit_engine.errors import (
     NotSupported,
     Stopped,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     Grade,
     NodeFinding,
@@ -44,36 +45,38 @@ from adit_engine.values.instance import EXPLICIT_LE, Instance
 from adit_engine.values.references import InstanceRef
 
 _FETCH_ERRORS = (NodeError, NotFound, InvalidInput)
-_NOTHING_SENT = "The PACS said that it was done, and sent nothing."
+_NOTHING_SENT = Message("fetch.nothing-sent")
 
 
 @dataclass(frozen=True, slots=True)
 class FetchAttempt:
     """The result of one fetch.
 
-    `way` is such as C-GET. `reason` is a sentence; empty when the image arrived.
+    `way` is such as C-GET. `reason` is None when the image arrived.
     """
 
-    way: str
+    way: str | Message
     seconds: float
     size_bytes: int = 0
-    reason: str = ""
+    reason: Message | None = None
     error: AditError | None = None
     """The error of the node, if it raised one."""
 
     @property
     def came(self) -> bool:
-        return not self.reason
+        return self.reason is None
 
-    def finding(self, next_step: str = "") -> NodeFinding:
-        if self.came:
-            size = f"{self.size_bytes / 1e6:.2f} MB" if self.size_bytes > 5000 else "a few kB"
-            what = f"By {self.way} the image came: {size} in {_format_seconds(self.seconds)}."
-            return NodeFinding(Grade.GOOD, what)
-        what = (
-            f"By {self.way} the image did not come ({_format_seconds(self.seconds)}). {self.reason}"
+    def finding(self, next_step: Message | None = None) -> NodeFinding:
+        values = {"method": self.way, "duration": _format_seconds(self.seconds)}
+        if self.reason is not None:
+            what = Message("test.image-not-received", reason=self.reason, **values)
+            return NodeFinding(Grade.BAD, what, next_step)
+        size = (
+            Message("clause.megabytes", size=f"{self.size_bytes / 1e6:.2f}")
+            if self.size_bytes > 5000
+            else Message("clause.few-kilobytes")
         )
-        return NodeFinding(Grade.BAD, what, next_step)
+        return NodeFinding(Grade.GOOD, Message("test.image-received", size=size, **values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,10 @@ class FetchLimit:
 
 
 def attempt_fetch(
-    way: str, image: InstanceRef, fetch: Callable[[], Iterator[Instance]], limit: FetchLimit
+    way: str | Message,
+    image: InstanceRef,
+    fetch: Callable[[], Iterator[Instance]],
+    limit: FetchLimit,
 ) -> FetchAttempt:
     """Fetch one image now. Raises Stopped if anything but the limit ended it."""
     over = threading.Event()
@@ -105,27 +111,27 @@ def attempt_fetch(
         with closing(fetch()) as instances:  # type: ignore[type-var]  # generators all
             found = [one for one in instances if one.instance_uid == image.instance_uid]
     except _FETCH_ERRORS as error:
-        return FetchAttempt(way, time.monotonic() - started, reason=str(error), error=error)
+        return FetchAttempt(way, time.monotonic() - started, reason=error.message, error=error)
     except Stopped:
         if not over.is_set():
             raise
-        reason = f"Nothing had come within {limit.within_s:g} s."
+        reason = Message("fetch.nothing-in-time", seconds=f"{limit.within_s:g}")
         return FetchAttempt(way, time.monotonic() - started, reason=reason)
     finally:
         timer.cancel()
-    reason = _describe_mismatch(found[0], image) if found else _NOTHING_SENT
+    mismatch = _describe_mismatch(found[0], image) if found else _NOTHING_SENT
     size_bytes = found[0].size_bytes if found else 0
-    return FetchAttempt(way, time.monotonic() - started, size_bytes, reason)
+    return FetchAttempt(way, time.monotonic() - started, size_bytes, mismatch)
 
 
-def _describe_mismatch(found: Instance, image: InstanceRef) -> str:
-    if found.fault:
-        return f"What came cannot be read: {found.fault}"
+def _describe_mismatch(found: Instance, image: InstanceRef) -> Message | None:
+    if found.fault is not None:
+        return Message("fetch.unreadable", error=found.fault)
     try:
         is_it = found.in_header.ref == image
     except (Malformed, InvalidInput) as error:
-        return f"What came cannot be read: {error}"
-    return "" if is_it else "What came is another image than its label says."
+        return Message("fetch.unreadable", error=error.message)
+    return None if is_it else Message("fetch.other-image")
 
 
 def _format_seconds(seconds: float) -> str:
@@ -190,38 +196,48 @@ def send_test_image(
     started, taken = time.monotonic(), False
     try:
         stored = next(iter(node.store([instance])))
-        if not stored.kept:
-            what = f"{node.name} did not take the test image: {stored.error}."
-            yield NodeFinding(Grade.BAD, what, "Ask its administrator to allow us to store images.")
+        if stored.error is not None:
+            what = Message("test.image-refused", node=node.name, reason=stored.error)
+            yield NodeFinding(Grade.BAD, what, Message("step.allow-storing"))
             return False
         taken = True
-        took_ms = (time.monotonic() - started) * 1000
-        what = f"{node.name} took the test image ({took_ms:.0f} ms"
-        yield NodeFinding(
-            Grade.GOOD, f"{what}; {stored.warning})." if stored.warning else f"{what})."
-        )
+        took_ms = f"{(time.monotonic() - started) * 1000:.0f}"
+        what = Message("test.image-accepted", node=node.name, milliseconds=took_ms)
+        if stored.warning is not None:
+            what = Message(
+                "test.image-accepted-with-warning",
+                node=node.name,
+                milliseconds=took_ms,
+                warning=stored.warning,
+            )
+        yield NodeFinding(Grade.GOOD, what)
         proofs = set((confirm or node.confirm)([stored]))
         yield _confirmation_finding(node, stored.ref.instance_uid in proofs)
     except NotSupported as error:
-        yield NodeFinding(Grade.WARNING, f"Whether it keeps the test image cannot be told. {error}")
+        yield NodeFinding(Grade.WARNING, Message("test.storage-unverifiable", error=error.message))
     except NodeError as error:
-        yield NodeFinding(Grade.BAD, str(error), "Mend this before anything is sent there.")
+        yield NodeFinding(Grade.BAD, error.message, Message("step.fix-destination"))
     return taken
 
 
 def _confirmation_finding(node: Storable, kept: bool) -> NodeFinding:
     if kept:
-        what = f"{node.name} keeps it, as patient {TEST_PATIENT_ID}; it may be deleted there."
+        what = Message("test.image-stored", node=node.name, patient_id=TEST_PATIENT_ID)
         return NodeFinding(Grade.GOOD, what)
     return NodeFinding(
         Grade.WARNING,
-        f"{node.name} did not list the test image afterwards.",
-        "It may file images late, or under another patient. Ask its administrator where patient "
-        f"{TEST_PATIENT_ID} is.",
+        Message("test.image-not-listed", node=node.name),
+        Message("step.image-not-listed", patient_id=TEST_PATIENT_ID),
     )
 
 
 MAX_REPORTED = 5
+
+_UNEXPECTED_CODES = {
+    Disposition.TURNED_AWAY: "test.sender-rejected",
+    Disposition.REFUSED: "test.sender-refused",
+    Disposition.LAID_APART: "test.sender-quarantined",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,34 +259,31 @@ class MoveDiagnosis:
         """
         strays = _without_duplicates(self.reception.strays(self.name, began))
         yield attempt.finding(
-            "" if strays or _explains_itself(attempt) else self._describe_no_sender()
+            None if strays or _explains_itself(attempt) else self._describe_no_sender()
         )
         for stray in strays[:MAX_REPORTED]:
             yield self._unexpected_finding(stray)
 
-    def _describe_no_sender(self) -> str:
+    def _describe_no_sender(self) -> Message:
         title, address = self.reception.ae_title, self.reception.address
-        return (
-            "Our receiver saw no stranger meanwhile, so probably nothing reached it. Ask its "
-            f"administrator whether {title} is registered at {address}, and the network team "
-            "whether the PACS reaches that port."
-        )
+        return Message("step.no-sender", ae_title=title, address=address)
 
     def _unexpected_finding(self, stray: UnexpectedArrival) -> NodeFinding:
-        who, title = f"{stray.calling} at {stray.address}", self.reception.ae_title
+        sender = {"sender": stray.calling, "sender_address": stray.address}
+        title = self.reception.ae_title
         if stray.fate is Disposition.TURNED_AWAY and stray.called != title:
-            what = f"Meanwhile {who} called us {stray.called}; our AE title is {title}."
-            step = f"If that is {self.name}, ask its administrator to register {title} instead."
+            what = Message(
+                "test.wrong-called-title", called_title=stray.called, ae_title=title, **sender
+            )
+            step = Message("step.correct-called-title", node=self.name, ae_title=title)
             return NodeFinding(Grade.WARNING, what, step)
-        what = {
-            Disposition.TURNED_AWAY: f"Meanwhile our receiver turned away {who}, whom it does not know.",
-            Disposition.REFUSED: f"The image came from {who}, who is no sender of this PACS; it was refused.",
-            Disposition.LAID_APART: f"The image came from {who}, who is no sender of this PACS; it lies in "
-            "quarantine.",
-        }[stray.fate]
         proposal = self._proposal(stray)
-        step = f"If that belongs to {self.name}, add it to the senders: {stray.calling}@{stray.address}."
-        return NodeFinding(Grade.WARNING, what, step, (proposal,) if proposal else ())
+        return NodeFinding(
+            Grade.WARNING,
+            Message(_UNEXPECTED_CODES[stray.fate], **sender),
+            Message("step.add-sender", node=self.name, **sender),
+            (proposal,) if proposal else (),
+        )
 
     def _proposal(self, stray: UnexpectedArrival) -> SettingProposal | None:
         """Return a proposal; None for an AE title that cannot be written this way."""
@@ -281,7 +294,7 @@ class MoveDiagnosis:
         except InvalidInput:
             return None
         before = self.text.strip() or ", ".join(_format_sender(one) for one in self.known)
-        why = f"So images are taken that come from {stray.calling} at {stray.address}."
+        why = Message("proposal.senders", sender=stray.calling, sender_address=stray.address)
         return SettingProposal("senders", f"{before}, {addition}".strip(", "), why)
 
 

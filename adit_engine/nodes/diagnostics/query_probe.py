@@ -6,6 +6,7 @@ Used by the checks of the DIMSE and DICOMweb nodes.
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 from adit_engine.nodes.diagnostics.sample_series import (
     ENOUGH_ANSWERS,
@@ -36,28 +37,25 @@ def check_character_set(records: Sequence[Record], fallback: str) -> Iterator[No
     """
     named = sorted({term for one in records for term in one.texts("SpecificCharacterSet")})
     if named:
-        yield NodeFinding(
-            Grade.GOOD, f"It names the character set of its answers: {', '.join(named)}."
-        )
+        yield NodeFinding(Grade.GOOD, Message("test.character-set-named", names=tuple(named)))
     silent = [one for one in records if not one.texts("SpecificCharacterSet")]
     telling = [
         raw for one in silent for word in _TEXT_KEYWORDS if (raw := _original_bytes(one.text(word)))
     ]
     if not telling:
         if not named:
-            yield NodeFinding(
-                Grade.GOOD, "It names no character set; its answers held plain letters."
-            )
+            yield NodeFinding(Grade.GOOD, Message("test.character-set-plain"))
         return
     found = _UTF8 if all(_is_utf8(raw) for raw in telling) else ASSUMED_CHARACTER_SET
-    what = f"It names no character set for names with other letters; they look like {found}."
     if fallback == found:
-        yield NodeFinding(Grade.GOOD, f"{what} They are read so.")
+        yield NodeFinding(Grade.GOOD, Message("test.character-set-known", name=found))
         return
-    why = "So names with umlauts and accents are read as they were meant."
-    step = f"Enter {found} as character set where none is given, if names then read right."
+    why = Message("proposal.character-set")
     yield NodeFinding(
-        Grade.WARNING, what, step, (SettingProposal("character_set_fallback", found, why),)
+        Grade.WARNING,
+        Message("test.character-set-unknown", name=found),
+        Message("step.character-set", name=found),
+        (SettingProposal("character_set_fallback", found, why),),
     )
 
 
@@ -74,6 +72,11 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
+_COUNTED = {
+    "clause.number-of-images": "NumberOfStudyRelatedInstances",
+    "clause.modalities": "ModalitiesInStudy",
+    "clause.sop-classes": "SOPClassesInStudy",
+}
 _UNMATCHABLE_TEXT = "ADIT-NO-SUCH-TEXT"
 _PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -_.")
 
@@ -97,18 +100,18 @@ class QueryProbe:
         Raises NodeError where the node does not answer at all.
         """
         found = find_newest_studies(self._ask)
-        if found.refusal:
+        if found.refusal is not None:
             yield NodeFinding(
                 Grade.WARNING,
-                f"It refused to list its newest studies. {found.refusal}",
-                "Ask its administrator whether searches by date alone are allowed.",
+                Message("test.newest-refused", error=found.refusal),
+                Message("step.allow-search-by-date"),
             )
             return
         if not found.records:
             yield NodeFinding(
                 Grade.WARNING,
-                "It shows us no study at all.",
-                "If it holds some, ask its administrator to let our account see them.",
+                Message("test.no-studies"),
+                Message("step.no-studies"),
             )
             return
         self.studies = found.records
@@ -118,8 +121,8 @@ class QueryProbe:
         if sample is None:
             yield NodeFinding(
                 Grade.WARNING,
-                "It lists studies, but no series of them.",
-                "Ask its administrator to allow searches at SERIES level.",
+                Message("test.no-series"),
+                Message("step.allow-series-level"),
             )
             return
         yield from self._images(sample)
@@ -132,23 +135,18 @@ class QueryProbe:
         """Search for two halves: if they hold more than the whole, the whole was truncated."""
         count = len(found.records)
         if not found.is_whole:
-            studies = "1 study" if count == 1 else f"{count} studies"
-            yield NodeFinding(Grade.GOOD, f"It lists {studies} and more to one search.")
+            yield NodeFinding(Grade.GOOD, Message("test.many-studies", count=count))
             return
         days = sorted(day for one in found.records if (day := one.study_date) is not None)
         middle = days[len(days) // 2] if days else None
         if count < ENOUGH_ANSWERS or middle is None or middle == days[0]:
-            yield NodeFinding(
-                Grade.GOOD,
-                f"It listed {count} {'study' if count == 1 else 'studies'}; whether it cuts long "
-                "lists cannot be told from so few.",
-            )
+            yield NodeFinding(Grade.GOOD, Message("test.few-studies", count=count))
             return
         whole = self._count(days[0], None)
         halves = self._count(days[0], middle - timedelta(1)), self._count(middle, None)
         # Studies that arrive meanwhile make the whole grow too.
         if sum(halves) <= whole or self._count(days[0], None) != whole:
-            yield NodeFinding(Grade.GOOD, f"It does not cut lists of {count} studies.")
+            yield NodeFinding(Grade.GOOD, Message("test.not-truncated", count=count))
             return
         yield self._cut(whole)
 
@@ -158,54 +156,49 @@ class QueryProbe:
         )
 
     def _cut(self, cap: int) -> NodeFinding:
-        what = f"It cuts its lists: no search brings more than {cap} answers."
         if self._result_cap == cap:
-            return NodeFinding(Grade.GOOD, f"{what} Its settings say so, too.")
-        why = "So ADIT notices when a list may be incomplete, and says so."
+            return NodeFinding(Grade.GOOD, Message("test.truncated-known", count=cap))
         return NodeFinding(
             Grade.WARNING,
-            what,
-            f"Enter {cap} as result cap.",
-            (SettingProposal("result_cap", cap, why),),
+            Message("test.truncated", count=cap),
+            Message("step.result-cap", count=cap),
+            (SettingProposal("result_cap", cap, Message("proposal.result-cap")),),
         )
 
     # Returned attributes -----------------------------------------------------------------------
 
     def _filled(self, studies: Sequence[Record]) -> NodeFinding:
-        told = {
-            "the number of images": "NumberOfStudyRelatedInstances",
-            "the modalities": "ModalitiesInStudy",
-            "the kinds of objects": "SOPClassesInStudy",
-        }
-        lacks = [words for words, key in told.items() if not any(one.text(key) for one in studies)]
+        lacks = [one for one, key in _COUNTED.items() if not any(s.text(key) for s in studies)]
+        returned = tuple(Message(one) for one in _COUNTED if one not in lacks)
         if not lacks:
-            return NodeFinding(Grade.GOOD, f"Of a study it tells {_join_words(list(told))}.")
-        if lacks == ["the kinds of objects"]:
-            text = f"Of a study it tells {_join_words(list(told)[:2])}; ADIT asks each series for the rest."
-            return NodeFinding(Grade.GOOD, text)
+            return NodeFinding(Grade.GOOD, Message("test.attributes", attributes=returned))
+        if lacks == ["clause.sop-classes"]:
+            what = Message("test.attributes-without-classes", attributes=returned)
+            return NodeFinding(Grade.GOOD, what)
+        missing = tuple(Message(one) for one in lacks)
         return NodeFinding(
             Grade.WARNING,
-            f"Of a study it does not tell {_join_words(lacks)}; lists on the pages stay empty there.",
-            "ADIT asks series by series instead. Ask its administrator whether it can fill them.",
+            Message("test.attributes-missing", attributes=missing),
+            Message("step.attributes-missing"),
         )
 
     def _images(self, sample: SampleSeries) -> Iterator[NodeFinding]:
         if not sample.images:
             yield NodeFinding(
                 Grade.WARNING,
-                "It does not list single images, so no transfer from it can be proven complete.",
-                "Ask its administrator to allow searches at IMAGE level.",
+                Message("test.no-image-level"),
+                Message("step.allow-image-level"),
             )
             return
         count = len(sample.images)
         if sample.told not in (None, count) and count < MAX_ANSWERS:
             yield NodeFinding(
                 Grade.WARNING,
-                f"Of one series it says that it holds {sample.told} images, and lists {count}.",
-                "ADIT goes by the list. If lists are cut, enter their length as result cap.",
+                Message("test.image-count-differs", reported=sample.told, listed=count),
+                Message("step.image-count-differs"),
             )
         else:
-            yield NodeFinding(Grade.GOOD, "It lists the single images of a series.")
+            yield NodeFinding(Grade.GOOD, Message("test.image-level"))
         if count > 1:
             yield self._several(sample)
 
@@ -214,11 +207,8 @@ class QueryProbe:
         keys = Query.instances_of(sample.place, sample.patient_id).keys
         answer = run_query(self._ask, Query(QueryLevel.IMAGE, {**keys, "SOPInstanceUID": uids}), 10)
         if {one.instance_uid for one in answer.records} >= set(uids) and answer.raw <= len(uids):
-            return NodeFinding(Grade.GOOD, "It takes a list of image UIDs in one search.")
-        return NodeFinding(
-            Grade.GOOD,
-            "It takes no list of image UIDs in one search; ADIT has it list the whole series.",
-        )
+            return NodeFinding(Grade.GOOD, Message("test.uid-lists"))
+        return NodeFinding(Grade.GOOD, Message("test.no-uid-lists"))
 
     def _descriptions(self, studies: Sequence[Record]) -> Iterator[NodeFinding]:
         """Probe with the known description of one study.
@@ -232,14 +222,14 @@ class QueryProbe:
             return
         text = sample.study_description
         if self._matches(sample, _UNMATCHABLE_TEXT):
-            what = "It does not look at descriptions in a search; ADIT sorts its answers itself."
+            code = "test.descriptions-ignored"
         elif not self._matches(sample, text):
-            what = "It finds no study by its description; search by date and modality instead."
+            code = "test.descriptions-not-found"
         elif self._matches(sample, text.swapcase()):
-            what = "It finds descriptions whether written in capitals or not."
+            code = "test.descriptions-any-case"
         else:
-            what = "It finds descriptions only when capitals are typed as they are stored."
-        yield NodeFinding(Grade.GOOD, what)
+            code = "test.descriptions-exact-case"
+        yield NodeFinding(Grade.GOOD, Message(code))
 
     def _matches(self, study: Record, description: str) -> bool:
         patient_id = study.patient_id if self._by_patient else ""
@@ -251,16 +241,10 @@ class QueryProbe:
         query = Query(QueryLevel.SERIES, {"SeriesInstanceUID": sample.place.series_uid})
         answer = run_query(self._ask, query, 10)
         if any(one.series_uid == sample.place.series_uid for one in answer.records):
-            return NodeFinding(Grade.GOOD, "It finds a series without being told its study.")
-        return NodeFinding(
-            Grade.GOOD, "It finds series only in a study that is named, which is all ADIT needs."
-        )
+            return NodeFinding(Grade.GOOD, Message("test.series-across-studies"))
+        return NodeFinding(Grade.GOOD, Message("test.series-within-study"))
 
 
 def _has_plain_description(record: Record) -> bool:
     text = record.study_description
     return text != text.swapcase() and set(text) <= _PLAIN_CHARACTERS
-
-
-def _join_words(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from adit_engine.errors import InvalidInput, NodeBusy, NodeRefused, NotFound, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes.base import FindResults
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
@@ -34,7 +35,7 @@ class ProbeResult:
     records: tuple[Record, ...] = ()
     raw: int = 0
     is_whole: bool = True
-    refusal: str = ""
+    refusal: Message | None = None
 
 
 def run_query(ask: FindCall, query: Query, most: int = MAX_ANSWERS) -> ProbeResult:
@@ -46,7 +47,7 @@ def run_query(ask: FindCall, query: Query, most: int = MAX_ANSWERS) -> ProbeResu
         with closing(ask(query)) as answers:
             came = list(islice(answers, most))
     except _REFUSAL_ERRORS as error:
-        return ProbeResult(refusal=str(error))
+        return ProbeResult(refusal=error.message)
     # Some archives answer once per image.
     once = {frozenset(one.values.items()): one for one in came if query.matches(one)}
     return ProbeResult(tuple(once.values()), len(came), len(came) < most)
@@ -123,8 +124,10 @@ def choose_image(node: Any, study: StudyRef | None) -> "tuple[InstanceRef, str]"
     )
     one = find_sample_series(node.find, found.records, by_patient=by_patient)
     if one is None or one.image is None:
-        which = "any study" if study is None else "this study"
-        raise NotFound(f"{node.name} lists no image of {which}. Choose another study by its UID.")
+        raise NotFound(
+            "retrieval.no-test-image" if study is None else "retrieval.no-test-image-in-study",
+            node=node.name,
+        )
     return one.image, one.patient_id
 
 

@@ -43,7 +43,7 @@ def read_objects(pieces: Iterable[bytes]) -> Iterator[Object]:
             reader.take(",")
         reader.take("]")
     if reader.next_character():
-        raise Malformed("Text follows the JSON array.")
+        raise Malformed("json.trailing-text")
 
 
 def parse_object(text: bytes) -> Object:
@@ -51,9 +51,9 @@ def parse_object(text: bytes) -> Object:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        raise Malformed("This is no JSON.") from None
+        raise Malformed("json.invalid") from None
     if not isinstance(found, dict):
-        raise Malformed("This is no JSON object.")
+        raise Malformed("json.not-an-object")
     return found
 
 
@@ -133,16 +133,16 @@ class _JsonReader:
                 self._at += 1
             if not self._more():
                 return ""
-        raise Malformed("The JSON holds space without end.")
+        raise Malformed("json.too-much-space")
 
     def take(self, character: str) -> None:
         if self.next_character() != character:
-            raise Malformed("This is no whole JSON array.")
+            raise Malformed("json.incomplete-array")
         self._at += 1
 
     def object(self) -> Object:
         if self.next_character() != "{":
-            raise Malformed("The JSON array holds something else than objects.")
+            raise Malformed("json.no-objects")
         tried = 0
         while True:
             # Parsing again only after the window has doubled keeps a slow trickle of pieces cheap.
@@ -152,21 +152,21 @@ class _JsonReader:
                 except json.JSONDecodeError:
                     tried = len(self._window) - self._at
                 except (RecursionError, ValueError):
-                    raise Malformed("The JSON is nested too deeply, or holds no values.") from None
+                    raise Malformed("json.too-deep") from None
                 else:
                     return dict(found)
             if len(self._window) - self._at > MAX_OBJECT_CHARACTERS:
-                raise Malformed("The JSON holds an object that is too large, or broken.")
+                raise Malformed("json.object-too-large")
             if not self._more():
                 if tried == len(self._window) - self._at:
-                    raise Malformed("The JSON ends in the middle.")
+                    raise Malformed("json.truncated")
                 tried = 0
 
     def _more(self) -> bool:
         try:
             text = next(self._texts, None)
         except UnicodeDecodeError:
-            raise Malformed("The JSON is not in UTF-8.") from None
+            raise Malformed("json.not-utf8") from None
         if text is None:
             return False
         self._window = self._window[self._at :] + text

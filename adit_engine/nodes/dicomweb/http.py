@@ -22,7 +22,7 @@ import httpcore
 import httpx
 
 from adit_engine.dicom_ul.peer import MIN_BYTES_PER_S, Timeouts
-from adit_engine.dicom_ul.tcp_connection import DnsLookup, SocketAddress
+from adit_engine.dicom_ul.tcp_connection import DnsLookup, SocketAddress, unreachable_error
 from adit_engine.dicom_ul.tls import ClientTls, TlsCredentials
 from adit_engine.elements import Buffer
 from adit_engine.errors import (
@@ -37,6 +37,7 @@ from adit_engine.errors import (
     TimedOut,
     Unreachable,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
 
 MAX_HEAD_BYTES = 96 * 1024
@@ -44,7 +45,7 @@ MAX_HEAD_BYTES = 96 * 1024
 MAX_BUSY_TRIES = 3
 
 _T = TypeVar("_T")
-_HINT = "Retry; if it happens again, ask its administrator to look into its log."
+_HINT = Message("clause.hint-retry")
 _READ_BYTES = 256 * 1024
 _WRITE_BYTES = 256 * 1024
 _MAX_IDLE = 2
@@ -73,32 +74,32 @@ def parse_root_url(url: str) -> httpx.URL:
     Raises InvalidInput for anything else.
     """
     if any(not 0x20 < ord(character) < 0x7F for character in url):
-        raise InvalidInput("Root URL: no spaces, and plain letters only.")
+        raise InvalidInput("setting.ascii", setting="Root URL")
     if "?" in url or "#" in url or ".." in url.split("/"):
-        raise InvalidInput("Root URL: without ?, # and dots that climb.")
+        raise InvalidInput("root-url.forbidden-characters")
     try:
         root = httpx.URL(url.rstrip("/"))
     except httpx.InvalidURL:
-        raise InvalidInput("Root URL: this is no URL.") from None
+        raise InvalidInput("root-url.invalid") from None
     if root.scheme not in ("http", "https") or not root.host:
-        raise InvalidInput("Root URL: write https://host/path, or http:// where it must be.")
+        raise InvalidInput("root-url.scheme")
     if root.userinfo:
-        raise InvalidInput("Root URL: user and password have fields of their own.")
+        raise InvalidInput("root-url.credentials")
     if root.port is not None and not 0 < root.port < 65536:
-        raise InvalidInput("Root URL: the port is between 1 and 65535.")
+        raise InvalidInput("root-url.port")
     return root
 
 
-def why_refused(ip: str, allow_local: bool) -> str:
-    """Return why an address must not be called; empty if it is allowed."""
+def why_refused(ip: str, allow_local: bool) -> Message | None:
+    """Return the kind of an address that must not be called; None if it is allowed."""
     one = _unwrap(ipaddress.ip_address(ip.partition("%")[0]))
     if one.is_multicast or one.is_unspecified or (one.version == 4 and one.is_reserved):
-        return "no single machine"
+        return Message("clause.address-of-many")
     if allow_local:
-        return ""
+        return None
     if str(one) in _METADATA or one.is_link_local:
-        return "a link-local or metadata address"
-    return "this machine itself" if one.is_loopback else ""
+        return Message("clause.address-link-local")
+    return Message("clause.address-loopback") if one.is_loopback else None
 
 
 def _unwrap(
@@ -122,22 +123,20 @@ _OK = frozenset({200, NO_CONTENT, 206})
 _GONE = frozenset({404, 410})
 _BUSY = frozenset({429, 503})
 _AGAIN = frozenset({408, 425, 500, 502, 504, 507})
-_MEANINGS = {
-    400: "it did not understand the request. Check the root URL and the prefixes",
-    401: "it did not accept our sign-in. Check user and password or token in its settings; "
-    "a token may have expired",
-    403: "our account may not do this. Ask its administrator for the right",
-    404: "nothing is known under this address. Check the root URL and the prefixes",
-    406: "it cannot answer in the form that we asked for. Ask its administrator whether it "
-    "speaks DICOMweb",
-    407: "a proxy stands between. Ask the network's administrator for a direct way",
-    410: "what was asked for is gone. Search for it again",
-    413: "this is too large for it. Ask its administrator to raise the limit",
-    414: "the address is too long for it",
-    415: "it does not take DICOM here. Check the root URL and the prefixes",
-    421: "it does not answer under this name. Check the root URL",
-    495: "it did not accept our client certificate",
-    496: "it wants a client certificate. Give one in its settings",
+_REASONS = {
+    400: "clause.http-400",
+    401: "clause.http-401",
+    403: "clause.http-403",
+    404: "clause.http-404",
+    406: "clause.http-406",
+    407: "clause.http-407",
+    410: "clause.http-410",
+    413: "clause.http-413",
+    414: "clause.http-414",
+    415: "clause.http-415",
+    421: "clause.http-421",
+    495: "clause.http-495",
+    496: "clause.http-496",
 }
 
 
@@ -173,18 +172,13 @@ class DicomwebServer:
         try:
             found = DnsLookup(host, self.port).addresses(self.patience.connect_s)
         except TimeoutError:
-            text = f"the name service did not answer for {host}. Check the network."
-            raise Unreachable(self.name, text) from None
+            raise Unreachable(self.name, "host.no-dns-answer", host=host) from None
         if not found:
-            raise Unreachable(self.name, f"the host name {host} is unknown. Check the root URL.")
+            raise Unreachable(self.name, "host.unknown", host=host)
         reasons = [why_refused(address[0], self.allow_local) for _, address in found]
         if all(reasons):
-            raise NodeRefused(
-                self.name,
-                f"{host} leads to {reasons[0]}, which is not allowed. Check the root URL; an "
-                "administrator can allow it in its settings.",
-            )
-        return [one for one, reason in zip(found, reasons, strict=True) if not reason]
+            raise NodeRefused(self.name, "host.not-allowed", host=host, kind=reasons[0])
+        return [one for one, reason in zip(found, reasons, strict=True) if reason is None]
 
     def load_tls(self) -> ssl.SSLContext | None:
         """Return the TLS context; None for http.
@@ -201,22 +195,22 @@ class DicomwebServer:
             )
             return ClientTls(credentials, self.root.host).context
         except InvalidInput as error:
-            raise InvalidInput(f"{self.name}: {error}") from None
+            raise InvalidInput("setting.invalid", setting=self.name, error=error.message) from None
 
 
 @dataclass(frozen=True)
 class DicomwebRequest:
     """One request.
 
-    `path` begins with a slash, below the root URL; it may contain patient data. `what` is such as
-    "the search"; `within_s` is the time until the response begins. A body that is not a sequence is
-    sent in chunks, and only once.
+    `path` begins with a slash, below the root URL; it may contain patient data. `what` is a clause
+    that names the request; `within_s` is the time until the response begins. A body that is not a
+    sequence is sent in chunks, and only once.
     """
 
     method: str
     path: str = field(repr=False)
     accept: str
-    what: str
+    what: Message
     within_s: float
     body: Iterable[Buffer] = field(default=(), repr=False)
     content_type: str = ""
@@ -261,7 +255,9 @@ class DicomwebResponse:
     The body is streamed, and never decompressed.
     """
 
-    def __init__(self, node: str, what: str, response: httpx.Response, exchange: "_Exchange"):
+    def __init__(
+        self, node: str, what: Message, response: httpx.Response, exchange: "_Exchange"
+    ) -> None:
         self.status = response.status_code
         self.exchange = exchange
         self._node = node
@@ -322,12 +318,12 @@ class DicomwebResponse:
     def pieces(self) -> Iterator[bytes]:
         """Yield the body as it arrives. Raises ConnectionLost, TimedOut, Stopped."""
         if self._headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise self.fault("answered in an encoding that nobody asked for")
+            raise self.fault("dicomweb.encoding")
         try:
             while piece := next(self._body, b""):
                 yield piece
         except httpx.ProtocolError as error:
-            raise self.fault("broke off in the middle") from error
+            raise self.fault("dicomweb.truncated") from error
 
     def read_all(self, limit_bytes: int) -> bytes:
         """Return the whole body of a response that has no reason to be large."""
@@ -335,54 +331,46 @@ class DicomwebResponse:
         for piece in self.pieces():
             body += piece
             if len(body) > limit_bytes:
-                raise self.fault("sent a larger answer than any needs to be")
+                raise self.fault("dicomweb.response-too-large")
         return bytes(body)
 
-    def expect_within(self, seconds: float, what: str) -> None:
-        self.exchange.expect_within(seconds, what)
+    def expect_within(self, seconds: float, awaited: Message) -> None:
+        self.exchange.expect_within(seconds, awaited)
 
-    def fault(self, what: str) -> AditError:
+    def fault(self, code: str, **values: Any) -> AditError:
         """Return the error for an unreadable response; the connection is not used again."""
-        return ConnectionLost(self._node, f"{what} in answer to {self._what}. {_HINT}")
+        return ConnectionLost(self._node, code, request=self._what, hint=_HINT, **values)
 
     def error(self) -> AditError:
         """Return the error for a status other than success.
 
         The node's own text is not used: it may contain the name of a patient.
         """
-        node, what, status = self._node, self._what, self.status
+        node = self._node
+        about: dict[str, Any] = {"request": self._what, "http_status": self.status}
         if self.is_busy:
             after_s = self.retry_after_s
-            when = "later" if after_s is None else f"in {after_s:.0f} s"
-            return NodeBusy(node, f"is too busy for {what} (status {status}). Try again {when}.")
-        if 300 <= status < 400:
-            return NodeRefused(
-                node,
-                f"answered {what} with a redirect (status {status}); ADIT follows none. "
-                "Enter the final address as root URL.",
-            )
-        if status in (405, 501):
-            return NotSupported(node, f"does not offer {what} here (status {status}).")
-        if status in _AGAIN or status > 507:
-            return NodeBusy(
-                node,
-                f"failed at {what} (status {status}). Try again later; if it stays, ask its "
-                "administrator to look into its log.",
-            )
-        meaning = _MEANINGS.get(status, "it gave no reason that we know")
-        return NodeRefused(node, f"refused {what} (status {status}): {meaning}.")
+            if after_s is None:
+                return NodeBusy(node, "dicomweb.busy", **about)
+            return NodeBusy(node, "dicomweb.busy-until", seconds=f"{after_s:.0f}", **about)
+        if 300 <= self.status < 400:
+            return NodeRefused(node, "dicomweb.redirect", **about)
+        if self.status in (405, 501):
+            return NotSupported(node, "dicomweb.not-offered", **about)
+        if self.status in _AGAIN or self.status > 507:
+            return NodeBusy(node, "dicomweb.failed", **about)
+        reason = Message(_REASONS.get(self.status, "clause.status-unknown"))
+        return NodeRefused(node, "dicomweb.refused", reason=reason, **about)
 
     def type_error(self) -> NodeRefused:
         """Return the error for a success that is not DICOM, such as a sign-in page."""
-        kind = "a web page" if "html" in self.media_type else "something else than DICOM"
-        text = (
-            f"answered {self._what} with {kind}. Check the root URL, the prefixes and the sign-in."
-        )
-        return NodeRefused(self._node, text)
+        code = "dicomweb.web-page" if "html" in self.media_type else "dicomweb.not-dicom"
+        return NodeRefused(self._node, code, request=self._what)
 
     def drain(self) -> None:
         """Skip a small remainder, so that the connection can be used again."""
-        self.exchange.expect_within(_DRAIN_S, "end its answer", firm=True)
+        awaited = Message("clause.await-response-end", request=self._what)
+        self.exchange.expect_within(_DRAIN_S, awaited, firm=True)
         left = _DRAIN_BYTES
         with suppress(AditError, httpx.ProtocolError):
             for piece in self._body:
@@ -513,7 +501,7 @@ class DicomwebClient:
 
     def _check_aborted(self) -> None:
         if self._aborted or self._broken_off:
-            raise Stopped(f"{self.server.name}: the work was stopped.")
+            raise Stopped("node.stopped", node=self.server.name)
 
 
 def basic_authorization(user: str, password: str) -> str:
@@ -564,7 +552,10 @@ class _Exchange:
         self._head_left: int | None = None
         self._is_answered = False
         self.connect_until = time.monotonic() + server.patience.connect_s
-        self.expect_within(self._patience.no_progress_s, f"take what we sent for {request.what}")
+        self.expect_within(
+            self._patience.no_progress_s,
+            Message("clause.await-accept-request", request=request.what),
+        )
 
     def abort(self) -> None:
         self._aborted = True
@@ -576,30 +567,33 @@ class _Exchange:
 
     def check_aborted(self) -> None:
         if self._aborted:
-            raise Stopped(f"{self._node}: the work was stopped.")
+            raise Stopped("node.stopped", node=self._node)
 
-    def expect_within(self, seconds: float, what: str, *, firm: bool = False) -> None:
+    def expect_within(self, seconds: float, awaited: Message, *, firm: bool = False) -> None:
         """Set the time for what comes next; progress extends it, unless it is firm."""
         self._phase_s = self._granted_s = seconds
-        self._what = what
+        self._awaited = awaited
         self._firm = firm
         self._begun = False
         self._gathered = 0
 
     def expect_body(self) -> None:
         self._head_left = None
-        self.expect_within(self._patience.no_progress_s, f"go on with {self._request.what}")
+        self.expect_within(
+            self._patience.no_progress_s,
+            Message("clause.await-response-end", request=self._request.what),
+        )
 
     def read(self, one: socket.socket) -> bytes:
         """Read some bytes; empty at the end. Raises ConnectionLost, TimedOut, Stopped."""
         if not self._is_answered:
             self._is_answered = True
             self._head_left = MAX_HEAD_BYTES
-            what = f"answer {self._request.what}"
-            self.expect_within(self._request.within_s, what, firm=True)
+            awaited = Message("clause.await-response", request=self._request.what)
+            self.expect_within(self._request.within_s, awaited, firm=True)
         size = _READ_BYTES if self._head_left is None else min(_READ_BYTES, self._head_left)
         if not size:
-            raise self._lost("sent longer headers than any answer needs")
+            raise self._lost("dicomweb.headers-too-long")
         one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         data = self._wait(one, lambda: one.recv(size))
         self._note_progress(len(data))
@@ -628,7 +622,7 @@ class _Exchange:
         except TimeoutError:
             raise self._timed_out() from None
         except OSError as error:
-            raise self._lost("broke off the connection") from error
+            raise self._lost("connection.lost") from error
         finally:
             self.is_waiting = False
         self.check_aborted()
@@ -648,21 +642,23 @@ class _Exchange:
         self._patience.pace.keep(count, lambda: self._aborted)
 
     def not_http(self) -> AditError:
-        what = self._request.what
-        text = f"did not answer {what} as a web server does. Check the root URL, or retry."
-        return ConnectionLost(self._node, text)
+        return ConnectionLost(self._node, "dicomweb.not-http", request=self._request.what)
 
-    def _lost(self, what: str) -> AditError:
+    def _lost(self, code: str) -> AditError:
         self.check_aborted()
-        return ConnectionLost(self._node, f"{what}. {_HINT}")
+        return ConnectionLost(self._node, code, hint=_HINT)
 
     def _timed_out(self) -> AditError:
         self.check_aborted()
         if self._total_s < self._phase_s:
-            text = "took longer in all than its time limit allows."
-        else:
-            text = f"did not {self._what} within {self._granted_s:g} s."
-        return TimedOut(self._node, f"{text} {_HINT}")
+            return TimedOut(self._node, "connection.total-time-exceeded", hint=_HINT)
+        return TimedOut(
+            self._node,
+            "connection.timed-out",
+            awaited=self._awaited,
+            seconds=f"{self._granted_s:g}",
+            hint=_HINT,
+        )
 
 
 class _Backend(httpcore.NetworkBackend):
@@ -767,23 +763,10 @@ class _Stream(httpcore.NetworkStream):
 
 
 def _unreachable(server: DicomwebServer, error: OSError | None) -> NodeError:
+    host, port = server.root.host, server.port
     if isinstance(error, ssl.SSLCertVerificationError):
-        return NodeRefused(
-            server.name,
-            f"its certificate is not trusted ({error.verify_message}). Give the CA file of whoever "
-            "issued it, or check the host name in the root URL.",
-        )
-    place = f"{server.root.host} port {server.port}"
-    if isinstance(error, ConnectionRefusedError):
-        text = f"nothing listens on {place}. Check the root URL, and whether it is running."
-    elif isinstance(error, TimeoutError):
-        text = (
-            f"{place} did not answer within {server.patience.connect_s:g} s. "
-            "Check the root URL and the firewall."
-        )
-    elif isinstance(error, ssl.SSLError):
-        text = f"{place} does not agree on an encrypted connection. Check the root URL and TLS."
-    else:
-        reason = error.strerror if error is not None else "no address"
-        text = f"no connection to {place}: {reason}. Check the root URL and the network."
-    return Unreachable(server.name, text)
+        reason = error.verify_message
+        return NodeRefused(server.name, "dicomweb.certificate-untrusted", reason=reason)
+    if isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError):
+        return Unreachable(server.name, "host.tls-failed", host=host, port=port)
+    return unreachable_error(server.name, host, port, server.patience.connect_s, error)

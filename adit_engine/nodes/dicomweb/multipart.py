@@ -66,7 +66,7 @@ def read_parts(pieces: Iterable[Buffer], content_type: str) -> Iterator[BodyPart
     """
     boundary = read_parameter(content_type, "boundary")
     if not media_type(content_type).startswith("multipart/") or not _BOUNDARY.fullmatch(boundary):
-        raise Malformed("This is no multipart body: its type names no boundary.")
+        raise Malformed("multipart.no-boundary")
     return _MultipartReader(pieces, boundary.encode()).parts()
 
 
@@ -131,7 +131,7 @@ class _MultipartReader:
                 self._at += end.end()
                 return _parse_headers(block[: end.end()])
             if len(block) == MAX_HEADER_BYTES:
-                raise Malformed("The headers of a part are longer than any need to be.")
+                raise Malformed("multipart.headers-too-long")
             self._more()
 
     def _give(self, add: Callable[[memoryview], None], end: int) -> None:
@@ -142,7 +142,7 @@ class _MultipartReader:
     def _more(self) -> None:
         """Read another piece. Raises Malformed when the body has ended for the second time."""
         if self._ended:
-            raise Malformed("The multipart body ends before its last boundary.")
+            raise Malformed("multipart.truncated")
         piece = next(self._pieces, None)
         if piece is None:
             self._ended = True
@@ -160,7 +160,7 @@ class _Preamble:
     def add(self, piece: memoryview) -> None:
         self._left -= len(piece)
         if self._left < 0:
-            raise Malformed("The body does not use the boundary that its type names.")
+            raise Malformed("multipart.wrong-boundary")
 
 
 def _parse_headers(block: bytes) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from adit_engine.dicom_ul.peer import Timeouts
 from adit_engine.errors import InvalidInput, NodeError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
     FindResults,
@@ -38,6 +39,7 @@ from adit_engine.values.query import Query
 from adit_engine.values.references import InstanceRef, Ref
 
 _TIMES = ("connect_s", "first_byte_s", "no_progress_s")
+MAX_PAGE_SIZE = 100_000
 _SIGN_INS = ("none", "basic", "bearer")
 _PREFIXES = ("qido_prefix", "wado_prefix", "stow_prefix")
 
@@ -53,7 +55,9 @@ class DicomwebSettings:
     url: str = setting(
         "", "Root URL", help="Such as https://pacs1.example/dicom-web.", recipient=_origin
     )
-    sign_in: str = setting("none", "Sign-in", help="none, basic (user and password) or bearer.")
+    sign_in: str = setting(
+        "none", "Sign-in", help="none, basic (user and password) or bearer (token)."
+    )
     user: str = setting("", "User", help="For basic.")
     password: str = setting(
         "", "Password", help="For basic.", secret=True, belongs_to="sign_in=basic"
@@ -62,28 +66,31 @@ class DicomwebSettings:
     ca_file: str = setting(
         "",
         "CA file",
-        help="Of whoever issued its certificate; empty: the authorities this machine trusts.",
+        help="Certificate of the issuer. Empty: the authorities that this machine trusts.",
         advanced=True,
         recipient=str.strip,
     )
     client_certificate: str = setting(
-        "", "Client certificate file", help="Where it wants one (mutual TLS).", advanced=True
+        "",
+        "Client certificate file",
+        help="If the server requires one (mutual TLS).",
+        advanced=True,
     )
     client_key: str = setting(
-        "", "Client key file", help="Empty: it is in the certificate file.", advanced=True
+        "", "Client key file", help="Empty: the key is in the certificate file.", advanced=True
     )
     qido_prefix: str = setting(
-        "", "Path for searches", help="Below the root URL, where it differs.", advanced=True
+        "", "Path for searches", help="Below the root URL, if different.", advanced=True
     )
     wado_prefix: str = setting("", "Path for retrieval", advanced=True)
     stow_prefix: str = setting("", "Path for uploads", advanced=True)
     result_cap: int | None = setting(
         None,
-        "Result cap",
-        help="The most answers it gives to a search; empty where it has no such limit.",
+        "Result limit",
+        help="Maximum number of results that the server returns. Empty: no limit.",
         advanced=True,
     )
-    page_size: int = setting(1000, "Answers asked for at once", advanced=True)
+    page_size: int = setting(1000, "Results per request", advanced=True)
     connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
     first_byte_s: float = setting(
         600.0,
@@ -93,18 +100,21 @@ class DicomwebSettings:
     )
     no_progress_s: float = setting(60.0, "Seconds without progress", advanced=True)
     total_s: float | None = setting(
-        None, "Seconds for one request", help="Waiting in all; empty: a day.", advanced=True
+        None, "Seconds for one request", help="Total waiting time. Empty: one day.", advanced=True
     )
     allow_local: bool = setting(
         False,
-        "It may be this machine",
-        help="Allow loopback and link-local addresses, which are refused otherwise.",
+        "Allow local addresses",
+        help="Allow loopback and link-local addresses, which are otherwise refused.",
         advanced=True,
     )
     domain: str = setting(
-        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
+        "",
+        "Patient ID domain",
+        help="Nodes that share patient IDs have the same domain.",
+        advanced=True,
     )
-    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.strip())
@@ -115,16 +125,16 @@ class DicomwebSettings:
 
     def _check_sign_in(self) -> None:
         if self.sign_in not in _SIGN_INS:
-            raise InvalidInput("Sign-in: none, basic or bearer.")
+            raise InvalidInput("setting.choice", setting="Sign-in", choices=_SIGN_INS)
         if self.sign_in == "basic" and (not self.user or ":" in self.user):
-            raise InvalidInput("User: give one, without a colon.")
+            raise InvalidInput("setting.user")
         if self.sign_in == "basic" and not self.password:
-            raise InvalidInput("Password: give one.")
+            raise InvalidInput("setting.required", setting="Password")
         object.__setattr__(self, "token", self.token.strip())
         if self.sign_in == "bearer" and not self.token:
-            raise InvalidInput("Token: give one.")
+            raise InvalidInput("setting.required", setting="Token")
         if any(not 0x20 < ord(character) < 0x7F for character in self.token):
-            raise InvalidInput("Token: plain letters only, no spaces.")
+            raise InvalidInput("setting.ascii", setting="Token")
 
     def _check_paths(self) -> None:
         for name in _PREFIXES:
@@ -133,17 +143,19 @@ class DicomwebSettings:
                 parse_root_url(f"http://host/{path}")
             object.__setattr__(self, name, f"/{path}" if path else "")
         if self.client_key and not self.client_certificate:
-            raise InvalidInput("Client key file: it needs a client certificate file.")
+            raise InvalidInput("tls.key-without-certificate", setting="Client key file")
 
     def _check_numbers(self) -> None:
         if self.result_cap is not None and self.result_cap < 1:
-            raise InvalidInput("Result cap: give 1 or more, or leave it empty.")
-        if not 1 <= self.page_size <= 100_000:
-            raise InvalidInput("Answers asked for at once: give 1 to 100000.")
+            raise InvalidInput("setting.positive-or-empty", setting="Result limit")
+        if not 1 <= self.page_size <= MAX_PAGE_SIZE:
+            raise InvalidInput(
+                "setting.range", setting="Results per request", minimum=1, maximum=MAX_PAGE_SIZE
+            )
         if any(getattr(self, name) <= 0 for name in _TIMES):
-            raise InvalidInput("Time limits are more than 0 seconds.")
+            raise InvalidInput("setting.time-limits")
         if self.total_s is not None and self.total_s <= 0:
-            raise InvalidInput("Seconds for one request: more than 0, or leave it empty.")
+            raise InvalidInput("setting.positive-or-empty", setting="Seconds for one request")
 
     @property
     def patience(self) -> Timeouts:
@@ -204,7 +216,7 @@ class DicomwebNode(NodeCapabilities):
             yield from probe.findings()
             yield from QueryProbe(self._qido.everything, given.result_cap).findings()
         except (NodeError, InvalidInput) as error:
-            yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+            yield NodeFinding(Grade.BAD, error.message, Message("step.fix-pacs"))
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
@@ -222,12 +234,9 @@ class DicomwebNode(NodeCapabilities):
     def _check_secrecy(self) -> Iterator[NodeFinding]:
         if parse_root_url(self.settings.url).scheme == "https":
             return
-        what = "Images travel" if self.settings.sign_in == "none" else "Images and sign-in travel"
-        yield NodeFinding(
-            Grade.WARNING,
-            f"{what} unencrypted (http).",
-            "Use https, unless both stand in one protected network.",
-        )
+        is_anonymous = self.settings.sign_in == "none"
+        code = "test.unencrypted" if is_anonymous else "test.unencrypted-sign-in"
+        yield NodeFinding(Grade.WARNING, Message(code), Message("step.use-https"))
 
     def find(self, query: Query) -> FindResults:
         """Search by QIDO-RS, page by page."""

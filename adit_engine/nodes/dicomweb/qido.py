@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from pydicom.datadict import dictionary_VR
 
 from adit_engine.errors import InvalidInput, Malformed, NodeRefused, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.dicomweb import dicom_json
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest, DicomwebResponse
@@ -43,7 +44,7 @@ LEAST_PLAIN = 3
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._~,*-]|\*")
 _WITH_WILDCARDS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _HARMLESS = ("fuzzy", "parameter", "timezone")
-_WHAT = "the search (QIDO-RS)"
+_WHAT = Message("clause.request-qido")
 
 
 class Qido:
@@ -64,7 +65,7 @@ class Qido:
         """Search. Answers that do not match the query are dropped. Raises NotSupported."""
         if query.level not in _RESOURCES:
             name = self._client.server.name
-            raise NotSupported(name, "cannot list patients (DICOMweb): search for studies.")
+            raise NotSupported(name, "qido.no-patient-level")
         return Found(_Search(self, query), query, cap)
 
     def everything(self, query: Query) -> FindResults:
@@ -91,7 +92,7 @@ class Qido:
         try:
             yield from dicom_json.read_objects(answer.pieces())
         except Malformed as error:
-            raise answer.fault("sent broken JSON") from error
+            raise answer.fault("dicomweb.invalid-json") from error
 
 
 class Found(FindResults):
@@ -172,7 +173,7 @@ class _Search:
                 # Two patients may share a study UID, so records are compared by all their values.
                 values = frozenset(record.values.items())
                 if repeats.is_endless(values):
-                    raise answer.fault("sent a list without end")
+                    raise answer.fault("dicomweb.endless-list")
                 mark = hash(values)
                 if mark not in self._seen:
                     self._seen.add(mark)

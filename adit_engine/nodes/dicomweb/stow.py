@@ -10,6 +10,7 @@ from adit_engine.dicom_file import part10
 from adit_engine.dicom_ul import statuses
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError, Malformed, NodeRefused, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dicomweb import dicom_json, multipart
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest, DicomwebResponse
@@ -30,15 +31,15 @@ _BYTES_PER_S = 5_000_000
 
 _REFERENCED, _FAILED = "00081199", "00081198"
 _INSTANCE, _WARNING, _FAILURE = "00081155", "00081196", "00081197"
-_WHAT = "the upload (STOW-RS)"
+_WHAT = Message("clause.request-stow")
 _TAKEN = frozenset({200, 201, 202, 204, 206})
 """With these, what the response says or omits about single instances decides."""
 _OF_SINGLES = frozenset({400, 409, 413, 415, 422, 500, 502, 504})
 """Statuses that one instance among many can cause."""
 
 _ABOUT_ONE = {
-    413: "it is too large for the PACS: ask its administrator to raise the limit",
-    415: "the PACS does not take this kind of object or encoding",
+    413: Message("refused.too-large"),
+    415: Message("refused.object-or-encoding"),
 }
 
 
@@ -104,8 +105,8 @@ class Stow:
         self._vain += 1
         if self._vain >= VAIN_TRIES and status not in _ABOUT_ONE:
             raise verdict.error
-        words = _ABOUT_ONE.get(status, f"the PACS could not store it (status {status})")
-        return StoreResult(batch[0].in_header.ref, statuses.CANNOT_UNDERSTAND, error=words)
+        reason = _ABOUT_ONE.get(status, Message("refused.http-status", http_status=status))
+        return StoreResult(batch[0].in_header.ref, statuses.CANNOT_UNDERSTAND, error=reason)
 
     def _stored(self, instance: Instance, verdict: _Verdict, there: set[str]) -> StoreResult:
         ref = instance.in_header.ref
@@ -114,17 +115,16 @@ class Stow:
         if status == NO_SUCH_SYNTAX and uid in verdict.failed:
             return self._reencoded(instance)
         if uid in there:
-            done = StoreResult(ref, 0, "the PACS did not answer for it, and lists it now")
+            done = StoreResult(ref, 0, Message("warning.not-confirmed"))
         elif uid in verdict.failed and not statuses.is_stored_with_warning(status):
             return StoreResult(
                 ref, status or 0x0110, error=statuses.describe_store_error(status or 0x0110)
             )
         elif uid not in verdict.kept and uid not in verdict.failed:
-            words = "the PACS did not say that it keeps it, and does not list it"
-            return StoreResult(ref, 0x0110, error=words)
+            return StoreResult(ref, 0x0110, error=Message("refused.not-confirmed"))
         else:
             done = StoreResult(
-                ref, status, statuses.describe_store_warning(status) if status else ""
+                ref, status, statuses.describe_store_warning(status) if status else None
             )
         return replace(done, size_bytes=instance.size_bytes, sha256=instance.sha256())
 
@@ -134,11 +134,10 @@ class Stow:
         is_plain = instance.transfer_syntax_uid == EXPLICIT_LE
         other = None if is_plain else reencode(instance, (EXPLICIT_LE,))
         if other is None:
-            words = f"the PACS does not take {name}, and it could not be re-encoded"
-            return StoreResult(ref, NO_SUCH_SYNTAX, error=words)
+            error = Message("refused.transfer-syntax", transfer_syntax=name)
+            return StoreResult(ref, NO_SUCH_SYNTAX, error=error)
         stored = next(self._store([other]))
-        remark = f"re-encoded without loss as {statuses.describe_uid(EXPLICIT_LE)}"
-        warning = f"{stored.warning}; {remark}" if stored.warning else remark
+        warning = statuses.describe_re_encoding(EXPLICIT_LE, stored.warning)
         return replace(stored, warning=warning) if stored.kept else stored
 
     def _there(self, batch: Sequence[Instance], verdict: _Verdict) -> set[str]:

@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterator, Sequence
 from adit_engine.dicom_file import part10, temp_files
 from adit_engine.dicom_ul.peer import Timeouts
 from adit_engine.elements import Buffer
-from adit_engine.errors import ConnectionLost, Malformed, NotFound
+from adit_engine.errors import Malformed, NotFound
+from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.dicomweb.http import (
     NO_CONTENT,
@@ -21,7 +22,7 @@ from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 
 ACCEPT = 'multipart/related; type="application/dicom"'
 
-_WHAT = "the retrieval (WADO-RS)"
+_WHAT = Message("clause.request-wado")
 
 
 class Wado:
@@ -70,35 +71,35 @@ class Wado:
         if answer.is_gone:
             if isinstance(ref, InstanceRef):
                 return
-            level = "series" if isinstance(ref, SeriesRef) else "study"
+            is_series = isinstance(ref, SeriesRef)
             raise NotFound(
-                f"{self._name} does not have this {level} any more. Search for it again; if it is "
-                "found, check the root URL in its settings and its prefix for retrieval."
+                "wado.series-not-found" if is_series else "wado.study-not-found", node=self._name
             )
         if not answer.is_ok:
             raise answer.error()
-        answer.expect_within(self._patience.first_byte_s, "send an image")
+        awaited = Message("clause.await-first-image")
+        answer.expect_within(self._patience.first_byte_s, awaited)
         broken = 0
         for body in self._bodies(answer):
             try:
                 instance = part10.parse_file(body)
             except Malformed as error:
                 if isinstance(ref, InstanceRef):
-                    yield Instance("", ref.instance_uid, "", b"", fault=str(error))
+                    yield Instance("", ref.instance_uid, "", b"", fault=error.message)
                 else:
                     broken += 1
             else:
                 yield instance
                 del instance
         if broken:
-            raise self._broken(broken)
+            raise answer.fault("dicomweb.invalid-parts", count=broken)
 
     def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
         """Yield the files of a response: its parts, or the whole of it if it is a single file."""
         kind, pieces = answer.content_type, answer.pieces()
         if answer.media_type == multipart.DICOM_MEDIA_TYPE:
             if not answer.has_length:
-                raise answer.fault("sent a file without telling its length")
+                raise answer.fault("dicomweb.no-length")
             boundary = multipart.new_boundary()
             kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
         elif answer.media_type != "multipart/related":
@@ -107,14 +108,9 @@ class Wado:
             for part in multipart.read_parts(pieces, kind):
                 yield part.body
         except Malformed as error:
-            raise answer.fault("broke off or sent a broken body") from error
+            raise answer.fault("dicomweb.invalid-multipart") from error
         except OSError as error:
             raise temp_files.disk_full_error(self._name) from error
-
-    def _broken(self, count: int) -> ConnectionLost:
-        parts = "a part that is" if count == 1 else f"{count} parts that are"
-        text = f"sent {parts} no DICOM in answer to {_WHAT}. Retry; ask its administrator if it"
-        return ConnectionLost(self._name, f"{text} happens again.")
 
 
 def _wrapped(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:

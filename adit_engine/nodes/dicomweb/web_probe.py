@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from adit_engine.errors import NodeError, NodeRefused
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dicomweb import dicom_json, multipart
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
@@ -39,7 +40,10 @@ class WebOffers:
         started = time.monotonic()
         first = self._studies(limit="1")
         took_ms = (time.monotonic() - started) * 1000
-        yield NodeFinding(Grade.GOOD, f"{self._name} answers searches (QIDO-RS, {took_ms:.0f} ms).")
+        yield NodeFinding(
+            Grade.GOOD,
+            Message("test.qido", node=self._name, milliseconds=f"{took_ms:.0f}"),
+        )
         if first:
             yield self._paging(first)
             yield self._fuzzy()
@@ -57,8 +61,8 @@ class WebOffers:
         if len(first) > 1:
             return NodeFinding(
                 Grade.WARNING,
-                f"It was asked for one study and listed {len(first)}: it does not know pages.",
-                "If it cuts long lists, enter its limit as result cap.",
+                Message("test.no-paging", count=len(first)),
+                Message("step.result-cap-if-truncated"),
             )
         try:
             second = self._studies(limit="1", offset="1")
@@ -67,10 +71,10 @@ class WebOffers:
         if second == first:
             return NodeFinding(
                 Grade.WARNING,
-                "It gives the first page of a long list and never the next one.",
-                "If it cuts long lists, enter its limit as result cap.",
+                Message("test.first-page-only"),
+                Message("step.result-cap-if-truncated"),
             )
-        return NodeFinding(Grade.GOOD, "It gives long lists page by page (limit, offset).")
+        return NodeFinding(Grade.GOOD, Message("test.paging"))
 
     def _fuzzy(self) -> NodeFinding:
         try:
@@ -79,20 +83,18 @@ class WebOffers:
                 knows = answer.is_ok and "fuzzy" not in told
         except NodeError:
             knows = False
-        if knows:
-            return NodeFinding(Grade.GOOD, "It takes fuzzymatching; ADIT asks for exact names.")
-        return NodeFinding(Grade.GOOD, "It does not know fuzzymatching, which ADIT does not need.")
+        return NodeFinding(Grade.GOOD, Message("test.fuzzy" if knows else "test.no-fuzzy"))
 
     # Images ------------------------------------------------------------------------------------
 
     def _retrieving(self) -> NodeFinding:
         request = DicomwebRequest(
-            "GET", f"{self._wado}{NOWHERE}", ACCEPT, "the retrieval (WADO-RS)", 30
+            "GET", f"{self._wado}{NOWHERE}", ACCEPT, Message("clause.request-wado"), 30
         )
         status = self._status(request)
         if status in _KNOWS_RETRIEVAL:
-            return NodeFinding(Grade.GOOD, "It answers when asked for an image (WADO-RS).")
-        return self._lacking("It does not let us fetch images (WADO-RS", status)
+            return NodeFinding(Grade.GOOD, Message("test.wado"))
+        return self._lacking("test.no-wado", status)
 
     def _storing(self) -> NodeFinding:
         """Probe STOW-RS with an empty upload."""
@@ -101,15 +103,15 @@ class WebOffers:
             "POST",
             f"{self._stow}/studies",
             "application/dicom+json",
-            "the upload (STOW-RS)",
+            Message("clause.request-stow"),
             30,
             (multipart.closing_boundary(boundary),),
             multipart.content_type(boundary),
         )
         status = self._status(request)
         if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED:
-            return NodeFinding(Grade.GOOD, f"It takes uploads (STOW-RS; an empty one: {status}).")
-        return self._lacking("It does not take images from us (STOW-RS", status)
+            return NodeFinding(Grade.GOOD, Message("test.stow", http_status=status))
+        return self._lacking("test.no-stow", status)
 
     def _status(self, request: DicomwebRequest) -> int | None:
         """Return the status; None where the connection broke or the node was too busy."""
@@ -119,10 +121,11 @@ class WebOffers:
         except NodeError:
             return None
 
-    def _lacking(self, what: str, status: int | None) -> NodeFinding:
-        told = "no answer" if status is None else f"status {status}"
-        if status in _NOT_ALLOWED:
-            step = "Ask its administrator for the right, or check sign-in and certificates."
-        else:
-            step = "If it should, check root URL and prefixes, or ask its administrator."
-        return NodeFinding(Grade.WARNING, f"{what}; {told}).", step)
+    def _lacking(self, code: str, status: int | None) -> NodeFinding:
+        answer = (
+            Message("clause.no-answer")
+            if status is None
+            else Message("clause.http-status", http_status=status)
+        )
+        step = "step.check-sign-in" if status in _NOT_ALLOWED else "step.check-paths"
+        return NodeFinding(Grade.WARNING, Message(code, answer=answer), Message(step))

@@ -11,6 +11,7 @@ from adit_engine.dicom_ul import statuses
 from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
 from adit_engine.dicom_ul.command_set import Operation, make_request
 from adit_engine.dicom_ul.pdu import NegotiatedAssociation, PresentationContext
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 from adit_engine.nodes.dimse import c_find, settings
 from adit_engine.nodes.dimse.c_get import PATIENT_ROOT_GET, STUDY_ROOT_GET
@@ -69,7 +70,10 @@ class AssociationProbe:
             self._echo(association)
             took_ms = (time.monotonic() - started) * 1000
             agreement, seal = association.agreement, association.seal
-        yield NodeFinding(Grade.GOOD, f"{self._name} answers (C-ECHO, {took_ms:.0f} ms).")
+        yield NodeFinding(
+            Grade.GOOD,
+            Message("test.echo", node=self._name, milliseconds=f"{took_ms:.0f}"),
+        )
         yield from settings.check_encryption(seal)
         yield self._implementation_finding(agreement)
         yield self._query_finding(agreement)
@@ -84,41 +88,52 @@ class AssociationProbe:
         number = association.next_message_id()
         association.send(context_id, make_request(Operation.ECHO, number, VERIFICATION, data=False))
         within_s = association.peer.patience.association_s
-        answer = association.receive(within_s, "answer the C-ECHO").command
+        answer = association.receive(within_s, "clause.await-echo").command
         if not answer.is_response_to(Operation.ECHO, number) or answer.status is None:
-            raise association.fault("did not answer the C-ECHO in order")
+            raise association.fault(
+                "association.wrong-response", request=Message("clause.request-echo")
+            )
         if answer.status != statuses.SUCCESS:
-            raise statuses.status_error(self._name, "the C-ECHO", answer.status)
+            raise statuses.status_error(self._name, "clause.request-echo", answer.status)
 
     def _implementation_finding(self, agreement: NegotiatedAssociation) -> NodeFinding:
-        size = f"up to {agreement.max_pdu} bytes" if agreement.max_pdu else "any size"
-        name = agreement.implementation or "nothing"
-        what = f"Its software calls itself {name} and takes messages in pieces of {size}."
+        values = {
+            "name": agreement.implementation or Message("clause.unnamed"),
+            "pdu_size": (
+                Message("clause.up-to-bytes", size=agreement.max_pdu)
+                if agreement.max_pdu
+                else Message("clause.any-size")
+            ),
+        }
         if self._chosen.max_pdu >= TYPICAL_PDU_BYTES:
-            return NodeFinding(Grade.GOOD, what)
-        why = "Smaller pieces cost time with every image."
+            return NodeFinding(Grade.GOOD, Message("test.implementation", **values))
+        why = Message("proposal.max-pdu")
         proposal = SettingProposal("max_pdu", TYPICAL_PDU_BYTES, why)
-        step = f"Enter {TYPICAL_PDU_BYTES} as the largest PDU we take."
-        small = f"{what} From it we take only {self._chosen.max_pdu} bytes at a time."
-        return NodeFinding(Grade.WARNING, small, step, (proposal,))
+        return NodeFinding(
+            Grade.WARNING,
+            Message("test.small-pdu", own_size=self._chosen.max_pdu, **values),
+            Message("step.max-pdu", size=TYPICAL_PDU_BYTES),
+            (proposal,),
+        )
 
     def _query_finding(self, agreement: NegotiatedAssociation) -> NodeFinding:
         roots = [
             root for root, one in zip(_ROOTS, _FINDS, strict=True) if _is_accepted(agreement, one)
         ]
         if not roots:
-            return self._lacking("It does not let us search (C-FIND).")
-        relational = any(
+            return self._lacking(Message("test.no-search"))
+        is_relational = any(
             agreement.extended.get(one, b"")[:1] == RELATIONAL_QUERIES for one in _FINDS
         )
-        also = ", across studies too (relational)" if relational else ""
-        what = f"It can be searched (C-FIND) by {' and '.join(roots)} root{also}."
+        code = "test.search-roots-relational" if is_relational else "test.search-roots"
+        what = Message(code, roots=tuple(roots))
         self.root = self._chosen.query_root if self._chosen.query_root in roots else roots[0]
         if self.root == self._chosen.query_root:
             return NodeFinding(Grade.GOOD, what)
-        why = f"It does not accept searches by {self._chosen.query_root} root."
+        why = Message("proposal.query-root", root=self._chosen.query_root)
         proposal = SettingProposal("query_root", self.root, why)
-        return NodeFinding(Grade.WARNING, what, f"Enter {self.root} as query root.", (proposal,))
+        step = Message("step.query-root", root=self.root)
+        return NodeFinding(Grade.WARNING, what, step, (proposal,))
 
     def _fetching(self, agreement: NegotiatedAssociation) -> NodeFinding:
         """Report whether images can be retrieved at all, and by the configured method."""
@@ -133,54 +148,45 @@ class AssociationProbe:
             if has
         ]
         if not ways:
-            lacks = " It agrees to C-GET, but not to send images over it." if by_get else ""
-            return self._lacking(f"It does not let us fetch images.{lacks}")
-        what = f"Images can be fetched by {' or '.join(f'C-{way.upper()}' for way in ways)}."
+            code = "test.c-get-without-images" if by_get else "test.no-retrieval"
+            return self._lacking(Message(code))
+        what = Message("test.retrieval", methods=tuple(f"C-{way.upper()}" for way in ways))
         if self._chosen.retrieve in ("auto", *ways):
             return NodeFinding(Grade.GOOD, what)
-        why = f"It does not offer C-{self._chosen.retrieve.upper()} to us."
-        step = f"Choose {ways[0]} for Retrieve by."
+        method = f"C-{self._chosen.retrieve.upper()}"
+        why = Message("proposal.method-not-offered", method=method)
+        step = Message("step.retrieve-by", method=ways[0])
         return NodeFinding(Grade.WARNING, what, step, (SettingProposal("retrieve", ways[0], why),))
 
     def _storing(self, agreement: NegotiatedAssociation) -> NodeFinding:
         if agreement.context_of(CT_IMAGE) is not None:
-            return NodeFinding(Grade.GOOD, "It takes images from us (C-STORE).")
-        return self._lacking("It does not take images from us (C-STORE).")
+            return NodeFinding(Grade.GOOD, Message("test.accepts-images"))
+        return self._lacking(Message("test.refuses-images"))
 
     def _committing(self, agreement: NegotiatedAssociation) -> Iterator[NodeFinding]:
         """Report on Storage Commitment, for a PACS that accepts images."""
         if agreement.context_of(CT_IMAGE) is None:
             return
+        is_chosen = self._chosen.proof == "commitment"
         if _is_accepted(agreement, STORAGE_COMMITMENT_PUSH_MODEL):
-            use = (
-                "and is asked to"
-                if self._chosen.proof == "commitment"
-                else "try by sending a test image whether its report comes"
-            )
-            what = f"It offers to confirm that it keeps images (Storage Commitment); {use}."
-            yield NodeFinding(Grade.GOOD, what)
-        elif self._chosen.proof == "commitment" and self.root:
-            proposal = SettingProposal("proof", "find", "It offers no Storage Commitment to us.")
-            what = "It offers no Storage Commitment, though that is chosen; ADIT asks by a search."
-            step = "Choose find for the proof that images are kept."
-            yield NodeFinding(Grade.WARNING, what, step, (proposal,))
-        elif self.root:
-            what = "It offers no Storage Commitment; ADIT asks by a search whether images are kept."
-            yield NodeFinding(Grade.GOOD, what)
-        else:
+            code = "test.commitment-used" if is_chosen else "test.commitment-offered"
+            yield NodeFinding(Grade.GOOD, Message(code))
+        elif is_chosen and self.root:
+            proposal = SettingProposal("proof", "find", Message("proposal.commitment-missing"))
             yield NodeFinding(
                 Grade.WARNING,
-                "It offers neither Storage Commitment nor searches, so nothing that is sent to it "
-                "can be proven to be kept.",
-                "Ask its administrator to allow one of them for the AE title "
-                f"{self._chosen.calling}.",
+                Message("test.commitment-missing"),
+                Message("step.choose-find"),
+                (proposal,),
             )
+        elif self.root:
+            yield NodeFinding(Grade.GOOD, Message("test.commitment-not-needed"))
+        else:
+            step = Message("step.allow-proof", ae_title=self._chosen.calling)
+            yield NodeFinding(Grade.WARNING, Message("test.no-proof"), step)
 
-    def _lacking(self, what: str) -> NodeFinding:
-        step = (
-            "If it should, ask its administrator to allow it for the AE title "
-            f"{self._chosen.calling}."
-        )
+    def _lacking(self, what: Message) -> NodeFinding:
+        step = Message("step.allow-for-title", ae_title=self._chosen.calling)
         return NodeFinding(Grade.WARNING, what, step)
 
 

@@ -8,6 +8,7 @@ from adit_engine.dicom_ul.command_set import Operation, make_request
 from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.elements import Buffer
 from adit_engine.errors import Malformed, NodeRefused, TimedOut
+from adit_engine.messages import Message
 from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.loop_detection import LoopDetector
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
@@ -40,7 +41,7 @@ class CFind:
         """Run one C-FIND. Lazy. Ends normally only after a final status of success."""
         context_id = association.agreement.context_of(self.context(query.level).class_uid)
         if context_id is None:
-            raise statuses.not_offered_error(self._node, "search (C-FIND)")
+            raise statuses.not_offered_error(self._node, "C-FIND")
         find_class, syntax = association.agreement.contexts[context_id]
         explicit = syntax == EXPLICIT_LE
         number = association.next_message_id()
@@ -51,15 +52,17 @@ class CFind:
         within_s = association.peer.patience.no_progress_s
         repeats = LoopDetector(within_s)
         while True:
-            message = association.receive(within_s, "answer the search")
+            message = association.receive(within_s, "clause.await-query")
             status = message.command.status
             if not message.command.is_response_to(Operation.FIND, number) or status is None:
-                raise association.fault("did not answer the search in order")
+                raise association.fault(
+                    "association.wrong-response", request=Message("clause.request-query")
+                )
             if status == statuses.SUCCESS:
                 self._remember(query, listing)
                 return
             if status not in statuses.PENDING:
-                raise statuses.status_error(self._node, "the search", status)
+                raise statuses.status_error(self._node, "clause.request-query", status)
             if repeats.is_endless(bytes(message.data)):
                 raise self._endless_error()
             record = self._record(query, message.data, explicit)
@@ -68,8 +71,7 @@ class CFind:
             yield record
 
     def _endless_error(self) -> TimedOut:
-        text = "answers the search without end. Ask its administrator to look into its log."
-        return TimedOut(self._node, text)
+        return TimedOut(self._node, "c-find.endless")
 
     def listing(self, series_uid: str) -> "KnownContents | None":
         """Return the result of an earlier complete list of a series, if any."""
@@ -108,8 +110,7 @@ class CFind:
         except Malformed:
             found = Record(query.level, {})
         if not found.values:
-            text = f"answered the search with broken data. {error}"
-            raise NodeRefused(self._node, text) from error
+            raise NodeRefused(self._node, "c-find.invalid-data", error=error.message) from error
         return found
 
     def _remember_classes(self, record: Record) -> None:

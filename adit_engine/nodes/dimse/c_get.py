@@ -15,6 +15,7 @@ from adit_engine.dicom_ul.association import ClientAssociation, DimseMessage, Op
 from adit_engine.dicom_ul.command_set import CommandField, Operation, make_request, make_response
 from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
 from adit_engine.errors import InvalidInput, Malformed, NodeBusy, NodeRefused, TimedOut
+from adit_engine.messages import Message
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.values.references import (
     InstanceRef,
@@ -300,7 +301,7 @@ class CGet:
         if agreement.context_of(self._get_class) is None:
             raise statuses.not_offered_error(self._name, "C-GET")
         if len(agreement.contexts) < 2:
-            raise statuses.not_offered_error(self._name, "these kinds of images by C-GET")
+            raise statuses.not_offered_error(self._name, Message("clause.images-by-c-get"))
 
     def _get(
         self, association: ClientAssociation, wish: RetrieveRequest, tally: _RetrieveCounts
@@ -320,7 +321,7 @@ class CGet:
         progress_until = time.monotonic() + within_s
         counts: tuple[int | None, ...] = ()
         while True:
-            message = association.receive(within_s, "go on with the retrieval")
+            message = association.receive(within_s, "clause.await-retrieval")
             within_s = patience.no_progress_s
             if message.command.operation == Operation.STORE:
                 instance = self._take(association, message)
@@ -341,8 +342,7 @@ class CGet:
     def _check_progress(self, until: float) -> None:
         """Raise TimedOut: pending responses with unchanged counts are no progress."""
         if time.monotonic() > until:
-            text = "says that it is still at work, and sends no more images. Retry; if it happens "
-            raise TimedOut(self._name, text + "again, ask its administrator to look into its log.")
+            raise TimedOut(self._name, "c-get.no-progress")
 
     def _take(self, association: ClientAssociation, message: DimseMessage) -> Instance | None:
         """Respond to one C-STORE request and return its instance; None when it was refused."""
@@ -360,7 +360,7 @@ class CGet:
         try:
             return Instance.of(class_uid, uid, syntax, message.data)
         except Malformed as error:
-            return Instance(class_uid, uid, syntax, b"", fault=str(error))
+            return Instance(class_uid, uid, syntax, b"", fault=error.message)
 
     def _finish(
         self, message: DimseMessage, status: int | None, explicit: bool, tally: _RetrieveCounts
@@ -373,9 +373,9 @@ class CGet:
             except Malformed:
                 tally.failed_uids = ()
         if status is None:
-            raise NodeRefused(self._name, "ended the retrieval without a status.")
+            raise NodeRefused(self._name, "retrieval.no-status")
         if status != statuses.SUCCESS and status >> 12 != 0xB:
-            failure = statuses.status_error(self._name, "the retrieval", status)
+            failure = statuses.status_error(self._name, "clause.request-retrieval", status)
             # A702: some sub-operations failed; our own count says which images arrived.
             if not (isinstance(failure, NodeBusy) and tally.received):
                 raise failure

@@ -24,6 +24,7 @@ from adit_engine.errors import (
     Stopped,
     TimedOut,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.dimse.c_get import PER_IMAGE_S, SPARE_S, UNCOMPRESSED, RetrieveRequest
 from adit_engine.storage_scp.pending_moves import (
     AllowedSender,
@@ -84,7 +85,7 @@ class CMove:
     def check(self) -> None:
         """Raise Stopped after a stop."""
         if self._stopped:
-            raise Stopped(f"{self.name}: the work was stopped.")
+            raise Stopped("node.stopped", node=self.name)
 
     def images(
         self, wish: RetrieveRequest, listed: ListedUids, count: int | None = None
@@ -172,17 +173,15 @@ class _MoveOperation:
 
     def _answer(self, association: ClientAssociation) -> DimseMessage:
         try:
-            return association.receive(self._no_progress_s, "go on with the retrieval")
+            return association.receive(self._no_progress_s, "clause.await-retrieval")
         except ConnectionLost as error:
             # Orthanc 1.12 and others give no other sign that they do not know our AE title.
             if self._came or self._counts:
                 raise
             title, address = self._moving.reception.ae_title, self._moving.reception.address
-            text = (
-                "ended the association when we asked for a C-MOVE. It may not know where to send "
-                f"images: ask its administrator to register the AE title {title} at {address}."
-            )
-            raise ConnectionLost(self._moving.name, text) from error
+            raise ConnectionLost(
+                self._moving.name, "c-move.association-ended", ae_title=title, address=address
+            ) from error
 
     def _ask(self, association: ClientAssociation) -> int:
         moving, agreement = self._moving, association.agreement
@@ -220,11 +219,11 @@ class _MoveOperation:
         now = time.monotonic()
         self._left_s -= now - started
         if self._left_s <= 0 and not self._is_throttled_by_us():
-            raise self._timed_out("took longer in all than its time limit allows")
+            hint = Message("clause.hint-retry")
+            raise TimedOut(self._moving.name, "connection.total-time-exceeded", hint=hint)
         if not heard and now > self._deadline:
             if not self._awaited.is_coming():
-                what = "send the next image" if self._came else "send an image"
-                raise self._timed_out(f"did not {what} within {self._within_s:g} s")
+                raise self._timed_out()
             self._deadline = now + 1
         return heard
 
@@ -251,7 +250,7 @@ class _MoveOperation:
         """
         name, reception = self._moving.name, self._moving.reception
         if status is None:
-            raise NodeRefused(name, "ended the retrieval without a status.")
+            raise NodeRefused(name, "retrieval.no-status")
         if status == statuses.SUCCESS or status >> 12 == 0xB:
             return
         # Some were not sent, or it gave up at the first of them; our own count says which arrived.
@@ -281,12 +280,18 @@ class _MoveOperation:
         with suppress(AditError):
             association.send(context_id or 1, make_cancel_request(number))
             while (left_s := until - time.monotonic()) > 0 and association.poll(left_s):
-                command = association.receive(left_s, "cancel the retrieval").command
+                command = association.receive(left_s, "clause.await-cancel").command
                 is_mine = command.is_response_to(Operation.MOVE, number)
                 if is_mine and command.status not in statuses.PENDING:
                     association.release()
                     return
 
-    def _timed_out(self, what: str) -> TimedOut:
-        text = f"{what}. Retry; if it happens again, ask its administrator to look into its log."
-        return TimedOut(self._moving.name, text)
+    def _timed_out(self) -> TimedOut:
+        awaited = "clause.await-next-image" if self._came else "clause.await-first-image"
+        return TimedOut(
+            self._moving.name,
+            "connection.timed-out",
+            awaited=Message(awaited),
+            seconds=f"{self._within_s:g}",
+            hint=Message("clause.hint-retry"),
+        )

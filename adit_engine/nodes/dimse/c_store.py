@@ -11,6 +11,7 @@ from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
 from adit_engine.dicom_ul.command_set import Operation, make_request
 from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
 from adit_engine.errors import AditError, ConnectionLost, NodeError, NodeRefused
+from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
@@ -61,7 +62,7 @@ class _PendingStore:
     lane: _StoreAssociation
     instance: Instance
     answer: StoreResult | None = None
-    warning: str = ""
+    is_re_encoded: bool = False
     digest: str = ""
     number: int = 0
     is_second_try: bool = False
@@ -118,11 +119,11 @@ class CStore:
     def _begun(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
         """Send an instance without waiting for the response."""
         self._prepare(lane, instance)
-        outgoing, warning = self._adapt_to_node(lane, instance)
-        if outgoing is None:
-            refusal = StoreResult(instance.in_header.ref, statuses.NO_SUCH_CLASS, error=warning)
+        outgoing = self._adapt_to_node(lane, instance)
+        if isinstance(outgoing, Message):
+            refusal = StoreResult(instance.in_header.ref, statuses.NO_SUCH_CLASS, error=outgoing)
             return _PendingStore(lane, instance, refusal)
-        due = _PendingStore(lane, outgoing, warning=warning)
+        due = _PendingStore(lane, outgoing, is_re_encoded=outgoing is not instance)
         try:
             self._send(due)
         except ConnectionLost:
@@ -142,10 +143,10 @@ class CStore:
         ref, status = due.instance.in_header.ref, self._status(due)
         if status != statuses.SUCCESS and not statuses.is_stored_with_warning(status):
             return StoreResult(ref, status, error=statuses.describe_store_error(status))
-        warning = due.warning
-        if status != statuses.SUCCESS:
-            words = statuses.describe_store_warning(status)
-            warning = f"{words}; {warning}" if warning else words
+        warning = statuses.describe_store_warning(status) if status != statuses.SUCCESS else None
+        if due.is_re_encoded:
+            syntax = due.instance.transfer_syntax_uid
+            warning = statuses.describe_re_encoding(syntax, warning)
         size = due.instance.size_bytes
         kind = due.instance.sop_class_uid
         return StoreResult(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
@@ -167,26 +168,23 @@ class CStore:
                 self._retries -= 1
         return status
 
-    def _adapt_to_node(
-        self, lane: _StoreAssociation, instance: Instance
-    ) -> tuple[Instance | None, str]:
-        """Return the instance as the node accepts it, with a remark; or None, and why."""
+    def _adapt_to_node(self, lane: _StoreAssociation, instance: Instance) -> Instance | Message:
+        """Return the instance, re-encoded if necessary, or why the node does not accept it."""
         assert lane.association is not None
         kind = instance.sop_class_uid
         syntaxes = lane.association.agreement.syntaxes(kind)
         syntax = instance.transfer_syntax_uid
         if syntax in syntaxes:
-            return instance, ""
+            return instance
         if not syntaxes:
-            return None, f"the PACS does not take {statuses.describe_uid(kind)}"
+            return Message("refused.sop-class", sop_class=statuses.describe_uid(kind))
         from adit_engine.nodes.reencode import reencode  # slow to load, and rarely needed
 
         other = reencode(instance, syntaxes)
         if other is None:
             name = statuses.describe_uid(syntax)
-            return None, f"the PACS does not take {name}, and it could not be re-encoded"
-        name = statuses.describe_uid(other.transfer_syntax_uid)
-        return other, f"re-encoded without loss as {name}, which the PACS takes"
+            return Message("refused.transfer-syntax", transfer_syntax=name)
+        return other
 
     def _resend(self, due: _PendingStore) -> None:
         due.is_second_try = True
@@ -199,7 +197,7 @@ class CStore:
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
         context_id = association.agreement.context_for(kind, syntax)
         if context_id is None:
-            raise NodeRefused(self._name, "took this kind of object a moment ago, and not now.")
+            raise NodeRefused(self._name, "c-store.context-lost")
         due.number = association.next_message_id()
         uid = instance.in_header.ref.instance_uid
         command = make_request(Operation.STORE, due.number, kind, data=True, instance_uid=uid)
@@ -210,12 +208,14 @@ class CStore:
         assert association is not None
         patience = association.peer.patience
         patience_s = patience.no_progress_s + due.instance.size_bytes / _BYTES_PER_S
-        answer = association.receive(patience_s, "answer a stored image").command
+        answer = association.receive(patience_s, "clause.await-store").command
         status = answer.status
         is_mine = answer.is_response_to(Operation.STORE, due.number)
         # C-STORE has no pending responses, and nothing would say which one is the last.
         if not is_mine or status is None or status in statuses.PENDING:
-            raise association.fault("did not answer a stored image in order")
+            raise association.fault(
+                "association.wrong-response", request=Message("clause.request-store")
+            )
         return status
 
     # Associations ------------------------------------------------------------------------------

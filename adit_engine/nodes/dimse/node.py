@@ -12,6 +12,7 @@ from threading import Event
 
 from adit_engine.dicom_ul.association import OpenAssociations, SharedAssociation
 from adit_engine.errors import InvalidInput, NodeError, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
     FindResults,
@@ -132,7 +133,7 @@ class DimseNode(NodeCapabilities):
             if probe.root:
                 yield from self._query_findings(probe.root)
         except NodeError as error:
-            yield NodeFinding(Grade.BAD, str(error), "Mend this before the PACS is used.")
+            yield NodeFinding(Grade.BAD, error.message, Message("step.fix-pacs"))
 
     def _query_findings(self, root: str) -> Iterator[NodeFinding]:
         """Probe searches without the settings that the probe may propose to change."""
@@ -167,7 +168,7 @@ class DimseNode(NodeCapabilities):
         came = []
         for by, way in _METHOD_LABELS.items():
             if by == "move" and self._reception is None:
-                yield NodeFinding(Grade.WARNING, "C-MOVE was not tried: no receiver runs here.")
+                yield NodeFinding(Grade.WARNING, Message("test.no-receiver"))
                 continue
             began = datetime.now(UTC)
             fetch = partial(self._fetch, but(self._route, by=by), [image], patient_id)
@@ -188,9 +189,10 @@ class DimseNode(NodeCapabilities):
         chosen = self.settings.retrieve
         if not came or chosen in came or (chosen == "auto" and "get" in came):
             return
-        why = f"By {_METHOD_LABELS[came[0]]} the image came."
-        step = f"Choose {came[0]} for Retrieve by."
-        what = f"Images of {self.name} come by {_METHOD_LABELS[came[0]]}, and its settings name another way."
+        method = _METHOD_LABELS[came[0]]
+        why = Message("proposal.retrieve-by", method=method)
+        step = Message("step.retrieve-by", method=came[0])
+        what = Message("test.other-method", node=self.name, method=method)
         yield NodeFinding(Grade.WARNING, what, step, (SettingProposal("retrieve", came[0], why),))
 
     def try_writing(self) -> Iterator[NodeFinding]:
@@ -253,8 +255,7 @@ class DimseNode(NodeCapabilities):
         Searches first for what will come, unless an earlier search has returned it.
         """
         if self.settings.retrieve == "move" and self._reception is None:
-            text = "is set to C-MOVE, and no receiver runs here that could take its images."
-            raise NotSupported(self.name, f"{text} Set Retrieve by to get, or run a receiver.")
+            raise NotSupported(self.name, "retrieval.no-receiver")
         return observe_received(self._fetch(self._route, refs, patient_id), self._observer)
 
     def fetch_early(
@@ -308,9 +309,7 @@ class DimseNode(NodeCapabilities):
         self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
     ) -> tuple[ImageRetrieval, list[RetrieveRequest]]:
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
-            raise InvalidInput(
-                f"{self.name} has a patient root: say the patient's id with the UIDs."
-            )
+            raise InvalidInput("retrieval.patient-id-required", node=self.name)
         # With a study root, the Patient ID is not a key of a retrieval (PS3.4 C.6.2.2).
         patient_root = self._get_class == PATIENT_ROOT_GET
         fetching = ImageRetrieval(self._associations.peer, route, self._search, self._reception)

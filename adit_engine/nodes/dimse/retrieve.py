@@ -214,7 +214,7 @@ class ImageRetrieval:
             return
         answers = list(self._search.ask(association, Query.series_of(study, wish.patient_id)))
         if not answers:
-            raise self._not_found("study")
+            raise self._not_found("retrieval.study-not-found")
         for record in answers:
             part = replace(wish, series_uid=record.series_uid)
             yield part, self._list_series_contents(association, part)
@@ -237,9 +237,8 @@ class ImageRetrieval:
             # Not every node lists single images: a series that it knows can still be fetched.
             series = Query(QueryLevel.SERIES, query.keys)
             if not any(series.matches(r) for r in self._search.ask(association, series)):
-                raise self._not_found("series")
+                raise self._not_found("retrieval.series-not-found")
         return listing
 
-    def _not_found(self, level: str) -> NotFound:
-        text = f"{self._associations.peer.name} does not have this {level} any more. Search for it again."
-        return NotFound(text)
+    def _not_found(self, code: str) -> NotFound:
+        return NotFound(code, node=self._associations.peer.name)

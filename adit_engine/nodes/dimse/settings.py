@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from adit_engine.dicom_ul import identifier
 from adit_engine.dicom_ul.peer import Peer, Timeouts
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, setting
 from adit_engine.storage_scp.pending_moves import AllowedSender, parse_senders
 from adit_engine.values.references import AETitle
@@ -47,16 +48,16 @@ def check_transport(given: TransportSettings) -> None:
     Certificates are checked for transport tls only.
     """
     if given.transport not in TRANSPORTS:
-        raise InvalidInput("Transport: plain or tls.")
+        raise InvalidInput("setting.choice", setting="Transport", choices=TRANSPORTS)
     if given.least_tls not in LEAST_TLS:
-        raise InvalidInput("Oldest version of TLS: 1.2 or 1.3.")
+        raise InvalidInput("setting.choice", setting="Minimum TLS version", choices=LEAST_TLS)
     for label, text in (
         ("CA certificate", given.ca_certificate),
         ("Client certificate", given.client_certificate),
     ):
         # Of these fields only the client key is stored encrypted.
         if "PRIVATE KEY-----" in text:
-            raise InvalidInput(f"{label}: it holds a private key. Put that into Client key.")
+            raise InvalidInput("setting.private-key-in-certificate", setting=label)
     tls = make_client_tls(given)
     if tls is not None:
         tls.check()
@@ -84,18 +85,17 @@ def check_encryption(seal: "TlsSession | None") -> Iterator[NodeFinding]:
     """Report the encryption of an open association; nothing for an unencrypted one."""
     if seal is None:
         return
-    what = f"The connection is encrypted ({seal.version})."
     if seal.ends_at is None:
-        yield NodeFinding(Grade.GOOD, what)
+        yield NodeFinding(Grade.GOOD, Message("test.encrypted", version=seal.version))
         return
-    day = f"{seal.ends_at:%Y-%m-%d}"
+    values = {"version": seal.version, "day": f"{seal.ends_at:%Y-%m-%d}"}
     if (seal.ends_at - datetime.now(UTC)).days >= WARN_DAYS:
-        yield NodeFinding(Grade.GOOD, f"{what} Its certificate is valid until {day}.")
+        yield NodeFinding(Grade.GOOD, Message("test.encrypted-until", **values))
     else:
         yield NodeFinding(
             Grade.WARNING,
-            f"{what} Its certificate ends on {day}.",
-            "Ask its administrator to renew it before that day; nothing is transferred afterwards.",
+            Message("test.certificate-expires", **values),
+            Message("step.renew-certificate"),
         )
 
 
@@ -104,6 +104,7 @@ _RETRIEVE_METHODS = ("auto", "get", "move")
 _ROOTS = ("study", "patient")
 _PROOFS = ("find", "commitment", "none")
 MAX_STORE_ASSOCIATIONS = 2
+MIN_PDU_BYTES, MAX_PDU_BYTES = 4096, 16 * 1024 * 1024
 
 
 def _host(name: str) -> str:
@@ -117,26 +118,26 @@ def _pem(text: str) -> str:
 @dataclass(frozen=True)
 class DimseSettings:
     called_ae_title: str = setting(
-        "", "Called AE title", help="The PACS's own AE title, as its administrator names it."
+        "", "Called AE title", help="AE title of the PACS, as given by its administrator."
     )
     host: str = setting("", "Host", help="Name or IP address.", recipient=_host)
-    port: int = setting(104, "Port", help="Often 104, 4242 or 11112; with TLS 2762.", recipient=str)
+    port: int = setting(104, "Port", help="Often 104, 4242 or 11112, with TLS 2762.", recipient=str)
     calling_ae_title: str = setting(
-        "ADIT", "Our AE title", help="Has to be registered at the PACS by its administrator."
+        "ADIT", "Our AE title", help="The administrator of the PACS must register it there."
     )
     transport: str = setting(
         "plain",
         "Transport",
-        help="plain: anybody in between can read along; tls: encrypted, and sure who is there. "
-        "The certificates are among the rarely needed settings.",
+        help="plain: unencrypted and without authentication; tls: encrypted and authenticated. "
+        "The certificates are among the advanced settings.",
         choices=TRANSPORTS,
         recipient=str,
     )
     ca_certificate: str = setting(
         "",
         "CA certificate",
-        help="For tls: of whoever issued the PACS's certificate, or that certificate itself, in "
-        "PEM format. Empty: the authorities that this machine trusts.",
+        help="For tls: the certificate of the issuer of the PACS certificate, or the PACS "
+        "certificate itself, in PEM format. Empty: the authorities that this machine trusts.",
         advanced=True,
         pem=True,
         recipient=_pem,
@@ -144,82 +145,81 @@ class DimseSettings:
     certificate_name: str = setting(
         "",
         "Name in its certificate",
-        help="For tls: only where the PACS's certificate carries another name than the host.",
+        help="For tls: only if the PACS certificate is issued for another name than the host.",
         advanced=True,
         recipient=_host,
     )
     client_certificate: str = setting(
         "",
         "Client certificate",
-        help="For tls: ours, where the PACS wants to see one, in PEM format.",
+        help="For tls: our certificate in PEM format, if the PACS requires one.",
         advanced=True,
         pem=True,
     )
     client_key: str = setting(
         "",
         "Client key",
-        help="For tls: of the client certificate, in PEM format, without a password.",
+        help="For tls: the key of the client certificate, in PEM format, without a password.",
         secret=True,
         advanced=True,
         pem=True,
         belongs_to="client_certificate",
     )
-    least_tls: str = setting("1.2", "Oldest version of TLS", choices=LEAST_TLS, advanced=True)
+    least_tls: str = setting("1.2", "Minimum TLS version", choices=LEAST_TLS, advanced=True)
     query_root: str = setting(
         "study",
         "Query root",
-        help="study or patient; patient only for a PACS that knows nothing else.",
+        help="study or patient. Use patient only if the PACS does not support study.",
         advanced=True,
     )
     retrieve: str = setting(
         "auto",
         "Retrieve by",
-        help="get: C-GET; move: C-MOVE, for which the PACS has to know our address and port; "
-        "auto: C-GET, and C-MOVE where that fails.",
+        help="get: C-GET; move: C-MOVE, for which our address and port must be registered at the "
+        "PACS; auto: C-GET, and C-MOVE if that fails.",
         advanced=True,
     )
     senders: str = setting(
         "",
         "Senders",
-        help="Whose images are taken after a C-MOVE, and whose reports of what is kept, such as "
-        "PACS1@10.0.0.0/24, PACS2. "
-        "Empty: the called AE title, from the host's address.",
+        help="Who may send us images after a C-MOVE, and Storage Commitment reports, such as "
+        "PACS1@10.0.0.0/24, PACS2. Empty: the called AE title, from the address of the host.",
         advanced=True,
     )
     result_cap: int | None = setting(
         None,
-        "Result cap",
-        help="The most answers the PACS gives to a search; empty where it has no such limit.",
+        "Result limit",
+        help="Maximum number of results that the PACS returns. Empty: no limit.",
         advanced=True,
     )
     character_set_fallback: str = setting(
         "",
-        "Character set where none is given",
-        help="Such as ISO_IR 100; empty: UTF-8, then Latin-1.",
+        "Default character set",
+        help="Used if the PACS declares none, such as ISO_IR 100. Empty: UTF-8, then Latin-1.",
         advanced=True,
     )
     store_associations: int = setting(
         1,
         "Connections for sending",
-        help="1 or 2. By two, the next image travels while the PACS files the one before; each "
-        "counts against the limit that was agreed on.",
+        help="1 or 2. With 2, the next image is sent while the PACS stores the previous one. Each "
+        "counts towards the connection limit.",
         advanced=True,
     )
     proof: str = setting(
         "find",
-        "Proof that images are kept",
-        help="Of what we send. find: we search for it; commitment: the PACS reports it itself "
-        "(Storage Commitment) and a search agrees, or stands in for it; none: nobody asks.",
+        "Verification of storage",
+        help="For images that we send. find: by a query; commitment: by a Storage Commitment "
+        "report of the PACS and a query; none: no verification.",
         choices=_PROOFS,
         advanced=True,
     )
     commitment_s: float = setting(
         60.0,
-        "Seconds for its report",
-        help="Of Storage Commitment; after that we search.",
+        "Seconds for the Storage Commitment report",
+        help="After that, storage is verified by a query.",
         advanced=True,
     )
-    max_pdu: int = setting(131072, "Largest PDU we take (bytes)", advanced=True)
+    max_pdu: int = setting(131072, "Maximum PDU size (bytes)", advanced=True)
     connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
     association_s: float = setting(15.0, "Seconds to open an association", advanced=True)
     first_byte_s: float = setting(
@@ -235,13 +235,16 @@ class DimseSettings:
     total_s: float | None = setting(
         None,
         "Seconds for one retrieval",
-        help="Empty: grows with the number of images.",
+        help="Empty: depends on the number of images.",
         advanced=True,
     )
     domain: str = setting(
-        "", "Patient-ID domain", help="Places that share patient ids name the same.", advanced=True
+        "",
+        "Patient ID domain",
+        help="Nodes that share patient IDs have the same domain.",
+        advanced=True,
     )
-    contact: str = setting("", "Contact", help="Name, phone or mail of who looks after it.")
+    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
 
     def __post_init__(self) -> None:
         for name, label in (
@@ -251,43 +254,53 @@ class DimseSettings:
             try:
                 object.__setattr__(self, name, str(AETitle(getattr(self, name))))
             except InvalidInput as error:
-                raise InvalidInput(f"{label}: {error}") from None
+                raise InvalidInput("setting.invalid", setting=label, error=error.message) from None
         object.__setattr__(self, "host", self.host.strip())
         if not self.host or any(character.isspace() for character in self.host):
-            raise InvalidInput("Host: give a host name or an IP address.")
+            raise InvalidInput("setting.host")
         self._check_numbers()
         self._check_words()
         check_transport(self)
 
     def _check_numbers(self) -> None:
         if not 1 <= self.port <= 65535:
-            raise InvalidInput("Port: give a number from 1 to 65535.")
-        if not 4096 <= self.max_pdu <= 16 * 1024 * 1024:
-            raise InvalidInput("Largest PDU: give 4096 to 16777216 bytes.")
+            raise InvalidInput("setting.range", setting="Port", minimum=1, maximum=65535)
+        if not MIN_PDU_BYTES <= self.max_pdu <= MAX_PDU_BYTES:
+            raise InvalidInput(
+                "setting.range",
+                setting="Maximum PDU size (bytes)",
+                minimum=MIN_PDU_BYTES,
+                maximum=MAX_PDU_BYTES,
+            )
         if not 1 <= self.store_associations <= MAX_STORE_ASSOCIATIONS:
-            raise InvalidInput("Connections for sending: 1 or 2.")
+            raise InvalidInput(
+                "setting.range",
+                setting="Connections for sending",
+                minimum=1,
+                maximum=MAX_STORE_ASSOCIATIONS,
+            )
         if self.result_cap is not None and self.result_cap < 1:
-            raise InvalidInput("Result cap: give 1 or more, or leave it empty.")
+            raise InvalidInput("setting.positive-or-empty", setting="Result limit")
         if any(getattr(self, name) <= 0 for name in (*_TIMES, "drain_s", "commitment_s")):
-            raise InvalidInput("Time limits are more than 0 seconds.")
+            raise InvalidInput("setting.time-limits")
         if self.total_s is not None and self.total_s <= 0:
-            raise InvalidInput("Seconds for one retrieval: more than 0, or leave it empty.")
+            raise InvalidInput("setting.positive-or-empty", setting="Seconds for one retrieval")
 
     def _check_words(self) -> None:
         if self.query_root not in _ROOTS:
-            raise InvalidInput("Query root: study or patient.")
+            raise InvalidInput("setting.choice", setting="Query root", choices=_ROOTS)
         if self.retrieve not in _RETRIEVE_METHODS:
-            raise InvalidInput("Retrieve by: auto, get or move.")
+            raise InvalidInput("setting.choice", setting="Retrieve by", choices=_RETRIEVE_METHODS)
         if self.proof not in _PROOFS:
-            raise InvalidInput("Proof that images are kept: find, commitment or none.")
+            raise InvalidInput("setting.choice", setting="Verification of storage", choices=_PROOFS)
         try:
             parse_senders(self.senders)
         except InvalidInput as error:
-            raise InvalidInput(f"Senders: {error}") from None
+            raise InvalidInput("setting.invalid", setting="Senders", error=error.message) from None
         if self.character_set_fallback and not identifier.is_character_set(
             self.character_set_fallback
         ):
-            raise InvalidInput("Character set: give a DICOM term such as ISO_IR 100.")
+            raise InvalidInput("setting.character-set", setting="Default character set")
 
     def resolve_senders(self) -> tuple[AllowedSender, ...]:
         """Return the senders allowed to send images.

@@ -21,6 +21,7 @@ from adit_engine.dicom_ul.message_buffer import MessageBuffer
 from adit_engine.dicom_ul.messages import MessageChannel
 from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.errors import ConnectionLost, Malformed, NodeError, NotSupported, TimedOut
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 from adit_engine.nodes.dimse.c_get import UNCOMPRESSED
 from adit_engine.storage_scp.pending_moves import AllowedSender, MoveReceiver, PendingReport
@@ -63,7 +64,7 @@ def receive_report(
         conversation.receive_data(context_id, body)
         data = body.whole()
     except Malformed as error:
-        raise conversation.fault("sent a report that is too large") from error
+        raise conversation.fault("commitment.report-too-large") from error
     finally:
         body.drop()
     class_uid, syntax = conversation.agreement.contexts[context_id]
@@ -169,11 +170,7 @@ class _CommitmentTransaction:
         if may_come_later:
             self._wait(until, time.sleep)
         if self._report is None:
-            text = (
-                f"did not report within {self._within_s:g} s whether it keeps images (Storage "
-                "Commitment). Ask its administrator to which address it sends its reports."
-            )
-            raise TimedOut(self._name, text)
+            raise TimedOut(self._name, "commitment.no-report", seconds=f"{self._within_s:g}")
         return self._report
 
     def _ask(self, association: ClientAssociation, images: Sequence[SopReference]) -> None:
@@ -190,14 +187,14 @@ class _CommitmentTransaction:
         association.send(context_id, command, [data])
         status = self._answer(association, number)
         if status != statuses.SUCCESS:
-            raise statuses.status_error(self._name, "the question what it keeps", status)
+            raise statuses.status_error(self._name, "clause.request-commitment", status)
 
     def _answer(self, association: ClientAssociation, number: int) -> int:
         """Return the status of the response. Some nodes send the report before they respond."""
         within_s = association.peer.patience.no_progress_s
         until = time.monotonic() + within_s
         while (left_s := until - time.monotonic()) > 0:
-            context_id, command = association.receive_command(left_s, "answer what it keeps")
+            context_id, command = association.receive_command(left_s, "clause.await-commitment")
             if is_report(command):
                 receive_report(association, context_id, command, self._take)
                 continue
@@ -206,14 +203,18 @@ class _CommitmentTransaction:
             if not is_mine or status is None:
                 break
             return status
-        raise association.fault("did not answer in order what it keeps")
+        raise association.fault(
+            "association.wrong-response", request=Message("clause.request-commitment")
+        )
 
     def _hear(self, association: ClientAssociation, look_s: float) -> None:
         if association.poll(look_s):
             within_s = association.peer.patience.no_progress_s
-            context_id, command = association.receive_command(within_s, "report what it keeps")
+            context_id, command = association.receive_command(
+                within_s, "clause.await-commitment-report"
+            )
             if not is_report(command):
-                raise association.fault("sent something else than a report")
+                raise association.fault("commitment.report-expected")
             receive_report(association, context_id, command, self._take)
 
     def _take(self, report: CommitmentReport) -> ReportReceipt:
@@ -247,9 +248,7 @@ Without a receiver, the report can only come over the association of the request
 never.
 """
 
-_PROPOSE_FIND = SettingProposal(
-    "proof", "find", "By a search it can be told whether images are kept."
-)
+_PROPOSE_FIND = SettingProposal("proof", "find", Message("proposal.find"))
 
 
 def check_storage_commitment(
@@ -265,33 +264,30 @@ def check_storage_commitment(
         report = committing.report([image])
     except NotSupported as error:
         if chosen == "commitment":
-            yield _unsuitable_finding(str(error))
+            yield _unsuitable_finding(error)
         return
     except NodeError as error:
         if chosen == "commitment":
-            yield _unsuitable_finding(str(error))
+            yield _unsuitable_finding(error)
         else:
-            yield NodeFinding(
-                Grade.GOOD,
-                "It offers Storage Commitment, but no report could be had, so ADIT asks by a "
-                f"search. {error}",
-            )
+            what = Message("test.commitment-without-report", error=error.message)
+            yield NodeFinding(Grade.GOOD, what)
         return
     took_ms = (time.monotonic() - started) * 1000
     if not report.proves(image):
-        what = f"By Storage Commitment: {report.why_not(image)}."
-        step = "Ask its administrator why; leave the proof of keeping at find."
         yield NodeFinding(
-            Grade.WARNING, what, step, (_PROPOSE_FIND,) if chosen == "commitment" else ()
+            Grade.WARNING,
+            Message("test.commitment-negative", reason=report.why_not(image)),
+            Message("step.commitment-negative"),
+            (_PROPOSE_FIND,) if chosen == "commitment" else (),
         )
         return
-    what = f"It reported that it keeps the test image (Storage Commitment, {took_ms:.0f} ms)."
-    why = "Its own report came, and is the better proof."
-    proposal = SettingProposal("proof", "commitment", why)
-    yield NodeFinding(Grade.GOOD, what, "", () if chosen == "commitment" else (proposal,))
+    what = Message("test.commitment-reported", milliseconds=f"{took_ms:.0f}")
+    proposal = SettingProposal("proof", "commitment", Message("proposal.commitment"))
+    yield NodeFinding(Grade.GOOD, what, None, () if chosen == "commitment" else (proposal,))
 
 
-def _unsuitable_finding(text: str) -> NodeFinding:
-    step = "Choose find for the proof that images are kept, or have this mended."
-    what = f"Storage Commitment is chosen, and no report could be had. {text}"
+def _unsuitable_finding(error: NodeError) -> NodeFinding:
+    what = Message("test.commitment-unusable", error=error.message)
+    step = Message("step.commitment-unusable")
     return NodeFinding(Grade.WARNING, what, step, (_PROPOSE_FIND,))

@@ -8,6 +8,7 @@ from dataclasses import replace as but
 
 from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
 from adit_engine.errors import NodeError, NodeRefused, NotSupported
+from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     ConfirmationRemark,
     NotConfirmed,
@@ -21,18 +22,6 @@ from adit_engine.values.commitment_report import MAX_REFERENCES, CommitmentRepor
 from adit_engine.values.query import Query
 from adit_engine.values.references import SeriesRef
 
-_PROOF_DISABLED = (
-    "the destination was not asked whether it keeps what it took: proof is turned off in its "
-    "settings, and its answer to each image is all there is"
-)
-_NO_PROOF = (
-    "the destination took this image, did not report whether it keeps it, and does not let us "
-    "search for it"
-)
-_CONTRADICTORY_PROOF = (
-    "the destination took this image, reports that it keeps it, and a search does not find it there"
-)
-
 
 class StorageProof:
     """Confirms stored images. `by` is the setting: find, commitment or none."""
@@ -44,7 +33,7 @@ class StorageProof:
         self._associations = associations
         self._search = search
         self._committing = committing
-        self._silence = ""
+        self._silence: Message | None = None
         """Why no more commitment reports are requested."""
         self._takes_lists = True
         """Whether the node answers a search by several UIDs."""
@@ -58,7 +47,7 @@ class StorageProof:
         """
         kept = [one for one in stored if one.kept]
         if self._by == "none":
-            yield ConfirmationRemark(_PROOF_DISABLED)
+            yield ConfirmationRemark(Message("proof.disabled"))
             yield from (one.ref.instance_uid for one in kept)
         elif self._by == "commitment":
             for begin in range(0, len(kept), MAX_REFERENCES):
@@ -71,7 +60,8 @@ class StorageProof:
     def _confirm_by_report(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         report = self._report(stored)
         if report is None:
-            yield ConfirmationRemark(self._silence)
+            if self._silence is not None:
+                yield ConfirmationRemark(self._silence)
             yield from self._confirm_by_search(stored)
             return
         claimed = []
@@ -100,29 +90,27 @@ class StorageProof:
         yield from found
         for one in claimed:
             if one.ref.instance_uid not in found:
-                yield NotConfirmed(one.ref.instance_uid, _CONTRADICTORY_PROOF)
+                yield NotConfirmed(one.ref.instance_uid, Message("not-kept.not-found"))
 
     def _report(self, stored: Sequence[StoreResult]) -> CommitmentReport | None:
         """Return the report, or None.
 
         After a None a search is used, so that only one wait is lost.
         """
-        if self._silence:
+        if self._silence is not None:
             return None
         try:
             return self._committing.report([(s.class_uid, s.ref.instance_uid) for s in stored])
         except NodeError as error:
-            self._silence = (
-                f"what the destination keeps was asked by a search instead of Storage Commitment: "
-                f"{error}"
-            )
+            self._silence = Message("proof.by-query", error=error.message)
             return None
 
     def _confirm_by_search(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         try:
             yield from self.found(stored)
         except NotSupported:
-            yield from (NotConfirmed(one.ref.instance_uid, _NO_PROOF) for one in stored)
+            reason = Message("not-kept.no-report-no-query")
+            yield from (NotConfirmed(one.ref.instance_uid, reason) for one in stored)
 
     # By search ---------------------------------------------------------------------------------
 
