@@ -195,6 +195,10 @@ _RECEIVING: dict[str, Template] = {
     "receiver.image-not-stored": _(
         "{node}: an image could not be written to the spool ({problem}). Ask an administrator."
     ),
+    "clause.receiver-address": _("{host}, port {port}"),
+    "clause.receiver-address-tls": _("{host}, port {port}, with TLS"),
+    "clause.this-server": _("this server"),
+    "clause.receiver-server": _("the server of the receiver"),
     "receiver.port": _("Receiver on port {port}."),
     "receiver.answers": _("The receiver on port {port} answers (C-ECHO)."),
     "receiver.wants-certificate": _(

@@ -182,8 +182,10 @@ class MoveReceiver(Protocol):
     """Where a node lets a C-MOVE send its images, and takes them from."""
 
     ae_title: str
+
     @property
     def address(self) -> str | Message: ...
+
     """Where we listen, as text for the administrator who registers us at the archive."""
 
     def expect(

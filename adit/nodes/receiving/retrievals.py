@@ -24,6 +24,7 @@ from adit.nodes.receiving.broker_receiver import BrokerReceiver
 from adit.nodes.receiving.certificates import uses_tls
 from adit.nodes.usage.daily_usage import LATE_PREFIX
 from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE
+from adit_engine.messages import Message
 from adit_engine.storage_scp.inbox import (
     CONFLICT_WAIT_S,
     SpooledImages,
@@ -58,10 +59,7 @@ class ReceiverClient:
 
     def __init__(self, row: Node, slot: Slot | None = None) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
-        elsewhere = "the server of the receiver" if settings.HAND_OVER_URL else "this server"
-        machine = settings.RECEIVER_ADDRESS or elsewhere
-        secured = ", with TLS" if uses_tls() else ""
-        self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
+        self.address = _describe_address()
         self._node_id = row.pk
         self._name = row.name
         self._slot = slot
@@ -261,6 +259,13 @@ def close_thread_connection() -> None:
     """Close the database connection of an engine thread; nothing else would close it."""
     if threading.current_thread() is not threading.main_thread() and not connection.in_atomic_block:
         connection.close()
+
+
+def _describe_address() -> Message:
+    unknown = "clause.receiver-server" if settings.HAND_OVER_URL else "clause.this-server"
+    host = settings.RECEIVER_ADDRESS or Message(unknown)
+    code = "clause.receiver-address-tls" if uses_tls() else "clause.receiver-address"
+    return Message(code, host=host, port=settings.RECEIVER_PORT)
 
 
 def _get_expiry() -> datetime:

@@ -159,7 +159,7 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
         "20:00–24:00: at most 2 connections",
     ]
     assert [part.text for part in wednesday.transfers] == ["00:00–06:00: at most 2 connections"]
-    assert [part.text for part in wednesday.searches] == ["00:00–24:00: 2 at once"]
+    assert [part.text for part in wednesday.searches] == ["00:00–24:00: at most 2 connections"]
     assert (drawn.rows[7].is_special, drawn.rows[7].why) == (True, "Tuesday: x")
     with pytest.raises(InvalidInput, match="are empty"):
         chart.make_calendar_chart(node, [{**NIGHT, "to": "20:00"}], [])
