@@ -33,3 +33,7 @@ class MessageField(models.JSONField):
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         data = value.to_json() if isinstance(value, Message) else value
         return super().get_db_prep_value(data, connection, prepared)
+
+
+def as_message(reason: Message | str) -> Message:  # transitional
+    return reason if isinstance(reason, Message) else Message("text", text=reason)

@@ -38,7 +38,7 @@ def row_of(job: Job) -> dict[str, Any]:
         "verified": counts.delivered,
         "reasons": dict(reasons),
         "seconds": round((ended - started).total_seconds(), 1) if ended and started else None,
-        "message": job.message,
+        "message": str(job.message or ""),
     }
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, explain_missing_right, may
@@ -21,6 +20,7 @@ from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 
 Text = str | Promise
 
@@ -38,28 +38,26 @@ class ActionRequest:
 
 
 Execute = Callable[[ActionRequest], Mapping[str, Any] | None]
-Rule = Callable[[ActionRequest], str]
-"""Returns why the user may not perform the action, or an empty string."""
+Rule = Callable[[ActionRequest], Message | None]
+"""Returns why the user may not perform the action, or None."""
 
 
-def owner_or_staff(request: ActionRequest) -> str:
+def owner_or_staff(request: ActionRequest) -> Message | None:
     """Allow the owner, and staff with the permission to see all jobs."""
     if may_act_on(request.user, request.job):
-        return ""
-    return _("This is not your job: ask its owner, or staff.")
+        return None
+    return Message("job.not-yours")
 
 
-def no_condition(request: ActionRequest) -> str:
-    return ""
+def no_condition(request: ActionRequest) -> Message | None:
+    return None
 
 
-def explain_state(request: ActionRequest) -> str:
-    """Return the sentence that the current state does not allow the action."""
+def explain_state(request: ActionRequest) -> Message | None:
+    """Return the message that the current state does not allow the action."""
     if request.task is None:
-        words = _("The job is “%s” now: this cannot be done with it.")
-        return words % request.job.state_words
-    words = _("The study is “%s” now: this cannot be done with it.")
-    return words % request.task.state_words
+        return Message("job.wrong-state", state=request.job.state_words)
+    return Message("task.wrong-state", state=request.task.state_words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class ReasonPrompt:
     """How a page asks for the reason of an action. `missing` is the error without one."""
 
     label: Text
-    missing: Text
+    missing: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +118,12 @@ class Action:
     def needs_reason(self) -> bool:
         return self.reason_prompt is not None
 
-    def explain_refusal(self, request: ActionRequest) -> str:
-        """Return why the user may not perform the action now, or an empty string."""
+    def explain_refusal(self, request: ActionRequest) -> Message | None:
+        """Return why the user may not perform the action now, or None."""
         why = self.who(request)
-        if not why and self.right is not None and not may(request.user, self.right):
-            why = str(explain_missing_right(self.right))
-        if not why and not self._fits_states(request):
+        if why is None and self.right is not None and not may(request.user, self.right):
+            why = explain_missing_right(self.right)
+        if why is None and not self._fits_states(request):
             why = self.explain_state(request)
         return why or self.condition(request)
 
@@ -195,9 +193,10 @@ def perform(user: User, target: Job | Task, name: str, reason: str = "") -> None
         if why:
             if action.is_done(request):
                 return
-            raise NotPermitted(why)
+            raise NotPermitted(why.code, **why.values)
         if action.reason_prompt is not None and not reason:
-            raise InvalidInput(str(action.reason_prompt.missing))
+            missing = action.reason_prompt.missing
+            raise InvalidInput(missing.code, **missing.values)
         about = f"job:{request.job.pk}"
         details: dict[str, Any] = {"reason": reason} if action.needs_reason else {}
         if request.task is not None:

@@ -4,12 +4,10 @@ Used by states.py and by the worker.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from adit.jobs.models import (
     Job,
@@ -22,6 +20,7 @@ from adit.jobs.models import (
     TaskType,
 )
 from adit.jobs.progress import ImageCounts, count_images
+from adit_engine.messages import Message, join_messages
 
 MAX_REASONS = 4
 
@@ -29,7 +28,7 @@ MAX_REASONS = 4
 @dataclass(frozen=True, slots=True)
 class EndState:
     state: TaskState
-    message: str
+    message: Message | None
 
 
 def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> EndState:
@@ -42,17 +41,16 @@ def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> 
     counts = count_images(items)
     gaps = _describe_gaps(rows, announced)
     if not rows:
-        return EndState(
-            TaskState.FAILURE, _("Nothing was transferred: no series of this study came along.")
-        )
+        return EndState(TaskState.FAILURE, Message("delivery.no-series"))
     if not gaps:
-        said = _join_remarks(rows)
         return EndState(
-            TaskState.SUCCESS, " ".join(filter(None, (_describe_complete(counts), said)))
+            TaskState.SUCCESS, join_messages([_describe_complete(counts), *_remarks(rows)])
         )
     if not counts.delivered:
-        return EndState(TaskState.FAILURE, _("Nothing was delivered: %s") % _join_sentences(gaps))
-    return EndState(TaskState.WARNING, f"{_describe_delivered(counts)} {_join_sentences(gaps)}")
+        return EndState(
+            TaskState.FAILURE, join_messages([Message("delivery.nothing"), *_limit(gaps)])
+        )
+    return EndState(TaskState.WARNING, join_messages([_describe_delivered(counts), *_limit(gaps)]))
 
 
 def evaluate_search(lines: QuerySet[ResultLine]) -> EndState:
@@ -62,130 +60,119 @@ def evaluate_search(lines: QuerySet[ResultLine]) -> EndState:
     """
     rows = set(lines.values_list("line", flat=True))
     found = set(lines.filter(is_found=True).values_list("line", flat=True))
-    words = {"n": len(found), "all": len(rows)}
-    return EndState(TaskState.SUCCESS, _("Something was found for %(n)d of %(all)d rows.") % words)
+    return EndState(
+        TaskState.SUCCESS, Message("query.rows-matched", matched=len(found), count=len(rows))
+    )
 
 
-def describe_job_end(job: Job, state: JobState) -> str:
+def describe_job_end(job: Job, state: JobState) -> Message | None:
     """Return the message of a job that has ended or waits for its owner."""
     unstarted = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
     if state == JobState.WAITING_FOR_OWNER and unstarted is not None:
-        return _("It was not started. %(why)s") % {"why": unstarted.message}
+        return _with_reason(Message("job.not-started"), unstarted)
     if state == JobState.WAITING_FOR_OWNER and job.stage == JobStage.CHECK:
-        return _(
-            "The check is done. Nothing has been fetched yet: look through the rows and start."
-        )
+        return Message("job.check-done")
     if not job.capabilities.sends_images:
         return _describe_query_end(job, state)
     if state == JobState.HELD:
-        n = Task.objects.filter(job=job, state=TaskState.HELD).count()
-        held = ngettext(
-            "The source has given the patient of %d study another ID: somebody has to confirm it.",
-            "The source has given the patients of %d studies other IDs: somebody has to confirm it.",
-            n,
-        )
-        return held % n
+        held = Task.objects.filter(job=job, state=TaskState.HELD).count()
+        return Message("job.held", count=held)
     counts = count_images(SeriesResult.objects.filter(task__job=job))
     if state == JobState.WAITING_FOR_OWNER:
-        words = {"n": counts.delivered}
-        return _("The pilot is done, %(n)d images delivered: look at them, then continue.") % words
+        return Message("job.pilot-done", count=counts.delivered)
     if state == JobState.SUCCESS:
         return _describe_complete(counts)
     if state == JobState.CANCELED:
-        return _("Canceled. %(n)d images had been delivered before.") % {"n": counts.delivered}
+        return Message("job.canceled", count=counts.delivered)
+    return _describe_gaps_of_job(job, counts)
+
+
+def _describe_gaps_of_job(job: Job, counts: ImageCounts) -> Message | None:
+    """Return the message of a job that failed or has gaps."""
     tasks = Task.objects.filter(job=job)
-    ends = Counter(tasks.filter(work=TaskType.KIND).values_list("state", flat=True))
-    parts = [_describe_delivered(counts)] if counts.delivered else [_("Nothing was delivered.")]
-    if ends[TaskState.FAILURE]:
-        parts.append(
-            ngettext("%d study failed.", "%d studies failed.", ends[TaskState.FAILURE])
-            % ends[TaskState.FAILURE]
-        )
-    if ends[TaskState.WARNING]:
-        parts.append(
-            ngettext("%d study has gaps.", "%d studies have gaps.", ends[TaskState.WARNING])
-            % ends[TaskState.WARNING]
-        )
     unpacked = tasks.filter(work=TaskType.PACK, state=TaskState.FAILURE).first()
     if unpacked is not None and counts.delivered:
-        return _("The 7-Zip file was not built: %s") % unpacked.message
-    if tasks.filter(broke_rule=True).exists():
-        parts.append(_("A rule that keeps patients apart was broken: see the failed studies."))
-    else:
-        parts.append(_("The studies below say why."))
-    return " ".join(parts)
+        return _with_reason(Message("job.archive-not-built"), unpacked)
+    ends = Counter(tasks.filter(work=TaskType.KIND).values_list("state", flat=True))
+    parts = [_describe_delivered(counts) if counts.delivered else Message("delivery.nothing")]
+    if ends[TaskState.FAILURE]:
+        parts.append(Message("job.studies-failed", count=ends[TaskState.FAILURE]))
+    if ends[TaskState.WARNING]:
+        parts.append(Message("job.studies-with-gaps", count=ends[TaskState.WARNING]))
+    broke_rule = tasks.filter(broke_rule=True).exists()
+    parts.append(Message("job.rule-violated" if broke_rule else "job.see-studies"))
+    return join_messages(parts)
 
 
-def _describe_query_end(job: Job, state: JobState) -> str:
+def _with_reason(message: Message, task: Task) -> Message | None:
+    """Append the message of a failed task."""
+    return join_messages(part for part in (message, task.message) if part is not None)
+
+
+def _describe_query_end(job: Job, state: JobState) -> Message | None:
     """Return how many rows of a query were answered, and for how many something was found."""
     lines = ResultLine.objects.filter(job=job).order_by()
     rows = lines.values("line").distinct().count()
     found = lines.filter(is_found=True).values("line").distinct().count()
     open_rows = lines.filter(is_asked=False).values("line").distinct().count()
-    said = [_("Something was found for %(n)d of %(all)d rows.") % {"n": found, "all": rows}]
-    if open_rows and state == JobState.CANCELED:
-        said.append(_("Canceled: %(n)d rows were not asked.") % {"n": open_rows})
-    elif open_rows:
-        said.append(
-            ngettext(
-                "%d row was not answered: the results say why.",
-                "%d rows were not answered: the results say why.",
-                open_rows,
-            )
-            % open_rows
-        )
-    return " ".join(said)
+    parts = [Message("query.rows-matched", matched=found, count=rows)]
+    if open_rows:
+        is_canceled = state == JobState.CANCELED
+        code = "query.rows-not-queried" if is_canceled else "query.rows-not-answered"
+        parts.append(Message(code, count=open_rows))
+    return join_messages(parts)
 
 
-def _describe_gaps(items: list[SeriesResult], announced: Collection[str]) -> list[str]:
-    """Return the unannounced gaps as sentences, most frequent first."""
-    reasons: Counter[str] = Counter()
-    gaps: list[str] = []
+def _describe_gaps(items: list[SeriesResult], announced: Collection[str]) -> list[Message]:
+    """Return the unannounced gaps, most frequent first."""
+    reasons: Counter[Message] = Counter()
+    gaps: list[Message] = []
     for item in items:
-        reasons.update({text: n for code, text, n in item.reasons if code not in announced})
-        gaps += item.notes
+        for code, text, count in item.reasons:
+            if code not in announced:
+                reasons[_as_message(text)] += count
+        gaps += [_as_message(text) for text in item.notes]
         if not item.is_final:
-            gaps.append(_("One series was not finished."))
+            gaps.append(Message("delivery.series-unfinished"))
         elif item.expected is None:
-            gaps.append(_("The source gave no list that can be trusted: not yet proven complete."))
+            gaps.append(Message("delivery.no-list"))
         else:
             ends = item.delivered + item.withheld + item.failed + item.skipped
             if ends < item.expected:
-                reasons[_("no answer came for them")] += item.expected - ends
-    named = [f"{n} × {text}" for text, n in reasons.most_common()]
-    return named + list(dict.fromkeys(gaps))
+                reasons[Message("delivery.no-result")] += item.expected - ends
+    counted = [
+        Message("delivery.counted", count=count, reason=reason)
+        for reason, count in reasons.most_common()
+    ]
+    return counted + list(dict.fromkeys(gaps))
 
 
-def _describe_complete(counts: ImageCounts) -> str:
-    text = ngettext("%d image delivered.", "All %d images delivered.", counts.delivered) % (
-        counts.delivered
-    )
-    held = counts.withheld + counts.skipped
-    if not held:
-        return text
+def _describe_complete(counts: ImageCounts) -> Message:
+    withheld = counts.withheld + counts.skipped
+    if not withheld:
+        return Message("delivery.complete", count=counts.delivered)
     if not counts.delivered:
-        return _("Nothing to deliver: %d images were held back as announced.") % held
-    return _("%(n)d images delivered, %(held)d held back as announced.") % {
-        "n": counts.delivered,
-        "held": held,
-    }
+        return Message("delivery.all-withheld", count=withheld)
+    return Message("delivery.rest-withheld", delivered=counts.delivered, count=withheld)
 
 
-def _describe_delivered(counts: ImageCounts) -> str:
-    return _("%(n)d of %(all)d images delivered.") % {
-        "n": counts.delivered,
-        "all": max(counts.listed, counts.delivered),
-    }
+def _describe_delivered(counts: ImageCounts) -> Message:
+    listed = max(counts.listed, counts.delivered)
+    return Message("delivery.partial", delivered=counts.delivered, count=listed)
 
 
-def _join_remarks(items: list[SeriesResult]) -> str:
-    """Join the remarks, which are informational and report no gap."""
-    said = dict.fromkeys(text for item in items for text in item.remarks)
-    return _join_sentences([f"{text[:1].upper()}{text[1:]}" for text in said])
+def _remarks(items: Iterable[SeriesResult]) -> list[Message]:
+    """Return the remarks, which are informational and report no gap."""
+    remarks = dict.fromkeys(_as_message(text) for item in items for text in item.remarks)
+    return _limit(list(remarks))
 
 
-def _join_sentences(sentences: list[str]) -> str:
-    shown = [text if text.endswith((".", "!", "?")) else f"{text}." for text in sentences]
-    more = len(shown) - MAX_REASONS
-    rest = [_("And %d other reasons.") % more] if more > 0 else []
-    return " ".join(shown[:MAX_REASONS] + rest)
+def _limit(messages: list[Message]) -> list[Message]:
+    more = len(messages) - MAX_REASONS
+    rest = [Message("delivery.more-reasons", count=more)] if more > 0 else []
+    return messages[:MAX_REASONS] + rest
+
+
+def _as_message(text: str) -> Message:  # transitional: results of series hold texts
+    text = f"{text[:1].upper()}{text[1:]}"
+    return Message("text", text=text if text.endswith((".", "!", "?")) else f"{text}.")

@@ -260,7 +260,7 @@ def describe_start(
     If nothing delays it, one sentence says so.
     """
     obstacles = [sentence for node in nodes if (sentence := _describe_obstacle(node, is_urgent))]
-    now = [] if obstacles else [_("Now, as soon as a worker is free.")]
+    now = [] if obstacles else [_("Now, as soon as a worker is available.")]
     warnings = [str(warning) for warning in budgets.list_budget_warnings(owner, studies)]
     return obstacles + (warnings or now)
 

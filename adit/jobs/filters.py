@@ -34,7 +34,7 @@ class JobFilter(django_filters.FilterSet):
         label=_("Search"),
         method="by_text",
         widget=forms.TextInput(
-            attrs={"class": "form-control", "placeholder": _("number, title, person")}
+            attrs={"class": "form-control", "placeholder": _("job number, title, user name")}
         ),
     )
     kind = django_filters.ChoiceFilter(

@@ -10,14 +10,15 @@ from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
 from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
+from adit.messages import as_message
 from adit.nodes.gateway import Purpose, get_release_reason
 from adit.nodes.limits.unavailable import ConnectionEnded, NodePaused, NodeStopped, NodeUnavailable
 from adit.nodes.models import Node
@@ -26,6 +27,7 @@ from adit.notifications.outbox import get_boot_time
 from adit.projects import services
 from adit.projects.models import Project
 from adit_engine.bounded_stream import Stop
+from adit_engine.messages import Message
 
 POLL_S = 0.5
 NODE_POLL_S = 2.0
@@ -47,24 +49,32 @@ class Shutdown:
 SHUTDOWN = Shutdown()
 
 
-class Canceled(str):
-    """Reason of a stop: a user has canceled the task for good."""
+class StopReason(Message):
+    """Why a task is stopped. The class decides how the attempt ends."""
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        return cls(message.code, **message.values)
 
 
-class Interrupted(str):
-    """Reason of a stop: the task continues later; not counted as a failure."""
+class Canceled(StopReason):
+    """A user has canceled the task for good."""
 
 
-class ProjectEnded(str):
-    """Reason of a stop: the research project has ended, for good or until it is extended."""
+class Interrupted(StopReason):
+    """The task continues later; not counted as a failure."""
 
 
-class ClaimLost(str):
-    """Reason of a stop: another worker holds the task now."""
+class ProjectEnded(StopReason):
+    """The research project has ended, for good or until it is extended."""
 
 
-class Stalled(str):
-    """Reason of a stop: no progress for too long; counted as a failure."""
+class ClaimLost(StopReason):
+    """Another worker holds the task now."""
+
+
+class Stalled(StopReason):
+    """No progress for too long; counted as a failure."""
 
 
 class LeasedStop(Stop):
@@ -88,7 +98,7 @@ class LeasedStop(Stop):
 
     def _look(self) -> None:
         if get_boot_time() > self.holds_until:
-            self.set(ClaimLost(_("The lease ran out.")))
+            self.set(ClaimLost("task.lease-expired"))
 
 
 @dataclass
@@ -149,13 +159,13 @@ class Lease:
     def _beat(self) -> None:
         """Renew the lease. Short outages of the database do no harm while the lease is valid."""
         if time.monotonic() - self._heard_at > settings.STALL_S:
-            self.stop.set(Stalled(_("Nothing came for %d s.") % settings.STALL_S))
+            self.stop.set(Stalled("task.no-progress", seconds=settings.STALL_S))
             return
         asked_at = get_boot_time()
         try:
             queue.renew_lease(self.task)
         except queue.LeaseLost as error:
-            self.stop.set(ClaimLost(error))
+            self.stop.set(ClaimLost.of(error.message))
         except Error as error:
             log.warning("task %d: lease not renewed (%s)", self.task.pk, type(error).__name__)
             connection.close()
@@ -164,7 +174,7 @@ class Lease:
 
     def _listen(self, *, look_at_nodes: bool) -> None:
         if SHUTDOWN.requested:
-            self.stop.set(Interrupted(_("The worker was stopped; goes on by itself.")))
+            self.stop.set(Interrupted("task.worker-stopped"))
             return
         try:
             self._look_at_rows()
@@ -183,15 +193,15 @@ class Lease:
         )
         mine = (TaskState.IN_PROGRESS, self.task.attempt, self.task.worker)
         if row is None or row[:3] != mine:
-            self.stop.set(ClaimLost(_("The task was taken away.")))
+            self.stop.set(ClaimLost("task.taken-over"))
         elif row[3] or row[4] in (JobState.CANCELING, JobState.CANCELED):
-            self.stop.set(Canceled(_("Canceled.")))
+            self.stop.set(Canceled("task.canceled"))
 
     def _look_at_project(self) -> None:
         for project in Project.objects.filter(jobs=self.task.job_id):
             over = services.explain_ended(project)
             if over:
-                self.stop.set(ProjectEnded(over))
+                self.stop.set(ProjectEnded.of(as_message(over)))
 
     def _look_at_nodes(self) -> None:
         """React to pauses, stops and the end of allowed hours, which urgent jobs ignore."""
@@ -208,21 +218,21 @@ class Lease:
 
     def _ease(self, pause: NodePaused | None) -> None:
         """Handle a pause: the current series may be finished unless it takes too long."""
-        self.stop.set_soon(Interrupted(pause) if pause is not None else None)
+        self.stop.set_soon(Interrupted.of(pause.message) if pause is not None else None)
         if pause is None:
             self._eased_at = None
             return
         now = time.monotonic()
         self._eased_at = self._eased_at or now
         if now - self._eased_at > settings.PAUSE_GRACE_S:
-            self.stop.set(Interrupted(pause))
+            self.stop.set(Interrupted.of(pause.message))
 
     def _yield_to(self, waits: NodeUnavailable) -> None:
         if isinstance(waits, ConnectionEnded):
-            self.stop.set(Canceled(_("%(why)s.") % {"why": waits}))
+            self.stop.set(Canceled.of(waits.message))
             return
         self.until = waits.until
-        self.stop.set(Interrupted(waits))
+        self.stop.set(Interrupted.of(waits.message))
         if isinstance(waits, NodeStopped):
             self._abort()
 

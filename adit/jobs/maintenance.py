@@ -11,15 +11,15 @@ from django.db import transaction
 from django.db.models import Max
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.jobs import states, task_groups
 from adit.jobs.models import Job, JobState, Task, TaskState
+from adit.messages import as_message
 from adit.nodes import alarms
 from adit.nodes.models import Alarm
 from adit.projects import services
 from adit.projects.models import Project
-from adit_engine.messages import Message
+from adit_engine.messages import Message, join_messages
 
 STALLED_AFTER = timedelta(hours=48)
 MAX_ALARMS = 50
@@ -30,10 +30,10 @@ def update_stalled_alarms() -> int:
     """Raise an alarm for each stalled job and end the others; return how many."""
     stuck = list(_stalled_jobs())
     for job in stuck:
-        why = next(iter(task_groups.wait_reasons(job)), "")
-        text = _("Job %(n)d has not got on for 48 hours. Look at its page.") % {"n": job.pk}
-        message = Message("text", text=f"{text} {why}".strip())
-        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), message)
+        hours = int(STALLED_AFTER.total_seconds()) // 3600
+        stalled = Message("job.stalled", job=job.pk, hours=hours)
+        message = join_messages([stalled, *task_groups.wait_reasons(job)[:1]])
+        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), message or stalled)
     alarms.end_other_alarms(Alarm.Cause.STUCK, map(_alarm_subject, stuck))
     return len(stuck)
 
@@ -65,22 +65,25 @@ def fail_tasks_of_ended_projects() -> int:
     """
     count = 0
     for project in Project.objects.filter(services.ended_filter(), is_default=False):
+        why = services.explain_ended(project)
+        if not why:
+            continue
         waiting = Task.objects.filter(
             state=TaskState.PENDING, job__project=project, job__state__in=states.RUNNABLE_JOBS
         )
         for pk in list(waiting.values_list("pk", flat=True)):
-            count += _fail_task(pk, services.explain_ended(project))
+            count += _fail_task(pk, as_message(why))
     return count
 
 
-def _fail_task(pk: int, why: str) -> bool:
+def _fail_task(pk: int, why: Message) -> bool:
     with transaction.atomic():
         task = Task.objects.filter(pk=pk, state=TaskState.PENDING).first()
         if task is None:
             return False
         states.lock_job(task.job_id)
         try:
-            states.move_row(task, TaskState.FAILURE, why or _("The research project has ended."))
+            states.move_row(task, TaskState.FAILURE, why)
         except states.StaleRow:
             return False
     return True

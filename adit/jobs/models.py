@@ -6,12 +6,14 @@ Used by the worker, the scheduler, the pages and the REST API.
 from functools import cached_property
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from adit.jobs.kinds import get_capabilities
 from adit.jobs.kinds.base import Kind
+from adit.messages import MessageField
 from adit.nodes.models import Lane, Node
 from adit.notifications.outbox import OutgoingMail
 from adit.projects.models import ProfileVersion, Project
@@ -172,7 +174,7 @@ class ReviewDecision(models.TextChoices):
     """The decision of a reviewer on withheld images."""
 
     OPEN = "open", _("open")
-    LEFT = "left", _("stays withheld")
+    LEFT = "left", _("remains withheld")
     MASKED = "masked", _("masked")
     RELEASED = "released", _("released")
 
@@ -215,11 +217,11 @@ class WithheldImages(models.Model):
 
 
 class JobState(models.TextChoices):
-    WAITING_FOR_APPROVAL = "waiting_for_approval", _("waits for approval")
+    WAITING_FOR_APPROVAL = "waiting_for_approval", _("waiting for approval")
     PENDING = "pending", _("waiting")
     IN_PROGRESS = "in_progress", _("running")
-    WAITING_FOR_OWNER = "waiting_for_owner", _("waits for its owner")
-    HELD = "held", _("waits for a decision")
+    WAITING_FOR_OWNER = "waiting_for_owner", _("waiting for the owner's confirmation")
+    HELD = "held", _("waiting for a decision")
     CANCELING = "canceling", _("being canceled")
     CANCELED = "canceled", _("canceled")
     SUCCESS = "success", _("complete")
@@ -230,7 +232,7 @@ class JobState(models.TextChoices):
 class TaskState(models.TextChoices):
     PENDING = "pending", _("waiting")
     IN_PROGRESS = "in_progress", _("running")
-    HELD = "held", _("waits for a decision")
+    HELD = "held", _("waiting for a decision")
     CANCELED = "canceled", _("canceled")
     SUCCESS = "success", _("complete")
     WARNING = "warning", _("complete with gaps")
@@ -250,7 +252,7 @@ def state_label(state: str, *, came_empty: bool) -> str:
     If nothing was delivered, the label must not read "complete".
     """
     if came_empty:
-        return gettext("as ordered, nothing delivered")
+        return gettext("nothing to deliver (all images withheld)")
     return str(JobState(state).label)
 
 
@@ -286,17 +288,17 @@ class EndStateMixin:
 class TaskType(models.TextChoices):
     """The purpose of a task."""
 
-    KIND = "", _("what was ordered")
-    START = "start", _("the start")
+    KIND = "", _("ordered task")
+    START = "start", _("start of the transfer")
     """The task at position 0 that creates the tasks of a batch transfer from its checked rows."""
-    PACK = "pack", _("the 7-Zip file")
+    PACK = "pack", _("7-Zip file")
     """The last task of a job that ends in a 7-Zip file: builds it when all others have ended."""
 
 
 class JobStage(models.TextChoices):
     """The stage of a job that runs in steps. After each step it waits for its owner."""
 
-    WHOLE = "", _("all of it")
+    WHOLE = "", _("complete job")
     CHECK = "check", _("check")
     PILOT = "pilot", _("pilot")
 
@@ -333,7 +335,8 @@ class Job(EndStateMixin, models.Model):
     mail_at_end = models.BooleanField(default=False)
     """The owner wants a mail when the job has ended."""
     title = models.CharField(max_length=100, blank=True)
-    message = models.TextField(blank=True)
+    message = MessageField()
+    """How the job ended, or why it waits for its owner."""
     approved_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
@@ -359,6 +362,12 @@ class Job(EndStateMixin, models.Model):
         """What jobs of this kind can do."""
         return get_capabilities(self.kind)
 
+    def state_words_for(self, user: AbstractBaseUser) -> str:
+        """Return the label of the state as it is shown to this user."""
+        if self.state == JobState.WAITING_FOR_OWNER and self.owner_id == user.pk:
+            return gettext("waiting for your confirmation")
+        return self.state_words
+
     @property
     def is_as_is(self) -> bool:
         """Whether images are sent without de-identification, with names and dates."""
@@ -377,8 +386,8 @@ class TaskGroup(models.Model):
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="task_groups")
     source = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
     lane = models.CharField(max_length=16, choices=Lane)
-    wait_reason = models.CharField(max_length=200, blank=True)
-    """Why no task of the group starts now; empty if nothing prevents it."""
+    wait_reason = MessageField()
+    """Why no task of the group starts now; None if nothing prevents it."""
 
     class Meta:
         ordering = ["id"]
@@ -427,7 +436,8 @@ class Task(EndStateMixin, models.Model):
     not_before = models.DateTimeField(null=True)
     """Written only by the queue."""
     worker = models.CharField(max_length=100, blank=True)
-    message = models.TextField(blank=True)
+    message = MessageField()
+    """The progress, how the task ended, or why the last attempt ended."""
     broke_rule = models.BooleanField(default=False)
     """The task failed because continuing could have mixed up patients or studies."""
     stop_asked = models.BooleanField(default=False)
@@ -473,12 +483,12 @@ class JobMail(OutgoingMail):
     """One mail to one address about a job. It was sent if `sent_at` is set."""
 
     class Reason(models.TextChoices):
-        ENDED = "ended", _("has ended")
-        FAILED = "failed", _("has failed")
-        ASKED = "asked", _("waits for approval")
-        APPROVED = "approved", _("is approved")
-        RETURNED = "returned", _("is returned")
-        HELD = "held", _("waits for a decision about a patient")
+        ENDED = "ended", _("finished")
+        FAILED = "failed", _("failed")
+        ASKED = "asked", _("waiting for approval")
+        APPROVED = "approved", _("approved")
+        RETURNED = "returned", _("returned")
+        HELD = "held", _("waiting for the confirmation of a patient ID")
 
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="letters")
     what = models.CharField(max_length=16, choices=Reason)

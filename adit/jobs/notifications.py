@@ -96,7 +96,7 @@ def _message_id(letter: JobMail) -> str:
 def _compose(letter: JobMail) -> tuple[str, str]:
     subject, first = _subject_and_sentence(letter)
     link = f"{settings.SITE_URL}{reverse('job', args=[letter.job_id])}"
-    ending = _("Mails say nothing about patients: the page does, after signing in.")
+    ending = _("Mails contain no patient data. Sign in and open the page for details.")
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
 
@@ -115,35 +115,41 @@ def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
     }
     if letter.what == W.ASKED:
         return (
-            _("job %(n)d waits for approval") % words,
-            _("%(who)s has ordered a job that somebody else has to approve.") % words,
+            _("job %(n)d is waiting for approval") % words,
+            _("%(who)s has ordered a job that needs your approval or that of another approver.")
+            % words,
         )
     if letter.what == W.APPROVED:
-        return _("job %(n)d is approved") % words, _("Your job %(n)d may start.") % words
+        return (
+            _("job %(n)d is approved") % words,
+            _("Your job %(n)d starts automatically.") % words,
+        )
     if letter.what == W.RETURNED:
         return (
             _("job %(n)d is returned to you") % words,
-            _("Your job %(n)d was not approved. Its page says why.") % words,
+            _("Your job %(n)d was not approved. The reason is on its page.") % words,
         )
     if letter.what == W.HELD:
         return (
-            _("job %(n)d waits for a decision about a patient") % words,
+            _("job %(n)d: confirm a changed patient ID") % words,
             _(
-                "A patient of job %(n)d of %(who)s has another ID at the source now, as after "
-                "patients were merged. Nothing of that study is sent before you, or somebody else "
-                "who may, has said on its page whether it is the same person. Further studies of "
-                "this job may wait for the same: Home counts them, and no other mail comes."
+                "The source now lists a study of job %(n)d of %(who)s under another patient ID, "
+                "for example after a merge of patients. The study is not sent until you or another "
+                "authorized user confirms on its page that it is the same patient. Further studies "
+                "of this job may need the same decision. The start page shows their number; no "
+                "further mail is sent."
             )
             % words,
         )
     if letter.what == W.FAILED:
         return (
             _("job %(n)d has failed") % words,
-            _("Job %(n)d of %(who)s has failed. Its page says why, and what to do next.") % words,
+            _("Job %(n)d of %(who)s has failed. The reason and the next steps are on its page.")
+            % words,
         )
     return (
-        _("job %(n)d has ended: %(state)s") % words,
-        _("Your job %(n)d has ended: %(state)s.") % words,
+        _("job %(n)d is finished: %(state)s") % words,
+        _("Your job %(n)d is finished: %(state)s.") % words,
     )
 
 

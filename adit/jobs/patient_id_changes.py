@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, may, require
@@ -22,6 +21,7 @@ from adit.nodes.limits import slots
 from adit.projects import patient_merge, pseudonyms
 from adit.projects.validators import validate_reason
 from adit_engine.errors import PatientChanged
+from adit_engine.messages import Message
 
 NEW_ID, CONFIRMED_ID = "found", "renamed"
 """Keys in the payload of a task: the ID to be confirmed, and the ID that a user has confirmed."""
@@ -40,7 +40,9 @@ def hold_task(task: Task, changed: PatientChanged) -> None:
     content = encrypted_payload.open_task(task)
     payload = {**content.payload, NEW_ID: changed.found}
     with transaction.atomic():
-        states.move_row(task, TaskState.HELD, str(changed), payload=_reseal(task, content, payload))
+        states.move_row(
+            task, TaskState.HELD, changed.message, payload=_reseal(task, content, payload)
+        )
         slots.release_slots(queue.holder_of(task))
         trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
         notifications.notify_patient_decision_needed(task.job, users_who_may_decide(task.job))
@@ -95,9 +97,8 @@ def reject_patient(user: User, task: Task, reason: str) -> None:
     """Reject the new ID: the study fails. Raises NotPermitted, InvalidInput."""
 
     def act(job: Job, row: Task) -> None:
-        words = {"why": reason.strip()}
-        text = _("The changed patient ID was not confirmed: %(why)s") % words
-        states.move_task(job, row, TaskState.FAILURE, text)
+        message = Message("task.patient-not-confirmed", reason=reason.strip())
+        states.move_task(job, row, TaskState.FAILURE, message)
 
     _apply_decision(user, task, reason, "task.patient_refused", act)
 
@@ -118,7 +119,7 @@ def _apply_decision(
     with transaction.atomic():
         job = states.lock_job(task.job_id)
         if not visibility.may_see(user, job):
-            raise NotPermitted(_("This is not your job: ask its owner, or staff."))
+            raise NotPermitted("job.not-yours")
         row = Task.objects.select_related("job__project", "job__owner", "source").get(pk=task.pk)
         if row.state != TaskState.HELD:
             return

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
 from adit.jobs import states, task_groups
@@ -21,6 +20,7 @@ from adit.nodes.limits import breaker, budgets, slots
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import AditError
+from adit_engine.messages import Message, join_messages
 
 
 class LeaseLost(AditError):
@@ -50,9 +50,9 @@ def claim(worker: str) -> Task | None:
             task = _claim_from(candidate, worker)
         except NodeUnavailable as waits:
             full.add(candidate.route)
-            task_groups.set_wait_reason(same_route, str(waits))
+            task_groups.set_wait_reason(same_route, waits.message)
             continue
-        task_groups.set_wait_reason(same_route, "")
+        task_groups.set_wait_reason(same_route, None)
         if task is not None:
             return task
     return None
@@ -121,7 +121,7 @@ def still_held(task: Task, *related: str) -> Task:
     mine = task.current_attempt()
     row = mine.select_related(*related).first()
     if row is None:
-        raise LeaseLost(_("Another worker has taken over this task."))
+        raise LeaseLost("task.taken-over")
     return row
 
 
@@ -133,7 +133,7 @@ def renew_lease(task: Task) -> datetime:
     until = _lease_end()
     mine = task.current_attempt()
     if mine.update(lease_until=until) != 1:
-        raise LeaseLost(_("Another worker has taken over this task."))
+        raise LeaseLost("task.taken-over")
     slots.renew_slots(holder_of(task), settings.LEASE_S)
     return until
 
@@ -160,14 +160,14 @@ def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
     return tasks
 
 
-def set_progress_message(task: Task, message: str) -> None:
+def set_progress_message(task: Task, message: Message) -> None:
     """Store the progress of a running task, for pages."""
     task.current_attempt().update(message=message)
 
 
 @transaction.atomic
 def release_task(
-    task: Task, why: str, *, failed: bool = False, until: datetime | None = None
+    task: Task, why: Message, *, failed: bool = False, until: datetime | None = None
 ) -> None:
     """End an attempt; the task becomes pending, or fails after too many failures.
 
@@ -175,8 +175,8 @@ def release_task(
     """
     failures = task.failures + (1 if failed else 0)
     if failed and failures >= settings.MAX_FAILURES:
-        text = _("%(why)s Tried %(n)d times.") % {"why": why, "n": failures}
-        states.move_row(task, TaskState.FAILURE, text, failures=failures)
+        message = join_messages((why, Message("task.tried", count=failures)))
+        states.move_row(task, TaskState.FAILURE, message, failures=failures)
     else:
         not_before = timezone.now() + _pause(failures) if failed else until
         states.move_row(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
@@ -195,10 +195,10 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 
 
 @transaction.atomic
-def finish(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
+def finish(task: Task, to: TaskState, message: Message | None, *, broke_rule: bool = False) -> None:
     """End a task and release its slots. Raises StaleRow."""
     job = states.lock_job(task.job_id)
-    states.move_task(job, task, to, message[:2000], broke_rule=broke_rule)
+    states.move_task(job, task, to, message, broke_rule=broke_rule)
     slots.release_slots(holder_of(task))
 
 
@@ -211,7 +211,7 @@ def sweep() -> bool:
     _settle_canceling()
     candidates = task_groups.candidates()
     blocked = _store_blocks(candidates)
-    task_groups.set_wait_reason([one for one in candidates if one.group not in blocked], "")
+    task_groups.set_wait_reason([one for one in candidates if one.group not in blocked], None)
     return bool(candidates)
 
 
@@ -225,18 +225,18 @@ def _store_blocks(candidates: Sequence[Candidate]) -> set[int]:
     return set(reasons)
 
 
-def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, str]:
+def _block_reasons(candidates: Sequence[Candidate]) -> Mapping[int, Message]:
     """The reasons by group. A used-up budget comes first: it lasts longer than a closed node."""
     fetching = [c for c in candidates if c.route.purpose is Purpose.RETRIEVE]
     owners = {candidate.owner for candidate in fetching}
     over_budget = budgets.find_over_budget(owners) if owners else {}
     closed = _closed_routes({candidate.route for candidate in candidates})
     reasons = {c.group: closed[c.route] for c in candidates if c.route in closed}
-    reasons |= {c.group: str(over_budget[c.owner]) for c in fetching if c.owner in over_budget}
+    reasons |= {c.group: over_budget[c.owner].message for c in fetching if c.owner in over_budget}
     return reasons
 
 
-def _closed_routes(routes: Collection[Route]) -> Mapping[Route, str]:
+def _closed_routes(routes: Collection[Route]) -> Mapping[Route, Message]:
     """Return the routes on which no task may start now, each with the reason."""
     nodes = {node.pk: node for node in task_groups.nodes_of(*routes)}
     closed = {}
@@ -244,7 +244,7 @@ def _closed_routes(routes: Collection[Route]) -> Mapping[Route, str]:
         try:
             _require_open([nodes[pk] for pk in sorted(route.node_ids) if pk in nodes], route)
         except NodeUnavailable as waits:
-            closed[route] = str(waits)
+            closed[route] = waits.message
     return closed
 
 
@@ -273,7 +273,7 @@ def _take_back(pk: int) -> None:
         if task.lease_until >= now:
             return
         if job.state == JobState.CANCELING or task.stop_asked:
-            finish(task, TaskState.CANCELED, _("Canceled."))
+            finish(task, TaskState.CANCELED, Message("task.canceled"))
         else:
             _after_loss(task)
 
@@ -284,13 +284,17 @@ def _after_loss(task: Task) -> None:
     The first loss causes no pause, since machines are restarted. Then pauses grow as after errors.
     """
     failures = task.failures + 1
-    why = _("Its worker was lost.")
     if failures >= settings.MAX_FAILURES:
-        text = _("Its worker was lost %d times: ask staff to look at the log.") % failures
-        finish(task, TaskState.FAILURE, text)
+        finish(task, TaskState.FAILURE, Message("task.worker-lost-often", count=failures))
     else:
         not_before = timezone.now() + _pause(failures - 1) if failures > 1 else None
-        states.move_row(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
+        states.move_row(
+            task,
+            TaskState.PENDING,
+            Message("task.worker-lost"),
+            failures=failures,
+            not_before=not_before,
+        )
         slots.release_slots(holder_of(task))
     _record("task.lost", task, failures)
 

@@ -15,6 +15,7 @@ from adit.jobs.models import OPEN_TASKS as OPEN_TASKS
 from adit.jobs.models import RUNNABLE_JOBS as RUNNABLE_JOBS
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
 from adit.nodes.models import Lane
+from adit_engine.messages import Message
 
 T, J = TaskState, JobState
 
@@ -57,7 +58,7 @@ JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 RESET_FIELDS: Mapping[str, Any] = {
     "failures": 0,
     "not_before": None,
-    "message": "",
+    "message": None,
     "stop_asked": False,
     "broke_rule": False,
     "ended_at": None,
@@ -90,7 +91,9 @@ def lock_job(job_id: int) -> Job:
     return Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job_id)
 
 
-def move_row(row: Job | Task, to: JobState | TaskState, message: str = "", **fields: Any) -> None:
+def move_row(
+    row: Job | Task, to: JobState | TaskState, message: Message | None = None, **fields: Any
+) -> None:
     """Change the state of one row and, for a task, update its job.
 
     A task is changed only if it still has the attempt and worker that `row` was read with. Other
@@ -103,7 +106,9 @@ def move_row(row: Job | Task, to: JobState | TaskState, message: str = "", **fie
             _move_job(row, JobState(to), message, fields)
 
 
-def move_task(job: Job, task: Task, to: TaskState, message: str = "", **fields: Any) -> None:
+def move_task(
+    job: Job, task: Task, to: TaskState, message: Message | None = None, **fields: Any
+) -> None:
     """Change the state of one task of a locked job; see move_row()."""
     _move_task(task, to, message, fields)
     if not _stays_in_progress(job, to):
@@ -137,7 +142,7 @@ def move_tasks(job: Job, tasks: QuerySet[Task], to: TaskState, **fields: Any) ->
     return count
 
 
-def end_tasks(job: Job, ends: Mapping[tuple[TaskState, str], Sequence[Task]]) -> None:
+def end_tasks(job: Job, ends: Mapping[tuple[TaskState, Message], Sequence[Task]]) -> None:
     """End running tasks of a locked job, grouped by state and message.
 
     Each task must still have the attempt and worker that it was read with. Raises StaleRow.
@@ -162,7 +167,7 @@ def begin_tasks(job: Job, tasks: Sequence[Task], **fields: Any) -> None:
     for attempt in {task.attempt for task in tasks}:
         pks = [task.pk for task in tasks if task.attempt == attempt]
         rows = Task.objects.filter(pk__in=pks, attempt=attempt, state=T.PENDING, job=job)
-        values = {"state": T.IN_PROGRESS, "attempt": attempt + 1, "message": "", **fields}
+        values = {"state": T.IN_PROGRESS, "attempt": attempt + 1, "message": None, **fields}
         if rows.update(**values, **_timestamps(T.IN_PROGRESS)) != len(pks):
             raise StaleRow(f"tasks of {job} have moved in the meantime")
     for task in tasks:
@@ -175,7 +180,7 @@ def update_job_state(job: Job) -> None:
     if job.stage and to in _ENDED_JOB_STATES - {J.CANCELED}:
         to = J.WAITING_FOR_OWNER
     ended = to in _ENDED_JOB_STATES or to in (J.WAITING_FOR_OWNER, J.HELD)
-    message = end_state.describe_job_end(job, to) if ended else ""
+    message = end_state.describe_job_end(job, to) if ended else None
     if to != job.state:
         _move_job(job, to, message, {})
     elif ended and message != job.message:
@@ -231,7 +236,7 @@ def _has_failed_packing(job: Job) -> bool:
     return Task.objects.filter(job=job, work=TaskType.PACK, state=T.FAILURE).exists()
 
 
-def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) -> None:
+def _move_task(task: Task, to: TaskState, message: Message | None, fields: dict[str, Any]) -> None:
     _require_transition(to in TASK_TRANSITIONS[TaskState(task.state)], task, to)
     values = {"state": to, "message": message, **_timestamps(to), **fields}
     if to != T.IN_PROGRESS:
@@ -245,7 +250,7 @@ def _move_task(task: Task, to: TaskState, message: str, fields: dict[str, Any]) 
     _copy_values(task, values)
 
 
-def _move_job(job: Job, to: JobState, message: str, fields: dict[str, Any]) -> None:
+def _move_job(job: Job, to: JobState, message: Message | None, fields: dict[str, Any]) -> None:
     _require_transition(to in JOB_TRANSITIONS[JobState(job.state)], job, to)
     values = {"state": to, "message": message, **_timestamps(to), **fields}
     if to in _ENDED_JOB_STATES:

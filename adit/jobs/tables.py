@@ -1,7 +1,7 @@
 """Tables of jobs and of the tasks of one job."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -43,6 +43,7 @@ class JobTable(Table):
 
     def __init__(self, data: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(data, request, **kwargs)
+        self.viewer = cast(User, request.user)
         self.progress = progress.count_tasks(job.pk for job in self.records)
         progress.set_delivered_nothing(self.records)
 
@@ -56,7 +57,7 @@ class JobTable(Table):
         return format_html('{} <span class="state state-info">{}</span>', link, _("urgent"))
 
     def render_state(self, record: Job) -> str:
-        return state_badge(record.state_shown, record.state_words)
+        return state_badge(record.state_shown, record.state_words_for(self.viewer))
 
     def render_done(self, record: Job) -> str:
         far = self.progress.get(record.pk, Progress(0, 0))
@@ -65,7 +66,7 @@ class JobTable(Table):
         if not far.asks:
             text = ngettext("%(n)d of %(of)d study", "%(n)d of %(of)d studies", far.tasks)
         elif record.capabilities.has_result_table:
-            text = ngettext("%(n)d of %(of)d question", "%(n)d of %(of)d questions", far.tasks)
+            text = ngettext("%(n)d of %(of)d query", "%(n)d of %(of)d queries", far.tasks)
         else:
             text = _("check: %(n)d of %(of)d parts")
         return text % {"n": far.tasks_over, "of": far.tasks}
@@ -144,7 +145,7 @@ class StudyTable(Table):
         if expected is not None:
             return format_number(expected)
         is_live = record.state in (TaskState.PENDING, TaskState.IN_PROGRESS)
-        return NONE if is_live else quiet(_("not told"))
+        return NONE if is_live else quiet(_("unknown"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ class SeriesTable(Table):
     def render_expected(self, record: SeriesRow, value: int | None) -> str:
         if value is not None:
             return format_number(value)
-        return NONE if record.item.left_out else quiet(_("not told"))
+        return NONE if record.item.left_out else quiet(_("unknown"))
 
     def render_size(self, value: int | None) -> str:
         return progress.format_size(value) if value else NONE
@@ -191,16 +192,16 @@ class SeriesTable(Table):
 class QuestionTable(Table):
     """The tasks of a batch query or of a check."""
 
-    label = _lazy("Questions")
+    label = _lazy("Queries")
     position = Column(
         _lazy("No."),
         orderable=True,
         linkify=lambda record: reverse("job_task", args=[record.job_id, record.position]),
     )
     source = Column(
-        _lazy("Asked"), default="", order_by=("source__name", "position"), orderable=True
+        _lazy("Source"), default="", order_by=("source__name", "position"), orderable=True
     )
-    message = Column(_lazy("Answer"), default="")
+    message = Column(_lazy("Result"), default="")
     state = Column(_lazy("State"), order_by=("state", "position"), orderable=True)
 
     def render_state(self, record: Task) -> str:

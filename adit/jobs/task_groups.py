@@ -13,6 +13,7 @@ from django.utils import timezone
 from adit.jobs.models import OPEN_TASKS, RUNNABLE_JOBS, Job, Task, TaskGroup, TaskState, TaskType
 from adit.nodes.gateway import Purpose
 from adit.nodes.models import Lane, Node
+from adit_engine.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Candidate:
     job: int
     owner: int
     route: Route
-    wait_reason: str
+    wait_reason: Message | None
 
 
 def route_of(group: TaskGroup) -> Route:
@@ -113,9 +114,8 @@ def candidates() -> list[Candidate]:
     ]
 
 
-def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
-    """Store why no task of these groups starts now; empty if nothing prevents it."""
-    reason = reason[:200]
+def set_wait_reason(candidates: Iterable[Candidate], reason: Message | None) -> None:
+    """Store why no task of these groups starts now; None if nothing prevents it."""
     stale = [candidate for candidate in candidates if candidate.wait_reason != reason]
     if stale:
         groups = TaskGroup.objects.filter(pk__in=[candidate.group for candidate in stale])
@@ -124,11 +124,12 @@ def set_wait_reason(candidates: Iterable[Candidate], reason: str) -> None:
         candidate.wait_reason = reason
 
 
-def wait_reasons(job: Job) -> list[str]:
+def wait_reasons(job: Job) -> list[Message]:
     """Return why the pending tasks of a job do not start, one reason per group."""
     pending = Task.objects.filter(group=OuterRef("pk"), state=TaskState.PENDING)
-    waiting = TaskGroup.objects.filter(Exists(pending), job=job).exclude(wait_reason="")
-    return list(waiting.values_list("wait_reason", flat=True))
+    groups = TaskGroup.objects.filter(Exists(pending), job=job)
+    reasons = groups.values_list("wait_reason", flat=True)
+    return [reason for reason in reasons if reason is not None]
 
 
 def nodes_of(*routes: Route) -> list[Node]:

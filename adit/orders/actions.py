@@ -16,8 +16,10 @@ from adit.jobs.actions import (
     register,
 )
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
+from adit.messages import as_message
 from adit.orders.service import get_order_size, needs_approval
 from adit.results import archives
+from adit_engine.messages import Message
 
 T, J = TaskState, JobState
 _CANCELABLE = frozenset({*states.UNSTARTED_JOBS, J.PENDING, J.IN_PROGRESS, J.HELD})
@@ -37,53 +39,59 @@ def _revoke_approval(job: Job) -> None:
 # Who may, and under which conditions ---------------------------------------------------------------
 
 
-def _anyone_but_owner(request: ActionRequest) -> str:
+def _anyone_but_owner(request: ActionRequest) -> Message | None:
     if request.job.owner_id == request.user.pk:
-        return _("Nobody approves an own order: ask somebody else with the right to approve.")
-    return ""
+        return as_message(
+            _("Nobody approves an own order: ask somebody else with the right to approve.")
+        )
+    return None
 
 
-def _owner_with_mail(request: ActionRequest) -> str:
+def _owner_with_mail(request: ActionRequest) -> Message | None:
     user, job = request.user, request.job
     if settings.MAIL and job.owner_id == user.pk and user.is_active and user.email:
-        return ""
+        return None
     return owner_or_staff(request) or explain_state(request)
 
 
-def _not_awaiting_approval(request: ActionRequest) -> str:
-    return _("This job does not wait for approval.")
+def _not_awaiting_approval(request: ActionRequest) -> Message | None:
+    return as_message(_("This job does not wait for approval."))
 
 
-def _may_become_urgent(request: ActionRequest) -> str:
+def _may_become_urgent(request: ActionRequest) -> Message | None:
     job = request.job
     if not may(job.owner, Right.BE_URGENT):  # checked again when its nodes are opened
-        return _("Whoever ordered this job may not skip the allowed hours.")
+        return as_message(_("Whoever ordered this job may not skip the allowed hours."))
     if job.approved_by_id and job.state == J.IN_PROGRESS:  # it would void the approval
-        return _("The job runs as it was approved: cancel it, then make it urgent.")
-    return explain_state(request) if job.urgent else ""
+        return as_message(_("The job runs as it was approved: cancel it, then make it urgent."))
+    return explain_state(request) if job.urgent else None
 
 
-def _has_gaps(request: ActionRequest) -> str:
+def _has_gaps(request: ActionRequest) -> Message | None:
     gaps = progress.retryable_tasks(request.job).filter(state__in=states.RETRYABLE_TASKS)
-    return "" if gaps.exists() else explain_state(request)
+    return None if gaps.exists() else explain_state(request)
 
 
-def _has_mail_off(request: ActionRequest) -> str:
-    return explain_state(request) if request.job.mail_at_end else ""
+def _has_mail_off(request: ActionRequest) -> Message | None:
+    return explain_state(request) if request.job.mail_at_end else None
 
 
-def _has_mail_on(request: ActionRequest) -> str:
-    return "" if request.job.mail_at_end else explain_state(request)
+def _has_mail_on(request: ActionRequest) -> Message | None:
+    return None if request.job.mail_at_end else explain_state(request)
 
 
-def _has_other_tasks(request: ActionRequest) -> str:
+def _has_other_tasks(request: ActionRequest) -> Message | None:
     assert request.task is not None
     others = progress.transfer_tasks(request.job).exclude(pk=request.task.pk)
-    return "" if others.exists() else _("It is the only study of this job: delete the job.")
+    return (
+        None
+        if others.exists()
+        else as_message(_("It is the only study of this job: delete the job."))
+    )
 
 
-def _running(request: ActionRequest) -> str:
-    return _("The job is running: stop the study, or cancel the job first.")
+def _running(request: ActionRequest) -> Message | None:
+    return as_message(_("The job is running: stop the study, or cancel the job first."))
 
 
 # What they do -------------------------------------------------------------------------------------
@@ -97,7 +105,7 @@ def _approve(request: ActionRequest) -> None:
 def _return_order(request: ActionRequest) -> None:
     job = request.job
     states.move_tasks(job, job.tasks.all(), T.CANCELED)
-    states.move_row(job, J.CANCELED, _("Not approved: %s") % request.reason)
+    states.move_row(job, J.CANCELED, as_message(_("Not approved: %s") % request.reason))
     notifications.notify_approval_decision(job, approved=False)
 
 
@@ -107,7 +115,7 @@ def _cancel(request: ActionRequest) -> None:
     waiting = job.tasks.filter(state__in=states.WAITING_TASKS)
     if job.state in states.UNSTARTED_JOBS:
         states.move_tasks(job, waiting, T.CANCELED)
-        states.move_row(job, J.CANCELED, _("Canceled before it was started."))
+        states.move_row(job, J.CANCELED, as_message(_("Canceled before it was started.")))
         return
     states.move_row(job, J.CANCELING)
     states.move_tasks(job, waiting, T.CANCELED)
@@ -134,7 +142,7 @@ def _make_urgent(request: ActionRequest) -> None:
     job = request.job
     _revoke_approval(job)
     Job.objects.filter(pk=job.pk).update(urgent=True)
-    TaskGroup.objects.filter(job=job).update(wait_reason="")
+    TaskGroup.objects.filter(job=job).update(wait_reason=None)
 
 
 def _enable_mail(request: ActionRequest) -> None:
@@ -210,7 +218,7 @@ _JOB_ACTIONS = (
         success_message=_lazy("The order is returned to its owner."),
         reason_prompt=ReasonPrompt(
             _lazy("Not approved? Say why:"),
-            _lazy("Say why the order is returned: its owner reads it."),
+            Message("job.no-return-reason"),
         ),
         url_name="job_return",
         help=_lazy("For approvers: return an order with a reason."),

@@ -27,6 +27,7 @@ from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobStage, JobState, ResultLine, Task, TaskState, TaskType
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
+from adit.messages import as_message
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.orders import transfer_preview
@@ -153,7 +154,7 @@ def _start_automatically_or_wait(job: Job) -> bool:
             except AditError as error:
                 why = _("It did not start by itself. %(why)s") % {"why": error}
         if why:
-            waiting.update(order=order, message=why)
+            waiting.update(order=order, message=as_message(why))
     return not why
 
 
@@ -210,7 +211,7 @@ class PreparedStart:
             task_groups.assign_groups(job)
             if self.waits_for_approval and job.approved_by_id is None:
                 states.move_row(job, JobState.WAITING_FOR_APPROVAL)
-            queue.finish(task, TaskState.SUCCESS, "")
+            queue.finish(task, TaskState.SUCCESS, None)
             trail.record(
                 "job.started" if self.was == JobStage.CHECK else "job.continued",
                 user=User.objects.filter(pk=self.by).first(),
@@ -361,7 +362,8 @@ class _StartPreparation:
         self._lease.progress()
         if time.monotonic() - self._told_at > PROGRESS_EVERY_S:
             self._told_at = time.monotonic()
-            queue.set_progress_message(self._task, text % {"n": number, "all": of})
+            words = {"n": number, "all": of}
+            queue.set_progress_message(self._task, as_message(text % words))
 
 
 def _patient_key(plan: TaskPlan) -> SourcePatient:

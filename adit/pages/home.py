@@ -17,6 +17,7 @@ from adit.nodes.presentation import NodeOverview, list_nodes
 from adit.nodes.receiving import quarantine
 from adit.pages import sample_sheets
 from adit.projects import services
+from adit_engine.messages import Message
 
 MAX_ROWS = 6
 RUNNING = (JobState.IN_PROGRESS, JobState.PENDING, JobState.CANCELING)
@@ -28,7 +29,7 @@ class OpenJobLine:
 
     job: Job
     progress: Progress
-    waits: str
+    waits: Message | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class HomePage:
 
 def _make_line(job: Job) -> OpenJobLine:
     return OpenJobLine(
-        job, progress.get_progress(job), next(iter(task_groups.wait_reasons(job)), "")
+        job, progress.get_progress(job), next(iter(task_groups.wait_reasons(job)), None)
     )
 
 

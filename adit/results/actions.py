@@ -6,27 +6,29 @@ from django.utils.translation import gettext_lazy as _lazy
 from adit.jobs import progress, states
 from adit.jobs.actions import Action, ActionRequest, owner_or_staff, register
 from adit.jobs.models import JobState, SeriesResult, Task, TaskState
+from adit.messages import as_message
 from adit.results import archives
+from adit_engine.messages import Message
 
 T, J = TaskState, JobState
 
 
-def _staff_for_job(request: ActionRequest) -> str:
+def _staff_for_job(request: ActionRequest) -> Message | None:
     why = owner_or_staff(request)
     if why or request.user.is_staff:
         return why
-    return _("Only staff restart a job from nothing. Retry fetches what is missing.")
+    return as_message(_("Only staff restart a job from nothing. Retry fetches what is missing."))
 
 
-def _staff_for_task(request: ActionRequest) -> str:
+def _staff_for_task(request: ActionRequest) -> Message | None:
     why = owner_or_staff(request)
     if why or request.user.is_staff:
         return why
-    return _("Only staff start a study from nothing. Retry fetches what is missing.")
+    return as_message(_("Only staff start a study from nothing. Retry fetches what is missing."))
 
 
-def _unfinished(request: ActionRequest) -> str:
-    return _("The job is not finished: cancel it first.")
+def _unfinished(request: ActionRequest) -> Message | None:
+    return as_message(_("The job is not finished: cancel it first."))
 
 
 def _restart(request: ActionRequest) -> None:

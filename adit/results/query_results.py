@@ -164,7 +164,9 @@ def _open_result(box: ValueCipher, row: ResultLine) -> QueryResult:
         source=row.task.source.name if row.task.source else "",
         outcome=outcome,
         notes=tuple(RowNote(note) for note in row.notes if note != RowNote.NOTHING),
-        why=row.task.message if outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN) else "",
+        why=str(row.task.message or "")
+        if outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN)
+        else "",
     )
 
 

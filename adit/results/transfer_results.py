@@ -167,7 +167,7 @@ def _source_name(job: Job, row: ResultLine) -> str:
 def describe_row_notes(row: ResultLine, content: RowContent | None) -> str:
     said = [str(NOTE_SENTENCES[RowNote(note)]) for note in row.notes if note in NOTE_SENTENCES]
     if content is not None and content.why:
-        said.append(content.why)
+        said.append(str(content.why))
     there = row.facts.get("there", 0)
     if there and RowNote.DELIVERED not in row.notes:
         said.append(_("%(n)d series were delivered before: skipped.") % {"n": there})
@@ -179,7 +179,7 @@ def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> Tran
     state, word = _check_state(job, row, content)
     why = describe_row_notes(row, content)
     if not row.is_asked and row.task.state == TaskState.FAILURE:
-        why = row.task.message
+        why = str(row.task.message or "")
     return TransferRowResult(row.line, state, str(word), why, content=content)
 
 
@@ -215,7 +215,8 @@ def _transfer_result(
     generated = ""
     if content is not None and not content.pseudonym:
         generated = encrypted_payload.open_task(task, box).pseudonym
-    why = " ".join(part for part in (task.message, describe_row_notes(row, content)) if part)
+    message = str(task.message or "")
+    why = " ".join(part for part in (message, describe_row_notes(row, content)) if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = _("It waits for approval.")
     came_empty = task.state == TaskState.SUCCESS and counts.is_empty

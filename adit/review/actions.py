@@ -8,15 +8,17 @@ from django.utils.translation import gettext_lazy as _lazy
 from adit.jobs import states
 from adit.jobs.actions import Action, ActionRequest, register
 from adit.jobs.models import JobState, TaskState
+from adit.messages import as_message
 from adit.results import applied_rules, archives
+from adit_engine.messages import Message
 
 J = JobState
 
 
-def _has_tasks_judged_anew(request: ActionRequest) -> str:
+def _has_tasks_judged_anew(request: ActionRequest) -> Message | None:
     if request.job.state != J.CANCELED and applied_rules.tasks_judged_anew(request.job):
-        return ""
-    return _("Nothing was withheld that other rules would judge anew by now.")
+        return None
+    return as_message(_("Nothing was withheld that other rules would judge anew by now."))
 
 
 def _retry_withheld(request: ActionRequest) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TypeVar
 
 from django.db import Error, connection, transaction
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
@@ -21,6 +20,7 @@ from adit.jobs.kinds.base import TaskOutput
 from adit.jobs.lease import Canceled, Interrupted, Lease, ProjectEnded, Stalled
 from adit.jobs.models import ResultLine, SeriesResult, Task, TaskState
 from adit.jobs.progress import count_images
+from adit.messages import as_message
 from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
@@ -28,6 +28,7 @@ from adit.orders import next_source
 from adit.results import deliveries
 from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError, PatientChanged, RuleViolation
+from adit_engine.messages import Message
 from adit_engine.values.outcome import InstanceEvent, InstanceState
 
 _STORED_STATES = (InstanceState.STORED, InstanceState.DELIVERED)
@@ -98,19 +99,19 @@ def run_guarded(
 def _result_of_error(error: Exception, task: Task, lease: Lease) -> AttemptResult:
     """Map an exception to a result. Unexpected exceptions are logged here, once."""
     if isinstance(error, queue.LeaseLost):
-        return released_result(_("The task was taken away."))
+        return released_result(Message("task.taken-over"))
     if isinstance(error, Error):
         log.warning("task %d: database away (%s)", task.pk, type(error).__name__)
         connection.close()
-        return released_result(_("The database did not answer."), failed=True)
+        return released_result(Message("task.database-down"), failed=True)
     if isinstance(error, AditError):
         return result_of_engine_error(error, lease)
     if isinstance(error, DecryptionError):
-        return failed_result(_("What this task is about cannot be read: its key is gone."))
+        return failed_result(Message("task.key-missing"))
     if lease.stop.is_set():
         return stopped_result(lease)
     log.error("task %d: internal error\n%s", task.pk, _format_error(error))
-    return failed_result(_("Internal error: ask staff to look at the log, then retry."))
+    return failed_result(Message("task.internal-error"))
 
 
 def _format_error(error: Exception) -> str:
@@ -127,37 +128,37 @@ def result_of_engine_error(error: AditError, lease: Lease) -> AttemptResult:
     if lease.stop.is_set():
         return stopped_result(lease)
     if isinstance(error, NodeUnavailable):
-        return released_result(str(error), until=error.until)
+        return released_result(error.message, until=error.until)
     if isinstance(error, PatientChanged):
         return AttemptResult(lambda task: patient_id_changes.hold_task(task, error))
     if isinstance(error, RuleViolation):
-        return failed_result(str(error), broke_rule=True)
+        return failed_result(error.message, broke_rule=True)
     if isinstance(error, NotPermitted) or not error.again:
-        return failed_result(str(error))
-    return released_result(str(error), failed=True)
+        return failed_result(error.message)
+    return released_result(error.message, failed=True)
 
 
 def stopped_result(lease: Lease) -> AttemptResult:
     """Return the result of an attempt that was stopped, by the reason of the stop."""
     reason = lease.stop.reason
     if isinstance(reason, Canceled):
-        return AttemptResult(lambda task: _finish_task(task, TaskState.CANCELED, str(reason)))
+        return AttemptResult(lambda task: _finish_task(task, TaskState.CANCELED, reason))
     if isinstance(reason, ProjectEnded):
-        return failed_result(str(reason))
+        return failed_result(reason)
     if isinstance(reason, Stalled):
-        return released_result(str(reason), failed=True)
+        return released_result(reason, failed=True)
     return released_result(
-        str(reason), until=lease.until if isinstance(reason, Interrupted) else None
+        as_message(reason), until=lease.until if isinstance(reason, Interrupted) else None
     )
 
 
 def released_result(
-    why: str, *, failed: bool = False, until: datetime | None = None
+    why: Message, *, failed: bool = False, until: datetime | None = None
 ) -> AttemptResult:
     return AttemptResult(lambda task: queue.release_task(task, why, failed=failed, until=until))
 
 
-def failed_result(message: str, *, broke_rule: bool = False) -> AttemptResult:
+def failed_result(message: Message, *, broke_rule: bool = False) -> AttemptResult:
     return AttemptResult(
         lambda task: _finish_task(task, TaskState.FAILURE, message, broke_rule=broke_rule)
     )
@@ -174,7 +175,9 @@ def finish_by_results(task: Task) -> None:
     _finish_task(task, judged.state, judged.message)
 
 
-def _finish_task(task: Task, to: TaskState, message: str, *, broke_rule: bool = False) -> None:
+def _finish_task(
+    task: Task, to: TaskState, message: Message | None, *, broke_rule: bool = False
+) -> None:
     counts = count_images(SeriesResult.objects.filter(task=task))
     with transaction.atomic():
         if to == TaskState.SUCCESS and next_source.get_next_source(task) is not None:

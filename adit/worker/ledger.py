@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from adit.jobs import encrypted_payload
 from adit.jobs.encrypted_payload import SeriesContent
@@ -131,7 +130,7 @@ class Ledger:
         """
         with transaction.atomic():
             if self.task.current_attempt().update(attempt=self.task.attempt) != 1:
-                raise LeaseLost(_("Another worker has taken over this task."))
+                raise LeaseLost("task.taken-over")
             for uid, series in self._series.items():
                 if series.dirty:
                     item, _is_new = SeriesResult.objects.update_or_create(

@@ -6,8 +6,6 @@ from hashlib import sha256
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
@@ -17,6 +15,7 @@ from adit.jobs.models import ArchiveFile, Job, PendingArchiveFile, Task, TaskSta
 from adit.nodes.gateway import Purpose, open_node
 from adit.results import archives, deliveries
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 from adit_engine.nodes import base
 from adit_engine.nodes.base import ArchiveRequest, FinishedArchive, StagedImage
 
@@ -37,9 +36,7 @@ def build_archive(task: Task, lease: Lease) -> None:
     job, destination = task.job, task.job.destination
     assert destination is not None, "packing has a place where the file goes"
     if not job.archive_password:
-        raise NotPermitted(
-            _("The password of the 7-Zip file is gone: try again, and give a new one.")
-        )
+        raise NotPermitted("archive.no-password")
     holder, before = queue.holder_of(task), _packed_marks(job)
     place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:
@@ -52,7 +49,7 @@ def build_archive(task: Task, lease: Lease) -> None:
             packed = node.pack(bundle, job.archive_password, lease.stop, report)
             _record_files(task, bundle, packed, before)
         elif not before:
-            raise NothingToPack(_("No image arrived, so there is no 7-Zip file."))
+            raise NothingToPack("archive.no-images")
         if not _has_open_tasks(job):
             lease.stop.check()
             node.forget()
@@ -66,13 +63,12 @@ def finish_packing(task: Task) -> None:
     with transaction.atomic():
         job = states.lock_job(task.job_id)
         if _has_open_tasks(job):
-            queue.release_task(task, _("More images are on their way: it is built again."))
+            queue.release_task(task, Message("archive.more-images"))
             return
         built = ArchiveFile.objects.filter(job=job)
-        images, n = sum(one.images for one in built), built.count()
-        words = {"n": n, "images": images}
-        message = ngettext("%(images)d images in one file.", "%(images)d images in %(n)d files.", n)
-        queue.finish(task, TaskState.SUCCESS, message % words)
+        images = sum(one.images for one in built)
+        message = Message("archive.built", images=images, count=built.count())
+        queue.finish(task, TaskState.SUCCESS, message)
 
 
 def _has_open_tasks(job: Job) -> bool:
@@ -130,8 +126,7 @@ def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
         if time.monotonic() - told_at > PROGRESS_EVERY_S:
             told_at = time.monotonic()
             percent = min(99, 50 * done // max(bundle.size_bytes, 1))
-            words = {"percent": percent}
-            queue.set_progress_message(task, _("Being built and tested: %(percent)d %%.") % words)
+            queue.set_progress_message(task, Message("archive.in-progress", percent=percent))
 
     return report
 
@@ -149,7 +144,7 @@ def _record_pending_files(task: Task, names: tuple[str, ...]) -> None:
 
 def _require_claim(task: Task) -> None:
     if task.current_attempt().update(attempt=task.attempt) != 1:
-        raise queue.LeaseLost(_("Another worker has taken over this task."))
+        raise queue.LeaseLost("task.taken-over")
 
 
 def _record_files(

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from django.db import Error, connection, transaction
-from django.utils.translation import gettext as _
 
 from adit.audit.trail import record
 from adit.jobs import encrypted_payload, queue, states
@@ -31,6 +30,7 @@ from adit.results import sheet_rows
 from adit.worker import attempt_result
 from adit.worker.attempt_result import AttemptResult, BreakerFeedback
 from adit_engine.errors import NodeError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import SupportsSharedAssociation
 
 MAX_DURATION_S = 10.0
@@ -47,7 +47,7 @@ class QueryBatchResult:
     """The outcome of a batch: results, errors of tasks that failed for good, and what ended it."""
 
     answered: dict[Task, list[RowMatches]] = field(default_factory=dict)
-    failed: dict[Task, str] = field(default_factory=dict)
+    failed: dict[Task, Message] = field(default_factory=dict)
     end: AttemptResult | None = None
     """The result of the tasks that were not reached; the first of them may be its cause."""
     ends_all: bool = False
@@ -130,7 +130,7 @@ class QueryBatch:
         except NodeError as error:
             if not _concerns_one_row(error, lease):
                 raise
-            asked.failed[task] = str(error)
+            asked.failed[task] = error.message
 
     def _answers(self, task: Task, lease: Lease) -> list[RowMatches]:
         """Return the matches of one task.
@@ -200,7 +200,7 @@ class QueryBatch:
             assert asked.end is not None, "all were reached"
             end = asked.end
             if number and not asked.ends_all:
-                end = attempt_result.released_result(_("Waits for its turn."))
+                end = attempt_result.released_result(Message("task.queued"))
             end.persist(task)
 
     def _record(self, asked: QueryBatchResult) -> None:
@@ -225,8 +225,8 @@ def _concerns_one_row(error: NodeError, lease: Lease) -> bool:
     return not (lease.stop.is_set() or isinstance(error, NodeUnavailable) or error.again)
 
 
-def _group_by_end(asked: QueryBatchResult) -> Mapping[tuple[TaskState, str], list[Task]]:
-    grouped: dict[tuple[TaskState, str], list[Task]] = defaultdict(list)
+def _group_by_end(asked: QueryBatchResult) -> Mapping[tuple[TaskState, Message], list[Task]]:
+    grouped: dict[tuple[TaskState, Message], list[Task]] = defaultdict(list)
     for task, told in asked.answered.items():
         grouped[TaskState.SUCCESS, _describe_matches(told)].append(task)
     for task, why in asked.failed.items():
@@ -234,8 +234,8 @@ def _group_by_end(asked: QueryBatchResult) -> Mapping[tuple[TaskState, str], lis
     return grouped
 
 
-def _describe_matches(told: Sequence[RowMatches]) -> str:
+def _describe_matches(told: Sequence[RowMatches]) -> Message:
     if len(told) > 1:
-        words = {"n": sum(bool(found.records) for found in told), "all": len(told)}
-        return _("Something was found for %(n)d of %(all)d rows.") % words
-    return _("Found.") if told and told[0].records else _("Nothing was found.")
+        matched = sum(bool(found.records) for found in told)
+        return Message("query.rows-matched", matched=matched, count=len(told))
+    return Message("query.matched" if told and told[0].records else "query.no-match")

@@ -179,7 +179,7 @@ def claim_all(name: str) -> None:
         begun = time.monotonic()
         time.sleep(0.15)
         ended = time.monotonic()
-        queue.finish(task, TaskState.SUCCESS, "")
+        queue.finish(task, TaskState.SUCCESS, None)
         print(json.dumps([task.pk, task.attempt, begun, ended]), flush=True)
 
 
@@ -212,7 +212,7 @@ def ledger() -> None:
     manifests = [encrypted_payload.open_series(item).manifest for item in items]
     told = {
         "job": job.state,
-        "message": job.message,
+        "message": str(job.message or ""),
         "attempt": task.attempt,
         "expected": sum(item.expected or 0 for item in items),
         "delivered": sum(item.delivered for item in items),

@@ -96,7 +96,7 @@ def send(
     while (task := queue.claim(f"worker {os.getpid()}")) is not None:
         runner.run_task(task)
     job = Job.objects.get(pk=job.pk)
-    return {"state": job.state, "message": job.message, "report": build_report(job)}
+    return {"state": job.state, "message": str(job.message or ""), "report": build_report(job)}
 
 
 if __name__ == "__main__":

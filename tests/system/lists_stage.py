@@ -108,7 +108,7 @@ def told_of(job: int) -> dict[str, Any]:
         )
     return {
         "state": row.state,
-        "message": row.message,
+        "message": str(row.message or ""),
         "lines": found,
         "attempts": list(row.tasks.values_list("attempt", flat=True)),
     }

@@ -104,7 +104,7 @@ def told_of() -> list[dict[str, Any]]:
         found.append(
             {
                 "state": job.state,
-                "message": job.message,
+                "message": str(job.message or ""),
                 "project": job.project.protocol_id,
                 "attempts": list(job.tasks.values_list("attempt", flat=True)),
                 "delivered": {uid: key.uid(uid) for uid in delivered},

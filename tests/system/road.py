@@ -127,7 +127,7 @@ def ledger(job_id: int) -> dict[str, Any]:
     key = services.get_project_key(job.project)
     return {
         "state": job.state,
-        "message": job.message,
+        "message": str(job.message or ""),
         "manifests": manifests,
         "out": {uid: key.uid(uid) for uid in uids},
         "attempts": list(job.tasks.values_list("attempt", flat=True)),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stage_lists import make_lists
 
+from adit_engine.messages import Message
+
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 HOURS = [
@@ -265,7 +267,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             project=project,
             state=state,
             idempotency_key=f"stage-{place}",
-            message=MESSAGES.get(state, ""),
+            message=MESSAGES.get(state),
             started_at=now - timedelta(minutes=9),
             ended_at=now - timedelta(minutes=4) if state in MESSAGES else None,
         )
@@ -277,11 +279,13 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
             source=nodes["PACS1"],
             payload=encrypted_payload.seal_task(project, job, 1, plan, plan.pseudonym),
             state=task_state,
-            message=MESSAGES.get(state, ""),
+            message=MESSAGES.get(state),
         )
         task_groups.assign_groups(job)
         if state == JobState.PENDING:
-            TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
+            TaskGroup.objects.filter(job=job).update(
+                wait_reason=Message("text", text="PACS1 opens at 20:00.")
+            )
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))
         if state in COUNTS:
             SeriesResult.objects.create(
@@ -301,10 +305,13 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
 
 
 MESSAGES = {
-    "canceled": "Canceled by Clara Ordner after 40 of 120 images.",
-    "success": "120 of 120 images delivered.",
-    "warning": "114 of 120 images delivered, 6 withheld: text may be burned into the picture.",
-    "failure": "PACS1 refused our AE title ADIT: ask its administrator to register it.",
+    "canceled": Message("job.canceled", count=40),
+    "success": Message("delivery.complete", count=120),
+    "warning": Message("delivery.partial", delivered=114, count=120),
+    "failure": Message(
+        "text",
+        text="PACS1 rejected our AE title ADIT. Ask its administrator to register it.",
+    ),
 }
 COUNTS = {
     "in_progress": (56, 2, 0),

@@ -5,6 +5,8 @@ Called by stage.py, in its process. Nothing here is real, and nothing runs.
 
 from typing import Any
 
+from adit_engine.messages import Message
+
 ROOT = "1.2.826.0.1.3680043.8.498.99"
 RIGHTS = (
     "review_withheld",
@@ -89,8 +91,12 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
             {task: [RowMatches(task.position + 1, records, notes)]},
         )
     job.tasks.update(state=TaskState.SUCCESS)
-    job.tasks.filter(position=4).update(state=TaskState.FAILURE, message="PACS1 refuses it.")
-    Job.objects.filter(pk=job.pk).update(state="warning", message="3 of 4 rows were answered.")
+    job.tasks.filter(position=4).update(
+        state=TaskState.FAILURE, message=Message("text", text="PACS1 rejects it.")
+    )
+    Job.objects.filter(pk=job.pk).update(
+        state="warning", message=Message("query.rows-not-answered", count=1)
+    )
     return int(job.pk)
 
 
@@ -147,7 +153,7 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
         facts = transfer_preview.preview_facts(job, studies)
         sheet_rows.write_check(box, task, RowCheck(line, studies, notes), facts)
     job.tasks.update(state=TaskState.SUCCESS)
-    Job.objects.filter(pk=job.pk).update(state="waiting_for_owner", message="")
+    Job.objects.filter(pk=job.pk).update(state="waiting_for_owner", message=None)
     return int(job.pk)
 
 
@@ -164,7 +170,7 @@ def hold(pk: int) -> None:
         encrypted_payload.open_task(task), patient_id="0815", payload={NEW_ID: "4711"}
     )
     task.payload = encrypted_payload.reseal_task(task, content)
-    task.message = "The patient has another ID at PACS1 now."
+    task.message = Message("patient-changed")
     task.save()
 
 

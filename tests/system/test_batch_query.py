@@ -262,7 +262,7 @@ def answered(page: Page, site: str, folder: Path, project: str = "") -> Path:
     expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
     picture(page, "query-job")
     page.click("text=Results")
-    expect(page.locator("main")).to_contain_text("Something was found for")
+    expect(page.locator("main")).to_contain_text("Matches found for")
     picture(page, "query-results")
     return downloaded(page, "All as Excel")
 

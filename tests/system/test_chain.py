@@ -122,7 +122,7 @@ def started_and_approved(page: Page, other: Page, url: str, job: int) -> None:
     expect(page.locator("#tally")).not_to_contain_text("Several studies match")
     expect(page.locator("#tally")).not_to_contain_text("Not found")
     page.click("#start")
-    expect(page.locator("#job-state")).to_contain_text("waits for approval", timeout=60_000)
+    expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
     other.goto(f"{url}/jobs/{job}/")
     other.click("main button:has-text('Approve')")
 

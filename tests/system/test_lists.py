@@ -188,8 +188,10 @@ def number_of(page: Page) -> int:
 def checked(page: Page, url: str, job: int) -> None:
     """Waits on the job's page until the check is done, and opens the rows."""
     page.goto(f"{url}/jobs/{job}/")
-    expect(page.locator("#job-state")).to_contain_text("waits for its owner", timeout=60_000)
-    page.get_by_role("link", name="Look through the rows and start").click()
+    expect(page.locator("#job-state")).to_contain_text(
+        "waiting for your confirmation", timeout=60_000
+    )
+    page.get_by_role("link", name="Review the rows and start").click()
     expect(page.locator("#start-form")).to_be_visible()
 
 
@@ -233,7 +235,7 @@ def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_th
         expect(page.locator("#tally")).to_contain_text("Secondary Capture")
         page.locator("#choice-4 input").nth(1).check()
         page.click("#start")
-        expect(page.locator("#job-state")).to_contain_text("waits for approval", timeout=60_000)
+        expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
         other.goto(f"{house.url}/jobs/{job}/")
         other.click("main button:has-text('Approve')")
     for job in jobs.values():
@@ -419,7 +421,9 @@ def test_the_rows_are_for_everyone(
     page.fill("#pilot", "1")
     page.click("#start")
     page.wait_for_url(re.compile(r"/jobs/\d+/$"))
-    expect(page.locator("#job-state")).to_contain_text("waits for its owner", timeout=60_000)
-    page.get_by_role("link", name="Look at the pilot and continue").click()
+    expect(page.locator("#job-state")).to_contain_text(
+        "waiting for your confirmation", timeout=60_000
+    )
+    page.get_by_role("link", name="Review the pilot and continue").click()
     look("pilot")
     assert {step: errors for step, errors in found.items() if errors} == {}

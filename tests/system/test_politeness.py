@@ -136,7 +136,11 @@ def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_be
         assert paused.returncode == 0, paused.stderr
         assert not one.states() & ENDED, "all was over before the pause"
 
-        wait_until(lambda: "paused: moving" in waits(one), "the reason told to who waits", 120)
+        wait_until(
+            lambda: all(word in waits(one) for word in ("paused", "moving")),
+            "the reason told to who waits",
+            120,
+        )
         wait_until(lambda: not tally.open, "the end of all associations", 30)
         before = len(tally.spans)
         came = arrived()
@@ -158,8 +162,10 @@ def adit(one: House, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def waits(one: House) -> str:
+    """The stored messages of all tasks, as JSON."""
     said = (
-        "select coalesce(grp.wait_reason, '') || task.message from jobs_task task "
+        "select coalesce(cast(grp.wait_reason as text), '') || coalesce(cast(task.message as text), '') "
+        "from jobs_task task "
         "left join jobs_taskgroup grp on grp.id = task.group_id"
     )
     return " ".join(one.column(said))

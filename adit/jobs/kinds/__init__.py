@@ -24,10 +24,10 @@ class UninstalledKind(Kind):
     label: ClassVar[str] = ""
 
     def plan(self, request: OrderRequest[Any]) -> list[TaskPlan]:
-        raise InvalidInput("This kind of job is not installed any more.")
+        raise InvalidInput("kind.uninstalled")
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
-        raise InvalidInput("This kind of job is not installed any more.")
+        raise InvalidInput("kind.uninstalled")
 
 
 _UNINSTALLED = UninstalledKind()
@@ -43,4 +43,4 @@ def get_kind(word: str) -> Kind:
     try:
         return KINDS[word]
     except KeyError:
-        raise InvalidInput(f"There is no kind of job called {word}.") from None
+        raise InvalidInput("kind.unknown", kind=word) from None

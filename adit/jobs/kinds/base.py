@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes.base import SourceNode, Storable
 from adit_engine.pseudonymize.parameters import Change
 from adit_engine.transfer.study import StudyRequest as Transfer
@@ -37,9 +38,9 @@ class SendAsIs:
 
     def __post_init__(self) -> None:
         if not self.reason.strip():
-            raise InvalidInput("Say in a few words why identified data must be sent.")
+            raise InvalidInput("order-request.no-reason")
         if len(self.reason) > MAX_REASON_LENGTH:
-            raise InvalidInput(f"The reason may have {MAX_REASON_LENGTH} characters.")
+            raise InvalidInput("order-request.long-reason", limit=MAX_REASON_LENGTH)
 
 
 OrderedChange = Pseudonymize | SendAsIs
@@ -92,7 +93,7 @@ class OrderRequest(Generic[Item]):
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
-            raise InvalidInput(f"The key of an order has 1 to {MAX_KEY_LENGTH} characters.")
+            raise InvalidInput("order-request.bad-key", limit=MAX_KEY_LENGTH)
 
     @property
     def is_as_is(self) -> bool:
@@ -101,13 +102,13 @@ class OrderRequest(Generic[Item]):
     def check_destinations(self, sources: Collection[int]) -> None:
         """Raise InvalidInput unless there is a destination that is not a source."""
         if not self.destinations:
-            raise InvalidInput("Choose at least one destination.")
+            raise InvalidInput("order-request.no-destination")
         if len(self.destinations) > MAX_DESTINATIONS:
-            raise InvalidInput(f"At most {MAX_DESTINATIONS} destinations in one order.")
+            raise InvalidInput("order-request.many-destinations", limit=MAX_DESTINATIONS)
         if len(set(self.destinations)) < len(self.destinations):
-            raise InvalidInput("A destination is given twice.")
+            raise InvalidInput("order-request.repeated-destination")
         if not set(self.destinations).isdisjoint(sources):
-            raise InvalidInput("Source and destination are the same: choose another destination.")
+            raise InvalidInput("order-request.destination-is-source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +223,8 @@ class RowCheck:
     line: int
     studies: tuple[ListedStudy, ...] = field(repr=False)
     notes: tuple[RowNote, ...] = ()
-    why: str = ""
-    """The error message of the node if it failed."""
+    why: Message | None = None
+    """The error of the node if it failed."""
 
 
 TaskOutput = SourceListing | InstanceEvent | SeriesOutcome | RowMatches | RowCheck

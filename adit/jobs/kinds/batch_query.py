@@ -43,15 +43,15 @@ class BatchQuery(Kind):
         Raises InvalidInput if the order contradicts itself.
         """
         if not request.items:
-            raise InvalidInput("No row is left to ask for: tick at least one.")
+            raise InvalidInput("batch-query.no-row")
         if len(request.items) > MAX_ROWS:
-            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one query: split the sheet.")
+            raise InvalidInput("batch-query.many-rows", limit=MAX_ROWS)
         if not request.sources:
-            raise InvalidInput("Tick at least one PACS or folder to ask.")
+            raise InvalidInput("batch-query.no-source")
         if len(set(request.sources)) > MAX_SOURCES:
-            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders in one query.")
+            raise InvalidInput("batch-query.many-sources", limit=MAX_SOURCES)
         if request.destinations:
-            raise InvalidInput("A query sends no images: give no destination.")
+            raise InvalidInput("batch-query.has-destination")
         groups: dict[tuple[str, ...], list[BatchQueryRow]] = {}
         for row in request.items:
             groups.setdefault(row.question.key, []).append(row)

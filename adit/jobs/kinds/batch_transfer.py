@@ -52,7 +52,7 @@ class BatchTransferRow:
                 self, "wanted", replace(wanted, study_uid=StudyRef(wanted.study_uid).study_uid)
             )
         elif not (wanted.accession_number or (wanted.patient_id and wanted.study_date)):
-            raise InvalidInput(f"Line {self.line} names no study.")
+            raise InvalidInput("batch-transfer.no-study", line=self.line)
         if self.pseudonym:
             validate_pseudonym(self.pseudonym)
 
@@ -97,16 +97,16 @@ class BatchTransfer(Kind):
         """
         rows = request.items
         if not rows:
-            raise InvalidInput("The sheet has no row that can be ordered.")
+            raise InvalidInput("batch-transfer.no-row")
         if len(rows) > MAX_ROWS:
-            raise InvalidInput(f"At most {MAX_ROWS} rows fit into one order: split the sheet.")
+            raise InvalidInput("batch-transfer.many-rows", limit=MAX_ROWS)
         if not request.sources:
-            raise InvalidInput("Choose the PACS or folder to fetch from.")
+            raise InvalidInput("batch-transfer.no-source")
         if len(set(request.sources)) > MAX_SOURCES:
-            raise InvalidInput(f"At most {MAX_SOURCES} PACS or folders to fetch from in one order.")
+            raise InvalidInput("batch-transfer.many-sources", limit=MAX_SOURCES)
         request.check_destinations(request.sources)
         if len({row.line for row in rows}) < len(rows):
-            raise InvalidInput("One line of the sheet is ordered twice.")
+            raise InvalidInput("batch-transfer.repeated-line")
         by_question: dict[StudyCriteria, list[BatchTransferRow]] = {}
         for row in rows:
             by_question.setdefault(_question_key(row.wanted), []).append(row)
@@ -159,7 +159,7 @@ def check_rows(rows: Sequence[BatchTransferRow], context: TaskContext) -> Iterat
             except AditError as error:
                 if error.again or context.stop.is_set():
                     raise
-                yield RowCheck(row.line, (), (RowNote.NO_ANSWER,), str(error))
+                yield RowCheck(row.line, (), (RowNote.NO_ANSWER,), error.message)
 
 
 def _check_row(row: BatchTransferRow, sighting: StudyLookup) -> RowCheck:

@@ -30,12 +30,12 @@ class Selective(Kind):
         """
         picks = request.items
         if not picks:
-            raise InvalidInput("Nothing is picked yet: tick at least one study or series.")
+            raise InvalidInput("selective.no-study")
         if len(picks) > MAX_STUDIES:
-            raise InvalidInput(f"At most {MAX_STUDIES} studies fit into one order: make several.")
+            raise InvalidInput("selective.many-studies", limit=MAX_STUDIES)
         studies = Counter((pick.source, pick.study.study_uid) for pick in picks)
         if studies.most_common(1)[0][1] > 1:
-            raise InvalidInput("One study is picked twice: join its series in one row.")
+            raise InvalidInput("selective.repeated-study")
         request.check_destinations({pick.source for pick in picks})
         if request.is_as_is:
             return [replace(pick, pseudonym="").plan() for pick in picks]
@@ -53,11 +53,11 @@ def _check_pseudonyms(picks: Sequence[PickedStudy]) -> None:
     for row, pick in enumerate(picks, start=1):
         patient_id = pick.study.patient_id
         if not patient_id.strip() and not pick.pseudonym:
-            raise InvalidInput(f"Study {row} has no patient ID: give it a pseudonym by hand.")
+            raise InvalidInput("selective.no-patient-id", row=row)
         if by_patient.setdefault((pick.source, patient_id), pick.pseudonym) != pick.pseudonym:
-            raise InvalidInput(f"Study {row}: this patient has two different pseudonyms.")
+            raise InvalidInput("selective.two-pseudonyms", row=row)
         if not pick.pseudonym:
             continue
         key = (pick.source, pick.pseudonym)
         if by_pseudonym.setdefault(key, patient_id) != patient_id:
-            raise InvalidInput(f"Study {row}: {pick.pseudonym} stands for two patients.")
+            raise InvalidInput("selective.shared-pseudonym", row=row, pseudonym=pick.pseudonym)

@@ -36,7 +36,9 @@ def order_permission_required(kind: str) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             if not may(current_user(request), order_right(kind)):
-                raise PermissionDenied(_("You may not order this kind of job."))
+                raise PermissionDenied(
+                    _("You do not have the permission to order this kind of job.")
+                )
             return view(request, *args, **kwargs)
 
         return guarded

@@ -24,6 +24,7 @@ from adit.results import archives
 from adit.results.archives import make_file_rows
 from adit.results.tables import ArchiveTable
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 
 LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 """States that change without user action; pages of such jobs reload automatically."""
@@ -116,6 +117,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "kind": kind_label(job),
+        "state_label": job.state_words_for(user),
         "owner_name": job.owner.get_full_name() or job.owner.get_username(),
         "is_live": job.state in LIVE_JOB_STATES,
         "is_running": job.state in (JobState.IN_PROGRESS, JobState.CANCELING),
@@ -145,6 +147,6 @@ def _listed_tasks(job: Job, asks: bool) -> QuerySet[Task]:
     return tasks.select_related("source", "job__project").order_by("position")
 
 
-def _wait_reasons(job: Job) -> list[str]:
+def _wait_reasons(job: Job) -> list[Message]:
     """Why pending tasks do not start, without duplicates."""
     return list(dict.fromkeys(task_groups.wait_reasons(job)))[:5]

@@ -48,7 +48,7 @@ def task_decide(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     user = current_user(request)
     task = get_visible_task(user, pk, position)
     if not patient_id_changes.may_decide(user):
-        raise PermissionDenied(_("You may not confirm that a patient ID was changed."))
+        raise PermissionDenied(_("You do not have the permission to confirm changed patient IDs."))
     confirms = request.POST.get("do") == "confirm"
     try:
         (patient_id_changes.confirm_patient if confirms else patient_id_changes.reject_patient)(
@@ -57,7 +57,7 @@ def task_decide(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     except AditError as error:
         messages.error(request, str(error))
     else:
-        done = _("Confirmed: the study goes on.") if confirms else _("Refused: nothing is sent.")
+        done = _("Confirmed. The study continues.") if confirms else _("Rejected. Nothing is sent.")
         messages.success(request, done)
     return HttpResponseRedirect(reverse("job_task", args=[pk, position]))
 
@@ -140,7 +140,7 @@ def _task_name(task: Task) -> str:
     words = _("Study %(n)d")
     if task.lane == Lane.SEARCH:
         is_query = task.job.capabilities.has_result_table
-        words = _("Question %(n)d") if is_query else _("Check, part %(n)d")
+        words = _("Query %(n)d") if is_query else _("Check, part %(n)d")
     return words % {"n": task.position}
 
 

@@ -35,7 +35,7 @@ def get_timeline(job: Job) -> list[TimelineEntry]:
     told = [_event_entry(event) for event in newest]
     if job.ended_at is None:
         return told
-    end = TimelineEntry(job.ended_at, _("ended: %s") % job.state_words)
+    end = TimelineEntry(job.ended_at, _("finished: %s") % job.state_words)
     # The end of the last task, which caused the end of the job, is recorded just after it.
     after = sum(event.at > end.at and event.action != _TASK_ENDED for event in newest)
     return [*told[:after], end, *told[after:]]
@@ -48,7 +48,7 @@ def _event_entry(event: AuditEvent) -> TimelineEntry:
         held = said.get("withheld", 0) + said.get("skipped", 0)
         came_empty = is_success and held > 0 and not said.get("delivered")
         state = state_label(said["state"], came_empty=came_empty)
-        words = _("No. %(n)d ended: %(state)s") % {"n": said["task"], "state": state}
+        words = _("task %(n)d finished: %(state)s") % {"n": said["task"], "state": state}
         return TimelineEntry(event.at, words)
     who = "" if event.user is None else event.user.get_full_name() or event.user.get_username()
     return TimelineEntry(event.at, event_label(event.action), who)

@@ -11,6 +11,7 @@ from adit.jobs.actions import Action, ActionRequest, ReasonPrompt, register
 from adit.jobs.models import Job, JobState, TaskState
 from adit.jobs.views.timeline import get_timeline
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,7 +62,7 @@ def new_actions(monkeypatch: pytest.MonkeyPatch) -> None:
             event_label="got a title",
             success_message="The job has a title.",
             job_states=frozenset({JobState.PENDING}),
-            reason_prompt=ReasonPrompt("Which title?", "Enter a title."),
+            reason_prompt=ReasonPrompt("Which title?", Message("text", text="Enter a title.")),
         ),
         Action(
             name="rename",
@@ -117,7 +118,7 @@ def test_a_registered_action_has_a_button_an_endpoint_a_help_entry_and_a_timelin
     with pytest.raises(NotPermitted, match="has the title already"):
         actions.perform(coordinator, job, "rename")
     Job.objects.update(state=JobState.SUCCESS)
-    with pytest.raises(NotPermitted, match="“complete” now"):
+    with pytest.raises(NotPermitted, match="“complete”"):
         actions.perform(coordinator, job, "rename")
     assert get_timeline(job)[0].words == "got another title"
 

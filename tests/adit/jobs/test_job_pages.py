@@ -10,6 +10,7 @@ from pytest_django import Settings
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db
 
@@ -137,9 +138,10 @@ def test_a_waiting_job_says_why_it_waits(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
-    TaskGroup.objects.filter(job=job).update(wait_reason="PACS1 opens at 20:00")
+    closed = Message("text", text="PACS1 opens at 20:00.")
+    TaskGroup.objects.filter(job=job).update(wait_reason=closed)
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
-    assert page.context["waits"] == ["PACS1 opens at 20:00"]
+    assert page.context["waits"] == [closed]
     assert b"PACS1 opens at 20:00" in page.content
 
 
@@ -181,12 +183,13 @@ def test_what_an_archive_says_is_shown_as_text_everywhere(
         ("patient_name", "study_date", "study_description", "accession_number", "modalities"),
         HOSTILE,
     )
+    hostile = Message("text", text=HOSTILE)
     job = make_job(
-        coordinator, labels=labels, title=HOSTILE, message=HOSTILE, state=JobState.WARNING
+        coordinator, labels=labels, title=HOSTILE, message=hostile, state=JobState.WARNING
     )
     task = job.tasks.get()
-    Task.objects.update(message=HOSTILE)
-    TaskGroup.objects.update(wait_reason=HOSTILE)
+    Task.objects.update(message=hostile)
+    TaskGroup.objects.update(wait_reason=hostile)
     values = {"reasons": [["x", HOSTILE, 1]], "notes": [HOSTILE], "left_out": ""}
     make_item(task, description=HOSTILE, why=HOSTILE, modality="<script>", **values)
     client = as_user(coordinator)
@@ -242,7 +245,7 @@ def test_what_may_not_be_done_now_is_said_in_a_sentence(
 ) -> None:
     job = make_job(coordinator, state=JobState.SUCCESS)
     page = as_user(coordinator).post(reverse("job_action", args=[job.pk, "cancel"]), follow=True)
-    assert b"cannot be done" in page.content
+    assert b"This action is not possible" in page.content
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
 
@@ -277,11 +280,14 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     assert give_back not in own
     judge = as_user(pacsadmin)
     assert give_back in judge.get(reverse("job", args=[job.pk])).content.decode()
-    assert b"Say why" in judge.post(give_back, {"reason": " "}, follow=True).content
+    assert (
+        b"Enter the reason why the order is returned"
+        in judge.post(give_back, {"reason": " "}, follow=True).content
+    )
     judge.post(give_back, {"reason": "too many at once"})
     job.refresh_from_db()
     assert job.state == JobState.CANCELED
-    assert "too many at once" in job.message
+    assert "too many at once" in str(job.message)
     other = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
     judge.post(reverse("job_action", args=[other.pk, "approve"]))
     other.refresh_from_db()
@@ -398,7 +404,7 @@ def test_series_are_sorted_by_their_counts_but_not_by_their_description(
 
     def numbers(sort: str) -> list[int]:
         page = client.get(reverse("job_task", args=[task.job_id, 1]), {"sort": sort})
-        assert b"left out on purpose: not picked" in page.content
+        assert b"excluded: not picked" in page.content
         return [row.item.number for row in page.context["series"].records]
 
     assert numbers("-failed")[0] == 2

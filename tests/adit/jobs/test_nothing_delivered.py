@@ -11,9 +11,10 @@ from django.test.utils import CaptureQueriesContext
 from adit.accounts.models import User
 from adit.jobs import notifications, progress
 from adit.jobs.models import Job, JobMail, JobState, SeriesResult
+from adit_engine.messages import Message
 
 AsUser = Callable[[User | None], Client]
-WORDS = "as ordered, nothing delivered"
+WORDS = "nothing to deliver (all images withheld)"
 BADGE = f'<use href="/static/vendor/icons/icons.svg#circle-dashed"></use></svg>{WORDS}</span>'
 
 
@@ -21,8 +22,8 @@ BADGE = f'<use href="/static/vendor/icons/icons.svg#circle-dashed"></use></svg>{
 def job(
     coordinator: User, make_job: Callable[..., Job], make_item: Callable[..., SeriesResult]
 ) -> Job:
-    """All of it was held back as announced and accepted."""
-    message = "Nothing to deliver: 12 images were held back as announced."
+    """All images were withheld as announced and accepted."""
+    message = Message("delivery.all-withheld", count=12)
     job = make_job(coordinator, state=JobState.SUCCESS, message=message)
     make_item(job.tasks.get(), expected=12, withheld=12, reasons=[["face", "A face.", 12]])
     return job
@@ -43,7 +44,7 @@ def test_the_page_says_that_nothing_was_delivered(
 
 
 def test_home_says_why_nothing_was_delivered(coordinator: User, job: Job, as_user: AsUser) -> None:
-    assert job.message in as_user(coordinator).get("/").content.decode()
+    assert str(job.message) in as_user(coordinator).get("/").content.decode()
 
 
 def test_both_lines_of_what_happened_say_so(coordinator: User, job: Job, as_user: AsUser) -> None:
@@ -57,8 +58,8 @@ def test_both_lines_of_what_happened_say_so(coordinator: User, job: Job, as_user
 
     page = as_user(coordinator).get(f"/jobs/{job.pk}/").content.decode()
 
-    assert f"No. 1 ended: {WORDS}" in page
-    assert f"<span>ended: {WORDS}" in page
+    assert f"task 1 finished: {WORDS}" in page
+    assert f"<span>finished: {WORDS}" in page
 
 
 def test_the_report_says_so_as_a_fact_of_its_own(
@@ -77,8 +78,8 @@ def test_the_mail_says_so(job: Job) -> None:
 
     subject, text = notifications._compose(letter)
 
-    assert subject == f"job {job.pk} has ended: {WORDS}"
-    assert f"has ended: {WORDS}." in text
+    assert subject == f"job {job.pk} is finished: {WORDS}"
+    assert f"is finished: {WORDS}." in text
 
 
 @pytest.mark.parametrize("delivered", [1, 12])

@@ -80,7 +80,7 @@ def test_a_merged_patient_is_held_and_nothing_is_sent_while_the_rest_goes_on(
     job = run_all(job)
 
     assert job.state == JobState.HELD
-    assert "1 study another ID" in job.message
+    assert "another patient ID for 1 study" in str(job.message)
     task = job.tasks.get(position=1)
     assert (task.state, task.failures, task.lease_until) == (TaskState.HELD, 0, None)
     assert job.tasks.get(position=2).state == TaskState.SUCCESS
@@ -114,7 +114,7 @@ def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
 
     (letter,) = mailoutbox
     assert letter.to == ["steward@hospital.example"]
-    assert letter.subject == f"ADIT: job {job.pk} waits for a decision about a patient"
+    assert letter.subject == f"ADIT: job {job.pk}: confirm a changed patient ID"
     assert f"https://adit.hospital.example/jobs/{job.pk}/" in str(letter.body)
     for secret in (PATIENT, NOW, "1.2."):
         assert secret not in str(letter.message())
@@ -155,7 +155,9 @@ def test_refused_it_has_failed_and_a_retry_asks_again(
     patient_id_changes.reject_patient(steward, run_all(job).tasks.get(), WHY)
     job = run_all(job)
     assert job.state == JobState.FAILURE
-    assert job.tasks.get().message == f"The changed patient ID was not confirmed: {WHY}"
+    assert (
+        str(job.tasks.get().message) == f"The changed patient ID was not confirmed. Reason: {WHY}"
+    )
     assert not shelf(destination)
     assert AuditEvent.objects.filter(action="task.patient_refused", user=steward).count() == 2
     perform(job.owner, job, "retry")
@@ -282,7 +284,7 @@ def test_the_page_shows_both_ids_to_who_may_see_them_and_takes_the_decision(
     said = client.post(decide, {"do": "confirm", "reason": ""}, follow=True).content.decode()
     assert "Say why" in said
     said = client.post(decide, {"do": "confirm", "reason": WHY}, follow=True).content.decode()
-    assert "Confirmed: the study goes on." in said
+    assert "Confirmed. The study continues." in said
     assert "Is this the same patient?" not in said
     assert run_all(job).state == JobState.SUCCESS
     assert len(shelf(destination)) == 3

@@ -137,7 +137,7 @@ def test_one_study_is_tried_again_by_itself(
     job.refresh_from_db()
     states = list(job.tasks.values_list("state", flat=True))
     assert (job.state, states) == (JobState.WARNING, [TaskState.FAILURE, TaskState.SUCCESS])
-    assert "1 of 1 images delivered. 1 study failed." in job.message
+    assert "1 of 1 images delivered. 1 study failed." in str(job.message)
 
 
 def test_urgent_needs_the_right_of_who_ordered(

@@ -109,7 +109,7 @@ def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
     job.refresh_from_db()
     assert found(job) == {2: ["ID3"], 3: ["ID0", "ID0"], 5: []}
     assert job.state == JobState.SUCCESS
-    assert job.message == "Something was found for 2 of 3 rows."
+    assert str(job.message) == "Matches found for 2 of 3 rows."
     box = encrypted_payload.get_box(job.project)
     own = [sheet_rows.open_row(box, line).own for line in ResultLine.objects.filter(job=job)]
     assert own == [("key 2",), ("key 3",), ("key 3",), ("key 5",)]
@@ -149,9 +149,9 @@ def test_a_row_that_the_source_refuses_fails_alone_and_is_tried_again_alone(
 
     job.refresh_from_db()
     assert states(job) == ["success"] * 2 + ["failure"] + ["success"] * 4
-    assert "does not like" in job.tasks.get(position=3).message
+    assert "does not like" in str(job.tasks.get(position=3).message)
     assert job.state == JobState.WARNING
-    assert "1 row was not answered" in job.message
+    assert "1 row was not answered" in str(job.message)
     asked.clear()
     perform(coordinator, job, "retry")
     work()
@@ -183,7 +183,7 @@ def test_a_right_that_is_gone_is_said(
 
     assert asked == []
     assert states(job) == ["failure", "failure"]
-    assert "may fetch from" in job.tasks.first().message  # type: ignore[union-attr]
+    assert "may fetch from" in str(job.tasks.first().message)  # type: ignore[union-attr]
 
 
 def test_a_streak_holds_one_connection_and_gives_it_back(

@@ -126,11 +126,11 @@ def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
 
     page = text("job", job.pk)
     assert "1 of 1 part of the check done" in page
-    assert "images" not in page.split("What happened")[0]
+    assert "images" not in page.split("History")[0]
     assert "check: 1 of 1 parts" in text("jobs")
     task = text("job_task", job.pk, 1)
     assert "Check, part 1" in task
-    assert re.search(r"Lines of the list</dt>\s*<dd>2–3</dd>", task)
+    assert re.search(r"Lines of the sheet</dt>\s*<dd>2–3</dd>", task)
     client.post(reverse("job_batch_start", args=[job.pk]))
     assert run_all(job).state == JobState.SUCCESS
 
@@ -159,7 +159,7 @@ def test_what_was_typed_comes_back_when_the_start_is_refused(
     assert answer.status_code == 302
     assert run_all(job).state == JobState.WAITING_FOR_OWNER
     page = as_user(coordinator).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
-    assert "It was not started. No row is left to be started" in page
+    assert "The transfer was not started. No row is left to be started" in page
     assert re.search(r'name="leave_out"[^>]*value="2"', page)
 
 
@@ -343,7 +343,7 @@ def test_whether_it_fits_is_said_before_the_start_and_kept_to(
     client.post(reverse("job_batch_start", args=[job.pk]))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert said in job.message
+    assert said in str(job.message)
     earlier.delete()
     client.post(reverse("job_batch_start", args=[job.pk]))
     job = run_all(job)

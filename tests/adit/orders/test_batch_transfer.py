@@ -94,7 +94,7 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     job = run_all(order_rows(by_uid(2, "1", own=("my key",))))
 
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "look through the rows" in job.message
+    assert "look through the rows" in str(job.message)
     assert not shelf(destination)
     line = job.lines.get()
     assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
@@ -169,7 +169,7 @@ def test_one_study_uid_under_two_patients_is_never_started(
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "No row is left" in job.message
+    assert "No row is left" in str(job.message)
 
 
 def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
@@ -286,7 +286,7 @@ def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
     batch_start.request_start(job.owner, job, StartOptions(pilot=1))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "pilot is done, 1 images" in job.message
+    assert "pilot is done, 1 images" in str(job.message)
     assert len(shelf(destination)) == 1
 
     batch_start.request_start(job.owner, job, StartOptions())
@@ -314,7 +314,7 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     assert run_all(plain).state == JobState.SUCCESS
     odd.refresh_from_db()
     assert odd.state == JobState.WAITING_FOR_OWNER
-    assert "1 row wants to be looked at" in odd.message
+    assert "1 row wants to be looked at" in str(odd.message)
     assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
 
 
@@ -386,7 +386,7 @@ def test_a_right_that_is_gone_ends_the_check_and_is_said(
     assert job.state == JobState.WAITING_FOR_OWNER
     task = job.tasks.get()
     assert task.state == TaskState.FAILURE
-    assert "None of your groups may fetch from PACS1" in task.message
+    assert "None of your groups may fetch from PACS1" in str(task.message)
     assert not job.lines.get().is_asked
 
 
@@ -500,7 +500,7 @@ def test_a_transfer_of_which_nothing_arrived_has_failed_though_its_check_went_we
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.FAILURE
-    assert job.message.startswith("Nothing was delivered.")
+    assert str(job.message).startswith("Nothing was delivered.")
 
 
 # Several sources ----------------------------------------------------------------------------------
@@ -582,7 +582,10 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
 
     columns = transfer_results.result_columns(job, ALL)
     rows = [dict(zip(columns, row, strict=True)) for row in transfer_results.result_rows(job, ALL)]
-    assert [row["ADIT outcome"] for row in rows] == ["as ordered, nothing delivered", "complete"]
+    assert [row["ADIT outcome"] for row in rows] == [
+        "nothing to deliver (all images withheld)",
+        "complete",
+    ]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
     assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
 

@@ -157,7 +157,7 @@ def test_a_returned_order_says_why_and_needs_approval_again(
 ) -> None:
     job = order_job(coordinator, "selective", picks(source, 11), destination.pk)
     perform(pacsadmin, job, "return", "too many at once")
-    assert (job.state, job.message) == (JobState.CANCELED, "Not approved: too many at once")
+    assert (job.state, str(job.message)) == (JobState.CANCELED, "Not approved: too many at once")
     perform(coordinator, job, "resume")
     assert job.state == JobState.WAITING_FOR_APPROVAL
     assert set(job.tasks.values_list("state", flat=True)) == {"pending"}
@@ -166,11 +166,11 @@ def test_a_returned_order_says_why_and_needs_approval_again(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"items": ()}, "Nothing is picked"),
+        ({"items": ()}, "Nothing is selected"),
         ({"items": (PickedStudy.by_uid(1, "1.2", ""),)}, "no patient ID"),
         (
             {"items": (PickedStudy.by_uid(1, "1.2", "A"), PickedStudy.by_uid(1, "1.2", "A"))},
-            "picked twice",
+            "selected twice",
         ),
         (
             {
@@ -188,7 +188,7 @@ def test_a_returned_order_says_why_and_needs_approval_again(
                     PickedStudy.by_uid(1, "1.3", "B", pseudonym="X"),
                 )
             },
-            "stands for two patients",
+            "is used for two patients",
         ),
         ({"items": (PickedStudy.by_uid(2, "1.2", "A"),)}, "Source and destination are the same"),
     ],

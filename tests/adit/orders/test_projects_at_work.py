@@ -76,7 +76,7 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
 
     assert task is not None
     assert (task.state, shelf(destination)) == (TaskState.FAILURE, {})
-    assert words in task.message
+    assert words in str(task.message)
     assert build_report(job)["faces"] == {"accepted": 0, "withheld": 3}
 
 
@@ -130,7 +130,7 @@ def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
 
     assert task is not None
     assert (task.state, shelf(destination)) == (TaskState.FAILURE, {})
-    assert words in task.message
+    assert words in str(task.message)
     assert build_report(job)["header_word"] == {"accepted": 0, "withheld": 3}
 
 
@@ -270,7 +270,7 @@ def test_what_waits_for_a_project_that_is_over_fails_with_the_reason(
     task = Task.objects.get()
     job.refresh_from_db()
     assert (task.state, job.state) == (TaskState.FAILURE, JobState.FAILURE)
-    assert "LUNG" in task.message
+    assert "LUNG" in str(task.message)
     assert maintenance.fail_tasks_of_ended_projects() == 0
 
 
@@ -296,7 +296,7 @@ def test_what_runs_for_it_stops_between_two_images(
 
     task = Task.objects.get()
     assert (thread.is_alive(), task.state) == (False, TaskState.FAILURE)
-    assert "LUNG" in task.message
+    assert "LUNG" in str(task.message)
     assert len(shelf(destination)) < 5
 
 

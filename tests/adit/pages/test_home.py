@@ -13,11 +13,15 @@ from adit.jobs import task_groups
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
 from adit.nodes.models import Node
 from adit.projects import services
+from adit_engine.messages import Message
 
+CLOSED = Message("text", text="PACS1 opens at 20:00.")
 AsUser = Callable[[User], Client]
 
 
-def order(owner: User, destination: Node, state: JobState, wait_reason: str = "") -> Job:
+def order(
+    owner: User, destination: Node, state: JobState, wait_reason: Message | None = None
+) -> Job:
     job = Job.objects.create(
         kind="selective",
         owner=owner,
@@ -60,7 +64,7 @@ def test_coordinator_sees_own_running_job_with_its_counts(
 def test_waiting_job_says_why_it_waits(
     coordinator: User, destination: Node, as_user: AsUser
 ) -> None:
-    order(coordinator, destination, JobState.PENDING, wait_reason="PACS1 opens at 20:00")
+    order(coordinator, destination, JobState.PENDING, wait_reason=CLOSED)
 
     page = as_user(coordinator).get("/").content.decode()
 

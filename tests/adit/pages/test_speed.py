@@ -13,6 +13,7 @@ from adit.jobs import task_groups
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.nodes.models import Node
 from adit.projects import services
+from adit_engine.messages import Message
 
 JOBS, TASKS_EACH = 200, 500
 MOST_S = 0.2
@@ -44,7 +45,7 @@ def many_tasks(coordinator: User, destination: Node) -> None:
     )
     for job in jobs:
         task_groups.assign_groups(job)
-    TaskGroup.objects.update(wait_reason="PACS1 opens at 20:00")
+    TaskGroup.objects.update(wait_reason=Message("text", text="PACS1 opens at 20:00."))
 
 
 def test_pages_render_within_200_ms_of_work(

@@ -46,6 +46,7 @@ from adit.projects.models import Project
 from adit.results import archives
 from adit.worker.tasks import clean_up
 from adit_engine.errors import InvalidInput, Malformed
+from adit_engine.messages import Message
 from adit_engine.nodes.sevenzip_builder import Packing
 from adit_engine.transfer.study_lookup import StudyCriteria
 
@@ -113,7 +114,7 @@ def test_a_job_ends_in_one_file_with_all_that_arrived(
     work_off()
 
     job.refresh_from_db()
-    assert (job.state, job.message) == (JobState.SUCCESS, "All 6 images delivered.")
+    assert (job.state, str(job.message)) == (JobState.SUCCESS, "All 6 images delivered.")
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
     assert files_below(places["staging"]) == []
     images = images_in(places["path"] / f"job-{job.pk}.7z")
@@ -181,9 +182,9 @@ def test_packing_waits_for_all_others_of_its_job(
 
     assert queue.claim("three") is None
 
-    queue.finish(first, TaskState.FAILURE, "gone")
+    queue.finish(first, TaskState.FAILURE, Message("task.internal-error"))
     assert queue.claim("three") is None
-    queue.finish(second, TaskState.FAILURE, "gone")
+    queue.finish(second, TaskState.FAILURE, Message("task.internal-error"))
     third = queue.claim("three")
     assert third is not None
     assert third.work == TaskType.PACK
@@ -303,7 +304,7 @@ def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
     work_off()
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
-    assert "could not be read back" in job.message
+    assert "could not be read back" in str(job.message)
     assert files_below(places["path"]) == []
     monkeypatch.undo()
     shelf(source).clear()
@@ -328,7 +329,7 @@ def test_a_full_disk_is_tried_again_by_itself(
 
     assert task is not None
     assert (task.state, task.failures) == (TaskState.PENDING, 1)
-    assert "disk is full" in task.message
+    assert "disk is full" in str(task.message)
     assert task.not_before is not None
     assert files_below(places["path"]) == []
     monkeypatch.undo()
@@ -532,7 +533,7 @@ def _full(writer: object) -> None:
 
 
 def _lost(*arguments: object) -> bool:
-    raise queue.LeaseLost("killed")
+    raise queue.LeaseLost("task.taken-over")
 
 
 @pytest.fixture
@@ -624,7 +625,7 @@ def test_a_machine_with_another_folder_for_what_is_gathered_leaves_the_job_to_ot
     task = work()
     assert task is not None
     assert (task.state, task.failures) == (TaskState.PENDING, 1)
-    assert "is not the one that the other machines use" in task.message
+    assert "is not the one that the other machines use" in str(task.message)
     assert not elsewhere.exists() or files_below(elsewhere) == []
 
     archive_node.save()
@@ -648,7 +649,7 @@ def test_a_file_is_not_built_from_another_machines_folder(
     task = work()
     assert task is not None
     assert (task.work, task.state) == (TaskType.PACK, TaskState.PENDING)
-    assert "is not the one that the other machines use" in task.message
+    assert "is not the one that the other machines use" in str(task.message)
     assert not job.archives.exists()
 
 

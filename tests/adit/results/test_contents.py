@@ -191,7 +191,7 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
 
     assert task is not None
     assert (task.state, task.failures) == (TaskState.PENDING, 1)
-    assert "are used up" in task.message
+    assert "are used up" in str(task.message)
     later.refresh_from_db()
     assert later.state == JobState.PENDING
 

@@ -348,7 +348,7 @@ def test_the_page_of_a_query_tells_of_questions_and_leads_to_the_results(
 ) -> None:
     page = client.get(reverse("job", args=[query.pk])).content.decode()
 
-    assert "4 of 4 questions asked" in page
+    assert "4 of 4 queries done" in page
     assert reverse("job_results", args=[query.pk]) in page
     assert "PACS1 does not like this question." in page
     assert "Delivered" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
@@ -383,8 +383,8 @@ def test_a_question_of_a_query_is_called_so_and_says_which_lines_it_answers(
     page = client.get(reverse("job_task", args=[query.pk, 2])).content.decode()
     told = re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
-    assert "Question 2" in told
-    assert re.search(r"Lines of the list</dt>\s*<dd>3</dd>", told)
+    assert "Query 2" in told
+    assert re.search(r"Lines of the sheet</dt>\s*<dd>3</dd>", told)
     assert reverse("job_results", args=[query.pk]) in told
     assert "Series" not in told
     assert "Study 2" not in told
@@ -393,7 +393,7 @@ def test_a_question_of_a_query_is_called_so_and_says_which_lines_it_answers(
 def test_the_list_of_jobs_counts_the_questions_of_a_query(client: Client, query: Job) -> None:
     page = client.get(reverse("jobs")).content.decode()
 
-    assert "4 of 4 questions" in page
+    assert "4 of 4 queries" in page
     assert "studies" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
 

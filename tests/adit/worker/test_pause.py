@@ -129,7 +129,7 @@ def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
     assert time.monotonic() - asked < 10
     task = Task.objects.get()
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
-    assert task.message == f"{node.name}: stopped by pacsadmin: fire"
+    assert str(task.message) == f"{node.name}: stopped by pacsadmin: fire"
     assert not Slot.objects.exists()
     assert work() is None
     pause.reopen_node(pacsadmin, node)
@@ -160,7 +160,7 @@ def test_one_connection_is_ended_and_the_others_go_on(
     thread.join(10)
     task.refresh_from_db()
     assert task.state == TaskState.CANCELED
-    assert task.message == "PACS1: this connection was ended by pacsadmin."
+    assert str(task.message) == "PACS1: this connection was ended by pacsadmin."
     gated.close_gate()
     for _ in range(2):
         gated.gate.release()

@@ -19,6 +19,7 @@ from adit.nodes.models import Node, Slot
 from adit.worker import runner
 from adit.worker.ledger import Ledger
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 
 Ordering = Callable[..., Job]
 
@@ -56,8 +57,8 @@ def test_whose_claim_was_forgotten_takes_nothing_from_who_has_the_task_now(
 
     runner.run_task(first)
     for end in (
-        lambda: queue.release_task(first, "The database did not answer.", failed=True),
-        lambda: queue.finish(first, TaskState.FAILURE, "late"),
+        lambda: queue.release_task(first, Message("task.database-down"), failed=True),
+        lambda: queue.finish(first, TaskState.FAILURE, Message("task.internal-error")),
     ):
         with pytest.raises(states.StaleRow):
             end()
@@ -84,9 +85,9 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     ):
         with pytest.raises(AditError):
             write()
-    queue.set_progress_message(first, "I am at work")
+    queue.set_progress_message(first, Message("archive.in-progress", percent=1))
 
-    assert Task.objects.get().message == ""
+    assert Task.objects.get().message is None
     queue.renew_lease(second)
     queue.still_held(second)
     Ledger(second, get_box(second.job.project)).write()

@@ -31,6 +31,7 @@ from adit.nodes import services
 from adit.nodes.models import Node, Slot
 from adit.worker import runner, tasks
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 
 Ordering = Callable[..., Job]
 
@@ -67,7 +68,7 @@ def test_a_clock_that_jumps_ahead_costs_an_attempt_and_doubles_nothing(
         assert job.state == JobState.SUCCESS
         runner.run_task(late)
         with pytest.raises(states.StaleRow):
-            queue.finish(late, TaskState.FAILURE, "late")
+            queue.finish(late, TaskState.FAILURE, Message("task.internal-error"))
     job.refresh_from_db()
     assert (job.state, Task.objects.get().attempt) == (JobState.SUCCESS, 2)
     assert len(shelf(destination)) == 2
@@ -165,7 +166,9 @@ def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
         frozen.setattr("adit_engine.dicom_file.atomic.os.fsync", freeze)
         task = work()
     assert task is not None
-    assert (task.state, task.message) == (TaskState.PENDING, "The lease ran out.")
+    assert task.state == TaskState.PENDING
+    assert task.message is not None
+    assert task.message.code == "task.lease-expired"
     assert [path for path in base.rglob("*") if path.is_file()] == []
 
     work()

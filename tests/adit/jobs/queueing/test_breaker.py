@@ -16,6 +16,7 @@ from adit.nodes.limits import breaker
 from adit.nodes.models import Alarm, CircuitBreaker, Node
 from adit.nodes.presentation import get_status
 from adit_engine.errors import NotFound, Unreachable
+from adit_engine.messages import Message
 
 Ordering = Callable[..., Job]
 
@@ -54,7 +55,7 @@ def test_after_one_failure_the_other_tasks_wait_and_say_why(
     assert work() is not None
     assert queue.claim("test") is None
     assert Task.objects.filter(attempt=1).count() == 1, "the others did not try"
-    said = TaskGroup.objects.get().wait_reason
+    said = str(TaskGroup.objects.get().wait_reason)
     assert said.startswith("PACS1: has not answered since ")
     assert "is asked again at" in said
     status = get_status(Node.objects.select_related("breaker").get(pk=dead.pk))
@@ -73,8 +74,8 @@ def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
     trying = queue.claim("test")
     assert trying is not None
     assert queue.claim("another") is None
-    assert "one task is trying now" in TaskGroup.objects.get().wait_reason
-    queue.release_task(trying, "lost interest")
+    assert "one task is trying now" in str(TaskGroup.objects.get().wait_reason)
+    queue.release_task(trying, Message("task.queued"))
     rested(source)
     CircuitBreaker.objects.update(tried_until=None)
     assert work() is not None

@@ -27,9 +27,9 @@ def test_a_job_over_the_budget_waits_and_says_so_and_others_go_on(
     assert work() is None
     assert [task.state for task in done if task] == [TaskState.SUCCESS] * 2
     said = ["Today's budget of Coordinators: is used up, goes on at 00:00"]
-    assert task_groups.wait_reasons(mine) == said
+    assert [str(reason) for reason in task_groups.wait_reasons(mine)] == said
     queue.sweep()
-    assert task_groups.wait_reasons(mine) == said
+    assert [str(reason) for reason in task_groups.wait_reasons(mine)] == said
     assert not others.tasks.filter(state=TaskState.PENDING).exists()
     Budget.objects.update(studies=2)
     last = work()

@@ -26,6 +26,7 @@ from adit.jobs.actions import allowed, perform
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.nodes.limits import slots
 from adit.nodes.models import CircuitBreaker, Lane, Node, Slot
+from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
 
 Ordering = Callable[..., Job]
@@ -98,7 +99,7 @@ def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits
     claimed()
     assert queue.claim("test") is None
     waiting = Task.objects.get(state=TaskState.PENDING)
-    assert waiting.group.wait_reason == "PACS1: 2 of 2 connections in use"
+    assert str(waiting.group.wait_reason) == "PACS1: 2 of 2 connections in use"
 
 
 @pytest.mark.django_db
@@ -122,8 +123,8 @@ def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
     source.save()
     job = order_studies("1", images=1)
     assert queue.claim("test") is None
-    assert "opens on" in TaskGroup.objects.get().wait_reason
-    assert "20:00" in TaskGroup.objects.get().wait_reason
+    assert "opens on" in str(TaskGroup.objects.get().wait_reason)
+    assert "20:00" in str(TaskGroup.objects.get().wait_reason)
     Job.objects.filter(pk=job.pk).update(urgent=True)
     assert queue.claim("test") is not None
 
@@ -186,7 +187,7 @@ def test_a_task_that_kills_its_workers_is_given_up_after_growing_pauses(
     assert pauses[:3] == [None, 60, 300]
     task = Task.objects.get()
     assert task.state == TaskState.FAILURE
-    assert "lost 4 times" in task.message
+    assert "stopped unexpectedly 4 times" in str(task.message)
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
 
@@ -212,15 +213,15 @@ def test_failures_are_bounded_and_pauses_grow(order_studies: Ordering, settings:
     waits = []
     for _ in range(2):
         Task.objects.update(not_before=None)
-        queue.release_task(claimed(), "PACS1 did not answer.", failed=True)
+        queue.release_task(claimed(), Message("task.database-down"), failed=True)
         waits.append(round((Task.objects.get().not_before - timezone.now()).total_seconds()))
         assert queue.claim("test") is None, "not before its pause is over"
     assert waits == [60, 300]
     Task.objects.update(not_before=None)
-    queue.release_task(claimed(), "PACS1 did not answer.", failed=True)
+    queue.release_task(claimed(), Message("task.database-down"), failed=True)
     task = Task.objects.get()
     assert task.state == TaskState.FAILURE
-    assert task.message == "PACS1 did not answer. Tried 3 times."
+    assert str(task.message) == "The database did not respond. Tried 3 times."
 
 
 @pytest.mark.django_db(transaction=True)

@@ -127,7 +127,7 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     seal = batch_start.encrypted_payload.seal_task
 
     def looked_at(*args: Any, **more: Any) -> bytes:
-        said.append(checked.tasks.get(work=TaskType.START).message)
+        said.append(str(checked.tasks.get(work=TaskType.START).message))
         if len(said) == 2:
             perform(checked.owner, checked, "cancel")
             until(lambda: stops and stops[0].is_set())
@@ -158,5 +158,5 @@ def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, project
     project.save()
     job = run_all(checked)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert job.message.startswith("It was not started.")
+    assert str(job.message).startswith("The transfer was not started.")
     assert job.tasks.get(work=TaskType.START).state == TaskState.FAILURE

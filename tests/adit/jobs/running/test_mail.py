@@ -60,7 +60,7 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
 
     (letter,) = box.taken
     assert (letter["To"], letter["Auto-Submitted"]) == ("cora@hospital.example", "auto-generated")
-    assert letter["Subject"] == f"ADIT: job {job.pk} has ended: complete"
+    assert letter["Subject"] == f"ADIT: job {job.pk} is finished: complete"
     text = letter.get_content()
     assert f"https://adit.hospital.example/jobs/{job.pk}/" in text
     for secret in (PATIENT, "Mustermann", "1.2."):
@@ -163,8 +163,8 @@ def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
     told = [(letter["To"], letter["Subject"]) for letter in box.taken]
     assert sorted(told) == sorted(
         [
-            ("paul@hospital.example", f"ADIT: job {first.pk} waits for approval"),
-            ("paul@hospital.example", f"ADIT: job {second.pk} waits for approval"),
+            ("paul@hospital.example", f"ADIT: job {first.pk} is waiting for approval"),
+            ("paul@hospital.example", f"ADIT: job {second.pk} is waiting for approval"),
             ("cora@hospital.example", f"ADIT: job {first.pk} is approved"),
             ("cora@hospital.example", f"ADIT: job {second.pk} is returned to you"),
         ]

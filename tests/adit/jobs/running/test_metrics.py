@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from adit.jobs import queue
 from adit.jobs.models import Task
 from adit.nodes.models import Node
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,7 +71,7 @@ def test_lost_leases_and_retries_are_counted(order_studies):
     told = scraped()
     assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 0)
     task = queue.claim("test")
-    queue.release_task(task, "it did not answer", failed=True)
+    queue.release_task(task, Message("task.database-down"), failed=True)
     told = scraped()
     assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 1)
 

@@ -1,5 +1,6 @@
 """`adit up`: a fresh folder becomes a running house, and leaves no process when it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from lab.installed import Installed, family_of, is_alive, runs
 from lab.jobs import until
+
+from adit_engine.messages import Message
 
 
 @pytest.fixture
@@ -109,7 +112,10 @@ def test_a_node_is_stopped_from_the_machine_itself(house: Installed) -> None:
     house.do("order")
     house.do("claim-none")
     ((reason,),) = house.rows("select wait_reason from jobs_taskgroup")
-    assert reason.startswith("from: stopped: migration (")
+    message = str(Message.from_json(json.loads(reason)))
+    assert message.startswith("from")
+    assert "stopped" in message
+    assert "migration (" in message
 
 
 def test_all_nodes_are_stopped_from_the_machine_itself(house: Installed) -> None:
