@@ -60,10 +60,10 @@ class NodeTable(Table):
 
     def render_use(self, record: NodeOverview) -> str:
         if record.reads and record.writes:
-            return _("fetch and send")
+            return _("fetch from, send to")
         if record.reads:
-            return _("fetch")
-        return _("send") if record.writes else quiet(_("only manage"))
+            return _("fetch from")
+        return _("send to") if record.writes else quiet(_("only manage"))
 
     def render_connections(self, record: NodeOverview) -> str:
         node = record.node

@@ -173,9 +173,8 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
             size_bytes=(n % 9 + 1) * 1_500_000_000,
         )
     Budget.objects.create(group=groups["Coordinators"], studies=50)
-    alarms.raise_alarm(
-        Alarm.Cause.BREAKER, "staged", "No answer since 07:12, 3 times in a row.", node
-    )
+    silent = Message("alarm.no-answer", since="2026-06-01 07:12", failures=3)
+    alarms.raise_alarm(Alarm.Cause.BREAKER, "staged", silent, node)
     alarms.raise_hours_changed(manager, node, ["windows"])
 
 
@@ -188,28 +187,42 @@ def make_checks(node: object, admin: object) -> None:
     from adit.nodes.models import NodeTestResult
     from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
-    why = "So ADIT notices when a list may be incomplete, and says so."
-    senders = "So images are taken that come from PACS1B at 10.0.0.7."
+    cap = SettingProposal("result_cap", 200, Message("proposal.result-cap"))
+    far = {"sender": "PACS1B", "sender_address": "10.0.0.7"}
+    senders = SettingProposal(
+        "senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", Message("proposal.senders", **far)
+    )
     found = {
         "plain": [
-            NodeFinding(Grade.GOOD, "PACS1 answers (C-ECHO, 12 ms)."),
-            NodeFinding(Grade.GOOD, "It can be searched (C-FIND) by study and patient root."),
-            NodeFinding(Grade.GOOD, "Images can be fetched by C-GET or C-MOVE."),
+            NodeFinding(Grade.GOOD, Message("test.echo", node="PACS1", milliseconds=12)),
+            NodeFinding(Grade.GOOD, Message("test.search-roots", roots=("study", "patient"))),
+            NodeFinding(Grade.GOOD, Message("test.retrieval", methods=("C-GET", "C-MOVE"))),
             NodeFinding(
                 Grade.WARNING,
-                "It cuts its lists: no search brings more than 200 answers.",
-                "Enter 200 as result cap.",
-                (SettingProposal("result_cap", 200, why),),
+                Message("test.truncated", count=200),
+                Message("step.result-cap", count=200),
+                (cap,),
             ),
         ],
         "fetch": [
-            NodeFinding(Grade.GOOD, "By C-GET the image came: 0.52 MB in 180 ms."),
-            NodeFinding(Grade.BAD, "By C-MOVE the image did not come (10.4 s)."),
+            NodeFinding(
+                Grade.GOOD,
+                Message("test.image-received", method="C-GET", size="0.52 MB", duration="180 ms"),
+            ),
+            NodeFinding(
+                Grade.BAD,
+                Message(
+                    "test.image-not-received",
+                    method="C-MOVE",
+                    duration="10.4 s",
+                    reason=Message("fetch.nothing-in-time", seconds=10),
+                ),
+            ),
             NodeFinding(
                 Grade.WARNING,
-                "Meanwhile our receiver turned away PACS1B at 10.0.0.7, whom it does not know.",
-                "If that belongs to PACS1, add it to the senders: PACS1B@10.0.0.7.",
-                (SettingProposal("senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", senders),),
+                Message("test.sender-rejected", **far),
+                Message("step.add-sender", node="PACS1", **far),
+                (senders,),
             ),
         ],
     }

@@ -22,6 +22,7 @@ from adit.nodes.models import Lane, Node, NodeTestResult, Slot, UnexpectedSender
 from adit.nodes.receiving.receiver_state import DatabaseReceiverState
 from adit.nodes.receiving.retrievals import open_spool
 from adit_engine.dicom_file import part10
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 from adit_engine.nodes.diagnostics.image_probe import make_test_image
 from adit_engine.storage_scp.server import StorageScp, StorageScpSettings
@@ -95,7 +96,10 @@ def kept(node: Node, *findings: NodeFinding) -> None:
 
 def proposing(setting: str, value: object) -> NodeFinding:
     return NodeFinding(
-        Grade.WARNING, "Look.", "Do.", (SettingProposal(setting, value, "Why not."),)
+        Grade.WARNING,
+        Message("test.no-studies"),
+        Message("step.no-studies"),
+        (SettingProposal(setting, value, Message("proposal.result-cap")),),
     )
 
 
@@ -176,16 +180,16 @@ def test_what_was_found_before_the_deadline_is_kept(
     from adit_engine.nodes.memory import MemoryNode
 
     def check(node: MemoryNode) -> Iterator[NodeFinding]:
-        yield NodeFinding(Grade.GOOD, "It answers.")
+        yield NodeFinding(Grade.GOOD, Message("test.mounted"))
         time.sleep(2)
-        yield NodeFinding(Grade.GOOD, "Too late.")
+        yield NodeFinding(Grade.GOOD, Message("test.mounted"))
 
     settings.SEARCH_DEADLINE_S = 1
     monkeypatch.setattr(MemoryNode, "check", check)
 
     findings = diagnostics.check_node(pacsadmin, source)
 
-    assert findings[0].what == "It answers."
+    assert findings[0].what.code == "test.mounted"
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
 
 
@@ -300,7 +304,7 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
     page = client.get(f"/nodes/{pacs.pk}/").content.decode()
     answer = client.post(f"/nodes/{pacs.pk}/test/adopt/", {"setting": "result_cap", "value": "200"})
 
-    assert "Look." in page
+    assert "It lists no studies." in page
     assert "Adopt:" not in page
     assert answer.status_code == 403
     for path in ("test/fetch/", "test/write/"):
@@ -309,7 +313,13 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
 
 
 def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
-    kept(pacs, NodeFinding(Grade.WARNING, "Meanwhile FARM at 10.0.0.7 was turned away."))
+    kept(
+        pacs,
+        NodeFinding(
+            Grade.WARNING,
+            Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7"),
+        ),
+    )
     NodeTestResult.objects.update(what="fetch")
 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()

@@ -21,7 +21,7 @@ def test_the_exported_file_gives_the_same_uids(root, project, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("project_id", "user", "sentence"),
     [
-        ("LUNG", "dpo", "You need the right"),
+        ("LUNG", "dpo", "You need the permission"),
         ("LUNG", "nobody", "no such user"),
         ("HEART", "root", "no such"),
     ],
