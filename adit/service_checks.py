@@ -101,7 +101,7 @@ def _check_clock() -> ServiceFinding:
             else ""
         )
 
-    return _run_check("clock of this machine", look)
+    return _run_check("clock of this server", look)
 
 
 def _check_broker() -> ServiceFinding:

@@ -57,7 +57,7 @@ def test_all_in_order(site: Installed) -> None:
     for part in (
         "database (PostgreSQL at 127.0.0.1:",
         "tables",
-        "clock of this machine",
+        "clock of this server",
         "broker (RabbitMQ at 127.0.0.1:",
         "cache (Redis at 127.0.0.1:",
         "master key",
