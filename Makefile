@@ -66,6 +66,9 @@ tables: $(VENV)/.ready  ## build the tables of the DICOM standard again
 vendor:  ## fetch the front-end assets again from their npm packages
 	@$(PYTHON) scripts/vendor_assets.py
 
+messages: $(VENV)/.ready  ## list all messages in docs/messages.md
+	@$(BIN)/python scripts/messages.py --write
+
 pictures: $(VENV)/.ready  ## take the README's pictures from a running demo
 	@$(BIN)/python scripts/take_pictures.py
 

@@ -29,6 +29,7 @@ look "names" $bin/python scripts/check_names.py
 look "migrations are complete" $bin/django-admin makemigrations --check --dry-run
 look "templates compile" $bin/python scripts/compile_templates.py
 look "tables are what the script makes" $bin/python scripts/build_tables.py --check
+look "messages have templates" $bin/python scripts/messages.py
 look "docs/conformance.md is what the script makes" $bin/python scripts/make_conformance.py --check
 look "docs/deidentification.md is what is measured" $bin/python scripts/make_withheld.py --check
 exit $failed

@@ -34,7 +34,7 @@ def main() -> int:
     if "--write" in sys.argv:
         PAGE.write_text(page)
     elif not PAGE.exists() or PAGE.read_text() != page:
-        problems.append("docs/messages.md is not up to date: make messages-page")
+        problems.append("docs/messages.md is not up to date: make messages")
     print("\n".join(problems) or f"{len(TEMPLATES)} messages")
     return 1 if problems else 0
 

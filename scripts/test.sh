@@ -55,6 +55,7 @@ full_disk=tests/adit/jobs/misfortune/test_misfortune.py::test_a_disk_that_is_ful
 storey "the house, on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
     tests/adit/{accounts,audit,jobs,nodes,orders,projects,results,review,vault,worker} -q -n 2 --deselect $full_disk
 storey "the same, on a full disk" .venv/bin/python tests/lab/on_postgresql.py $full_disk -q
+storey "upgrade from earlier releases" .venv/bin/python -m pytest tests/upgrade -q
 storey "usefulness, read by highdicom" \
     .venv/bin/python -m pytest tests/engine/pseudonymize/test_deid_highdicom.py -q
 storey "the whole road" .venv/bin/python -m pytest tests/system -q

@@ -6,7 +6,7 @@ Used by the pages of nodes. Each test has a deadline.
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -170,7 +170,7 @@ def _run_and_store(
     values = {
         "at": timezone.now(),
         "by_id": user.pk,
-        "findings": [_finding_to_json(finding) for finding in findings],
+        "findings": [finding.to_json() for finding in findings],
     }
     NodeTestResult.objects.update_or_create(node=node, what=what, defaults=values)
     if worst is not Grade.BAD:
@@ -216,7 +216,7 @@ def _get_time_limit_s(what: NodeTestResult.TestKind) -> float:
 
 def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:
     fields = get_settings_form_class(node.kind).base_fields
-    finding = _finding_from_json(kept)
+    finding = NodeFinding.from_json(kept)
     still = [
         (str(fields[one.setting].label), one)
         for one in finding.proposals
@@ -224,29 +224,3 @@ def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:
         and node.settings.get(one.setting, fields[one.setting].initial) != one.value
     ]
     return FindingLine(finding, still)
-
-
-def _finding_to_json(finding: NodeFinding) -> dict[str, Any]:
-    step = finding.next_step
-    return {
-        "grade": finding.grade.value,
-        "what": finding.what.to_json(),
-        "next_step": None if step is None else step.to_json(),
-        "proposals": [
-            {"setting": one.setting, "value": one.value, "why": one.why.to_json()}
-            for one in finding.proposals
-        ],
-    }
-
-
-def _finding_from_json(kept: Mapping[str, Any]) -> NodeFinding:
-    step = kept["next_step"]
-    return NodeFinding(
-        Grade(kept["grade"]),
-        Message.from_json(kept["what"]),
-        None if step is None else Message.from_json(step),
-        tuple(
-            SettingProposal(one["setting"], one["value"], Message.from_json(one["why"]))
-            for one in kept["proposals"]
-        ),
-    )

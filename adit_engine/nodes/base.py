@@ -38,6 +38,13 @@ class SettingProposal:
     value: str | int | bool | None
     why: Message
 
+    def to_json(self) -> dict[str, Any]:
+        return {"setting": self.setting, "value": self.value, "why": self.why.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "SettingProposal":
+        return cls(data["setting"], data["value"], Message.from_json(data["why"]))
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFinding:
@@ -50,6 +57,24 @@ class NodeFinding:
     what: Message
     next_step: Message | None = None
     proposals: tuple[SettingProposal, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "grade": self.grade.value,
+            "what": self.what.to_json(),
+            "next_step": None if self.next_step is None else self.next_step.to_json(),
+            "proposals": [one.to_json() for one in self.proposals],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "NodeFinding":
+        step = data["next_step"]
+        return cls(
+            Grade(data["grade"]),
+            Message.from_json(data["what"]),
+            None if step is None else Message.from_json(step),
+            tuple(SettingProposal.from_json(one) for one in data["proposals"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def client(pacsadmin: User) -> Client:
 
 def test_it_is_entered_with_a_name_alone_and_lies_in_the_data_folder(client: Client) -> None:
     address = reverse("node_new_kind", args=["archive"])
-    assert "Where finished 7-Zip files lie" in client.get(address).content.decode()
+    assert "Folder of finished 7-Zip files" in client.get(address).content.decode()
 
     answer = client.post(address, filled(client, address, name="7-Zip files"))
 
@@ -45,7 +45,7 @@ def test_its_test_says_whether_files_can_be_laid_there(
 
     findings = diagnostics.check_node(pacsadmin, node)
 
-    assert any("GB are free" in finding.what for finding in findings)
+    assert any("GB are free" in str(finding.what) for finding in findings)
     assert not [finding for finding in findings if finding.grade == "bad"]
 
 
@@ -53,7 +53,7 @@ def test_room_is_asked_for_before_the_start(make_node: Callable[..., Node]) -> N
     node = make_node("7-Zip files", kind="archive")
 
     assert destination_folders.explain_no_space(node, 1000) is None
-    assert "needed" in str(destination_folders.explain_no_space(node, 10**18))
+    assert "are required" in str(destination_folders.explain_no_space(node, 10**18))
 
 
 def test_users_read_the_path_that_they_know(make_node: Callable[..., Node]) -> None:

@@ -21,6 +21,7 @@ from adit.nodes.limits.unavailable import NoSlot
 from adit.nodes.models import Lane, Node, NodeTestResult, Slot, UnexpectedSender
 from adit.nodes.receiving.receiver_state import DatabaseReceiverState
 from adit.nodes.receiving.retrievals import open_spool
+from adit_engine import messages
 from adit_engine.dicom_file import part10
 from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
@@ -84,22 +85,21 @@ def silent(make_node: Callable[..., Node]) -> Iterator[Node]:
 
 def kept(node: Node, *findings: NodeFinding) -> None:
     """As if a test had just found this."""
-    from dataclasses import asdict
 
     NodeTestResult.objects.create(
         node=node,
         what="plain",
         at="2026-01-01T00:00Z",
-        findings=json.loads(json.dumps([asdict(one) for one in findings])),
+        findings=json.loads(json.dumps([one.to_json() for one in findings])),
     )
 
 
 def proposing(setting: str, value: object) -> NodeFinding:
     return NodeFinding(
         Grade.WARNING,
-        Message("test.no-studies"),
-        Message("step.no-studies"),
-        (SettingProposal(setting, value, Message("proposal.result-cap")),),
+        Message("test.no-paging", count=2),
+        Message("step.result-cap-if-truncated"),
+        (SettingProposal(setting, value, Message("proposal.find")),),
     )
 
 
@@ -180,16 +180,16 @@ def test_what_was_found_before_the_deadline_is_kept(
     from adit_engine.nodes.memory import MemoryNode
 
     def check(node: MemoryNode) -> Iterator[NodeFinding]:
-        yield NodeFinding(Grade.GOOD, Message("test.mounted"))
+        yield NodeFinding(Grade.GOOD, Message("test.wado"))
         time.sleep(2)
-        yield NodeFinding(Grade.GOOD, Message("test.mounted"))
+        yield NodeFinding(Grade.GOOD, Message("test.paging"))
 
     settings.SEARCH_DEADLINE_S = 1
     monkeypatch.setattr(MemoryNode, "check", check)
 
     findings = diagnostics.check_node(pacsadmin, source)
 
-    assert findings[0].what.code == "test.mounted"
+    assert findings[0].what == Message("test.wado")
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
 
 
@@ -201,8 +201,8 @@ def test_one_image_comes_each_way(pacsadmin: User, pacs: Node) -> None:
 
     page = client.post(f"/nodes/{pacs.pk}/test/fetch/", follow=True).content.decode()
 
-    assert "By C-GET the image came" in page
-    assert "By C-MOVE the image came" in page
+    assert "received by C-GET" in page
+    assert "received by C-MOVE" in page
     assert not Slot.objects.exists()
     assert AuditEvent.objects.get(action="node.checked").details["test"] == "fetch"
 
@@ -219,11 +219,11 @@ def test_images_from_elsewhere_are_traced_adopted_and_then_taken(
     adopted = client.post(f"/nodes/{pacs.pk}/test/adopt/", data, follow=True).content.decode()
     after = client.post(f"/nodes/{pacs.pk}/test/fetch/", follow=True).content.decode()
 
-    assert "turned away DEMO at 127.0.0.1" in before
+    assert "rejected DEMO at 127.0.0.1" in before
     assert "Adopt: Senders = FARM@127.0.0.1, DEMO@127.0.0.1" in before
     assert "Senders is now FARM@127.0.0.1, DEMO@127.0.0.1" in adopted
     assert "Adopt:" not in adopted
-    assert "By C-MOVE the image came" in after
+    assert "received by C-MOVE" in after
     assert UnexpectedSender.objects.get().calling == "DEMO"
     changed = AuditEvent.objects.get(action="node.changed").details["changed"]
     assert changed == ["settings.senders"]
@@ -304,7 +304,7 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
     page = client.get(f"/nodes/{pacs.pk}/").content.decode()
     answer = client.post(f"/nodes/{pacs.pk}/test/adopt/", {"setting": "result_cap", "value": "200"})
 
-    assert "It lists no studies." in page
+    assert "It returned 2 studies when one was requested" in page
     assert "Adopt:" not in page
     assert answer.status_code == 403
     for path in ("test/fetch/", "test/write/"):
@@ -312,14 +312,22 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
         assert client.get(f"/nodes/{pacs.pk}/{path}").status_code == 405
 
 
-def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
-    kept(
-        pacs,
-        NodeFinding(
-            Grade.WARNING,
-            Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7"),
-        ),
+def test_a_stored_finding_is_shown_with_the_current_template(
+    pacsadmin: User, pacs: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(pacs, proposing("result_cap", 200))
+    monkeypatch.setitem(
+        messages._templates, "test.no-paging", "Without pages it returned {count} studies."
     )
+
+    page = client_of(pacsadmin).get(f"/nodes/{pacs.pk}/").content.decode()
+
+    assert "Without pages it returned 2 studies." in page
+
+
+def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
+    what = Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7")
+    kept(pacs, NodeFinding(Grade.WARNING, what))
     NodeTestResult.objects.update(what="fetch")
 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()

@@ -119,7 +119,7 @@ def test_a_receiver_that_answers_is_well(settings):
 def test_a_receiver_that_does_not_run_is_said_with_the_next_step():
     (problem,) = problems()
 
-    assert "nothing listens" in problem
+    assert "no service listens" in problem
     assert "Start it with `adit up` or `adit receiver`" in problem
 
 

@@ -66,10 +66,8 @@ def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
 
     assert task is not None
     assert task.state == TaskState.SUCCESS
-    assert "All 3 images delivered. What the destination keeps was asked by a search" in str(
-        task.message
-    )
-    assert "did not report within 1 s" in SeriesResult.objects.get().remarks[0]
+    assert "All 3 images delivered. Storage was verified by a query" in str(task.message)
+    assert "sent no Storage Commitment report within 1 s" in SeriesResult.objects.get().remarks[0]
     assert SeriesResult.objects.get().notes == []
 
 

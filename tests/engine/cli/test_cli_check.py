@@ -40,8 +40,8 @@ def test_an_image_is_fetched_each_way_on_the_first_day(
 
     told = capsys.readouterr().out
     assert code == ExitCode.COMPLETE
-    assert "By C-GET the image came" in told
-    assert "By C-MOVE the image came" in told
+    assert "received by C-GET" in told
+    assert "received by C-MOVE" in told
     assert "4711" not in told
 
 
@@ -57,7 +57,7 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
 
     told = capsys.readouterr().out
     assert code == ExitCode.FAILED
-    assert "turned away PACS1 at 127.0.0.1" in told
+    assert "rejected PACS1 at 127.0.0.1" in told
     assert "=> senders = FARM@127.0.0.1, PACS1@127.0.0.1" in told
 
 

@@ -89,11 +89,11 @@ IMPOSTOR = tls_peers.Authority().issue("pacs")
 @pytest.mark.parametrize(
     ("held", "words"),
     [
-        (OLD, "its certificate has expired"),
+        (OLD, "The certificate of PACS1, or that of its issuer, has expired"),
         (EARLY, "is not valid yet. Check the clocks"),
-        (ELSEWHERE, "carries another name than 127.0.0.1"),
-        (FOREIGN, "comes from nobody whom we trust"),
-        (IMPOSTOR, "comes from nobody whom we trust"),
+        (ELSEWHERE, "is not issued for 127.0.0.1"),
+        (FOREIGN, "is not issued by a trusted authority"),
+        (IMPOSTOR, "is not issued by a trusted authority"),
     ],
 )
 def test_a_certificate_that_does_not_fit_is_refused_with_the_reason(
@@ -111,7 +111,7 @@ def never_reached(talk: peers.Talk) -> None:
 
 def test_without_a_ca_only_the_authorities_of_this_machine_count() -> None:
     with tls_peers.scripted(never_reached) as peer:
-        refused(peers.node(peer.port, transport="tls"), "comes from nobody whom we trust")
+        refused(peers.node(peer.port, transport="tls"), "is not issued by a trusted authority")
 
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -121,7 +121,7 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 def test_an_archive_that_wants_our_certificate_says_so(version: str) -> None:
     context = tls_peers.server_context(asks=True, most=VERSIONS[version])
     with tls_peers.scripted(never_reached, context) as peer:
-        refused(peers.node(peer.port, **tls()), "want")
+        refused(peers.node(peer.port, **tls()), "require a client certificate")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -143,7 +143,7 @@ def test_an_archive_that_does_not_accept_our_certificate_says_so(
 @peers.needs_dcmtk
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [(tls(), "wants a client certificate"), (mutual(tls_peers.STRANGER), "does not accept our")],
+    [(tls(), "requires a client certificate"), (mutual(tls_peers.STRANGER), "does not accept our")],
 )
 def test_dcmtks_refusals_are_understood(
     tmp_path: Path, settings: dict[str, str], words: str
@@ -164,13 +164,13 @@ def test_an_archive_with_old_versions_only_is_named() -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
         context.set_ciphers("ALL:@SECLEVEL=0")
     with tls_peers.scripted(never_reached, context) as peer:
-        refused(peers.node(peer.port, **tls()), "offers no version of TLS that we allow")
+        refused(peers.node(peer.port, **tls()), "offers no TLS version that we allow")
 
 
 def test_the_settings_may_ask_for_the_newest_version() -> None:
     context = tls_peers.server_context(most=ssl.TLSVersion.TLSv1_2)
     with tls_peers.scripted(never_reached, context) as peer:
-        refused(peers.node(peer.port, **tls(least_tls="1.3")), "no version of TLS that we allow")
+        refused(peers.node(peer.port, **tls(least_tls="1.3")), "no TLS version that we allow")
 
 
 def test_an_archive_without_a_common_cipher_is_named() -> None:
@@ -183,7 +183,7 @@ def test_an_archive_without_a_common_cipher_is_named() -> None:
 @pytest.mark.parametrize("word", [b"\x07\0\0\0\0\x04\0\0\0\0", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
 def test_what_is_no_tls_at_all_is_named(word: bytes) -> None:
     with peers.Scripted(lambda talk: (talk.raw(word), talk.gone.wait(0.2))) as peer:
-        refused(peers.node(peer.port, **tls()), "does not speak TLS on this port")
+        refused(peers.node(peer.port, **tls()), "does not use TLS on this port")
 
 
 @peers.needs_dcmtk
@@ -192,13 +192,13 @@ def test_a_plain_archive_that_hangs_up_is_asked_for_tls(tmp_path: Path) -> None:
         error = failed(lambda: store(peers.node(port, **tls())))
 
     assert isinstance(error, ConnectionLost)
-    assert "first word of TLS" in str(error)
-    assert "Check that this port speaks TLS" in str(error)
+    assert "closed the connection when TLS was started" in str(error)
+    assert "Check that this port uses TLS" in str(error)
 
 
 def test_plain_words_to_a_tls_port_name_the_setting() -> None:
     with peers.Scripted(lambda talk: (talk.pdu(), talk.raw(b"\x15\3\3\0\2\2\x46"))) as peer:
-        refused(peers.node(peer.port), "speaks TLS, while our side is set to plain DICOM")
+        refused(peers.node(peer.port), "uses TLS, but its settings here say plain DICOM")
 
 
 def test_what_was_damaged_in_the_handshake_is_worth_another_try() -> None:

@@ -39,44 +39,47 @@ def test_a_host_is_checked_by_its_own_name_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"transport": "none"}, "Transport: plain or tls."),
-        ({"least_tls": "1.1"}, "Oldest version of TLS: 1.2 or 1.3."),
-        ({"ca_certificate": "hello"}, "CA certificate: this is no certificate in PEM format"),
-        ({"ca_certificate": "Würzburg"}, "CA certificate: this is no certificate in PEM format"),
+        ({"transport": "none"}, "Transport: choose one of plain, tls."),
+        ({"least_tls": "1.1"}, "Minimum TLS version: choose one of 1.2, 1.3."),
+        ({"ca_certificate": "hello"}, "CA certificate: this is not a certificate in PEM format"),
+        ({"ca_certificate": "Würzburg"}, "CA certificate: this is not a certificate in PEM format"),
         (
             {"client_certificate": "hello", "client_key": OURS.key},
-            "Client certificate: this is no certificate in PEM format",
+            "Client certificate: this is not a certificate in PEM format",
         ),
         (
             {"client_certificate": OURS.certificate, "client_key": ""},
-            "Client key: give the private key of the certificate",
+            "Client key: enter the private key of the certificate",
         ),
         (
             {"client_certificate": OURS.certificate, "client_key": "hello"},
-            "Client key: give the private key of the certificate",
+            "Client key: enter the private key of the certificate",
         ),
         (
             {"client_certificate": OURS.certificate, "client_key": CA.issue("adit").key},
-            "Client key: it does not belong to the client certificate.",
+            "Client key: the key does not match Client certificate.",
         ),
         (
             {"client_certificate": LOCKED.certificate, "client_key": LOCKED.key},
-            "Client key: it has a password.",
+            "Client key: the key has a password.",
         ),
         (
             {"client_certificate": OURS.certificate, "client_key": OURS.key.replace("M", "?")},
-            "Client key: it cannot be read",
+            "Client key: this is not a private key",
         ),
-        ({"client_key": OURS.key}, "Client key: it needs the certificate that belongs to it."),
+        ({"client_key": OURS.key}, "Client key: the certificate of this key is missing."),
         (
             {"client_certificate": OURS.certificate + OURS.key, "client_key": OURS.key},
-            "Client certificate: it holds a private key. Put that into Client key.",
+            "Client certificate: this contains a private key. Enter the key in Client key.",
         ),
         (
             {"ca_certificate": CA.certificate + OURS.key},
-            "CA certificate: it holds a private key. Put that into Client key.",
+            "CA certificate: this contains a private key. Enter the key in Client key.",
         ),
-        ({"certificate_name": "a" * 300}, "Name in its certificate: this cannot be a name."),
+        (
+            {"certificate_name": "a" * 300},
+            "Name in its certificate: this is not a valid host name.",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_its_field(
@@ -96,7 +99,7 @@ def test_windows_line_ends_and_words_around_a_certificate_do_no_harm() -> None:
 
 
 def test_a_private_key_is_never_accepted_where_it_would_not_be_sealed() -> None:
-    with pytest.raises(InvalidInput, match="holds a private key"):
+    with pytest.raises(InvalidInput, match="contains a private key"):
         DimseSettings(**PLACE, ca_certificate=OURS.key)
 
 
@@ -174,10 +177,10 @@ def test_the_key_may_stand_in_the_certificates_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("certificate", "key", "sentence"),
     [
-        ("", "", "C: it is needed for TLS"),
-        ("none", "", "C: none cannot be read: No such file"),
-        ("pacs.crt", "other.key", "K: it does not belong to the c"),
-        ("pacs.crt", "", "C: give the private key"),
+        ("", "", "C: a certificate is required for TLS"),
+        ("none", "", r"C: none cannot be read \(No such file"),
+        ("pacs.crt", "other.key", "K: the key does not match C"),
+        ("pacs.crt", "", "C: enter the private key"),
     ],
 )
 def test_files_that_do_not_fit_are_named(

@@ -36,7 +36,7 @@ def test_a_large_image_that_finds_no_room_is_told(
 
     (error,) = order.errors
     assert isinstance(error, StorageFull)
-    assert "Make room" in str(error)
+    assert "Free disk space" in str(error)
     assert error.again
     assert order.kept == [{}]
     assert_the_next_attempt_heals(again)

@@ -125,7 +125,7 @@ def test_a_stop_is_heeded_in_the_middle_of_a_large_file(
         return pread(descriptor, count, at)
 
     monkeypatch.setattr(os, "pread", noted)
-    with pytest.raises(Stopped, match="Shelf: reading was stopped"):
+    with pytest.raises(Stopped, match="operation on Shelf was stopped"):
         list(node.fetch([STUDY]))
 
     assert len(pieces) == 1

@@ -138,15 +138,15 @@ TAKERS = {"archive"}
 NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "archive": [
         ({"path": "relative/path"}, "Folder"),
-        ({"path": "/x", "staging": "relative/path"}, "Folder for what is gathered"),
-        ({"path": "/x", "part_gb": 0}, "Largest file"),
+        ({"path": "/x", "staging": "relative/path"}, "Folder for staged images"),
+        ({"path": "/x", "part_gb": 0}, "Maximum file size"),
     ],
     "memory": [],  # takes whatever it is called
     "folder": [
         ({}, "Folder"),
         ({"path": "relative/path"}, "Folder"),
-        ({"path": "/x", "file_mode": "rw-r--r--"}, "file_mode"),
-        ({"path": "/x", "folder_mode": "9"}, "folder_mode"),
+        ({"path": "/x", "file_mode": "rw-r--r--"}, "Permissions of new files"),
+        ({"path": "/x", "folder_mode": "9"}, "Permissions of new folders"),
     ],
     "dimse": [
         ({"host": "h"}, "Called AE title"),
@@ -154,8 +154,8 @@ NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"called_ae_title": "A", "host": "h", "calling_ae_title": ""}, "Our AE title"),
         ({"called_ae_title": "A", "host": "two words"}, "Host"),
         ({"called_ae_title": "A", "host": "h", "port": 0}, "Port"),
-        ({"called_ae_title": "A", "host": "h", "max_pdu": 1}, "Largest PDU"),
-        ({"called_ae_title": "A", "host": "h", "result_cap": 0}, "Result cap"),
+        ({"called_ae_title": "A", "host": "h", "max_pdu": 1}, "Maximum PDU size"),
+        ({"called_ae_title": "A", "host": "h", "result_cap": 0}, "Result limit"),
         ({"called_ae_title": "A", "host": "h", "connect_s": 0}, "Time limits"),
         ({"called_ae_title": "A", "host": "h", "query_root": "image"}, "Query root"),
         ({"called_ae_title": "A", "host": "h", "retrieve": "fax"}, "Retrieve by"),
@@ -168,7 +168,7 @@ NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"url": "https://h", "sign_in": "kerberos"}, "Sign-in"),
         ({"url": "https://h", "sign_in": "basic"}, "User"),
         ({"url": "https://h", "sign_in": "bearer"}, "Token"),
-        ({"url": "https://h", "page_size": 0}, "Answers asked for at once"),
+        ({"url": "https://h", "page_size": 0}, "Results per request"),
         ({"url": "https://h", "no_progress_s": -1}, "Time limits"),
     ],
 }
@@ -275,7 +275,7 @@ def test_a_check_finds_in_words_and_nothing_bad(node: Any) -> None:
 
     assert findings
     assert not [finding for finding in findings if finding.grade == "bad"]
-    assert all(finding.what.endswith(".") for finding in findings)
+    assert all(str(finding.what).endswith(".") for finding in findings)
 
 
 def test_find_answers_at_each_level(node: Any) -> None:
@@ -291,7 +291,7 @@ def test_find_answers_at_each_level(node: Any) -> None:
 def test_patients_are_listed_or_it_says_that_it_cannot(node: Any) -> None:
     query = Query(QueryLevel.PATIENT, {"PatientID": PATIENT})
     if node.Settings is kind_class("dicomweb").Settings:
-        with pytest.raises(NotSupported, match=r"PACS1: .*search for studies"):
+        with pytest.raises(NotSupported, match=r"PACS1 .*Search for studies"):
             list(node.find(query))
     else:
         assert [one.patient_id for one in node.find(query)] == [PATIENT]

@@ -123,7 +123,7 @@ def test_an_image_that_was_changed_before_it_was_packed_stops_it(tmp_path: Path)
     data[-1] ^= 1
     path.write_bytes(data)
 
-    with pytest.raises(StorageError, match=r"^Archives: images .* were changed"):
+    with pytest.raises(StorageError, match=r"^Archives: staged images .* changed"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -134,7 +134,7 @@ def test_an_image_that_is_gone_before_it_was_packed_stops_it(tmp_path: Path) -> 
     gather(opened)
     next((tmp_path / "gathered").rglob("*.dcm")).unlink()
 
-    with pytest.raises(StorageError, match="are gone"):
+    with pytest.raises(StorageError, match="staged images were removed"):
         packed(opened)
 
     assert everything_below(tmp_path / "out") == []
@@ -169,7 +169,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     gather(opened)
     short = node(tmp_path, reserve_mb=10**9)
 
-    with pytest.raises(StorageFull, match="nearly full"):
+    with pytest.raises(StorageFull, match="almost full"):
         short.pack(ArchiveRequest("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
 
     assert everything_below(tmp_path / "out") == []

@@ -18,6 +18,7 @@ from adit.nodes.receiving import amqp as receiving_amqp
 from adit.nodes.receiving.broker_sender import BrokerSender
 from adit.nodes.receiving.receiver_state import DatabaseReceiverState
 from adit.nodes.receiving.retrievals import ReceiverClient
+from adit_engine.messages import Message
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.rate_limit import BURST_S
@@ -90,7 +91,7 @@ class Far:
         values = StorageScpSettings("ADIT", "127.0.0.1", 0, **given)
         self.receiver = StorageScp(values, self.spool, self.register)
 
-    def store(self, *images: Instance) -> list[str]:
+    def store(self, *images: Instance) -> list[Message | None]:
         """The errors, in order; empty where it said that it has the image."""
         given = DimseSettings(
             called_ae_title="ADIT",
@@ -156,7 +157,7 @@ def channel(broker: Service) -> amqp.Channel:
 def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pacs, broker):
     sent = [image(1), image(2, 300_000), image(3, 5 * MB), image(4, 12 * MB)]
     with ReceiverClient(pacs).expect(wanted(), never) as awaited:
-        assert far.store(*sent) == ["", "", "", ""]
+        assert far.store(*sent) == [None] * 4
         assert digests(taken(awaited, 4)) == digests(sent)
         token = MoveInProgress.objects.get().token
         until(lambda: not far.files())

@@ -169,7 +169,7 @@ def test_a_pacs_that_lost_the_image_is_believed(
         (proof,) = proofs_of(coordinator, destination(make_node, archive, proof="commitment"))
 
     assert isinstance(proof, NotConfirmed)
-    assert "0112" in proof.reason
+    assert "0112" in str(proof.reason)
 
 
 def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
@@ -181,7 +181,7 @@ def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
         remark, proof = proofs_of(coordinator, row)
 
     assert isinstance(remark, ConfirmationRemark)
-    assert "asked by a search" in remark.text
+    assert remark.text.code == "proof.by-query"
     assert proof == image_probe.make_test_image("ADIT").instance_uid
     assert not PendingCommitment.objects.exists()
 
@@ -195,7 +195,7 @@ def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
 
     client.force_login(pacsadmin)
     page = client.get(f"/nodes/{row.pk}/").content.decode()
-    assert "Adopt: Proof that images are kept = commitment" in page
+    assert "Adopt: Verification of storage = commitment" in page
     diagnostics.adopt_proposal(pacsadmin, row, "proof", "commitment")
     row.refresh_from_db()
     assert row.settings["proof"] == "commitment"

@@ -48,8 +48,8 @@ def receiver() -> Iterator[StorageScp]:
     register.write_unexpected_senders()
 
 
-def send(receiver: StorageScp, title: str) -> str:
-    """The error of an image that this application sends; empty when it was taken."""
+def send(receiver: StorageScp, title: str) -> Message | None:
+    """The error of an image that this application sends; None when it was taken."""
     given = DimseSettings(
         called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
     )
@@ -76,7 +76,7 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
     pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
-    assert send(receiver, "FARM") == ""
+    assert send(receiver, "FARM") is None
     client = client_of(pacsadmin)
 
     page = client.get(PATH).content.decode()
@@ -102,7 +102,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
-    assert send(receiver, "FARM") == ""
+    assert send(receiver, "FARM") is None
 
     host_checks.check_host(receives=True)
 

@@ -166,7 +166,7 @@ def test_without_an_originator_the_image_goes_where_the_study_says(pacs, receive
         ReceiverClient(pacs).expect(wanted(study="1.2.4"), never) as other,
     ):
         stored = list(sender(receiver).store([image(1)]))
-        assert [one.error for one in stored] == [""]
+        assert [one.error for one in stored] == [None]
         assert [one.instance_uid for one in awaited.arrived()] == [f"{SERIES}.1"]
         assert list(other.arrived()) == []
     pacs.refresh_from_db()
@@ -263,7 +263,7 @@ def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
     settings.RECEIVER_PORT = 0
 
     with (
-        pytest.raises(NotSupported, match="no receiver runs here"),
+        pytest.raises(NotSupported, match="no receiver is running here"),
         open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node,
     ):
         list(node.fetch([SeriesRef(STUDY, SERIES)]))

@@ -17,6 +17,7 @@ from adit_engine.errors import (
     ConnectionLost,
     NodeBusy,
 )
+from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
 
@@ -55,17 +56,17 @@ def test_each_instance_has_its_own_answer() -> None:
     )
 
     assert first.kept
-    assert "changed or left out" in first.warning
+    assert "changed or removed elements" in str(first.warning)
     assert second.kept
     assert not third.kept
     assert third.status == 0xA700
-    assert "out of resources" in third.error
+    assert "out of resources" in str(third.error)
 
 
 def test_what_was_there_already_counts_as_kept() -> None:
     answers = stored(stow(409, failed=items(*uids(1, 2, 3), reason=0x0111)))
 
-    assert [one.warning for one in answers] == ["it was there already"] * 3
+    assert [one.warning for one in answers] == [Message("warning.already-stored")] * 3
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_a_success_that_names_nothing_is_proven_or_no_success(status: int, body:
         answers = store(node)
 
     assert [one.kept for one in answers] == [False, True, False]
-    assert "does not list it" in answers[0].error
-    assert "lists it now" in answers[1].warning
+    assert "a query does not find it" in str(answers[0].error)
+    assert "but a query finds it" in str(answers[1].warning)
 
 
 @pytest.mark.parametrize("status", [400, 413, 500])
@@ -103,7 +104,7 @@ def test_a_node_that_fails_at_everything_is_left_soon() -> None:
     with (
         Liar(scripted(answer(500))) as liar,
         closing(liar.node()) as node,
-        pytest.raises(NodeBusy, match="look into its log"),
+        pytest.raises(NodeBusy, match="check its log"),
     ):
         list(node.store(images(20)))
 
@@ -122,7 +123,7 @@ def test_a_refusal_in_the_middle_of_an_upload_is_still_read() -> None:
         (answered,) = node.store([big])
 
     assert not answered.kept
-    assert "too large" in answered.error
+    assert "too large" in str(answered.error)
 
 
 class Chunks(Liar):
@@ -179,7 +180,7 @@ def test_an_encoding_that_the_node_refuses_is_sent_uncompressed() -> None:
         (answered,) = node.store([rle])
 
     assert answered.kept
-    assert "re-encoded without loss" in answered.warning
+    assert "re-encoded without loss" in str(answered.warning)
     assert answered.sha256 != rle.sha256()
 
 

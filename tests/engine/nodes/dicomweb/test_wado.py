@@ -71,7 +71,9 @@ def cuts() -> dict[str, list[Said]]:
 def test_a_cut_answer_gives_what_came_and_then_an_error(how: str) -> None:
     with Liar(scripted(cuts()[how])) as liar, closing(liar.node()) as node:
         came: list[str] = []
-        with pytest.raises(ConnectionLost, match="broke off"):
+        with pytest.raises(
+            ConnectionLost, match=r"did not complete|was lost|incomplete or invalid"
+        ):
             came.extend(one.instance_uid for one in node.fetch([SERIES]))
 
     assert came == [f"{ROOT}.1.1.{number}" for number in range(1, len(came) + 1)]
@@ -117,7 +119,7 @@ def test_the_time_of_one_request_is_bounded_in_all() -> None:
     error = failed(fetch, scripted(steady), total_s=1.0)
 
     assert type(error) is TimedOut
-    assert "longer in all" in str(error)
+    assert "exceeded the total time limit" in str(error)
 
 
 def test_a_slow_taker_is_not_held_against_the_node() -> None:
@@ -136,14 +138,14 @@ def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
         fetched = node.fetch([SERIES])
 
         assert [next(fetched).instance_uid for _ in range(2)] == [f"{ROOT}.1.1.1", f"{ROOT}.1.1.2"]
-        with pytest.raises(ConnectionLost, match="a part that is no DICOM"):
+        with pytest.raises(ConnectionLost, match="1 part that is not DICOM"):
             next(fetched)
 
         single = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{ROOT}.1.1.9")
         liar._say = scripted(answer(200, TYPE, related(b"junk")))
         (faulty,) = node.fetch([single])
         assert faulty.instance_uid == single.instance_uid
-        assert "not a DICOM file" in faulty.fault
+        assert "not a DICOM file" in str(faulty.fault)
 
 
 def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
@@ -154,9 +156,11 @@ def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
     endless: list[Said] = [f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\r\n".encode(), no_pixels]
     with Liar(scripted(whole, cut, [*endless, CLOSE])) as liar, closing(liar.node()) as node:
         assert len(fetch(node)) == 1
-        with pytest.raises(ConnectionLost, match="broke off"):
+        with pytest.raises(
+            ConnectionLost, match=r"did not complete|was lost|incomplete or invalid"
+        ):
             fetch(node)
-        with pytest.raises(ConnectionLost, match="without telling its length"):
+        with pytest.raises(ConnectionLost, match="without its length"):
             fetch(node)
 
 

@@ -269,8 +269,8 @@ def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> No
         list(by_get(peer).fetch(archive.refs))
 
     assert str(refused.value) == (
-        "PACS1: refused the retrieval with status C413: it cannot process it. Retry; if it "
-        "happens again, ask its administrator to look into its log."
+        "PACS1 refused the retrieval (status C413): it cannot be processed. Retry. If it happens "
+        "again, ask its administrator to check its log."
     )
 
 
@@ -285,8 +285,8 @@ def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibi
         list(peers.node(peer.port).find(Query(QueryLevel.STUDY, {})))
 
     assert str(lost.value) == (
-        "PACS1: aborted the association (some do where they do not allow ADIT what was asked "
-        "for). Retry; if it happens again, ask its administrator to look into its log."
+        "PACS1 aborted the association. Some PACS do this if ADIT has no permission for the "
+        "request. Retry. If it happens again, ask the administrator of the PACS to check its log."
     )
 
 

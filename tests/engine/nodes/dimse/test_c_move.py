@@ -357,13 +357,13 @@ def failed(action: Callable[[], object], within_s: float = 3.0) -> AditError:
     ("status", "kind", "words"),
     [
         (0xA701, NodeBusy, "Try again later"),
-        (0xA702, NodeBusy, "no firewall stands in between"),
+        (0xA702, NodeBusy, "whether a firewall blocks the connection"),
         (0xA801, NodeRefused, "register the AE title ADIT at this machine"),
         (0xA900, NodeRefused, "A900"),
         (0xC001, NodeBusy, "cannot reach us"),
         (0x0110, NodeBusy, "Try again later"),
-        (0xFE00, NodeRefused, "cancelled"),
-        (0x1234, NodeRefused, "no reason that we know"),
+        (0xFE00, NodeRefused, "canceled"),
+        (0x1234, NodeRefused, "no known reason"),
         (None, NodeRefused, "without a status"),
     ],
 )
@@ -612,7 +612,7 @@ def test_auto_prefers_c_get(archive: peers.Orthanc, received: receiving.Received
 def test_without_a_receiver_c_move_is_no_way() -> None:
     node = peers.node(104, retrieve="move")
 
-    with pytest.raises(NotSupported, match="no receiver runs here"):
+    with pytest.raises(NotSupported, match="no receiver is running here"):
         list(node.fetch([InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", f"{ROOT}.1.1.1")]))
 
 

@@ -89,23 +89,23 @@ def test_closed_port_is_named() -> None:
     error = failed(lambda: find(peers.node(port)))
 
     assert isinstance(error, Unreachable)
-    assert f"nothing listens on 127.0.0.1 port {port}" in str(error)
+    assert f"no service listens on 127.0.0.1 port {port}" in str(error)
 
 
 def test_wrong_called_ae_title_says_which_one(archive: peers.Orthanc) -> None:
     error = failed(lambda: find(peers.node(archive.port, "WRONG")))
 
     assert isinstance(error, AssociationRejected)
-    assert "does not answer to the AE title WRONG" in str(error)
+    assert "does not accept the AE title WRONG" in str(error)
     assert not error.again
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        ((1, 1, 3), AssociationRejected, "refused our AE title ADIT: ask its administrator"),
-        ((1, 1, 7), AssociationRejected, "does not answer to the AE title PACS"),
-        ((1, 1, 1), AssociationRejected, "ask its administrator whether ADIT"),
+        ((1, 1, 3), AssociationRejected, "rejected our AE title ADIT. Ask its administrator"),
+        ((1, 1, 7), AssociationRejected, "does not accept the AE title PACS"),
+        ((1, 1, 1), AssociationRejected, "Ask its administrator whether ADIT"),
         ((1, 2, 2), AssociationRejected, "version"),
         ((2, 1, 1), NodeBusy, "Try again later"),
         ((2, 3, 1), NodeBusy, "Try again later"),
@@ -154,7 +154,7 @@ def test_check_finds_trouble_instead_of_raising() -> None:
     (finding,) = peers.node(peers.free_port()).check()
 
     assert finding.grade is Grade.BAD
-    assert "nothing listens" in finding.what
+    assert "no service listens" in str(finding.what)
 
 
 def test_a_peer_that_accepts_and_never_answers_times_out() -> None:
@@ -162,7 +162,7 @@ def test_a_peer_that_accepts_and_never_answers_times_out() -> None:
         error = failed(lambda: find(peers.node(peer.port, association_s=0.3)))
 
     assert isinstance(error, TimedOut)
-    assert "did not answer the association request within 0.3 s" in str(error)
+    assert "did not respond to the association request within 0.3 s" in str(error)
 
 
 def test_a_peer_that_hangs_up_at_once_is_told_so() -> None:
@@ -199,7 +199,7 @@ def test_a_node_without_the_service_says_so() -> None:
         error = failed(lambda: find(peers.node(peer.port)))
 
     assert isinstance(error, NotSupported)
-    assert "does not offer search (C-FIND)" in str(error)
+    assert "does not offer C-FIND" in str(error)
 
 
 def test_abort_ends_a_connection_attempt() -> None:
@@ -250,11 +250,11 @@ def answering(status: int | None, *, pending: int = 0) -> Callable[[peers.Talk],
     [
         (0xA700, NodeBusy, "out of resources"),
         (0xA900, NodeRefused, "A900"),
-        (0xC001, NodeRefused, "cannot process it"),
-        (0x0124, NodeRefused, "not authorised"),
-        (0xFE00, NodeRefused, "cancelled"),
-        (0x1234, NodeRefused, "no reason that we know"),
-        (None, ConnectionLost, "in order"),
+        (0xC001, NodeRefused, "cannot be processed"),
+        (0x0124, NodeRefused, "not authorized"),
+        (0xFE00, NodeRefused, "canceled"),
+        (0x1234, NodeRefused, "no known reason"),
+        (None, ConnectionLost, "did not respond correctly"),
     ],
 )
 def test_a_search_without_success_at_its_end_fails(
@@ -549,7 +549,7 @@ def test_a_retrieval_has_a_limit_in_all() -> None:
         error = failed(lambda: fetch(peers.node(peer.port, total_s=0.5)))
 
     assert isinstance(error, TimedOut)
-    assert "in all" in str(error)
+    assert "exceeded the total time limit" in str(error)
 
 
 @pytest.mark.parametrize("before", [0, 2])
@@ -594,7 +594,7 @@ def test_a_broken_image_comes_with_its_fault() -> None:
         fetched = fetch(peers.node(peer.port))
 
     assert [bool(one.fault) for one in fetched] == [True, False, False]
-    assert "Muster" not in fetched[0].fault
+    assert "Muster" not in str(fetched[0].fault)
 
 
 def test_closing_a_retrieval_early_ends_the_association() -> None:
@@ -704,12 +704,12 @@ def taking(statuses: Iterator[int | None]) -> Callable[[peers.Talk], None]:
     ("status", "kept", "words"),
     [
         (0x0000, True, ""),
-        (0xB000, True, "changed or left out"),
-        (0xB007, True, "changed or left out"),
-        (0x0111, True, "was there already"),
-        (0xA900, False, "does not fit its class"),
-        (0x0122, False, "does not take this kind"),
-        (0x1234, False, "no reason that we know"),
+        (0xB000, True, "changed or removed elements"),
+        (0xB007, True, "changed or removed elements"),
+        (0x0111, True, "already contained the image"),
+        (0xA900, False, "does not match its SOP class"),
+        (0x0122, False, "SOP class is not supported"),
+        (0x1234, False, "no known reason"),
     ],
 )
 def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, words: str) -> None:
@@ -718,7 +718,7 @@ def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, 
 
     assert stored.kept is kept
     assert stored.status == status
-    assert words in (stored.warning if kept else stored.error)
+    assert words in str((stored.warning if kept else stored.error) or "")
 
 
 @pytest.mark.parametrize("first", [0x0110, 0xC001, 0xA700, 0x0213, None])
@@ -731,7 +731,7 @@ def test_a_failure_that_may_pass_is_tried_once_more_afresh(first: int | None) ->
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(0xC001, "C001"), (0xA700, "out of resources: try again later")]
+    ("status", "words"), [(0xC001, "C001"), (0xA700, "out of resources. Try again later")]
 )
 def test_a_failure_that_stays_is_told_and_the_rest_goes_on(status: int, words: str) -> None:
     with peers.Scripted(taking(iter([status, status, 0, 0]))) as peer:
@@ -739,7 +739,7 @@ def test_a_failure_that_stays_is_told_and_the_rest_goes_on(status: int, words: s
 
     assert [one.kept for one in stored] == [False, True, True]
     assert stored[0].status == status
-    assert words in stored[0].error
+    assert words in str(stored[0].error)
 
 
 def test_a_destination_that_hangs_up_twice_is_lost() -> None:
@@ -761,7 +761,7 @@ def test_a_destination_that_does_not_answer_times_out() -> None:
         error = failed(lambda: list(node.store(images(1))))
 
     assert isinstance(error, TimedOut)
-    assert "answer a stored image" in str(error)
+    assert "respond to a stored image" in str(error)
 
 
 def test_a_destination_that_takes_no_bytes_times_out() -> None:
@@ -776,7 +776,7 @@ def test_a_destination_that_takes_no_bytes_times_out() -> None:
         peer.talks[0].gone.set()
 
     assert isinstance(error, TimedOut)
-    assert "take what we send" in str(error)
+    assert "accept our data" in str(error)
 
 
 def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
@@ -790,7 +790,7 @@ def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
         stored = list(peers.node(peer.port).store(mixed))
 
     assert [one.kept for one in stored] == [False, True]
-    assert "does not take MR Image Storage" in stored[0].error
+    assert "does not accept MR Image Storage" in str(stored[0].error)
 
 
 def test_closing_the_answers_early_ends_the_association() -> None:

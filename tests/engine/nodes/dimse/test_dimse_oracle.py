@@ -101,7 +101,7 @@ def test_echo_find_fetch_and_store(archive: tuple[Archive, int]) -> None:
     assert Grade.BAD not in {finding.grade for finding in checked}
     assert [record.patient_name for record in found] == ["Mustermann^Änne"] * 3
     assert [one.sha256() for one in fetched] == [instance(one).sha256() for one in held.held]
-    assert [one.error for one in stored] == ["", ""]
+    assert [one.error for one in stored] == [None, None]
     assert held.stored == {one.instance_uid: b"".join(one.parts()) for one in sent}
     assert held.callers == ["ADIT TEST"]
 

@@ -61,11 +61,11 @@ def kept(proofs: list[StorageConfirmation]) -> list[str]:
 
 
 def reasons(proofs: list[StorageConfirmation]) -> str:
-    return " ".join(one.reason for one in proofs if isinstance(one, NotConfirmed))
+    return " ".join(str(one.reason) for one in proofs if isinstance(one, NotConfirmed))
 
 
 def remarks(proofs: list[StorageConfirmation]) -> str:
-    return " ".join(one.text for one in proofs if isinstance(one, ConfirmationRemark))
+    return " ".join(str(one.text) for one in proofs if isinstance(one, ConfirmationRemark))
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def test_without_a_report_a_search_answers_and_that_is_said(
         assert archive.log.lies[fault]
         assert archive.log.reports[:1] == answer
     assert kept(proofs) == sorted([uids()[0], uids()[2]])
-    assert "asked by a search instead of Storage Commitment" in remarks(proofs)
+    assert "by a query instead of Storage Commitment" in remarks(proofs)
 
 
 def test_a_pacs_that_stays_silent_is_waited_for_once(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_pacs_that_stays_silent_is_waited_for_once(tmp_path: Path) -> None:
         assert time.monotonic() - began < 1.5
         assert archive.log.lies[Kind.NOTHING] == 1
     assert kept(again) == sorted(uids())
-    assert "did not report within 2 s" in remarks(again)
+    assert "sent no Storage Commitment report within 2 s" in remarks(again)
 
 
 def test_nothing_counts_as_kept_where_neither_a_report_comes_nor_a_search_is_offered(
@@ -250,7 +250,7 @@ def test_nothing_counts_as_kept_where_neither_a_report_comes_nor_a_search_is_off
         proofs = list(node.confirm(list(node.store(images()))))
 
     assert kept(proofs) == []
-    assert reasons(proofs).count("does not let us search for it") == 3
+    assert reasons(proofs).count("does not allow queries") == 3
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_report_that_a_search_contradicts_is_not_believed(
         proofs = list(node.confirm(list(node.store(images()))))
 
     assert kept(proofs) == sorted([uids()[0], uids()[2]])
-    assert "reports that it keeps it, and a search does not find it there" in reasons(proofs)
+    assert "reports that it is stored, but a query does not find it" in reasons(proofs)
 
 
 @pytest.mark.parametrize("fault", [Kind.NO_CLASS, Kind.REJECT])
@@ -320,7 +320,7 @@ def test_a_report_from_somebody_else_is_refused(tmp_path: Path) -> None:
 
     assert archive.log.reports == [0x0124]
     assert kept(proofs) == sorted(uids())
-    assert "did not report" in remarks(proofs)
+    assert "sent no Storage Commitment report" in remarks(proofs)
 
 
 def test_a_wait_for_a_report_ends_when_it_is_stopped(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_proof_can_be_turned_off_and_the_outcome_says_so(tmp_path: Path) -> None
         proofs = list(node.confirm(list(node.store(images()))))
 
     assert kept(proofs) == sorted(uids())
-    assert "proof is turned off" in remarks(proofs)
+    assert "the check is disabled" in remarks(proofs)
 
 
 # Orthanc -------------------------------------------------------------------------------------------
@@ -437,8 +437,8 @@ def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
         _, outcome = carried(tmp_path, node)
 
     assert outcome.verdict is Completeness.COMPLETE
-    assert "asked by a search instead of Storage Commitment" in " ".join(outcome.remarks)
-    assert "did not report within 1 s" in " ".join(outcome.remarks)
+    assert "by a query instead of Storage Commitment" in " ".join(outcome.remarks)
+    assert "sent no Storage Commitment report within 1 s" in " ".join(outcome.remarks)
     assert outcome.notes == ()
 
 
@@ -458,7 +458,7 @@ def test_a_test_image_shows_that_reports_come_and_proposes_them(tmp_path: Path) 
         findings = list(orthanc.node(reception=received.reception).try_writing())
 
     assert proposed(findings) == {"proof": "commitment"}
-    assert "It reported that it keeps the test image" in findings[-1].what
+    assert "It reported that the test image is stored" in str(findings[-1].what)
 
 
 @pytest.mark.parametrize("fault", [Kind.NOTHING, Kind.NO_CLASS, Kind.ADMIT])
@@ -478,7 +478,7 @@ def test_a_check_proposes_no_reports_where_none_came(tmp_path: Path) -> None:
 
     assert proposed(findings) == {}
     assert {finding.grade for finding in findings} == {Grade.GOOD}
-    assert "no report could be had" in findings[-1].what
+    assert "no report was received" in str(findings[-1].what)
 
 
 # By hand -------------------------------------------------------------------------------------------
