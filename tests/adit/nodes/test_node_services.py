@@ -88,7 +88,7 @@ def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, sour
 
 
 def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
-    with pytest.raises(InvalidInput, match="full path"):
+    with pytest.raises(InvalidInput, match="absolute path"):
         services.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
     with pytest.raises(InvalidInput, match="days"):
         services.save_node(pacsadmin, Node(name="M", kind="memory", windows=[{"from": "20:00"}]))
