@@ -1,4 +1,4 @@
-"""The command `adit`: runs the house, or one of its processes, and keeps all from a PACS in an emergency."""
+"""The command `adit`: run ADIT or one of its processes, check it, stop a PACS in an emergency."""
 
 import argparse
 import getpass
@@ -106,13 +106,13 @@ def require_free_port(port: int) -> None:
             probe.bind((config.WEB_HOST, port))
         except OSError:
             raise CommandRefused(
-                f"Port {port} is in use. Stop the program that uses it, or choose another one: "
+                f"Port {port} is in use. Stop the program that uses it, or choose another port: "
                 "PORT=8080 adit up"
             ) from None
 
 
 def run_all(chosen: argparse.Namespace) -> int:
-    """Everything on one machine, until Ctrl-C."""
+    """Run all processes on this server until Ctrl-C."""
     with lock_data_folder(config.DATA_DIR):
         require_free_port(config.PORT)
         prepared = _prepare_in_subprocess()
@@ -120,17 +120,17 @@ def run_all(chosen: argparse.Namespace) -> int:
             return prepared
         with Supervisor(make_processes()) as supervisor:
             if supervisor.wait_ready(READY_S):
-                print_message(f"ready at http://{HOST}:{config.PORT}/ (Ctrl-C stops it)")
+                print_message(f"ready at http://{HOST}:{config.PORT}/ (stop with Ctrl-C)")
                 supervisor.run_until_signal()
     return 0
 
 
 def run_prepare(chosen: argparse.Namespace) -> int:
-    """Keys, tables and groups, at first and after each upgrade; then the processes may start."""
+    """Create keys, tables and groups: before the first start and after each upgrade."""
     prepare()
     _hint_first_user()
     if not chosen.quiet:
-        print_message("ready: `adit web`, `worker`, `scheduler` and `receiver` may start.")
+        print_message("ready: `adit web`, `worker`, `scheduler` and `receiver` can be started.")
     return 0
 
 
@@ -141,7 +141,7 @@ def _prepare_in_subprocess() -> int:
 
 
 def run_web(chosen: argparse.Namespace) -> int:
-    """The pages. Replaces this process by the web server's."""
+    """Run the web server."""
     _require_keys()
     config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     arguments = ["--interface", "wsgi", "--host", config.WEB_HOST, "--port", str(config.PORT)]
@@ -152,25 +152,25 @@ def run_web(chosen: argparse.Namespace) -> int:
 
 
 def run_task_worker(chosen: argparse.Namespace) -> int:
-    """Runs tasks, one at a time."""
+    """Run a worker, which executes one task at a time."""
     _require_keys()
     return run_worker(WORK_QUEUE)
 
 
 def run_scheduler(chosen: argparse.Namespace) -> int:
-    """Finds lost work, rings the bell, cleans up."""
+    """Run the scheduler: it notifies the workers, recovers lost tasks and cleans up."""
     _require_keys()
     return run_worker(MAINTENANCE_QUEUE)
 
 
 def run_receiver(chosen: argparse.Namespace) -> int:
-    """Takes the images that a PACS sends to us after a C-MOVE."""
+    """Run the receiver for images that a PACS sends after a C-MOVE."""
     _require_keys()
     end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
     if not config.RECEIVER_PORT:
-        print_message("ADIT_RECEIVER_PORT is 0: no images are taken by C-MOVE.")
+        print_message("ADIT_RECEIVER_PORT is 0: no images are received by C-MOVE.")
         end.wait()
         return 0
     _set_up_django()
@@ -183,12 +183,12 @@ def run_receiver(chosen: argparse.Namespace) -> int:
 
 
 def stop_nodes(chosen: argparse.Namespace) -> int:
-    """Stops a node, or all, without the pages: every connection is cut, nothing new starts."""
+    """Stop a PACS or folder, or all: end all connections, start no new work."""
     return _stop_or_pause(chosen, cut=True)
 
 
 def pause_nodes(chosen: argparse.Namespace) -> int:
-    """Pauses a node, or all, without the pages: series in hand are finished, nothing new starts."""
+    """Pause a PACS or folder, or all: finish running series, start no new work."""
     return _stop_or_pause(chosen, cut=False)
 
 
@@ -198,25 +198,25 @@ def _stop_or_pause(chosen: argparse.Namespace, *, cut: bool) -> int:
     from adit.nodes.pause import pause_from_command_line
 
     if bool(chosen.node) == chosen.all:
-        raise CommandRefused("Name one PACS or folder, or say --all.")
-    reason = f"{chosen.reason} ({getpass.getuser()} at the machine)"
+        raise CommandRefused("Enter the name of one PACS or folder, or --all.")
+    reason = f"{chosen.reason} ({getpass.getuser()} on the server)"
     count, done = (
         pause_from_command_line(chosen.node, reason, cut=cut),
         "stopped" if cut else "paused",
     )
     if chosen.all:
-        print_message(f"{count} {done}. Only a person opens each again, on its page.")
+        print_message(f"{count} {done}. Each must be opened again on its page.")
         return 0
     if not count:
         raise CommandRefused(
-            f"There is no PACS or folder called {chosen.node}. Names are case-sensitive."
+            f"There is no PACS or folder named {chosen.node}. Names are case-sensitive."
         )
-    print_message(f"{chosen.node} is {done}. Only a person opens it again, on its page.")
+    print_message(f"{chosen.node} is {done}. It must be opened again on its page.")
     return 0
 
 
 def run_doctor(chosen: argparse.Namespace) -> int:
-    """Says what is wrong with this installation, and how to mend it."""
+    """Check this installation and describe how to fix problems."""
     _set_up_django()
     from adit import installation
 
@@ -229,7 +229,7 @@ def run_doctor(chosen: argparse.Namespace) -> int:
 
 
 def run_demo(chosen: argparse.Namespace) -> int:
-    """The demo: a small PACS with sample patients, a first job, and the pages."""
+    """Run a demo: a small PACS with sample patients, first jobs, and the pages."""
     with lock_data_folder(config.DATA_DIR):
         require_free_port(config.PORT)
         prepare()
@@ -268,12 +268,16 @@ def _make_parser() -> argparse.ArgumentParser:
         text = (command.__doc__ or "").splitlines()[0]
         sub = commands.add_parser(name, help=text, description=text)
         if name == "prepare":
-            sub.add_argument("--quiet", action="store_true", help="says nothing when all is well")
+            sub.add_argument("--quiet", action="store_true", help="print only problems")
         if name in ("stop", "pause"):
-            sub.add_argument("node", metavar="NODE", nargs="?", help="its name, as on its page")
-            sub.add_argument("--all", action="store_true", help="every PACS and folder")
-            sub.add_argument("--reason", default=name, help="shown to all who wait for it")
-    commands.add_parser("manage", help="Django's own commands, such as createsuperuser.")
+            sub.add_argument(
+                "node", metavar="NODE", nargs="?", help="name of the PACS or folder, as on its page"
+            )
+            sub.add_argument("--all", action="store_true", help="all PACS and folders")
+            sub.add_argument(
+                "--reason", default=name, help="shown to all users whose jobs wait for it"
+            )
+    commands.add_parser("manage", help="Run a command of Django, such as createsuperuser.")
     return parser
 
 
@@ -291,13 +295,13 @@ def _set_up_django() -> None:
 def _make_keys() -> None:
     if not config.KEY_FILE.exists() and _has_database():
         raise KeyMissing(
-            f"There is a database already, but its master key {config.KEY_FILE} is missing. "
-            "Put the backed-up key there: without it sealed values cannot be read."
+            f"A database exists, but its master key {config.KEY_FILE} is missing. Restore the key "
+            "from the backup: without it encrypted values cannot be read."
         )
     if create_key_file(config.KEY_FILE):
-        print_message(f"made the master key {config.KEY_FILE}")
+        print_message(f"created the master key {config.KEY_FILE}")
         print_message(
-            "BACK IT UP APART FROM THE DATABASE: without it nobody reads pseudonyms or jobs again."
+            "BACK IT UP SEPARATELY FROM THE DATABASE: without it pseudonyms and jobs cannot be read."
         )
     create_key_file(config.SECRET_KEY_FILE)
     config.SECRET_KEY = config.SECRET_KEY_FILE.read_text().strip()
@@ -317,8 +321,8 @@ def _has_database() -> bool:
             row = base.execute("SELECT to_regclass('django_migrations') IS NOT NULL").fetchone()
     except psycopg.Error as error:
         raise CommandRefused(
-            f"The database does not let us in ({type(error).__name__}): look at DATABASE_URL, "
-            "its password, and whether PostgreSQL runs."
+            f"Connecting to the database failed ({type(error).__name__}). Check DATABASE_URL, its "
+            "password, and whether PostgreSQL runs."
         ) from None
     return bool(row and row[0])
 
@@ -326,7 +330,7 @@ def _has_database() -> bool:
 def _require_keys() -> None:
     for path in (config.KEY_FILE, config.SECRET_KEY_FILE):
         if not path.exists():
-            raise KeyMissing(f"{path} is missing. `adit up` or `adit prepare` makes a new one.")
+            raise KeyMissing(f"{path} is missing. `adit up` or `adit prepare` creates a new one.")
 
 
 def _require_time_zone() -> None:
@@ -335,7 +339,7 @@ def _require_time_zone() -> None:
         ZoneInfo(config.TIME_ZONE)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise CommandRefused(
-            f"ADIT_TIME_ZONE={config.TIME_ZONE} is no time zone. Write one like Europe/Berlin."
+            f"ADIT_TIME_ZONE={config.TIME_ZONE} is not a time zone. Enter one such as Europe/Berlin."
         ) from None
 
 
@@ -343,8 +347,8 @@ def _require_lease_of_two_beats() -> None:
     """Otherwise the lease of each task would expire again and again while its worker is well."""
     if config.LEASE_S < 2 * config.BEAT_S:
         raise CommandRefused(
-            f"ADIT_LEASE_S={config.LEASE_S} is too short for ADIT_BEAT_S={config.BEAT_S}: "
-            "give a lease of at least two beats."
+            f"ADIT_LEASE_S={config.LEASE_S} is too short for ADIT_BEAT_S={config.BEAT_S}. It must "
+            "be at least twice as long."
         )
 
 
@@ -352,7 +356,9 @@ def _hint_first_user() -> None:
     from adit import installation
 
     if not installation.has_users():
-        print_message("nobody can sign in yet: make an account with `adit manage createsuperuser`")
+        print_message(
+            "there is no user yet: create an administrator with `adit manage createsuperuser`"
+        )
 
 
 if __name__ == "__main__":

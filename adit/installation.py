@@ -53,11 +53,11 @@ def _require_known_migrations() -> None:
     unknown = sorted(set(loader.applied_migrations) - set(loader.disk_migrations))
     if unknown:
         raise UnknownDatabaseVersion(
-            f"The database was written by another version of ADIT (it has the migration "
-            f"{'.'.join(unknown[0])}, which is unknown here). Start the version that wrote it or a "
+            f"The database was created by another version of ADIT (its migration "
+            f"{'.'.join(unknown[0])} is unknown here). Start the version that created it or a "
             f"newer one. Data from before 0.1.0 cannot be upgraded: move the data folder "
-            f"{settings.DATA_DIR} away (and name a new database, if DATABASE_URL is set), then "
-            "start again."
+            f"{settings.DATA_DIR} to another place (and use a new database, if DATABASE_URL is "
+            "set), then start again."
         )
 
 
@@ -96,7 +96,8 @@ def check_installation() -> Iterator[ServiceFinding]:
     yield _check_disk()
     found = health.check_receiver_and_nodes(runs=_is_running() or not settings.EMBEDDED)
     yield from (
-        ServiceFinding(one.what, one.next_step) for one in (*found, *_check_shared_folders())
+        ServiceFinding(str(one.what), str(one.next_step or ""))
+        for one in (*found, *_check_shared_folders())
     )
 
 
@@ -114,19 +115,18 @@ def _require_matching_key() -> None:
     except DecryptionError:
         raise KeyMissing(
             f"The master key in {settings.KEY_FILE} is not the one with which this database was "
-            "sealed. Put the backed-up key there."
+            "encrypted. Restore the key from the backup."
         ) from None
 
 
 def _check_data_folder() -> ServiceFinding:
     what = f"data folder {settings.DATA_DIR}"
     if not settings.DATA_DIR.is_dir():
-        return ServiceFinding(what, "It does not exist yet: `adit up` makes it.")
+        return ServiceFinding(what, "It does not exist yet. `adit up` creates it.")
     mode = stat.S_IMODE(settings.DATA_DIR.stat().st_mode)
     if mode & 0o007:
-        return ServiceFinding(
-            what, f"Everybody on this machine may enter it: chmod {mode & 0o770:o} it."
-        )
+        step = f"All users of this server can access it. Run: chmod {mode & 0o770:o} {settings.DATA_DIR}"
+        return ServiceFinding(what, step)
     return ServiceFinding(what)
 
 
@@ -141,7 +141,7 @@ def _check_key_file() -> ServiceFinding:
     except Error:
         return ServiceFinding(what)
     if stat.S_IMODE(settings.KEY_FILE.stat().st_mode) & 0o077:
-        return ServiceFinding(what, "Others may read it: chmod 600 it.")
+        return ServiceFinding(what, f"Other users can read it. Run: chmod 600 {settings.KEY_FILE}")
     return ServiceFinding(what)
 
 
@@ -162,5 +162,5 @@ def _check_disk() -> ServiceFinding:
     free = shutil.disk_usage(place).free
     what = f"free space {free / 1e9:.1f} GB"
     return ServiceFinding(
-        what, "" if free > MIN_FREE_BYTES else "Make room before the disk is full."
+        what, "" if free > MIN_FREE_BYTES else "Free some space before the disk is full."
     )

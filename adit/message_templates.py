@@ -9,13 +9,220 @@ from adit_engine.message_templates import Template, _, ngettext
 
 _VAULT: dict[str, Template] = {}
 
-_ACCOUNTS: dict[str, Template] = {}
+_ACCOUNTS: dict[str, Template] = {
+    "permission.missing": _(
+        "You need the permission “{permission}”. Ask an administrator to add it to one of your "
+        "groups."
+    ),
+    "permission.account-deactivated": _(
+        "This account is deactivated. Ask an administrator to activate it."
+    ),
+    "audit-trail.event-changed": _("The event was changed."),
+    "audit-trail.patient-changed": _("The encrypted patient of the event was changed."),
+    "audit-trail.order-changed": _("The event before it was removed, added or moved."),
+    "audit-trail.end-missing": _("Events at the end were removed."),
+}
 
-_NODES: dict[str, Template] = {}
+_NODES: dict[str, Template] = {
+    # Why a PACS or folder is unavailable now
+    "node-unavailable.closed": _(
+        "{node} is closed. A person who manages PACS and folders has to open it."
+    ),
+    "node-unavailable.paused": _("{node} is paused (reason: {reason})."),
+    "node-unavailable.paused-by": _("{node} was paused by {user} (reason: {reason})."),
+    "node-unavailable.stopped": _("{node} is stopped (reason: {reason})."),
+    "node-unavailable.stopped-by": _("{node} was stopped by {user} (reason: {reason})."),
+    "node-unavailable.outside-hours": _("{node} is outside its allowed hours. It opens at {time}."),
+    "node-unavailable.never-open": _(
+        "{node} has no allowed hours for this. Ask a person who manages PACS and folders to add "
+        "some."
+    ),
+    "node-unavailable.no-answer": _(
+        "{node} has not answered since {since}. The next attempt is at {time}."
+    ),
+    "node-unavailable.retried-now": _(
+        "{node} has not answered since {since}. One task is trying to connect now."
+    ),
+    "node-unavailable.in-use": _("{node}: {used} of {total} connections are in use."),
+    "node-unavailable.gap": _("{node}: pause of {gap} s between two studies."),
+    "node-unavailable.limit-too-low": _(
+        "{node}: a C-MOVE needs {least} connections at the same time, but the limit is {total}. "
+        "Raise the limit."
+    ),
+    "node-unavailable.no-second-connection": _(
+        "{node}: no second connection is free for a C-MOVE."
+    ),
+    "node-unavailable.limit-lowered": _("{node} allows fewer connections from now on."),
+    "node-unavailable.connection-ended": _("{user} ended this connection with {node}."),
+    "node-unavailable.too-many-searches": _(
+        "{node}: too many searches are running. Try again in a moment."
+    ),
+    "budget.used-up": _(
+        "The daily budget of the group {group} is used up. Work continues after midnight."
+    ),
+    "budget.exceeded": ngettext(
+        "The daily budget of the group {group} allows {left} more study today. The other studies "
+        "are fetched after midnight.",
+        "The daily budget of the group {group} allows {left} more studies today. The other studies "
+        "are fetched after midnight.",
+        "left",
+    ),
+    # Access, and changes of PACS and folders
+    "node-access.not-readable": _(
+        "None of your groups may fetch from {node}. Ask a person who manages PACS and folders."
+    ),
+    "node-access.not-writable": _(
+        "None of your groups may send to {node}. Ask a person who manages PACS and folders."
+    ),
+    "node-access.source-only": _("{node} is a source only. No images can be sent to it."),
+    "node-access.signed-out": _("Sign in to use a PACS or folder."),
+    "node-access.node-removed": _("{node} was removed."),
+    "node.in-jobs": _("{node} is used by jobs and cannot be removed. Close it instead."),
+    "node.name-taken": _("There already is a PACS or folder named {node}. Choose another name."),
+    "node.settings-unknown": _(
+        "{node}: the kind {kind} has no settings {names}. Open the form of {node} and save it again."
+    ),
+    "node-pause.reason-length": _(
+        "Enter a reason of at most {max_length} characters. Users whose jobs wait can read it."
+    ),
+    "connection.already-ended": _("This connection has already ended."),
+    # Searches, sample images and tests
+    "node-search.canceled": _("The search was canceled."),
+    "node-search.too-slow": _(
+        "{node} did not answer completely within {seconds} s. Narrow the search."
+    ),
+    "node-search.too-broad": _(
+        "Fill in at least one field besides the modality: patient ID, name, birth date, accession "
+        "number, description or a date range."
+    ),
+    "sample-image.none": _("{node} returned no image of this study. Check the Study Instance UID."),
+    "node-test.too-slow": _("{node} did not complete the test in time. Test again later."),
+    "node-test.not-possible": _("A PACS or folder of this kind cannot be tested with an image."),
+    "node-test.proposal-outdated": _(
+        "This proposal is outdated, because a newer test was run. Use the proposals of that test."
+    ),
+    "node-test.setting-unknown": _("{node} has no setting {setting}."),
+    # Folders
+    "node-folder.not-a-path": _("{node}: the folder is not a valid path. Enter another one."),
+    "node-folder.reserved": _(
+        "{node}: the folder {path} is inside or above {reserved}, which is used for {purpose}. "
+        "Choose a folder that is used for nothing else, for example below /mnt, /srv or {own}."
+    ),
+    "node-folder.reserved-or-empty": _(
+        "{node}: the folder {path} is inside or above {reserved}, which is used for {purpose}. "
+        "Choose a folder that is used for nothing else, for example below /mnt, /srv or {own}, or "
+        "leave the field empty."
+    ),
+    "node-folder.file-not-deleted": _("{node}: a 7-Zip file could not be deleted."),
+    "node-folder.checked": _("Folders of {node}."),
+    "clause.linked-path": _("{path} (a link to {target})"),
+    "clause.used-by-adit": _("ADIT's own files"),
+    "clause.used-by-program": _("the program itself"),
+    "clause.used-by-system": _("the operating system"),
+    "clause.used-for-own-images": _("images that it collects for 7-Zip files"),
+    "clause.used-for-images": _("images that {node} collects for 7-Zip files"),
+    "clause.used-for-files": _("files of {node}"),
+    "shared-folder.different": _(
+        "{node}: the folder {folder} on the server {host} is not the one that the other servers "
+        "use. Another server tries again later. Ask an administrator to run “adit doctor” on "
+        "{host}."
+    ),
+    "shared-folder.not-writable": _("{node}: ADIT cannot write to the folder {folder}."),
+    "shared-folder.checked": _("Folder {folder}, shared by all servers."),
+    "shared-folder.not-mounted": _(
+        "This is not the folder that the other servers use. Mount that folder here ({setting}). If "
+        "the folder is new for all servers, create a file {file} in it that contains {mark}."
+    ),
+    # Alarms
+    "alarm.no-answer": _("No answer since {since}. Failed attempts in a row: {failures}."),
+    "alarm.hours-changed": _("{user} changed: {fields}."),
+    "alarm.disk-almost-full": _(
+        "The disk of the folder “{folder}” on the server {host} has only {percent} % free space. "
+        "Free some space."
+    ),
+    "alarm.quota-almost-used": _(
+        "{used} of {quota} GB agreed for this folder are used. Free some space and delete jobs "
+        "that are not needed, or agree on more space."
+    ),
+    "alarm.quarantine-used": ngettext(
+        "{count} image that was not requested is in quarantine. Check its sender.",
+        "{count} images that were not requested are in quarantine. Check their senders.",
+        "count",
+    ),
+    "clause.allowed-hours": _("allowed hours"),
+    "clause.special-days": _("special days"),
+    "clause.transfer-connections": _("connections for transfers"),
+    "clause.search-connections": _("connections for searches"),
+    "clause.gap": _("seconds between two studies"),
+    "clause.rate": _("speed"),
+}
 
-_CALENDAR: dict[str, Template] = {}
+_CALENDAR: dict[str, Template] = {
+    "hours.not-a-list": _("The allowed hours must be a list of rows."),
+    "hours.wrong-keys": _(
+        "A row of the allowed hours has the keys days, from and to, and optionally limit and lane."
+    ),
+    "hours.wrong-days": _("The days of a row must be some of {days}."),
+    "hours.wrong-limit": _("The number of connections of a row must be an integer, 0 or more."),
+    "hours.wrong-lane": _("The lane of a row must be retrieve or search."),
+    "hours.wrong-time": _("Enter times in the form 20:00."),
+    "hours.empty": _(
+        "Hours from {time} until {time} are empty. For a whole day enter 00:00 until 00:00."
+    ),
+    "hours.overlap": _(
+        "{day}: {first} and {second} overlap. Combine them, or let one end when the other begins."
+    ),
+    "special-days.not-a-list": _("The special days must be a list of rows."),
+    "special-days.wrong-keys": _(
+        "A row of the special days has the keys from and as, and optionally to and why."
+    ),
+    "special-days.wrong-date": _("Enter dates in the form 2026-12-24."),
+    "special-days.wrong-range": _(
+        "Special days must end on or after the day on which they begin, and within a year."
+    ),
+    "special-days.wrong-hours": _(
+        "A special day must be closed or have the hours of a weekday, for example sun."
+    ),
+    "special-days.reason-too-long": _("Enter a reason of at most {max_length} characters."),
+    "special-days.overlap": _("{day} is in two rows. Let one row end before the other begins."),
+}
 
-_RECEIVING: dict[str, Template] = {}
+_RECEIVING: dict[str, Template] = {
+    "receiver.images-not-forwarded": _(
+        "{node}: images wait there, but did not reach the worker within {seconds} s. Ask an "
+        "administrator whether RabbitMQ runs. Work continues as soon as it does."
+    ),
+    "receiver.image-not-stored": _(
+        "{node}: an image could not be written to the spool ({problem}). Ask an administrator."
+    ),
+    "clause.receiver-address": _("{host}, port {port}"),
+    "clause.receiver-address-tls": _("{host}, port {port}, with TLS"),
+    "clause.this-server": _("this server"),
+    "clause.receiver-server": _("the server of the receiver"),
+    "receiver.port": _("Receiver on port {port}."),
+    "receiver.answers": _("The receiver on port {port} answers (C-ECHO)."),
+    "receiver.wants-certificate": _(
+        "The receiver on port {port} answers and requires a certificate."
+    ),
+    "receiver.not-started": _("The receiver on port {port} is not running. `adit up` starts it."),
+    "receiver.start": _(
+        "Start it with `adit up` or `adit receiver`, on this server or where it should run."
+    ),
+    "receiver.no-images": _("No image can be received by C-MOVE until this is fixed."),
+    "receiver.certificate": _("The certificate of the receiver."),
+    "certificate.checked": _("{owner}: certificate {name}, valid until {expires}."),
+    "certificate.unreadable": _("{owner}: certificate."),
+    "certificate.expired": _(
+        "It has expired: connections with it fail. Replace it by a renewed one."
+    ),
+    "certificate.expires-soon": ngettext(
+        "It expires in {days} day. Replace it by a renewed one before.",
+        "It expires in {days} days. Replace it by a renewed one before.",
+        "days",
+    ),
+    "clause.own-client-certificate": _("{node}, our client certificate"),
+    "clause.ca-certificate": _("{node}, its CA certificate"),
+}
 
 _PROJECTS: dict[str, Template] = {
     "project.not-signed-in": _("Sign in first."),
@@ -505,7 +712,14 @@ _WORKER: dict[str, Template] = {
     "archive.in-progress": _("The 7-Zip file is being built and tested: {percent} %."),
 }
 
-_INSTALLATION: dict[str, Template] = {}
+_INSTALLATION: dict[str, Template] = {
+    "demo.study-missing": _(
+        "The demo PACS has lost its first study. Delete its folder and start the demo again."
+    ),
+    "demo.uid-mismatch": _("The SOP Instance UIDs of the data set and the file meta differ."),
+    "demo.uids-invalid": _("The data set contains no valid UIDs."),
+    "demo.unreadable": _("The file cannot be read as a DICOM object."),
+}
 
 TEMPLATES: Mapping[str, Template] = (
     _VAULT

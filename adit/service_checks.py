@@ -58,11 +58,13 @@ def _check_database() -> ServiceFinding:
     except Error as error:
         said = str(error)
         if "password authentication failed" in said or "no password supplied" in said:
-            return ServiceFinding(name, "It refuses the user or password of DATABASE_URL.")
+            return ServiceFinding(name, "It rejects the user or password of DATABASE_URL.")
         if "does not exist" in said:
-            return ServiceFinding(name, "There is no such database: create it (docs/operate.md).")
+            return ServiceFinding(
+                name, "This database does not exist. Create it (docs/operate.md)."
+            )
         return ServiceFinding(
-            name, "Nobody answers there: does PostgreSQL run, and is DATABASE_URL right?"
+            name, "No answer. Check whether PostgreSQL runs and whether DATABASE_URL is correct."
         )
     return _check_version("PostgreSQL", name, version)
 
@@ -71,15 +73,15 @@ def _check_sqlite() -> str:
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode")
         (mode,) = cursor.fetchone()
-    return "" if mode == "wal" else "It keeps no write-ahead log: put it on a local disk."
+    return "" if mode == "wal" else "It has no write-ahead log. Move it to a local disk."
 
 
 def _check_migrations() -> ServiceFinding:
     def look() -> str:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        how = "`adit up` makes them" if settings.EMBEDDED else "`adit prepare` makes them"
-        return f"{len(missing)} changes of tables are due: {how}." if missing else ""
+        command = "`adit up`" if settings.EMBEDDED else "`adit prepare`"
+        return f"{len(missing)} migrations are missing. Run {command}." if missing else ""
 
     return _run_check("tables", look)
 
@@ -93,12 +95,13 @@ def _check_clock() -> ServiceFinding:
         half_way = (time.monotonic() - before) / 2
         apart = abs((timezone.now() - theirs).total_seconds() - half_way)
         return (
-            f"It is {apart:.0f} s away from the database's. Let one time server set both."
+            f"It differs by {apart:.0f} s from the clock of the database. Use one time server for "
+            "both."
             if apart > MAX_CLOCK_DIFFERENCE_S
             else ""
         )
 
-    return _run_check("clock of this machine", look)
+    return _run_check("clock of this server", look)
 
 
 def _check_broker() -> ServiceFinding:
@@ -106,17 +109,19 @@ def _check_broker() -> ServiceFinding:
     if not url.startswith("amqp"):
         what = f"broker folder {settings.BROKER_DIR}"
         there = settings.BROKER_DIR.is_dir()
-        return ServiceFinding(what, "" if there else "It does not exist yet: `adit up` makes it.")
+        return ServiceFinding(what, "" if there else "It does not exist yet. `adit up` creates it.")
     name = f"broker (RabbitMQ at {_format_host_and_port(url, 5672)})"
     try:
         version = amqp.get_broker_version(url)
     except amqp.BrokerUnavailable as error:
         if str(error) in ("AccessRefused", "NotAllowed"):
-            step = "It refuses the user, password or virtual host of ADIT_BROKER_URL."
+            step = "It rejects the user, password or virtual host of ADIT_BROKER_URL."
         else:
-            step = "Nobody answers there: does RabbitMQ run, and is ADIT_BROKER_URL right?"
+            step = "No answer. Check whether RabbitMQ runs and whether ADIT_BROKER_URL is correct."
         return ServiceFinding(
-            name, f"{step} Until then work starts late, and no image comes by C-MOVE."
+            name,
+            f"{step} Until this is fixed, work starts with a delay, and no image can be received "
+            "by C-MOVE.",
         )
     return _check_version("RabbitMQ", name, int(version.partition(".")[0] or 0))
 
@@ -129,15 +134,15 @@ def _check_redis() -> ServiceFinding:
         ) as client:
             version = str(client.info("server")["redis_version"])
     except redis.AuthenticationError:
-        return ServiceFinding(name, "It refuses the password of ADIT_REDIS_URL.")
+        return ServiceFinding(name, "It rejects the password of ADIT_REDIS_URL.")
     except (redis.RedisError, OSError):
         return ServiceFinding(
             name,
-            "Nobody answers there: does Redis run, and is ADIT_REDIS_URL right? It goes on "
-            "without, slower.",
+            "No answer. Check whether Redis runs and whether ADIT_REDIS_URL is correct. ADIT "
+            "works without Redis, but slower.",
         )
     if not redis_has_password():
-        return ServiceFinding(name, "It lets in everybody: give it a password (requirepass).")
+        return ServiceFinding(name, "It has no password. Set one (requirepass).")
     return _check_version("Redis", name, int(version.partition(".")[0]))
 
 
@@ -150,7 +155,9 @@ def _check_time_zone() -> ServiceFinding:
     try:
         ZoneInfo(settings.TIME_ZONE)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return ServiceFinding(what, "There is none of this name. Write one like Europe/Berlin.")
+        return ServiceFinding(
+            what, "This time zone does not exist. Enter one such as Europe/Berlin."
+        )
     return ServiceFinding(what)
 
 
@@ -164,7 +171,7 @@ def _run_check(what: str, look: Callable[[], str]) -> ServiceFinding:
 def _check_version(program: str, what: str, version: int) -> ServiceFinding:
     if version < MIN_VERSIONS[program]:
         return ServiceFinding(
-            what, f"It is version {version}: ADIT needs {MIN_VERSIONS[program]} or newer."
+            what, f"It is version {version}. ADIT needs {MIN_VERSIONS[program]} or newer."
         )
     return ServiceFinding(f"{what}, version {version}")
 

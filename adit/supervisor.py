@@ -173,7 +173,8 @@ class Supervisor:
         running.crashes += 1
         running.start_again_at = now + pause
         print_message(
-            f"{running.process.name} ended ({_describe_exit(running.last_exit)}); again in {pause:g} s."
+            f"{running.process.name} ended ({_describe_exit(running.last_exit)}). "
+            f"Restart in {pause:g} s."
         )
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -194,7 +195,7 @@ def lock_data_folder(data_dir: Path) -> Iterator[None]:
             file.seek(0)
             pid = file.read().strip() or "unknown"
             raise AlreadyRunning(
-                f"ADIT already runs on the data folder {data_dir} (process {pid}). "
+                f"ADIT already uses the data folder {data_dir} (process {pid}). "
                 "Stop it first, or set ADIT_DATA to another folder."
             ) from None
         file.truncate(0)
@@ -243,9 +244,10 @@ def _explain_not_ready(running: _Running, deadline_s: float) -> str:
     name = running.process.name
     if running.crashes:
         return (
-            f"{name} keeps ending ({_describe_exit(running.last_exit)}). Its output above says why."
+            f"{name} ends repeatedly ({_describe_exit(running.last_exit)}). "
+            "For the reason, see its output above."
         )
-    return f"{name} was not ready within {deadline_s:g} s. Its output above may say why."
+    return f"{name} was not ready within {deadline_s:g} s. See its output above."
 
 
 def _describe_exit(code: int | None) -> str:

@@ -96,20 +96,23 @@ def _error_classes(trees: Mapping[Path, ast.Module]) -> dict[str, int]:
         if isinstance(node, ast.ClassDef)
     }
     own_init = {
-        node.name
+        node.name: names.index("code") - 1 if "code" in names else None
         for tree in trees.values()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
-        and any(isinstance(one, ast.FunctionDef) and one.name == "__init__" for one in node.body)
+        for one in node.body
+        if isinstance(one, ast.FunctionDef) and one.name == "__init__"
+        for names in [[each.arg for each in (*one.args.posonlyargs, *one.args.args)]]
     }
-    known = {"Message": 0, "AditError": 0, "NodeError": 1, "NodeBusy": 1, "NodeRefused": 1}
+    known = {"Message": 0, "AditError": 0}
     found = True
     while found:
         new = {
-            name: known[base]
+            name: place
             for name, parents in bases.items()
             for base in parents
-            if base in known and name not in known and name not in own_init and base != "Message"
+            if base in known and name not in known and base != "Message"
+            if (place := own_init.get(name, known[base])) is not None
         }
         known |= new
         found = bool(new)

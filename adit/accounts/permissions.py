@@ -8,10 +8,10 @@ from enum import StrEnum
 
 from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.contrib.contenttypes.models import ContentType
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 
 AnyUser = User | AnonymousUser
 
@@ -68,15 +68,12 @@ def may(user: AnyUser, right: str) -> bool:
 def require(user: AnyUser, right: str) -> None:
     """Raise NotPermitted, with the label of the permission and whom to ask, unless `may`."""
     if not may(user, right):
-        raise NotPermitted(explain_missing_right(right))
+        raise NotPermitted("permission.missing", permission=right_label(right))
 
 
-def explain_missing_right(right: str) -> str:
+def explain_missing_right(right: str) -> Message:
     """Return the label of the permission and whom to ask for it."""
-    return _(
-        "You need the right “%(right)s” for this. "
-        "Whoever manages users and groups can give it to one of your groups."
-    ) % {"right": right_label(right)}
+    return Message("permission.missing", permission=right_label(right))
 
 
 def right_label(right: str) -> str:
@@ -88,7 +85,7 @@ def right_label(right: str) -> str:
 def require_active(user: AnyUser) -> None:
     """Raise NotPermitted for deactivated accounts and for anonymous users."""
     if not user.is_active:
-        raise NotPermitted(_("This account is closed. Ask whoever manages users and groups."))
+        raise NotPermitted("permission.account-deactivated")
 
 
 COORDINATORS = "Coordinators"

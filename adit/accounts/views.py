@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST
 
 from adit.accounts import permissions
@@ -23,7 +24,7 @@ class AccountForm(forms.ModelForm):
             "last_name": forms.TextInput(attrs={"class": "form-control"}),
             "email": forms.EmailInput(attrs={"class": "form-control"}),
         }
-        help_texts = {"email": _("Where ADIT tells you that a job has ended.")}
+        help_texts = {"email": _lazy("ADIT sends mails about your jobs to this address.")}
 
 
 def account_settings(request: HttpRequest) -> HttpResponse:

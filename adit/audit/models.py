@@ -16,7 +16,7 @@ class TrailIsAppendOnly(Exception):
 
 
 def _refuse(*_args: object, **_kwargs: object) -> NoReturn:
-    raise TrailIsAppendOnly("Events are recorded by adit.audit.trail and never change afterwards.")
+    raise TrailIsAppendOnly("Events are recorded by adit.audit.trail and cannot be changed.")
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):

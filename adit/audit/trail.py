@@ -15,6 +15,7 @@ from django.utils import timezone
 from adit.audit.models import GENESIS_HASH, AuditEvent, ChainHead
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit.vault.master_key import master_cipher
+from adit_engine.messages import Message
 
 PatientKey = tuple[str, str]
 """Patient ID domain and patient ID."""
@@ -58,7 +59,7 @@ class ChainBreak:
     """The first break in the chain. `row` is the event's ID; None after the last event."""
 
     row: int | None
-    why: str
+    why: Message
 
 
 def record(
@@ -123,15 +124,15 @@ def verify_chain() -> ChainBreak | None:
     try:
         for event in AuditEvent.objects.order_by("id").iterator(chunk_size=1000):
             if event.previous_hash != previous:
-                return ChainBreak(event.pk, "the event before it was removed, added or moved")
+                return ChainBreak(event.pk, Message("audit-trail.order-changed"))
             if not _is_intact(event):
-                return ChainBreak(event.pk, "it was changed")
+                return ChainBreak(event.pk, Message("audit-trail.event-changed"))
             previous, count = event.hash, count + 1
     except DecryptionError:
-        return ChainBreak(_find_first_unreadable(), "its sealed patient was changed")
+        return ChainBreak(_find_first_unreadable(), Message("audit-trail.patient-changed"))
     head = ChainHead.objects.filter(pk=1).first() or ChainHead()
     if (head.hash, head.count) != (previous, count):
-        return ChainBreak(None, "events behind the last one were removed")
+        return ChainBreak(None, Message("audit-trail.end-missing"))
     return None
 
 

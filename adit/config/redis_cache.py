@@ -65,12 +65,12 @@ class RedisCache(djangos.RedisCache):
             "health_check_interval": 30,
         }
         super().__init__(server, {**params, "OPTIONS": options})
-        self.here = LocMemCache("while Redis is away", params)
+        self.here = LocMemCache("redis-fallback", params)
 
     def rest(self, error: Exception) -> None:
         RedisCache.rests_until = time.monotonic() + RETRY_AFTER_S
         # The text may contain the address; the type is sufficient.
-        log.warning("Redis is away (%s): this process remembers for itself", type(error).__name__)
+        log.warning("Redis is unavailable (%s): using a local cache", type(error).__name__)
 
     add = _with_fallback("add")
     get = _with_fallback("get")

@@ -152,9 +152,9 @@ def _project(manager: User) -> Project:
         sponsor="University of Sampletown",
         pattern="DEMO-####",
         faces=RiskChoice.ACCEPT,
-        faces_reason="The patients of the demo are made up: nobody looks like this.",
+        faces_reason="The patients of the demo are fictitious.",
         header_word=RiskChoice.ACCEPT,
-        header_word_reason="All images of the demo are made up: no name stands in their pixels.",
+        header_word_reason="All images of the demo are synthetic. Their pixels contain no names.",
     )
     members = Group.objects.filter(name__in=(permissions.COORDINATORS, STUDENTS))
     return services.create_project(manager, project, members=members)

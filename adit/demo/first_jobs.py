@@ -40,7 +40,7 @@ def order_ultrasound(user: User, study_uid: str) -> Job:
     """Order a study that is withheld until its device has been reviewed."""
     source = Node.objects.get(name=PACS)
     study = _found(user, source, study_uid)
-    title = "Demo: ultrasound, withheld until it is reviewed"
+    title = "Demo: ultrasound, withheld until reviewed"
     (job,) = place(user, source, [study], (RESEARCH_FOLDER,), key="demo-ultrasound", title=title)
     return job
 
@@ -85,7 +85,7 @@ def _found(user: User, source: Node, study_uid: str) -> Record:
     query = Query(QueryLevel.STUDY, {"StudyInstanceUID": study_uid})
     result = search.search_studies(user, source, query)
     if not result.records:
-        raise NotFound("The demo PACS lost its first study: delete its folder and start again.")
+        raise NotFound("demo.study-missing")
     return result.records[0]
 
 

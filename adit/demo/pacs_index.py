@@ -122,9 +122,9 @@ class FolderIndex:
         offset, syntax, announced, values = _parse(memoryview(content))
         uids = [values.get(f"{level}InstanceUID", "") for level in ("Study", "Series", "SOP")]
         if uids[2] != announced:
-            raise Malformed("The data set contains another SOP Instance UID than was announced.")
+            raise Malformed("demo.uid-mismatch")
         if not all(_UID.fullmatch(uid) for uid in uids):
-            raise Malformed("The data set contains no usable UIDs.")
+            raise Malformed("demo.uids-invalid")
         path = self.folder.joinpath(*uids[:2], f"{uids[2]}.dcm")
         with self.lock:
             if not _has_content(path, content):
@@ -204,7 +204,7 @@ def _parse(content: memoryview) -> tuple[int, str, str, Values]:
         with content[offset:] as data:
             values = header.texts(data, syntax)
     except (KeyError, ValueError, struct.error, zlib.error) as error:
-        raise Malformed("The file cannot be read as a DICOM object.") from error
+        raise Malformed("demo.unreadable") from error
     return offset, syntax, meta.get(part10.META_INSTANCE, ""), values
 
 

@@ -38,7 +38,7 @@ class Demo:
         """Create sample patients, users, nodes and project. Safe to repeat."""
         for folder in (self.places.pacs, self.places.research_pacs, self.places.folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self._say("making sample patients (none of them ever lived) …")
+        self._say("creating sample patients (all fictitious) …")
         make_patients(self.places.pacs)
         sample_sheets.write(settings.SAMPLES_DIR)
         self._coordinator = cast.assemble(self.places, self._ports, self._passwords)
@@ -71,9 +71,9 @@ class Demo:
         self._tell()
         fine = ended and all(_is_fine(job) for job in jobs)
         if not fine:
-            self._say("The first jobs did not end well; the job pages say why.")
+            self._say("The first jobs had problems. For the reasons, see the pages of the jobs.")
         if sys.stdin.isatty() and not processes.asked:
-            print(f"Sign in at {self.url} (Ctrl-C ends the demo)", flush=True)
+            print(f"Sign in at {self.url} (end the demo with Ctrl-C)", flush=True)
             processes.run_until_signal()
             return 0
         return 0 if fine else 1

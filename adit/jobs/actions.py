@@ -19,7 +19,6 @@ from adit.audit import trail
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
-from adit.messages import as_message
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 
@@ -123,7 +122,7 @@ class Action:
         """Return why the user may not perform the action now, or None."""
         why = self.who(request)
         if why is None and self.right is not None and not may(request.user, self.right):
-            why = as_message(explain_missing_right(self.right))
+            why = explain_missing_right(self.right)
         if why is None and not self._fits_states(request):
             why = self.explain_state(request)
         return why or self.condition(request)

@@ -261,7 +261,8 @@ def describe_start(
     """
     obstacles = [sentence for node in nodes if (sentence := _describe_obstacle(node, is_urgent))]
     now = [] if obstacles else [_("Now, as soon as a worker is available.")]
-    return obstacles + (budgets.list_budget_warnings(owner, studies) or now)
+    warnings = [str(warning) for warning in budgets.list_budget_warnings(owner, studies)]
+    return obstacles + (warnings or now)
 
 
 def _describe_obstacle(node: Node, is_urgent: bool) -> str:

@@ -33,7 +33,7 @@ def update_stalled_alarms() -> int:
         hours = int(STALLED_AFTER.total_seconds()) // 3600
         stalled = Message("job.stalled", job=job.pk, hours=hours)
         message = join_messages([stalled, *task_groups.wait_reasons(job)[:1]])
-        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), str(message))
+        alarms.raise_alarm(Alarm.Cause.STUCK, _alarm_subject(job), message or stalled)
     alarms.end_other_alarms(Alarm.Cause.STUCK, map(_alarm_subject, stuck))
     return len(stuck)
 

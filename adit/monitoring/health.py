@@ -55,7 +55,7 @@ def _check_migrations() -> None:
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if missing:
-        raise CheckFailed(f"{len(missing)} changes of tables are due")
+        raise CheckFailed(f"{len(missing)} migrations are missing")
 
 
 def _check_broker() -> None:
@@ -63,9 +63,9 @@ def _check_broker() -> None:
         try:
             amqp.get_broker_version(settings.BROKER_URL)
         except amqp.BrokerUnavailable as error:
-            raise CheckFailed(f"away ({error})") from None
+            raise CheckFailed(f"unavailable ({error})") from None
     elif not os.access(settings.BROKER_DIR, os.W_OK):
-        raise CheckFailed("its folder cannot be written")
+        raise CheckFailed("its folder is not writable")
 
 
 def _check_cache() -> None:
@@ -81,7 +81,7 @@ def _check_cache() -> None:
 def _check_disk() -> None:
     for place in {settings.DATA_DIR, settings.SPOOL_DIR}:
         if place.is_dir() and shutil.disk_usage(place).free < MIN_FREE_BYTES:
-            raise CheckFailed("less than 2 GB are free")
+            raise CheckFailed("less than 2 GB free")
 
 
 CHECKS: Mapping[str, Callable[[], None]] = {
@@ -113,5 +113,5 @@ def _describe_problem(answer: "Future[None]") -> str:
     if isinstance(error, CheckFailed):
         return str(error)
     if isinstance(error, (Error, redis.RedisError, OSError)):
-        return f"away ({type(error).__name__})"
+        return f"unavailable ({type(error).__name__})"
     return type(error).__name__

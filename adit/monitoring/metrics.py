@@ -31,21 +31,21 @@ def render_metrics() -> bytes:
 
 class _DatabaseCollector:
     def collect(self) -> Iterator[Metric]:
-        yield _make_gauge("adit_ready", "1 while this part answers", ["part"], _readiness())
+        yield _make_gauge("adit_ready", "1 if this service works", ["part"], _readiness())
         yield _make_gauge("adit_jobs", "Jobs by state", ["state"], _count_by(Job.objects, "state"))
         yield _make_gauge(
-            "adit_tasks", "Parts of jobs by state", ["kind", "state"], _count_tasks_by_state()
+            "adit_tasks", "Tasks by kind and state", ["kind", "state"], _count_tasks_by_state()
         )
         yield _make_gauge(
-            "adit_tasks_waiting", "Why parts wait", ["reason"], _count_waiting_tasks()
+            "adit_tasks_waiting", "Waiting tasks by reason", ["reason"], _count_waiting_tasks()
         )
         yield _make_gauge(
-            "adit_oldest_due_seconds", "How long the oldest due part waits", [], _oldest_due_age()
+            "adit_oldest_due_seconds", "Waiting time of the oldest due task", [], _oldest_due_age()
         )
-        yield _make_counter("adit_attempts", "Attempts that workers began", [], _count_attempts())
+        yield _make_counter("adit_attempts", "Attempts that workers started", [], _count_attempts())
         for name, action, about in (
-            ("adit_lease_losses", "task.lost", "Attempts whose worker vanished"),
-            ("adit_retries", "task.again", "Attempts that failed and are made again"),
+            ("adit_lease_losses", "task.lost", "Attempts whose worker was lost"),
+            ("adit_retries", "task.again", "Failed attempts that are retried"),
         ):
             yield _make_counter(
                 name, about, [], [([], AuditEvent.objects.filter(action=action).count())]
@@ -144,9 +144,7 @@ def _transfer_metrics() -> Iterator[Metric]:
         images += [([*places, name], n or 0) for name, n in zip(OUTCOMES, counts, strict=True)]
         sizes.append((places, size or 0))
     labels = ["source", "destination"]
-    yield _make_counter(
-        "adit_instances", "Images by what became of them", [*labels, "outcome"], images
-    )
+    yield _make_counter("adit_instances", "Images by outcome", [*labels, "outcome"], images)
     yield _make_counter("adit_delivered_bytes", "Bytes delivered", labels, sizes)
 
 
@@ -158,10 +156,10 @@ def _node_metrics() -> Iterator[Metric]:
     )
     for position, (name, about) in enumerate(
         (
-            ("adit_node_connections", "Connections ended in the kept days, by node and lane"),
-            ("adit_node_images", "Images in the kept days, by node and lane"),
-            ("adit_node_bytes", "Bytes in the kept days, by node and lane"),
-            ("adit_node_connection_seconds", "For how long connections were held"),
+            ("adit_node_connections", "Ended connections in the retention time"),
+            ("adit_node_images", "Images in the retention time"),
+            ("adit_node_bytes", "Bytes in the retention time"),
+            ("adit_node_connection_seconds", "Total duration of connections"),
         ),
         start=2,
     ):
@@ -176,7 +174,7 @@ def _node_metrics() -> Iterator[Metric]:
     )
     yield _make_gauge(
         "adit_node_connections_open",
-        "Associations counted as open now",
+        "Open associations",
         ["node", "lane"],
         [([node, lane], number) for node, lane, number in open_now],
     )
@@ -192,7 +190,7 @@ def _node_metrics() -> Iterator[Metric]:
     )
     yield _make_gauge(
         "adit_node_paused",
-        "1 while somebody has paused or stopped it",
+        "1 if it is paused or stopped",
         ["node"],
         [([node.name], float(node.paused_at is not None)) for node in Node.objects.all()],
     )

@@ -9,10 +9,10 @@ from datetime import timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, may
 from adit.nodes.models import Alarm, AlarmMail, Node
+from adit_engine.messages import Message
 
 RETENTION_DAYS = 90
 CHANGES_SHOWN_FOR = timedelta(days=2)
@@ -20,9 +20,19 @@ CHANGES_SHOWN_FOR = timedelta(days=2)
 SILENT_AFTER = timedelta(hours=1)
 """An alarm that its machine has not repeated for this time is ended; the machine is gone."""
 
+_FIELD_LABELS = {
+    "windows": Message("clause.allowed-hours"),
+    "exceptions": Message("clause.special-days"),
+    "retrieve_limit": Message("clause.transfer-connections"),
+    "search_limit": Message("clause.search-connections"),
+    "gap_s": Message("clause.gap"),
+    "rate_kb_s": Message("clause.rate"),
+}
+"""The fields that `raise_hours_changed` reports."""
+
 
 def raise_alarm(
-    what: Alarm.Cause, about: str, text: str, node: Node | None = None, machine: str = ""
+    what: Alarm.Cause, about: str, text: Message, node: Node | None = None, machine: str = ""
 ) -> None:
     """Open an alarm, or update the text of the open one. The text must not name a patient."""
     now = timezone.now()
@@ -65,8 +75,8 @@ def end_old_alarms() -> None:
 def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> None:
     """Raise a notice that a user changed windows or limits of a node. It ends by itself."""
     who = getattr(user, "get_full_name", str)() or user.get_username()
-    words = {"who": who, "what": ", ".join(sorted(str(_field_label(name)) for name in changed))}
-    text = _("Changed by %(who)s: %(what)s.") % words
+    fields = tuple(label for name, label in _FIELD_LABELS.items() if name in set(changed))
+    text = Message("alarm.hours-changed", user=who, fields=fields)
     Alarm.objects.filter(what=Alarm.Cause.HOURS, about=f"node:{node.pk}", ended_at=None).exclude(
         mailed_at=None
     ).update(mailed_at=None)
@@ -83,7 +93,3 @@ def visible_alarms(user: AnyUser, node: Node | None = None) -> QuerySet[Alarm]:
 
 def _end_alarms(found: QuerySet[Alarm]) -> None:
     found.filter(ended_at=None).update(ended_at=timezone.now())
-
-
-def _field_label(name: str) -> object:
-    return Node._meta.get_field(name).verbose_name  # type: ignore[union-attr]

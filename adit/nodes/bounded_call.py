@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from adit_engine.errors import Stopped, TimedOut
 from adit_engine.nodes.base import FindResults, OpenedNode, Searchable
@@ -49,13 +48,9 @@ class CallGuard:
     def check(self, node: str) -> None:
         """Raise Stopped if canceled, TimedOut after the deadline."""
         if self.is_canceled():
-            raise Stopped(_("The search was canceled."))
+            raise Stopped("node-search.canceled")
         if time.monotonic() > self.until:
-            seconds = settings.SEARCH_DEADLINE_S
-            words = {"seconds": seconds}
-            raise TimedOut(
-                node, _("no full answer within %(seconds)d s. Narrow the search") % words
-            )
+            raise TimedOut(node, "node-search.too-slow", seconds=settings.SEARCH_DEADLINE_S)
 
 
 def run_query(

@@ -11,6 +11,7 @@ from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node
 from adit_engine.dicom_file.atomic import AtomicFolder
 from adit_engine.errors import InvalidInput, StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes import kinds_with
 from adit_engine.nodes import open_node as open_engine_node
 
@@ -20,19 +21,19 @@ def can_measure_space(row: Node) -> bool:
     return bool(row.capabilities.folder_settings)
 
 
-def explain_no_space(row: Node, size_bytes: int) -> str:
-    """Return why about `size_bytes` do not fit; empty if they do or if this is unknown.
+def explain_no_space(row: Node, size_bytes: int) -> Message | None:
+    """Return why about `size_bytes` do not fit; None if they do or if this is unknown.
 
     Writes nothing.
     """
     if not can_measure_space(row):
-        return ""
+        return None
     try:
         node = open_engine_node(row.kind, row.name, get_engine_settings(row))
         node.require_free_space(size_bytes)  # type: ignore[attr-defined]
     except (StorageError, InvalidInput) as error:
-        return str(error)
-    return ""
+        return error.message
+    return None
 
 
 def archive_kinds() -> list[str]:
@@ -55,7 +56,7 @@ def remove_archive_file(row: Node, name: str) -> None:
     try:
         (_get_folder(row) / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(row.name, "a 7-Zip file could not be removed.") from error
+        raise StorageError(row.name, "node-folder.file-not-deleted") from error
 
 
 def delete_staged_images(row: Node, title: str) -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
 
 from adit.nodes.models import Node
 from adit_engine.errors import StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes import get_capabilities, kinds_with
 
 FOR_NODES = "folders"
@@ -29,9 +28,9 @@ _SYSTEM = (
     *("/run", "/sbin", "/sys", "/usr", "/var/backups", "/var/cache", "/var/lib", "/var/lock"),
     *("/var/log", "/var/mail", "/var/run", "/var/spool"),
 )
-_ADIT = _lazy("ADIT's own files")
-_PROGRAM = _lazy("the program itself")
-_OS = _lazy("the operating system")
+_ADIT = Message("clause.used-by-adit")
+_PROGRAM = Message("clause.used-by-program")
+_OS = Message("clause.used-by-system")
 
 _Mark = str | tuple[int, int]
 """A path, or device and inode: a folder may have two paths, for example by a mount."""
@@ -40,8 +39,8 @@ _Mark = str | tuple[int, int]
 class FolderRefused(StorageError):
     """The folder in the setting `setting` must not be used."""
 
-    def __init__(self, node: str, setting: str, text: str) -> None:
-        super().__init__(node, text)
+    def __init__(self, node: str, code: str, /, setting: str, **values: Any) -> None:
+        super().__init__(node, code, **values)
         self.setting = setting
 
 
@@ -50,7 +49,7 @@ class _Reserved:
     """A folder that is used for something else. For a file only its parent folders are refused."""
 
     path: str
-    what: Any
+    what: Message
     is_file: bool = False
     is_asked: bool = True
     """Whether the file system is accessed. A network share of another node may block."""
@@ -73,7 +72,17 @@ def checked(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
     for name, real in found.items():
         reserved = _reason(real, _all_reserved(row, name, found))
         if reserved is not None:
-            raise FolderRefused(row.name, name, _sentence(row, given[name], real, reserved))
+            raise FolderRefused(
+                row.name,
+                "node-folder.reserved-or-empty"
+                if row.capabilities.is_archive
+                else "node-folder.reserved",
+                setting=name,
+                path=_describe_path(given[name], real),
+                reserved=reserved.path,
+                purpose=reserved.what,
+                own=os.path.join(settings.DATA_DIR, FOR_NODES),
+            )
     return found
 
 
@@ -81,24 +90,25 @@ def _followed(row: Node, name: str, path: str) -> str:
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
-        raise FolderRefused(row.name, name, _("the folder is no path. Enter another.")) from None
+        raise FolderRefused(row.name, "node-folder.not-a-path", setting=name) from None
 
 
 def _all_reserved(row: Node, name: str, found: Mapping[str, str]) -> Iterator[_Reserved]:
     yield from _own()
     yield from (_Reserved(path, _OS) for path in _SYSTEM)
     if name == PATH and STAGING in found:
-        yield _Reserved(found[STAGING], _lazy("images that it gathers"))
+        yield _Reserved(found[STAGING], Message("clause.used-for-own-images"))
     others = Node.objects.filter(kind__in=folder_kinds()).exclude(pk=row.pk)
     for other, kind, given in others.values_list("name", "kind", "settings"):
         if STAGING in get_capabilities(kind).folder_settings and given.get(STAGING):
             path = os.path.realpath(given[STAGING])
             # Several such nodes may gather in one folder: each job has its own subfolder.
             if name != STAGING or path != found[STAGING]:
-                yield _Reserved(path, _("images that %(node)s gathers") % {"node": other})
+                yield _Reserved(path, Message("clause.used-for-images", node=other))
         if name == STAGING and given.get(PATH):
             path = os.path.normpath(given[PATH])
-            yield _Reserved(path, _("files of %(node)s") % {"node": other}, is_asked=False)
+            files = Message("clause.used-for-files", node=other)
+            yield _Reserved(path, files, is_asked=False)
 
 
 def _own() -> Iterator[_Reserved]:
@@ -162,16 +172,7 @@ def _marks_around(path: str, *, is_asked: bool = True) -> set[_Mark]:
     return {mark for step in every for mark in (_marks(step) if is_asked else {step})}
 
 
-def _sentence(row: Node, given: str, real: str, reserved: _Reserved) -> str:
-    shown = given
-    if os.path.normpath(given) != real:
-        shown = _("%(path)s (a link to %(real)s)") % {"path": given, "real": real}
-    own = os.path.join(settings.DATA_DIR, FOR_NODES)
-    words = {"path": shown, "reserved": reserved.path, "what": reserved.what, "own": own}
-    text = _(
-        "the folder %(path)s lies in or above %(reserved)s, which is for %(what)s. Choose a folder "
-        "that is used for nothing else, such as one below /mnt, /srv or %(own)s"
-    )
-    if row.capabilities.is_archive:
-        text = _("%(text)s, or leave the field empty") % {"text": text}
-    return f"{text % words}."
+def _describe_path(given: str, real: str) -> str | Message:
+    if os.path.normpath(given) == real:
+        return given
+    return Message("clause.linked-path", path=given, target=real)

@@ -28,20 +28,21 @@ from adit.nodes.calendar.forms import (
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.models import Node
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes import KINDS, kind_class
 from adit_engine.values.references import StudyRef
 
 MAX_CONNECTIONS = 64
 _ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
-_CHOICE_LABELS = {"plain": _("plain (not encrypted)"), "tls": _("tls (encrypted)")}
+_CHOICE_LABELS = {"plain": _("plain (not encrypted)"), "tls": _("TLS (encrypted)")}
 
 _STORED = _(
-    "One is stored; leave empty to keep it. Enter it again when you change the address or how its "
-    "certificate is verified."
+    "A value is stored. Leave the field empty to keep it. Enter the value again if you change the "
+    "address or how its certificate is verified."
 )
 _ASKED_AGAIN = _(
-    "Enter it again. The address, or how its certificate is verified, has changed, and the stored "
-    "one is sent to the previous address only."
+    "Enter the value again. The address, or how its certificate is verified, was changed, and the "
+    "stored value is only sent to the previous address."
 )
 
 _FIELD_CLASSES: Mapping[type, type[forms.Field]] = {
@@ -76,7 +77,7 @@ class NodeForm(forms.ModelForm):
         required=False,
         initial=0,
     )
-    rate_kb_s = forms.IntegerField(label=_("speed (kB a second)"), min_value=50, required=False)
+    rate_kb_s = forms.IntegerField(label=_("speed (kB per second)"), min_value=50, required=False)
     windows = forms.JSONField(label=_("allowed hours"), required=False)
 
     class Meta:
@@ -139,7 +140,7 @@ class SettingsForm(forms.Form):
             try:
                 kind_class(self.kind).Settings(**self.settings, **self.secrets)
             except InvalidInput as error:
-                self.add_error(self._field_of(str(error)), str(error))
+                self.add_error(self._field_of(error.message), str(error))
         return self.cleaned_data
 
     @property
@@ -184,11 +185,13 @@ class SettingsForm(forms.Form):
         value = self.cleaned_data.get(name)
         return self.fields[name].initial if value is None else value
 
-    def _field_of(self, sentence: str) -> str | None:
-        """The field whose name or label starts the error text of the dataclass."""
-        words = sentence.partition(":")[0]
-        named = (n for n, f in self.fields.items() if n == words or str(f.label).startswith(words))
-        return next(named, None)
+    def _field_of(self, message: Message) -> str | None:
+        """The field of an error: value `setting` is its label, or the code is setting.NAME."""
+        _subject, _dot, name = message.code.partition(".")
+        named = (name, message.values.get("setting"))
+        return next(
+            (n for n, f in self.fields.items() if n in named or str(f.label) in named), None
+        )
 
 
 def get_settings_form_class(kind: str) -> type[SettingsForm]:
@@ -242,7 +245,7 @@ class FetchTestForm(forms.Form):
         label=_("Study UID"),
         required=False,
         max_length=70,
-        help_text=_("Leave it empty for one of the newest studies."),
+        help_text=_("Leave the field empty to use one of the newest studies."),
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
@@ -289,13 +292,15 @@ def _make_field(field: Field[Any], hint: Any) -> forms.Field:
 
 
 FIELD_HINTS = {
-    "name": _("What people read everywhere, such as PACS Radiology."),
-    "is_clinical": _("Patient care depends on it; sending to it needs a right of its own."),
-    "retrieve_limit": _("How many may be open at once, for all users and jobs together."),
-    "search_limit": _("Likewise for searches and tests."),
-    "gap_s": _("So long each connection rests after a study. 0: not at all."),
-    "rate_kb_s": _("Of all transfers together, such as 12500 for 100 Mbit/s. Empty: no limit."),
-    "takes_images": _("Without the tick it is a source only, whatever its groups may."),
+    "name": _("The name shown on all pages, for example PACS Radiology."),
+    "is_clinical": _("Patient care depends on it. Sending to it needs a separate permission."),
+    "retrieve_limit": _("Maximum number of open connections, for all users and jobs together."),
+    "search_limit": _("Maximum number of open connections for searches and tests."),
+    "gap_s": _("How long each connection pauses after a study. 0: no pause."),
+    "rate_kb_s": _(
+        "For all transfers together, for example 12500 for 100 Mbit/s. Empty: no limit."
+    ),
+    "takes_images": _("If not selected, it is a source only, regardless of group permissions."),
 }
 
 
@@ -376,7 +381,8 @@ class NodeEditor:
             self.settings.add_error(error.setting, str(error))
             return None
         except InvalidInput as error:
-            self.row.add_error(None, str(error))
+            field = "name" if error.message.code == "node.name-taken" else None
+            self.row.add_error(field, str(error))
             return None
 
 

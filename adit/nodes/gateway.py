@@ -12,7 +12,6 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, may, require, require_active
@@ -129,20 +128,15 @@ def require_purpose(user: AnyUser, row: Node, purpose: Purpose, *, urgent: bool 
     require_active(user)
     if urgent:
         require(user, Right.BE_URGENT)
-    words = {"node": row.name}
     if purpose is Purpose.STORE:
         if not row.takes_images:
-            raise NotPermitted(_("%(node)s is a source only: no images are sent to it.") % words)
+            raise NotPermitted("node-access.source-only", node=row.name)
         if row.is_clinical:
             require(user, Right.WRITE_CLINICAL)
         if not may_write(user, row):
-            raise NotPermitted(
-                _("None of your groups may send to %(node)s. Ask its manager.") % words
-            )
+            raise NotPermitted("node-access.not-writable", node=row.name)
     elif not _may_test(user, purpose) and not may_read(user, row):
-        raise NotPermitted(
-            _("None of your groups may fetch from %(node)s. Ask its manager.") % words
-        )
+        raise NotPermitted("node-access.not-readable", node=row.name)
 
 
 def make_slot_request(
@@ -178,13 +172,9 @@ def get_unavailability(
 ) -> NodeUnavailable | None:
     """Return why the node is unavailable now, or None. Connections in use are not considered."""
     if not row.is_open:
-        return NodeUnavailable(
-            row.name, _("it is not in use yet. Whoever manages it has to open it")
-        )
+        return NodeUnavailable(row.name, "node-unavailable.closed")
     if row.paused_at is not None:
-        waits = (NodePaused if row.stopped_at is None else NodeStopped)(
-            row.name, _describe_pause(row)
-        )
+        waits = _make_pause_error(row)
         waits.contact = _get_contact(row)
         return waits
     return slots.get_closed_reason(row, purpose.lane(urgent), timezone.now())
@@ -200,11 +190,11 @@ def get_release_reason(
     lane = purpose.lane(urgent)
     slot = row.slots.select_related("ended_by").filter(holder=holder, lane=lane).first()
     if slot is not None and slot.ended_by is not None:
-        words = {"who": slot.ended_by.get_full_name() or slot.ended_by.username}
-        return ConnectionEnded(row.name, _("this connection was ended by %(who)s") % words)
+        who = slot.ended_by.get_full_name() or slot.ended_by.username
+        return ConnectionEnded(row.name, "node-unavailable.connection-ended", user=who)
     waits = get_unavailability(row, purpose, urgent=urgent)
     if waits is None and slot is not None and slots.exceeds_limit(row, slot, timezone.now()):
-        return NoSlot(row.name, _("fewer connections are allowed from now on"))
+        return NoSlot(row.name, "node-unavailable.limit-lowered")
     return waits
 
 
@@ -234,8 +224,7 @@ def get_engine_settings(row: Node) -> dict[str, Any]:
     unknown = sorted(set(values) - names)
     if unknown:
         raise InvalidInput(
-            _("%(node)s: %(kind)s has no settings %(names)s. Save the node's form anew.")
-            % {"node": row.name, "kind": row.kind, "names": ", ".join(unknown)}
+            "node.settings-unknown", node=row.name, kind=row.kind, names=tuple(unknown)
         )
     values.update(folder_rules.checked(row, values))
     for name, folder in (_DEFAULT_FOLDERS if row.capabilities.is_archive else {}).items():
@@ -262,9 +251,9 @@ def _reload(user: AnyUser, row: Node) -> tuple[AnyUser, Node]:
     person = User.objects.filter(pk=user.pk or 0).first()
     node = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
     if person is None:
-        raise NotPermitted(_("Nobody opens a node without signing in."))
+        raise NotPermitted("node-access.signed-out")
     if node is None:
-        raise NotPermitted(_("%(node)s was removed.") % {"node": row.name})
+        raise NotPermitted("node-access.node-removed", node=row.name)
     return person, node
 
 
@@ -273,13 +262,13 @@ def _may_test(user: AnyUser, purpose: Purpose) -> bool:
     return purpose is Purpose.CHECK and may(user, Right.MANAGE_NODES)
 
 
-def _describe_pause(row: Node) -> str:
-    words = {"reason": row.pause_reason or "–"}
+def _make_pause_error(row: Node) -> NodePaused | NodeStopped:
+    reason = row.pause_reason or "–"
     if row.paused_by is None:
-        return (
-            _("paused: %(reason)s") if row.stopped_at is None else _("stopped: %(reason)s")
-        ) % words
-    words["who"] = row.paused_by.get_full_name() or row.paused_by.username
+        if row.stopped_at is None:
+            return NodePaused(row.name, "node-unavailable.paused", reason=reason)
+        return NodeStopped(row.name, "node-unavailable.stopped", reason=reason)
+    who = row.paused_by.get_full_name() or row.paused_by.username
     if row.stopped_at is None:
-        return _("paused by %(who)s: %(reason)s") % words
-    return _("stopped by %(who)s: %(reason)s") % words
+        return NodePaused(row.name, "node-unavailable.paused-by", user=who, reason=reason)
+    return NodeStopped(row.name, "node-unavailable.stopped-by", user=who, reason=reason)

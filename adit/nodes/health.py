@@ -6,7 +6,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import Error
-from django.utils.translation import gettext as _
 
 from adit.nodes import folder_rules
 from adit.nodes.folder_rules import FolderRefused
@@ -22,6 +21,7 @@ from adit_engine.dicom_ul.command_set import Operation, make_request
 from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.dicom_ul.tls import ServerTls
 from adit_engine.errors import InvalidInput, NodeError, Unreachable, Untrusted
+from adit_engine.messages import Message, join_messages
 from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dimse.settings import WARN_DAYS, DimseSettings
 from adit_engine.values.instance import IMPLICIT_LE
@@ -51,8 +51,7 @@ def check_receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
     try:
         tls = load_receiver_tls()
     except InvalidInput as error:
-        what = _("The receiver's certificate")
-        yield "receiver", NodeFinding(Grade.BAD, what, str(error))
+        yield "receiver", NodeFinding(Grade.BAD, Message("receiver.certificate"), error.message)
         return
     papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
     for number, pem in enumerate(papers):
@@ -75,27 +74,28 @@ def is_own_receiver_check(ae_title: str, address: str) -> bool:
 
 
 def _check_receiver(runs: bool) -> Iterator[NodeFinding]:
-    what = _("receiver on port %(port)d") % {"port": settings.RECEIVER_PORT}
     try:
         tls = load_receiver_tls()
     except InvalidInput as error:
-        step = _("%(error)s No image comes by C-MOVE until it is mended.") % {"error": error}
-        yield NodeFinding(Grade.BAD, what, step)
+        step = join_messages((error.message, Message("receiver.no-images")))
+        yield NodeFinding(Grade.BAD, Message("receiver.port", port=settings.RECEIVER_PORT), step)
         return
-    yield _echo_receiver(what, tls, runs)
+    yield _echo_receiver(tls, runs)
     if tls is not None:
         papers = tls.papers
         for pem in (papers.certificate, papers.trusted):
             yield from _check_validity(pem.label, pem.text, is_ours=pem is papers.certificate)
 
 
-def _echo_receiver(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
+def _echo_receiver(tls: ServerTls | None, runs: bool) -> NodeFinding:
     """Send a C-ECHO as a PACS would. Under mutual TLS it presents the receiver's own certificate.
 
     There is no other certificate to present.
     """
+    port = settings.RECEIVER_PORT
+    what = Message("receiver.port", port=port)
     try:
-        peer = _make_own_settings(tls).peer(what)
+        peer = _make_own_settings(tls).peer("ADIT receiver")
         with OpenAssociations(peer).open(
             [PresentationContext(VERIFICATION, (IMPLICIT_LE,))]
         ) as association:
@@ -107,16 +107,14 @@ def _echo_receiver(what: str, tls: ServerTls | None, runs: bool) -> NodeFinding:
             association.receive(TIMEOUT_S, "clause.await-echo")
     except Untrusted as error:
         if tls is None or not tls.papers.trusted.text:
-            return NodeFinding(Grade.BAD, what, str(error))
-        return NodeFinding(
-            Grade.GOOD, _("%(what)s listens and wants a certificate") % {"what": what}
-        )
+            return NodeFinding(Grade.BAD, what, error.message)
+        return NodeFinding(Grade.GOOD, Message("receiver.wants-certificate", port=port))
     except (NodeError, InvalidInput) as error:
         if isinstance(error, Unreachable) and not runs:
-            return NodeFinding(Grade.GOOD, _("%(what)s: `adit up` starts it") % {"what": what})
-        step = _("%(error)s Start it with `adit up` or `adit receiver`, here or where it belongs.")
-        return NodeFinding(Grade.BAD, what, step % {"error": error})
-    return NodeFinding(Grade.GOOD, _("%(what)s answers (C-ECHO)") % {"what": what})
+            return NodeFinding(Grade.GOOD, Message("receiver.not-started", port=port))
+        step = join_messages((error.message, Message("receiver.start")))
+        return NodeFinding(Grade.BAD, what, step)
+    return NodeFinding(Grade.GOOD, Message("receiver.answers", port=port))
 
 
 def _make_own_settings(tls: ServerTls | None) -> DimseSettings:
@@ -168,11 +166,11 @@ def _folders() -> Iterator[NodeFinding]:
     except Error:
         return
     for row in rows:
-        what = _("folders of %(node)s") % {"node": row.name}
+        what = Message("node-folder.checked", node=row.name)
         try:
             folder_rules.checked(row, row.settings)
         except FolderRefused as error:
-            yield NodeFinding(Grade.BAD, what, str(error))
+            yield NodeFinding(Grade.BAD, what, error.message)
         else:
             yield NodeFinding(Grade.GOOD, what)
 
@@ -183,30 +181,36 @@ def _check_node(row: Node) -> Iterator[NodeFinding]:
     try:
         given = DimseSettings(**get_engine_settings(row))
     except InvalidInput as error:
-        yield NodeFinding(Grade.BAD, row.name, str(error))
+        what = Message("certificate.unreadable", owner=row.name)
+        yield NodeFinding(Grade.BAD, what, error.message)
         return
-    label = _("%(node)s: our client certificate") % {"node": row.name}
-    yield from _check_validity(label, given.client_certificate, is_ours=True)
-    label = _("%(node)s: its CA certificate") % {"node": row.name}
-    yield from _check_validity(label, given.ca_certificate, is_ours=False)
+    own = Message("clause.own-client-certificate", node=row.name)
+    yield from _check_validity(own, given.client_certificate, is_ours=True)
+    theirs = Message("clause.ca-certificate", node=row.name)
+    yield from _check_validity(theirs, given.ca_certificate, is_ours=False)
 
 
-def _check_validity(label: str, text: str, *, is_ours: bool) -> Iterator[NodeFinding]:
+def _check_validity(owner: str | Message, text: str, *, is_ours: bool) -> Iterator[NodeFinding]:
     """In a chain that we present all certificates must be valid; of trusted ones one is enough."""
     if not text:
         return
     try:
         found = dicom_ul_tls.read_certificates(text)
     except InvalidInput as error:
-        yield NodeFinding(Grade.BAD, label, str(error))
+        what = Message("certificate.unreadable", owner=owner)
+        yield NodeFinding(Grade.BAD, what, error.message)
         return
     one = (min if is_ours else max)(found, key=lambda each: each.ends_at)
-    what = f"{label} ({one})"
+    what = Message(
+        "certificate.checked",
+        owner=owner,
+        name=one.names[0] if one.names else "–",
+        expires=f"{one.ends_at:%Y-%m-%d}",
+    )
     if one.days_left < 0:
-        step = _("It has ended: nothing goes over this connection. Put a renewed one there.")
-        yield NodeFinding(Grade.BAD, what, step)
+        yield NodeFinding(Grade.BAD, what, Message("certificate.expired"))
     elif one.days_left < WARN_DAYS:
-        step = _("It ends in %(days)d days. Put a renewed one there before.")
-        yield NodeFinding(Grade.WARNING, what, step % {"days": one.days_left})
+        step = Message("certificate.expires-soon", days=one.days_left)
+        yield NodeFinding(Grade.WARNING, what, step)
     else:
         yield NodeFinding(Grade.GOOD, what)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import Error, connection
-from django.utils.translation import gettext as _
 
 from adit.nodes import alarms, health
 from adit.nodes.models import Alarm, Node
 from adit.nodes.receiving import quarantine
+from adit_engine.messages import Message, join_messages
 from adit_engine.nodes.base import Grade, NodeFinding
 
 INTERVAL_S = 300.0
@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 
 def start_host_checks(*, receives: bool = False) -> None:
     """Run the checks periodically in a separate thread, so that a hanging share blocks nothing."""
-    threading.Thread(target=_check_forever, args=(receives,), name="lookout", daemon=True).start()
+    threading.Thread(
+        target=_check_forever, args=(receives,), name="host checks", daemon=True
+    ).start()
 
 
 def check_host(*, receives: bool = False) -> None:
@@ -50,14 +52,14 @@ def _check_forever(receives: bool) -> None:
         try:
             check_host(receives=receives)
         except (Error, OSError) as error:
-            log.warning("this machine could not be looked at (%s)", type(error).__name__)
+            log.warning("the checks of this server failed (%s)", type(error).__name__)
         finally:
             connection.close()
         threading.Event().wait(INTERVAL_S)
 
 
 def _check_disks(machine: str) -> None:
-    full: dict[str, str] = {}
+    full: dict[str, Message] = {}
     seen: set[int] = set()
     for name, path in _list_folders():
         if not path.is_dir() or path.stat().st_dev in seen:
@@ -65,9 +67,10 @@ def _check_disks(machine: str) -> None:
         seen.add(path.stat().st_dev)
         disk = shutil.disk_usage(path)
         if disk.total and disk.free <= LOW_DISK_FRACTION * disk.total:
-            words = {"name": name, "machine": machine, "percent": 100 * disk.free // disk.total}
-            text = _("On %(machine)s the disk of the folder for %(name)s has %(percent)d %% left.")
-            full[name] = text % words
+            percent = 100 * disk.free // disk.total
+            full[name] = Message(
+                "alarm.disk-almost-full", folder=name, host=machine, percent=percent
+            )
     for name, text in full.items():
         alarms.raise_alarm(Alarm.Cause.DISK, name, text, machine=machine)
     alarms.end_other_alarms(Alarm.Cause.DISK, full, machine)
@@ -88,7 +91,8 @@ def _check_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str =
             node = None
             if about.startswith("node:"):
                 node = Node.objects.filter(pk=about.split(":")[1]).first()
-            text = f"{finding.what}: {finding.next_step}"
+            parts = filter(None, (finding.what, finding.next_step))
+            text = join_messages(parts) or finding.what
             alarms.raise_alarm(Alarm.Cause.CERTIFICATE, about, text, node, machine)
             ending.append(about)
     alarms.end_other_alarms(Alarm.Cause.CERTIFICATE, ending, machine)
@@ -97,8 +101,6 @@ def _check_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str =
 def _check_quarantine(machine: str) -> None:
     count = quarantine.count_images()
     if count:
-        text = _("Images lie in quarantine that nobody asked for: %(n)d. Look from whom.")
-        alarms.raise_alarm(
-            Alarm.Cause.QUARANTINE, "quarantine", text % {"n": count}, machine=machine
-        )
+        text = Message("alarm.quarantine-used", count=count)
+        alarms.raise_alarm(Alarm.Cause.QUARANTINE, "quarantine", text, machine=machine)
     alarms.end_other_alarms(Alarm.Cause.QUARANTINE, ["quarantine"] if count else [], machine)

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from adit.messages import MessageField
 from adit.notifications.outbox import OutgoingMail
 from adit.vault.fields import EncryptedField
 from adit_engine.nodes import get_capabilities, kinds_with, recipient_of
@@ -29,7 +30,7 @@ class Node(models.Model):
     Written by `give_secrets` and read by `secrets_for`. They are never sent to another recipient.
     """
 
-    is_open = models.BooleanField(_("in use"), default=False)
+    is_open = models.BooleanField(_("open"), default=False)
     """A new node is closed until a user opens it."""
     is_clinical = models.BooleanField(_("clinical PACS"), default=False)
     """Writing to it needs an extra permission."""
@@ -40,7 +41,7 @@ class Node(models.Model):
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
     search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
     gap_s = models.PositiveIntegerField(_("seconds between two studies"), default=0)
-    rate_kb_s = models.PositiveIntegerField(_("kB a second"), null=True, blank=True)
+    rate_kb_s = models.PositiveIntegerField(_("speed (kB per second)"), null=True, blank=True)
     """The rate of all transfers together, in each direction. None: unlimited."""
     takes_images = models.BooleanField(_("images may be sent to it"), default=True)
     """If false, the node is a source only, regardless of the access of groups."""
@@ -51,7 +52,7 @@ class Node(models.Model):
     paused_by = models.ForeignKey(
         "accounts.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    pause_reason = models.CharField(_("why it is paused"), max_length=200, blank=True)
+    pause_reason = models.CharField(_("reason of the pause"), max_length=200, blank=True)
 
     names_originator = models.BooleanField(null=True, editable=False)
     """Whether its images name the C-MOVE that requested them. None: not known yet."""
@@ -225,8 +226,8 @@ class Budget(models.Model):
     """How much the members of one group may fetch in a day, together."""
 
     group = models.OneToOneField(Group, on_delete=models.CASCADE, related_name="budget")
-    studies = models.PositiveIntegerField(_("studies a day"), null=True, blank=True)
-    size_gb = models.PositiveIntegerField(_("GB a day"), null=True, blank=True)
+    studies = models.PositiveIntegerField(_("studies per day"), null=True, blank=True)
+    size_gb = models.PositiveIntegerField(_("GB per day"), null=True, blank=True)
 
     def __str__(self) -> str:
         return str(self.group)
@@ -237,10 +238,10 @@ class Alarm(models.Model):
 
     class Cause(models.TextChoices):
         BREAKER = "breaker", _("does not answer")
-        QUARANTINE = "quarantine", _("quarantine used")
+        QUARANTINE = "quarantine", _("images in quarantine")
         DISK = "disk", _("disk almost full")
-        CERTIFICATE = "certificate", _("certificate ends soon")
-        STUCK = "stuck", _("job does not get on")
+        CERTIFICATE = "certificate", _("certificate problem")
+        STUCK = "stuck", _("job without progress")
         HOURS = "hours", _("hours or limits changed")
 
     what = models.CharField(max_length=16, choices=Cause)
@@ -249,7 +250,7 @@ class Alarm(models.Model):
     machine = models.CharField(max_length=100, blank=True)
     """The machine that reports it about itself. Empty: found by a check of the database."""
     node = models.ForeignKey(Node, null=True, on_delete=models.CASCADE, related_name="alarms")
-    text = models.TextField()
+    text = MessageField()
     first_at = models.DateTimeField()
     last_at = models.DateTimeField(db_index=True)
     mailed_at = models.DateTimeField(null=True)
@@ -343,8 +344,8 @@ class NodeTestResult(models.Model):
 
     class TestKind(models.TextChoices):
         PLAIN = "plain", _("Test")
-        FETCH = "fetch", _("One image fetched")
-        WRITE = "write", _("Something written")
+        FETCH = "fetch", _("Fetch test")
+        WRITE = "write", _("Write test")
 
     node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="checks")
     what = models.CharField(max_length=16, choices=TestKind)
@@ -367,9 +368,9 @@ class UnexpectedSender(models.Model):
     """
 
     class Fate(models.TextChoices):
-        TURNED_AWAY = "turned_away", _("turned away")
-        REFUSED = "refused", _("refused")
-        LAID_APART = "laid_apart", _("laid apart")
+        TURNED_AWAY = "turned_away", _("connection rejected")
+        REFUSED = "refused", _("image refused")
+        LAID_APART = "laid_apart", _("image quarantined")
 
     fate = models.CharField(max_length=16, choices=Fate)
     calling = models.CharField(max_length=16, blank=True)

@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, may
@@ -68,8 +69,9 @@ def _compose_alarm_mail(letter: AlarmMail) -> tuple[str, str]:
     alarms = list(letter.alarms.select_related("node").order_by("pk"))
     lines = [f"{_alarm_title(alarm)}\n{alarm.text}" for alarm in alarms]
     place = settings.SITE_URL + reverse("nodes")
-    body = "\n\n".join([*lines, _("More on %(address)s") % {"address": place}])
-    return _("%(n)d alarms") % {"n": len(alarms)}, body
+    body = "\n\n".join([*lines, _("Details: %(address)s") % {"address": place}])
+    subject = ngettext("%(count)d alarm", "%(count)d alarms", len(alarms))
+    return subject % {"count": len(alarms)}, body
 
 
 def _alarm_title(alarm: Alarm) -> str:
@@ -96,19 +98,22 @@ def mail_audit_head() -> None:
         if settings.MAIL:
             for address in settings.TRAIL_MAIL:
                 AuditHeadMail.objects.create(address=address, count=count, hash=last)
-    log.info("the trail has %d events, the last one %s", count, last)
+    log.info("audit trail: %d events, hash of the last one %s", count, last)
 
 
 def _compose_head_mail(letter: AuditHeadMail) -> tuple[str, str]:
     command = f"adit manage audit verify --head {letter.count} {letter.hash}"
     lines = [
-        _("On %(day)s the trail had %(n)d events. The hash of the last one:")
-        % {"day": f"{letter.created_at:%Y-%m-%d}", "n": letter.count},
+        _("On %(day)s the audit trail had %(count)d events. Hash of the last event:")
+        % {"day": f"{letter.created_at:%Y-%m-%d}", "count": letter.count},
         letter.hash,
-        _("Keep this mail where nobody who runs ADIT can change it. To compare, later:"),
+        _(
+            "Keep this mail where administrators of ADIT cannot change it. To compare it with the "
+            "audit trail later, run:"
+        ),
         command,
     ]
-    return _("the end of the trail"), "\n\n".join(lines)
+    return _("state of the audit trail"), "\n\n".join(lines)
 
 
 AUDIT_HEAD_OUTBOX = Outbox(AuditHeadMail, _compose_head_mail, lambda letter: f"trail.{letter.pk}")

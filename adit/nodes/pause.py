@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
@@ -73,7 +72,7 @@ def end_connection(user: AnyUser, node: Node, slot: int) -> None:
     with transaction.atomic():
         row = Slot.objects.select_for_update(no_key=True).filter(pk=slot, node=node).first()
         if row is None:
-            raise InvalidInput(_("This connection has ended already."))
+            raise InvalidInput("connection.already-ended")
         Slot.objects.filter(pk=row.pk).update(ended_by=user.pk)
         details = {"node": node.name, "holder": row.holder}
         record("node.connection_ended", user=user, about=f"node:{node.pk}", details=details)
@@ -114,5 +113,5 @@ def _update_rows(
 def _validate_reason(reason: str) -> str:
     reason = reason.strip()
     if not reason or len(reason) > MAX_REASON_LENGTH:
-        raise InvalidInput(_("Say in at most 200 characters why; those who wait will read it."))
+        raise InvalidInput("node-pause.reason-length", max_length=MAX_REASON_LENGTH)
     return reason

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 
 from django.db.models import Sum
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.permissions import AnyUser
+from adit.dates import format_moment
 from adit.nodes import access
 from adit.nodes.calendar import allowed_hours
 from adit.nodes.calendar.forms import DAY_NAMES
@@ -21,6 +21,7 @@ from adit.nodes.limits import breaker, slots
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.dicom_ul import tls
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes import kind_class
 
 
@@ -37,20 +38,20 @@ _KIND_DISPLAYS = {
     "dimse": KindDisplay(
         _lazy("PACS"),
         "server",
-        _lazy("An archive that speaks DICOM: you need its host, port and AE title."),
+        _lazy("An archive that supports DICOM. You need its host, port and AE title."),
     ),
     "dicomweb": KindDisplay(_lazy("PACS (web)"), "server"),
     "folder": KindDisplay(
         _lazy("Folder"),
         "folder",
-        _lazy("A folder on this machine or a mounted network drive: one file for each image."),
+        _lazy("A folder on this server or on a mounted network drive, one file for each image."),
     ),
     "archive": KindDisplay(
         _lazy("Encrypted 7-Zip file"),
         "archive",
         _lazy(
-            "Images are packed into one file with a password, to be downloaded or handed over. "
-            "Usually one such place is enough."
+            "All images of a job are packed into one file with a password, to download or to pass "
+            "on. Usually one such destination is sufficient."
         ),
     ),
     "memory": KindDisplay(_lazy("Memory (for tests)"), "database"),
@@ -63,7 +64,7 @@ class NodeStatus:
 
     state: str
     word: str
-    why: str = ""
+    why: str | Message = ""
 
 
 def get_kind_display(kind: str) -> KindDisplay:
@@ -82,14 +83,14 @@ def get_kind_icon(kind: str) -> str:
 def get_status(node: Node) -> NodeStatus:
     if not node.is_open:
         return NodeStatus(
-            "closed", _("closed"), _("Nobody has opened it yet, or somebody closed it.")
+            "closed", _("closed"), _("Nothing is fetched or sent until it is opened.")
         )
     if node.paused_at is not None:
         word = _("paused") if node.stopped_at is None else _("stopped")
         return NodeStatus("paused", word, _describe_pause(node))
     waits = breaker.get_breaker_pause(node)
     if waits is not None:
-        return NodeStatus("resting", _("does not answer"), str(waits))
+        return NodeStatus("resting", _("does not answer"), waits.message)
     return _status_by_hours(node)
 
 
@@ -97,19 +98,17 @@ def _status_by_hours(node: Node) -> NodeStatus:
     now = timezone.now()
     try:
         allowed = allowed_hours.get_limit_at(node, Lane.RETRIEVE, now)
-        edge = allowed_hours.next_closing if allowed else allowed_hours.next_opening
-        until = edge(node, Lane.RETRIEVE, now)
+        until = allowed_hours.next_closing(node, Lane.RETRIEVE, now)
     except InvalidInput as error:
-        return NodeStatus("closed", _("closed"), str(error))
+        return NodeStatus("closed", _("closed"), error.message)
     if not allowed:
+        closed = slots.get_closed_reason(node, Lane.RETRIEVE, now)
         return NodeStatus(
-            "resting", _("outside its hours"), _("It %s.") % slots.describe_opening(until)
+            "resting", _("outside its hours"), closed.message if closed is not None else ""
         )
     if until is None:
         return NodeStatus("open", _("open"))
-    local = timezone.localtime(until)
-    words = {"day": date_format(local, "l"), "time": date_format(local, "H:i")}
-    return NodeStatus("open", _("open"), _("Until %(day)s at %(time)s.") % words)
+    return NodeStatus("open", _("open"), _("Open until %(time)s.") % {"time": format_moment(until)})
 
 
 def _describe_pause(node: Node) -> str:
@@ -118,7 +117,9 @@ def _describe_pause(node: Node) -> str:
         words = _("Paused by %(who)s") % {"who": who} if who else _("Paused")
     else:
         words = _("Stopped by %(who)s") % {"who": who} if who else _("Stopped")
-    return f"{words}: {node.pause_reason}" if node.pause_reason else f"{words}."
+    if not node.pause_reason:
+        return f"{words}."
+    return _("%(pause)s (reason: %(reason)s).") % {"pause": words, "reason": node.pause_reason}
 
 
 def count_open_connections() -> Counter[tuple[int, str]]:

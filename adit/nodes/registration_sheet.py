@@ -50,11 +50,11 @@ def _get_own_identity(given: Any) -> LocalApplication:
 
 def _agreed_limits(node: Node) -> SheetSection:
     lines = [
-        (_("Connections for transfers"), _("at most %d at a time") % node.retrieve_limit),
-        (_("Connections for searches"), _("at most %d at a time") % node.search_limit),
+        (_("Connections for transfers"), _("at most %d at the same time") % node.retrieve_limit),
+        (_("Connections for searches"), _("at most %d at the same time") % node.search_limit),
         *((_("Hours for transfers"), text) for text in describe_hours(node)),
     ]
-    return SheetSection(_("What was agreed"), tuple(lines))
+    return SheetSection(_("Agreed limits"), tuple(lines))
 
 
 def _own_contact(user: User | None) -> tuple[SheetSection, ...]:
@@ -62,4 +62,4 @@ def _own_contact(user: User | None) -> tuple[SheetSection, ...]:
         return ()
     name, mail = user.get_full_name() or user.get_username(), user.email
     words = f"{name}, {mail}" if mail else name
-    return (SheetSection(_("Whom to ask at our side"), ((_("Contact"), words),)),)
+    return (SheetSection(_("Our contact"), ((_("Contact"), words),)),)

@@ -13,7 +13,6 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 from PIL import Image
 
 from adit.accounts.permissions import AnyUser, Right, require
@@ -90,9 +89,7 @@ def _fetch_first_image(opened: Any, study: StudyRef) -> Instance:
             if instance is not None:
                 return instance
             break
-    raise NotFound(
-        _("%(node)s gave no image of this study. Check the study UID.") % {"node": opened.name}
-    )
+    raise NotFound("sample-image.none", node=opened.name)
 
 
 def _fetch_image(opened: Any, ref: InstanceRef, patient_id: str) -> Instance | None:

@@ -19,7 +19,6 @@ from typing import Any, Generic, TypeVar
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser
 from adit.audit.trail import record as record_event
@@ -197,7 +196,7 @@ def acquire_search_thread(node: Node) -> Iterator[None]:
     Searches use at most half of the threads of the web server, so that pages stay fast.
     """
     if not _search_threads.acquire(blocking=False):
-        raise NoSlot(node.name, _("many searches run just now. Try again in a moment"))
+        raise NoSlot(node.name, "node-unavailable.too-many-searches")
     try:
         yield
     finally:
@@ -244,12 +243,7 @@ _SOP_CLASS_COUNTS: AnswerFormat[Counter[str]] = AnswerFormat(
 
 def _require_narrowing_key(query: Query) -> None:
     if query.study_date is None and not _get_used_keys(query) - _BROAD_KEYS:
-        raise InvalidInput(
-            _(
-                "Fill in one field more than the modality: "
-                "patient ID, name, birth date, accession number, description or a date range."
-            )
-        )
+        raise InvalidInput("node-search.too-broad")
 
 
 def _get_used_keys(query: Query) -> set[str]:

@@ -6,7 +6,6 @@ from typing import Any
 from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
 from adit.audit.trail import record
@@ -88,10 +87,7 @@ def remove_node(user: AnyUser, node: Node) -> None:
             node.delete()
             record("node.removed", user=user, about=about, details={"node": node.name})
     except ProtectedError:
-        raise NotPermitted(
-            _("%(node)s stands in jobs and cannot be removed. Close it instead.")
-            % {"node": node.name}
-        ) from None
+        raise NotPermitted("node.in-jobs", node=node.name) from None
 
 
 def _update_row(
@@ -118,9 +114,7 @@ def _save_row(node: Node) -> None:
         with transaction.atomic():
             node.save(update_fields=None if node.pk is None else [*_AUDITED_FIELDS, "settings"])
     except IntegrityError:
-        raise InvalidInput(
-            _("Name: there is a %(node)s already. Choose another name.") % {"node": node.name}
-        ) from None
+        raise InvalidInput("node.name-taken", node=node.name) from None
 
 
 def _save_access(node: Node, access: AccessByGroup) -> dict[str, str]:

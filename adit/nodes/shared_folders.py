@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from adit.nodes.models import Node, SharedFolder
 from adit_engine.errors import StorageError
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding
 
 MARK_FILE = ".adit-folder"
@@ -36,13 +36,12 @@ def require_shared(row: Node, values: Mapping[str, Any]) -> None:
     """
     for word, folder in _list_shared_folders(row, values):
         if not _is_shared(word, folder, row.name):
-            text = _(
-                "the folder %(folder)s of the machine %(machine)s is not the one that the other "
-                "machines use. Another one tries it later; ask staff to mend it: “adit doctor” on "
-                "that machine says how"
+            raise FolderNotShared(
+                row.name,
+                "shared-folder.different",
+                folder=str(folder),
+                host=socket.gethostname(),
             )
-            words = {"folder": folder, "machine": socket.gethostname()}
-            raise FolderNotShared(row.name, text % words)
 
 
 def check_shared_folders() -> Iterator[NodeFinding]:
@@ -51,16 +50,17 @@ def check_shared_folders() -> Iterator[NodeFinding]:
         return
     for word, folder in ((ARCHIVES, settings.ARCHIVE_DIR), (GATHERED, settings.GATHERED_DIR)):
         known = SharedFolder.objects.filter(word=word).first()
-        what = _("folder %(folder)s, shared by all machines") % {"folder": folder}
+        what = Message("shared-folder.checked", folder=str(folder))
         if known is None or _read_mark(folder) == known.mark:
             yield NodeFinding(Grade.GOOD, what)
             continue
-        step = _(
-            "It is not the folder that other machines use: mount theirs here (ADIT_%(word)s). If it "
-            "is new for all of them, lay a file %(name)s into it that holds %(mark)s."
+        step = Message(
+            "shared-folder.not-mounted",
+            setting=f"ADIT_{word.upper()}",
+            file=MARK_FILE,
+            mark=known.mark,
         )
-        words = {"word": word.upper(), "name": MARK_FILE, "mark": known.mark}
-        yield NodeFinding(Grade.BAD, what, step % words)
+        yield NodeFinding(Grade.BAD, what, step)
 
 
 def _list_shared_folders(row: Node, values: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
@@ -96,6 +96,5 @@ def _create_mark(folder: Path, name: str) -> str:
         with suppress(FileExistsError), (folder / MARK_FILE).open("x") as file:
             file.write(secrets.token_hex(8))
     except OSError as error:
-        text = _("nothing can be written to the folder %(folder)s") % {"folder": folder}
-        raise StorageError(name, text) from error
+        raise StorageError(name, "shared-folder.not-writable", folder=str(folder)) from error
     return _read_mark(folder)

@@ -63,7 +63,7 @@ class NodeTable(Table):
             return _("fetch from, send to")
         if record.reads:
             return _("fetch from")
-        return _("send to") if record.writes else quiet(_("manage only"))
+        return _("send to") if record.writes else quiet(_("only manage"))
 
     def render_connections(self, record: NodeOverview) -> str:
         node = record.node
@@ -81,11 +81,13 @@ class ConnectionTable(Table):
 
     label = _lazy("Table of open connections")
     what = TemplateColumn(
-        verbose_name=_lazy("For"), template_name="nodes/_connection_cell.html", attrs=ROW_HEADER
+        verbose_name=_lazy("Purpose"),
+        template_name="nodes/_connection_cell.html",
+        attrs=ROW_HEADER,
     )
-    who = Column(_lazy("Ordered by"))
+    who = Column(_lazy("User"))
     since = ComputedColumn(_lazy("Since"), attrs=NO_WRAP)
-    images = NumberColumn(_lazy("So far"))
+    images = NumberColumn(_lazy("Transferred"))
     end = ActionColumn(
         verbose_name=_lazy("Actions"), template_name="nodes/_end_cell.html", attrs=NUMBER
     )
@@ -97,21 +99,21 @@ class ConnectionTable(Table):
         if not record.images:
             return NONE
         images = ngettext("%(n)d image", "%(n)d images", record.images) % {"n": record.images}
-        rate = _("%(rate)s a second") % {"rate": filesizeformat(record.bytes_per_s)}
+        rate = _("%(rate)s per second") % {"rate": filesizeformat(record.bytes_per_s)}
         return name_and_note(images, f"{filesizeformat(record.size_bytes)}, {rate}")
 
 
 class RejectedSenderTable(Table):
-    label = _lazy("Callers and images that were turned away or refused")
+    label = _lazy("Rejected connections and refused images")
     last_at = MomentColumn(_lazy("Last"), accessor="row__last_at", orderable=True)
     sender = ComputedColumn(
-        _lazy("From"),
+        _lazy("Sender"),
         attrs=ROW_HEADER,
         order_by=("row__calling", "row__address"),
         orderable=True,
     )
-    what = ComputedColumn(_lazy("What"))
-    count = NumberColumn(_lazy("How many"), accessor="row__count", orderable=True)
+    what = ComputedColumn(_lazy("Event"))
+    count = NumberColumn(_lazy("Number"), accessor="row__count", orderable=True)
     size = NumberColumn(_lazy("Size"), accessor="row__size_bytes", orderable=True)
     advice = TemplateColumn(
         verbose_name=_lazy("What to do"), template_name="nodes/_rejected_cell.html"
@@ -122,8 +124,8 @@ class RejectedSenderTable(Table):
 
     def render_what(self, record: RejectedSender) -> str:
         if record.row.fate == UnexpectedSender.Fate.TURNED_AWAY:
-            called = _("it called us %(name)s") % {"name": record.row.called or NONE}
-            return name_and_note(_("Connection turned away"), called)
+            called = _("called AE title: %(name)s") % {"name": record.row.called or NONE}
+            return name_and_note(_("Connection rejected"), called)
         return name_and_note(_("Image refused"), record.kind)
 
     def render_size(self, value: Any) -> str:

@@ -68,7 +68,7 @@ class Outbox(Generic[L]):
             try:
                 self._message(letter).send()
             except smtplib.SMTPRecipientsRefused:
-                self._give_up(letter, "the mail server refuses its address")
+                self._give_up(letter, "the mail server rejects its address")
             except (smtplib.SMTPException, OSError) as error:
                 self._postpone(letter, error)
                 break
@@ -114,14 +114,14 @@ class Outbox(Generic[L]):
 
     def _postpone(self, letter: L, error: Exception) -> None:
         if timezone.now() - letter.created_at > GIVE_UP_AFTER:
-            self._give_up(letter, "no mail server took it for three days")
+            self._give_up(letter, "no mail server accepted it for three days")
             return
         pause = PAUSES_S[min(letter.attempt, len(PAUSES_S)) - 1]
         log.warning("mail %s not sent (%s)", self.name(letter), type(error).__name__)
         self._held(letter).update(not_before=timezone.now() + timedelta(seconds=pause))
 
     def _give_up(self, letter: L, why: str) -> None:
-        log.error("mail %s is given up: %s", self.name(letter), why)
+        log.error("mail %s is not sent any more: %s", self.name(letter), why)
         self._held(letter).update(given_up=True)
 
 

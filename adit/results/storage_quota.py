@@ -10,6 +10,7 @@ from adit.jobs.models import SeriesResult
 from adit.nodes import alarms, destination_folders
 from adit.nodes.models import Alarm, Node
 from adit_engine.errors import StorageFull
+from adit_engine.messages import Message
 
 GB = 1_000_000_000
 WARN_FRACTION = 0.9
@@ -41,7 +42,7 @@ def explain_no_space(node: Node, size_bytes: int) -> str:
             )
             % words
         )
-    return destination_folders.explain_no_space(node, size_bytes)
+    return str(destination_folders.explain_no_space(node, size_bytes) or "")
 
 
 def require_space(node: Node | None) -> None:
@@ -56,18 +57,16 @@ def update_quota_alarms() -> int:
 
     Called every hour by the scheduler.
     """
-    little: dict[str, str] = {}
+    little: set[str] = set()
     for node in Node.objects.filter(kind__in=destination_folders.delivery_list_kinds()):
         quota = _quota_bytes(node)
         used = used_bytes(node) if quota else 0
         if quota and used >= WARN_FRACTION * quota:
-            words = {"used": used / GB, "quota": quota / GB}
-            text = _(
-                "%(used).1f of %(quota).0f GB are used that were agreed on. Make room there and "
-                "delete jobs that are not needed, or agree on more."
+            text = Message(
+                "alarm.quota-almost-used", used=f"{used / GB:.1f}", quota=f"{quota / GB:.0f}"
             )
-            little[f"{ALARM_SUBJECT}{node.pk}"] = text % words
-            alarms.raise_alarm(Alarm.Cause.DISK, f"{ALARM_SUBJECT}{node.pk}", text % words, node)
+            little.add(f"{ALARM_SUBJECT}{node.pk}")
+            alarms.raise_alarm(Alarm.Cause.DISK, f"{ALARM_SUBJECT}{node.pk}", text, node)
     alarms.end_other_alarms(Alarm.Cause.DISK, little, kin=ALARM_SUBJECT)
     return len(little)
 

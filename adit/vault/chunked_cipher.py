@@ -32,7 +32,9 @@ class ChunkDecryptor:
         try:
             return self._cipher.decrypt(_make_nonce(index), sealed, self._bound)
         except (InvalidTag, ValueError):
-            raise DecryptionError(f"Piece {index + 1} of {self.count} does not open.") from None
+            raise DecryptionError(
+                f"Chunk {index + 1} of {self.count} cannot be decrypted."
+            ) from None
 
 
 class ChunkEncryptor(ChunkDecryptor):
@@ -46,7 +48,7 @@ class ChunkEncryptor(ChunkDecryptor):
         """Encrypt the next chunk. Raise ValueError after `count` chunks."""
         index = self.next_index
         if index >= self.count:
-            raise ValueError(f"Only {self.count} pieces were announced.")
+            raise ValueError(f"All {self.count} chunks are encrypted already.")
         self.next_index += 1
         return self._cipher.encrypt(_make_nonce(index), plain, self._bound)
 

@@ -46,7 +46,7 @@ class ValueCipher:
             )
         except (InvalidTag, ValueError):
             raise DecryptionError(
-                f"A sealed value ({place}) does not open with this key."
+                f"An encrypted value ({place}) cannot be decrypted with this key."
             ) from None
         return json.loads(plain)
 

@@ -35,4 +35,4 @@ class EncryptedField(models.BinaryField):
         return f"{self.model._meta.label_lower}.{self.name}"
 
     def value_to_string(self, obj: models.Model) -> str:
-        raise ValueError("Sealed values are not dumped in clear.")
+        raise ValueError("Encrypted values cannot be serialized.")

@@ -28,7 +28,7 @@ def _load_cipher(path: Path) -> ValueCipher:
         secret = b""
     if len(secret) != 32:
         raise KeyMissing(
-            f"{path} holds no master key (64 hex digits). Put the backed-up key there; "
-            "without it sealed values of this database cannot be read."
+            f"{path} contains no master key (64 hex digits). Restore the key from the backup: "
+            "without it encrypted values of this database cannot be read."
         )
     return ValueCipher(secret)

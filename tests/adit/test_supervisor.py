@@ -88,7 +88,7 @@ def test_a_killed_process_is_started_again(capfd: pytest.CaptureFixture[str]) ->
 
         until(again)
         assert is_alive(supervisor.pids()["worker"])
-    assert "worker ended (killed by SIGKILL); again in 0.5 s." in capfd.readouterr().err
+    assert "worker ended (killed by SIGKILL). Restart in 0.5 s." in capfd.readouterr().err
 
 
 def test_pauses_between_starts_grow(capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +101,7 @@ def test_pauses_between_starts_grow(capfd: pytest.CaptureFixture[str]) -> None:
             return len(seen) >= 3
 
         until(three)
-    assert [line.rsplit("again in ", 1)[1] for line in seen[:3]] == ["0.5 s.", "1 s.", "2 s."]
+    assert [line.rsplit("Restart in ", 1)[1] for line in seen[:3]] == ["0.5 s.", "1 s.", "2 s."]
 
 
 def test_not_ready_names_the_process(capfd: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_not_ready_names_the_process(capfd: pytest.CaptureFixture[str]) -> None:
     with silent, pytest.raises(NotReady, match=r"web was not ready within 0\.3 s"):
         silent.wait_ready(0.3)
     broken = Supervisor([python("web", "raise SystemExit(3)", ready=lambda: False)], grace_s=1)
-    with broken, pytest.raises(NotReady, match=r"web keeps ending \(exit code 3\)"):
+    with broken, pytest.raises(NotReady, match=r"web ends repeatedly \(exit code 3\)"):
         broken.wait_ready(2)
 
 

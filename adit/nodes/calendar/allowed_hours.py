@@ -26,7 +26,6 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.utils.dates import WEEKDAYS
-from django.utils.translation import gettext as _
 
 from adit.nodes.models import Lane, Node
 from adit_engine.errors import InvalidInput
@@ -51,16 +50,16 @@ class SpecialDays:
     def read(cls, row: Any) -> "SpecialDays":
         """Parse one row. Raise InvalidInput."""
         if not isinstance(row, Mapping) or not set(row) <= _SPECIAL_DAYS_KEYS:
-            raise InvalidInput(_("A special day has from, as, and perhaps to and why."))
+            raise InvalidInput("special-days.wrong-keys")
         first = _parse_date(row.get("from"))
         last = _parse_date(row["to"]) if row.get("to") else first
         if not 0 <= (last - first).days < MAX_SPECIAL_DAYS:
-            raise InvalidInput(_("Special days end on or after the day they begin, within a year."))
+            raise InvalidInput("special-days.wrong-range")
         like, why = row.get("as"), row.get("why", "")
         if like != CLOSED and like not in DAYS:
-            raise InvalidInput(_("A special day is closed, or as a weekday, such as sun."))
+            raise InvalidInput("special-days.wrong-hours")
         if not isinstance(why, str) or len(why) > MAX_WHY_LENGTH:
-            raise InvalidInput(_("Say in at most %d characters why.") % MAX_WHY_LENGTH)
+            raise InvalidInput("special-days.reason-too-long", max_length=MAX_WHY_LENGTH)
         return cls(first, last, None if like == CLOSED else DAYS.index(like), why)
 
     @property
@@ -77,13 +76,11 @@ class SpecialDays:
 def parse_special_days(rows: Any) -> tuple[SpecialDays, ...]:
     """Parse the rows, sorted by date. Raise InvalidInput, also if two rows share a day."""
     if not isinstance(rows, list):
-        raise InvalidInput(_("The special days are a list."))
+        raise InvalidInput("special-days.not-a-list")
     found = sorted((SpecialDays.read(row) for row in rows), key=lambda one: one.first)
     for one, other in pairwise(found):
         if other.first <= one.last:
-            raise InvalidInput(
-                _("Two rows speak of %(day)s. Let one of them end before.") % {"day": other.first}
-            )
+            raise InvalidInput("special-days.overlap", day=other.first.isoformat())
     return tuple(found)
 
 
@@ -100,7 +97,7 @@ def _parse_date(text: Any) -> date:
     try:
         return date.fromisoformat(text)
     except (ValueError, TypeError):
-        raise InvalidInput(_("Write days like 2026-12-24.")) from None
+        raise InvalidInput("special-days.wrong-date") from None
 
 
 _WINDOW_KEYS = frozenset({"days", "from", "to", "limit", "lane"})
@@ -122,20 +119,17 @@ class HoursWindow:
     def read(cls, row: Mapping[str, Any]) -> "HoursWindow":
         """Parse one row. Raise InvalidInput for anything ambiguous."""
         if not isinstance(row, Mapping) or not set(row) <= _WINDOW_KEYS:
-            raise InvalidInput(_("A window has days, from, to, and perhaps limit and lane."))
+            raise InvalidInput("hours.wrong-keys")
         days, limit, lane = row.get("days"), row.get("limit"), row.get("lane", Lane.RETRIEVE)
         if not isinstance(days, Sequence) or not days or not set(days) <= set(DAYS):
-            raise InvalidInput(_("A window's days are some of %s.") % ", ".join(DAYS))
+            raise InvalidInput("hours.wrong-days", days=DAYS)
         if limit is not None and (type(limit) is not int or limit < 0):
-            raise InvalidInput(_("A window's limit is a whole number of connections, 0 or more."))
+            raise InvalidInput("hours.wrong-limit")
         if lane not in (Lane.RETRIEVE, Lane.SEARCH):
-            raise InvalidInput(_("A window's lane is retrieve or search."))
+            raise InvalidInput("hours.wrong-lane")
         begin, end = _parse_time(row.get("from")), _parse_time(row.get("to"))
         if begin == end != time():
-            raise InvalidInput(
-                _("Hours from %(time)s until %(time)s have no length; 00:00 until 00:00 is a day.")
-                % {"time": f"{begin:%H:%M}"}
-            )
+            raise InvalidInput("hours.empty", time=f"{begin:%H:%M}")
         return cls(frozenset(DAYS.index(day) for day in days), begin, end, limit, lane)
 
     def span(self, day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -240,7 +234,7 @@ def get_windows(node: Node) -> tuple[HoursWindow, ...]:
 def parse_windows(rows: Any) -> tuple[HoursWindow, ...]:
     """Parse a weekly calendar. Raise InvalidInput, also if two windows contradict each other."""
     if not isinstance(rows, list):
-        raise InvalidInput(_("The allowed hours are a list of windows."))
+        raise InvalidInput("hours.not-a-list")
     windows = tuple(HoursWindow.read(row) for row in rows)
     for one, other in combinations(windows, 2):
         _require_no_overlap(one, other)
@@ -289,14 +283,10 @@ def _require_no_overlap(one: HoursWindow, other: HoursWindow) -> None:
     if first.end > first.begin and first.end <= second.begin:
         return
     raise InvalidInput(
-        _(
-            "%(day)s: %(one)s and %(other)s overlap. Join them, or let one end where the other begins."
-        )
-        % {
-            "day": get_day_name(min(days)),
-            "one": _format_hours(first),
-            "other": _format_hours(second),
-        }
+        "hours.overlap",
+        day=get_day_name(min(days)),
+        first=_format_hours(first),
+        second=_format_hours(second),
     )
 
 
@@ -308,7 +298,7 @@ def _parse_time(text: Any) -> time:
     try:
         return time() if text == "24:00" else datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007
     except (ValueError, TypeError):
-        raise InvalidInput(_("A window's times look like 20:00.")) from None
+        raise InvalidInput("hours.wrong-time") from None
 
 
 def wall_time_to_utc(wall: datetime, zone: ZoneInfo) -> datetime:

@@ -126,5 +126,5 @@ def _make_interval(begin: datetime, end: datetime, limit: int) -> Iterator[Chart
         width = WIDTH * (end - begin).total_seconds() / _DAY_S
         until = "24:00" if end.date() != begin.date() else f"{end:%H:%M}"
         words = {"begin": f"{begin:%H:%M}", "end": until, "n": limit}
-        text = _("%(begin)s–%(end)s: %(n)d at once") % words
+        text = _("%(begin)s–%(end)s: at most %(n)d connections") % words
         yield ChartInterval(round(x, 1), round(width, 1), limit, text)

@@ -44,7 +44,7 @@ class TimeOfDayField(forms.TimeField):
             required=False,
             input_formats=["%H:%M"],
             widget=TimeOfDayInput(),
-            error_messages={"invalid": _lazy("Write times like 20:00.")},
+            error_messages={"invalid": _lazy("Enter times in the form 20:00.")},
         )
 
     def to_python(self, value: Any) -> Any:
@@ -58,7 +58,7 @@ class IsoDateField(forms.DateField):
             required=False,
             input_formats=["%Y-%m-%d"],
             widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date", "size": 10}),
-            error_messages={"invalid": _lazy("Write days like 2026-12-24.")},
+            error_messages={"invalid": _lazy("Enter dates in the form 2026-12-24.")},
         )
 
 
@@ -86,9 +86,9 @@ class HoursRowForm(forms.Form):
         values = super().clean() or self.cleaned_data
         if not values.get("days"):
             if values.get("begin") or values.get("end"):
-                self.add_error("days", _("Tick the days on which these hours begin."))
+                self.add_error("days", _("Select the days on which these hours begin."))
         elif values.get("begin") is None or values.get("end") is None:
-            self.add_error("begin", _("Say from when until when, such as 20:00 and 06:00."))
+            self.add_error("begin", _("Enter start and end, for example 20:00 and 06:00."))
         return values
 
     @property
@@ -113,17 +113,17 @@ class SpecialDaysRowForm(forms.Form):
     first = IsoDateField(label=_lazy("From"))
     last = IsoDateField(label=_lazy("Until"))
     like = forms.ChoiceField(label=_lazy("Hours"), required=False)
-    why = forms.CharField(label=_lazy("Why"), required=False, max_length=MAX_WHY_LENGTH)
+    why = forms.CharField(label=_lazy("Reason"), required=False, max_length=MAX_WHY_LENGTH)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        as_on = [(day, _("as on a %s") % get_day_name(n)) for n, day in enumerate(DAYS)]
+        as_on = [(day, _("as on %s") % get_day_name(n)) for n, day in enumerate(DAYS)]
         self.fields["like"].choices = [(CLOSED, _("closed")), *as_on]  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
         if not self.errors and not values.get("first") and (values["last"] or values["why"]):
-            self.add_error("first", _("Say on which day this begins."))
+            self.add_error("first", _("Enter the first day."))
         return values
 
     @property

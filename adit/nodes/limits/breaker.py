@@ -5,18 +5,18 @@ tasks would wait for a dead archive and occupy a worker. Interactive searches an
 blocked: one that gets an answer closes the breaker.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.translation import gettext as _
 
+from adit.dates import format_moment
 from adit.nodes import alarms
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Alarm, CircuitBreaker, Node
 from adit_engine.errors import AditError, ConnectionLost, TimedOut, Unreachable
+from adit_engine.messages import Message
 
 COUNTED_ERRORS = (Unreachable, TimedOut, ConnectionLost)
 """Errors that mean the node is down, if it has not answered anything before."""
@@ -58,13 +58,19 @@ def get_breaker_pause(node: Node) -> NodeUnavailable | None:
         return None
     now = timezone.now()
     if row.rests_until is not None and row.rests_until > now:
-        words = {"since": _format_time(row.since), "time": _format_time(row.rests_until)}
-        text = _("has not answered since %(since)s and is asked again at %(time)s") % words
-        return NodeUnavailable(node.name, text, row.rests_until)
-    if row.tried_until is not None and row.tried_until > now:
-        text = _("has not answered since %(since)s; one task is trying now")
         return NodeUnavailable(
-            node.name, text % {"since": _format_time(row.since)}, row.tried_until
+            node.name,
+            "node-unavailable.no-answer",
+            row.rests_until,
+            since=format_moment(row.since),
+            time=format_moment(row.rests_until),
+        )
+    if row.tried_until is not None and row.tried_until > now:
+        return NodeUnavailable(
+            node.name,
+            "node-unavailable.retried-now",
+            row.tried_until,
+            since=format_moment(row.since),
         )
     return None
 
@@ -81,16 +87,9 @@ def _get_pause(failures: int) -> timedelta:
 
 
 def _raise_alarm(row: CircuitBreaker) -> None:
-    words = {"n": row.failures, "since": _format_time(row.since)}
-    text = _("No answer since %(since)s, %(n)d times in a row.") % words
+    text = Message("alarm.no-answer", since=format_moment(row.since), failures=row.failures)
     alarms.raise_alarm(Alarm.Cause.BREAKER, _alarm_subject(row.node), text, row.node)
 
 
 def _alarm_subject(node: Node) -> str:
     return f"node:{node.pk}"
-
-
-def _format_time(at: datetime) -> str:
-    local = timezone.localtime(at)
-    is_today = local.date() == timezone.localdate()
-    return date_format(local, "H:i" if is_today else "D H:i")

@@ -11,13 +11,13 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
 from adit.nodes.calendar.allowed_hours import get_time_zone, wall_time_to_utc
 from adit.nodes.limits.unavailable import OverBudget
 from adit.nodes.models import Budget, Slot, UserDailyUsage
+from adit_engine.messages import Message
 
 GB = 1_000_000_000
 
@@ -59,20 +59,15 @@ def require_budget(user: int | None) -> None:
         raise over
 
 
-def list_budget_warnings(user: int, studies: int) -> list[str]:
+def list_budget_warnings(user: int, studies: int) -> list[Message]:
     """Return warnings about today's budgets for an order of so many studies."""
     found = []
     for budget in _limited_budgets().filter(group__user=user):
         left = _studies_left(budget, get_budget_use(budget.group))
-        words = {"group": budget.group.name, "left": left, "studies": studies}
         if left is not None and left < studies:
-            text = _(
-                "Of today's budget of %(group)s %(left)d studies are left. The others go on after "
-                "midnight."
-            )
-            found.append(text % words)
+            found.append(Message("budget.exceeded", group=budget.group.name, left=left))
         elif _is_over(budget, get_budget_use(budget.group)):
-            found.append(str(_over_budget(budget)))
+            found.append(_over_budget(budget).message)
     return found
 
 
@@ -112,6 +107,5 @@ def _is_over(budget: Budget, so_far: BudgetUse) -> bool:
 
 
 def _over_budget(budget: Budget) -> OverBudget:
-    text = _("is used up, goes on at 00:00")
-    whose = _("Today's budget of %(group)s") % {"group": budget.group.name}
-    return OverBudget(whose, text, get_next_midnight())
+    group = budget.group.name
+    return OverBudget(group, "budget.used-up", get_next_midnight(), group=group)

@@ -11,9 +11,8 @@ from django.db import transaction
 from django.db.models import CharField, QuerySet, Sum, Value
 from django.db.models.functions import Cast, Concat
 from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.translation import gettext as _
 
+from adit.dates import format_moment
 from adit.nodes.calendar import allowed_hours
 from adit.nodes.limits.unavailable import NodeUnavailable, NoSlot
 from adit.nodes.models import Lane, Node, Slot
@@ -203,7 +202,11 @@ def get_closed_reason(node: Node, lane: str, at: datetime) -> NodeUnavailable | 
     if shut is None:
         return None
     until = allowed_hours.next_opening(node, lane, shut)
-    return NodeUnavailable(node.name, describe_opening(until), until)
+    if until is None:
+        return NodeUnavailable(node.name, "node-unavailable.never-open")
+    return NodeUnavailable(
+        node.name, "node-unavailable.outside-hours", until, time=format_moment(until)
+    )
 
 
 def exceeds_limit(node: Node, slot: Slot, at: datetime) -> bool:
@@ -224,17 +227,13 @@ def _no_slot_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
             used = urgent
         else:
             used, total = _count_associations(node, Lane.RETRIEVE, at), node.retrieve_limit
-    words = {"used": used, "total": total, "least": least, "gap": node.gap_s}
     if total < least:
-        text = _("C-MOVE needs %(least)d connections at once, and its limit is %(total)d")
-        return NoSlot(node.name, text % words)
+        return NoSlot(node.name, "node-unavailable.limit-too-low", least=least, total=total)
     rests = node.slots.filter(holder__startswith=daily_usage.REST_PREFIX, expires_at__gt=at)
     soonest = rests.order_by("expires_at").first()
     if soonest is not None:
-        return NoSlot(
-            node.name, _("rests %(gap)d s between two studies") % words, soonest.expires_at
-        )
-    return NoSlot(node.name, _("%(used)d of %(total)d connections in use") % words)
+        return NoSlot(node.name, "node-unavailable.gap", soonest.expires_at, gap=node.gap_s)
+    return NoSlot(node.name, "node-unavailable.in-use", used=used, total=total)
 
 
 def _count_associations(node: Node, lane: str, at: datetime) -> int:
@@ -284,14 +283,3 @@ def _needs_rest(slot: Slot, at: datetime) -> bool:
         or slot.expires_at <= at
     )
     return slot.lane in _TRANSFERS and not is_over
-
-
-def describe_opening(until: datetime | None) -> str:
-    """Return in words when the allowed hours begin, in the time zone of the settings."""
-    if until is None:
-        return _("its allowed hours leave no time for this")
-    local = timezone.localtime(until)
-    return _("opens on %(day)s at %(time)s") % {
-        "day": date_format(local, "l"),
-        "time": date_format(local, "H:i"),
-    }

@@ -1,6 +1,7 @@
 """Errors that say why a node is unavailable now, and until when. Raised by gateway and limits."""
 
 from datetime import datetime
+from typing import Any
 
 from adit_engine.errors import NodeError
 
@@ -14,8 +15,10 @@ class NodeUnavailable(NodeError):
 
     again = True
 
-    def __init__(self, node: str, text: str, until: datetime | None = None) -> None:
-        super().__init__(node, text)
+    def __init__(
+        self, node: str, code: str, /, until: datetime | None = None, **values: Any
+    ) -> None:
+        super().__init__(node, code, **values)
         self.until = until
 
 
@@ -36,4 +39,4 @@ class ConnectionEnded(NodeUnavailable):
 
 
 class OverBudget(NodeUnavailable):
-    """A group has used up its budget of today. `node` names the budget."""
+    """A group has used up its budget of today. `node` names the group."""

@@ -113,7 +113,7 @@ class BrokerConnection:
         except _ERRORS as error:
             raise BrokerUnavailable(type(error).__name__) from error
         if self._is_lost:
-            raise BrokerUnavailable("the queue is not there")
+            raise BrokerUnavailable("the queue does not exist")
         return True
 
     def send(self, queue: str, body: bytes, check: Callable[[], None]) -> None:
@@ -143,7 +143,7 @@ class BrokerConnection:
                     self._publish(queue, body)
                 until = time.monotonic() + SILENCE_TIMEOUT_S
             elif not self.listen(0.5) and time.monotonic() > until:
-                raise BrokerUnavailable("it confirms nothing")
+                raise BrokerUnavailable("no confirmation")
 
     def _publish(self, queue: str, body: bytes) -> None:
         self._sent[self._next_tag] = (queue, body)

@@ -23,6 +23,8 @@ from adit_engine.storage_scp.inbox import spool_full_error
 from adit_engine.storage_scp.pending_moves import PendingMove as Expected
 from adit_engine.values.instance import Instance
 
+RECEIVER, WORKER = "ADIT receiver", "ADIT worker"
+"""Names in errors."""
 STALL_TIMEOUT_S = 120.0
 """How long images may wait without any arriving, or the broker may be unavailable."""
 
@@ -120,9 +122,9 @@ class BrokerReceiver:
             log.error("a message of the broker was dropped: %s", error)
             return
         except OSError as error:
-            text = f"an image cannot be kept: {error.strerror}. Ask ADIT's administrator."
             kind = StorageFull if error.errno in (ENOSPC, EDQUOT) else StorageError
-            raise kind("The worker's spool", text) from error
+            problem = error.strerror or type(error).__name__
+            raise kind(WORKER, "receiver.image-not-stored", problem=problem) from error
         self._in_vain_since = None
         if unpacked is None:
             return
@@ -138,7 +140,7 @@ class BrokerReceiver:
 
     def _away(self, error: BrokerUnavailable) -> None:
         if self._wire is not None:
-            log.warning("the broker is away (%s): images wait at the receiver", error)
+            log.warning("the broker is unavailable (%s): images wait at the receiver", error)
             self._wire.drop()
             self._wire = None
 
@@ -188,8 +190,4 @@ class _ReceiverActivity:
 
 
 def _make_connection_lost() -> ConnectionLost:
-    text = (
-        f"images wait at the receiver, and did not come within {STALL_TIMEOUT_S:g} s. "
-        "Ask ADIT's administrator whether RabbitMQ runs; the work goes on by itself when it does."
-    )
-    return ConnectionLost("The way from the receiver", text)
+    return ConnectionLost(RECEIVER, "receiver.images-not-forwarded", seconds=f"{STALL_TIMEOUT_S:g}")

@@ -118,7 +118,7 @@ class MoveSenderThread(threading.Thread):
             except BrokerUnavailable as error:
                 if not is_told:
                     is_told = True
-                    log.warning("images wait in the spool: the broker is away (%s)", error)
+                    log.warning("images wait in the spool: the broker is unavailable (%s)", error)
                 self._tell_worker(len(self._waiting()))
                 self._over.wait(_RECONNECT_S)
         connection.close()
@@ -163,7 +163,7 @@ class MoveSenderThread(threading.Thread):
         try:
             said = self._box.open(message, sealed_message.get_receipt_context(self._token))
         except DecryptionError:
-            log.error("a receipt was dropped: it was not sealed by the worker")
+            log.error("a receipt was dropped: it was not encrypted by the worker")
             return
         self._receipt_at = time.monotonic()
         self._patience_s = RESEND_S

@@ -51,11 +51,11 @@ def reload_certificates(receiver: "StorageScp") -> None:
     try:
         renewed = load_receiver_tls()
     except InvalidInput as error:
-        log.error("the receiver goes on with its old certificates: %s", error)
+        log.error("the receiver continues to use its old certificates: %s", error)
         return
     if renewed is not None and renewed.papers != receiver.tls.papers:
         receiver.tls = renewed
-        log.info("the receiver shows new certificates from now on")
+        log.info("the receiver uses new certificates from now on")
 
 
 def _get_paths() -> tuple[str, str, str]:

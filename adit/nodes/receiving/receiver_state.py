@@ -173,20 +173,20 @@ def run_receiver(end: threading.Event) -> None:
             secured = replace(given, tls=load_receiver_tls())
             receiver = StorageScp(secured, open_spool(), register)
         except InvalidInput as error:
-            log.error("no C-MOVE until this is mended: %s", error)
+            log.error("no C-MOVE until this is fixed: %s", error)
             end.wait(RETRY_S)
             continue
         except OSError as error:
             log.error(
-                "the receiver cannot use port %d (%s): no C-MOVE until it can",
+                "the receiver cannot use port %d (%s): no C-MOVE until this is fixed",
                 given.port,
                 error.strerror,
             )
             end.wait(RETRY_S)
             continue
         with receiver:
-            how = "by TLS" if receiver.tls is not None else "in the clear"
-            log.info("takes images as %s on port %d, %s", given.ae_title, receiver.port, how)
+            how = "with TLS" if receiver.tls is not None else "without TLS"
+            log.info("receives images as %s on port %d, %s", given.ae_title, receiver.port, how)
             _serve(register, receiver, end)
     if dispatch is not None:
         dispatch.stop()
@@ -198,7 +198,7 @@ def _serve(register: DatabaseReceiverState, receiver: StorageScp, end: threading
     while not end.wait(CACHE_S):
         register.write_unexpected_senders()
         if receiver.cut(register.is_stopped):
-            log.warning("cut what a stopped PACS was sending")
+            log.warning("aborted connections of a stopped PACS")
         receiver.limit_rates(register.rate_of)
         if settings.HAND_OVER_URL:
             register.live()

@@ -14,7 +14,6 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from adit.nodes.limits import slots
@@ -25,6 +24,7 @@ from adit.nodes.receiving.broker_receiver import BrokerReceiver
 from adit.nodes.receiving.certificates import uses_tls
 from adit.nodes.usage.daily_usage import LATE_PREFIX
 from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE
+from adit_engine.messages import Message
 from adit_engine.storage_scp.inbox import (
     CONFLICT_WAIT_S,
     SpooledImages,
@@ -59,10 +59,7 @@ class ReceiverClient:
 
     def __init__(self, row: Node, slot: Slot | None = None) -> None:
         self.ae_title = settings.CALLING_AE_TITLE
-        elsewhere = "the receiver's machine" if settings.HAND_OVER_URL else "this machine"
-        machine = settings.RECEIVER_ADDRESS or elsewhere
-        secured = ", by TLS" if uses_tls() else ""
-        self.address = f"{machine}, port {settings.RECEIVER_PORT}{secured}"
+        self.address = _describe_address()
         self._node_id = row.pk
         self._name = row.name
         self._slot = slot
@@ -147,7 +144,7 @@ class ReceiverClient:
             return
         Node.objects.filter(pk=self._node_id, moves=False).update(moves=True)
         if not slots.widen_slot(self._slot, ASSOCIATIONS_OF_MOVE):
-            raise NoSlot(self._name, _("no second connection is left for a C-MOVE"))
+            raise NoSlot(self._name, "node-unavailable.no-second-connection")
 
     def _register_when_free(self, wanted: MoveTarget, check: Callable[[], None]) -> MoveInProgress:
         until = time.monotonic() + CONFLICT_WAIT_S
@@ -262,6 +259,13 @@ def close_thread_connection() -> None:
     """Close the database connection of an engine thread; nothing else would close it."""
     if threading.current_thread() is not threading.main_thread() and not connection.in_atomic_block:
         connection.close()
+
+
+def _describe_address() -> Message:
+    unknown = "clause.receiver-server" if settings.HAND_OVER_URL else "clause.this-server"
+    host = settings.RECEIVER_ADDRESS or Message(unknown)
+    code = "clause.receiver-address-tls" if uses_tls() else "clause.receiver-address"
+    return Message(code, host=host, port=settings.RECEIVER_PORT)
 
 
 def _get_expiry() -> datetime:

@@ -81,7 +81,7 @@ class ImageAssembly:
             self.close()
         content = view[self._start :]
         if len(content) != self._size:
-            raise DecryptionError("A parcel is not as long as its head says.")
+            raise DecryptionError("The length of an image differs from its header.")
         return content
 
     def close(self) -> None:
@@ -135,10 +135,10 @@ class ImageUnpacker:
     def add(self, message: bytes) -> UnpackedImage | None:
         """Return the image that this message completes. Raise DecryptionError, OSError."""
         if len(message) < _CLEAR_HEADER.size + TAG_BYTES:
-            raise DecryptionError("A message is too short to be of a parcel.")
+            raise DecryptionError("A message is too short.")
         version, salt, index, count = _CLEAR_HEADER.unpack_from(message)
         if version != _VERSION or index >= count:
-            raise DecryptionError("A message is of no parcel.")
+            raise DecryptionError("A message is not part of an image.")
         if salt in self._done:
             return None
         unpacking = self._begun.get(salt)

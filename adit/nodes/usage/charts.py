@@ -40,7 +40,7 @@ class UsageChart:
     @property
     def summary(self) -> str:
         words = {"title": self.title, "top": self.top}
-        return _("%(title)s on each of the last 90 days, at most %(top)s") % words
+        return _("%(title)s per day in the last 90 days, maximum %(top)s") % words
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,7 @@ def make_usage_charts(node: Node) -> list[UsageChart]:
         return []
     days = _sum_by_day(rows)
     return [
-        _make_chart(
-            _("Connections at once"), days, lambda day: day.at_once, lambda day: day.allowed
-        ),
+        _make_chart(_("Peak connections"), days, lambda day: day.at_once, lambda day: day.allowed),
         _make_chart(_("Studies"), days, lambda day: day.connections),
         _make_chart(_("Images"), days, lambda day: day.images),
         _make_chart(_("GB"), days, lambda day: day.size_bytes / _GB),

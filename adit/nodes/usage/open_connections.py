@@ -59,7 +59,7 @@ def _describe_holder(slot: Slot) -> str:
         "task": _("search of a job") if slot.lane == Lane.SEARCH else _("part of a job"),
         "search": _("search"),
         "check": _("test"),
-        "late": _("what may still come after a C-MOVE"),
+        "late": _("late images of a C-MOVE"),
         "rest": _("pause between two studies"),
     }
     return names.get(slot.holder.partition(":")[0], slot.lane)

@@ -58,7 +58,7 @@ def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
         messages.error(request, str(error))
     else:
         words = {"setting": diagnostics.get_setting_label(node, proposal), "value": proposal.value}
-        messages.success(request, _("Entered: %(setting)s is now %(value)s. Test again.") % words)
+        messages.success(request, _("Saved: %(setting)s is now %(value)s. Test again.") % words)
     return redirect("node", pk)
 
 
@@ -72,8 +72,8 @@ def _run_test(
         return redirect("node", pk)
     count = sum(finding.grade is not Grade.GOOD for finding in findings)
     if count:
-        words = ngettext("%(n)d thing needs a look.", "%(n)d things need a look.", count)
+        words = ngettext("%(n)d problem found.", "%(n)d problems found.", count)
         messages.warning(request, words % {"n": count})
     else:
-        messages.success(request, _("All that was tested works."))
+        messages.success(request, _("The test was successful."))
     return redirect(f"{reverse('node', args=[pk])}#found-{what}")

@@ -95,7 +95,7 @@ def node_stop(request: HttpRequest, pk: int) -> HttpResponse:
     """Stop a node: ask for the reason and cut all connections."""
     user = current_user(request)
     node = get_managed_node(user, pk)
-    done = _("%(node)s is stopped: every connection is cut within seconds.") % {"node": node.name}
+    done = _("%(node)s is stopped. All its connections end within seconds.") % {"node": node.name}
     return _ask_reason(
         request, node, lambda reason: pause.stop_node(user, node, reason), done, is_stop=True
     )
@@ -105,7 +105,7 @@ def stop_all(request: HttpRequest) -> HttpResponse:
     """Stop all nodes."""
     user = current_user(request)
     require_manager(user)
-    done = _("All are stopped: every connection is cut within seconds.")
+    done = _("All PACS and folders are stopped. All connections end within seconds.")
     return _ask_reason(
         request, None, lambda reason: pause.stop_all_nodes(user, reason), done, is_stop=True
     )
@@ -190,7 +190,7 @@ def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 NODE_ACTIONS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
     "open": (services.put_in_use, _lazy("%(node)s is open.")),
-    "close": (services.take_out_of_use, _lazy("%(node)s is closed: nothing new begins there.")),
+    "close": (services.take_out_of_use, _lazy("%(node)s is closed. No new work starts there.")),
     "reopen": (pause.reopen_node, _lazy("%(node)s is open again.")),
 }
 
@@ -237,7 +237,7 @@ def _edit_node(request: HttpRequest, user: User, node: Node) -> HttpResponse:
     if request.method == "POST":
         saved = editor.save(user)
         if saved is not None:
-            messages.success(request, _("Saved. Press Test to see if it works."))
+            messages.success(request, _("Saved. Press Test to check the settings."))
             return redirect("node", saved.pk)
     context = {
         "editor": editor,
@@ -261,7 +261,7 @@ def node_sheet_text(request: HttpRequest, pk: int) -> HttpResponse:
     """Return the registration sheet as plain text, to send by mail."""
 
     def text(node: Node, sections: tuple[SheetSection, ...]) -> HttpResponse:
-        title = _("ADIT and %(node)s") % {"node": node.name}
+        title = _("Registration of ADIT at %(node)s") % {"node": node.name}
         return HttpResponse(format_sheet(title, sections), content_type="text/plain; charset=utf-8")
 
     return _render_sheet(request, pk, text)

@@ -32,11 +32,11 @@ def quarantine_delete(request: HttpRequest) -> HttpResponse:
     require_manager(user)
     if "forget" in request.POST:
         receiver_quarantine.clear_rejected(user)
-        messages.success(request, _("The list is empty now."))
+        messages.success(request, _("The list was cleared."))
         return redirect("quarantine")
     lots = [lot for text in request.POST.getlist("lot") if (lot := _parse_lot(text)) is not None]
     if not lots:
-        messages.error(request, _("Tick what shall be deleted."))
+        messages.error(request, _("Select the images to delete."))
         return redirect("quarantine")
     count = receiver_quarantine.delete_images(user, lots)
     words = ngettext("%(n)d image was deleted.", "%(n)d images were deleted.", count)

@@ -68,9 +68,9 @@ def _usage_columns() -> list[str]:
     return [
         _("Day"),
         _("Lane"),
-        _("Opened"),
-        _("Most at once"),
-        _("Allowed at once"),
+        _("Connections"),
+        _("Peak connections"),
+        _("Allowed connections"),
         _("Images"),
         _("Bytes"),
     ]
@@ -99,10 +99,10 @@ class BudgetForm(forms.Form):
     """The budget of one group. An empty field means unlimited."""
 
     studies = forms.IntegerField(
-        label=_lazy("studies a day"), required=False, min_value=0, max_value=1_000_000
+        label=_lazy("studies per day"), required=False, min_value=0, max_value=1_000_000
     )
     size_gb = forms.IntegerField(
-        label=_lazy("GB a day"), required=False, min_value=0, max_value=1_000_000
+        label=_lazy("GB per day"), required=False, min_value=0, max_value=1_000_000
     )
 
     def __init__(self, data: Any, group: Group, held: Budget | None) -> None:

@@ -58,12 +58,12 @@ def test_a_closed_account_may_nothing(request, who):
     user.save()
 
     assert not any(may(user, right) for right in EVERY_RIGHT)
-    with pytest.raises(NotPermitted, match="account is closed"):
+    with pytest.raises(NotPermitted, match="account is deactivated"):
         require_active(user)
 
 
 def test_the_refusal_names_the_right_and_who_gives_it(stranger):
-    with pytest.raises(NotPermitted, match=r"“Manage PACS and folders”.*manages users and groups"):
+    with pytest.raises(NotPermitted, match=r"“Manage PACS and folders”.*Ask an administrator"):
         require(stranger, Right.MANAGE_NODES)
 
 

@@ -11,7 +11,9 @@ def test_a_whole_trail_is_said_to_be_whole_with_its_head(db, capsys):
     event = record("job.created", about="job:1")
     call_command("audit", "verify")
 
-    assert capsys.readouterr().out == f"The trail is whole: 1 events, the last one {event.hash}.\n"
+    assert capsys.readouterr().out == (
+        f"The audit trail is intact: 1 events, hash of the last event {event.hash}.\n"
+    )
 
 
 def test_a_changed_trail_is_an_error_that_names_the_event(db):
@@ -19,5 +21,5 @@ def test_a_changed_trail_is_an_error_that_names_the_event(db):
     with connection.cursor() as cursor:
         cursor.execute("UPDATE audit_auditevent SET about = 'job:2'")
 
-    with pytest.raises(CommandError, match=f"At event {event.pk}: it was changed"):
+    with pytest.raises(CommandError, match=f"At event {event.pk}: The event was changed"):
         call_command("audit", "verify")

@@ -9,6 +9,9 @@ from django.db import connection, transaction
 from adit.audit.models import AuditEvent, ChainHead, TrailIsAppendOnly
 from adit.audit.trail import ChainBreak, get_head, patient_index, record, verify_chain
 from adit.vault.master_key import master_cipher
+from adit_engine.messages import Message
+
+EVENT_CHANGED = Message("audit-trail.event-changed")
 
 
 @pytest.fixture
@@ -56,13 +59,13 @@ def test_an_empty_trail_is_whole(db):
 def test_a_changed_event_is_found(three, column, value):
     tamper(f"UPDATE audit_auditevent SET {column} = %s WHERE id = %s", value, three[1].pk)
 
-    assert verify_chain() == ChainBreak(three[1].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[1].pk, EVENT_CHANGED)
 
 
 def test_a_changed_user_is_found(three, coordinator):
     tamper("UPDATE audit_auditevent SET user_id = %s WHERE id = %s", coordinator.pk, three[0].pk)
 
-    assert verify_chain() == ChainBreak(three[0].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[0].pk, EVENT_CHANGED)
 
 
 def test_a_chain_computed_anew_without_the_master_key_is_found(three):
@@ -72,28 +75,26 @@ def test_a_chain_computed_anew_without_the_master_key_is_found(three):
     tamper("UPDATE audit_auditevent SET hash = %s WHERE id = %s", forged, three[2].pk)
     tamper("UPDATE audit_chainhead SET hash = %s", forged)
 
-    assert verify_chain() == ChainBreak(three[2].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[2].pk, EVENT_CHANGED)
 
 
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_removed_event_is_found_at_the_one_behind_it(three, gone):
     tamper("DELETE FROM audit_auditevent WHERE id = %s", three[gone].pk)
 
-    assert verify_chain() == ChainBreak(
-        three[gone + 1].pk, "the event before it was removed, added or moved"
-    )
+    assert verify_chain() == ChainBreak(three[gone + 1].pk, Message("audit-trail.order-changed"))
 
 
 def test_a_removed_last_event_is_found(three):
     tamper("DELETE FROM audit_auditevent WHERE id = %s", three[2].pk)
 
-    assert verify_chain() == ChainBreak(None, "events behind the last one were removed")
+    assert verify_chain() == ChainBreak(None, Message("audit-trail.end-missing"))
 
 
 def test_an_emptied_trail_is_found(three):
     tamper("DELETE FROM audit_auditevent")
 
-    assert verify_chain() == ChainBreak(None, "events behind the last one were removed")
+    assert verify_chain() == ChainBreak(None, Message("audit-trail.end-missing"))
 
 
 def test_a_removed_event_is_found_though_the_links_were_mended(three):
@@ -102,7 +103,7 @@ def test_a_removed_event_is_found_though_the_links_were_mended(three):
     tamper(link, three[0].hash, three[2].pk)
     tamper("UPDATE audit_chainhead SET count = 2")
 
-    assert verify_chain() == ChainBreak(three[2].pk, "it was changed")
+    assert verify_chain() == ChainBreak(three[2].pk, EVENT_CHANGED)
 
 
 def test_two_events_that_changed_places_are_found(three):
@@ -111,7 +112,7 @@ def test_two_events_that_changed_places_are_found(three):
     tamper("UPDATE audit_auditevent SET id = %s WHERE id = %s", first, second)
     tamper("UPDATE audit_auditevent SET id = %s WHERE id = 1000", second)
 
-    assert verify_chain() == ChainBreak(first, "the event before it was removed, added or moved")
+    assert verify_chain() == ChainBreak(first, Message("audit-trail.order-changed"))
 
 
 def test_a_patient_put_under_another_event_is_found(db):
@@ -124,7 +125,7 @@ def test_a_patient_put_under_another_event_is_found(db):
         anna.pk,
     )
 
-    assert verify_chain() == ChainBreak(anna.pk, "it was changed")
+    assert verify_chain() == ChainBreak(anna.pk, EVENT_CHANGED)
 
 
 def test_damaged_sealed_patients_are_found(db):
@@ -132,7 +133,7 @@ def test_damaged_sealed_patients_are_found(db):
     damaged = record("study.sent", patient=("PACS1", "A1"))
     tamper("UPDATE audit_auditevent SET patient_sealed = %s WHERE id = %s", b"x" * 40, damaged.pk)
 
-    assert verify_chain() == ChainBreak(damaged.pk, "its sealed patient was changed")
+    assert verify_chain() == ChainBreak(damaged.pk, Message("audit-trail.patient-changed"))
 
 
 def test_events_of_a_patient_are_found_without_the_id_in_the_database(db):

@@ -41,13 +41,13 @@ def test_a_full_disk_is_said(ready, monkeypatch):
     monkeypatch.setattr(health, "MIN_FREE_BYTES", 10**18)
     answer = ready()
     assert answer.status_code == 503
-    assert answer.json()["disk"] == "less than 2 GB are free"
+    assert answer.json()["disk"] == "less than 2 GB free"
 
 
 def test_a_broker_folder_that_is_gone_is_said(ready, settings, tmp_path):
     settings.BROKER_DIR = tmp_path / "gone"
     answer = ready()
-    assert (answer.status_code, answer.json()["broker"]) == (503, "its folder cannot be written")
+    assert (answer.status_code, answer.json()["broker"]) == (503, "its folder is not writable")
 
 
 def test_tables_that_are_behind_are_said(ready, monkeypatch):
@@ -65,7 +65,7 @@ def test_tables_that_are_behind_are_said(ready, monkeypatch):
     monkeypatch.setattr(health, "MigrationExecutor", Behind)
     answer = ready()
     assert answer.status_code == 503
-    assert answer.json()["tables"] == "3 changes of tables are due"
+    assert answer.json()["tables"] == "3 migrations are missing"
 
 
 @needs_redis
@@ -75,7 +75,7 @@ def test_redis_away_and_back(ready, settings, redis_service):
     with down(redis_service):
         answer = ready()
         assert answer.status_code == 503
-        assert answer.json()["cache"] == "away (ConnectionError)"
+        assert answer.json()["cache"] == "unavailable (ConnectionError)"
         assert redis_service.password not in answer.content.decode()
     assert ready().status_code == 200
 
@@ -88,7 +88,7 @@ def test_a_frozen_redis_is_an_answer_within_seconds(ready, settings, redis_servi
         begun = time.monotonic()
         answer = ready()
         assert time.monotonic() - begun < health.DEADLINE_S + 3
-        assert answer.json()["cache"].startswith("away (Timeout")
+        assert answer.json()["cache"].startswith("unavailable (Timeout")
     finally:
         redis_service.thaw()
 
@@ -98,7 +98,7 @@ def test_rabbitmq_away_or_with_another_password(ready, settings, rabbitmq_servic
     settings.BROKER_URL = rabbitmq_service.url
     assert ready().json()["broker"] == "ok"
     settings.BROKER_URL = rabbitmq_service.url.replace(rabbitmq_service.password, "wrong")
-    assert ready().json()["broker"] == "away (AccessRefused)"
+    assert ready().json()["broker"] == "unavailable (AccessRefused)"
     settings.BROKER_URL = rabbitmq_service.url
     rabbitmq_service.freeze()
     try:

@@ -23,7 +23,9 @@ from adit.nodes.limits import breaker
 from adit.nodes.models import Alarm, AlarmMail, Node
 from adit.notifications import outbox
 from adit.notifications.outbox import Outbox
+from adit_engine import messages
 from adit_engine.errors import Unreachable
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db
 
@@ -35,18 +37,22 @@ def letters(settings) -> None:
     settings.RECEIVER_PORT = 0
 
 
+def quarantined(count: int) -> Message:
+    return Message("alarm.quarantine-used", count=count)
+
+
 def rest(node: Node, times: int = 20) -> None:
     for _ in range(times):
         breaker.record_failure(node, Unreachable(node.name, "is away"))
 
 
 def test_one_row_of_a_sort_however_often_it_sounds(source: Node) -> None:
-    for text in ("first", "second"):
-        alarms.raise_alarm(Alarm.Cause.DISK, "data", text)
+    for count in (1, 2):
+        alarms.raise_alarm(Alarm.Cause.DISK, "data", quarantined(count))
 
-    assert (Alarm.objects.get().text, Alarm.objects.count()) == ("second", 1)
+    assert (Alarm.objects.get().text, Alarm.objects.count()) == (quarantined(2), 1)
     alarms.end_other_alarms(Alarm.Cause.DISK, [])
-    alarms.raise_alarm(Alarm.Cause.DISK, "data", "third")
+    alarms.raise_alarm(Alarm.Cause.DISK, "data", quarantined(3))
     assert Alarm.objects.count() == 2
 
 
@@ -106,8 +112,8 @@ def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
 
     alarm = Alarm.objects.get()
     assert alarm.node == source
-    assert alarm.text == (
-        "Changed by pacsadmin: connections for transfers, seconds between two studies."
+    assert str(alarm.text) == (
+        "pacsadmin changed: connections for transfers, seconds between two studies."
     )
     notifications.mail_alarms()
     source.retrieve_limit = 8
@@ -127,7 +133,9 @@ def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
     alarm = Alarm.objects.get()
     assert (alarm.machine, alarm.about) == (socket.gethostname(), "data"), "one disk, one alarm"
     free = 100 * shutil.disk_usage(tmp_path).free // shutil.disk_usage(tmp_path).total
-    assert f"On {alarm.machine} the disk of the folder for data has {free} % left." == alarm.text
+    assert alarm.text == Message(
+        "alarm.disk-almost-full", folder="data", host=alarm.machine, percent=free
+    )
 
     monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", 0.0)
     host_checks.check_host()
@@ -177,7 +185,7 @@ def test_two_schedulers_send_one_letter_each(
 
     monkeypatch.setattr(outbox, "F", in_step)
     rest(source)
-    alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", "Job 1 has not got on.")
+    alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", quarantined(1))
     settings.MAIL_ADMINS = [f"staff-{n}@hospital.example" for n in range(4)]
     with postbox() as box:
         by_smtp(settings, box)
@@ -216,7 +224,7 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
         monkeypatch.undo()
         assert notifications.mail_alarms() == 0, "it may still be on its way"
         AlarmMail.objects.update(not_before=timezone.now())
-        alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", "Job 1 has not got on.")
+        alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", quarantined(1))
         assert notifications.mail_alarms() == 2
 
     first, again, other = (letter["Message-ID"] for letter in box.taken)
@@ -241,7 +249,7 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
 
     alarm = Alarm.objects.get(what=Alarm.Cause.CERTIFICATE)
     assert alarm.node == node
-    assert "Put a renewed one there before" in alarm.text
+    assert "Replace it by a renewed one before" in str(alarm.text)
     node.settings = {**place, "ca_certificate": later}
     node.save()
     host_checks.check_node_rows()
@@ -258,3 +266,16 @@ def test_managers_see_alarms_and_others_do_not(
     for path in ("/", f"/nodes/{source.pk}/"):
         assert 'class="alarms"' in client_of(pacsadmin).get(path).content.decode()
         assert 'class="alarms"' not in client_of(coordinator).get(path).content.decode()
+
+
+def test_the_sentence_of_a_stored_alarm_is_made_when_it_is_shown(
+    pacsadmin: User, source: Node, settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    rest(source)
+    monkeypatch.setitem(messages._templates, "alarm.no-answer", "Keine Antwort seit {since}.")
+
+    page = client_of(pacsadmin).get(f"/nodes/{source.pk}/").content.decode()
+
+    assert "Keine Antwort seit" in page
+    assert "No answer since" not in page

@@ -38,7 +38,7 @@ def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
         notifications.mail_audit_head()
     assert notifications.AUDIT_HEAD_OUTBOX.send() == 0
     count, last = trail.get_head()
-    assert caplog.messages == [f"the trail has {count} events, the last one {last}"]
+    assert caplog.messages == [f"audit trail: {count} events, hash of the last one {last}"]
     assert (mail.outbox[0].to, last in mail.outbox[0].body) == (["dpo@hospital.example"], True)
 
     ChainHead.objects.update(told_at=F("told_at") - timedelta(days=1))
@@ -65,7 +65,7 @@ def test_the_command_of_an_old_mail_still_agrees_with_a_trail_that_went_on(capsy
     command = told().split()
     trail.record("job.created", about="job:2")
     call_command(*command)
-    assert "The trail is whole: 2 events" in capsys.readouterr().out
+    assert "The audit trail is intact: 2 events" in capsys.readouterr().out
 
 
 def test_who_has_the_database_and_the_key_and_writes_the_trail_anew_is_found_out() -> None:
@@ -78,7 +78,7 @@ def test_who_has_the_database_and_the_key_and_writes_the_trail_anew_is_found_out
     for about in ("job:1", "job:7", "job:8"):
         trail.record("job.created", about=about)
     assert trail.verify_chain() is None
-    with pytest.raises(CommandError, match="that had 2 events then: what came before that head"):
+    with pytest.raises(CommandError, match="does not match its state with 2 events"):
         call_command(*command)
 
 
@@ -87,8 +87,8 @@ def test_a_trail_that_ends_earlier_than_the_mail_says_is_told(capsys) -> None:
     _, last = trail.get_head()
     with pytest.raises(CommandError, match="older backup"):
         call_command("audit", "verify", "--head", "2", last)
-    with pytest.raises(CommandError, match="number of events first"):
+    with pytest.raises(CommandError, match="enter the number of events"):
         call_command("audit", "verify", "--head", last, "1")
-    with pytest.raises(CommandError, match="the whole hash"):
+    with pytest.raises(CommandError, match="the complete hash"):
         call_command("audit", "verify", "--head", "1", last[:-1])
     assert AuditEvent.objects.count() == 1

@@ -24,13 +24,13 @@ class VaultSettings:
 
     def __post_init__(self):
         if not self.host:
-            raise InvalidInput("Host: give a name.")
+            raise InvalidInput("setting.host")
         if self.port > 65535:
-            raise InvalidInput("Port: give a number from 1 to 65535.")
+            raise InvalidInput("setting.range", setting="Port", minimum=1, maximum=65535)
         if self.password == "weak":
-            raise InvalidInput("Password: too weak.")
+            raise InvalidInput("setting.required", setting="Password")
         if self.host == "bad" and self.strict:
-            raise InvalidInput("These do not fit together.")
+            raise InvalidInput("setting.time-limits")
 
 
 class VaultNode:
@@ -94,11 +94,11 @@ def test_typed_values_become_settings_and_empty_ones_the_default(form_class):
 @pytest.mark.parametrize(
     ("typed", "field", "sentence"),
     [
-        ({"host": ""}, "host", "Host: give a name."),
-        ({"port": "70000"}, "port", "Port: give a number from 1 to 65535."),
+        ({"host": ""}, "host", "Host: enter a host name or an IP address."),
+        ({"port": "70000"}, "port", "Port: enter a number from 1 to 65535."),
         ({"port": "many"}, "port", "Enter a whole number."),
-        ({"password": "weak"}, "password", "Password: too weak."),
-        ({"host": "bad", "strict": "on"}, "__all__", "These do not fit together."),
+        ({"password": "weak"}, "password", "Password: enter a value."),
+        ({"host": "bad", "strict": "on"}, "__all__", "Time limits must be greater than 0 seconds."),
     ],
 )
 def test_what_the_dataclass_refuses_stands_at_its_field(form_class, typed, field, sentence):
@@ -116,7 +116,7 @@ def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
     assert form.is_valid(), form.errors
     assert form.secrets == {"password": "canary"}
     assert "canary" not in form.as_p() + form_class(node=node).as_p()
-    assert "leave empty to keep it" in form_class(node=node).as_p()
+    assert "Leave the field empty to keep it" in form_class(node=node).as_p()
 
 
 def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class):
@@ -137,7 +137,7 @@ def test_the_kinds_of_the_engine_answer_in_words():
 
     form = get_settings_form_class("folder")(posted(path="relative"))
     assert not form.is_valid()
-    assert form.errors == {"path": ["Folder: give a full path that begins with /."]}
+    assert form.errors == {"path": ["Folder: enter an absolute path that begins with /."]}
 
 
 def test_a_new_dimse_node_is_offered_our_own_ae_title(settings):

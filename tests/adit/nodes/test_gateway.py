@@ -73,14 +73,14 @@ def test_a_right_withdrawn_in_between_counts_at_once(coordinator, source):
 def test_an_account_closed_in_between_counts_at_once(coordinator, source):
     User.objects.filter(pk=coordinator.pk).update(is_active=False)
 
-    with pytest.raises(NotPermitted, match="account is closed"):
+    with pytest.raises(NotPermitted, match="account is deactivated"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
 def test_a_closed_node_waits_for_its_manager(coordinator, source):
     Node.objects.update(is_open=False)
 
-    with pytest.raises(NodeUnavailable, match="PACS1: it is not in use yet"):
+    with pytest.raises(NodeUnavailable, match="PACS1 is closed"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
@@ -88,7 +88,9 @@ def test_a_paused_node_says_who_paused_it_and_why(coordinator, pacsadmin, source
     Node.objects.update(paused_at=timezone.now(), paused_by=pacsadmin, pause_reason="migration")
 
     for purpose in (Purpose.SEARCH, Purpose.RETRIEVE, Purpose.CHECK):
-        with pytest.raises(NodeUnavailable, match="PACS1: paused by pacsadmin: migration"):
+        with pytest.raises(
+            NodeUnavailable, match=r"PACS1 was paused by pacsadmin \(reason: migration\)"
+        ):
             opens(coordinator, source, purpose)
 
 
@@ -108,7 +110,7 @@ def test_outside_its_hours_a_node_is_searched_but_not_fetched_from(coordinator, 
     Node.objects.update(windows=closed_today())
 
     assert opens(coordinator, source, Purpose.SEARCH)
-    with pytest.raises(NodeUnavailable, match="opens on") as error:
+    with pytest.raises(NodeUnavailable, match="It opens at") as error:
         opens(coordinator, source, Purpose.RETRIEVE)
     assert error.value.until > timezone.now()
 
@@ -117,13 +119,13 @@ def test_a_slot_held_from_before_opens_nothing_outside_the_hours(coordinator, so
     slots.acquire_slot(source, Lane.RETRIEVE, "test:1", 60)
     Node.objects.update(windows=closed_today())
 
-    with pytest.raises(NodeUnavailable, match="opens on"):
+    with pytest.raises(NodeUnavailable, match="It opens at"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
 def test_urgent_needs_a_right_and_skips_the_hours(coordinator, groups, source):
     Node.objects.update(windows=closed_today())
-    with pytest.raises(NotPermitted, match="Skip the allowed hours"):
+    with pytest.raises(NotPermitted, match="Transfer outside the allowed hours"):
         opens(coordinator, source, Purpose.RETRIEVE, urgent=True)
     groups[COORDINATORS].permissions.add(Permission.objects.get(codename="be_urgent"))
 
@@ -157,7 +159,7 @@ def test_beyond_the_limit_it_waits(coordinator, source):
     Node.objects.update(retrieve_limit=1)
     slots.acquire_slot(source, Lane.RETRIEVE, "task:1", 60)
 
-    with pytest.raises(NoSlot, match="1 of 1 connections in use"):
+    with pytest.raises(NoSlot, match="1 of 1 connections are in use"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
@@ -192,7 +194,7 @@ def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, t
 def test_settings_that_the_kind_does_not_know_are_named(coordinator, make_node):
     odd = make_node("odd", settings={"hoast": "pacs1"}, reads=(COORDINATORS,))
 
-    with pytest.raises(InvalidInput, match="odd: memory has no settings hoast"):
+    with pytest.raises(InvalidInput, match="odd: the kind memory has no settings hoast"):
         opens(coordinator, odd, Purpose.SEARCH)
 
 
@@ -216,7 +218,8 @@ def test_errors_and_pauses_name_whom_to_ask(coordinator, make_node, tmp_path):
     node.save()
 
     assert str(failed.value).endswith("Contact: Anna, 4711")
-    assert str(get_unavailability(node, Purpose.SEARCH)).endswith("new disks. Contact: Anna, 4711")
+    pause = str(get_unavailability(node, Purpose.SEARCH))
+    assert pause == "Share is paused (reason: new disks). Contact: Anna, 4711"
 
 
 def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):

@@ -102,7 +102,7 @@ def test_what_was_typed_comes_back_when_it_is_not_accepted(pacsadmin: User) -> N
     assert response.status_code == 422
     assert "relative/path" in page
     assert "Anna, 4711" in page
-    assert "full path that begins with /" in page
+    assert "absolute path that begins with /" in page
     assert not Node.objects.filter(name="Share").exists()
 
 
@@ -115,7 +115,7 @@ def test_everything_that_was_not_accepted_is_said_once_at_the_top(pacsadmin: Use
     page = response.content.decode()
     assert "3 things need your attention." in page
     assert 'href="#id_name"' in page
-    assert "Write times like 20:00." in page
+    assert "Enter times in the form 20:00." in page
 
 
 def test_two_nodes_never_have_one_name(pacsadmin: User, source: Node, tmp_path: Path) -> None:
@@ -156,8 +156,8 @@ def test_hours_without_days_or_times_are_explained(pacsadmin: User, folder_node:
         path, filled(client, path, **{"hours-0-days": ["mon"], "hours-0-begin": "20:00"})
     )
 
-    assert "Tick the days on which these hours begin." in no_days.content.decode()
-    assert "Say from when until when" in no_end.content.decode()
+    assert "Select the days on which these hours begin." in no_days.content.decode()
+    assert "Enter start and end" in no_end.content.decode()
 
 
 def test_row_of_hours_without_days_is_removed(pacsadmin: User, folder_node: Node) -> None:
@@ -177,7 +177,7 @@ def test_test_says_in_words_what_it_found(pacsadmin: User, folder_node: Node) ->
 
     page = response.content.decode()
     assert response.status_code == 200
-    assert "Test: what was found" in page
+    assert "Test: findings" in page
     assert 'class="note note-good"' in page
 
 
@@ -201,7 +201,7 @@ def test_pause_needs_a_reason_and_shows_it_to_those_who_wait(
 
     assert refused.status_code == 422
     page = page_of(coordinator, f"/nodes/{source.pk}/")
-    assert "Paused by pacsadmin: new disks until 14:00" in page
+    assert "Paused by pacsadmin (reason: new disks until 14:00)." in page
 
 
 def test_only_a_person_ends_a_pause(pacsadmin: User, source: Node) -> None:

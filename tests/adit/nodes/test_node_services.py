@@ -64,7 +64,7 @@ def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
 def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
-    with pytest.raises(InvalidInput, match="those who wait will read it"):
+    with pytest.raises(InvalidInput, match="Users whose jobs wait can read it"):
         pause.pause_node(pacsadmin, source, reason)
 
 
@@ -88,7 +88,7 @@ def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, sour
 
 
 def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
-    with pytest.raises(InvalidInput, match="full path"):
+    with pytest.raises(InvalidInput, match="absolute path"):
         services.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
     with pytest.raises(InvalidInput, match="days"):
         services.save_node(pacsadmin, Node(name="M", kind="memory", windows=[{"from": "20:00"}]))
@@ -96,7 +96,7 @@ def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
 
 
 def test_a_name_that_is_taken_is_refused_with_a_sentence(pacsadmin, source):
-    with pytest.raises(InvalidInput, match="there is a PACS1 already"):
+    with pytest.raises(InvalidInput, match="already is a PACS or folder named PACS1"):
         services.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
 
 

@@ -47,7 +47,7 @@ def test_the_sheet_says_what_to_register_and_what_was_agreed(pacsadmin: User, pa
     for words in (
         "ADIT from adit.hospital.example may open associations to RADPACS",
         "ADIT = adit.hospital.example, port 11112",
-        "at most 3 at a time",
+        "at most 3 at the same time",
         "08:00",
         "Anna, 11",
         "pacsadmin",
@@ -81,7 +81,7 @@ def test_settings_that_cannot_be_are_said_on_the_page(
 
     page = client_of(pacsadmin).get(f"/nodes/{node.pk}/sheet/", follow=True).content.decode()
 
-    assert "full path that begins with /" in page
+    assert "absolute path that begins with /" in page
 
 
 def test_the_command_prints_it(pacs: Node) -> None:
@@ -90,5 +90,5 @@ def test_the_command_prints_it(pacs: Node) -> None:
     call_command("registration_sheet", "PACS Radiology", stdout=out)
 
     assert "ADIT = adit.hospital.example, port 11112" in out.getvalue()
-    with pytest.raises(CommandError, match="Known are: PACS Radiology"):
+    with pytest.raises(CommandError, match="Existing names: PACS Radiology"):
         call_command("registration_sheet", "Nowhere")

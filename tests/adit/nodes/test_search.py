@@ -71,7 +71,7 @@ def test_it_finds_what_matches(coordinator, source):
 def test_a_search_that_narrows_nothing_is_refused_before_the_node_is_asked(
     coordinator, source, keys
 ):
-    with pytest.raises(InvalidInput, match="one field more than the modality"):
+    with pytest.raises(InvalidInput, match="one field besides the modality"):
         search.search_studies(coordinator, source, Query(QueryLevel.STUDY, keys))
     assert not AuditEvent.objects.filter(action="node.opened").exists()
 
@@ -141,7 +141,7 @@ def test_no_more_searches_at_once_than_the_node_allows(coordinator, source):
     for number in range(source.search_limit):
         slots.acquire_slot(source, Lane.SEARCH, f"search:{number}", 60)
 
-    with pytest.raises(NoSlot, match="2 of 2 connections in use"):
+    with pytest.raises(NoSlot, match="2 of 2 connections are in use"):
         search.search_studies(coordinator, source, by_id())
 
 
@@ -179,7 +179,7 @@ def test_a_silent_node_is_left_at_the_deadline(coordinator, slow, settings):
     settings.SEARCH_DEADLINE_S = 1
     begun = time.monotonic()
 
-    with pytest.raises(TimedOut, match=r"PACS1: no full answer within 1 s\. Narrow"):
+    with pytest.raises(TimedOut, match=r"PACS1 did not answer completely within 1 s\. Narrow"):
         search.search_studies(coordinator, slow, by_id())
 
     assert time.monotonic() - begun < 5
@@ -225,7 +225,7 @@ def test_an_archive_that_accepts_and_never_answers_is_left_at_the_deadline(
     threads = threading.active_count()
     begun = time.monotonic()
 
-    with pytest.raises(TimedOut, match="PACS1: no full answer within 1 s"):
+    with pytest.raises(TimedOut, match="PACS1 did not answer completely within 1 s"):
         search.search_studies(coordinator, mute, by_id())
 
     assert time.monotonic() - begun < 5
@@ -262,7 +262,7 @@ def test_searches_leave_half_of_the_web_threads_free(coordinator, source, settin
         taken += 1
     try:
         assert taken == settings.SEARCH_THREADS
-        with pytest.raises(NoSlot, match="many searches run just now"):
+        with pytest.raises(NoSlot, match="too many searches are running"):
             search.search_studies(coordinator, source, by_id())
     finally:
         search._search_threads.release(taken)

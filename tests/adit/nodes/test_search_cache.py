@@ -263,7 +263,7 @@ def test_without_redis_all_goes_on(coordinator, source, counted, shared, caplog)
         assert ask(coordinator, source) == ["1.2.3"]
         assert ask(coordinator, source) == ["1.2.3"]
         assert time.monotonic() - begun < 10
-        assert "Redis is away" in caplog.text
+        assert "Redis is unavailable" in caplog.text
         assert shared.password not in caplog.text
         search.cancel_search("one")
         assert search._is_canceled("one"), "this process remembers for itself"

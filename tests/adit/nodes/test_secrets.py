@@ -204,8 +204,8 @@ def test_the_form_asks_again_at_the_field_and_saves_nothing(
 
     page = answer.content.decode()
     assert answer.status_code == 422
-    assert re.search(rf'id="id_settings-{secret}_error">.*Enter it again', page)
-    assert "leave empty to keep it" not in page
+    assert re.search(rf'id="id_settings-{secret}_error">.*Enter the value again', page)
+    assert "Leave the field empty to keep it" not in page
     assert "canary" not in page
     assert stored(node).settings == given
 
@@ -264,12 +264,12 @@ def test_the_form_says_beforehand_when_it_will_ask(pacsadmin: User, make_sealed)
 
     page = client.get(f"/nodes/{node.pk}/edit/").content.decode()
 
-    assert "One is stored; leave empty to keep it." in page
-    assert "Enter it again when you change the address or how its certificate is verified." in page
+    assert "A value is stored. Leave the field empty to keep it." in page
+    assert "if you change the address or how its certificate is verified." in page
 
 
 def test_a_sign_in_by_password_needs_one() -> None:
     form = get_settings_form_class("dicomweb")(posted(**BASIC))
 
     assert not form.is_valid()
-    assert form.errors == {"password": ["Password: give one."]}
+    assert form.errors == {"password": ["Password: enter a value."]}

@@ -69,7 +69,7 @@ def test_a_search_that_waits_is_cut_within_ten_seconds(
 
     stopping = threading.Thread(target=stop)
     stopping.start()
-    with pytest.raises(NodeStopped, match="PACS1: stopped by pacsadmin: fire"):
+    with pytest.raises(NodeStopped, match=r"PACS1 was stopped by pacsadmin \(reason: fire\)"):
         search.search_studies(coordinator, node, Query(QueryLevel.STUDY, {"PatientID": "1"}))
     stopping.join(20)
 

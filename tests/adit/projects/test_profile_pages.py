@@ -226,12 +226,12 @@ def test_a_study_that_is_not_there_and_a_closed_pacs_are_said(
     tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     client, values = as_user(tester), {"node": source.pk, "study_uid": generate_uid()}
-    assert b"gave no image" in client.post(f"/profiles/{profile.pk}/try/", values).content
+    assert b"returned no image" in client.post(f"/profiles/{profile.pk}/try/", values).content
     Node.objects.filter(pk=source.pk).update(is_open=False)
 
     answer = client.post(f"/profiles/{profile.pk}/try/", values)
 
-    assert (answer.status_code, b"not in use yet" in answer.content) == (422, True)
+    assert (answer.status_code, b"is closed" in answer.content) == (422, True)
 
 
 def test_a_pacs_that_one_may_not_read_cannot_be_tried(

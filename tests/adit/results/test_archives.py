@@ -625,7 +625,7 @@ def test_a_machine_with_another_folder_for_what_is_gathered_leaves_the_job_to_ot
     task = work()
     assert task is not None
     assert (task.state, task.failures) == (TaskState.PENDING, 1)
-    assert "is not the one that the other machines use" in str(task.message)
+    assert "is not the one that the other servers use" in str(task.message)
     assert not elsewhere.exists() or files_below(elsewhere) == []
 
     archive_node.save()
@@ -649,7 +649,7 @@ def test_a_file_is_not_built_from_another_machines_folder(
     task = work()
     assert task is not None
     assert (task.work, task.state) == (TaskType.PACK, TaskState.PENDING)
-    assert "is not the one that the other machines use" in str(task.message)
+    assert "is not the one that the other servers use" in str(task.message)
     assert not job.archives.exists()
 
 

@@ -218,7 +218,7 @@ def test_little_room_is_an_alarm_and_one_mail(
         "admin@hospital.invalid",
         "ann@hospital.invalid",
     ]
-    assert "0.9 of 1 GB are used that were agreed on. Make room there" in mail.outbox[0].body
+    assert "of 1 GB agreed for this folder are used. Free some space" in mail.outbox[0].body
     assert Alarm.objects.filter(ended_at=None).count() == 1
     SeriesResult.objects.update(size_bytes=1)
     storage_quota.update_quota_alarms()

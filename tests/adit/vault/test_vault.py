@@ -84,7 +84,7 @@ def test_without_a_usable_key_it_refuses_and_says_where_the_key_belongs(
     if content is not None:
         settings.KEY_FILE.write_text(content)
 
-    with pytest.raises(KeyMissing, match=r"master\.key holds no master key"):
+    with pytest.raises(KeyMissing, match=r"master\.key contains no master key"):
         master_cipher()
 
 

@@ -15,7 +15,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 
 
 class Command(BaseCommand):
-    help = "Verifies the audit trail."
+    help = "Verify the audit trail."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", choices=["verify"])
@@ -23,27 +23,29 @@ class Command(BaseCommand):
             "--head",
             nargs=2,
             metavar=("COUNT", "HASH"),
-            help="one that left the machine: the trail has to hold it still",
+            help="state of the audit trail from a mail or log, to compare with",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         broken = verify_chain()
         if broken is not None:
             where = "At the end" if broken.row is None else f"At event {broken.row}"
-            raise CommandError(f"The trail is broken. {where}: {broken.why}.")
+            raise CommandError(f"The audit trail is not intact. {where}: {broken.why}")
         if options["head"] is not None:
             self._compare(*options["head"])
         count, last = get_head()
-        self.stdout.write(f"The trail is whole: {count} events, the last one {last}.")
+        self.stdout.write(
+            f"The audit trail is intact: {count} events, hash of the last event {last}."
+        )
 
     def _compare(self, count: str, last: str) -> None:
         if not count.isdecimal() or not _HASH.fullmatch(last):
             raise CommandError(
-                "--head: write the number of events first, then the whole hash: 64 digits and "
-                "letters from a to f, as the mail or the log has them."
+                "--head: enter the number of events and the complete hash (64 hex digits) from "
+                "the mail or log."
             )
         if not trail.contains_head(int(count), last):
             raise CommandError(
-                f"The trail is not the one that had {count} events then: what came before that "
-                "head was written anew, or an older backup was restored."
+                f"The audit trail does not match its state with {count} events: earlier events "
+                "were rewritten, or an older backup was restored."
             )

@@ -11,17 +11,20 @@ from adit_engine.registration_sheet import format_sheet
 
 
 class Command(BaseCommand):
-    help = "Prints what the administrator of a PACS or folder has to know and register."
+    help = "Print the registration sheet for the administrator of a PACS or folder."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("node", help="its name, as it stands on the pages")
+        parser.add_argument("node", help="name of the PACS or folder, as shown on the pages")
 
     def handle(self, *args: Any, **options: Any) -> None:
         node = Node.objects.filter(name=options["node"]).first()
         if node is None:
-            names = ", ".join(Node.objects.values_list("name", flat=True)) or "none yet"
-            raise CommandError(f"There is no {options['node']}. Known are: {names}.")
+            names = ", ".join(Node.objects.values_list("name", flat=True)) or "none"
+            raise CommandError(
+                f"There is no PACS or folder named {options['node']}. Existing names: {names}."
+            )
         try:
-            self.stdout.write(format_sheet(f"ADIT and {node.name}", make_registration_sheet(node)))
+            title = f"Registration of ADIT at {node.name}"
+            self.stdout.write(format_sheet(title, make_registration_sheet(node)))
         except InvalidInput as error:
             raise CommandError(str(error)) from None

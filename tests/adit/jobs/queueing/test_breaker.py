@@ -57,10 +57,10 @@ def test_after_one_failure_the_other_tasks_wait_and_say_why(
     assert queue.claim("test") is None
     assert Task.objects.filter(attempt=1).count() == 1, "the others did not try"
     said = str(TaskGroup.objects.get().wait_reason)
-    assert said.startswith("PACS1")
-    assert re.search(r"has not answered since .* at \d", said)
+    assert said.startswith("PACS1 has not answered since ")
+    assert "The next attempt is at" in said
     status = get_status(Node.objects.select_related("breaker").get(pk=dead.pk))
-    assert (status.state, "has not answered" in status.why) == ("resting", True)
+    assert (status.state, "has not answered" in str(status.why)) == ("resting", True)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -75,7 +75,7 @@ def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
     trying = queue.claim("test")
     assert trying is not None
     assert queue.claim("another") is None
-    assert "ne task is trying" in str(TaskGroup.objects.get().wait_reason)
+    assert TaskGroup.objects.get().wait_reason.code == "node-unavailable.retried-now"
     queue.release_task(trying, Message("task.queued"))
     rested(source)
     CircuitBreaker.objects.update(tried_until=None)

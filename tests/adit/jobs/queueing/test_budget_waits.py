@@ -11,6 +11,7 @@ from adit.accounts.permissions import COORDINATORS
 from adit.jobs import queue, task_groups
 from adit.jobs.models import Job, TaskState
 from adit.nodes.models import Budget, Node
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,10 +27,10 @@ def test_a_job_over_the_budget_waits_and_says_so_and_others_go_on(
 
     assert work() is None
     assert [task.state for task in done if task] == [TaskState.SUCCESS] * 2
-    (reason,) = task_groups.wait_reasons(mine)
-    assert all(word in str(reason) for word in ("budget", "Coordinators", "used up"))
+    said = [Message("budget.used-up", node=COORDINATORS, group=COORDINATORS)]
+    assert list(task_groups.wait_reasons(mine)) == said
     queue.sweep()
-    assert task_groups.wait_reasons(mine) == [reason]
+    assert list(task_groups.wait_reasons(mine)) == said
     assert not others.tasks.filter(state=TaskState.PENDING).exists()
     Budget.objects.update(studies=2)
     last = work()

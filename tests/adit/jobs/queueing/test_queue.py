@@ -99,7 +99,7 @@ def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits
     claimed()
     assert queue.claim("test") is None
     waiting = Task.objects.get(state=TaskState.PENDING)
-    assert "PACS1: 2 of 2 connections" in str(waiting.group.wait_reason)
+    assert str(waiting.group.wait_reason) == "PACS1: 2 of 2 connections are in use."
 
 
 @pytest.mark.django_db
@@ -123,7 +123,7 @@ def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
     source.save()
     job = order_studies("1", images=1)
     assert queue.claim("test") is None
-    assert "opens" in str(TaskGroup.objects.get().wait_reason)
+    assert TaskGroup.objects.get().wait_reason.code == "node-unavailable.outside-hours"
     assert "20:00" in str(TaskGroup.objects.get().wait_reason)
     Job.objects.filter(pk=job.pk).update(urgent=True)
     assert queue.claim("test") is not None

@@ -57,7 +57,7 @@ def test_all_in_order(site: Installed) -> None:
     for part in (
         "database (PostgreSQL at 127.0.0.1:",
         "tables",
-        "clock of this machine",
+        "clock of this server",
         "broker (RabbitMQ at 127.0.0.1:",
         "cache (Redis at 127.0.0.1:",
         "master key",
@@ -69,9 +69,9 @@ def test_all_in_order(site: Installed) -> None:
 def test_a_database_that_refuses_us_or_is_not_there_is_said(site: Installed) -> None:
     url = site.settings["DATABASE_URL"]
     refused = told(site, 1, DATABASE_URL=wrong(url))
-    assert "It refuses the user or password of DATABASE_URL." in refused
+    assert "It rejects the user or password of DATABASE_URL." in refused
     silent = told(site, 1, DATABASE_URL=gone(url))
-    assert "does PostgreSQL run, and is DATABASE_URL right?" in silent
+    assert "Check whether PostgreSQL runs and whether DATABASE_URL is correct." in silent
     for said in (refused, silent):
         assert said.count("!!") == 1, said
 
@@ -81,10 +81,10 @@ def test_a_missing_key_beside_a_filled_database_is_refused(site: Installed) -> N
     kept = key.read_text()
     key.unlink()
     try:
-        assert "holds no master key" in told(site, 1)
+        assert "contains no master key" in told(site, 1)
         done = site.adit("prepare")
         assert done.returncode == 1
-        assert "Put the backed-up key there" in done.stderr
+        assert "Restore the key from the backup" in done.stderr
         assert not key.exists()
     finally:
         key.write_text(kept)
@@ -99,11 +99,11 @@ def test_a_broker_that_refuses_us_or_is_not_there_is_said(
     assert service_checks._check_broker().next_step == ""
     settings.BROKER_URL = wrong(rabbitmq_service.url)
     assert service_checks._check_broker().next_step.startswith(
-        "It refuses the user, password or virtual host"
+        "It rejects the user, password or virtual host"
     )
     settings.BROKER_URL = gone(rabbitmq_service.url)
     finding = service_checks._check_broker()
-    assert finding.next_step.startswith("Nobody answers there: does RabbitMQ run")
+    assert finding.next_step.startswith("No answer. Check whether RabbitMQ runs")
     assert rabbitmq_service.password not in finding.what + finding.next_step
 
 
@@ -114,16 +114,16 @@ def test_a_redis_that_refuses_us_or_is_not_there_is_said(
     settings.REDIS_URL = redis_service.url
     assert service_checks._check_redis().next_step == ""
     settings.REDIS_URL = wrong(redis_service.url)
-    assert service_checks._check_redis().next_step == "It refuses the password of ADIT_REDIS_URL."
+    assert service_checks._check_redis().next_step == "It rejects the password of ADIT_REDIS_URL."
     settings.REDIS_URL = gone(redis_service.url)
     finding = service_checks._check_redis()
-    assert finding.next_step.startswith("Nobody answers there: does Redis run")
+    assert finding.next_step.startswith("No answer. Check whether Redis runs")
     assert redis_service.password not in finding.what + finding.next_step
 
 
 def test_a_zone_that_does_not_exist_is_said(settings: Any) -> None:
     settings.TIME_ZONE = "Europe/Nowhere"
-    assert "Write one like Europe/Berlin" in service_checks._check_time_zone().next_step
+    assert "Enter one such as Europe/Berlin" in service_checks._check_time_zone().next_step
 
 
 def test_tables_of_an_older_version_are_said(
@@ -134,7 +134,7 @@ def test_tables_of_an_older_version_are_said(
         service_checks.MigrationExecutor, "migration_plan", lambda self, targets: [object()] * 2
     )
     said = service_checks._check_migrations().next_step
-    assert said == "2 changes of tables are due: `adit prepare` makes them."
+    assert said == "2 migrations are missing. Run `adit prepare`."
 
 
 def test_clocks_that_differ_are_said(

@@ -1,5 +1,6 @@
 """Each machine tells of itself: a worker of its disks, the receiver of its certificate."""
 
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ import pytest
 from lab.certificates import Authority
 from lab.installed import Installed, free_port
 from lab.jobs import until
+
+import adit.messages  # noqa: F401 - registers the templates
+from adit_engine.messages import Message
 
 ALARMS = "select what, machine, about, text from nodes_alarm where ended_at is null"
 
@@ -44,7 +48,8 @@ def test_a_worker_tells_of_a_disk_that_only_its_machine_sees(
         until(lambda: house.rows(ALARMS), 60)
     ((what, machine, about, text),) = house.rows(ALARMS)
     assert (what, machine, about) == ("disk", socket.gethostname(), "gathered")
-    assert text.endswith("the disk of the folder for gathered has 0 % left.")
+    message = Message.from_json(json.loads(text))
+    assert (message.code, message.values["percent"]) == ("alarm.disk-almost-full", 0)
 
 
 def test_the_receiver_tells_of_its_certificate(house: Installed, tmp_path: Path) -> None:
@@ -59,4 +64,4 @@ def test_the_receiver_tells_of_its_certificate(house: Installed, tmp_path: Path)
         until(lambda: house.rows(ALARMS), 60)
     ((what, machine, about, text),) = house.rows(ALARMS)
     assert (what, machine, about) == ("certificate", socket.gethostname(), "receiver:0")
-    assert "Put a renewed one there before" in text
+    assert "Replace it by a renewed one before" in str(Message.from_json(json.loads(text)))

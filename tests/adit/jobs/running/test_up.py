@@ -35,7 +35,7 @@ def test_a_fresh_folder_is_ready_within_seconds_and_stops_without_a_rest(house: 
             assert command in commands
         second = house.adit("up")
         assert second.returncode == 1
-        assert f"already runs on the data folder {house.data} (process {up.pid})" in second.stderr
+        assert f"already uses the data folder {house.data} (process {up.pid})" in second.stderr
         asked = time.monotonic()
         up.terminate()
         assert up.wait(10) == 0
@@ -90,7 +90,7 @@ def test_another_key_than_the_databases_is_refused(house: Installed) -> None:
 def test_doctor_says_what_is_wrong_and_how_to_mend_it(house: Installed) -> None:
     done = house.adit("doctor")
     assert done.returncode == 1
-    assert "`adit up` makes it" in done.stdout
+    assert "`adit up` creates it" in done.stdout
     house.do("prepare")
     done = house.adit("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -139,7 +139,7 @@ def test_a_zone_that_does_not_exist_is_refused_at_start(house: Installed) -> Non
     for command in ("up", "worker", "doctor"):
         done = house.adit(command)
         assert done.returncode == 1
-        assert "ADIT_TIME_ZONE=Europe/Atlantis is no time zone" in done.stderr
+        assert "ADIT_TIME_ZONE=Europe/Atlantis is not a time zone" in done.stderr
 
 
 def test_a_lease_that_is_shorter_than_two_beats_is_refused_at_start(house: Installed) -> None:

@@ -109,16 +109,16 @@ def test_a_row_is_taken_away_and_those_below_move_up(
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ({"hours-0-begin": "20:00", "hours-0-end": "20:00"}, "have no length"),
+        ({"hours-0-begin": "20:00", "hours-0-end": "20:00"}, "are empty"),
         (
             {"hours-1-days": ["tue"], "hours-1-begin": "22:00", "hours-1-end": "23:00"},
             "Tuesday: 20:00–06:00 and 22:00–23:00 overlap",
         ),
-        ({"hours-1-begin": "22:00"}, "Tick the days on which these hours begin."),
-        ({"hours-1-days": ["wed"], "hours-1-begin": "25:00"}, "Write times like 20:00."),
-        ({"special-1-first": "2026-06-13"}, "Two rows speak of"),
-        ({"special-1-first": "13.6."}, "Write days like 2026-12-24."),
-        ({"special-1-why": "strike"}, "Say on which day this begins."),
+        ({"hours-1-begin": "22:00"}, "Select the days on which these hours begin."),
+        ({"hours-1-days": ["wed"], "hours-1-begin": "25:00"}, "Enter times in the form 20:00."),
+        ({"special-1-first": "2026-06-13"}, "is in two rows"),
+        ({"special-1-first": "13.6."}, "Enter dates in the form 2026-12-24."),
+        ({"special-1-why": "strike"}, "Enter the first day."),
         ({"special-1-first": "2026-07-02", "special-1-last": "2026-07-01"}, "end on or after"),
         ({"rate_kb_s": "1"}, "greater than or equal to 50"),
     ],
@@ -139,11 +139,11 @@ def test_the_hours_are_drawn_before_they_are_saved(manager: Client, node: Node) 
 
     page = manager.post(path(node), filled(manager, path(node), **typed)).content.decode()
 
-    assert "00:00–05:00: 2 at once" in page, "no more than the node's own limit"
+    assert "00:00–05:00: at most 2 connections" in page, "no more than the node's own limit"
     assert "Europe/Berlin" in page
     typed["hours-0-end"] = "20:00"
     page = manager.post(path(node), filled(manager, path(node), **typed)).content.decode()
-    assert "have no length" in page
+    assert "are empty" in page
 
 
 def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
@@ -153,15 +153,15 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
         )
 
     monday, tuesday, wednesday = drawn.rows[:3]
-    assert [part.text for part in monday.transfers] == ["20:00–24:00: 2 at once"]
+    assert [part.text for part in monday.transfers] == ["20:00–24:00: at most 2 connections"]
     assert [part.text for part in tuesday.transfers] == [
-        "00:00–06:00: 2 at once",
-        "20:00–24:00: 2 at once",
+        "00:00–06:00: at most 2 connections",
+        "20:00–24:00: at most 2 connections",
     ]
-    assert [part.text for part in wednesday.transfers] == ["00:00–06:00: 2 at once"]
-    assert [part.text for part in wednesday.searches] == ["00:00–24:00: 2 at once"]
+    assert [part.text for part in wednesday.transfers] == ["00:00–06:00: at most 2 connections"]
+    assert [part.text for part in wednesday.searches] == ["00:00–24:00: at most 2 connections"]
     assert (drawn.rows[7].is_special, drawn.rows[7].why) == (True, "Tuesday: x")
-    with pytest.raises(InvalidInput, match="no length"):
+    with pytest.raises(InvalidInput, match="are empty"):
         chart.make_calendar_chart(node, [{**NIGHT, "to": "20:00"}], [])
 
 

@@ -118,7 +118,7 @@ def test_special_days_that_cannot_be_read_open_nothing(rows):
 
 
 def test_hours_without_length_are_refused_in_words():
-    with pytest.raises(InvalidInput, match="from 20:00 until 20:00 have no length"):
+    with pytest.raises(InvalidInput, match="from 20:00 until 20:00 are empty"):
         parse_windows([{"days": ["mon"], "from": "20:00", "to": "20:00"}])
     assert parse_windows([{"days": ["mon"], "from": "00:00", "to": "00:00"}])
 

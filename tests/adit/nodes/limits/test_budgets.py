@@ -48,7 +48,9 @@ def test_who_has_used_it_up_waits_for_midnight(
     with travel("2026-03-28 22:30+01:00", tick=False):
         fetched(coordinator, 3, 2_000_000_000)
 
-        with pytest.raises(OverBudget, match="budget of Coordinators: is used up") as error:
+        with pytest.raises(
+            OverBudget, match="budget of the group Coordinators is used up"
+        ) as error:
             budgets.require_budget(coordinator.pk)
 
         assert timezone.localtime(error.value.until).isoformat() == "2026-03-29T00:00:00+01:00"
@@ -62,7 +64,8 @@ def test_members_share_it_and_what_is_on_its_way_counts(
     Budget.objects.create(group=group, studies=3)
     fetched(make_user("colleague", COORDINATORS), 2)
     budgets.require_budget(coordinator.pk)
-    assert "1 studies are left" in budgets.list_budget_warnings(coordinator.pk, 2)[0]
+    (warning,) = budgets.list_budget_warnings(coordinator.pk, 2)
+    assert (warning.code, warning.values["left"]) == ("budget.exceeded", 1)
 
     slots.acquire_slot(
         source, Lane.RETRIEVE, "task:1", 60, SlotRequest(coordinator.pk, 1, fetches=True)

@@ -26,7 +26,7 @@ def test_no_more_than_the_limit(node):
     slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
 
-    with pytest.raises(NoSlot, match="PACS1: 2 of 2 connections in use") as error:
+    with pytest.raises(NoSlot, match="PACS1: 2 of 2 connections are in use") as error:
         slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60)
     assert error.value.again
     assert error.value.until is None
@@ -127,7 +127,7 @@ def test_outside_the_hours_it_says_when_the_node_opens(node):
     node.windows = [{"days": [day], "from": "12:00", "to": "13:00"}]
     node.save()
 
-    with pytest.raises(NodeUnavailable, match=f"PACS1: opens on {tomorrow:%A} at 12:00") as error:
+    with pytest.raises(NodeUnavailable, match=f"It opens at {tomorrow:%Y-%m-%d} 12:00") as error:
         slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     assert not isinstance(error.value, NoSlot)
     assert timezone.localtime(error.value.until).strftime("%H:%M") == "12:00"

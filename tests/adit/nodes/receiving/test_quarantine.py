@@ -107,7 +107,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     host_checks.check_host(receives=True)
 
     alarm = Alarm.objects.get(what=Alarm.Cause.QUARANTINE)
-    assert "in quarantine that nobody asked for: 1." in alarm.text
+    assert alarm.text == Message("alarm.quarantine-used", count=1)
     (lot,) = quarantine.list_quarantine(pacsadmin).lots
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
     host_checks.check_host(receives=True)
@@ -132,7 +132,7 @@ def test_unknown_callers_are_counted_and_can_be_forgotten(
 
     assert (row.calling, row.fate, row.count) == ("NOBODY", "turned_away", 3)
     assert "NOBODY" in page
-    assert "Connection turned away" in page
+    assert "Connection rejected" in page
     assert not UnexpectedSender.objects.exists()
 
 

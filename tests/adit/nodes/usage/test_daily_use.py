@@ -93,7 +93,7 @@ def test_between_two_studies_a_connection_rests(node: Node) -> None:
     slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     slots.release_slots("task:1")
 
-    with pytest.raises(NoSlot, match="PACS1: rests 30 s between two studies") as error:
+    with pytest.raises(NoSlot, match="PACS1: pause of 30 s between two studies") as error:
         slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
     assert error.value.until is not None
     assert 25 < (error.value.until - timezone.now()).total_seconds() <= 30
@@ -121,7 +121,9 @@ def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, setti
         slots.acquire_slot(known, Lane.RETRIEVE, "task:1", 60, holds[2])
     known.retrieve_limit = 1
     known.save()
-    with pytest.raises(NoSlot, match="C-MOVE needs 2 connections at once, and its limit is 1"):
+    with pytest.raises(
+        NoSlot, match="C-MOVE needs 2 connections at the same time, but the limit is 1"
+    ):
         slots.acquire_slot(known, Lane.RETRIEVE, "task:1", 60, holds[2])
 
 
