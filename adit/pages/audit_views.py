@@ -59,10 +59,10 @@ def trail_verify(request: HttpRequest) -> HttpResponse:
     """Verify the whole chain. The result is recorded in the audit trail."""
     event = audit_trail.verify_and_record(cast(User, request.user))
     if event.details["whole"]:
-        messages.success(request, _("The trail is whole: no event was changed or removed."))
+        messages.success(request, _("The audit trail is intact. No event was changed or removed."))
     else:
         words = {"row": event.details["event"] or "–", "why": event.details["why"]}
-        messages.error(request, _("The trail is broken at event %(row)s: %(why)s.") % words)
+        messages.error(request, _("The audit trail is broken at event %(row)s: %(why)s.") % words)
     return redirect("trail")
 
 

@@ -62,7 +62,7 @@ def register_actions() -> None:
 _ACTIONS = (
     Action(
         name="restart",
-        label=_lazy("Start from nothing"),
+        label=_lazy("Restart from the beginning"),
         order=80,
         who=_staff_for_job,
         job_states=states.ENDED_JOBS,
@@ -70,11 +70,11 @@ _ACTIONS = (
         execute=archives.creates_archive_again(_restart),
         needs_password=True,
         event="job.restarted",
-        event_label=_lazy("started from nothing"),
-        success_message=_lazy("The job starts from nothing."),
-        confirmation=_lazy("Fetch and send everything again from nothing?"),
+        event_label=_lazy("restarted from the beginning"),
+        success_message=_lazy("The job restarts from the beginning."),
+        confirmation=_lazy("Fetch and send all images of this job again?"),
         help=_lazy(
-            "Discards the record of what was delivered and repeats the whole job; for staff."
+            "For staff: discards the list of delivered images and repeats the complete job."
         ),
     ),
     Action(
@@ -86,16 +86,16 @@ _ACTIONS = (
         execute=_delete,
         event="job.deleted",
         event_label=_lazy("deleted"),
-        success_message=_lazy("Job %(number)d is deleted."),
+        success_message=_lazy("Job %(number)d was deleted."),
         url_name="job_delete",
         has_page=True,
         tone="danger",
         icon="trash",
-        help=_lazy("Removes the job and its lists from ADIT, but not the delivered images."),
+        help=_lazy("Deletes the job and its lists in ADIT, but not the delivered images."),
     ),
     Action(
         name="reset",
-        label=_lazy("Start from nothing"),
+        label=_lazy("Restart from the beginning"),
         order=30,
         who=_staff_for_task,
         job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
@@ -104,9 +104,9 @@ _ACTIONS = (
         execute=archives.creates_archive_again(_reset_task),
         needs_password=True,
         event="task.reset",
-        event_label=_lazy("one part is started from nothing"),
-        success_message=_lazy("It starts from nothing."),
-        confirmation=_lazy("Fetch and send this study again from nothing?"),
-        search_confirmation=_lazy("Ask again from nothing?"),
+        event_label=_lazy("one task restarted from the beginning"),
+        success_message=_lazy("It restarts from the beginning."),
+        confirmation=_lazy("Fetch and send all images of this study again?"),
+        search_confirmation=_lazy("Repeat this query from the beginning?"),
     ),
 )

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from adit.jobs.kinds.base import ListedSeries, ListedStudy, RowCheck, RowMatches, SheetRow
 from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
+from adit.results.transitional import as_message
 from adit.vault.cipher import ValueCipher
+from adit_engine.messages import Message
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
@@ -29,7 +30,8 @@ class RowContent:
     studies: tuple[ListedStudy, ...] = field(default=(), repr=False)
     chosen: int | None = None
     """Index of the study that is meant; None if it is not known yet."""
-    why: str = ""
+    why: Message | None = None
+    """The error of the source, if it failed for this row only."""
 
     @property
     def study(self) -> ListedStudy | None:
@@ -62,14 +64,15 @@ def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str
     with transaction.atomic():
         mine = task.current_attempt()
         if mine.update(attempt=task.attempt) != 1:
-            raise LeaseLost(_("Another worker has taken over this task."))
+            raise LeaseLost("results.task-taken-over")
         line = ResultLine.objects.filter(task=task, line=checked.line).first()
         if line is None:  # another task processes it by now
             return
         before = open_row(box, line)
         chosen = 0 if len(checked.studies) == 1 else None
+        why = as_message(checked.why)
         content = RowContent(
-            before.own, before.pseudonym, before.asked, checked.studies, chosen, checked.why
+            before.own, before.pseudonym, before.asked, checked.studies, chosen, why
         )
         line.sealed = seal_row(box, line.job_id, line.line, content)
         line.is_asked, line.is_found = True, bool(checked.studies)
@@ -85,7 +88,7 @@ def seal_row(box: ValueCipher, job_id: int, line: int, content: RowContent) -> b
         "asked": content.asked,
         "studies": [_study_to_json(study) for study in content.studies],
         "chosen": content.chosen,
-        "why": content.why,
+        "why": None if content.why is None else content.why.to_json(),
     }
     return box.seal(values, seal_context(job_id, line))
 
@@ -102,7 +105,7 @@ def open_row(box: ValueCipher, line: ResultLine) -> RowContent:
         values["asked"],
         tuple(_study_from_json(study) for study in values["studies"]),
         values["chosen"],
-        values["why"],
+        None if values["why"] is None else Message.from_json(values["why"]),
     )
 
 

@@ -4,12 +4,13 @@ Used by orders and the worker.
 """
 
 from django.db.models import Sum
-from django.utils.translation import gettext as _
 
 from adit.jobs.models import SeriesResult
 from adit.nodes import alarms, destination_folders
 from adit.nodes.models import Alarm, Node
+from adit.results.transitional import as_message
 from adit_engine.errors import StorageFull
+from adit_engine.messages import Message
 
 GB = 1_000_000_000
 WARN_FRACTION = 0.9
@@ -22,33 +23,31 @@ def used_bytes(node: Node) -> int:
     return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 
-def explain_no_space(node: Node, size_bytes: int) -> str:
-    """Return why an order of about this size does not fit; empty if it does.
+def explain_no_space(node: Node, size_bytes: int) -> Message | None:
+    """Return why an order of about this size does not fit; None if it does.
 
     The size is an estimate.
     """
     quota = _quota_bytes(node)
     used = used_bytes(node) if quota else 0
     if quota and used >= quota:
-        return _describe_full(node, quota)
+        return Message("storage-quota.used-up", node=node.name, quota=_format_gb(quota))
     if quota and used + size_bytes > quota:
-        words = {"node": node.name, "used": used / GB, "quota": quota // GB, "n": size_bytes / GB}
-        return (
-            _(
-                "%(node)s: %(used).1f of the %(quota)d GB agreed on for this folder are used, and "
-                "about %(n).1f GB are needed. Make room there and delete jobs that are not needed, "
-                "or choose another place."
-            )
-            % words
+        return Message(
+            "storage-quota.too-small",
+            node=node.name,
+            used=_format_gb(used),
+            quota=_format_gb(quota),
+            needed=_format_gb(size_bytes),
         )
-    return destination_folders.explain_no_space(node, size_bytes)
+    return as_message(destination_folders.explain_no_space(node, size_bytes))
 
 
 def require_space(node: Node | None) -> None:
     """Raise StorageFull if the quota is used up. Called before a study is sent."""
     quota = _quota_bytes(node) if node is not None else 0
     if node is not None and quota and used_bytes(node) >= quota:
-        raise StorageFull(node.name, _describe_full(node, quota).removeprefix(f"{node.name}: "))
+        raise StorageFull(node.name, "storage-quota.used-up", quota=_format_gb(quota))
 
 
 def update_quota_alarms() -> int:
@@ -56,18 +55,16 @@ def update_quota_alarms() -> int:
 
     Called every hour by the scheduler.
     """
-    little: dict[str, str] = {}
+    little: list[str] = []
     for node in Node.objects.filter(kind__in=destination_folders.delivery_list_kinds()):
         quota = _quota_bytes(node)
         used = used_bytes(node) if quota else 0
         if quota and used >= WARN_FRACTION * quota:
-            words = {"used": used / GB, "quota": quota / GB}
-            text = _(
-                "%(used).1f of %(quota).0f GB are used that were agreed on. Make room there and "
-                "delete jobs that are not needed, or agree on more."
+            alarm = Message(
+                "storage-quota.nearly-used-up", used=_format_gb(used), quota=_format_gb(quota)
             )
-            little[f"{ALARM_SUBJECT}{node.pk}"] = text % words
-            alarms.raise_alarm(Alarm.Cause.DISK, f"{ALARM_SUBJECT}{node.pk}", text % words, node)
+            little.append(f"{ALARM_SUBJECT}{node.pk}")
+            alarms.raise_alarm(Alarm.Cause.DISK, little[-1], alarm, node)  # type: ignore[arg-type]
     alarms.end_other_alarms(Alarm.Cause.DISK, little, kin=ALARM_SUBJECT)
     return len(little)
 
@@ -76,12 +73,5 @@ def _quota_bytes(node: Node) -> int:
     return int(node.settings.get("quota_gb") or 0) * GB
 
 
-def _describe_full(node: Node, quota: int) -> str:
-    words = {"node": node.name, "quota": quota // GB}
-    return (
-        _(
-            "%(node)s: the %(quota)d GB agreed on for this folder are used up. Make room there and "
-            "delete jobs that are not needed, or choose another place."
-        )
-        % words
-    )
+def _format_gb(size_bytes: int) -> str:
+    return f"{size_bytes / GB:.1f} GB".replace(".0 ", " ")
