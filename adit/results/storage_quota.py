@@ -6,6 +6,7 @@ Used by orders and the worker.
 from django.db.models import Sum
 
 from adit.jobs.models import SeriesResult
+from adit.jobs.progress import format_size
 from adit.nodes import alarms, destination_folders
 from adit.nodes.models import Alarm, Node
 from adit.results.transitional import as_message
@@ -31,14 +32,14 @@ def explain_no_space(node: Node, size_bytes: int) -> Message | None:
     quota = _quota_bytes(node)
     used = used_bytes(node) if quota else 0
     if quota and used >= quota:
-        return Message("storage-quota.used-up", node=node.name, quota=_format_gb(quota))
+        return Message("storage-quota.used-up", node=node.name, quota=format_size(quota))
     if quota and used + size_bytes > quota:
         return Message(
             "storage-quota.too-small",
             node=node.name,
-            used=_format_gb(used),
-            quota=_format_gb(quota),
-            needed=_format_gb(size_bytes),
+            used=format_size(used),
+            quota=format_size(quota),
+            needed=format_size(size_bytes),
         )
     return as_message(destination_folders.explain_no_space(node, size_bytes))
 
@@ -47,7 +48,7 @@ def require_space(node: Node | None) -> None:
     """Raise StorageFull if the quota is used up. Called before a study is sent."""
     quota = _quota_bytes(node) if node is not None else 0
     if node is not None and quota and used_bytes(node) >= quota:
-        raise StorageFull(node.name, "storage-quota.used-up", quota=_format_gb(quota))
+        raise StorageFull(node.name, "storage-quota.used-up", quota=format_size(quota))
 
 
 def update_quota_alarms() -> int:
@@ -61,7 +62,7 @@ def update_quota_alarms() -> int:
         used = used_bytes(node) if quota else 0
         if quota and used >= WARN_FRACTION * quota:
             alarm = Message(
-                "storage-quota.nearly-used-up", used=_format_gb(used), quota=_format_gb(quota)
+                "storage-quota.nearly-used-up", used=format_size(used), quota=format_size(quota)
             )
             little.append(f"{ALARM_SUBJECT}{node.pk}")
             alarms.raise_alarm(Alarm.Cause.DISK, little[-1], alarm, node)  # type: ignore[arg-type]
@@ -71,7 +72,3 @@ def update_quota_alarms() -> int:
 
 def _quota_bytes(node: Node) -> int:
     return int(node.settings.get("quota_gb") or 0) * GB
-
-
-def _format_gb(size_bytes: int) -> str:
-    return f"{size_bytes / GB:.1f} GB".replace(".0 ", " ")

@@ -99,7 +99,9 @@ def test_a_stop_from_the_machine_ends_all_associations_within_ten_seconds(
     ):
         pairs = [[f"{images.ROOT}.{n}", "LUNG"] for n in (1, 2)]
         one.do("order", pairs=pairs, patient=PATIENT)
-        wait_until(lambda: len(list((one.data / "folders" / "LUNG").rglob("*.dcm"))) > 10, "images", 60)
+        wait_until(
+            lambda: len(list((one.data / "folders" / "LUNG").rglob("*.dcm"))) > 10, "images", 60
+        )
         assert tally.open >= 2
 
         stopped = adit(one, "stop", "PACS", "--reason", "fire")

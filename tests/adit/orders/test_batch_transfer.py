@@ -169,7 +169,7 @@ def test_one_study_uid_under_two_patients_is_never_started(
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "No row is left" in job.message
+    assert "no row identifies exactly one study" in str(job.message)
 
 
 def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(

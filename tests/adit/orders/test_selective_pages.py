@@ -163,15 +163,15 @@ def goes_to(*names: str) -> list[str]:
 
 
 def test_the_empty_page_explains_the_first_step(person: Person) -> None:
-    assert "Nothing searched yet" in person.text
-    assert "Empty. Tick studies" in person.text
+    assert "No search yet" in person.text
+    assert "The basket is empty." in person.text
 
 
 def test_who_may_search_nowhere_is_told_whom_to_ask(
     make_user: Callable[..., User], groups: dict[str, Group]
 ) -> None:
     person = Person(make_user("lonely", "Coordinators"))
-    assert "You cannot search anywhere yet" in person.text
+    assert "No source available" in person.text
 
 
 def test_a_search_shows_what_was_found_and_its_address_tells_nothing(person: Person) -> None:
@@ -207,13 +207,13 @@ def test_a_search_by_days_description_and_modality(person: Person) -> None:
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ({}, "at least one field"),
-        ({"modality": "CT"}, "at least one field"),
-        ({"study_from": "2024-02-01", "study_until": "2024-01-01"}, "before the first"),
+        ({}, "at least one more field"),
+        ({"modality": "CT"}, "at least one more field"),
+        ({"study_from": "2024-02-01", "study_until": "2024-01-01"}, "before the start date"),
         ({"study_from": "the first of May"}, "Enter a valid date"),
         ({"patient_id": "A\\B"}, "backslash"),
-        ({"patient_id": "x", "modality": "C|T"}, "by their codes"),
-        ({"patient_id": "x", "sources": []}, "Tick at least one PACS"),
+        ({"patient_id": "x", "modality": "C|T"}, "Enter modality codes"),
+        ({"patient_id": "x", "sources": []}, "Select at least one PACS"),
     ],
 )
 def test_a_search_that_cannot_be_says_why_and_loses_nothing(
@@ -293,7 +293,7 @@ def test_single_series_come_along_alone_and_join_what_is_there(
 def test_nothing_ticked_is_said(person: Person) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert person.press("add", study=[]).status_code == 422
-    assert "Tick a study" in person.text
+    assert "Select a study" in person.text
 
 
 def test_a_study_is_removed_from_the_basket(person: Person, coordinator: User) -> None:
@@ -344,7 +344,7 @@ def test_a_job_is_ordered_in_a_few_clicks(person: Person, project: Project) -> N
     assert content.payload["study_uid"] == f"{ROOT}.1"
     assert content.patient_id == "PID-0815"
     assert content.pseudonym
-    assert "Empty. Tick studies" in person.client.get(NEW).content.decode()
+    assert "The basket is empty." in person.client.get(NEW).content.decode()
 
 
 def test_start_pressed_twice_is_one_job(person: Person) -> None:
@@ -462,7 +462,7 @@ def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinat
     typed = {token_of(coordinator, pid): "SAME" for pid in ("PID-0815", "PID-2")}
     page = person.press("summary", destinations=goes_to("Research PACS"), **typed)
     assert page.status_code == 422
-    assert "stands for another patient above" in person.text
+    assert "already used for another patient above" in person.text
 
 
 def test_a_registry_is_only_asked_before_the_start(person: Person, project: Project) -> None:
@@ -474,7 +474,7 @@ def test_a_registry_is_only_asked_before_the_start(person: Person, project: Proj
 
 def test_without_the_right_nothing_is_sent_as_it_is(person: Person) -> None:
     picked(person, "0")
-    assert "Send as it is" not in person.text
+    assert "Send unchanged" not in person.text
     nodes = goes_to("Research PACS")
     person.press("summary", destinations=nodes, change="as_is", reason="because")
     person.start()
@@ -489,9 +489,9 @@ def test_with_the_right_nothing_is_preselected_and_as_it_is_needs_a_reason(
     assert "change" not in Fields(person.text).values
     nodes = goes_to("Research PACS")
     assert person.press("summary", destinations=nodes).status_code == 422
-    assert "Choose what shall happen" in person.text
+    assert "Choose whether patient data are pseudonymized" in person.text
     assert person.press("summary", change="as_is").status_code == 422
-    assert "why identified data" in person.text
+    assert "Enter a reason for sending identified data." in person.text
     person.press("summary", reason="second opinion")
     assert "identified" in person.text
     person.start()
@@ -580,7 +580,7 @@ def test_ticks_that_are_not_there_pick_nothing(person: Person, coordinator: User
 
 def test_an_old_summary_says_that_it_is_gone(person: Person) -> None:
     page = person.client.get(reverse("job_summary", args=[drafts.new_key()]), follow=True)
-    assert b"no longer kept" in page.content
+    assert b"has expired" in page.content
     assert person.client.get(reverse("job_summary", args=["x"])).status_code == 404
 
 

@@ -45,12 +45,12 @@ def test_what_is_withheld_is_told_with_the_next_step(
 ) -> None:
     page = told(summary, project, header_word=chosen)
 
-    assert "2 series (CR, DX) can show text in their pixels" in page
+    assert "2 series (CR, DX) may contain burned-in text" in page
     assert "(3 images)" in page
     assert words in page
     assert step in page
     assert "Text in the pixels of radiographs: see below." in page
-    assert "Nothing, as far as the source tells" not in page
+    assert "None, according to the source" not in page
     summary.start()
     assert Job.objects.get().order["announced"] == ["header-word"]
 
@@ -60,7 +60,7 @@ def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
 ) -> None:
     page = told(summary, project, header_word="accept", header_word_reason="phantoms alone")
 
-    assert "2 series (CR, DX) can show text in their pixels" in page
+    assert "2 series (CR, DX) may contain burned-in text" in page
     assert "the risk is accepted. Reason: phantoms alone" in page
     assert "CR images may be withheld: only those that say they hold no burned-in text" in page
     summary.start()

@@ -129,7 +129,7 @@ def test_the_chain_is_verified_on_demand_with_its_date(client: Client) -> None:
 
     page = client.post("/trail/verify/", follow=True).content.decode()
 
-    assert "The trail is whole" in page
+    assert "The audit trail is intact" in page
     assert "Last verified" in page
     assert AuditEvent.objects.get(action="trail.verified").details == {"whole": True}
 
