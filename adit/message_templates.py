@@ -55,7 +55,7 @@ _RESULTS: dict[str, Template] = {
     "restart.staff-only": _(
         "Only staff can restart from the beginning. Retry transfers only missing images."
     ),
-    "restart.job-not-finished": _("The job is not finished. Cancel it first."),
+    "delete.job-not-finished": _("The job is not finished. Cancel it first."),
     "archive-file.new-password-needed": _(
         "Enter a new password for the 7-Zip file. The previous password is no longer stored."
     ),

@@ -2,7 +2,6 @@
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.permissions import Right, may
@@ -18,6 +17,7 @@ from adit.jobs.actions import (
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
 from adit.orders.service import get_order_size, needs_approval
 from adit.results import archives
+from adit_engine.messages import Message
 
 T, J = TaskState, JobState
 _CANCELABLE = frozenset({*states.UNSTARTED_JOBS, J.PENDING, J.IN_PROGRESS, J.HELD})
@@ -39,7 +39,7 @@ def _revoke_approval(job: Job) -> None:
 
 def _anyone_but_owner(request: ActionRequest) -> str:
     if request.job.owner_id == request.user.pk:
-        return _("Nobody approves an own order: ask somebody else with the right to approve.")
+        return str(Message("approval.own-order"))
     return ""
 
 
@@ -51,15 +51,15 @@ def _owner_with_mail(request: ActionRequest) -> str:
 
 
 def _not_awaiting_approval(request: ActionRequest) -> str:
-    return _("This job does not wait for approval.")
+    return str(Message("approval.not-awaited"))
 
 
 def _may_become_urgent(request: ActionRequest) -> str:
     job = request.job
     if not may(job.owner, Right.BE_URGENT):  # checked again when its nodes are opened
-        return _("Whoever ordered this job may not skip the allowed hours.")
+        return str(Message("urgent.owner-not-permitted"))
     if job.approved_by_id and job.state == J.IN_PROGRESS:  # it would void the approval
-        return _("The job runs as it was approved: cancel it, then make it urgent.")
+        return str(Message("urgent.approved-and-running"))
     return explain_state(request) if job.urgent else ""
 
 
@@ -79,11 +79,11 @@ def _has_mail_on(request: ActionRequest) -> str:
 def _has_other_tasks(request: ActionRequest) -> str:
     assert request.task is not None
     others = progress.transfer_tasks(request.job).exclude(pk=request.task.pk)
-    return "" if others.exists() else _("It is the only study of this job: delete the job.")
+    return "" if others.exists() else str(Message("remove.only-study"))
 
 
 def _running(request: ActionRequest) -> str:
-    return _("The job is running: stop the study, or cancel the job first.")
+    return str(Message("remove.job-running"))
 
 
 # What they do -------------------------------------------------------------------------------------
@@ -97,7 +97,8 @@ def _approve(request: ActionRequest) -> None:
 def _return_order(request: ActionRequest) -> None:
     job = request.job
     states.move_tasks(job, job.tasks.all(), T.CANCELED)
-    states.move_row(job, J.CANCELED, _("Not approved: %s") % request.reason)
+    reason = Message("approval.refused", reason=request.reason)
+    states.move_row(job, J.CANCELED, reason)  # type: ignore[arg-type]
     notifications.notify_approval_decision(job, approved=False)
 
 
@@ -107,7 +108,8 @@ def _cancel(request: ActionRequest) -> None:
     waiting = job.tasks.filter(state__in=states.WAITING_TASKS)
     if job.state in states.UNSTARTED_JOBS:
         states.move_tasks(job, waiting, T.CANCELED)
-        states.move_row(job, J.CANCELED, _("Canceled before it was started."))
+        reason = Message("cancel.before-start")
+        states.move_row(job, J.CANCELED, reason)  # type: ignore[arg-type]
         return
     states.move_row(job, J.CANCELING)
     states.move_tasks(job, waiting, T.CANCELED)

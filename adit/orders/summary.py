@@ -288,7 +288,8 @@ def explain_class_refusal(sop_class_uid: str, profile: ConfidentialityProfile) -
     """Return why no object of this class is sent; None if that depends on the object."""
     why: Any = admission.sop_class_refusal(sop_class_uid, profile)
     if isinstance(why, tuple):  # transitional
-        return Message(f"{why[0]}.text", text=why[1])
+        code = f"{why[0]}.text"
+        return Message(code, text=why[1])
     return as_message(why)
 
 

@@ -1,32 +1,25 @@
 """The actions that discard results: restart a job or task, and delete a job."""
 
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import progress, states
 from adit.jobs.actions import Action, ActionRequest, owner_or_staff, register
 from adit.jobs.models import JobState, SeriesResult, Task, TaskState
 from adit.results import archives
+from adit_engine.messages import Message
 
 T, J = TaskState, JobState
 
 
-def _staff_for_job(request: ActionRequest) -> str:
+def _staff_only(request: ActionRequest) -> str:
     why = owner_or_staff(request)
     if why or request.user.is_staff:
         return why
-    return _("Only staff restart a job from nothing. Retry fetches what is missing.")
-
-
-def _staff_for_task(request: ActionRequest) -> str:
-    why = owner_or_staff(request)
-    if why or request.user.is_staff:
-        return why
-    return _("Only staff start a study from nothing. Retry fetches what is missing.")
+    return str(Message("restart.staff-only"))
 
 
 def _unfinished(request: ActionRequest) -> str:
-    return _("The job is not finished: cancel it first.")
+    return str(Message("delete.job-not-finished"))
 
 
 def _restart(request: ActionRequest) -> None:
@@ -64,7 +57,7 @@ _ACTIONS = (
         name="restart",
         label=_lazy("Restart from the beginning"),
         order=80,
-        who=_staff_for_job,
+        who=_staff_only,
         job_states=states.ENDED_JOBS,
         done=frozenset({J.PENDING, J.IN_PROGRESS}),
         execute=archives.creates_archive_again(_restart),
@@ -97,7 +90,7 @@ _ACTIONS = (
         name="reset",
         label=_lazy("Restart from the beginning"),
         order=30,
-        who=_staff_for_task,
+        who=_staff_only,
         job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
         task_states=states.ENDED_TASKS,
         done=states.LIVE_TASKS,
