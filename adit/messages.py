@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.db import models
+from django.db.models.expressions import Combinable
 from django.utils.translation import gettext, ngettext
 
 from adit.message_templates import TEMPLATES
@@ -11,12 +12,16 @@ from adit_engine.messages import Message, register_templates
 register_templates(TEMPLATES, gettext, ngettext)
 
 
-class MessageField(models.JSONField[Message | None, Message | None]):
+class MessageField(models.JSONField):
     """Stores the code and the values of a message; NULL if there is none.
 
     Its text is made in the language of the reader: `{{ task.message }}` in a template, `str()`
     elsewhere.
     """
+
+    # Read by the Django plugin of mypy.
+    _pyi_private_set_type: Message | Combinable | None
+    _pyi_private_get_type: Message | None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"null": True, "blank": True, "editable": False, **options})

@@ -1,5 +1,6 @@
 """Accept texts from packages that do not return messages yet. Removed when all of them do."""
 
+import adit.messages  # noqa: F401 (registers the templates of the project)
 from adit_engine.messages import Message
 
 

@@ -122,7 +122,7 @@ def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
 
     def text(name: str, *where: int) -> str:
         page = client.get(reverse(name, args=where)).content.decode()
-        return re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
+        return re.sub('<dialog.*?</dialog>|data-ask="[^"]*"', "", page, flags=re.DOTALL)
 
     page = text("job", job.pk)
     assert "1 of 1 part of the check done" in page
@@ -159,7 +159,7 @@ def test_what_was_typed_comes_back_when_the_start_is_refused(
     assert answer.status_code == 302
     assert run_all(job).state == JobState.WAITING_FOR_OWNER
     page = as_user(coordinator).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
-    assert "It was not started. No row is left to be started" in page
+    assert "no row identifies exactly one study" in page
     assert re.search(r'name="leave_out"[^>]*value="2"', page)
 
 
@@ -407,7 +407,7 @@ def test_a_list_without_pseudonyms_needs_the_word_that_they_are_made(
     order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
     answer = client.post(address, order)
     assert answer.status_code == 422
-    assert "The list gives no pseudonym (line 2–3)" in answer.content.decode()
+    assert "These rows have no pseudonym (line 2–3)" in answer.content.decode()
     assert not Job.objects.exists()
 
 

@@ -314,7 +314,7 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     assert run_all(plain).state == JobState.SUCCESS
     odd.refresh_from_db()
     assert odd.state == JobState.WAITING_FOR_OWNER
-    assert "1 row wants to be looked at" in odd.message
+    assert "1 row has to be checked" in str(odd.message)
     assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
 
 
@@ -373,7 +373,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
     )
     assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
     content = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
-    assert "does not search by accession number" in content.why
+    assert "does not search by accession number" in str(content.why)
 
 
 def test_a_right_that_is_gone_ends_the_check_and_is_said(

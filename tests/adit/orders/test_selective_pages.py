@@ -251,7 +251,7 @@ def test_more_than_the_limit_says_to_narrow_the_search(person: Person, settings:
     settings.SEARCH_LIMIT = 1
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert "1 study found" in person.text
-    assert "PACS1 has more than 1 studies that match: narrow the search" in person.text
+    assert "PACS1: only the first 1 matching studies are shown. Narrow the search." in person.text
 
 
 def test_a_study_opens_to_its_series_and_keeps_what_was_ticked(person: Person) -> None:
@@ -268,11 +268,11 @@ def test_the_basket_survives_new_searches_and_signing_out(
 ) -> None:
     picked(person, "0")
     person.press("search", patient_id="PID-2", sources=goes_to("PACS1"))
-    assert "whole study" in person.text
+    assert "all series" in person.text
     again = Person(coordinator)
-    assert "whole study" in again.text
+    assert "all series" in again.text
     again.press("clear")
-    assert "whole study" not in again.text
+    assert "all series" not in again.text
 
 
 def test_single_series_come_along_alone_and_join_what_is_there(
@@ -541,7 +541,7 @@ def test_a_right_withdrawn_before_the_start_is_a_sentence(
     destination.access.all().delete()
     page = person.start()
     assert page.status_code == 422
-    assert "choose another" in person.text
+    assert "Choose another destination." in person.text
     assert Job.objects.count() == 0
 
 

@@ -42,7 +42,7 @@ def test_a_good_file_leads_to_its_rows_and_orders_nothing(client: Client, source
     page = client.get(address).content.decode()
 
     assert "0001" in page
-    assert "Ask 2 rows" in page
+    assert "Query 2 rows" in page
     assert "My key" in page
     assert not Job.objects.exists()
 
@@ -166,7 +166,7 @@ def test_a_row_left_out_by_hand_is_not_asked_and_clears_others_of_its_contradict
 
     page = client.get(address).content.decode()
     assert "0 errors" in page
-    assert "Ask 2 rows" in page
+    assert "Query 2 rows" in page
     client.post(address, {"do": "start", "sources": source.pk, "shown": ["2", "3"], "out": ["3"]})
     assert sorted(ResultLine.objects.values_list("line", flat=True)) == [2, 4]
 

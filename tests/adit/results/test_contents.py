@@ -219,7 +219,7 @@ def test_little_room_is_an_alarm_and_one_mail(
         "admin@hospital.invalid",
         "ann@hospital.invalid",
     ]
-    assert "0.9 of 1 GB are used that were agreed on. Make room there" in mail.outbox[0].body
+    assert "950.0 MB of the 1.0 GB quota of this folder are used." in mail.outbox[0].body
     assert Alarm.objects.filter(ended_at=None).count() == 1
     SeriesResult.objects.update(size_bytes=1)
     storage_quota.update_quota_alarms()
