@@ -364,7 +364,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
 
     def picky(self: MemoryNode, query: Query) -> FindResults:
         if "AccessionNumber" in query.keys:
-            raise NodeRefused(self.name, "it does not search by accession number", 0xA900)
+            raise NodeRefused(self.name, "test.accession-number-refused", 0xA900)
         return find(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", picky)
@@ -373,7 +373,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
     )
     assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
     content = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
-    assert "does not search by accession number" in str(content.why)
+    assert "test.accession-number-refused" in str(content.why)
 
 
 def test_a_right_that_is_gone_ends_the_check_and_is_said(
@@ -617,7 +617,7 @@ def test_a_source_that_could_not_answer_passes_nothing_on(
 
     def refuses(self: MemoryNode, query: Query) -> FindResults:
         if self.name == source.name:
-            raise NodeRefused(self.name, "it cannot", 0xC000)
+            raise NodeRefused(self.name, "test.refused", 0xC000)
         return find(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", refuses)

@@ -119,11 +119,11 @@ def test_if_the_second_job_cannot_be_written_the_first_is_gone(
 
     def fail_at_the_second(job: Job) -> None:
         if Job.objects.count() == 2:
-            raise InvalidInput("the disk is full")
+            raise InvalidInput("test.disk-full")
         write(job)
 
     monkeypatch.setattr(service.task_groups, "assign_groups", fail_at_the_second)
-    with pytest.raises(InvalidInput, match="disk is full"):
+    with pytest.raises(InvalidInput, match="test.disk-full"):
         place_order(coordinator, request_for(destination, folder_node))
     assert not Job.objects.exists()
     assert not Patient.objects.exists()

@@ -524,7 +524,7 @@ def test_nobody_searches_in_an_archive(root: User, archive_node: Node) -> None:
 
 def _broken(*arguments: object) -> object:
 
-    raise Malformed("damaged")
+    raise Malformed("test.damaged")
 
 
 def _full(writer: object) -> None:
@@ -532,7 +532,7 @@ def _full(writer: object) -> None:
 
 
 def _lost(*arguments: object) -> bool:
-    raise queue.LeaseLost("killed")
+    raise queue.LeaseLost("test.killed")
 
 
 @pytest.fixture
