@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.audit.trail import record, verify_chain
+from adit_engine.messages import Message
 
 PER_PAGE = 50
 READ, EXPORTED, VERIFIED = "trail.read", "trail.exported", "trail.verified"
@@ -73,6 +74,11 @@ class AuditTrailRow:
     event: AuditEvent
     who: str
     details: list[tuple[str, str]]
+
+    @property
+    def problem(self) -> str:
+        """Why the chain is broken, if the event is a failed verification."""
+        return dict(self.details).get("why", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,8 @@ def make_row(event: AuditEvent) -> AuditTrailRow:
 
 
 def _format_value(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"code", "values"}:
+        return str(Message.from_json(value))
     if isinstance(value, dict):
         return ", ".join(f"{name}={_format_value(inner)}" for name, inner in sorted(value.items()))
     if isinstance(value, list):

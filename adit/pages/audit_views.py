@@ -61,8 +61,9 @@ def trail_verify(request: HttpRequest) -> HttpResponse:
     if event.details["whole"]:
         messages.success(request, _("The audit trail is intact. No event was changed or removed."))
     else:
-        words = {"row": event.details["event"] or "–", "why": event.details["why"]}
-        messages.error(request, _("The audit trail is broken at event %(row)s: %(why)s.") % words)
+        why = audit_trail.make_row(event).problem
+        words = {"row": event.details["event"] or "–", "why": why}
+        messages.error(request, _("The audit trail is broken at event %(row)s: %(why)s") % words)
     return redirect("trail")
 
 
