@@ -123,7 +123,7 @@ def test_if_the_second_job_cannot_be_written_the_first_is_gone(
         write(job)
 
     monkeypatch.setattr(service.task_groups, "assign_groups", fail_at_the_second)
-    with pytest.raises(InvalidInput, match="test.disk-full"):
+    with pytest.raises(InvalidInput, match="disk-full"):
         place_order(coordinator, request_for(destination, folder_node))
     assert not Job.objects.exists()
     assert not Patient.objects.exists()
