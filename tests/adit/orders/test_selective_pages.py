@@ -18,8 +18,10 @@ from adit.jobs import encrypted_payload
 from adit.jobs.models import Job, JobState, OrderDraft
 from adit.nodes.models import Node
 from adit.orders import basket, drafts
+from adit.orders.search_results import StoredSearch
 from adit.projects import pseudonyms, services
 from adit.projects.models import Project
+from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.instance import Instance
 
@@ -582,6 +584,16 @@ def test_an_old_summary_says_that_it_is_gone(person: Person) -> None:
     page = person.client.get(reverse("job_summary", args=[drafts.new_key()]), follow=True)
     assert b"has expired" in page.content
     assert person.client.get(reverse("job_summary", args=["x"])).status_code == 404
+
+
+def test_a_kept_search_stores_messages_instead_of_sentences(coordinator: User) -> None:
+    note = Message("selective.search-canceled", node="PACS1")
+    hint = Message("selective.more-studies", node="PACS1", count=500)
+    made = StoredSearch(drafts.new_key(), notes=(note,), hints=(hint,), rows=())
+    made.keep(coordinator)
+
+    assert StoredSearch.load(coordinator, made.key) == made
+    assert "canceled before" not in str(drafts.load_draft(coordinator, made.key))
 
 
 def test_drafts_are_forgotten_after_a_day(person: Person, coordinator: User) -> None:
