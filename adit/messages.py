@@ -69,7 +69,3 @@ def _entry_from_json(entry: Any) -> Message | MessageCount:
         return Message.from_json(entry)
     message, count = entry
     return Message.from_json(message), count
-
-
-def as_message(reason: Message | str) -> Message:  # transitional
-    return reason if isinstance(reason, Message) else Message("text", text=reason)

@@ -18,7 +18,6 @@ from django.utils import timezone
 
 from adit.jobs import queue
 from adit.jobs.models import JobState, Task, TaskState
-from adit.messages import as_message
 from adit.nodes.gateway import Purpose, get_release_reason
 from adit.nodes.limits.unavailable import ConnectionEnded, NodePaused, NodeStopped, NodeUnavailable
 from adit.nodes.models import Node
@@ -201,7 +200,7 @@ class Lease:
         for project in Project.objects.filter(jobs=self.task.job_id):
             over = services.explain_ended(project)
             if over:
-                self.stop.set(ProjectEnded.of(as_message(over)))
+                self.stop.set(ProjectEnded.of(over))
 
     def _look_at_nodes(self) -> None:
         """React to pauses, stops and the end of allowed hours, which urgent jobs ignore."""

@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from adit.jobs import states, task_groups
 from adit.jobs.models import Job, JobState, Task, TaskState
-from adit.messages import as_message
 from adit.nodes import alarms
 from adit.nodes.models import Alarm
 from adit.projects import services
@@ -72,7 +71,7 @@ def fail_tasks_of_ended_projects() -> int:
             state=TaskState.PENDING, job__project=project, job__state__in=states.RUNNABLE_JOBS
         )
         for pk in list(waiting.values_list("pk", flat=True)):
-            count += _fail_task(pk, as_message(why))
+            count += _fail_task(pk, why)
     return count
 
 

@@ -2,7 +2,6 @@
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.permissions import Right, may
@@ -16,7 +15,6 @@ from adit.jobs.actions import (
     register,
 )
 from adit.jobs.models import Job, JobState, Task, TaskGroup, TaskState
-from adit.messages import as_message
 from adit.orders.service import get_order_size, needs_approval
 from adit.results import archives
 from adit_engine.messages import Message
@@ -41,9 +39,7 @@ def _revoke_approval(job: Job) -> None:
 
 def _anyone_but_owner(request: ActionRequest) -> Message | None:
     if request.job.owner_id == request.user.pk:
-        return as_message(
-            _("Nobody approves an own order: ask somebody else with the right to approve.")
-        )
+        return Message("approval.own-order")
     return None
 
 
@@ -55,15 +51,15 @@ def _owner_with_mail(request: ActionRequest) -> Message | None:
 
 
 def _not_awaiting_approval(request: ActionRequest) -> Message | None:
-    return as_message(_("This job does not wait for approval."))
+    return Message("approval.not-awaited")
 
 
 def _may_become_urgent(request: ActionRequest) -> Message | None:
     job = request.job
     if not may(job.owner, Right.BE_URGENT):  # checked again when its nodes are opened
-        return as_message(_("Whoever ordered this job may not skip the allowed hours."))
+        return Message("urgent.owner-not-permitted")
     if job.approved_by_id and job.state == J.IN_PROGRESS:  # it would void the approval
-        return as_message(_("The job runs as it was approved: cancel it, then make it urgent."))
+        return Message("urgent.approved-and-running")
     return explain_state(request) if job.urgent else None
 
 
@@ -83,15 +79,11 @@ def _has_mail_on(request: ActionRequest) -> Message | None:
 def _has_other_tasks(request: ActionRequest) -> Message | None:
     assert request.task is not None
     others = progress.transfer_tasks(request.job).exclude(pk=request.task.pk)
-    return (
-        None
-        if others.exists()
-        else as_message(_("It is the only study of this job: delete the job."))
-    )
+    return None if others.exists() else Message("remove.only-study")
 
 
 def _running(request: ActionRequest) -> Message | None:
-    return as_message(_("The job is running: stop the study, or cancel the job first."))
+    return Message("remove.job-running")
 
 
 # What they do -------------------------------------------------------------------------------------
@@ -105,7 +97,8 @@ def _approve(request: ActionRequest) -> None:
 def _return_order(request: ActionRequest) -> None:
     job = request.job
     states.move_tasks(job, job.tasks.all(), T.CANCELED)
-    states.move_row(job, J.CANCELED, as_message(_("Not approved: %s") % request.reason))
+    reason = Message("approval.refused", reason=request.reason)
+    states.move_row(job, J.CANCELED, reason)
     notifications.notify_approval_decision(job, approved=False)
 
 
@@ -115,7 +108,8 @@ def _cancel(request: ActionRequest) -> None:
     waiting = job.tasks.filter(state__in=states.WAITING_TASKS)
     if job.state in states.UNSTARTED_JOBS:
         states.move_tasks(job, waiting, T.CANCELED)
-        states.move_row(job, J.CANCELED, as_message(_("Canceled before it was started.")))
+        reason = Message("cancel.before-start")
+        states.move_row(job, J.CANCELED, reason)
         return
     states.move_row(job, J.CANCELING)
     states.move_tasks(job, waiting, T.CANCELED)
@@ -198,14 +192,14 @@ _JOB_ACTIONS = (
         execute=_approve,
         event="job.approved",
         event_label=_lazy("approved"),
-        success_message=_lazy("The job is approved."),
+        success_message=_lazy("The job was approved."),
         tone="primary",
         icon="check",
-        help=_lazy("For approvers: let it run. Nobody can approve their own order."),
+        help=_lazy("For approvers: start the job. Nobody can approve their own order."),
     ),
     Action(
         name="return",
-        label=_lazy("Return to its owner"),
+        label=_lazy("Return to owner"),
         order=15,
         who=_anyone_but_owner,
         right=Right.APPROVE_JOBS,
@@ -214,14 +208,14 @@ _JOB_ACTIONS = (
         done=frozenset({J.CANCELED}),
         execute=_return_order,
         event="job.returned",
-        event_label=_lazy("returned to its owner"),
-        success_message=_lazy("The order is returned to its owner."),
+        event_label=_lazy("returned to the owner"),
+        success_message=_lazy("The order was returned to its owner."),
         reason_prompt=ReasonPrompt(
-            _lazy("Not approved? Say why:"),
+            _lazy("Reason for not approving the order:"),
             Message("job.no-return-reason"),
         ),
         url_name="job_return",
-        help=_lazy("For approvers: return an order with a reason."),
+        help=_lazy("For approvers: refuse the order with a reason, which its owner can read."),
     ),
     Action(
         name="resume",
@@ -233,13 +227,13 @@ _JOB_ACTIONS = (
         needs_password=True,
         event="job.resumed",
         event_label=_lazy("resumed"),
-        success_message=_lazy("The job goes on."),
+        success_message=_lazy("The job continues."),
         icon="player-play",
         help=_lazy("Continues a canceled job where it stopped."),
     ),
     Action(
         name="retry",
-        label=_lazy("Try what is missing again"),
+        label=_lazy("Retry missing images"),
         order=30,
         job_states=frozenset({J.WARNING, J.FAILURE, J.WAITING_FOR_OWNER, J.HELD}),
         condition=_has_gaps,
@@ -247,8 +241,8 @@ _JOB_ACTIONS = (
         execute=archives.creates_archive_again(_retry),
         needs_password=True,
         event="job.retried",
-        event_label=_lazy("what was missing is tried again"),
-        success_message=_lazy("What is missing is tried again."),
+        event_label=_lazy("missing images retried"),
+        success_message=_lazy("Missing images are retried."),
         icon="refresh",
         help=_lazy(
             "Only images that failed or disappeared are fetched and sent again. "
@@ -265,15 +259,15 @@ _JOB_ACTIONS = (
         execute=_make_urgent,
         event="job.made_urgent",
         event_label=_lazy("made urgent"),
-        success_message=_lazy("The job is urgent now: it does not wait for the allowed hours."),
+        success_message=_lazy("The job is now urgent and ignores the allowed hours."),
         help=_lazy(
-            "The job no longer waits for the allowed hours. You need a permission. "
+            "The job ignores the allowed hours. This requires a permission. "
             "An approved job has to be approved again."
         ),
     ),
     Action(
         name="mail",
-        label=_lazy("Mail me at the end"),
+        label=_lazy("Mail me when finished"),
         order=60,
         who=_owner_with_mail,
         job_states=frozenset(J) - states.ENDED_JOBS,
@@ -281,17 +275,17 @@ _JOB_ACTIONS = (
         done=frozenset(J),
         execute=_enable_mail,
         event="job.mail_wanted",
-        event_label=_lazy("mail at the end is wanted"),
-        success_message=_lazy("You will get a mail when the job has ended."),
+        event_label=_lazy("mail requested"),
+        success_message=_lazy("You will receive a mail when the job has finished."),
         icon="mail",
         help=_lazy(
-            "One mail when the job has ended. It contains the result and no patient data. "
+            "One mail when the job has finished. It contains the result and no patient data. "
             "Shown if your account has a mail address and ADIT has a mail server."
         ),
     ),
     Action(
         name="no_mail",
-        label=_lazy("No mail at the end"),
+        label=_lazy("Do not mail me"),
         order=65,
         who=_owner_with_mail,
         job_states=frozenset(J) - states.ENDED_JOBS,
@@ -299,24 +293,24 @@ _JOB_ACTIONS = (
         done=frozenset(J),
         execute=_disable_mail,
         event="job.mail_unwanted",
-        event_label=_lazy("no mail at the end"),
-        success_message=_lazy("You will get no mail when the job has ended."),
+        event_label=_lazy("mail no longer requested"),
+        success_message=_lazy("You will not receive a mail when the job has finished."),
     ),
     Action(
         name="cancel",
-        label=_lazy("Cancel the job"),
+        label=_lazy("Cancel job"),
         order=70,
         job_states=_CANCELABLE,
         done=frozenset({J.CANCELING, J.CANCELED}),
         execute=_cancel,
         event="job.canceled",
         event_label=_lazy("canceled"),
-        success_message=_lazy("The job is being canceled: nothing more will be sent."),
-        confirmation=_lazy("Cancel this job? What was delivered stays where it is."),
+        success_message=_lazy("The job is being canceled. No more images will be sent."),
+        confirmation=_lazy("Cancel this job? Delivered images stay at the destination."),
         icon="ban",
         help=_lazy(
             "Stops within ten seconds, between two images. "
-            "When the page shows canceled, nothing more is sent."
+            "When the page shows “canceled”, no more images are sent."
         ),
     ),
 )
@@ -324,7 +318,7 @@ _JOB_ACTIONS = (
 _TASK_ACTIONS = (
     Action(
         name="retry",
-        label=_lazy("Try what is missing again"),
+        label=_lazy("Retry missing images"),
         order=10,
         job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
         task_states=states.RETRYABLE_TASKS,
@@ -332,30 +326,30 @@ _TASK_ACTIONS = (
         execute=archives.creates_archive_again(_retry_task),
         needs_password=True,
         event="task.retried",
-        event_label=_lazy("one part is tried again"),
-        success_message=_lazy("What is missing is tried again."),
+        event_label=_lazy("one task retried"),
+        success_message=_lazy("Missing images are retried."),
         icon="refresh",
     ),
     Action(
         name="stop",
         label=_lazy("Stop this study"),
-        search_label=_lazy("Stop asking"),
+        search_label=_lazy("Stop this query"),
         order=20,
         job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
         task_states=states.OPEN_TASKS,
         done=states.ENDED_TASKS,
         execute=_stop_task,
         event="task.stopped",
-        event_label=_lazy("one part is stopped"),
-        success_message=_lazy("It is being stopped: nothing more of it will be done."),
-        confirmation=_lazy("Stop this study? What was delivered stays where it is."),
-        search_confirmation=_lazy("Stop asking? These rows stay without an answer."),
+        event_label=_lazy("one task stopped"),
+        success_message=_lazy("It is being stopped."),
+        confirmation=_lazy("Stop this study? Delivered images stay at the destination."),
+        search_confirmation=_lazy("Stop this query? Its rows stay without a result."),
         icon="ban",
-        help=_lazy("On the page of a part: stops that part; the others continue."),
+        help=_lazy("On the page of a task: stops this task; the other tasks continue."),
     ),
     Action(
         name="delete",
-        label=_lazy("Take it out of the job"),
+        label=_lazy("Remove from job"),
         order=40,
         job_states=frozenset(J) - {J.IN_PROGRESS, J.CANCELING},
         task_states=frozenset(T) - {T.IN_PROGRESS},
@@ -363,17 +357,17 @@ _TASK_ACTIONS = (
         condition=_has_other_tasks,
         execute=_delete_task,
         event="task.deleted",
-        event_label=_lazy("one part is taken out"),
-        success_message=_lazy("It is taken out of the job."),
+        event_label=_lazy("one task removed"),
+        success_message=_lazy("It was removed from the job."),
         confirmation=_lazy(
-            "Take this study out of the job? What was delivered stays where it is; "
-            "the list of it is forgotten."
+            "Remove this study from the job? Delivered images stay at the destination, but ADIT no "
+            "longer lists them."
         ),
-        search_confirmation=_lazy("Take these rows out of the job? They stay without an answer."),
+        search_confirmation=_lazy("Remove these rows from the job? They stay without a result."),
         tone="danger",
         icon="trash",
         help=_lazy(
-            "On the page of a part, while the job is not running: the other parts stay. "
+            "On the page of a task, while the job is not running: the other tasks stay. "
             "An approved job has to be approved again."
         ),
     ),

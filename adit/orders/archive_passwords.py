@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from adit.accounts.models import User
 from adit.jobs.models import Job
 from adit.orders import drafts
@@ -53,9 +51,7 @@ class DraftPassword:
         """
         password = archives.validate_archive_password(self.value)
         if self.again != password and (self.again or password != self.proposal):
-            raise InvalidInput(
-                _("The two entries of the password differ: type the same password in both fields.")
-            )
+            raise InvalidInput("archive-file.passwords-differ")
         if not posted.get(KEPT):
             raise archives.password_not_saved()
         return password

@@ -14,7 +14,6 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
@@ -27,7 +26,6 @@ from adit.jobs.lease import Lease
 from adit.jobs.models import Job, JobStage, JobState, ResultLine, Task, TaskState, TaskType
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
-from adit.messages import as_message
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.orders import transfer_preview
@@ -38,6 +36,7 @@ from adit.results import archives, sheet_rows, storage_quota
 from adit.results.sheet_rows import RowContent
 from adit.vault.cipher import ValueCipher
 from adit_engine.errors import AditError, InvalidInput
+from adit_engine.messages import Message, join_messages
 
 START_POSITION = 0
 """The position of the start task, before all tasks that have a number on pages."""
@@ -76,10 +75,10 @@ def request_start(user: User, job: Job, wishes: StartOptions) -> None:
     with transaction.atomic():
         locked = states.lock_job(job.pk)
         if not may_act_on(user, locked):
-            raise NotPermitted(_("This is not your job: ask its owner, or staff."))
+            raise NotPermitted("start.not-your-job")
         if locked.state != JobState.WAITING_FOR_OWNER:
             if locked.stage == JobStage.CHECK and not _is_starting(locked):
-                raise NotPermitted(_("The check is not done yet."))
+                raise NotPermitted("start.check-not-finished")
             return
         _insert_start_task(locked, {"by": user.pk, **wishes.to_json()})
         wake_workers_on_commit()
@@ -137,25 +136,19 @@ def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
 def _start_automatically_or_wait(job: Job) -> bool:
     """Try the automatic start once; from then on the job waits for its owner in any case."""
     odd = sum(not has_single_study(row) for row in job.lines.only("is_found", "notes"))
-    why = ""
-    if odd:
-        why = ngettext(
-            "It did not start by itself: %(n)d row wants to be looked at.",
-            "It did not start by itself: %(n)d rows want to be looked at.",
-            odd,
-        ) % {"n": odd}
+    why = Message("start.rows-to-check", count=odd) if odd else None
     order = {**job.order, "starts_itself": False}
     with transaction.atomic():
         waiting = Job.objects.filter(pk=job.pk, state=JobState.WAITING_FOR_OWNER)
-        if not why:
+        if why is None:
             try:
                 waiting.update(order=order)
                 request_start(job.owner, job, StartOptions(pilot=job.order["pilot"]))
             except AditError as error:
-                why = _("It did not start by itself. %(why)s") % {"why": error}
-        if why:
-            waiting.update(order=order, message=as_message(why))
-    return not why
+                why = Message("start.not-automatic", reason=error.message)
+        if why is not None:
+            waiting.update(order=order, message=why)
+    return why is None
 
 
 SourcePatient = tuple[int, str, str]
@@ -166,17 +159,23 @@ PSEUDONYMS_PER_TRANSACTION = 50
 """Few enough to lock the registry only briefly, many enough to save commits."""
 INSERT_BATCH = 500
 """Rows per SQL statement."""
+MAX_ROWS_NAMED = 5
+"""Refused rows that a message names."""
 
 
 class InvalidRows(InvalidInput):
     """Rows that cannot be started, each with the reason."""
 
-    def __init__(self, by_line: Mapping[int, str]) -> None:
+    def __init__(self, by_line: Mapping[int, Message]) -> None:
         self.by_line = dict(by_line)
-        said = [_("Line %(line)d: %(why)s") % {"line": k, "why": v} for k, v in by_line.items()]
-        more = len(said) - 5
-        rest = [_("And %(n)d more.") % {"n": more}] if more > 0 else []
-        super().__init__(" ".join([*said[:5], *rest]))
+        rows = [
+            Message("start.row-refused", line=line, reason=reason)
+            for line, reason in by_line.items()
+        ]
+        shown, more = rows[:MAX_ROWS_NAMED], len(rows) - MAX_ROWS_NAMED
+        if more > 0:
+            shown.append(Message("start.more-rows-refused", count=more))
+        super().__init__("start.rows-refused", rows=join_messages(shown))
 
 
 @dataclass
@@ -247,9 +246,7 @@ class _StartPreparation:
         ready = self._ready_rows(rows, wishes)
         now = _rows_to_start(job, ready, wishes)
         if not ready and job.stage == JobStage.CHECK:
-            raise InvalidInput(
-                _("No row is left to be started: none of them names one study for certain.")
-            )
+            raise InvalidInput("start.no-row-left")
         self._require_room(rows, now)
         plans = plan_transfers(now)
         tasks = self._tasks(plans, self._names(plans))
@@ -274,13 +271,9 @@ class _StartPreparation:
         if None in used or any(
             not access.may_read(job.owner, node) for node in self._sources.values()
         ):
-            raise NotPermitted(
-                _("You may not fetch from this PACS or folder any more: choose another.")
-            )
+            raise NotPermitted("order.source-not-permitted")
         if job.destination is None or not access.may_write(job.owner, job.destination):
-            raise NotPermitted(
-                _("You may not send to this PACS or folder any more: choose another.")
-            )
+            raise NotPermitted("order.destination-not-permitted")
         for node in self._sources.values():
             pseudonyms.require_project(job.owner, self._project, node, job.destination)
 
@@ -290,8 +283,8 @@ class _StartPreparation:
         of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
         sizes = {(one.pick.study.study_uid, one.pick.series_uids): of_line[one.line] for one in now}
         why = storage_quota.explain_no_space(self._job.destination, sum(sizes.values()))
-        if why:
-            raise InvalidInput(why)
+        if why is not None:
+            raise InvalidInput(why.code, **why.values)
 
     def _open_lines(self) -> list[_OpenRow]:
         """The rows that were found and not started yet."""
@@ -303,7 +296,7 @@ class _StartPreparation:
     def _ready_rows(self, rows: Sequence[_OpenRow], wishes: StartOptions) -> list[ReadyRow]:
         ready: list[ReadyRow] = []
         for number, line in enumerate(rows, start=1):
-            self._go_on(_("Looking at row %(n)d of %(all)d."), number, len(rows))
+            self._go_on("start.preparing-rows", number, len(rows))
             one = _make_ready(self._job, line, wishes)
             if one is not None:
                 ready.append(one)
@@ -318,16 +311,16 @@ class _StartPreparation:
         if self._job.is_as_is:
             return dict.fromkeys(wanted, "")
         names: dict[SourcePatient, str] = {}
-        refused: dict[SourcePatient, str] = {}
+        refused: dict[SourcePatient, Message] = {}
         for at in range(0, len(wanted), PSEUDONYMS_PER_TRANSACTION):
-            self._go_on(_("Pseudonyms: patient %(n)d of %(all)d."), at + 1, len(wanted))
+            self._go_on("start.registering-pseudonyms", at + 1, len(wanted))
             # A trust centre is queried outside of any transaction.
             with nullcontext() if uses_trust_centre(self._project) else transaction.atomic():
                 for who in wanted[at : at + PSEUDONYMS_PER_TRANSACTION]:
                     try:
                         names[who] = self._name(*who)
                     except AditError as error:
-                        refused[who] = str(error)
+                        refused[who] = error.message
         if refused:
             bad = [plan for plan in plans if _patient_key(plan) in refused]
             raise InvalidRows(
@@ -347,7 +340,7 @@ class _StartPreparation:
         last = job.tasks.aggregate(last=Max("position"))["last"] or 0
         found = []
         for position, plan in enumerate(plans, start=last + 1):
-            self._go_on(_("Preparing study %(n)d of %(all)d."), position - last, len(plans))
+            self._go_on("start.preparing-studies", position - last, len(plans))
             name = names[_patient_key(plan)]
             payload = encrypted_payload.seal_task(
                 self._project, job, position, plan, name, box=self._box
@@ -356,14 +349,14 @@ class _StartPreparation:
             found.append((Task(job=job, position=position, source=source, payload=payload), plan))
         return found
 
-    def _go_on(self, text: str, number: int, of: int) -> None:
+    def _go_on(self, code: str, number: int, total: int) -> None:
         """Report progress. Raises Stopped."""
         self._lease.stop.check()
         self._lease.progress()
         if time.monotonic() - self._told_at > PROGRESS_EVERY_S:
             self._told_at = time.monotonic()
-            words = {"n": number, "all": of}
-            queue.set_progress_message(self._task, as_message(text % words))
+            progress = Message(code, number=number, total=total)
+            queue.set_progress_message(self._task, progress)
 
 
 def _patient_key(plan: TaskPlan) -> SourcePatient:

@@ -55,12 +55,14 @@ class OrderFormBase(forms.Form):
         required=False,
         empty_label=_("No research project"),
         widget=forms.Select(attrs={"class": "form-select"}),
-        help_text=_("It stands in the header of each image and owns the pseudonyms."),
+        help_text=_(
+            "The project ID is written to every image. Pseudonyms are managed per project."
+        ),
     )
     title = text_field(
         _("Title"),
         length=100,
-        hint=_("For your own overview. No patient names or numbers, please."),
+        hint=_("Helps you find the job. Do not enter patient names or numbers."),
     )
 
     def limit(self, name: str, rows: Iterable[Any]) -> None:
@@ -77,21 +79,19 @@ class TransferFormBase(OrderFormBase):
     destinations = NodesField(
         label=_("Send to"),
         queryset=Node.objects.none(),
-        error_messages={"required": _("Tick where the images shall go.")},
+        error_messages={"required": _("Select at least one destination.")},
     )
     change = forms.ChoiceField(
         label=_("Patient data"),
         choices=[
-            (PSEUDONYMIZED, _("Pseudonymize on the way")),
-            (AS_IS, _("Send as it is, with names and dates")),
+            (PSEUDONYMIZED, _("Pseudonymize")),
+            (AS_IS, _("Send unchanged, with names and dates (identified)")),
         ],
         widget=forms.RadioSelect(attrs=_CHECKBOX),
-        error_messages={"required": _("Choose what shall happen to the patient data.")},
+        error_messages={"required": _("Choose whether patient data are pseudonymized.")},
     )
     reason = text_field(_("Reason for sending identified data"), length=200)
-    urgent = forms.BooleanField(
-        label=_("Urgent: do not wait for the allowed hours"), required=False
-    )
+    urgent = forms.BooleanField(label=_("Urgent: ignore the allowed hours"), required=False)
 
     def remove_forbidden_fields(self, *, send_identified: bool, be_urgent: bool) -> None:
         if not send_identified:
@@ -102,13 +102,13 @@ class TransferFormBase(OrderFormBase):
     def clean_destinations(self) -> Any:
         nodes = self.cleaned_data["destinations"]
         if len(nodes) > MAX_DESTINATIONS:
-            raise forms.ValidationError(_("At most two destinations at a time."))
+            raise forms.ValidationError(_("Select at most two destinations."))
         return nodes
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
         if values.get("change") == AS_IS and not values.get("reason"):
-            self.add_error("reason", _("Say in a few words why identified data must be sent."))
+            self.add_error("reason", _("Enter a reason for sending identified data."))
         return values
 
     @property
@@ -140,19 +140,19 @@ class SearchForm(forms.Form):
     sources = NodesField(
         label=_("Search in"),
         queryset=Node.objects.none(),
-        error_messages={"required": _("Tick at least one PACS or folder to search in.")},
+        error_messages={"required": _("Select at least one PACS or folder.")},
     )
     patient_id = text_field(_("Patient ID"))
     patient_name = text_field(
         _("Patient name"),
-        hint=_("Last name, first name; * stands for any letters."),
+        hint=_("Last name, first name; * matches any characters."),
     )
     birth_date = SearchDateField(_("Birth date"))
     accession_number = text_field(_("Accession number"), length=16)
     study_from = SearchDateField(_("Study date from"))
     study_until = SearchDateField(_("Study date until"))
     modality = text_field(_("Modality"), _("e.g. CT, MR"), length=40)
-    description = text_field(_("Study description"), hint=_("A part of it is enough."))
+    description = text_field(_("Study description"), hint=_("A part of the text is sufficient."))
 
     def __init__(self, data: Any, *, sources: Iterable[Node], **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
@@ -164,7 +164,7 @@ class SearchForm(forms.Form):
     def clean_modality(self) -> tuple[str, ...]:
         words = self.cleaned_data["modality"].upper().replace(",", " ").split()
         if not all(word.isascii() and word.isalnum() and len(word) <= 16 for word in words):
-            raise forms.ValidationError(_("Name modalities by their codes, such as CT or MR."))
+            raise forms.ValidationError(_("Enter modality codes, such as CT or MR."))
         return tuple(dict.fromkeys(words))
 
     def clean(self) -> dict[str, Any]:
@@ -172,18 +172,16 @@ class SearchForm(forms.Form):
         keys = ("patient_id", "patient_name", "birth_date", "accession_number")
         more = ("study_from", "study_until", "description")
         if not self.errors and not any(values.get(name) for name in keys + more):
-            raise forms.ValidationError(
-                _("Fill in at least one field besides the modality: the search must stay small.")
-            )
+            raise forms.ValidationError(_("Fill in at least one more field besides the modality."))
         first, last = values.get("study_from"), values.get("study_until")
         if first and last and first > last:
-            self.add_error("study_until", _("This day lies before the first one."))
+            self.add_error("study_until", _("This date is before the start date."))
         elif not self.errors:
             try:
                 self.query()
             except InvalidInput:
                 raise forms.ValidationError(
-                    _("A search field holds a backslash or an invisible character: remove it.")
+                    _("Remove backslashes and invisible characters from the search fields.")
                 ) from None
         return values
 
@@ -259,7 +257,7 @@ class SelectiveOrderForm(TransferFormBase):
                 self.add_error(name, str(error))
                 continue
             if text in owners:
-                self.add_error(name, _("This pseudonym stands for another patient above."))
+                self.add_error(name, _("This pseudonym is already used for another patient above."))
             owners[text] = name
 
     def pseudonyms(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from adit.accounts.models import User
 from adit.orders import drafts
+from adit_engine.messages import Message
 from adit_engine.values.record import Record
 
 
@@ -22,7 +23,8 @@ class FoundStudy:
     study: Record
     series: tuple[Record, ...] | None = None
     is_open: bool = False
-    trouble: str = ""
+    trouble: Message | None = None
+    """Why its series could not be listed."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -32,12 +34,12 @@ class FoundStudy:
             "study": self.study.to_json(),
             "series": None if self.series is None else [r.to_json() for r in self.series],
             "is_open": self.is_open,
-            "trouble": self.trouble,
+            "trouble": None if self.trouble is None else self.trouble.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "FoundStudy":
-        series = data["series"]
+        series, trouble = data["series"], data["trouble"]
         return cls(
             node_id=data["node_id"],
             node=data["node"],
@@ -45,7 +47,7 @@ class FoundStudy:
             study=Record.from_json(data["study"]),
             series=None if series is None else tuple(Record.from_json(r) for r in series),
             is_open=data["is_open"],
-            trouble=data["trouble"],
+            trouble=None if trouble is None else Message.from_json(trouble),
         )
 
 
@@ -59,9 +61,9 @@ class StoredSearch:
     key: str
     typed: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
     rows: tuple[FoundStudy, ...] | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
     """Messages about nodes that failed."""
-    hints: tuple[str, ...] = ()
+    hints: tuple[Message, ...] = ()
     """Messages about nodes that have more matches than are shown."""
     ticked: frozenset[str] = frozenset()
     """"3" for the fourth study, "3.0" for its first series."""
@@ -76,8 +78,8 @@ class StoredSearch:
             key=key,
             typed=data["typed"],
             rows=None if rows is None else tuple(FoundStudy.from_json(row) for row in rows),
-            notes=tuple(data["notes"]),
-            hints=tuple(data["hints"]),
+            notes=tuple(map(Message.from_json, data["notes"])),
+            hints=tuple(map(Message.from_json, data["hints"])),
             ticked=frozenset(data["ticked"]),
         )
 
@@ -85,8 +87,8 @@ class StoredSearch:
         content = {
             "typed": dict(self.typed),
             "rows": None if self.rows is None else [row.to_json() for row in self.rows],
-            "notes": list(self.notes),
-            "hints": list(self.hints),
+            "notes": [note.to_json() for note in self.notes],
+            "hints": [hint.to_json() for hint in self.hints],
             "ticked": sorted(self.ticked),
         }
         drafts.save_draft(user, self.key, content)

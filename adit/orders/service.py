@@ -12,7 +12,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, order_right, require
@@ -38,22 +37,27 @@ from adit.projects import pseudonyms, risks, services
 from adit.projects.models import Project
 from adit.results import archives, sheet_rows, storage_quota
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message, join_messages
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 ORDER_VERSION = 1
 PSEUDONYMIZED = "pseudonymized"
+MAX_STUDIES_NAMED = 5
+"""Studies with refused pseudonyms that a message names."""
 
 
 class RefusedPseudonyms(InvalidInput):
     """Pseudonyms that the project does not allow: the reason, by the position of the study."""
 
-    def __init__(self, by_position: Mapping[int, str]) -> None:
+    def __init__(self, by_position: Mapping[int, Message]) -> None:
         self.by_position = dict(by_position)
-        words = [
-            _("Study %(row)d: %(why)s") % {"row": row, "why": why}
-            for row, why in self.by_position.items()
+        studies = [
+            Message("order.pseudonym-of-study", study=position, reason=reason)
+            for position, reason in self.by_position.items()
         ]
-        super().__init__(" ".join(words[:5]))
+        super().__init__(
+            "order.pseudonyms-refused", studies=join_messages(studies[:MAX_STUDIES_NAMED])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class OrderPreview:
     summary: OrderSummary
     """Empty for a sheet: its studies are not known before the check."""
     needs_approval: bool
-    no_space: tuple[str, ...]
+    no_space: tuple[Message, ...]
     """Why the order does not fit on its destinations, as far as sizes are known."""
     makes_archive: bool
 
@@ -80,7 +84,7 @@ def place_order(user: User, request: OrderRequest[Any]) -> list[Job]:
     order = _validate(user, request)
     preview = describe_order(user, request)
     for why in preview.no_space:
-        raise InvalidInput(why)
+        raise InvalidInput(why.code, **why.values)
     password = ""
     if preview.makes_archive:
         password = archives.validate_archive_password(request.archive_password)
@@ -212,7 +216,7 @@ def _patient_of(plan: TaskPlan) -> _Patient:
 def _register_pseudonyms(order: _ValidOrder) -> dict[_Patient, str]:
     """Register the pseudonym of each patient. Raises NotPermitted, RefusedPseudonyms."""
     names: dict[_Patient, str] = {}
-    refused: dict[int, str] = {}
+    refused: dict[int, Message] = {}
     for position, plan in enumerate(order.plans, start=1):
         if order.request.is_as_is or plan.searches or _patient_of(plan) in names:
             continue
@@ -226,7 +230,7 @@ def _register_pseudonyms(order: _ValidOrder) -> dict[_Patient, str]:
                 pseudonym=plan.pseudonym,
             ).pseudonym
         except (InvalidInput, pseudonyms.PseudonymConflict) as error:
-            refused[position] = str(error)
+            refused[position] = error.message
     if refused:
         raise RefusedPseudonyms(refused)
     return names
@@ -349,15 +353,13 @@ def get_order_size(job: Job) -> int:
 
 def _require_readable(user: User, node: Node | None) -> Node:
     if node is None or not access.may_read(user, node):
-        raise NotPermitted(
-            _("You may not fetch from this PACS or folder any more: choose another.")
-        )
+        raise NotPermitted("order.source-not-permitted")
     return node
 
 
 def _require_writable(user: User, node: Node | None) -> Node:
     if node is None or not access.may_write(user, node):
-        raise NotPermitted(_("You may not send to this PACS or folder any more: choose another."))
+        raise NotPermitted("order.destination-not-permitted")
     return node
 
 
@@ -367,7 +369,7 @@ def _get_project(user: User, pk: int | None) -> Project:
         return services.default_project()
     project = _find_project(pk)
     if project is None:
-        raise NotPermitted(_("This research project is gone: choose another."))
+        raise NotPermitted("order.project-missing")
     services.require_use(user, project)
     return project
 

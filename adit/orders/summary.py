@@ -19,6 +19,7 @@ from adit.nodes import search
 from adit.nodes.models import Node
 from adit.projects.risks import HEADER_WORD, Decision
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.face_risk import FaceRisk
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -52,10 +53,10 @@ class RiskTold:
         """The sentence that names the series and the risk."""
         if self.decision.risk == HEADER_WORD.name:
             return ngettext(
-                "%(n)d series (%(modalities)s) can show text in its pixels, and a header is no proof "
-                "that there is none.",
-                "%(n)d series (%(modalities)s) can show text in their pixels, and a header is no proof "
-                "that there is none.",
+                "%(n)d series (%(modalities)s) may contain burned-in text. The header does not prove "
+                "that it contains none.",
+                "%(n)d series (%(modalities)s) may contain burned-in text. The header does not prove "
+                "that they contain none.",
                 self.likely,
             ) % {"n": self.likely, "modalities": self.modalities}
         parts = []
@@ -64,14 +65,14 @@ class RiskTold:
             parts.append(told % self.likely)
         if self.perhaps:
             told = ngettext(
-                "Of %d series the source does not tell that it shows no head, or how thin its slices "
-                "are.",
-                "Of %d series the source does not tell that they show no head, or how thin their "
-                "slices are.",
+                "%d series may show a head: the source does not report the body part or the slice "
+                "thickness.",
+                "%d series may show a head: the source does not report the body part or the slice "
+                "thickness.",
                 self.perhaps,
             )
             parts.append(told % self.perhaps)
-        return " ".join([*parts, _("From thin slices of a head the person's face can be drawn.")])
+        return " ".join([*parts, _("A face can be reconstructed from thin slices of a head.")])
 
 
 def warn_of_faces(asked: QueriedPicks, decisions: Iterable[Decision]) -> tuple[RiskTold, ...]:
@@ -118,17 +119,20 @@ MAX_QUERIES = 24
 class ExpectedWithholding:
     """Images that will or may be withheld. `images` is None if unknown.
 
-    `code` is set if withholding is certain, determined by the SOP class; it is empty if it is only
-    possible, estimated by the modality.
+    It `is_sure` if it was determined by the SOP class, and only possible if it was estimated by
+    the modality.
     """
 
-    code: str
-    reason: str
+    reason: Message
+    is_sure: bool
     images: int | None
 
-    @property
-    def is_sure(self) -> bool:
-        return bool(self.code)
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "reason": self.reason.to_json()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "ExpectedWithholding":
+        return cls(**{**data, "reason": Message.from_json(data["reason"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,29 +145,36 @@ class OrderSummary:
     images: int | None
     size_bytes: int
     withheld: tuple[ExpectedWithholding, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
+    """The errors of sources that did not answer."""
     risks: tuple[RiskTold, ...] = ()
 
     @property
     def announced(self) -> tuple[str, ...]:
         """The codes of withholding that the summary shows; they do not count as gaps."""
         codes = {code for risk in self.risks for code in risk.announced}
-        return tuple(sorted(codes | {part.code for part in self.withheld if part.is_sure}))
+        sure = {part.reason.category for part in self.withheld if part.is_sure}
+        return tuple(sorted(codes | sure))
 
     @property
     def withheld_for_risks(self) -> tuple[RiskTold, ...]:
         return tuple(risk for risk in self.risks if risk.announced)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {
+            **asdict(self),
+            "withheld": [part.to_json() for part in self.withheld],
+            "notes": [note.to_json() for note in self.notes],
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "OrderSummary":
-        withheld = tuple(ExpectedWithholding(**part) for part in data["withheld"])
+        withheld = tuple(ExpectedWithholding.from_json(part) for part in data["withheld"])
+        notes = tuple(Message.from_json(note) for note in data["notes"])
         risks = tuple(
             RiskTold(**{**one, "decision": Decision(**one["decision"])}) for one in data["risks"]
         )
-        return cls(**{**data, "withheld": withheld, "notes": tuple(data["notes"]), "risks": risks})
+        return cls(**{**data, "withheld": withheld, "notes": notes, "risks": risks})
 
 
 @dataclass
@@ -174,7 +185,7 @@ class _SourceQueries:
     nodes: dict[int, Node]
     until: float
     asked: int = 0
-    troubles: dict[str, None] = field(default_factory=dict)
+    troubles: dict[Message, None] = field(default_factory=dict)
 
     def series(self, pick: PickedStudy) -> tuple[Record, ...] | None:
         if pick.series is not None:
@@ -205,7 +216,7 @@ class _SourceQueries:
         try:
             return question()
         except AditError as error:
-            self.troubles[str(error)] = None
+            self.troubles[error.message] = None
             return None
 
 
@@ -217,7 +228,7 @@ class _Rules:
     def perhaps(self, modality: str, images: int | None) -> list[ExpectedWithholding]:
         word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
         reason = admission.modality_warning(modality, self.profile, word.choice)
-        return [ExpectedWithholding("", str(reason), images)] if reason else []
+        return [ExpectedWithholding(reason, False, images)] if reason else []
 
 
 def summarize_order(
@@ -266,7 +277,7 @@ def _expect_withheld(
             continue
         for uid, count in classes.items():
             why = admission.sop_class_refusal(uid, rules.profile)
-            parts += [] if why is None else [ExpectedWithholding(why.category, str(why), count)]
+            parts += [] if why is None else [ExpectedWithholding(why, True, count)]
         if not any(admission.sop_class_refusal(uid, rules.profile) for uid in classes):
             parts += rules.perhaps(record.text("Modality"), record.instance_count)
     return parts
@@ -274,10 +285,10 @@ def _expect_withheld(
 
 def _add_up(parts: list[ExpectedWithholding]) -> tuple[ExpectedWithholding, ...]:
     """Sum by reason; an unknown number of images makes the sum unknown."""
-    images: Counter[tuple[str, str]] = Counter()
-    unknown: set[tuple[str, str]] = set()
+    images: Counter[tuple[Message, bool]] = Counter()
+    unknown: set[tuple[Message, bool]] = set()
     for part in parts:
-        kind = (part.code, part.reason)
+        kind = (part.reason, part.is_sure)
         images[kind] += part.images or 0
         if part.images is None:
             unknown.add(kind)

@@ -12,8 +12,10 @@ from typing import Any
 from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
 from adit.jobs.kinds.base import ListedSeries, ListedStudy
 from adit.jobs.models import Job
+from adit.orders.summary import explain_class_refusal
 from adit.projects import risks, services
 from adit.results import deliveries
+from adit_engine.messages import Message
 from adit_engine.pseudonymize import admission
 from adit_engine.pseudonymize.face_risk import FaceRisk
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -75,7 +77,8 @@ def announced_codes(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the codes of withholding shown to the owner; they do not count as gaps."""
     codes: set[str] = set()
     for one in facts:
-        codes |= {code for code, _why, _n in one.get("withheld", []) if code}
+        for reason, is_sure, _n in one.get("withheld", []):
+            codes |= {Message.from_json(reason).category} if is_sure else set()
         codes |= {code for code, _n in one.get("risks", [])}
     return tuple(sorted(codes))
 
@@ -90,20 +93,18 @@ def _expect_withheld(
     profile: ConfidentialityProfile,
     decisions: Iterable[risks.Decision],
 ) -> list[list[Any]]:
-    """[code, sentence, images]. The code is empty if withholding is only possible, not certain."""
+    """[reason, whether it is certain, images], the reason as JSON of a message."""
     word = next(one.choice for one in decisions if one.risk == risks.HEADER_WORD.name)
-    parts: Counter[tuple[str, str]] = Counter()
+    parts: Counter[tuple[Message, bool]] = Counter()
     for one in series:
         for uid, count in (one.classes or {}).items():
             if why := admission.sop_class_refusal(uid, profile):
-                parts[why.category, str(why)] += count
-        if not one.classes or not any(
-            admission.sop_class_refusal(uid, profile) for uid in one.classes
-        ):
+                parts[why, True] += count
+        if not one.classes or not any(admission.sop_class_refusal(uid, profile) for uid in one.classes):
             modality = one.record.text("Modality")
             if perhaps := admission.modality_warning(modality, profile, word):
-                parts["", str(perhaps)] += one.images or 0
-    return [[code, why, images] for (code, why), images in parts.most_common()]
+                parts[perhaps, False] += one.images or 0
+    return [[why.to_json(), is_sure, images] for (why, is_sure), images in parts.most_common()]
 
 
 def _risks(

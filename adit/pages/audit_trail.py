@@ -21,11 +21,11 @@ PER_PAGE = 50
 READ, EXPORTED, VERIFIED = "trail.read", "trail.exported", "trail.verified"
 
 _ACTION_VALIDATOR = RegexValidator(
-    r"\A[a-z_]+(\.[a-z_]*)?\Z", _("Such as job.created, or job for all of them.")
+    r"\A[a-z_]+(\.[a-z_]*)?\Z", _("For example job.created, or job for all actions on jobs.")
 )
 _SUBJECT_VALIDATOR = RegexValidator(
     r"\A(job|node|project|profile|user):[A-Za-z0-9_.-]*\Z",
-    _("Such as job:12, node:3 or project:LUNG; never a patient."),
+    _("For example job:12, node:3 or project:LUNG. Never a patient."),
 )
 
 
@@ -42,16 +42,16 @@ class AuditTrailForm(forms.Form):
 
     person = forms.ModelChoiceField(
         User.objects.order_by("username"),
-        label=_("Person"),
+        label=_("User"),
         required=False,
         to_field_name="username",
-        empty_label=_("everybody"),
+        empty_label=_("All users"),
     )
     action = forms.CharField(
         label=_("Action"), required=False, max_length=64, validators=[_ACTION_VALIDATOR]
     )
     about = forms.CharField(
-        label=_("About"), required=False, max_length=128, validators=[_SUBJECT_VALIDATOR]
+        label=_("Object"), required=False, max_length=128, validators=[_SUBJECT_VALIDATOR]
     )
     since = forms.DateField(label=_("From"), required=False, widget=_date_widget())
     until = forms.DateField(label=_("Until"), required=False, widget=_date_widget())

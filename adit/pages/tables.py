@@ -16,12 +16,12 @@ IN_ENGLISH = {"td": {"lang": "en"}}
 class EventTable(Table):
     """Events, newest first. They are read in the order in which they happened."""
 
-    label = _lazy("Table of events")
+    label = _lazy("Events")
     number = NumberColumn(_lazy("No."), accessor="event__pk")
-    at = ComputedColumn(_lazy("When"), accessor="event__at", attrs=NO_WRAP)
-    who = Column(_lazy("Who"))
+    at = ComputedColumn(_lazy("Time"), accessor="event__at", attrs=NO_WRAP)
+    who = Column(_lazy("User"))
     action = Column(_lazy("Action"), accessor="event__action", attrs=IN_ENGLISH)
-    about = Column(_lazy("About"), accessor="event__about", default="")
+    about = Column(_lazy("Object"), accessor="event__about", default="")
     details = TemplateColumn(
         verbose_name=_lazy("Details"),
         template_name="pages/_event_cell.html",

@@ -1,34 +1,25 @@
 """The actions that discard results: restart a job or task, and delete a job."""
 
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import progress, states
 from adit.jobs.actions import Action, ActionRequest, owner_or_staff, register
 from adit.jobs.models import JobState, SeriesResult, Task, TaskState
-from adit.messages import as_message
 from adit.results import archives
 from adit_engine.messages import Message
 
 T, J = TaskState, JobState
 
 
-def _staff_for_job(request: ActionRequest) -> Message | None:
+def _staff_only(request: ActionRequest) -> Message | None:
     why = owner_or_staff(request)
     if why or request.user.is_staff:
         return why
-    return as_message(_("Only staff restart a job from nothing. Retry fetches what is missing."))
-
-
-def _staff_for_task(request: ActionRequest) -> Message | None:
-    why = owner_or_staff(request)
-    if why or request.user.is_staff:
-        return why
-    return as_message(_("Only staff start a study from nothing. Retry fetches what is missing."))
+    return Message("restart.staff-only")
 
 
 def _unfinished(request: ActionRequest) -> Message | None:
-    return as_message(_("The job is not finished: cancel it first."))
+    return Message("delete.job-not-finished")
 
 
 def _restart(request: ActionRequest) -> None:
@@ -64,19 +55,19 @@ def register_actions() -> None:
 _ACTIONS = (
     Action(
         name="restart",
-        label=_lazy("Start from nothing"),
+        label=_lazy("Restart from the beginning"),
         order=80,
-        who=_staff_for_job,
+        who=_staff_only,
         job_states=states.ENDED_JOBS,
         done=frozenset({J.PENDING, J.IN_PROGRESS}),
         execute=archives.creates_archive_again(_restart),
         needs_password=True,
         event="job.restarted",
-        event_label=_lazy("started from nothing"),
-        success_message=_lazy("The job starts from nothing."),
-        confirmation=_lazy("Fetch and send everything again from nothing?"),
+        event_label=_lazy("restarted from the beginning"),
+        success_message=_lazy("The job restarts from the beginning."),
+        confirmation=_lazy("Fetch and send all images of this job again?"),
         help=_lazy(
-            "Discards the record of what was delivered and repeats the whole job; for staff."
+            "For staff: discards the list of delivered images and repeats the complete job."
         ),
     ),
     Action(
@@ -88,27 +79,27 @@ _ACTIONS = (
         execute=_delete,
         event="job.deleted",
         event_label=_lazy("deleted"),
-        success_message=_lazy("Job %(number)d is deleted."),
+        success_message=_lazy("Job %(number)d was deleted."),
         url_name="job_delete",
         has_page=True,
         tone="danger",
         icon="trash",
-        help=_lazy("Removes the job and its lists from ADIT, but not the delivered images."),
+        help=_lazy("Deletes the job and its lists in ADIT, but not the delivered images."),
     ),
     Action(
         name="reset",
-        label=_lazy("Start from nothing"),
+        label=_lazy("Restart from the beginning"),
         order=30,
-        who=_staff_for_task,
+        who=_staff_only,
         job_states=frozenset(J) - {J.WAITING_FOR_APPROVAL, J.CANCELING},
         task_states=states.ENDED_TASKS,
         done=states.LIVE_TASKS,
         execute=archives.creates_archive_again(_reset_task),
         needs_password=True,
         event="task.reset",
-        event_label=_lazy("one part is started from nothing"),
-        success_message=_lazy("It starts from nothing."),
-        confirmation=_lazy("Fetch and send this study again from nothing?"),
-        search_confirmation=_lazy("Ask again from nothing?"),
+        event_label=_lazy("one task restarted from the beginning"),
+        success_message=_lazy("It restarts from the beginning."),
+        confirmation=_lazy("Fetch and send all images of this study again?"),
+        search_confirmation=_lazy("Repeat this query from the beginning?"),
     ),
 )

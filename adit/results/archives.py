@@ -36,6 +36,7 @@ from adit.nodes import access, destination_folders
 from adit.nodes.models import Node
 from adit.projects import services
 from adit_engine.errors import InvalidInput, StorageError
+from adit_engine.messages import Message
 from adit_engine.values.archive_password import validate_password
 
 
@@ -79,9 +80,7 @@ def creates_archive_again(execute: Execute) -> Execute:
     def execute_and_reset_packing(request: ActionRequest) -> Mapping[str, Any] | None:
         job = request.job
         if lacks_password(job):
-            raise InvalidInput(
-                _("Give a new password for the 7-Zip file: the old one was not kept.")
-            )
+            raise InvalidInput("archive-file.new-password-needed")
         details = execute(request)
         if is_archive(job.destination):
             job.refresh_from_db()
@@ -96,16 +95,16 @@ def creates_archive_again(execute: Execute) -> Execute:
 def validate_archive_password(password: str) -> str:
     """Return the password; raise InvalidInput if it is too common or invalid."""
     if not password:
-        raise InvalidInput(_("Give the password of the 7-Zip file: it opens with nothing else."))
+        raise InvalidInput("archive-file.password-missing")
     try:
         CommonPasswordValidator().validate(password)
     except ValidationError:
-        raise InvalidInput(_("The password is one of those that everybody tries first.")) from None
+        raise InvalidInput("archive-file.password-too-common") from None
     return validate_password(password)
 
 
 def password_not_saved() -> InvalidInput:
-    return InvalidInput(_("Write the password down first, then tick that you have it."))
+    return InvalidInput("archive-file.password-not-saved")
 
 
 def insert_packing_task(job: Job) -> None:
@@ -147,13 +146,13 @@ def visible_archives(user: User) -> QuerySet[ArchiveFile]:
     return files.select_related("job__destination", "job__owner", "job__project")
 
 
-def explain_no_download(user: User, archive: ArchiveFile) -> str:
-    """Return why the user may not download the file; empty if it is allowed."""
+def explain_no_download(user: User, archive: ArchiveFile) -> Message | None:
+    """Return why the user may not download the file; None if it is allowed."""
     if not may(user, Right.DOWNLOAD):
-        return _("You may not download files in the browser. Ask whoever manages users and groups.")
+        return Message("archive-file.download-not-permitted")
     if archive.job.is_as_is and not may(user, Right.TRANSFER_IDENTIFIED):
-        return _("This file holds identified images, which you may not transfer.")
-    return ""
+        return Message("archive-file.identified")
+    return None
 
 
 # The end of a file --------------------------------------------------------------------------------
@@ -275,8 +274,8 @@ def reset_packing(job: Job) -> bool:
 @dataclass(frozen=True, slots=True)
 class ArchiveFileRow:
     file: ArchiveFile
-    why_not: str
-    """Why the user may not download the file; empty if it is allowed."""
+    why_not: Message | None
+    """Why the user may not download the file; None if it is allowed."""
     place: str
     """The path where users find the file without a browser."""
 

@@ -10,6 +10,7 @@ from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import Job, TaskState
 from adit.nodes.models import Lane
 from adit.projects.risks import RISKS
+from adit_engine.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,8 @@ class CheckSummary:
     size_bytes: int = 0
     series_there: int = 0
     not_allowed: int = 0
-    withheld: tuple[tuple[str, str, int], ...] = ()
-    """Code (empty if the images may only possibly be withheld), sentence and number of images, most
-    frequent first.
-    """
+    withheld: tuple[tuple[Message, bool, int], ...] = ()
+    """The reason, whether it is certain, and the number of images, most frequent first."""
     risks: tuple[tuple[str, int], ...] = ()
     """What is withheld for a risk that the project does not accept: a sentence, and the number of
     images.
@@ -63,7 +62,7 @@ _FIELDS = ("line", "is_asked", "is_found", "notes", "facts", "task__lane", "task
 def summarize_check(job: Job) -> CheckSummary:
     """Return the totals, with one query and without decryption."""
     counts: Counter[str] = Counter()
-    withheld: Counter[tuple[str, str]] = Counter()
+    withheld: Counter[tuple[Message, bool]] = Counter()
     risky: Counter[str] = Counter()
     all_counted = True
     several: list[int] = []
@@ -85,13 +84,13 @@ def summarize_check(job: Job) -> CheckSummary:
         counts["not_allowed"] += facts["not_allowed"]
         for code, n in facts["risks"]:
             risky[code] += n
-        for code, why, n in facts["withheld"]:
-            withheld[code, why] += n
+        for reason, is_sure, n in facts["withheld"]:
+            withheld[Message.from_json(reason), is_sure] += n
     images = counts.pop("images", 0) if all_counted else counts.pop("images", 0) and None
     return CheckSummary(
         images=images,
         several_lines=tuple(several),
-        withheld=tuple((code, why, n) for (code, why), n in withheld.most_common()),
+        withheld=tuple((reason, is_sure, n) for (reason, is_sure), n in withheld.most_common()),
         risks=tuple((str(risk.unless), risky[risk.code]) for risk in RISKS if risk.code in risky),
         **{name: n for name, n in counts.items() if name not in ("waiting", "several")},
     )

@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 
 from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import Job, ResultLine, TaskState
 from adit.results import sheet_rows
+from adit.results.row_notes import note_messages
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.template import get_template_columns as template_columns
 from adit.spreadsheets.writer import (
@@ -25,6 +25,7 @@ from adit.spreadsheets.writer import (
     RESULT_SOURCE,
 )
 from adit.vault.cipher import ValueCipher
+from adit_engine.messages import Message
 
 MASK = "•••"
 _IDENTIFYING = frozenset(QUERY_RESULT_COLUMNS) - {
@@ -74,8 +75,8 @@ class QueryResult:
     source: str = ""
     outcome: QueryRowOutcome = QueryRowOutcome.OPEN
     notes: tuple[RowNote, ...] = ()
-    why: str = ""
-    """Message of a row that failed or waits."""
+    why: Message | None = None
+    """The message of a row that failed or waits."""
 
     def text(self, keyword: str) -> str:
         value = self.values.get(keyword, "")
@@ -159,14 +160,13 @@ def result_lines(job: Job) -> QuerySet[ResultLine]:
 def _open_result(box: ValueCipher, row: ResultLine) -> QueryResult:
     content = box.open(row.sealed, sheet_rows.seal_context(row.job_id, row.line))
     outcome = _row_outcome(row)
+    is_unanswered = outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN)
     return replace(
         _make_result(row.pk, row.line, content),
         source=row.task.source.name if row.task.source else "",
         outcome=outcome,
         notes=tuple(RowNote(note) for note in row.notes if note != RowNote.NOTHING),
-        why=str(row.task.message or "")
-        if outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN)
-        else "",
+        why=row.task.message if is_unanswered else None,
     )
 
 
@@ -359,26 +359,14 @@ def _visible_cell(result: QueryResult, column: str, sees: QueryResultAccess) -> 
 
 def describe_notes(result: QueryResult) -> str:
     """Return why there is no result, or the notes on the result, as text."""
-    words = [NOTE_SENTENCES[note]() for note in result.notes if note in NOTE_SENTENCES]
+    messages = note_messages(result.notes)
     if result.outcome is QueryRowOutcome.NOTHING and RowNote.OTHER_PERSON not in result.notes:
-        words.insert(0, _("Nothing was found."))
+        messages.insert(0, Message("row.not-found"))
     elif result.outcome is QueryRowOutcome.FAILED:
-        words.insert(0, result.why or _("It was not asked."))
+        messages.insert(0, result.why or Message("row.not-queried"))
     elif result.outcome is QueryRowOutcome.OPEN:
-        words.insert(0, result.why or _("It has not been asked yet."))
-    return " ".join(words)
-
-
-NOTE_SENTENCES: Mapping[RowNote, Any] = {
-    RowNote.CAPPED: lambda: _(
-        "There may be more: the PACS gives only so many answers at a time. Narrow the dates."
-    ),
-    RowNote.PATIENTS: lambda: _("Studies of several patient IDs match: look before you transfer."),
-    RowNote.OTHER_PERSON: lambda: _(
-        "The number is there, and belongs to another name, birth date or patient ID."
-    ),
-    RowNote.NOT_ASKED: lambda: _("The PACS refused a condition: ADIT sorted its answers itself."),
-}
+        messages.insert(0, result.why or Message("row.not-queried-yet"))
+    return " ".join(map(str, messages))
 
 
 def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:

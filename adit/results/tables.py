@@ -29,11 +29,11 @@ class ArchiveTable(Table):
     label = _lazy("Encrypted 7-Zip files")
     name = Column(_lazy("File"), accessor="file__name", orderable=True)
     job = ComputedColumn(_lazy("Job"), order_by="file__job_id", orderable=True)
-    built_at = MomentColumn(_lazy("Built"), accessor="file__built_at", orderable=True)
+    built_at = MomentColumn(_lazy("Created"), accessor="file__built_at", orderable=True)
     images = NumberColumn(_lazy("Images"), accessor="file__images", orderable=True)
     size = NumberColumn(_lazy("Size"), accessor="file__size_bytes", orderable=True)
     kept_until = ComputedColumn(
-        _lazy("Kept until"), attrs=NO_WRAP, order_by="file__expires_at", orderable=True
+        _lazy("Available until"), attrs=NO_WRAP, order_by="file__expires_at", orderable=True
     )
     download = ActionColumn(
         verbose_name=_lazy("Action"), template_name="results/_download_cell.html"
@@ -74,22 +74,22 @@ class SeriesReportTable(Table):
 
     def __init__(self, study: dict[str, Any], *args: Any) -> None:
         super().__init__(
-            study["series"], *args, per_page=None, empty_text=_("No series was transferred.")
+            study["series"], *args, per_page=None, empty_text=_("No series were transferred.")
         )
         self.label = _("Series of study %(n)d") % {"n": study["number"]}
-        self.caption = f"{_('New study UID:')} {study['study_uid'] or _('not told')}"
+        self.caption = f"{_('New study UID:')} {study['study_uid'] or _('unknown')}"
 
     def render_series(self, record: dict[str, Any]) -> str:
         number = "–" if record["number"] is None else record["number"]
         return f"{record['modality']} {number}"
 
     def render_expected(self, value: int | None) -> str:
-        return quiet(_("not told")) if value is None else format_number(value)
+        return quiet(_("unknown")) if value is None else format_number(value)
 
 
 class ElementTable(Table):
-    label = _lazy("What was done to the headers")
+    label = _lazy("Changes of the headers")
     name = Column(_lazy("Element"), attrs=ROW_HEADER, orderable=True)
     tag = Column(_lazy("Tag"), orderable=True)
-    action = Column(_lazy("What was done"), orderable=True)
-    count = NumberColumn(_lazy("How often"), orderable=True)
+    action = Column(_lazy("Action"), orderable=True)
+    count = NumberColumn(_lazy("Count"), orderable=True)

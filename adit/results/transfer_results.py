@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.disclosure import Disclosure
@@ -29,27 +28,16 @@ from adit.jobs.progress import ImageCounts
 from adit.nodes.models import Lane, Node
 from adit.results import archives, sheet_rows
 from adit.results.query_results import MASK
+from adit.results.row_notes import note_messages
 from adit.results.sheet_rows import RowContent
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.template import get_template_columns
 from adit.spreadsheets.writer import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, add_own_columns
 from adit.vault.cipher import DecryptionError, ValueCipher
+from adit_engine.messages import Message
 
 SERIES_UID = "SeriesInstanceUID"
 
-NOTE_SENTENCES: Mapping[str, Any] = {
-    RowNote.NOTHING: _lazy("The source has no such study."),
-    RowNote.CAPPED: _lazy("The source gives only so many answers at a time: there may be more."),
-    RowNote.PATIENTS: _lazy(
-        "It points to two patients: correct the row, or ask who looks after the PACS."
-    ),
-    RowNote.OTHER_PERSON: _lazy("The study is there under another patient ID: correct the row."),
-    RowNote.SEVERAL: _lazy("Several studies match: choose one."),
-    RowNote.SERIES_GONE: _lazy("The study is there, without this series."),
-    RowNote.NO_ANSWER: _lazy("The source could not answer for this row:"),
-    RowNote.DELIVERED: _lazy("Delivered before, nothing new: skipped."),
-    RowNote.LEFT_OUT: _lazy("Left out before the start."),
-}
 _FAILING_NOTES = frozenset(
     {RowNote.NOTHING, RowNote.OTHER_PERSON, RowNote.SERIES_GONE, RowNote.NO_ANSWER}
 )
@@ -143,7 +131,7 @@ def as_disclosed(job: Job, answer: TransferRowResult, disclosure: Disclosure) ->
         return answer
     words = _("%(node)s (folder not shown: its name identifies the patient)")
     if not job.is_as_is:
-        words = _("%(node)s (folder not shown: it is named by the pseudonym)")
+        words = _("%(node)s (folder not shown: its name is the pseudonym)")
     return replace(answer, place=words % {"node": node})
 
 
@@ -165,13 +153,14 @@ def _source_name(job: Job, row: ResultLine) -> str:
 
 
 def describe_row_notes(row: ResultLine, content: RowContent | None) -> str:
-    said = [str(NOTE_SENTENCES[RowNote(note)]) for note in row.notes if note in NOTE_SENTENCES]
-    if content is not None and content.why:
-        said.append(str(content.why))
+    """Return the notes on a row, the error of its source and skipped series, as text."""
+    messages = note_messages(row.notes)
+    if content is not None and content.why is not None:
+        messages.append(content.why)
     there = row.facts.get("there", 0)
     if there and RowNote.DELIVERED not in row.notes:
-        said.append(_("%(n)d series were delivered before: skipped.") % {"n": there})
-    return " ".join(said)
+        messages.append(Message("row.series-delivered-before", count=there))
+    return " ".join(map(str, messages))
 
 
 def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> TransferRowResult:
@@ -186,21 +175,21 @@ def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> Tran
 def _check_state(job: Job, row: ResultLine, content: RowContent | None) -> tuple[str, Any]:
     notes = set(row.notes)
     if RowNote.LEFT_OUT in notes:
-        return "canceled", _("left out")
+        return "canceled", _("excluded")
     if not row.is_asked:
         if row.task.state in (TaskState.FAILURE, TaskState.CANCELED):
-            return "failure", _("not asked")
-        return "pending", _("not asked yet")
+            return "failure", _("not queried")
+        return "pending", _("not queried yet")
     if RowNote.DELIVERED in notes:
-        return "success", _("there already")
+        return "success", _("delivered before")
     if not row.is_found or notes & _FAILING_NOTES:
         return "failure", _("not found") if RowNote.PATIENTS not in notes else _("two patients")
     if content is not None and content.chosen is None:
-        return "warning", _("several")
+        return "warning", _("several studies")
     if job.stage == JobStage.WHOLE:
         return "failure", _("not started")
     waits = job.stage == JobStage.PILOT
-    return "good", _("waits for the pilot") if waits else _("found")
+    return "good", _("waiting for the pilot") if waits else _("found")
 
 
 def _transfer_result(
@@ -215,10 +204,10 @@ def _transfer_result(
     generated = ""
     if content is not None and not content.pseudonym:
         generated = encrypted_payload.open_task(task, box).pseudonym
-    message = str(task.message or "")
-    why = " ".join(part for part in (message, describe_row_notes(row, content)) if part)
+    parts = (task.message, describe_row_notes(row, content))
+    why = " ".join(str(part) for part in parts if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
-        why = _("It waits for approval.")
+        why = str(Message("row.waiting-for-approval"))
     came_empty = task.state == TaskState.SUCCESS and counts.is_empty
     word = state_label(task.state, came_empty=came_empty)
     shown = NOTHING_DELIVERED if came_empty else task.state

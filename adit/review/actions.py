@@ -7,7 +7,6 @@ from django.utils.translation import gettext_lazy as _
 from adit.jobs import states
 from adit.jobs.actions import Action, ActionRequest, register
 from adit.jobs.models import JobState, TaskState
-from adit.messages import as_message
 from adit.results import applied_rules, archives
 from adit_engine.messages import Message
 

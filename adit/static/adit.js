@@ -1,4 +1,4 @@
-/* What the pages gain with JavaScript; without it everything works, only less quickly. */
+/* Enhancements of the pages. All pages work without JavaScript. */
 "use strict";
 
 document.documentElement.classList.add("has-js");
@@ -10,7 +10,7 @@ function ready(part) {
   if (first) first.focus();
 }
 
-/* A button copies the text of the part that it names. */
+/* A button copies the text of the element named by data-copy. */
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
@@ -18,7 +18,7 @@ document.addEventListener("click", async (event) => {
   button.textContent = button.dataset.copied;
 });
 
-/* Menus close when something else is clicked, and by Escape. */
+/* Close menus on a click outside and on Escape. */
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details[data-menu][open]")) {
     if (!menu.contains(event.target)) menu.open = false;
@@ -34,7 +34,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-/* A form that was sent says so at once and is not sent twice. */
+/* Mark a submitted form as busy and do not submit it twice. */
 document.addEventListener("submit", (event) => {
   const form = event.target;
   const question = (event.submitter && event.submitter.dataset.ask) || form.dataset.ask;
@@ -53,8 +53,8 @@ window.addEventListener("pageshow", () => {
   for (const busy of document.querySelectorAll("[aria-busy]")) busy.removeAttribute("aria-busy");
 });
 
-/* The server may say something along with a fragment: HX-Trigger: {"toast": {"text": …, "tone": …}}.
-   The text is laid in as text, never as markup. */
+/* The server may send a message with a fragment: HX-Trigger: {"toast": {"text": …, "tone": …}}.
+   The text is inserted as text, never as markup. */
 function toast(text, tone) {
   const note = document.createElement("div");
   note.className = `note note-${tone || "info"}`;
@@ -66,8 +66,8 @@ function toast(text, tone) {
 }
 document.addEventListener("toast", (event) => toast(event.detail.text, event.detail.tone));
 
-/* Live parts ask only while somebody looks. A part is replaced only by what was meant for it:
-   never by the sign-in page or an error page. */
+/* Live parts are refreshed only while the page is visible. A part is never replaced by the sign-in
+   page or an error page. */
 const isLive = (part) => (part.getAttribute("hx-trigger") || "").startsWith("every");
 document.addEventListener("htmx:before:request", (event) => {
   if (document.hidden && isLive(event.detail.ctx.sourceElement)) event.preventDefault();
@@ -88,8 +88,8 @@ const toasts = document.getElementById("toasts");
 document.addEventListener("htmx:after:swap", (event) => ready(event.target.parentNode || document));
 ready(document);
 
-/* Transfers: after a click that changed one part of the page, that part is brought into view, and
-   the address becomes the one under which the server keeps what was found: it tells nothing else. */
+/* New transfer: scroll the part that a click has changed into view, and replace the URL by the one of
+   the stored search, which contains no patient data. */
 document.addEventListener("htmx:after:swap", () => {
   const bench = document.querySelector("#bench[data-place]");
   if (!bench) return;

@@ -1,5 +1,5 @@
-/* Masks: rectangles drawn over a withheld image, frames turned over, pictures shown one by one.
-   Without it the same is done with numbers and buttons. */
+/* Masks: draw rectangles over a withheld image, change the frame, load images one by one.
+   Without JavaScript the same is possible with numbers and buttons. */
 "use strict";
 
 for (const part of document.querySelectorAll(".needs-js")) part.hidden = false;
@@ -110,7 +110,7 @@ if (board && whole) {
   });
 }
 
-/* The contact sheet: one picture after another, so that a PACS is asked for one at a time. */
+/* The contact sheet: load one image after another, so that a PACS gets one request at a time. */
 const all = document.querySelector("[data-show-all]");
 if (all) {
   all.addEventListener("click", async () => {

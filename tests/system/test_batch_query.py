@@ -80,11 +80,11 @@ def rows() -> list[Expected]:
     by_accession = [Expected({"AccessionNumber": f"ACC{n:04}"}, (str(n),)) for n in range(1, 6)]
     narrowed = [
         Expected({"PatientID": "000001", "Modality": "CT, MR"}, ("1",)),
-        Expected({"PatientID": "000001", "Modality": "MR"}, (), "Nothing"),
+        Expected({"PatientID": "000001", "Modality": "MR"}, (), "No match was found."),
         Expected({"PatientID": "000002", "StudyDescription": "*THORAX*"}, ("2",)),
-        Expected({"PatientID": "000002", "StudyDescription": "abdomen"}, (), "Nothing"),
+        Expected({"PatientID": "000002", "StudyDescription": "abdomen"}, (), "No match was found."),
         Expected({"PatientID": "000003", "From": "2024-01-03", "Until": "03.01.2024"}, ("3",)),
-        Expected({"PatientID": "000003", "From": "2024-01-04"}, (), "Nothing"),
+        Expected({"PatientID": "000003", "From": "2024-01-04"}, (), "No match was found."),
         Expected({"PatientID": "000004", "SeriesNumber": "2"}, ("4.2",)),
         Expected({"PatientID": "000004", "SeriesDescription": "thorax ?"}, ("4.1", "4.2")),
     ]
@@ -99,17 +99,25 @@ def rows() -> list[Expected]:
         Expected(
             {"PatientID": "000005", "PatientName": "Huber, Eva", "Geb.-Dat.": "1990-01-01"},
             (),
-            "belongs to another",
+            "under a different name",
         ),
-        Expected({"PatientID": "000006", "AccessionNumber": "ACC0007"}, (), "belongs to another"),
+        Expected(
+            {"PatientID": "000006", "AccessionNumber": "ACC0007"}, (), "under a different name"
+        ),
     ]
     missing = [
-        Expected({"PatientID": "1"}, (), "Nothing"),
-        Expected({"PatientID": "999999"}, (), "Nothing"),
-        Expected({"AccessionNumber": "NONE"}, (), "Nothing"),
-        Expected({"PatientName": "Nobody, Norbert", "Geb.-Dat.": "1964-08-12"}, (), "Nothing"),
-        Expected({"PatientName": "Müller, Jürgen", "Geb.-Dat.": "1964-08-11"}, (), "Nothing"),
-        Expected({"PatientName": "Müller, Hans", "Geb.-Dat.": "1964-08-12"}, (), "Nothing"),
+        Expected({"PatientID": "1"}, (), "No match was found."),
+        Expected({"PatientID": "999999"}, (), "No match was found."),
+        Expected({"AccessionNumber": "NONE"}, (), "No match was found."),
+        Expected(
+            {"PatientName": "Nobody, Norbert", "Geb.-Dat.": "1964-08-12"}, (), "No match was found."
+        ),
+        Expected(
+            {"PatientName": "Müller, Jürgen", "Geb.-Dat.": "1964-08-11"}, (), "No match was found."
+        ),
+        Expected(
+            {"PatientName": "Müller, Hans", "Geb.-Dat.": "1964-08-12"}, (), "No match was found."
+        ),
     ]
     wrong = [
         Expected({"PatientID": "0000*"}),
@@ -242,10 +250,12 @@ def answered(page: Page, site: str, folder: Path, project: str = "") -> Path:
     file = folder / "patients.xlsx"
     file.write_bytes(workbook())
     page.set_input_files("#id_sheet", str(file))
-    page.click("text=Read the list")
+    page.click("main button:has-text('Upload')")
 
     expect(page.locator("#verdicts")).to_contain_text("5 errors")
-    expect(page.locator("main")).to_contain_text("Your own columns come back with the results: Key")
+    expect(page.locator("main")).to_contain_text(
+        "Your own columns are included in the results: Key"
+    )
     picture(page, "query-rows")
     page.get_by_label(SOURCE).check()
     if project:
@@ -264,7 +274,7 @@ def answered(page: Page, site: str, folder: Path, project: str = "") -> Path:
     page.click("text=Results")
     expect(page.locator("main")).to_contain_text("Matches found for")
     picture(page, "query-results")
-    return downloaded(page, "All as Excel")
+    return downloaded(page, "Download all as Excel")
 
 
 def downloaded(page: Page, link: str) -> Path:
@@ -301,7 +311,7 @@ def check(head: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
             uids == set(expected.studies)
             and (
                 says.startswith(expected.says)
-                if expected.says == "Nothing"
+                if expected.says == "No match was found."
                 else expected.says in says
             )
             and bool(says) == bool(expected.says)
@@ -337,12 +347,12 @@ def test_the_pages_of_a_query_are_for_everyone(
     file = tmp_path / "own.csv"
     file.write_text("Fallnr.;Wer\nACC0001;000001\nACC0002;000002\n")
     page.set_input_files("#id_sheet", str(file))
-    page.click("text=Read the list")
+    page.click("main button:has-text('Upload')")
     page.wait_for_url("**/columns/")
     look("columns")
     picture(page, "query-columns")
     page.select_option("#id_column_1", "PatientID")
-    page.click("text=Go on to the rows")
+    page.click("text=Show rows")
     look("rows")
     page.get_by_label(SOURCE).check()
     page.click("#start")
@@ -351,8 +361,8 @@ def test_the_pages_of_a_query_are_for_everyone(
     page.click("text=Results")
     look("results")
     page.fill("#id_most", "1")
-    page.click("text=Pick by this rule")
-    expect(page.locator("#pick-title")).to_contain_text("2 of 2 results picked")
+    page.click("text=Select by rule")
+    expect(page.locator("#pick-title")).to_contain_text("2 of 2 results selected")
     assert "0000" not in page.url
     assert {step: errors for step, errors in found.items() if errors} == {}
 
@@ -367,7 +377,7 @@ def test_after_kill_9_of_the_workers_each_row_is_answered_all_the_same(
     file = tmp_path / "patients.xlsx"
     file.write_bytes(workbook())
     page.set_input_files("#id_sheet", str(file))
-    page.click("text=Read the list")
+    page.click("main button:has-text('Upload')")
     page.check("#id_skip_errors")
     page.click("#start")
 
@@ -378,5 +388,5 @@ def test_after_kill_9_of_the_workers_each_row_is_answered_all_the_same(
 
     expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
     page.click("text=Results")
-    head, *found = cells_of(downloaded(page, "All as Excel"))
+    head, *found = cells_of(downloaded(page, "Download all as Excel"))
     check(head, found)

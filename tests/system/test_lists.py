@@ -166,7 +166,7 @@ def order(
     """From the empty page to the check; the password is that of a 7-Zip file as destination."""
     page.goto(f"{url}/jobs/new/transfer/")
     page.set_input_files("#id_sheet", sheet)
-    page.click("main button:has-text('Read the list')")
+    page.click("main button:has-text('Upload')")
     expect(page.locator("#rows")).to_contain_text("Line")
     page.get_by_label("Fetch from").select_option(label=SOURCE)
     for name in destinations:
@@ -227,9 +227,9 @@ def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_th
         for line, words in {
             2: "found",
             4: "Several studies match",
-            5: "points to two patients",
-            6: "has no such study",
-            7: "under another patient ID",
+            5: "several patient IDs match",
+            6: "No match was found",
+            7: "under a different name, birth date or patient ID",
         }.items():
             expect(rows.locator(f"#line-{line}")).to_contain_text(words)
         expect(page.locator("#tally")).to_contain_text("Secondary Capture")
@@ -404,7 +404,7 @@ def test_the_rows_are_for_everyone(
     page.goto(f"{house.url}/jobs/new/transfer/")
     look("upload")
     page.set_input_files("#id_sheet", result_of_a_query(tmp_path))
-    page.click("main button:has-text('Read the list')")
+    page.click("main button:has-text('Upload')")
     look("order")
     page.get_by_label(FOLDER).check()
     page.get_by_label("Research project").select_option(label="LISTS-LOOK")

@@ -316,7 +316,7 @@ def test_an_upload_that_is_too_large_is_answered_by_adit_in_its_own_words(
     site: Proxied, root: Client
 ) -> None:
     status, page = upload(root, 10 * MB)
-    assert (status, b"The file has more than 5 MB" in page) == (422, True)
+    assert (status, b"The file is larger than 5 MB" in page) == (422, True)
     status, page = upload(root, 20 * MB)
     assert (status, b"nginx" in page) == (413, True), "beyond all reason it ends at the proxy"
 

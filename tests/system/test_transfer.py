@@ -228,7 +228,7 @@ def order(
     expect(page.locator(".series-list li").first).to_be_visible()
     page.check("#tick-0")
     page.click("#add-button")
-    expect(page.locator("#basket")).to_contain_text("whole study")
+    expect(page.locator("#basket")).to_contain_text("all series")
     if pseudonym:
         page.fill("#basket input[name^=pseudonym_]", pseudonym)
     page.get_by_label(to).check()

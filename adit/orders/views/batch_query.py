@@ -21,10 +21,10 @@ from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 
 class QueryForm(OrderFormBase):
     sources = NodesField(
-        label=_("Ask"),
+        label=_("Sources"),
         queryset=Node.objects.none(),
-        error_messages={"required": _("Tick at least one PACS or folder to ask.")},
-        help_text=_("Each row is asked of each one that is ticked."),
+        error_messages={"required": _("Select at least one PACS or folder.")},
+        help_text=_("Each row is searched in every selected PACS or folder."),
     )
 
     def __init__(
@@ -33,7 +33,9 @@ class QueryForm(OrderFormBase):
         readable_nodes = list(access.readable_nodes(user))
         readable = [node.pk for node in readable_nodes]
         super().__init__(data, initial={"sources": readable[:1], **initial})
-        self.fields["project"].help_text = _("Its members see the results; its key seals them.")
+        self.fields["project"].help_text = _(
+            "Members of the project can see the results. They are encrypted with the project's key."
+        )
         self.limit("sources", readable_nodes)
         self.limit("project", services.usable_projects(user))
 
@@ -113,7 +115,7 @@ QUERY_WORKFLOW = SheetWorkflow(
     word="query",
     sheet=SheetKind.QUERY,
     title=_("New batch query"),
-    lead=_("Have a list of patients looked up: each row is answered with the studies found."),
+    lead=_("Search for a list of patients. Each row returns the studies found."),
     help="batch-query",
     order_template="orders/_query_order.html",
     judge=validate_sheet,

@@ -63,7 +63,7 @@ def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
         batch_start.request_start(user, job, wishes)
     except AditError as error:
         return _render_rows(request, user, job, str(error))
-    messages.success(request, _("The transfer is being prepared: it starts by itself."))
+    messages.success(request, _("The transfer is being prepared and starts automatically."))
     return HttpResponseRedirect(reverse("job", args=[pk]))
 
 
@@ -97,7 +97,7 @@ def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
     try:
         services.require_link(user, job.project or services.default_project())
         if not reason:
-            raise InvalidInput(_("Say why you need the pseudonyms beside the patients."))
+            raise InvalidInput("result-sheet.reason-missing")
     except AditError as error:
         return _render_rows(request, user, job, str(error))
     details = {"reason": reason}
@@ -245,7 +245,7 @@ def _read_options(request: HttpRequest) -> StartOptions:
             choices[int(line[1])] = int(value)
     pilot = request.POST.get("pilot", "").strip()
     if pilot and not re.fullmatch(r"\d{1,5}", pilot):
-        raise InvalidInput(_("Pilot: write a number of studies, or leave it empty."))
+        raise InvalidInput("start.invalid-pilot")
     left_out = _parse_lines(request.POST.get("leave_out", ""))
     return StartOptions(choices, left_out, int(pilot or 0))
 
@@ -256,7 +256,7 @@ def _parse_lines(text: str) -> frozenset[int]:
     for part in re.split(r"[,;\s]+", text.strip()):
         found = re.fullmatch(r"(\d{1,6})(?:[-–](\d{1,6}))?", part)
         if part and not found:
-            raise InvalidInput(_("Lines to leave out: write them like 3, 7-12."))
+            raise InvalidInput("start.invalid-lines")
         if found:
             lines |= set(range(int(found[1]), min(int(found[2] or found[1]), 20_000) + 1))
     return frozenset(lines)

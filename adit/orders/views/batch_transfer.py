@@ -35,28 +35,28 @@ class TransferForm(TransferFormBase):
         error_messages={"required": _("Choose the PACS or folder to fetch from.")},
     )
     further = NodesField(
-        label=_("For what is not there, also look in"),
+        label=_("Additional sources"),
         queryset=Node.objects.none(),
         required=False,
-        help_text=_("They are asked in this order; a row comes from the first that has it."),
+        help_text=_("Searched in this order for studies that the first source does not have."),
     )
     pilot = forms.IntegerField(
-        label=_("Pilot: only so many studies at first"),
+        label=_("Pilot: number of studies to transfer first"),
         required=False,
         min_value=1,
         max_value=MAX_PILOT,
-        help_text=_("The rest waits until you have looked at them."),
+        help_text=_("The other studies wait until you have checked the pilot and continue."),
     )
     generate = forms.BooleanField(
-        label=_("Make a pseudonym where the list gives none"), required=False
+        label=_("Generate a pseudonym for rows without one"), required=False
     )
     skips_delivered = forms.BooleanField(
-        label=_("Skip what this project has delivered there before"), required=False
+        label=_("Skip series that this project has already delivered there"), required=False
     )
     starts_itself = forms.BooleanField(
-        label=_("Start by itself if every row has exactly one hit"), required=False
+        label=_("Start automatically if every row matches exactly one study"), required=False
     )
-    mail = forms.BooleanField(label=_("Mail me when it has ended"), required=False)
+    mail = forms.BooleanField(label=_("Mail me when the job has finished"), required=False)
     archive_kept = forms.BooleanField(required=False)
 
     def __init__(
@@ -96,7 +96,10 @@ class TransferForm(TransferFormBase):
             return values
         bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]
         if bare and not values.get("generate"):
-            text = _("The list gives no pseudonym (line %(lines)s): tick this, or add them.")
+            text = _(
+                "These rows have no pseudonym (line %(lines)s). Select this option, or add the "
+                "pseudonyms to the list."
+            )
             self.add_error("generate", text % {"lines": format_line_numbers(bare)})
         return values
 
@@ -170,7 +173,7 @@ TRANSFER_WORKFLOW = SheetWorkflow(
     word="transfer",
     sheet=SheetKind.TRANSFER,
     title=_("New batch transfer"),
-    lead=_("Have a list of studies sent: it is checked first, and every row is answered."),
+    lead=_("Transfer a list of studies. It is checked first, and each row gets a result."),
     help="batch-transfer",
     order_template="orders/_transfer_order.html",
     judge=validate_sheet,

@@ -37,6 +37,7 @@ from adit.orders.views.selective_start import PreparedOrder
 from adit.projects import services
 from adit.results import archives
 from adit_engine.errors import AditError, Stopped
+from adit_engine.messages import Message
 from adit_engine.values.references import StudyRef
 
 FIELDS_NOT_KEPT = ("csrfmiddlewaretoken", "do", "found", "fresh")
@@ -263,23 +264,21 @@ def run_search(bench: SelectiveSession, what: str) -> HttpResponse:
     fresh = bench.request.POST.get("fresh", "")
     key = fresh if drafts.is_key(fresh) else drafts.new_key()
     rows: list[FoundStudy] = []
-    notes: list[str] = []
-    hints: list[str] = []
+    notes: list[Message] = []
+    hints: list[Message] = []
     sources = list(form.cleaned_data["sources"])
     canceled = _search_key(bench.user.pk, key)
     try:
         results = search.search_nodes(bench.user, sources, form.query(), cancelled=canceled)
     except AditError as error:
-        notes.append(str(error))
+        notes.append(error.message)
         sources, results = [], []
     for node, result in zip(sources, results, strict=True):
         if isinstance(result, Stopped):
-            notes.append(
-                _("The search was canceled before %(node)s had answered.") % {"node": node}
-            )
+            notes.append(Message("selective.search-canceled", node=node.name))
             continue
         if isinstance(result, AditError):
-            notes.append(str(result))
+            notes.append(result.message)
             continue
         rows += [
             FoundStudy(node.pk, node.name, get_domain(node), record) for record in result.records
@@ -291,18 +290,12 @@ def run_search(bench: SelectiveSession, what: str) -> HttpResponse:
     return bench.again("results")
 
 
-def _describe_limits(node: Node, result: search.SearchResult) -> list[str]:
-    words = {"node": node.name, "n": len(result.records)}
+def _describe_limits(node: Node, result: search.SearchResult) -> list[Message]:
+    count = len(result.records)
     if result.more:
-        return [_("%(node)s has more than %(n)d studies that match: narrow the search.") % words]
+        return [Message("selective.more-studies", node=node.name, count=count)]
     if result.capped:
-        return [
-            _(
-                "%(node)s gives no more than %(n)d answers at a time, so there may be further "
-                "studies: narrow the search."
-            )
-            % words
-        ]
+        return [Message("selective.limited-results", node=node.name, count=count)]
     return []
 
 
@@ -310,7 +303,7 @@ def toggle_series(bench: SelectiveSession, what: str) -> HttpResponse:
     """Query and show the series of one study; a second time hide them."""
     row = bench.found.row(what)
     if row is not None:
-        opened = replace(row, is_open=not row.is_open, trouble="")
+        opened = replace(row, is_open=not row.is_open, trouble=None)
         if opened.is_open and opened.series is None:
             opened = _with_series(bench, opened)
         bench.found = bench.found.with_row(int(what), opened)
@@ -320,10 +313,10 @@ def toggle_series(bench: SelectiveSession, what: str) -> HttpResponse:
 def add_to_basket(bench: SelectiveSession, what: str) -> HttpResponse:
     picks = basket.picks_from_search(bench.found, bench.found.ticked)
     if not picks:
-        return bench.page(notice=_("Tick a study or some of its series first."))
+        return bench.page(notice=_("Select a study or some of its series first."))
     if len(bench.basket) + len(picks) > MAX_STUDIES:
         return bench.page(
-            notice=_("The basket holds at most %(limit)d studies.") % {"limit": MAX_STUDIES}
+            notice=_("The basket can contain at most %(limit)d studies.") % {"limit": MAX_STUDIES}
         )
     basket.add(bench.user, picks)
     bench.found = bench.found.with_ticks(frozenset())
@@ -343,7 +336,7 @@ def clear_basket(bench: SelectiveSession, what: str) -> HttpResponse:
 def show_summary(bench: SelectiveSession, what: str) -> HttpResponse:
     """Validate the order, query the sources for the summary, and show it."""
     if not len(bench.basket):
-        return bench.page(notice=_("The basket is empty: search, tick, and add to it first."))
+        return bench.page(notice=_("The basket is empty. Add studies to it first."))
     form = bench.order_form(bound=True)
     if not form.is_valid():
         return bench.page(order_form=form)
@@ -393,8 +386,8 @@ def _add_pseudonym_errors(
 ) -> None:
     """Add each reason to the field of its patient, or to the form if it has no such field."""
     fields = [pseudonym_field_name(pick.patient) for pick in picked]
-    for position, why in refused.by_position.items():
-        name = fields[position - 1]
+    for position, reason in refused.by_position.items():
+        name, why = fields[position - 1], str(reason)
         if why not in form.errors.get(name, ()):
             form.add_error(name if name in form.fields else None, why)
 
@@ -402,12 +395,12 @@ def _add_pseudonym_errors(
 def _with_series(bench: SelectiveSession, row: FoundStudy) -> FoundStudy:
     node = next((node for node in bench.sources if node.pk == row.node_id), None)
     if node is None:
-        return replace(row, trouble=_("You may not read from this source any more."))
+        return replace(row, trouble=Message("selective.source-not-permitted"))
     try:
         study = StudyRef(row.study.study_uid)
         records = search.list_series(bench.user, node, study, row.study.patient_id)
     except AditError as error:
-        return replace(row, trouble=str(error))
+        return replace(row, trouble=error.message)
     by_number = sorted(records, key=lambda record: (record.series_number or 0, record.series_uid))
     return replace(row, series=tuple(by_number))
 

@@ -177,7 +177,7 @@ def _place_orders(
     basket.remove(user, [pick.token for pick in prepared.basket])
     messages.success(
         request,
-        ngettext("The job is ordered.", "%(n)d jobs are ordered.", len(jobs)) % {"n": len(jobs)},
+        ngettext("The job was created.", "%(n)d jobs were created.", len(jobs)) % {"n": len(jobs)},
     )
     return _redirect_to_jobs(jobs)
 
@@ -188,7 +188,7 @@ def _show_placed_jobs(request: HttpRequest, user: User, key: str) -> HttpRespons
         raise Http404
     if jobs := service.find_jobs(user, key):
         return _redirect_to_jobs(jobs)
-    messages.info(request, _("This summary is no longer kept: please order again."))
+    messages.info(request, _("This summary has expired. Please prepare the order again."))
     return HttpResponseRedirect(reverse("job_new_selective"))
 
 

@@ -80,7 +80,7 @@ def redirect_without_upload(request: HttpRequest, desk: SheetWorkflow, key: str)
         raise Http404
     if jobs := service.find_jobs(current_user(request), key):
         return HttpResponseRedirect(reverse("job", args=[jobs[0].pk]))
-    messages.info(request, _("This sheet is no longer kept: please upload it again."))
+    messages.info(request, _("This sheet has expired. Please upload it again."))
     return HttpResponseRedirect(reverse(f"job_new_{desk.word}"))
 
 
@@ -107,7 +107,10 @@ def columns_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpRes
             upload.table, desk.sheet, said.header_line, _read_places(request, upload)
         )
         if not mapping.enough():
-            raise InvalidInput(_explain_missing_columns(desk.sheet))
+            is_query = desk.sheet is SheetKind.QUERY
+            raise InvalidInput(
+                "columns.missing-for-query" if is_query else "columns.missing-for-transfer"
+            )
     except InvalidInput as error:
         return _render_columns(
             request, desk, upload, said, str(error), _read_columns(request, upload)
@@ -170,20 +173,8 @@ def _read_places(request: HttpRequest, upload: Upload) -> dict[SheetField, int]:
     """The chosen columns. Raises InvalidInput if two columns are mapped to the same field."""
     said = _read_columns(request, upload)
     if len(set(said.values())) < len(said):
-        raise InvalidInput(_("Two columns are said to be the same: each can be one thing only."))
+        raise InvalidInput("columns.duplicate-field")
     return {SheetField(text): column for column, text in said.items()}
-
-
-def _explain_missing_columns(kind: SheetKind) -> str:
-    if kind is SheetKind.QUERY:
-        return _(
-            "Say at least which column holds the patient ID, or name and birth date, or the "
-            "accession number."
-        )
-    return _(
-        "Say at least which columns hold patient ID and study UID, or the accession number, or "
-        "patient ID, study date and modality."
-    )
 
 
 ROW_FILTERS = ("error", "warning", "out")
@@ -217,7 +208,7 @@ def filter_rows(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Seque
 def make_shown_row(row: Any, upload: Upload) -> ShownRow:
     """Return a row as the page shows it."""
     is_out = row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
-    badge, word = ("canceled", _("left out")) if is_out else _BADGES[row.verdict]
+    badge, word = ("canceled", _("excluded")) if is_out else _BADGES[row.verdict]
     return ShownRow(
         row.line,
         badge,
@@ -248,10 +239,10 @@ def _findings_with_lines(row: Any) -> list[Any]:
 
 
 _BADGES: dict[RowVerdict, tuple[str, Any]] = {
-    RowVerdict.OK: ("success", _lazy("ok")),
-    RowVerdict.WARNING: ("warning", _lazy("look")),
+    RowVerdict.OK: ("success", _lazy("OK")),
+    RowVerdict.WARNING: ("warning", _lazy("warning")),
     RowVerdict.ERROR: ("failure", _lazy("error")),
-    RowVerdict.LEFT_OUT: ("canceled", _lazy("left out")),
+    RowVerdict.LEFT_OUT: ("canceled", _lazy("excluded")),
 }
 
 
@@ -428,16 +419,16 @@ def as_form_data(typed: dict[str, list[str]]) -> Any:
 def _place_order(one: SheetReview) -> HttpResponse:
     form = one.form(bound=True)
     if not one.chosen.good:
-        return one.page(form, _("No row is left that could be ordered."))
+        return one.page(form, _("There is no row that can be ordered."))
     wrong = one.chosen.counts[RowVerdict.ERROR]
     if wrong and "skip_errors" not in one.request.POST:
         return one.page(
             form,
             ngettext(
-                "%(n)d row has an error. Correct it in the file and upload it again, or tick that "
-                "it is to be left out.",
-                "%(n)d rows have errors. Correct them in the file and upload it again, or tick that "
-                "they are to be left out.",
+                "%(n)d row has an error. Correct the file and upload it again, or choose to exclude "
+                "this row.",
+                "%(n)d rows have errors. Correct the file and upload it again, or choose to exclude "
+                "these rows.",
                 wrong,
             )
             % {"n": wrong},
@@ -451,12 +442,12 @@ def _place_order(one: SheetReview) -> HttpResponse:
         form.add_error(None, str(error))
         return one.page(form)
     drafts.delete_draft(one.user, one.upload.key)
-    messages.success(one.request, _("The job is ordered."))
+    messages.success(one.request, _("The job was created."))
     return HttpResponseRedirect(reverse("job", args=[job.pk]))
 
 
 def _render_upload(request: HttpRequest, desk: SheetWorkflow, trouble: str = "") -> HttpResponse:
-    templates = (("xlsx", _("Template for Excel")), ("csv", _("Template as CSV")))
+    templates = (("xlsx", _("Download Excel template")), ("csv", _("Download CSV template")))
     context = {
         "desk": desk,
         "trouble": trouble,
@@ -471,10 +462,10 @@ def _render_upload(request: HttpRequest, desk: SheetWorkflow, trouble: str = "")
 def _explain_missing_file(request: HttpRequest) -> str:
     """The message for a missing file. The upload handler drops files too large for memory."""
     if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_FILE_BYTES:
-        return _("The file has more than %(most)d MB. Split it, or save it as CSV.") % {
+        return _("The file is larger than %(most)d MB. Split it, or save it as CSV.") % {
             "most": MAX_FILE_BYTES // 1_000_000
         }
-    return _("Choose a file first.")
+    return _("Select a file first.")
 
 
 def _parse_numbers(texts: list[str]) -> list[int]:

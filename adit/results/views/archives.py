@@ -37,6 +37,7 @@ from adit.results import archives
 from adit.results.archives import make_file_rows
 from adit.results.tables import ArchiveTable
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
 
 CHUNK_BYTES = 256 * 1024
 DOWNLOAD_INTERVAL = timedelta(minutes=10)
@@ -49,7 +50,7 @@ def archive_list(request: HttpRequest) -> HttpResponse:
     """List the files that may be downloaded, newest first."""
     user = current_user(request)
     if not may(user, Right.DOWNLOAD):
-        raise PermissionDenied(_("You may not download files in the browser."))
+        raise PermissionDenied(str(Message("archive-file.download-not-permitted")))
     files = archives.visible_archives(user)[:200]
     context = {
         "table": ArchiveTable(make_file_rows(user, files), request),
@@ -67,7 +68,7 @@ def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase
         raise Http404
     why = archives.explain_no_download(user, one)
     if why:
-        raise PermissionDenied(why)
+        raise PermissionDenied(str(why))
     file = destination_folders.open_archive_file(one.job.destination, one.name)
     if file is None:
         raise Http404
@@ -181,7 +182,7 @@ def _file_response(
         return HttpResponse(status=206 if is_part else 200, headers=headers)
     if not DOWNLOAD_LIMIT.acquire():
         file.close()
-        text = _("Too many downloads are going on at the moment: try again in a minute.")
+        text = _("Too many downloads are running. Try again in a minute.")
         return HttpResponse(
             text, status=503, headers={"Retry-After": "60"}, content_type="text/plain"
         )

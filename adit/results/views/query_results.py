@@ -167,7 +167,7 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     rows = query_results.export_rows(query_page.job, query_page.every, query_page.sees, only)
     if "again" in request.GET:
         if not query_page.sees.own:
-            raise PermissionDenied(_("You have no right to see what was asked."))
+            raise PermissionDenied(_("You do not have the permission to see the uploaded rows."))
         columns = query_results.unanswered_columns()
         rows = query_results.unanswered_rows(query_page.job, query_page.every, query_page.sees)
     columns = add_own_columns(columns, query_results.own_headers(query_page.job))
@@ -228,11 +228,11 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
 
 _SORTS = (
     ("patient", _lazy("Patient ID")),
-    ("name", _lazy("Name")),
-    ("born", _lazy("Born")),
+    ("name", _lazy("Patient name")),
+    ("born", _lazy("Birth date")),
     ("date", _lazy("Study date")),
     ("modality", _lazy("Modality")),
-    ("description", _lazy("Study")),
+    ("description", _lazy("Study description")),
     ("images", _lazy("Images")),
 )
 
@@ -242,12 +242,12 @@ def _filter_links(
 ) -> list[tuple[str, str, int]]:
     noted = query_results.filter_by_outcome(query_results.result_lines(query_page.job), "note")
     rows = [
-        ("", _("all rows"), sum(counts.values())),
-        (QueryRowOutcome.FOUND, _("found"), counts[QueryRowOutcome.FOUND]),
-        (QueryRowOutcome.NOTHING, _("nothing found"), counts[QueryRowOutcome.NOTHING]),
-        (QueryRowOutcome.FAILED, _("failed"), counts[QueryRowOutcome.FAILED]),
-        (QueryRowOutcome.OPEN, _("not asked yet"), counts[QueryRowOutcome.OPEN]),
-        ("note", _("to look at"), noted.values("line").distinct().count()),
+        ("", _("All rows"), sum(counts.values())),
+        (QueryRowOutcome.FOUND, _("Found"), counts[QueryRowOutcome.FOUND]),
+        (QueryRowOutcome.NOTHING, _("Not found"), counts[QueryRowOutcome.NOTHING]),
+        (QueryRowOutcome.FAILED, _("Failed"), counts[QueryRowOutcome.FAILED]),
+        (QueryRowOutcome.OPEN, _("Not queried yet"), counts[QueryRowOutcome.OPEN]),
+        ("note", _("Warnings"), noted.values("line").distinct().count()),
     ]
     return [row for row in rows if row[2] or not row[0]]
 
@@ -278,7 +278,7 @@ def _apply_pick_rule(query_page: QueryResultsPage) -> None:
     )
     picks = query_results.pick_results(query_page.every, rule)
     query_page.keep(picks=picks)
-    messages.success(query_page.request, _("%(n)d results are picked.") % {"n": len(picks)})
+    messages.success(query_page.request, _("%(n)d results selected.") % {"n": len(picks)})
 
 
 def _parse_date(text: str) -> date | None:
@@ -292,18 +292,18 @@ def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
     """Start a batch transfer with the picked results, as if their file was uploaded."""
     address = _transfer_url("")
     if not may(query_page.user, order_right(TRANSFER)) or not address:
-        raise PermissionDenied(_("You may not order this kind of job."))
+        raise PermissionDenied(_("You do not have the permission to order batch transfers."))
     picks = query_page.kept["picks"]
     chosen = [r for r in query_page.every if r.values and (picks is None or r.pk in set(picks))]
     if not chosen:
-        messages.error(query_page.request, _("Nothing is picked: tick at least one result."))
+        messages.error(query_page.request, _("Select at least one result."))
         return query_page.again()
     sees_both = query_page.sees.own and query_page.sees.pseudonyms
     if not sees_both and any(result.pseudonym for result in chosen):
         raise PermissionDenied(
             _(
-                "This list gives pseudonyms, which you may not see beside the patients. Ask its "
-                "owner to order the transfer."
+                "This list contains pseudonyms, which you are not allowed to see together with the "
+                "patients. Ask the owner of the job to order the transfer."
             )
         )
     columns = add_own_columns(

@@ -321,10 +321,7 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     assert give_back not in own
     judge = as_user(pacsadmin)
     assert give_back in judge.get(reverse("job", args=[job.pk])).content.decode()
-    assert (
-        b"Enter the reason why the order is returned"
-        in judge.post(give_back, {"reason": " "}, follow=True).content
-    )
+    assert b"Enter a reason" in judge.post(give_back, {"reason": " "}, follow=True).content
     judge.post(give_back, {"reason": "too many at once"})
     job.refresh_from_db()
     assert job.state == JobState.CANCELED
@@ -348,11 +345,11 @@ def test_one_study_is_taken_out_of_the_job_on_its_page(
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
     client = as_user(coordinator)
-    assert "Take it out of the job" in client.get(f"/jobs/{job.pk}/2/live/").content.decode()
+    assert "Remove from job" in client.get(f"/jobs/{job.pk}/2/live/").content.decode()
     page = client.post(reverse("job_task_action", args=[job.pk, 2, "delete"]), follow=True)
     assert page.redirect_chain == [(reverse("job", args=[job.pk]), 302)]
     assert job.tasks.count() == 1
-    assert "Take it out of the job" not in client.get(f"/jobs/{job.pk}/1/live/").content.decode()
+    assert "Remove from job" not in client.get(f"/jobs/{job.pk}/1/live/").content.decode()
 
 
 def test_mail_at_the_end_is_a_click_where_there_is_a_mail_server(
@@ -360,13 +357,13 @@ def test_mail_at_the_end_is_a_click_where_there_is_a_mail_server(
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING)
     client = as_user(coordinator)
-    assert "Mail me at the end" not in client.get(f"/jobs/{job.pk}/live/").content.decode()
+    assert "Mail me when finished" not in client.get(f"/jobs/{job.pk}/live/").content.decode()
     settings.MAIL = True
     coordinator.email = "cora@hospital.example"
     coordinator.save()
-    assert "Mail me at the end" in client.get(f"/jobs/{job.pk}/live/").content.decode()
+    assert "Mail me when finished" in client.get(f"/jobs/{job.pk}/live/").content.decode()
     page = client.post(reverse("job_action", args=[job.pk, "mail"]), follow=True)
-    assert "No mail at the end" in page.content.decode()
+    assert "Do not mail me" in page.content.decode()
     job.refresh_from_db()
     assert job.mail_at_end
 

@@ -281,7 +281,7 @@ def test_the_page_shows_both_ids_to_who_may_see_them_and_takes_the_decision(
 
     client = Client()
     client.force_login(steward)
-    assert "1 study waits for your decision" in client.get("/").content.decode()
+    assert "1 study waiting for your decision" in client.get("/").content.decode()
     said = client.post(decide, {"do": "confirm", "reason": ""}, follow=True).content.decode()
     assert "Enter a reason" in said
     said = client.post(decide, {"do": "confirm", "reason": WHY}, follow=True).content.decode()

@@ -147,7 +147,7 @@ def test_a_refused_form_keeps_the_proposal(client: Client, form: Form) -> None:
     answer = client.post(address, {**order, "archive_password": password})
 
     assert answer.status_code == 422
-    assert "Write the password down first" in answer.content.decode()
+    assert "Write down the password" in answer.content.decode()
     assert field(answer.content.decode(), "archive_password") == password
     assert proposal(client, address) == password
 
@@ -161,7 +161,7 @@ def test_a_typed_password_is_asked_twice(client: Client, form: Form) -> None:
 
     for answer in (once, different):
         assert answer.status_code == 422
-        assert "The two entries of the password differ" in answer.content.decode()
+        assert "The passwords are different." in answer.content.decode()
     assert ordered() == []
 
     assert client.post(address, {**order, **KEPT, **TWICE}).status_code == 302

@@ -75,9 +75,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         name = str(query.keys.get("PatientID", ""))
         heard.append(name)
         if name == "REFUSED":
-            raise NodeRefused(self.name, "does not like this question.")
+            raise NodeRefused(self.name, "test.refused")
         if name == "AWAY":
-            raise Unreachable(self.name, "cannot be reached.")
+            raise Unreachable(self.name, "test.unreachable")
         return plain(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", find)
@@ -149,7 +149,7 @@ def test_a_row_that_the_source_refuses_fails_alone_and_is_tried_again_alone(
 
     job.refresh_from_db()
     assert states(job) == ["success"] * 2 + ["failure"] + ["success"] * 4
-    assert "does not like" in str(job.tasks.get(position=3).message)
+    assert "test.refused" in str(job.tasks.get(position=3).message)
     assert job.state == JobState.WARNING
     assert "1 row was not answered" in str(job.message)
     asked.clear()

@@ -169,7 +169,7 @@ def test_one_study_uid_under_two_patients_is_never_started(
     batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert "No row is left" in str(job.message)
+    assert "no row identifies exactly one study" in str(job.message)
 
 
 def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
@@ -314,7 +314,7 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     assert run_all(plain).state == JobState.SUCCESS
     odd.refresh_from_db()
     assert odd.state == JobState.WAITING_FOR_OWNER
-    assert "1 row wants to be looked at" in str(odd.message)
+    assert "1 row has to be checked" in str(odd.message)
     assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
 
 
@@ -364,7 +364,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
 
     def picky(self: MemoryNode, query: Query) -> FindResults:
         if "AccessionNumber" in query.keys:
-            raise NodeRefused(self.name, "it does not search by accession number", 0xA900)
+            raise NodeRefused(self.name, "test.accession-number-refused", 0xA900)
         return find(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", picky)
@@ -373,7 +373,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
     )
     assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
     content = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
-    assert "does not search by accession number" in content.why
+    assert "test.accession-number-refused" in str(content.why)
 
 
 def test_a_right_that_is_gone_ends_the_check_and_is_said(
@@ -620,7 +620,7 @@ def test_a_source_that_could_not_answer_passes_nothing_on(
 
     def refuses(self: MemoryNode, query: Query) -> FindResults:
         if self.name == source.name:
-            raise NodeRefused(self.name, "it cannot", 0xC000)
+            raise NodeRefused(self.name, "test.refused", 0xC000)
         return find(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", refuses)

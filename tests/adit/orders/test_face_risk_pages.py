@@ -39,7 +39,7 @@ def test_without_a_choice_the_summary_says_what_to_do(summary: Person, project: 
     assert "1 series shows a head." in page
     assert "the project has no decision on them yet" in page
     assert "ask a manager of research projects to select" in page
-    assert "Nothing, as far as the source tells" not in page
+    assert "None, according to the source" not in page
     summary.start()
     assert "face" in Job.objects.get().order["announced"]
 
@@ -90,7 +90,7 @@ def test_the_report_tells_what_was_chosen_and_counted(
     page = " ".join(client.get(f"/jobs/{job.pk}/report/").content.decode().split())
 
     assert "the risk is accepted. Reason: the board agreed" in page
-    assert "<dt>Images sent at that risk</dt><dd>80</dd>" in page
+    assert "<dt>Images sent with this risk</dt> <dd>80</dd>" in page
     assert "<td>(0010,0010)</td><td>replaced</td>" in page
     kept = json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())
     assert kept["faces"] == {"accepted": 80, "withheld": 0}

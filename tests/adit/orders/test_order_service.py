@@ -21,6 +21,7 @@ from adit.orders.service import place_order, preview_order
 from adit.projects.models import Patient, Project
 from adit.results import storage_quota
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.transfer.study_lookup import StudyCriteria
 
 pytestmark = pytest.mark.django_db
@@ -118,11 +119,11 @@ def test_if_the_second_job_cannot_be_written_the_first_is_gone(
 
     def fail_at_the_second(job: Job) -> None:
         if Job.objects.count() == 2:
-            raise InvalidInput("the disk is full")
+            raise InvalidInput("test.disk-full")
         write(job)
 
     monkeypatch.setattr(service.task_groups, "assign_groups", fail_at_the_second)
-    with pytest.raises(InvalidInput, match="disk is full"):
+    with pytest.raises(InvalidInput, match="disk-full"):
         place_order(coordinator, request_for(destination, folder_node))
     assert not Job.objects.exists()
     assert not Patient.objects.exists()
@@ -173,11 +174,13 @@ def test_keys_belong_to_their_user(
 def test_an_order_that_does_not_fit_is_refused_at_every_door(
     coordinator: User, folder_node: Node, request_for: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage_quota, "explain_no_space", lambda node, size: f"{node.name}: full")
+    full = Message("storage-quota.used-up", node="Research folder", quota="1.0 GB")
+    monkeypatch.setattr(storage_quota, "explain_no_space", lambda node, size: full)
 
-    assert preview_order(coordinator, request_for(folder_node)).no_space
-    with pytest.raises(InvalidInput, match="Research folder: full"):
+    assert preview_order(coordinator, request_for(folder_node)).no_space == (full,)
+    with pytest.raises(InvalidInput) as refused:
         place_order(coordinator, request_for(folder_node))
+    assert refused.value.message == full
     assert not Job.objects.exists()
 
 

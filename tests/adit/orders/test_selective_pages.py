@@ -18,8 +18,10 @@ from adit.jobs import encrypted_payload
 from adit.jobs.models import Job, JobState, OrderDraft
 from adit.nodes.models import Node
 from adit.orders import basket, drafts
+from adit.orders.search_results import StoredSearch
 from adit.projects import pseudonyms, services
 from adit.projects.models import Project
+from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.instance import Instance
 
@@ -163,15 +165,15 @@ def goes_to(*names: str) -> list[str]:
 
 
 def test_the_empty_page_explains_the_first_step(person: Person) -> None:
-    assert "Nothing searched yet" in person.text
-    assert "Empty. Tick studies" in person.text
+    assert "No search yet" in person.text
+    assert "The basket is empty." in person.text
 
 
 def test_who_may_search_nowhere_is_told_whom_to_ask(
     make_user: Callable[..., User], groups: dict[str, Group]
 ) -> None:
     person = Person(make_user("lonely", "Coordinators"))
-    assert "You cannot search anywhere yet" in person.text
+    assert "No source available" in person.text
 
 
 def test_a_search_shows_what_was_found_and_its_address_tells_nothing(person: Person) -> None:
@@ -207,13 +209,13 @@ def test_a_search_by_days_description_and_modality(person: Person) -> None:
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ({}, "at least one field"),
-        ({"modality": "CT"}, "at least one field"),
-        ({"study_from": "2024-02-01", "study_until": "2024-01-01"}, "before the first"),
+        ({}, "at least one more field"),
+        ({"modality": "CT"}, "at least one more field"),
+        ({"study_from": "2024-02-01", "study_until": "2024-01-01"}, "before the start date"),
         ({"study_from": "the first of May"}, "Enter a valid date"),
         ({"patient_id": "A\\B"}, "backslash"),
-        ({"patient_id": "x", "modality": "C|T"}, "by their codes"),
-        ({"patient_id": "x", "sources": []}, "Tick at least one PACS"),
+        ({"patient_id": "x", "modality": "C|T"}, "Enter modality codes"),
+        ({"patient_id": "x", "sources": []}, "Select at least one PACS"),
     ],
 )
 def test_a_search_that_cannot_be_says_why_and_loses_nothing(
@@ -251,7 +253,7 @@ def test_more_than_the_limit_says_to_narrow_the_search(person: Person, settings:
     settings.SEARCH_LIMIT = 1
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert "1 study found" in person.text
-    assert "PACS1 has more than 1 studies that match: narrow the search" in person.text
+    assert "PACS1: only the first 1 matching studies are shown. Narrow the search." in person.text
 
 
 def test_a_study_opens_to_its_series_and_keeps_what_was_ticked(person: Person) -> None:
@@ -268,11 +270,11 @@ def test_the_basket_survives_new_searches_and_signing_out(
 ) -> None:
     picked(person, "0")
     person.press("search", patient_id="PID-2", sources=goes_to("PACS1"))
-    assert "whole study" in person.text
+    assert "all series" in person.text
     again = Person(coordinator)
-    assert "whole study" in again.text
+    assert "all series" in again.text
     again.press("clear")
-    assert "whole study" not in again.text
+    assert "all series" not in again.text
 
 
 def test_single_series_come_along_alone_and_join_what_is_there(
@@ -293,7 +295,7 @@ def test_single_series_come_along_alone_and_join_what_is_there(
 def test_nothing_ticked_is_said(person: Person) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert person.press("add", study=[]).status_code == 422
-    assert "Tick a study" in person.text
+    assert "Select a study" in person.text
 
 
 def test_a_study_is_removed_from_the_basket(person: Person, coordinator: User) -> None:
@@ -344,7 +346,7 @@ def test_a_job_is_ordered_in_a_few_clicks(person: Person, project: Project) -> N
     assert content.payload["study_uid"] == f"{ROOT}.1"
     assert content.patient_id == "PID-0815"
     assert content.pseudonym
-    assert "Empty. Tick studies" in person.client.get(NEW).content.decode()
+    assert "The basket is empty." in person.client.get(NEW).content.decode()
 
 
 def test_start_pressed_twice_is_one_job(person: Person) -> None:
@@ -462,7 +464,7 @@ def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinat
     typed = {token_of(coordinator, pid): "SAME" for pid in ("PID-0815", "PID-2")}
     page = person.press("summary", destinations=goes_to("Research PACS"), **typed)
     assert page.status_code == 422
-    assert "stands for another patient above" in person.text
+    assert "already used for another patient above" in person.text
 
 
 def test_a_registry_is_only_asked_before_the_start(person: Person, project: Project) -> None:
@@ -474,7 +476,7 @@ def test_a_registry_is_only_asked_before_the_start(person: Person, project: Proj
 
 def test_without_the_right_nothing_is_sent_as_it_is(person: Person) -> None:
     picked(person, "0")
-    assert "Send as it is" not in person.text
+    assert "Send unchanged" not in person.text
     nodes = goes_to("Research PACS")
     person.press("summary", destinations=nodes, change="as_is", reason="because")
     person.start()
@@ -489,9 +491,9 @@ def test_with_the_right_nothing_is_preselected_and_as_it_is_needs_a_reason(
     assert "change" not in Fields(person.text).values
     nodes = goes_to("Research PACS")
     assert person.press("summary", destinations=nodes).status_code == 422
-    assert "Choose what shall happen" in person.text
+    assert "Choose whether patient data are pseudonymized" in person.text
     assert person.press("summary", change="as_is").status_code == 422
-    assert "why identified data" in person.text
+    assert "Enter a reason for sending identified data." in person.text
     person.press("summary", reason="second opinion")
     assert "identified" in person.text
     person.start()
@@ -541,7 +543,7 @@ def test_a_right_withdrawn_before_the_start_is_a_sentence(
     destination.access.all().delete()
     page = person.start()
     assert page.status_code == 422
-    assert "choose another" in person.text
+    assert "Choose another destination." in person.text
     assert Job.objects.count() == 0
 
 
@@ -580,8 +582,18 @@ def test_ticks_that_are_not_there_pick_nothing(person: Person, coordinator: User
 
 def test_an_old_summary_says_that_it_is_gone(person: Person) -> None:
     page = person.client.get(reverse("job_summary", args=[drafts.new_key()]), follow=True)
-    assert b"no longer kept" in page.content
+    assert b"has expired" in page.content
     assert person.client.get(reverse("job_summary", args=["x"])).status_code == 404
+
+
+def test_a_kept_search_stores_messages_instead_of_sentences(coordinator: User) -> None:
+    note = Message("selective.search-canceled", node="PACS1")
+    hint = Message("selective.more-studies", node="PACS1", count=500)
+    made = StoredSearch(drafts.new_key(), notes=(note,), hints=(hint,), rows=())
+    made.keep(coordinator)
+
+    assert StoredSearch.load(coordinator, made.key) == made
+    assert "canceled before" not in str(drafts.load_draft(coordinator, made.key))
 
 
 def test_drafts_are_forgotten_after_a_day(person: Person, coordinator: User) -> None:

@@ -42,7 +42,7 @@ def test_a_good_file_leads_to_its_rows_and_orders_nothing(client: Client, source
     page = client.get(address).content.decode()
 
     assert "0001" in page
-    assert "Ask 2 rows" in page
+    assert "Query 2 rows" in page
     assert "My key" in page
     assert not Job.objects.exists()
 
@@ -61,13 +61,13 @@ def test_a_file_that_is_too_large_is_refused_unread(client: Client) -> None:
     answer = upload(client, b"PatientID\n" + b"1\n" * 4_000_000)
 
     assert answer.status_code == 422  # type: ignore[attr-defined]
-    assert "more than 5 MB" in answer.content.decode()  # type: ignore[attr-defined]
+    assert "larger than 5 MB" in answer.content.decode()  # type: ignore[attr-defined]
 
 
 def test_no_file_is_said(client: Client) -> None:
     answer = client.post(NEW, {})
 
-    assert "Choose a file first." in answer.content.decode()
+    assert "Select a file first." in answer.content.decode()
 
 
 def test_which_column_is_what_is_asked_with_guesses_and_remembered(client: Client) -> None:
@@ -87,8 +87,11 @@ def test_which_column_is_what_is_asked_with_guesses_and_remembered(client: Clien
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        ({"column-0": "PatientID", "column-1": "PatientID"}, "Two columns are said to be the same"),
-        ({"column-0": "", "column-1": "Modality"}, "Say at least which column"),
+        (
+            {"column-0": "PatientID", "column-1": "PatientID"},
+            "The same field is assigned to two columns",
+        ),
+        ({"column-0": "", "column-1": "Modality"}, "Assign at least the patient ID"),
     ],
 )
 def test_columns_that_make_no_question_are_refused(
@@ -163,7 +166,7 @@ def test_a_row_left_out_by_hand_is_not_asked_and_clears_others_of_its_contradict
 
     page = client.get(address).content.decode()
     assert "0 errors" in page
-    assert "Ask 2 rows" in page
+    assert "Query 2 rows" in page
     client.post(address, {"do": "start", "sources": source.pk, "shown": ["2", "3"], "out": ["3"]})
     assert sorted(ResultLine.objects.values_list("line", flat=True)) == [2, 4]
 

@@ -1,14 +1,17 @@
 """Before the start a person reads which radiographs only a header clears, and what is done."""
 
+import json
+
 import pytest
 from test_selective_pages import Person, goes_to, put
 
 from adit.accounts.models import User
 from adit.jobs.models import Job
 from adit.nodes.models import Node
-from adit.orders.summary import OrderSummary, RiskTold
+from adit.orders.summary import ExpectedWithholding, OrderSummary, RiskTold
 from adit.projects.models import Project
 from adit.projects.risks import decisions
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db
 CR, DX = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"
@@ -45,12 +48,12 @@ def test_what_is_withheld_is_told_with_the_next_step(
 ) -> None:
     page = told(summary, project, header_word=chosen)
 
-    assert "2 series (CR, DX) can show text in their pixels" in page
+    assert "2 series (CR, DX) may contain burned-in text" in page
     assert "(3 images)" in page
     assert words in page
     assert step in page
     assert "Burned-in text in radiographs: see below." in page
-    assert "Nothing, as far as the source tells" not in page
+    assert "None, according to the source" not in page
     summary.start()
     assert Job.objects.get().order["announced"] == ["header-word"]
 
@@ -60,7 +63,7 @@ def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
 ) -> None:
     page = told(summary, project, header_word="accept", header_word_reason="phantoms alone")
 
-    assert "2 series (CR, DX) can show text in their pixels" in page
+    assert "2 series (CR, DX) may contain burned-in text" in page
     assert "the risk is accepted. Reason: phantoms alone" in page
     assert "CR images may be withheld: the header must state that no text is burned in" in page
     summary.start()
@@ -80,6 +83,9 @@ def test_an_order_without_radiographs_says_nothing_of_them(
 
 def test_a_summary_survives_being_kept(project: Project) -> None:
     risks = tuple(RiskTold(one, 1, 0, 3, "CR") for one in decisions(project))
-    made = OrderSummary(1, 1, 1, 3, 100, risks=risks)
+    withheld = (ExpectedWithholding(Message("pixel-rule.test", device="Sonomaker"), True, 3),)
+    notes = (Message("test.unreachable", node="PACS1"),)
+    made = OrderSummary(1, 1, 1, 3, 100, withheld, notes, risks)
 
-    assert OrderSummary.from_json(made.to_json()) == made
+    assert OrderSummary.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert "pixel-rule" in made.announced

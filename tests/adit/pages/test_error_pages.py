@@ -44,10 +44,10 @@ def client(coordinator: User, as_user: Callable[[User], Client]) -> Iterator[Cli
 @pytest.mark.parametrize(
     ("address", "status", "says"),
     [
-        ("/nothing/here", 404, "There is nothing here"),
-        ("/forbidden", 403, "You may not do this"),
-        ("/mistake", 500, "ADIT made a mistake"),
-        ("/away", 503, "ADIT is not ready at the moment"),
+        ("/nothing/here", 404, "Page not found"),
+        ("/forbidden", 403, "Permission denied"),
+        ("/mistake", 500, "An internal error occurred"),
+        ("/away", 503, "ADIT is temporarily unavailable"),
     ],
 )
 def test_error_page_says_the_next_step_and_nothing_else(
@@ -75,4 +75,4 @@ def test_form_without_its_token_is_explained(coordinator: User) -> None:
     response = client.post("/accounts/theme/", {"theme": "dark"})
 
     assert response.status_code == 403
-    assert "This form was open too long" in response.content.decode()
+    assert "The form has expired" in response.content.decode()

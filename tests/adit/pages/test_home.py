@@ -79,7 +79,7 @@ def test_home_stops_asking_when_all_jobs_have_ended(
     page = as_user(coordinator).get("/home/live").content.decode()
 
     assert "hx-get" not in page
-    assert "Ended lately" in page
+    assert "Recently finished" in page
 
 
 def test_other_peoples_jobs_are_not_on_my_home(
@@ -98,14 +98,14 @@ def test_who_may_approve_sees_that_something_waits(
 ) -> None:
     order(coordinator, destination, JobState.WAITING_FOR_APPROVAL)
 
-    assert "1 job waits for approval" in as_user(pacsadmin).get("/").content.decode()
-    assert "waits for approval</h2>" not in as_user(coordinator).get("/").content.decode()
+    assert "1 job waiting for approval" in as_user(pacsadmin).get("/").content.decode()
+    assert "waiting for approval</h2>" not in as_user(coordinator).get("/").content.decode()
 
 
 def test_stranger_is_told_whom_to_ask(stranger: User, as_user: AsUser) -> None:
     page = as_user(stranger).get("/").content.decode()
 
-    assert "You have no rights yet." in page
+    assert "You have no permissions yet." in page
     assert 'href="/jobs/new/' not in page
 
 
@@ -119,13 +119,13 @@ def test_no_page_made_for_a_person_is_kept_in_a_cache(
 def test_lists_to_try_things_with_are_linked_where_there_are_some(
     coordinator: User, stranger: User, as_user: AsUser, settings: Any, tmp_path: Path
 ) -> None:
-    assert "Lists to try it with" not in as_user(coordinator).get("/").content.decode()
+    assert "Sample lists" not in as_user(coordinator).get("/").content.decode()
     settings.SAMPLES_DIR = tmp_path
     (tmp_path / "list.xlsx").write_bytes(b"PK")
     (tmp_path.parent / "secret.xlsx").write_bytes(b"PK")
     client = as_user(coordinator)
-    assert "Lists to try it with" in client.get("/").content.decode()
-    assert "Lists to try it with" not in as_user(stranger).get("/").content.decode()
+    assert "Sample lists" in client.get("/").content.decode()
+    assert "Sample lists" not in as_user(stranger).get("/").content.decode()
     answer = client.get(reverse("sample", args=["list.xlsx"]))
     assert b"".join(answer.streaming_content) == b"PK"
     for name in ("nothing.xlsx", "..%2Fsecret.xlsx", "%2e%2e%2fsecret.xlsx"):

@@ -202,7 +202,7 @@ def test_downloading_needs_its_right(
     assert client.get(reverse("archives")).status_code == 403
     page = client.get(reverse("job", args=[archive.job_id])).content.decode()
     assert address(archive) not in page
-    assert "You may not download files" in page
+    assert "You do not have the permission to download files" in page
 
 
 def test_identified_images_are_for_who_may_transfer_them(
@@ -255,7 +255,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     proposal = html.unescape(re.search(r'name="archive_password"[^>]* value="([^"]+)"', page)[1])  # type: ignore[index]
     assert validate_password(proposal) == proposal
     assert "at least 12 characters" in weak.content.decode()
-    assert "Write the password down first" in unkept.content.decode()
+    assert "Write down the password" in unkept.content.decode()
     assert Job.objects.get().archive_password is None
 
     done = client.post(led["Location"], {**TWICE, "archive_kept": "yes"})

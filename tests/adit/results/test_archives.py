@@ -208,7 +208,7 @@ def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
 
 
 @pytest.mark.parametrize(
-    ("password", "why"), [("", "Give the password"), ("short", "12 characters")]
+    ("password", "why"), [("", "Enter the password"), ("short", "12 characters")]
 )
 def test_without_a_good_password_nothing_is_ordered(
     order: Callable[..., Job], password: str, why: str
@@ -220,7 +220,7 @@ def test_without_a_good_password_nothing_is_ordered(
 
 
 def test_a_password_that_everybody_tries_first_is_refused(order: Callable[..., Job]) -> None:
-    with pytest.raises(InvalidInput, match="everybody tries"):
+    with pytest.raises(InvalidInput, match="too common"):
         order("1", password="1234567890qwertyuiop"[:0] + "qwertyuiop123")
 
 
@@ -246,7 +246,7 @@ def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 2
 
     shelf(source).update(held)
-    with pytest.raises(InvalidInput, match="Give a new password"):
+    with pytest.raises(InvalidInput, match="Enter a new password"):
         perform(coordinator, job, "retry")
     archives.save_password(coordinator, job, NEXT_PASSWORD)
     perform(coordinator, job, "retry")
@@ -525,7 +525,7 @@ def test_nobody_searches_in_an_archive(root: User, archive_node: Node) -> None:
 
 def _broken(*arguments: object) -> object:
 
-    raise Malformed("damaged")
+    raise Malformed("test.damaged")
 
 
 def _full(writer: object) -> None:
@@ -533,7 +533,7 @@ def _full(writer: object) -> None:
 
 
 def _lost(*arguments: object) -> bool:
-    raise queue.LeaseLost("task.taken-over")
+    raise queue.LeaseLost("test.killed")
 
 
 @pytest.fixture

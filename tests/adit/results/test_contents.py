@@ -25,6 +25,7 @@ from adit.projects.models import Project
 from adit.results import deliveries, storage_quota
 from adit.worker.tasks import work as work_as_a_worker
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,12 +164,12 @@ def test_a_file_taken_away_before_is_said_in_the_list(
 def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
     folder_node: Node, tmp_path: Path
 ) -> None:
-    assert storage_quota.explain_no_space(folder_node, 1000) == ""
-    assert "are needed. Make room there" in storage_quota.explain_no_space(folder_node, 10**18)
+    assert storage_quota.explain_no_space(folder_node, 1000) is None
+    assert "are needed." in str(storage_quota.explain_no_space(folder_node, 10**18))
 
     folder_node.settings["network"] = True
     (tmp_path / "out").rmdir()
-    assert "the folder does not exist" in storage_quota.explain_no_space(folder_node, 1000)
+    assert "the folder does not exist" in str(storage_quota.explain_no_space(folder_node, 1000))
 
 
 def test_what_a_folder_was_agreed_to_hold_is_kept_to(
@@ -178,20 +179,20 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
     folder_node.save()
     order("1")
     work_off()
-    assert storage_quota.explain_no_space(folder_node, 1_000_000) == ""
+    assert storage_quota.explain_no_space(folder_node, 1_000_000) is None
     later = order("2")
     SeriesResult.objects.update(size_bytes=1_000_000_000)
-    assert "1 GB agreed on for this folder are used up" in storage_quota.explain_no_space(
-        folder_node, 1
-    )
+    full = storage_quota.explain_no_space(folder_node, 1)
+    assert full == Message("storage-quota.used-up", node=folder_node.name, quota="1.0 GB")
 
-    with pytest.raises(InvalidInput, match="are used up"):
+    with pytest.raises(InvalidInput) as refused:
         order("3")
+    assert refused.value.message == full
     task = work()
 
     assert task is not None
     assert (task.state, task.failures) == (TaskState.PENDING, 1)
-    assert "are used up" in str(task.message)
+    assert "is used up" in str(task.message)
     later.refresh_from_db()
     assert later.state == JobState.PENDING
 
@@ -218,7 +219,7 @@ def test_little_room_is_an_alarm_and_one_mail(
         "admin@hospital.invalid",
         "ann@hospital.invalid",
     ]
-    assert "of 1 GB agreed for this folder are used. Free some space" in mail.outbox[0].body
+    assert "950.0 MB of the 1.0 GB quota of this folder are used." in mail.outbox[0].body
     assert Alarm.objects.filter(ended_at=None).count() == 1
     SeriesResult.objects.update(size_bytes=1)
     storage_quota.update_quota_alarms()

@@ -156,10 +156,10 @@ def test_each_row_is_there_with_its_own_columns_and_what_came_of_it(
     assert page.count("my key") == 5
     assert "Name0001, Ada" in page
     assert "2024-03-01" in page
-    assert "Nothing was found." in page
+    assert "No match was found." in page
     assert "PACS1 does not like this question." in page
     assert "There may be more" in page
-    assert "3 of 3 results picked" in page
+    assert "3 of 3 results selected" in page
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_results_are_picked_singly(client: Client, query: Job) -> None:
     post(client, query, do="keep:1", shown=shown, pick=shown[1:])
 
     assert picks(client, query) == ["2", "3"]
-    assert "2 of 3 results picked" in page_of(client, query)
+    assert "2 of 3 results selected" in page_of(client, query)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_results_whose_key_is_destroyed_say_so(
 
     page = page_of(client, query)
 
-    assert "cannot be read any more" in page
+    assert "can no longer be decrypted" in page
     assert rows_in(client, query, "csv")[1:] == []
 
 
@@ -411,5 +411,5 @@ def test_what_the_page_says_is_not_what_is_looked_for(
     )
     page = client.get(reverse("job_results", args=[running.pk])).content.decode()
 
-    assert "The query still runs" in page
+    assert "The query is still running" in page
     assert re.search(r'name="text"[^>]* value=""', page)

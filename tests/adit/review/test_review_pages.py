@@ -158,7 +158,7 @@ def test_a_mask_is_saved_and_the_job_offers_to_retry(
     work()
     assert not WithheldImages.objects.exists()
     report = owner.get(reverse("job_report", args=[job.pk])).content.decode()
-    assert "In several attempts" in report
+    assert "Several attempts:" in report
 
 
 def test_what_is_left_can_be_decided_anew(browser: Client) -> None:

@@ -77,7 +77,7 @@ def test_a_row_more_keeps_what_was_typed_and_saves_nothing(manager: Client, node
     page = answer.content.decode()
     assert 'name="hours-2-begin"' in page
     assert 'value="8"' in page
-    assert "need your attention" not in page
+    assert 'class="note-list"' not in page
     node.refresh_from_db()
     assert node.name != "Other"
 

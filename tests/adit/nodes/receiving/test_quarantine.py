@@ -204,14 +204,16 @@ def test_nonsense_deletes_nothing(
 
 
 def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: User) -> None:
-    assert "arrived unasked" not in client_of(pacsadmin).get("/").content.decode()
+    assert "Unrequested images or connections" not in client_of(pacsadmin).get("/").content.decode()
 
     gatherer = unexpected_senders.SenderCounter()
     gatherer.add(seen(Disposition.TURNED_AWAY))
     unexpected_senders.write_counts(gatherer.take())
 
-    assert "arrived unasked" in client_of(pacsadmin).get("/").content.decode()
-    assert "arrived unasked" not in client_of(coordinator).get("/").content.decode()
+    assert "Unrequested images or connections" in client_of(pacsadmin).get("/").content.decode()
+    assert (
+        "Unrequested images or connections" not in client_of(coordinator).get("/").content.decode()
+    )
 
 
 def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:

@@ -1,0 +1,21 @@
+"""The messages of notes on rows."""
+
+import pytest
+
+from adit.jobs.kinds.base import RowNote
+from adit.results.row_notes import note_messages
+from adit_engine.messages import has_template
+
+
+@pytest.mark.parametrize("note", RowNote)
+def test_each_note_has_a_sentence(note: RowNote) -> None:
+    (message,) = note_messages([note.value])
+
+    assert has_template(message.code)
+    assert str(message).endswith(".")
+
+
+def test_notes_keep_their_order() -> None:
+    codes = [one.code for one in note_messages([RowNote.SEVERAL, RowNote.PATIENTS])]
+
+    assert codes == ["row.several-studies", "row.several-patients"]
