@@ -1124,7 +1124,8 @@ _PSEUDONYMIZE: dict[str, Template] = {
     "project-key.length": _("A project key must have 32 bytes."),
     "project-key.file": _("{path} does not contain a project key (64 hex digits)."),
     "trial.field": _(
-        "{field} must have at most 64 characters, without backslash and line break (PS3.5 6.2)."
+        "The clinical trial attribute “{field}” must have at most 64 characters, without backslash and "
+        "line break (PS3.5 6.2)."
     ),
     "trial.required": _("Clinical trial attributes need a sponsor and a protocol ID."),
     "profile.line": _("Line {line}: {problem}"),
@@ -1385,7 +1386,7 @@ _VERIFY: dict[str, Template] = {
     "verify-stamp.dates": _("The header does not state correctly how dates were changed."),
     "verify-stamp.pixels": _("The header does not state correctly whether pixels were masked."),
     "verify-stamp.burned-in": _(
-        "The header makes a statement about burned-in text that has no basis."
+        "Burned In Annotation has a value that neither the original image nor a pixel rule justifies."
     ),
     "verify-pixel.no-rule": _(
         "The pixels may contain text: no pixel rule covers the device, and the project does not "

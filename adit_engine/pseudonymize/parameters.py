@@ -25,7 +25,7 @@ class ClinicalTrialAttributes:
         for each in fields(self):
             text = getattr(self, each.name)
             if len(text) > 64 or "\\" in text or not text.isprintable():
-                raise InvalidInput("trial.field", field=each.name)
+                raise InvalidInput("trial.field", field=each.name.replace("_", " "))
         if not self.sponsor.strip() or not self.protocol_id.strip():
             raise InvalidInput("trial.required")
 
