@@ -137,7 +137,7 @@ def test_the_kinds_of_the_engine_answer_in_words():
 
     form = get_settings_form_class("folder")(posted(path="relative"))
     assert not form.is_valid()
-    assert form.errors == {"path": ["Folder: give a full path that begins with /."]}
+    assert form.errors == {"path": ["Folder: enter an absolute path that begins with /."]}
 
 
 def test_a_new_dimse_node_is_offered_our_own_ae_title(settings):

@@ -102,7 +102,7 @@ def test_what_was_typed_comes_back_when_it_is_not_accepted(pacsadmin: User) -> N
     assert response.status_code == 422
     assert "relative/path" in page
     assert "Anna, 4711" in page
-    assert "full path that begins with /" in page
+    assert "absolute path that begins with /" in page
     assert not Node.objects.filter(name="Share").exists()
 
 

@@ -81,7 +81,7 @@ def test_settings_that_cannot_be_are_said_on_the_page(
 
     page = client_of(pacsadmin).get(f"/nodes/{node.pk}/sheet/", follow=True).content.decode()
 
-    assert "full path that begins with /" in page
+    assert "absolute path that begins with /" in page
 
 
 def test_the_command_prints_it(pacs: Node) -> None:

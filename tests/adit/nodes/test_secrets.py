@@ -272,4 +272,4 @@ def test_a_sign_in_by_password_needs_one() -> None:
     form = get_settings_form_class("dicomweb")(posted(**BASIC))
 
     assert not form.is_valid()
-    assert form.errors == {"password": ["Password: give one."]}
+    assert form.errors == {"password": ["Password: enter a value."]}

@@ -118,12 +118,12 @@ def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:
 @pytest.mark.parametrize(
     ("values", "field", "sentence"),
     [
-        ({"ca_certificate": "hello"}, "ca_certificate", "this is no certificate in PEM format"),
-        ({"client_key": OTHER.key}, "client_key", "it does not belong to the client certificate"),
+        ({"ca_certificate": "hello"}, "ca_certificate", "this is not a certificate in PEM format"),
+        ({"client_key": OTHER.key}, "client_key", "the key does not match Client certificate"),
         (
             {"client_certificate": OURS.certificate + OURS.key},
             "client_certificate",
-            "it holds a private key",
+            "this contains a private key",
         ),
     ],
 )
