@@ -25,7 +25,7 @@ AditError
 
 from typing import Any
 
-from adit_engine.messages import Message, has_template
+from adit_engine.messages import Message
 
 
 class AditError(Exception):
@@ -39,8 +39,6 @@ class AditError(Exception):
 
     def __init__(self, code: str, /, **values: Any) -> None:
         super().__init__(code)
-        if not has_template(code) and not code.endswith(".text"):  # transitional
-            code, values = "text", {"text": code}
         self._message = Message(code, **values)
 
     @property
@@ -68,19 +66,6 @@ class Malformed(AditError):
 
 class InstanceWithheld(AditError):
     """One instance must not leave. The category of its message is the reason that is counted."""
-
-    def __init__(self, code: str, reason: str | None = None, /, **values: Any) -> None:
-        if reason is not None:  # transitional
-            code, values = f"{code}.text", {"text": reason}
-        super().__init__(code, **values)
-
-    @property
-    def code(self) -> str:
-        return self.message.category
-
-    @property
-    def reason(self) -> str:
-        return str(self.message)
 
 
 class VerificationFailed(InstanceWithheld):
@@ -119,8 +104,6 @@ class NodeError(AditError):
     """
 
     def __init__(self, node: str, code: str, /, **values: Any) -> None:
-        if not has_template(code):
-            code, values = "text", {"text": f"{node}: {code}"}
         super().__init__(code, node=node, **values)
         self.node = node
         self.contact = ""

@@ -32,7 +32,6 @@ def ngettext(singular: str, plural: str, count: str) -> Plural:
 
 
 _GENERAL: dict[str, Template] = {
-    "text": "{text}",
     "patient-changed": _(
         "The source now lists the patient of this study under another ID than in the order, for "
         "example after a merge. The transfer stopped; a person must confirm that it is the same "
@@ -407,7 +406,7 @@ _DICOM_UL: dict[str, Template] = {
     ),
     "tls.file-unreadable": _("{setting}: {path} cannot be read ({reason})."),
     "clause.not-text": _("not a text file"),
-    "tls.name-invalid": _("Name in the certificate: this is not a valid host name."),
+    "tls.name-invalid": _("{setting}: this is not a valid host name."),
     "tls.certificate-missing": _("{setting}: a certificate is required for TLS."),
     "tls.key-without-certificate": _("{setting}: the certificate of this key is missing."),
     "tls.certificate-invalid": _("This is not a certificate in PEM format."),
@@ -440,7 +439,7 @@ _NODES: dict[str, Template] = {
     "setting.private-key-in-certificate": _(
         "{setting}: this contains a private key. Enter the key in Client key."
     ),
-    "setting.host": _("Host: enter a host name or an IP address."),
+    "setting.host": _("{setting}: enter a host name or an IP address."),
     "setting.character-set": _("{setting}: enter a DICOM term such as ISO_IR 100."),
     "setting.absolute-path": _("{setting}: enter an absolute path that begins with /."),
     "setting.octal": _("{setting}: enter octal digits such as 640."),
@@ -563,12 +562,12 @@ _DICOMWEB: dict[str, Template] = {
     "clause.await-accept-request": _("accept the data of {request}"),
     "clause.await-response": _("respond to {request}"),
     "clause.await-response-end": _("continue its response to {request}"),
-    "root-url.forbidden-characters": _("Root URL: ?, # and .. are not allowed."),
-    "root-url.invalid": _("Root URL: this is not a valid URL."),
-    "root-url.scheme": _("Root URL: enter https://host/path, or http:// if necessary."),
-    "root-url.port": _("Root URL: the port must be between 1 and 65535."),
-    "root-url.credentials": _("Root URL: enter user and password in their own fields."),
-    "setting.user": _("User: enter a name without a colon."),
+    "root-url.forbidden-characters": _("{setting}: ?, # and .. are not allowed."),
+    "root-url.invalid": _("{setting}: this is not a valid URL."),
+    "root-url.scheme": _("{setting}: enter https://host/path, or http:// if necessary."),
+    "root-url.port": _("{setting}: the port must be between 1 and 65535."),
+    "root-url.credentials": _("{setting}: enter user and password in their own fields."),
+    "setting.user": _("{setting}: enter a name without a colon."),
     "host.not-allowed": _(
         "{node}: {host} resolves to {kind}, which is not allowed. Check the root URL; an "
         "administrator can allow it in the settings."

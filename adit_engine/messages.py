@@ -105,10 +105,6 @@ def register_templates(
     _translation = _Translation(gettext, ngettext)
 
 
-def has_template(code: str) -> bool:
-    return code in _templates
-
-
 def render(message: Message) -> str:
     """Return the sentence of a message in the current language.
 
@@ -117,8 +113,6 @@ def render(message: Message) -> str:
     if message.code == JOINED:
         return " ".join(render(part) for part in message.values.get("parts", ()))
     template = _templates.get(message.code)
-    if message.code.endswith(".text"):  # transitional
-        return str(message.values["text"])
     if template is None:
         values = _show(tuple(message.values.values()))
         return f"{message.code} ({values})" if values else message.code

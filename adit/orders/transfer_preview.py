@@ -12,7 +12,6 @@ from typing import Any
 from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
 from adit.jobs.kinds.base import ListedSeries, ListedStudy
 from adit.jobs.models import Job
-from adit.orders.summary import explain_class_refusal
 from adit.projects import risks, services
 from adit.results import deliveries
 from adit_engine.messages import Message

@@ -117,7 +117,7 @@ class ClientTls:
         try:
             self.name.encode("idna")
         except UnicodeError:
-            raise InvalidInput("tls.name-invalid") from None
+            raise InvalidInput("tls.name-invalid", setting="Name in the certificate") from None
 
     @cached_property
     def context(self) -> ssl.SSLContext:

@@ -205,7 +205,7 @@ def test_leaving_early_unblocks_a_waiting_source_and_leaves_no_thread() -> None:
     def source() -> Iterator[Instance]:
         yield instance(1)
         assert aborted.wait(IN_TIME_S)
-        raise Stopped("PACS1: the work was stopped.")
+        raise Stopped("node.stopped", node="PACS1")
 
     stream = ReadAhead(source(), unblock=aborted.set)
     next(stream)

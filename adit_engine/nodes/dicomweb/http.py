@@ -63,6 +63,8 @@ for _name in ("httpx", "httpcore.connection", "httpcore.http11"):
 
 # Root URL and addresses ------------------------------------------------------------------------
 
+_ROOT_URL = "Root URL"
+"""The label of the setting."""
 # Cloud providers serve the credentials of the machine at these addresses; some are not link-local.
 _METADATA = frozenset({"169.254.169.254", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"})
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -74,19 +76,19 @@ def parse_root_url(url: str) -> httpx.URL:
     Raises InvalidInput for anything else.
     """
     if any(not 0x20 < ord(character) < 0x7F for character in url):
-        raise InvalidInput("setting.ascii", setting="Root URL")
+        raise InvalidInput("setting.ascii", setting=_ROOT_URL)
     if "?" in url or "#" in url or ".." in url.split("/"):
-        raise InvalidInput("root-url.forbidden-characters")
+        raise InvalidInput("root-url.forbidden-characters", setting=_ROOT_URL)
     try:
         root = httpx.URL(url.rstrip("/"))
     except httpx.InvalidURL:
-        raise InvalidInput("root-url.invalid") from None
+        raise InvalidInput("root-url.invalid", setting=_ROOT_URL) from None
     if root.scheme not in ("http", "https") or not root.host:
-        raise InvalidInput("root-url.scheme")
+        raise InvalidInput("root-url.scheme", setting=_ROOT_URL)
     if root.userinfo:
-        raise InvalidInput("root-url.credentials")
+        raise InvalidInput("root-url.credentials", setting=_ROOT_URL)
     if root.port is not None and not 0 < root.port < 65536:
-        raise InvalidInput("root-url.port")
+        raise InvalidInput("root-url.port", setting=_ROOT_URL)
     return root
 
 

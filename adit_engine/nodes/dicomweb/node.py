@@ -127,7 +127,7 @@ class DicomwebSettings:
         if self.sign_in not in _SIGN_INS:
             raise InvalidInput("setting.choice", setting="Sign-in", choices=_SIGN_INS)
         if self.sign_in == "basic" and (not self.user or ":" in self.user):
-            raise InvalidInput("setting.user")
+            raise InvalidInput("setting.user", setting="User")
         if self.sign_in == "basic" and not self.password:
             raise InvalidInput("setting.required", setting="Password")
         object.__setattr__(self, "token", self.token.strip())

@@ -316,9 +316,7 @@ def test_a_stored_finding_is_shown_with_the_current_template(
     pacsadmin: User, pacs: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(pacs, proposing("result_cap", 200))
-    monkeypatch.setitem(
-        messages._templates, "test.no-studies", "The list of studies is empty."
-    )
+    monkeypatch.setitem(messages._templates, "test.no-studies", "The list of studies is empty.")
 
     page = client_of(pacsadmin).get(f"/nodes/{pacs.pk}/").content.decode()
 

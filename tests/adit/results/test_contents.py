@@ -155,7 +155,7 @@ def test_a_file_taken_away_before_is_said_in_the_list(
     deliveries.write_due_lists()
 
     rows = listed(tmp_path / "out", job)
-    assert sum("not there any more" in row["reason"] for row in rows) == 1
+    assert sum("the file no longer exists" in row["reason"] for row in rows) == 1
 
 
 # Room ---------------------------------------------------------------------------------------------
