@@ -349,7 +349,7 @@ def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_no
     batch_start.request_start(job.owner, job, StartOptions(left_out={99}))
     job = run_all(job)
     assert job.state == JobState.WAITING_FOR_OWNER
-    assert re.findall(r"Line (\d+):", job.message) == ["3", "4"]
+    assert re.findall(r"Line (\d+):", str(job.message)) == ["3", "4"]
     assert batch_start.failed_start_options(job) == StartOptions({}, frozenset({99}), 0)
     assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
     batch_start.request_start(job.owner, job, StartOptions(left_out={3, 4}))
