@@ -160,7 +160,7 @@ def test_one_connection_is_ended_and_the_others_go_on(
     thread.join(10)
     task.refresh_from_db()
     assert task.state == TaskState.CANCELED
-    assert str(task.message) == "PACS1: this connection was ended by pacsadmin."
+    assert str(task.message) == "pacsadmin ended this connection with PACS1."
     gated.close_gate()
     for _ in range(2):
         gated.gate.release()
