@@ -59,7 +59,7 @@ def trail_verify(request: HttpRequest) -> HttpResponse:
     """Verify the whole chain. The result is recorded in the audit trail."""
     event = audit_trail.verify_and_record(cast(User, request.user))
     if event.details["whole"]:
-        messages.success(request, _("The trail is whole: no event was changed or removed."))
+        messages.success(request, _("The audit trail is intact. No event was changed or removed."))
     else:
         why = audit_trail.make_row(event).problem
         words = {"row": event.details["event"] or "–", "why": why}

@@ -164,7 +164,7 @@ def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
     folder_node: Node, tmp_path: Path
 ) -> None:
     assert storage_quota.explain_no_space(folder_node, 1000) == ""
-    assert "are needed. Make room there" in storage_quota.explain_no_space(folder_node, 10**18)
+    assert "GB are required. Free disk space" in storage_quota.explain_no_space(folder_node, 10**18)
 
     folder_node.settings["network"] = True
     (tmp_path / "out").rmdir()
