@@ -140,10 +140,6 @@ _NODES: dict[str, Template] = {
         "The disk of the folder “{folder}” on the server {host} has only {percent} % free space. "
         "Free some space."
     ),
-    "alarm.quota-almost-used": _(
-        "{used} of {quota} GB agreed for this folder are used. Free some space and delete jobs "
-        "that are not needed, or agree on more space."
-    ),
     "alarm.quarantine-used": ngettext(
         "{count} image that was not requested is in quarantine. Check its sender.",
         "{count} images that were not requested are in quarantine. Check their senders.",

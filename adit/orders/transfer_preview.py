@@ -99,7 +99,9 @@ def _expect_withheld(
         for uid, count in (one.classes or {}).items():
             if why := admission.sop_class_refusal(uid, profile):
                 parts[why, True] += count
-        if not one.classes or not any(admission.sop_class_refusal(uid, profile) for uid in one.classes):
+        if not one.classes or not any(
+            admission.sop_class_refusal(uid, profile) for uid in one.classes
+        ):
             modality = one.record.text("Modality")
             if perhaps := admission.modality_warning(modality, profile, word):
                 parts[perhaps, False] += one.images or 0
