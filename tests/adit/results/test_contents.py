@@ -164,13 +164,10 @@ def test_a_file_taken_away_before_is_said_in_the_list(
 def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
     folder_node: Node, tmp_path: Path
 ) -> None:
-<<<<<<< HEAD
     assert storage_quota.explain_no_space(folder_node, 1000) is None
-    assert "are needed." in str(storage_quota.explain_no_space(folder_node, 10**18))
-=======
-    assert storage_quota.explain_no_space(folder_node, 1000) == ""
-    assert "GB are required. Free disk space" in storage_quota.explain_no_space(folder_node, 10**18)
->>>>>>> 3d6a17c11ed9785de6811975eb6f8d26da4fb3f2
+    assert "GB are required. Free disk space" in str(
+        storage_quota.explain_no_space(folder_node, 10**18)
+    )
 
     folder_node.settings["network"] = True
     (tmp_path / "out").rmdir()
