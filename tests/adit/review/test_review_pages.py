@@ -189,7 +189,7 @@ def test_home_leads_a_reviewer_to_what_waits(browser: Client, coordinator: User)
     home = browser.get("/").content.decode()
     assert "1 withheld image waiting for a decision" in home
     browser.post(page(), form(do="leave"))
-    assert "waits for a decision" not in browser.get("/").content.decode()
+    assert "waiting for a decision" not in browser.get("/").content.decode()
     owner = Client()
     owner.force_login(coordinator)
     assert "ithheld image" not in owner.get("/").content.decode()
