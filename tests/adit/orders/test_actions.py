@@ -110,7 +110,7 @@ def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
-    with pytest.raises(NotPermitted, match="cancel it first"):
+    with pytest.raises(NotPermitted, match="Cancel it first"):
         perform(coordinator, job, "delete")
     work()
     pk = job.pk
@@ -146,7 +146,7 @@ def test_urgent_needs_the_right_of_who_ordered(
     job = order_studies("1", images=1)
     with pytest.raises(NotPermitted):
         perform(coordinator, job, "urgent")
-    with pytest.raises(NotPermitted, match="Whoever ordered"):
+    with pytest.raises(NotPermitted, match="does not have the permission for urgent jobs"):
         perform(root, job, "urgent")
     quick = make_user("quick", "Coordinators", "PACS administrators")
     own = order_studies("2", images=1, user=quick)
@@ -200,7 +200,7 @@ def test_a_job_that_runs_as_approved_is_not_made_urgent(
     perform(pacsadmin, job, "approve")
     work()
     job.refresh_from_db()
-    with pytest.raises(NotPermitted, match="as it was approved"):
+    with pytest.raises(NotPermitted, match="running as approved"):
         perform(owner, job, "urgent")
 
 
@@ -211,7 +211,7 @@ def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
     first = job.tasks.get(position=1)
     for _ in range(2):
         perform(coordinator, first, "delete")
-    with pytest.raises(NotPermitted, match="delete the job"):
+    with pytest.raises(NotPermitted, match="Delete the job instead"):
         perform(coordinator, job.tasks.get(), "delete")
     work()
     job.refresh_from_db()

@@ -157,7 +157,8 @@ def test_a_returned_order_says_why_and_needs_approval_again(
 ) -> None:
     job = order_job(coordinator, "selective", picks(source, 11), destination.pk)
     perform(pacsadmin, job, "return", "too many at once")
-    assert (job.state, str(job.message)) == (JobState.CANCELED, "Not approved: too many at once")
+    assert job.state == JobState.CANCELED
+    assert str(job.message) == "Not approved. Reason: too many at once"
     perform(coordinator, job, "resume")
     assert job.state == JobState.WAITING_FOR_APPROVAL
     assert set(job.tasks.values_list("state", flat=True)) == {"pending"}

@@ -187,9 +187,9 @@ def test_a_reviewer_without_the_right_to_see_patients_sees_no_image(
 
 def test_home_leads_a_reviewer_to_what_waits(browser: Client, coordinator: User) -> None:
     home = browser.get("/").content.decode()
-    assert "1 withheld image waits for a decision" in home
+    assert "1 withheld image waiting for a decision" in home
     browser.post(page(), form(do="leave"))
-    assert "waits for a decision" not in browser.get("/").content.decode()
+    assert "waiting for a decision" not in browser.get("/").content.decode()
     owner = Client()
     owner.force_login(coordinator)
     assert "ithheld image" not in owner.get("/").content.decode()

@@ -1,7 +1,6 @@
 """A node that does not answer rests: its tasks wait, one at a time tries, the others' go on."""
 
 import json
-import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
