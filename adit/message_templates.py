@@ -682,7 +682,6 @@ _RESULTS: dict[str, Template] = {
         "count",
     ),
     "row.waiting-for-approval": _("The job is waiting for approval."),
-    "results.task-taken-over": _("Another worker has taken over this task."),
     "restart.staff-only": _(
         "Only staff can restart from the beginning. Retry transfers only missing images."
     ),
@@ -778,7 +777,6 @@ _ORDERS: dict[str, Template] = {
     ),
     "order.pseudonyms-refused": _("Pseudonyms were refused. {studies}"),
     "order.pseudonym-of-study": _("Study {study}: {reason}"),
-    "start.not-your-job": _("This is not your job. Ask its owner or staff."),
     "start.check-not-finished": _("The check is not finished yet."),
     "start.rows-to-check": ngettext(
         "The transfer did not start automatically: {count} row has to be checked.",

@@ -75,7 +75,7 @@ def request_start(user: User, job: Job, wishes: StartOptions) -> None:
     with transaction.atomic():
         locked = states.lock_job(job.pk)
         if not may_act_on(user, locked):
-            raise NotPermitted("start.not-your-job")
+            raise NotPermitted("job.not-yours")
         if locked.state != JobState.WAITING_FOR_OWNER:
             if locked.stage == JobStage.CHECK and not _is_starting(locked):
                 raise NotPermitted("start.check-not-finished")

@@ -63,7 +63,7 @@ def record_rules(task: Task) -> None:
             task.items.all().delete()
         task.rules = [*before, used]
         if mine.update(rules=task.rules) != 1:
-            raise LeaseLost("results.task-taken-over")
+            raise LeaseLost("task.taken-over")
 
 
 def tasks_judged_anew(job: Job) -> list[int]:

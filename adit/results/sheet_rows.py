@@ -71,7 +71,7 @@ def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str
         chosen = 0 if len(checked.studies) == 1 else None
         why = checked.why
         content = RowContent(
-            before.own, before.pseudonym, before.asked, checked.studies, chosen, why
+            before.own, before.pseudonym, before.asked, checked.studies, chosen, checked.why
         )
         line.sealed = seal_row(box, line.job_id, line.line, content)
         line.is_asked, line.is_found = True, bool(checked.studies)
