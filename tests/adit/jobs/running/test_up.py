@@ -75,7 +75,7 @@ def test_a_database_without_its_key_is_refused(house: Installed) -> None:
     (house.data / "keys" / "master.key").unlink()
     done = house.adit("up")
     assert done.returncode == 1
-    assert "Put the backed-up key there" in done.stderr
+    assert "Restore the key from the backup" in done.stderr
     assert not (house.data / "keys" / "master.key").exists()
 
 
@@ -123,7 +123,7 @@ def test_all_nodes_are_stopped_from_the_machine_itself(house: Installed) -> None
     for unclear in (("stop",), ("stop", "from", "--all")):
         done = house.adit(*unclear)
         assert done.returncode == 1
-        assert "or say --all" in done.stderr
+        assert "or --all" in done.stderr
     done = house.adit("stop", "--all", "--reason", "fire")
     assert (done.returncode, "2 stopped." in done.stderr + done.stdout) == (0, True)
     rows = house.rows("select stopped_at, pause_reason from nodes_node")
