@@ -53,7 +53,7 @@ def test_room_is_asked_for_before_the_start(make_node: Callable[..., Node]) -> N
     node = make_node("7-Zip files", kind="archive")
 
     assert destination_folders.explain_no_space(node, 1000) is None
-    assert "needed" in str(destination_folders.explain_no_space(node, 10**18))
+    assert "are required" in str(destination_folders.explain_no_space(node, 10**18))
 
 
 def test_users_read_the_path_that_they_know(make_node: Callable[..., Node]) -> None:

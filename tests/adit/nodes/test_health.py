@@ -16,6 +16,7 @@ from adit.nodes.models import Node
 from adit.nodes.receiving import certificates, receiver_state
 from adit.nodes.receiving.retrievals import ReceiverClient
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes.base import Grade, NodeFinding
 from adit_engine.nodes.dimse.node import DimseNode
 from adit_engine.nodes.dimse.settings import DimseSettings
@@ -102,7 +103,7 @@ def examined(*, runs: bool = True) -> list[NodeFinding]:
 
 
 def problems(*, runs: bool = True) -> list[str]:
-    return [f"{one.what}: {one.next_step}" for one in examined(runs=runs) if one.next_step]
+    return [f"{one.what} {one.next_step}" for one in examined(runs=runs) if one.next_step]
 
 
 # The receiver answers --------------------------------------------------------------------------
@@ -110,9 +111,8 @@ def problems(*, runs: bool = True) -> list[str]:
 
 def test_a_receiver_that_answers_is_well(settings):
     with answering(settings):
-        assert [one.what for one in examined()] == [
-            f"receiver on port {settings.RECEIVER_PORT} answers (C-ECHO)"
-        ]
+        port = settings.RECEIVER_PORT
+        assert [one.what for one in examined()] == [Message("receiver.answers", port=port)]
         assert problems() == []
 
 
@@ -138,7 +138,7 @@ def test_a_port_that_somebody_else_uses_is_no_receiver(settings):
         (problem,) = problems(runs=False)
         thread.join()
 
-    assert "closed the connection" in problem or "broke off" in problem
+    assert "was closed" in problem or "was lost" in problem
 
 
 def test_without_a_receiver_there_is_nothing_to_say(settings):
@@ -160,8 +160,8 @@ def test_a_receiver_by_tls_answers_too(settings, files, asks: bool):
         found = examined()
 
     assert [one.grade for one in found] == [Grade.GOOD] * (3 if asks else 2)
-    assert "answers (C-ECHO)" in found[0].what
-    assert "until" in found[1].what
+    assert found[0].what.code == "receiver.answers"
+    assert "valid until" in str(found[1].what)
 
 
 def test_a_receiver_that_would_not_take_our_own_certificate_is_well(settings, files, tmp_path):
@@ -169,14 +169,14 @@ def test_a_receiver_that_would_not_take_our_own_certificate_is_well(settings, fi
     (tmp_path / "other.crt").write_text(Authority("Other").certificate)
     settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "other.crt")
     with answering(settings):
-        assert examined()[0].what.endswith("listens and wants a certificate")
+        assert examined()[0].what.code == "receiver.wants-certificate"
 
 
 # Its certificates ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("until_day", "words"), [(-1, "It has ended"), (12.5, "It ends in 12 days"), (60, "")]
+    ("until_day", "words"), [(-1, "It has expired"), (12.5, "It expires in 12 days"), (60, "")]
 )
 def test_the_end_of_its_certificate_is_said_thirty_days_before(files, until_day, words):
     files(CA.issue("receiver", until_day=until_day, from_day=-30))
@@ -197,7 +197,7 @@ def test_a_key_that_does_not_belong_to_it_is_said(files):
 def test_a_broken_certificate_never_makes_it_listen_in_the_clear(settings, files, caplog):
     files(key="nothing")
     with running():
-        wait_until(lambda: "no C-MOVE until this is mended" in caplog.text)
+        wait_until(lambda: "no C-MOVE until this is fixed" in caplog.text)
         assert not listens(settings.RECEIVER_PORT)
         files()
         wait_until(lambda: listens(settings.RECEIVER_PORT))
@@ -220,7 +220,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monke
     files()
     with answering(settings):
         files(CA.issue("receiver", until_day=5))
-        wait_until(lambda: "shows new certificates" in caplog.text)
+        wait_until(lambda: "uses new certificates" in caplog.text)
         given = DimseSettings(
             called_ae_title="ADIT",
             calling_ae_title="ADIT",
@@ -231,15 +231,15 @@ def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monke
         )
         findings = list(DimseNode("ADIT", given).check())
         files(key="half renewed")
-        wait_until(lambda: "goes on with its old certificates" in caplog.text)
+        wait_until(lambda: "continues to use its old certificates" in caplog.text)
 
     assert findings[1].what.code == "test.certificate-expires"
 
 
 def test_who_registers_us_reads_that_it_goes_by_tls(source: Node, files):
-    assert "TLS" not in ReceiverClient(source).address
+    assert ReceiverClient(source).address.code == "clause.receiver-address"
     files()
-    assert ReceiverClient(source).address.endswith("by TLS")
+    assert str(ReceiverClient(source).address).endswith("with TLS")
 
 
 # The nodes' certificates -----------------------------------------------------------------------
@@ -273,9 +273,9 @@ def test_a_node_whose_certificates_last_is_well(secured):
     secured(CA.issue("adit"))
 
     assert problems() == []
-    assert [one.what.partition(" (")[0] for one in examined()] == [
-        "PACS7: our client certificate",
-        "PACS7: its CA certificate",
+    assert [str(one.what).partition(":")[0] for one in examined()] == [
+        "PACS7, our client certificate",
+        "PACS7, its CA certificate",
     ]
 
 
@@ -283,15 +283,15 @@ def test_a_client_certificate_that_ends_is_said_with_the_nodes_name(secured):
     secured(CA.issue("adit", until_day=29.5))
 
     (problem,) = problems()
-    assert problem.startswith("PACS7: our client certificate (localhost, until")
-    assert "It ends in 29 days" in problem
+    assert problem.startswith("PACS7, our client certificate: certificate localhost, valid until")
+    assert "It expires in 29 days" in problem
 
 
 def test_of_several_authorities_one_that_lasts_is_enough(secured):
     pinned = CA.issue("pacs7", until_day=-0.5)
     held = CA.issue("adit")
     node = secured(held, pinned.certificate)
-    assert "PACS7: its CA certificate" in problems()[0]
+    assert "PACS7, its CA certificate" in problems()[0]
 
     node.settings["ca_certificate"] += CA.certificate
     node.give_secrets({"client_key": held.key})
@@ -305,7 +305,8 @@ def test_a_nodes_key_that_does_not_belong_is_said(secured):
     node.save()
 
     (problem,) = problems()
-    assert problem.startswith("PACS7: Client key: the key does not match Client certificate.")
+    assert problem.startswith("PACS7: certificate.")
+    assert "Client key: the key does not match Client certificate." in problem
 
 
 def test_a_node_in_the_clear_is_not_looked_at(secured):

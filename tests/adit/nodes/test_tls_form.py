@@ -88,7 +88,7 @@ def test_the_pages_show_for_whom_and_until_when_and_never_the_key(
     assert re.search(r"adit\.example, until \d{4}-\d\d-\d\d", shown)
     assert "BEGIN CERTIFICATE" not in shown
     assert "BEGIN CERTIFICATE" in edited
-    assert "One is stored; leave empty to keep it." in edited
+    assert "A value is stored. Leave the field empty to keep it." in edited
     assert "PRIVATE KEY" not in shown + edited
 
 
@@ -118,7 +118,7 @@ def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:
 @pytest.mark.parametrize(
     ("values", "field", "sentence"),
     [
-        ({"ca_certificate": "hello"}, "ca_certificate", "this is not a certificate in PEM format"),
+        ({"ca_certificate": "hello"}, "ca_certificate", "enter a certificate in PEM format"),
         ({"client_key": OTHER.key}, "client_key", "the key does not match Client certificate"),
         (
             {"client_certificate": OURS.certificate + OURS.key},
