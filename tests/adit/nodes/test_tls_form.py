@@ -118,7 +118,7 @@ def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:
 @pytest.mark.parametrize(
     ("values", "field", "sentence"),
     [
-        ({"ca_certificate": "hello"}, "ca_certificate", "enter a certificate in PEM format"),
+        ({"ca_certificate": "hello"}, "ca_certificate", "this is not a certificate in PEM format"),
         ({"client_key": OTHER.key}, "client_key", "the key does not match Client certificate"),
         (
             {"client_certificate": OURS.certificate + OURS.key},
