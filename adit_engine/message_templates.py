@@ -439,7 +439,7 @@ _NODES: dict[str, Template] = {
     "setting.private-key-in-certificate": _(
         "{setting}: this contains a private key. Enter the key in Client key."
     ),
-    "setting.host": _("{setting}: enter a host name or an IP address."),
+    "setting.host": _("Host: enter a host name or an IP address."),
     "setting.character-set": _("{setting}: enter a DICOM term such as ISO_IR 100."),
     "setting.absolute-path": _("{setting}: enter an absolute path that begins with /."),
     "setting.octal": _("{setting}: enter octal digits such as 640."),
@@ -535,7 +535,7 @@ _NODES: dict[str, Template] = {
         "{node}: a test file could not be read back as it was written. Check the disk."
     ),
     "storage.insufficient-space": _(
-        "{node}: {free} GB are available, about {needed} GB are needed. Free disk space, then "
+        "{node}: {free} GB are available, about {needed} GB are required. Free disk space, then "
         "retry."
     ),
     "storage.almost-full": _("{node}: the disk is almost full. Free disk space, then retry."),

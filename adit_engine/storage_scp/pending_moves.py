@@ -184,9 +184,9 @@ class MoveReceiver(Protocol):
     ae_title: str
 
     @property
-    def address(self) -> str | Message: ...
-
-    """Where we listen, as text for the administrator who registers us at the archive."""
+    def address(self) -> str | Message:
+        """Our address, for the administrator who registers us at the archive."""
+        ...
 
     def expect(
         self, wanted: MoveTarget, check: Callable[[], None]

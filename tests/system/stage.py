@@ -185,27 +185,30 @@ def make_checks(node: object, admin: object) -> None:
     from adit.nodes.models import NodeTestResult
     from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal
 
-    cap = SettingProposal("result_cap", 200, Message("proposal.result-cap"))
-    far = {"sender": "PACS1B", "sender_address": "10.0.0.7"}
-    senders = SettingProposal(
-        "senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", Message("proposal.senders", **far)
-    )
+    why = Message("proposal.result-cap")
+    stranger = {"sender": "PACS1B", "sender_address": "10.0.0.7"}
+    senders = Message("proposal.senders", **stranger)
     found = {
         "plain": [
-            NodeFinding(Grade.GOOD, Message("test.echo", node="PACS1", milliseconds=12)),
+            NodeFinding(Grade.GOOD, Message("test.echo", node="PACS1", milliseconds="12")),
             NodeFinding(Grade.GOOD, Message("test.search-roots", roots=("study", "patient"))),
             NodeFinding(Grade.GOOD, Message("test.retrieval", methods=("C-GET", "C-MOVE"))),
             NodeFinding(
                 Grade.WARNING,
                 Message("test.truncated", count=200),
                 Message("step.result-cap", count=200),
-                (cap,),
+                (SettingProposal("result_cap", 200, why),),
             ),
         ],
         "fetch": [
             NodeFinding(
                 Grade.GOOD,
-                Message("test.image-received", method="C-GET", size="0.52 MB", duration="180 ms"),
+                Message(
+                    "test.image-received",
+                    method="C-GET",
+                    size=Message("clause.megabytes", size="0.52"),
+                    duration="180 ms",
+                ),
             ),
             NodeFinding(
                 Grade.BAD,
@@ -213,14 +216,14 @@ def make_checks(node: object, admin: object) -> None:
                     "test.image-not-received",
                     method="C-MOVE",
                     duration="10.4 s",
-                    reason=Message("fetch.nothing-in-time", seconds=10),
+                    reason=Message("fetch.nothing-sent"),
                 ),
             ),
             NodeFinding(
                 Grade.WARNING,
-                Message("test.sender-rejected", **far),
-                Message("step.add-sender", node="PACS1", **far),
-                (senders,),
+                Message("test.sender-rejected", **stranger),
+                Message("step.add-sender", node="PACS1", **stranger),
+                (SettingProposal("senders", "PACS1@10.0.0.5, PACS1B@10.0.0.7", senders),),
             ),
         ],
     }

@@ -257,7 +257,7 @@ class DimseSettings:
                 raise InvalidInput("setting.invalid", setting=label, error=error.message) from None
         object.__setattr__(self, "host", self.host.strip())
         if not self.host or any(character.isspace() for character in self.host):
-            raise InvalidInput("setting.host", setting="Host")
+            raise InvalidInput("setting.host")
         self._check_numbers()
         self._check_words()
         check_transport(self)

@@ -97,9 +97,9 @@ def kept(node: Node, *findings: NodeFinding) -> None:
 def proposing(setting: str, value: object) -> NodeFinding:
     return NodeFinding(
         Grade.WARNING,
-        Message("test.no-studies"),
-        Message("step.no-studies"),
-        (SettingProposal(setting, value, Message("proposal.result-cap")),),
+        Message("test.no-paging", count=2),
+        Message("step.result-cap-if-truncated"),
+        (SettingProposal(setting, value, Message("proposal.find")),),
     )
 
 
@@ -180,16 +180,16 @@ def test_what_was_found_before_the_deadline_is_kept(
     from adit_engine.nodes.memory import MemoryNode
 
     def check(node: MemoryNode) -> Iterator[NodeFinding]:
-        yield NodeFinding(Grade.GOOD, Message("test.mounted"))
+        yield NodeFinding(Grade.GOOD, Message("test.wado"))
         time.sleep(2)
-        yield NodeFinding(Grade.GOOD, Message("test.mounted"))
+        yield NodeFinding(Grade.GOOD, Message("test.paging"))
 
     settings.SEARCH_DEADLINE_S = 1
     monkeypatch.setattr(MemoryNode, "check", check)
 
     findings = diagnostics.check_node(pacsadmin, source)
 
-    assert findings[0].what.code == "test.mounted"
+    assert findings[0].what == Message("test.wado")
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
 
 
@@ -234,7 +234,7 @@ def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -
 
     page = client.post(f"/nodes/{pacs.pk}/test/fetch/", {"study_uid": "ACC 17"}, follow=True)
 
-    assert "A UID must have at most 64 characters" in page.content.decode()
+    assert "A UID has at most 64 characters" in page.content.decode()
     assert not NodeTestResult.objects.exists()
 
 
@@ -304,7 +304,7 @@ def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
     page = client.get(f"/nodes/{pacs.pk}/").content.decode()
     answer = client.post(f"/nodes/{pacs.pk}/test/adopt/", {"setting": "result_cap", "value": "200"})
 
-    assert "It lists no studies." in page
+    assert "It returned 2 studies when one was requested" in page
     assert "Adopt:" not in page
     assert answer.status_code == 403
     for path in ("test/fetch/", "test/write/"):
@@ -316,21 +316,18 @@ def test_a_stored_finding_is_shown_with_the_current_template(
     pacsadmin: User, pacs: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept(pacs, proposing("result_cap", 200))
-    monkeypatch.setitem(messages._templates, "test.no-studies", "The list of studies is empty.")
+    monkeypatch.setitem(
+        messages._templates, "test.no-paging", "Without pages it returned {count} studies."
+    )
 
     page = client_of(pacsadmin).get(f"/nodes/{pacs.pk}/").content.decode()
 
-    assert "The list of studies is empty." in page
+    assert "Without pages it returned 2 studies." in page
 
 
 def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
-    kept(
-        pacs,
-        NodeFinding(
-            Grade.WARNING,
-            Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7"),
-        ),
-    )
+    what = Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7")
+    kept(pacs, NodeFinding(Grade.WARNING, what))
     NodeTestResult.objects.update(what="fetch")
 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()
