@@ -69,7 +69,6 @@ def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str
             return
         before = open_row(box, line)
         chosen = 0 if len(checked.studies) == 1 else None
-        why = checked.why
         content = RowContent(
             before.own, before.pseudonym, before.asked, checked.studies, chosen, checked.why
         )
