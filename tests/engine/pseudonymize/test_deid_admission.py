@@ -33,7 +33,7 @@ OPEN = {uid for uid, one in tables.admitted_sop_classes().items() if "rule" not 
 def code(made: dict[int, tuple[str, bytes]]) -> str:
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(made))
-    return caught.value.code
+    return caught.value.message.category
 
 
 @pytest.mark.parametrize("sop_class", sorted(OPEN))
@@ -96,7 +96,7 @@ def test_burned_in_behind_the_pixels_counts_too() -> None:
     del made[0x00280301]
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(made, behind=encode(0x00280301, "CS", b"YES")))
-    assert caught.value.code == "burned-in"
+    assert caught.value.message.category == "burned-in"
 
 
 @pytest.mark.parametrize("tag", [0x00080016, 0x00080018, 0x0020000D, 0x0020000E])
@@ -107,7 +107,7 @@ def test_without_its_uids_an_object_stays(tag: int) -> None:
     data = instance(bare | {0x00080016: bare[0x00080016]})
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), type(made)("", "", data.transfer_syntax_uid, data.header, data.rest))
-    assert caught.value.code == "identity"
+    assert caught.value.message.category == "identity"
 
 
 def test_an_object_that_came_as_one_of_another_class_stays() -> None:
@@ -115,7 +115,7 @@ def test_an_object_that_came_as_one_of_another_class_stays() -> None:
     foreign = type(made)(MR, made.instance_uid, made.transfer_syntax_uid, made.header, made.rest)
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), foreign)
-    assert caught.value.code == "identity"
+    assert caught.value.message.category == "identity"
 
 
 def test_a_file_with_another_uid_on_its_label_is_the_object_that_it_holds() -> None:

@@ -39,7 +39,7 @@ def out(source: Instance, profile: ConfidentialityProfile) -> bytes:
 def code(source: Instance, profile: ConfidentialityProfile) -> str:
     with pytest.raises(InstanceWithheld) as caught:
         out(source, profile)
-    return caught.value.code
+    return caught.value.message.category
 
 
 def radiograph(burned_in: bytes | None) -> Instance:
@@ -145,7 +145,7 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
                 with_rules(LATER), "LUNG-0001", KEY, TRIAL, RiskDecision.ACCEPT, RiskDecision.ACCEPT
             ),
         )
-    assert caught.value.code == "verify-stamp"
+    assert caught.value.message.category == "verify-stamp"
 
 
 def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:

@@ -77,7 +77,7 @@ def code(image: Instance, choice: Pseudonymization) -> str:
     try:
         verify(image, apply(choice, image), choice)
     except InstanceWithheld as held:
-        return held.code
+        return held.message.category
     return ""
 
 

@@ -84,4 +84,4 @@ def test_a_colour_profile_keeps_its_numbers_and_loses_its_words(version: int) ->
 def test_a_colour_profile_that_cannot_be_read_withholds(broken: bytes) -> None:
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(header(t00282000=("OB", broken))))
-    assert caught.value.code == "pixel-meaning"
+    assert caught.value.message.category == "pixel-meaning"

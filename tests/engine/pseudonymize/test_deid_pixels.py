@@ -80,14 +80,14 @@ def test_spare_bits_below_the_image_are_wiped_too() -> None:
 def test_padding_in_spare_bits_withholds_rather_than_changing_the_picture() -> None:
     with pytest.raises(InstanceWithheld) as caught:
         pixel_element(native([0xF000, *[0] * 15], t00280120=("US", pack("<H", 0xF000))))
-    assert caught.value.code == "pixel-bits"
+    assert caught.value.message.category == "pixel-bits"
 
 
 def test_an_overlay_inside_the_image_withholds() -> None:
     made = native([0] * 16, t60000102=("US", pack("<H", 3)))
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), made)
-    assert caught.value.code == "pixel-bits"
+    assert caught.value.message.category == "pixel-bits"
 
 
 def test_bytes_behind_the_last_pixel_are_cut() -> None:
@@ -111,7 +111,7 @@ def test_the_padding_byte_of_an_odd_image_is_zero() -> None:
 def test_missing_pixels_withhold() -> None:
     with pytest.raises(InstanceWithheld) as caught:
         pixel_element(instance(header() | {0x7FE00010: ("OW", bytes(30))}))
-    assert caught.value.code == "pixel-length"
+    assert caught.value.message.category == "pixel-length"
 
 
 @pytest.mark.parametrize("tag", [0x00280002, 0x00280010, 0x00280100, 0x00280101, 0x00280103])
@@ -225,7 +225,7 @@ def test_rle_that_uses_spare_bits_withholds() -> None:
     ds.BitsStored, ds.HighBit = 10, 9
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), as_instance(ds))
-    assert caught.value.code == "pixel-bits"
+    assert caught.value.message.category == "pixel-bits"
 
 
 def test_a_false_table_of_frames_is_written_anew() -> None:
@@ -332,7 +332,7 @@ def test_an_unknown_compression_withholds() -> None:
     made = as_instance(compressed(RLELossless))
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), Instance(CT, "", "1.2.840.10008.1.2.4.100", made.header, made.rest))
-    assert caught.value.code == "syntax"
+    assert caught.value.message.category == "syntax"
 
 
 def test_output_can_be_read_as_one_data_set() -> None:
@@ -357,7 +357,7 @@ def test_a_stream_of_more_bits_than_the_image_is_looked_into(
     if spare:
         with pytest.raises(InstanceWithheld) as caught:
             apply(change(), as_instance(ds))
-        assert caught.value.code == "pixel-bits"
+        assert caught.value.message.category == "pixel-bits"
     else:
         assert apply(change(), as_instance(ds)).transfer_syntax_uid == syntax
 

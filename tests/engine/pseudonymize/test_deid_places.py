@@ -250,4 +250,4 @@ def test_a_name_under_a_false_label_is_looked_for_in_every_character_set(
     told = instance(made | {0x00081090: ("LO", b"of " + name.encode())})
     with pytest.raises(InstanceWithheld) as held:
         verify(told, apply(change(), told), change())
-    assert held.value.code == "verify-name"
+    assert held.value.message.category == "verify-name"

@@ -94,9 +94,9 @@ def test_correct_output_without_trial_or_dates_may_leave() -> None:
     ],
 )  # fmt: skip
 def test_name_in_a_text_is_found(text: str) -> None:
-    assert planted(says(text)).code == "verify-name"
-    assert planted(nested(text)).code == "verify-name"
-    assert planted(nested(text), IMPLICIT_LE).code == "verify-name"
+    assert planted(says(text)).message.category == "verify-name"
+    assert planted(nested(text)).message.category == "verify-name"
+    assert planted(nested(text), IMPLICIT_LE).message.category == "verify-name"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_other_values_in_a_text_are_found(text: str, kind: str | None) -> None:
         says(text)(output)
         verify(instance(original()), instance(output), change())
     else:
-        assert planted(says(text)).code == f"verify-{kind}"
-        assert planted(nested(text)).code == f"verify-{kind}"
+        assert planted(says(text)).message.category == f"verify-{kind}"
+        assert planted(nested(text)).message.category == f"verify-{kind}"
 
 
 SPELLED = {
@@ -162,7 +162,7 @@ def test_what_is_spelled_in_another_way_is_found(kind: str, text: str) -> None:
     output = pseudonymized(source)
     verify(instance(source), instance(output), change())
     says(text)(output)
-    assert withheld(instance(source), instance(output)).code == f"verify-{kind}"
+    assert withheld(instance(source), instance(output)).message.category == f"verify-{kind}"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_what_only_looks_like_another_spelling_may_leave(
     ],
 )  # fmt: skip
 def test_each_kind_of_leak_is_found(plant: Plant, kind: str) -> None:
-    assert planted(plant).code == f"verify-{kind}"
+    assert planted(plant).message.category == f"verify-{kind}"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_japanese_name_is_found(text: str, charset: str | list[str]) -> None:
     output = pseudonymized(source)
     verify(instance(source), instance(output), change())
     output.SoftwareVersions = text
-    assert withheld(instance(source), instance(output)).code == "verify-name"
+    assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
 def test_name_in_its_old_bytes_is_found() -> None:
@@ -266,7 +266,7 @@ def test_name_in_its_old_bytes_is_found() -> None:
     output = pseudonymized(source)
     bytes_of_name = "山田".encode("iso2022_jp")
     output.add(DataElement(0x00280A0A, "UN", b"x" + bytes_of_name + b"y"))
-    assert withheld(instance(source), instance(output)).code == "verify-name"
+    assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
 def test_korean_name_is_found() -> None:
@@ -275,7 +275,7 @@ def test_korean_name_is_found() -> None:
     source.PatientName = "Hong^Gildong=洪^吉洞=홍^길동"
     output = pseudonymized(source)
     output.SoftwareVersions = "길동"
-    assert withheld(instance(source), instance(output)).code == "verify-name"
+    assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
 def test_name_of_a_source_with_a_wrong_label_is_found() -> None:
@@ -286,7 +286,7 @@ def test_name_of_a_source_with_a_wrong_label_is_found() -> None:
     )
     output = pseudonymized(source)
     output.SoftwareVersions = "Müler"
-    assert withheld(mislabelled, instance(output)).code == "verify-name"
+    assert withheld(mislabelled, instance(output)).message.category == "verify-name"
 
 
 @pytest.mark.parametrize("text", ["O'BRIEN", "obrien", "o’brien", "Mr. O Brien"])
@@ -296,7 +296,7 @@ def test_name_with_an_apostrophe_is_found(text: str) -> None:
     output = pseudonymized(source)
     output.SpecificCharacterSet = "ISO_IR 192"
     output.SoftwareVersions = text
-    assert withheld(instance(source), instance(output)).code == "verify-name"
+    assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
 def test_short_name_is_found_as_a_whole_value_and_as_a_full_name() -> None:
@@ -308,7 +308,7 @@ def test_short_name_is_found_as_a_whole_value_and_as_a_full_name() -> None:
         if code_ is None:
             verify(instance(source), instance(output), change())
         else:
-            assert withheld(instance(source), instance(output)).code == code_
+            assert withheld(instance(source), instance(output)).message.category == code_
 
 
 def test_identity_inside_unknown_bytes_of_the_source_is_collected() -> None:
@@ -320,7 +320,7 @@ def test_identity_inside_unknown_bytes_of_the_source_is_collected() -> None:
     source.add(DataElement(0x00281A0A, "UN", body))
     output = pseudonymized(original())
     output.SoftwareVersions = "Hidden"
-    assert withheld(instance(source), instance(output)).code == "verify-name"
+    assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_identity_inside_unknown_bytes_of_the_source_is_collected() -> None:
 )  # fmt: skip
 def test_what_stands_behind_the_pixels_is_found(behind: bytes, kind: str) -> None:
     output = instance(pseudonymized(original()), behind=behind)
-    assert withheld(instance(original()), output).code == f"verify-{kind}"
+    assert withheld(instance(original()), output).message.category == f"verify-{kind}"
 
 
 def test_outputs_in_several_buffers_are_read_as_one() -> None:
@@ -343,7 +343,10 @@ def test_outputs_in_several_buffers_are_read_as_one() -> None:
     pieces = (rest[:5], rest[5:12], rest[12:100], rest[100:])
     verify(instance(original()), replace(output, rest=pieces), change())
     pieces = (*pieces, b"\xf0\x7f\x10\x00LO\x08", b"\x00Okonkwo ")
-    assert withheld(instance(original()), replace(output, rest=pieces)).code == "verify-name"
+    assert (
+        withheld(instance(original()), replace(output, rest=pieces)).message.category
+        == "verify-name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -352,13 +355,16 @@ def test_outputs_in_several_buffers_are_read_as_one() -> None:
 def test_name_in_illegal_bytes_is_found(element: bytes) -> None:
     output = instance(pseudonymized(original()))
     output = replace(output, header=bytes(output.header) + element)
-    assert withheld(instance(original()), output).code == "verify-name"
+    assert withheld(instance(original()), output).message.category == "verify-name"
 
 
 def test_group_length_is_found() -> None:
     output = instance(pseudonymized(original()))
     header = b"\x08\0\0\0UL\4\0\0\0\0\0" + bytes(output.header)
-    assert withheld(instance(original()), replace(output, header=header)).code == "verify-group"
+    assert (
+        withheld(instance(original()), replace(output, header=header)).message.category
+        == "verify-group"
+    )
 
 
 @pytest.mark.parametrize("syntax", [DEFLATED_LE, EXPLICIT_BE])
@@ -375,20 +381,22 @@ def test_rare_syntaxes_are_read_too(syntax: str) -> None:
         output.PixelData = bytes(pixels)
     verify(source, instance(output), change())
     output.SoftwareVersions = "Okonkwo"
-    assert withheld(source, instance(output)).code == "verify-name"
+    assert withheld(source, instance(output)).message.category == "verify-name"
 
 
 def test_meta_information_that_differs_is_found() -> None:
     source, output = instance(original()), instance(pseudonymized(original()))
-    assert withheld(source, replace(output, instance_uid="2.25.1")).code == "verify-meta"
-    assert withheld(source, replace(output, sop_class_uid="1.2")).code == "verify-meta"
+    assert (
+        withheld(source, replace(output, instance_uid="2.25.1")).message.category == "verify-meta"
+    )
+    assert withheld(source, replace(output, sop_class_uid="1.2")).message.category == "verify-meta"
 
 
 def test_mark_of_an_earlier_trial_is_found() -> None:
     source = original()
     source.ClinicalTrialTimePointID = "first visit"
     found = withheld(instance(source), instance(pseudonymized(source)))
-    assert found.code == "verify-element"
+    assert found.message.category == "verify-element"
 
 
 def test_pseudonym_that_names_the_patient_is_refused() -> None:
@@ -423,7 +431,7 @@ def test_rubbish_nested_in_unknown_bytes_of_the_source_does_no_harm() -> None:
 def test_source_that_cannot_be_read_is_withheld() -> None:
     source, output = instance(original()), instance(pseudonymized(original()))
     cut = replace(source, header=bytes(source.header)[:-3])
-    assert withheld(cut, output).code == "verify-not-understood"
+    assert withheld(cut, output).message.category == "verify-not-understood"
 
 
 def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
@@ -469,10 +477,10 @@ def test_other_pixels_in_the_same_memory_are_not_taken_for_the_same() -> None:
     verify(source, replace(output, rest=source.rest), change())
     verify(source, replace(output, rest=(head, shared[: len(pixels)])), change())
     beside = replace(output, rest=(head, shared[2:]))
-    assert withheld(source, beside).code == "verify-pixel"
+    assert withheld(source, beside).message.category == "verify-pixel"
     one = head + pixels + bytes(2)
     before, after = (
         replace(made, rest=(one[:-2],)),
         replace(output, rest=(head + pixels[2:], bytes(2))),
     )
-    assert withheld(before, after).code == "verify-pixel"
+    assert withheld(before, after).message.category == "verify-pixel"

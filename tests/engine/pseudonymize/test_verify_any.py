@@ -88,7 +88,7 @@ def answer(header: bytes) -> str:
     try:
         VERIFIER.check(SOURCE, replace(OUTPUT, header=header))
     except InstanceWithheld as found:
-        return found.code
+        return found.message.category
     return "verify-passed"
 
 
