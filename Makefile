@@ -30,17 +30,17 @@ test: setup  ## every test, with the system packages they need
 test-engine: $(ENGINE_VENV)/.ready  ## the engine's tests, in an environment without Django
 	@$(ENGINE_VENV)/bin/python -m pytest tests/engine -q
 
-test-adit: $(VENV)/.ready  ## the house's tests
+test-adit: $(VENV)/.ready  ## the tests of the Django project
 	@$(BIN)/python -m pytest tests/adit -q
 
-test-system: $(VENV)/.ready  ## the whole road, with real archives and a real browser
+test-system: $(VENV)/.ready  ## the whole system, with Orthanc, dcmtk and Chromium
 	@$(BIN)/python -m pytest tests/system -q
 
 chaos: setup  ## archives that lie, then kills and restarts of all that runs, in both forms (RUNS=n KILLS=n SEED=n)
 	@ADIT_LAB_RUNS=$(or $(RUNS),2000) ADIT_LAB_SEED=$(or $(SEED),0) \
 		nice -n 19 $(ENGINE_VENV)/bin/python -m pytest tests/engine/test_chaos.py -q -n0 -k mixed_faults
-	@ADIT_HAVOC_KILLS=$(or $(KILLS),150) ADIT_HAVOC_SEED=$(or $(SEED),0) \
-		$(BIN)/python -m pytest tests/system/test_havoc.py -q -s
+	@ADIT_CHAOS_KILLS=$(or $(KILLS),150) ADIT_CHAOS_SEED=$(or $(SEED),0) \
+		$(BIN)/python -m pytest tests/system/test_process_faults.py -q -s
 
 deid-corpus: $(ENGINE_VENV)/.ready  ## pseudonymize objects made to leak; count what is left of it
 	@$(ENGINE_VENV)/bin/python scripts/deid_corpus.py

@@ -1,1 +1,1 @@
-"""The house: where people and programs order transfers, and where they are carried out."""
+"""The Django project: where people and programs order transfers, and where they are carried out."""

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         _require_time_zone()
-        _require_lease_of_two_beats()
+        _require_two_heartbeats_per_lease()
         return int(COMMANDS[chosen.command](chosen) or 0)
     except (CommandRefused, AlreadyRunning, NotReady, KeyMissing) as error:
         print_message(str(error))
@@ -111,7 +111,7 @@ def require_free_port(port: int) -> None:
             ) from None
 
 
-def run_all(chosen: argparse.Namespace) -> int:
+def run_all(options: argparse.Namespace) -> int:
     """Run all processes on this server until Ctrl-C."""
     with lock_data_folder(config.DATA_DIR):
         require_free_port(config.PORT)
@@ -125,11 +125,11 @@ def run_all(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def run_prepare(chosen: argparse.Namespace) -> int:
+def run_prepare(options: argparse.Namespace) -> int:
     """Create keys, tables and groups: before the first start and after each upgrade."""
     prepare()
     _hint_first_user()
-    if not chosen.quiet:
+    if not options.quiet:
         print_message("ready: `adit web`, `worker`, `scheduler` and `receiver` can be started.")
     return 0
 
@@ -140,7 +140,7 @@ def _prepare_in_subprocess() -> int:
     return subprocess.run(argv, check=False).returncode  # noqa: S603 - our own command
 
 
-def run_web(chosen: argparse.Namespace) -> int:
+def run_web(options: argparse.Namespace) -> int:
     """Run the web server."""
     _require_keys()
     config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -151,19 +151,19 @@ def run_web(chosen: argparse.Namespace) -> int:
     os.execv(sys.executable, [sys.executable, "-m", "granian", *arguments])  # noqa: S606
 
 
-def run_task_worker(chosen: argparse.Namespace) -> int:
+def run_task_worker(options: argparse.Namespace) -> int:
     """Run a worker, which executes one task at a time."""
     _require_keys()
     return run_worker(WORK_QUEUE)
 
 
-def run_scheduler(chosen: argparse.Namespace) -> int:
+def run_scheduler(options: argparse.Namespace) -> int:
     """Run the scheduler: it notifies the workers, recovers lost tasks and cleans up."""
     _require_keys()
     return run_worker(MAINTENANCE_QUEUE)
 
 
-def run_receiver(chosen: argparse.Namespace) -> int:
+def run_receiver(options: argparse.Namespace) -> int:
     """Run the receiver for images that a PACS sends after a C-MOVE."""
     _require_keys()
     end = threading.Event()
@@ -182,53 +182,53 @@ def run_receiver(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def stop_nodes(chosen: argparse.Namespace) -> int:
+def stop_nodes(options: argparse.Namespace) -> int:
     """Stop a PACS or folder, or all: end all connections, start no new work."""
-    return _stop_or_pause(chosen, cut=True)
+    return _stop_or_pause(options, abort=True)
 
 
-def pause_nodes(chosen: argparse.Namespace) -> int:
+def pause_nodes(options: argparse.Namespace) -> int:
     """Pause a PACS or folder, or all: finish running series, start no new work."""
-    return _stop_or_pause(chosen, cut=False)
+    return _stop_or_pause(options, abort=False)
 
 
-def _stop_or_pause(chosen: argparse.Namespace, *, cut: bool) -> int:
+def _stop_or_pause(options: argparse.Namespace, *, abort: bool) -> int:
     _require_keys()
     _set_up_django()
     from adit.nodes.pause import pause_from_command_line
 
-    if bool(chosen.node) == chosen.all:
+    if bool(options.node) == options.all:
         raise CommandRefused("Enter the name of one PACS or folder, or --all.")
-    reason = f"{chosen.reason} ({getpass.getuser()} on the server)"
+    reason = f"{options.reason} ({getpass.getuser()} on the server)"
     count, done = (
-        pause_from_command_line(chosen.node, reason, cut=cut),
-        "stopped" if cut else "paused",
+        pause_from_command_line(options.node, reason, cut=abort),
+        "stopped" if abort else "paused",
     )
-    if chosen.all:
+    if options.all:
         print_message(f"{count} {done}. Each must be opened again on its page.")
         return 0
     if not count:
         raise CommandRefused(
-            f"There is no PACS or folder named {chosen.node}. Names are case-sensitive."
+            f"There is no PACS or folder named {options.node}. Names are case-sensitive."
         )
-    print_message(f"{chosen.node} is {done}. It must be opened again on its page.")
+    print_message(f"{options.node} is {done}. It must be opened again on its page.")
     return 0
 
 
-def run_doctor(chosen: argparse.Namespace) -> int:
+def run_doctor(options: argparse.Namespace) -> int:
     """Check this installation and describe how to fix problems."""
     _set_up_django()
     from adit import installation
 
     findings = list(installation.check_installation())
     for finding in findings:
-        print(f"{'!!' if finding.next_step else 'ok'}  {finding.what}")
+        print(f"{'!!' if finding.next_step else 'ok'}  {finding.subject}")
         if finding.next_step:
             print(f"    {finding.next_step}")
     return 1 if any(finding.next_step for finding in findings) else 0
 
 
-def run_demo(chosen: argparse.Namespace) -> int:
+def run_demo(options: argparse.Namespace) -> int:
     """Run a demo: a small PACS with sample patients, first jobs, and the pages."""
     with lock_data_folder(config.DATA_DIR):
         require_free_port(config.PORT)
@@ -244,7 +244,7 @@ def run_demo(chosen: argparse.Namespace) -> int:
         with Supervisor([*archives, *make_processes(ADIT_RECEIVER_HOST=HOST)]) as supervisor:
             if not supervisor.wait_ready(READY_S):
                 return 1
-            return int(stage.play(supervisor))
+            return int(stage.run(supervisor))
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
@@ -343,7 +343,7 @@ def _require_time_zone() -> None:
         ) from None
 
 
-def _require_lease_of_two_beats() -> None:
+def _require_two_heartbeats_per_lease() -> None:
     """Otherwise the lease of each task would expire again and again while its worker is well."""
     if config.LEASE_S < 2 * config.BEAT_S:
         raise CommandRefused(

@@ -13,6 +13,6 @@ def format_date(day: date) -> str:
     return formats.date_format(day, "SHORT_DATE_FORMAT")
 
 
-def format_moment(at: datetime) -> str:
+def format_datetime(at: datetime) -> str:
     local = timezone.localtime(at)
     return f"{format_date(local.date())} {local:%H:%M}"

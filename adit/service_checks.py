@@ -27,7 +27,7 @@ TIMEOUT_S = 5.0
 class ServiceFinding:
     """The result of one check; `next_step` is empty if there is no problem."""
 
-    what: str
+    subject: str
     next_step: str = ""
 
 
@@ -161,11 +161,11 @@ def _check_time_zone() -> ServiceFinding:
     return ServiceFinding(what)
 
 
-def _run_check(what: str, look: Callable[[], str]) -> ServiceFinding:
+def _run_check(subject: str, check: Callable[[], str]) -> ServiceFinding:
     try:
-        return ServiceFinding(what, look())
+        return ServiceFinding(subject, check())
     except Error as error:
-        return ServiceFinding(what, f"The database does not answer ({type(error).__name__}).")
+        return ServiceFinding(subject, f"The database does not answer ({type(error).__name__}).")
 
 
 def _check_version(program: str, what: str, version: int) -> ServiceFinding:

@@ -82,7 +82,7 @@ class Supervisor:
         self.stop()
 
     @property
-    def asked(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether a signal requested the end."""
         return self._asked
 
@@ -105,7 +105,7 @@ class Supervisor:
         end = time.monotonic() + deadline_s
         waiting = list(self._running)
         while not self._asked:
-            self.tend()
+            self.restart_ended()
             waiting = [running for running in waiting if not _is_ready(running)]
             if not waiting:
                 return True
@@ -117,11 +117,11 @@ class Supervisor:
     def run_until_signal(self) -> None:
         """Keep all running until SIGTERM, SIGINT or SIGHUP; then stop them."""
         while not self._asked:
-            self.tend()
+            self.restart_ended()
             time.sleep(POLL_S)
         self.stop()
 
-    def tend(self) -> None:
+    def restart_ended(self) -> None:
         """Restart processes that ended, each after a pause that grows."""
         now = time.monotonic()
         for running in self._running:

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from django_tables2 import Column, RequestConfig, TemplateColumn
 from django_tables2 import Table as BaseTable
 
-from adit.dates import format_date, format_moment
+from adit.dates import format_date, format_datetime
 
 NONE = "–"
 ROWS_PER_PAGE = 50
@@ -83,13 +83,15 @@ class DateColumn(Column):
         return format_date(day)
 
 
-class MomentColumn(Column):
+class LocalDateTimeColumn(Column):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"attrs": NO_WRAP, **kwargs})
 
     def render(self, value: datetime) -> SafeString:
         local = timezone.localtime(value)
-        return format_html('<time datetime="{}">{}</time>', local.isoformat(), format_moment(local))
+        return format_html(
+            '<time datetime="{}">{}</time>', local.isoformat(), format_datetime(local)
+        )
 
 
 class ActionColumn(TemplateColumn):
@@ -109,7 +111,7 @@ def format_number(value: int) -> str:
     return str(intcomma(value))
 
 
-def quiet(text: Any) -> SafeString:
+def muted(text: Any) -> SafeString:
     return format_html('<span class="quiet">{}</span>', text)
 
 

@@ -30,7 +30,7 @@ class Stop:
     def __init__(self) -> None:
         self._set = threading.Event()
         self._actions: list[Callable[[], None]] = []
-        self._soon: Message | None = None
+        self._reason_after_series: Message | None = None
         self.reason: Message | None = None
 
     def set(self, reason: Message) -> None:
@@ -42,13 +42,13 @@ class Stop:
         for action in list(self._actions):
             action()
 
-    def set_soon(self, reason: Message | None) -> None:
+    def set_after_series(self, reason: Message | None) -> None:
         """Request the end after the current series; None withdraws the request."""
-        self._soon = reason
+        self._reason_after_series = reason
 
     @property
-    def ends_soon(self) -> bool:
-        return self._soon is not None
+    def is_set_after_series(self) -> bool:
+        return self._reason_after_series is not None
 
     def is_set(self) -> bool:
         return self._set.is_set()
@@ -56,16 +56,16 @@ class Stop:
     def wait(self, timeout_s: float) -> bool:
         return self._set.wait(timeout_s)
 
-    def then(self, action: Callable[[], None]) -> None:
+    def add_callback(self, action: Callable[[], None]) -> None:
         """Call `action` when the stop is set; immediately if it is set already."""
         self._actions.append(action)
         if self._set.is_set():
             action()
 
-    def check_between(self) -> None:
+    def check_after_series(self) -> None:
         """Check between two series: also raises Stopped after `set_soon`."""
-        if self._soon is not None:
-            self.set(self._soon)
+        if self._reason_after_series is not None:
+            self.set(self._reason_after_series)
         self.check()
 
     def check(self) -> None:
@@ -102,7 +102,7 @@ class BoundedStream(Iterator[Instance]):
         size = memory_bytes(instance)
         in_files = instance.size_bytes - size
         with self._changed:
-            while not self._left and self._has_no_room_for(size, in_files):
+            while not self._left and self._has_no_space_for(size, in_files):
                 self._wait()
             if self._left:
                 raise Stopped("stream.closed")
@@ -147,7 +147,7 @@ class BoundedStream(Iterator[Instance]):
             self.held_bytes = self._held_in_files = 0
             self._changed.notify_all()
 
-    def _has_no_room_for(self, size: int, in_files: int) -> bool:
+    def _has_no_space_for(self, size: int, in_files: int) -> bool:
         held, in_held = self.held_bytes, self._held_in_files
         is_memory_full = held > 0 and held + size > self._limit
         return is_memory_full or (in_held > 0 and in_held + in_files > self._files_limit)
@@ -179,12 +179,12 @@ class ReadAhead(Iterator[Instance]):
         unblock: Callable[[], None] | None = None,
         limit_bytes: int = LIMIT_BYTES,
         stop: Stop | None = None,
-        afterwards: Callable[[], None] | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
-        self._handoff = BoundedStream(limit_bytes, stop)
+        self._stream = BoundedStream(limit_bytes, stop)
         self._unblock = unblock
-        self._goes_on = afterwards is not None
-        arguments = (source, self._handoff, afterwards)
+        self._goes_on = on_end is not None
+        arguments = (source, self._stream, on_end)
         self._thread = threading.Thread(
             target=_fill, args=arguments, name="read ahead", daemon=True
         )
@@ -192,7 +192,7 @@ class ReadAhead(Iterator[Instance]):
 
     def __next__(self) -> Instance:
         try:
-            return next(self._handoff)
+            return next(self._stream)
         except StopIteration:
             if not self._goes_on:
                 self.close()
@@ -202,8 +202,8 @@ class ReadAhead(Iterator[Instance]):
             raise
 
     def close(self) -> None:
-        self._handoff.close()
-        if not self._handoff.finished and self._unblock is not None:
+        self._stream.close()
+        if not self._stream.finished and self._unblock is not None:
             self._unblock()
         self._thread.join()
 
@@ -218,13 +218,13 @@ def memory_bytes(instance: Instance) -> int:
 
 
 def _fill(
-    source: Iterator[Instance], handoff: BoundedStream, afterwards: Callable[[], None] | None
+    source: Iterator[Instance], stream: BoundedStream, on_end: Callable[[], None] | None
 ) -> None:
     """Run the source and always close it; its error goes to the consumer."""
     error: BaseException | None = None
     try:
         for instance in source:
-            handoff.put(instance)
+            stream.put(instance)
     except BaseException as raised:  # noqa: BLE001 - raised again in the consumer
         error = raised
     finally:
@@ -232,6 +232,6 @@ def _fill(
         if close is not None:
             with suppress(Stopped):
                 close()
-        handoff.finish(error)
-    if error is None and afterwards is not None:
-        afterwards()
+        stream.finish(error)
+    if error is None and on_end is not None:
+        on_end()

@@ -310,7 +310,7 @@ class EncodedElements:
     explicit: bool
     depth: int = 0
 
-    def inside(self, explicit: bool) -> "EncodedElements":
+    def nested(self, explicit: bool) -> "EncodedElements":
         """Return the encoding one sequence deeper. Raise Malformed if there are too many."""
         if self.depth >= MAX_DEPTH:
             raise Malformed("data-set.too-deep", limit=MAX_DEPTH)

@@ -34,7 +34,7 @@ class AditError(Exception):
     The sentence is for people: what, where and the next step. It never names a patient.
     """
 
-    again: bool = False
+    is_transient: bool = False
     """True if the same call may succeed later without any change."""
 
     def __init__(self, code: str, /, **values: Any) -> None:
@@ -75,7 +75,7 @@ class VerificationFailed(InstanceWithheld):
 class Stopped(AditError):
     """The work was stopped between instances; what was delivered is in the ledger."""
 
-    again = True
+    is_transient = True
 
 
 class NotFound(AditError):
@@ -120,7 +120,7 @@ def _shown_status(status: int | None) -> dict[str, str]:
 
 
 class Unreachable(NodeError):
-    again = True
+    is_transient = True
 
 
 class Untrusted(NodeError):
@@ -134,7 +134,7 @@ class AssociationRejected(NodeError):
 class NodeBusy(NodeError):
     """The node refused for now. `status` is the DIMSE status (PS3.7 Annex C), {status} if any."""
 
-    again = True
+    is_transient = True
 
     def __init__(self, node: str, code: str, /, status: int | None = None, **values: Any) -> None:
         super().__init__(node, code, **_shown_status(status), **values)
@@ -142,11 +142,11 @@ class NodeBusy(NodeError):
 
 
 class TimedOut(NodeError):
-    again = True
+    is_transient = True
 
 
 class ConnectionLost(NodeError):
-    again = True
+    is_transient = True
 
 
 class NodeRefused(NodeError):
@@ -166,4 +166,4 @@ class StorageError(NodeError):
 
 
 class StorageFull(StorageError):
-    again = True
+    is_transient = True

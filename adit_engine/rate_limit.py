@@ -14,7 +14,7 @@ _POLL_S = 0.1
 class Throttle(Protocol):
     """What a connection calls after each piece of data."""
 
-    def keep(self, count: int, is_over: Callable[[], bool]) -> float:
+    def throttle(self, count: int, is_over: Callable[[], bool]) -> float:
         """Wait as the rate requires for `count` bytes, or until `is_over`.
 
         Returns the seconds that were due.
@@ -33,7 +33,7 @@ class RateLimiter:
         self._free_at = 0.0
         self._lock = threading.Lock()
 
-    def keep(self, count: int, is_over: Callable[[], bool]) -> float:
+    def throttle(self, count: int, is_over: Callable[[], bool]) -> float:
         """Wait as the rate requires for `count` bytes, or until `is_over`.
 
         Returns the seconds that were due.
@@ -44,7 +44,7 @@ class RateLimiter:
             time.sleep(min(left_s, _POLL_S))
         return due_s
 
-    def due_s(self, count: int) -> float:
+    def transfer_time_s(self, count: int) -> float:
         """Return how long `count` bytes take at this rate, without other traffic."""
         rate = self.rate_bytes_s
         return 0.0 if rate is None else count / max(rate, 1.0)
@@ -54,5 +54,5 @@ class RateLimiter:
             return 0.0
         with self._lock:
             now = time.monotonic()
-            self._free_at = max(self._free_at, now - BURST_S) + self.due_s(count)
+            self._free_at = max(self._free_at, now - BURST_S) + self.transfer_time_s(count)
             return max(0.0, self._free_at - now)

@@ -39,14 +39,14 @@ class SheetSection:
     lines: tuple[tuple[str, str], ...]
 
 
-def build_sheet(kind: str, settings: Any, us: LocalApplication) -> tuple[SheetSection, ...]:
+def build_sheet(kind: str, settings: Any, local: LocalApplication) -> tuple[SheetSection, ...]:
     """Return the sheet of one node; `settings` is of its kind's dataclass. No secrets."""
     made = {
         "dimse": _dimse_sections,
         "dicomweb": _dicomweb_sections,
         "folder": _folder_sections,
     }.get(kind)
-    return tuple(made(settings, us)) if made is not None else ()
+    return tuple(made(settings, local)) if made is not None else ()
 
 
 def format_sheet(title: str, sections: Iterable[SheetSection]) -> str:
@@ -75,23 +75,29 @@ def find_own_address(host: str, port: int) -> str:
 # Kinds of node ----------------------------------------------------------------------------------
 
 
-def _dimse_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
-    title = given.calling_ae_title
-    moves = us.receiver_port is not None and given.retrieve != "get"
-    reports = us.receiver_port is not None and us.ae_title == title and given.proof == "commitment"
-    how = "DICOM over TLS" if given.transport == "tls" else "DICOM without TLS, not encrypted"
-    yield SheetSection("Our side", tuple(_local_application_lines(us, title, moves or reports)))
+def _dimse_sections(settings: Any, local: LocalApplication) -> Iterator[SheetSection]:
+    title = settings.calling_ae_title
+    moves = local.receiver_port is not None and settings.retrieve != "get"
+    reports = (
+        local.receiver_port is not None
+        and local.ae_title == title
+        and settings.proof == "commitment"
+    )
+    how = "DICOM over TLS" if settings.transport == "tls" else "DICOM without TLS, not encrypted"
+    yield SheetSection("Our side", tuple(_local_application_lines(local, title, moves or reports)))
     yield SheetSection(
         "Your node, as entered in ADIT",
         (
-            ("AE title", given.called_ae_title),
-            ("Host and port", f"{given.host}, port {given.port}"),
+            ("AE title", settings.called_ae_title),
+            ("Host and port", f"{settings.host}, port {settings.port}"),
             ("Connection to you", how),
-            ("Your contact", given.contact or "please provide one"),
+            ("Your contact", settings.contact or "please provide one"),
         ),
     )
-    yield SheetSection("Please register", tuple(_registration_lines(given, us, moves, reports)))
-    yield SheetSection("Services that we request", tuple(_service_lines(given, moves)))
+    yield SheetSection(
+        "Please register", tuple(_registration_lines(settings, local, moves, reports))
+    )
+    yield SheetSection("Services that we request", tuple(_service_lines(settings, moves)))
     if moves:
         yield SheetSection("Services that we provide for your C-MOVE", tuple(_offered_contexts()))
     if reports:
@@ -101,48 +107,51 @@ def _dimse_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
 
 
 def _local_application_lines(
-    us: LocalApplication, title: str, is_called: bool
+    local: LocalApplication, title: str, is_called: bool
 ) -> Iterator[tuple[str, str]]:
     yield "Our AE title", title
-    yield "Our address", us.address or "please ask our administrator"
+    yield "Our address", local.address or "please ask our administrator"
     if is_called:
-        yield "Port of our receiver", f"{us.receiver_port}"
-        if us.ae_title != title:
-            yield "AE title of our receiver", us.ae_title
-        how = "DICOM over TLS" if us.by_tls else "DICOM without TLS, not encrypted"
+        yield "Port of our receiver", f"{local.receiver_port}"
+        if local.ae_title != title:
+            yield "AE title of our receiver", local.ae_title
+        how = "DICOM over TLS" if local.by_tls else "DICOM without TLS, not encrypted"
         yield "Connection to our receiver", how
     yield "Our software", f"{IMPLEMENTATION_NAME}, implementation class UID {IMPLEMENTATION_UID}"
 
 
 def _registration_lines(
-    given: Any, us: LocalApplication, moves: bool, reports: bool
+    settings: Any, local: LocalApplication, moves: bool, reports: bool
 ) -> Iterator[tuple[str, str]]:
-    title, where = given.calling_ae_title, us.address or "our address"
-    senders = given.senders or f"{given.called_ae_title} from {given.host}"
+    title, where = settings.calling_ae_title, local.address or "our address"
+    senders = settings.senders or f"{settings.called_ae_title} from {settings.host}"
     yield (
         "Calling AE title",
-        f"{title} from {where} may open associations to {given.called_ae_title}",
+        f"{title} from {where} may open associations to {settings.called_ae_title}",
     )
     if moves:
-        yield "C-MOVE destination", f"{us.ae_title} = {where}, port {us.receiver_port}"
+        yield "C-MOVE destination", f"{local.ae_title} = {where}, port {local.receiver_port}"
         yield "Images accepted from", f"{senders}; please tell us if there are other senders"
     if reports:
-        yield "Storage commitment reports to", f"{us.ae_title} = {where}, port {us.receiver_port}"
+        yield (
+            "Storage commitment reports to",
+            f"{local.ae_title} = {where}, port {local.receiver_port}",
+        )
         yield "Reports accepted from", f"{senders}; please tell us if there are other senders"
     if moves or reports:
-        yield "Firewall, from you to us", f"{where}, TCP port {us.receiver_port}"
-    yield "Firewall, from us to you", f"{given.host}, TCP port {given.port}"
+        yield "Firewall, from you to us", f"{where}, TCP port {local.receiver_port}"
+    yield "Firewall, from us to you", f"{settings.host}, TCP port {settings.port}"
 
 
-def _service_lines(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
-    patient = given.query_root == "patient"
+def _service_lines(settings: Any, moves: bool) -> Iterator[tuple[str, str]]:
+    patient = settings.query_root == "patient"
     root = "Patient Root" if patient else "Study Root"
     find = c_find.PATIENT_ROOT if patient else c_find.STUDY_ROOT
     get = c_get.PATIENT_ROOT_GET if patient else c_get.STUDY_ROOT_GET
     move = PATIENT_ROOT_MOVE if patient else STUDY_ROOT_MOVE
     yield "C-ECHO", f"Verification ({acceptor.VERIFICATION}); we are SCU"
     yield "C-FIND", f"{root} Query/Retrieve ({find}); we are SCU; study, series and image level"
-    if given.retrieve != "move":
+    if settings.retrieve != "move":
         yield (
             "C-GET",
             f"{root} ({get}); we are SCU, and SCP of the storage classes (role selection)",
@@ -150,13 +159,13 @@ def _service_lines(given: Any, moves: bool) -> Iterator[tuple[str, str]]:
     if moves:
         yield "C-MOVE", f"{root} ({move}); we are SCU"
     yield "C-STORE", "all storage classes that are sent to you; we are SCU; only if agreed"
-    if given.proof == "find":
+    if settings.proof == "find":
         yield "Storage proof", "C-FIND at image level for the images sent"
-    elif given.proof == "commitment":
+    elif settings.proof == "commitment":
         name = statuses.describe_uid(STORAGE_COMMITMENT_PUSH_MODEL)
         yield (
             "Storage proof",
-            f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}); we are SCU; within {given.commitment_s:g} s",
+            f"{name} ({STORAGE_COMMITMENT_PUSH_MODEL}); we are SCU; within {settings.commitment_s:g} s",
         )
         yield "", "otherwise C-FIND at image level for the images sent"
     else:
@@ -181,49 +190,49 @@ def _offered_report_contexts() -> Iterator[tuple[str, str]]:
     yield "Transfer syntaxes", "Explicit and Implicit VR Little Endian"
 
 
-def _dicomweb_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
-    parts = urlsplit(given.url)
-    words = {"none": "none", "basic": f"user {given.user} and a password", "bearer": "a token"}
-    certificate = "yes" if given.client_certificate else "no"
+def _dicomweb_sections(settings: Any, local: LocalApplication) -> Iterator[SheetSection]:
+    parts = urlsplit(settings.url)
+    words = {"none": "none", "basic": f"user {settings.user} and a password", "bearer": "a token"}
+    certificate = "yes" if settings.client_certificate else "no"
     yield SheetSection(
         "Our side",
         (
-            ("Our address", us.address or "please ask our administrator"),
+            ("Our address", local.address or "please ask our administrator"),
             ("Our software", IMPLEMENTATION_NAME),
         ),
     )
     yield SheetSection(
         "Your node, as entered in ADIT",
         (
-            ("Root URL", given.url),
+            ("Root URL", settings.url),
             ("Encrypted (https)", "yes" if parts.scheme == "https" else "no"),
-            ("Authentication", words[given.sign_in]),
+            ("Authentication", words[settings.sign_in]),
             ("Client certificate", certificate),
-            ("Your contact", given.contact or "please provide one"),
+            ("Your contact", settings.contact or "please provide one"),
         ),
     )
     yield SheetSection(
         "Services that we request",
         (
-            ("QIDO-RS", f"GET {given.url}{given.qido_prefix}/studies, series and instances"),
+            ("QIDO-RS", f"GET {settings.url}{settings.qido_prefix}/studies, series and instances"),
             (
                 "WADO-RS",
-                f"GET {given.url}{given.wado_prefix}/studies/…, in the stored transfer syntax",
+                f"GET {settings.url}{settings.wado_prefix}/studies/…, in the stored transfer syntax",
             ),
-            ("STOW-RS", f"POST {given.url}{given.stow_prefix}/studies; only if agreed"),
+            ("STOW-RS", f"POST {settings.url}{settings.stow_prefix}/studies; only if agreed"),
         ),
     )
 
 
-def _folder_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]:
+def _folder_sections(settings: Any, local: LocalApplication) -> Iterator[SheetSection]:
     yield SheetSection(
         "Folder",
         (
-            ("Path on our machine", given.path),
-            ("Path for users", given.shown_path or "the same"),
-            ("Network share", "yes" if given.network else "no"),
-            ("Our machine", us.address or socket.gethostname()),
-            ("Your contact", given.contact or "please provide one"),
+            ("Path on our machine", settings.path),
+            ("Path for users", settings.shown_path or "the same"),
+            ("Network share", "yes" if settings.network else "no"),
+            ("Our machine", local.address or socket.gethostname()),
+            ("Your contact", settings.contact or "please provide one"),
         ),
     )
     yield SheetSection(
@@ -231,6 +240,9 @@ def _folder_sections(given: Any, us: LocalApplication) -> Iterator[SheetSection]
         (
             ("As a source", "list folders and read files"),
             ("As a destination", "create and rename folders and files, delete its own files"),
-            ("Permissions of new entries", f"folders {given.folder_mode}, files {given.file_mode}"),
+            (
+                "Permissions of new entries",
+                f"folders {settings.folder_mode}, files {settings.file_mode}",
+            ),
         ),
     )

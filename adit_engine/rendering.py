@@ -51,7 +51,7 @@ def render_frame(instance: Instance, frame: int = 0, *, whole_range: bool = Fals
     if not 0 <= frame < image.form.frames:
         raise InvalidInput("rendering.frame", frames=image.form.frames)
     try:
-        return image.picture(frame, whole_range)
+        return image.render(frame, whole_range)
     except (InstanceWithheld, ValueError, IndexError):
         raise _cannot_render() from None
 
@@ -66,17 +66,17 @@ class _RenderableImage:
             found = {e.tag: e for e in elements(self._data, plain.explicit) if _is_wanted(e)}
             self._values = {tag: self._data[e.value : e.end] for tag, e in found.items()}
             self._element = found[_PIXELS]
-            self.form = PixelFormat.of({**self._values, _PHOTOMETRIC: b""})
+            self.form = PixelFormat.from_values({**self._values, _PHOTOMETRIC: b""})
         except (Malformed, InstanceWithheld, KeyError):
             raise _cannot_render() from None
         said = self._values.get(_PHOTOMETRIC, b"").strip(b" \0")
         self._meaning = _COMPRESSED_AS.get(said, said) if self._element.undefined else said
-        if self.form.allocated not in (8, 16) or self._meaning == b"YBR_FULL_422":
+        if self.form.bits_allocated not in (8, 16) or self._meaning == b"YBR_FULL_422":
             raise _cannot_render()
 
-    def picture(self, frame: int, whole_range: bool) -> RenderedFrame:
+    def render(self, frame: int, whole_range: bool) -> RenderedFrame:
         raw = self._frame(frame)
-        if self.form.samples == 3:
+        if self.form.samples_per_pixel == 3:
             return self._colours(raw)
         if self._meaning == b"PALETTE COLOR":
             return self._palette(raw[..., 0])
@@ -86,26 +86,30 @@ class _RenderableImage:
         one = replace(self.form, frames=1)
         planes = self._values.get(_PLANAR) == b"\1\0" and not self._element.undefined
         if self._element.undefined:
-            fragments = EncapsulatedPixelData.of(self._data, self._element).frames(self.form)[
-                number
-            ]
+            fragments = EncapsulatedPixelData.from_element(self._data, self._element).frames(
+                self.form
+            )[number]
             data = decode_frame(b"".join(fragments), one)
         else:
             start = self._element.value + number * one.size_bytes
             data = self._data[start : start + one.size_bytes]
         shape = (
-            (one.samples, one.rows, one.columns) if planes else (one.rows, one.columns, one.samples)
+            (one.samples_per_pixel, one.rows, one.columns)
+            if planes
+            else (one.rows, one.columns, one.samples_per_pixel)
         )
-        plain = np.frombuffer(data, f"<u{one.allocated // 8}").reshape(shape)
+        plain = np.frombuffer(data, f"<u{one.bits_allocated // 8}").reshape(shape)
         return np.moveaxis(plain, 0, -1) if planes else plain
 
     def _numbers(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Return the stored bits as numbers, with rescale slope and intercept applied."""
         form = self.form
-        low = form.high + 1 - form.stored
+        low = form.high_bit + 1 - form.bits_stored
         values = ((raw.astype(np.int64) & form.mask) >> low).astype(np.int64)
         if form.signed:
-            values = np.where(values >= 1 << (form.stored - 1), values - (1 << form.stored), values)
+            values = np.where(
+                values >= 1 << (form.bits_stored - 1), values - (1 << form.bits_stored), values
+            )
         slope, intercept = self._decimal(_SLOPE) or 1.0, self._decimal(_INTERCEPT) or 0.0
         return values.astype(np.float64) * slope + intercept
 
@@ -114,15 +118,15 @@ class _RenderableImage:
         low, high = float(values.min()), float(values.max())
         if not whole_range and center is not None and width is not None and width >= 1:
             low, high = center - width / 2, center + width / 2
-        elif not whole_range and self.form.allocated == 8 and not self.form.signed:
-            low, high = 0.0, float((1 << self.form.stored) - 1)
+        elif not whole_range and self.form.bits_allocated == 8 and not self.form.signed:
+            low, high = 0.0, float((1 << self.form.bits_stored) - 1)
         shown = np.clip((values - low) / max(high - low, 1e-9), 0, 1) * 255
         if self._meaning == b"MONOCHROME1":
             shown = 255 - shown
         return shown.round().astype(np.uint8)
 
     def _colours(self, raw: NDArray[Any]) -> RenderedFrame:
-        values = (raw.astype(np.float64) / ((1 << self.form.stored) - 1) * 255).clip(0, 255)
+        values = (raw.astype(np.float64) / ((1 << self.form.bits_stored) - 1) * 255).clip(0, 255)
         if self._meaning == b"YBR_FULL":  # PS3.3 C.7.6.3.1.2
             y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128
             rgb = (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)

@@ -109,11 +109,11 @@ def claim_lots(name: str, at: str) -> dict[str, Any]:
         count = len(lot)
         while lot:
             with transaction.atomic():
-                job, holder = states.lock_job(lot[0].job_id), queue.holder_of(lot[0])
+                job, holder = states.lock_job(lot[0].job_id), queue.get_holder(lot[0])
                 states.end_tasks(job, {(TaskState.SUCCESS, "done"): lot})
                 lot = queue.claim_more(job, lot[0], LOT)
                 if lot:
-                    slots.change_holder(holder, queue.holder_of(lot[0]))
+                    slots.change_holder(holder, queue.get_holder(lot[0]))
                 else:
                     slots.release_slots(holder)
             count += len(lot)

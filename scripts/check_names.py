@@ -40,6 +40,19 @@ RETIRED_CLASSES = frozenset(
 RETIRED_FUNCTIONS = frozenset(
     "give_back say lay_tasks made carry_out heed person told heard opened".split()  # noqa: SIM905
 )
+RETIRED_NAMES = frozenset(
+    """
+    beats bench blanked break_off broke_rule came_empty came_in decide_first desk doorway fate
+    fetch_early fits_series give_secrets handoff has_room header_word_of heed held_back
+    holds_until house is_loose letter letters listing_of look_at_nodes lots may_be_opened
+    may_nothing names_its_device names_originator overlay_of papers patience rests_until road
+    seal_of secrets_for showings sighting state_shown state_words stop_asked storey stray strays
+    talks tally task_words tasks_over traveller tried_until twins_of untaken whole_of
+    why_no_list wish wishes wrong_hours
+    """.split()  # noqa: SIM905
+)
+"""Fields, properties, methods, functions and parameters. A private name is checked without its `_`."""
+
 FRAMEWORK_CLASSES = frozenset({"Meta", "Command", "Migration", "Media"})
 
 
@@ -50,6 +63,23 @@ def modules() -> Iterator[Path]:
                 yield path.relative_to(ROOT)
 
 
+def names_of(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """Names that a definition gives to others: its own, its parameters, its fields."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        yield node.name, node.lineno
+        arguments = node.args
+        for one in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
+            yield one.arg, one.lineno
+    elif isinstance(node, ast.ClassDef):
+        for statement in node.body:
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            if isinstance(statement, ast.AnnAssign):
+                targets = [statement.target]
+            yield from ((one.id, one.lineno) for one in targets if isinstance(one, ast.Name))
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+        yield node.attr, node.lineno
+
+
 def problems() -> Iterator[str]:
     """One sentence for each name that breaks a rule, in the order of the modules."""
     classes: dict[str, list[str]] = defaultdict(list)
@@ -58,6 +88,9 @@ def problems() -> Iterator[str]:
             if part.name in RETIRED_MODULES and str(part) not in ALLOWED_MODULES:
                 yield f"{path}: the module or package name '{part.name}' is retired"
         for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            for name, line in names_of(node):
+                if name.strip("_") in RETIRED_NAMES:
+                    yield f"{path}:{line}: the name '{name}' is retired"
             if isinstance(node, ast.ClassDef):
                 classes[node.name].append(f"{path}:{node.lineno}")
                 if node.name in RETIRED_CLASSES:

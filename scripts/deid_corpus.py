@@ -55,7 +55,7 @@ _LARGEST_MIXED = 1 << 18
 
 
 @dataclass
-class Tally:
+class CorpusTotals:
     """The results of one part of the corpus."""
 
     what: str
@@ -84,7 +84,7 @@ class Tally:
             yield f"  RESIDUAL in {case}: {value} in {where}"
 
 
-class Road:
+class Deidentifier:
     """Change and verification, as for everything that leaves.
 
     `reason` says why the last object was withheld.
@@ -95,13 +95,13 @@ class Road:
     def __init__(
         self, profile: ConfidentialityProfile, header_word: RiskDecision = RiskDecision.ACCEPT
     ) -> None:
-        self._change = replace(_change(profile), header_word=header_word)
+        self._change = replace(_change(profile), annotation_decision=header_word)
         self._memory = ElementCache(self._change)
         self._verifier = Verifier(self._change)
 
-    def take(self, data: bytes, tally: Tally) -> bytes | None:
+    def process(self, data: bytes, totals: CorpusTotals) -> bytes | None:
         """Return the file that leaves; None if it is withheld."""
-        tally.objects += 1
+        totals.objects += 1
         self.reason = ""
         try:
             source = part10.parse_file(data)
@@ -109,13 +109,13 @@ class Road:
         except (Malformed, InstanceWithheld) as why:
             self.reason = f"{why} {why.message.to_json()}"
             is_withheld = isinstance(why, InstanceWithheld)
-            tally.withheld[why.message.category if is_withheld else "malformed"] += 1
+            totals.withheld[why.message.category if is_withheld else "malformed"] += 1
             return None
         try:
             self._verifier.check(source, made)
         except InstanceWithheld as why:
             self.reason = f"{why} {why.message.to_json()}"
-            tally.by_verification[why.message.category] += 1
+            totals.by_verification[why.message.category] += 1
             return None
         return b"".join(bytes(part) for part in part10.file_parts(made))
 
@@ -128,49 +128,49 @@ def _change(profile: ConfidentialityProfile) -> Pseudonymization:
     )
 
 
-def made_up(profile: ConfidentialityProfile, *, short: bool) -> list[Tally]:
-    road = Road(profile)
-    rows, classes = Tally("rows of Table E.1-1"), Tally("rows in all classes")
-    leaks = Tally("other places")
+def made_up(profile: ConfidentialityProfile, *, short: bool) -> list[CorpusTotals]:
+    deidentifier = Deidentifier(profile)
+    rows, classes = CorpusTotals("rows of Table E.1-1"), CorpusTotals("rows in all classes")
+    leaks = CorpusTotals("other places")
     every = SHORT if short else 1
     for case in chain(row_cases(every), class_cases(every), leak_cases()):
-        tally = {"row": rows, "class": classes}.get(case.kind, leaks)
-        out = road.take(case.data, tally)
+        totals = {"row": rows, "class": classes}.get(case.kind, leaks)
+        out = deidentifier.process(case.data, totals)
         if out is not None:
             number, residues = audit_made(case, out)
-            tally.looked_for += number
-            tally.residues += [
+            totals.looked_for += number
+            totals.residues += [
                 found._replace(case=f"{case.kind} {case.name}") for found in residues
             ]
     return [rows, classes, leaks]
 
 
-def real(profile: ConfidentialityProfile, files: Iterable[Path]) -> Tally:
-    road, tally = Road(profile), Tally("real files")
+def real(profile: ConfidentialityProfile, files: Iterable[Path]) -> CorpusTotals:
+    deidentifier, totals = Deidentifier(profile), CorpusTotals("real files")
     for path in files:
         data = path.read_bytes()
         if data[128:132] != b"DICM":
             continue
-        out = road.take(data, tally)
+        out = deidentifier.process(data, totals)
         if out is not None:
             number, residues = audit_real(path.name, data, out, profile.options)
-            tally.looked_for += number
-            tally.residues += residues
-    return tally
+            totals.looked_for += number
+            totals.residues += residues
+    return totals
 
 
-def under_preset(name: str, files: Iterable[Path]) -> Tally:
+def under_preset(name: str, files: Iterable[Path]) -> CorpusTotals:
     """Run leak cases and real files with a profile that keeps more (or less)."""
     profile = ConfidentialityProfile.preset(name)
-    road, tally = Road(profile), real(profile, files)
-    tally.what = f"other places and real files, preset {name}"
+    deidentifier, totals = Deidentifier(profile), real(profile, files)
+    totals.what = f"other places and real files, preset {name}"
     for case in leak_cases():
-        out = road.take(case.data, tally)
+        out = deidentifier.process(case.data, totals)
         if out is not None:
             number, residues = audit_made(case, out, profile.options)
-            tally.looked_for += number
-            tally.residues += residues
-    return tally
+            totals.looked_for += number
+            totals.residues += residues
+    return totals
 
 
 def attacks() -> Iterator[Attack]:
@@ -179,48 +179,58 @@ def attacks() -> Iterator[Attack]:
     yield from shown()
 
 
-def attacked(profile: ConfidentialityProfile, chosen: Iterable[Attack]) -> Tally:
+def attacked(profile: ConfidentialityProfile, chosen: Iterable[Attack]) -> CorpusTotals:
     """Run attacks; also count those withheld although the rules clean them."""
-    road, tally = Road(profile), Tally(f"attacks, profile {profile.name}")
+    deidentifier, totals = Deidentifier(profile), CorpusTotals(f"attacks, profile {profile.name}")
     for attack in chosen:
-        out = road.take(attack.data, tally)
-        left = left_in(out, profile.options) if out is not None else left_in(road.reason.encode())
-        tally.looked_for += 1
-        tally.residues += [Residue(attack.kind, what, attack.name) for what in left]
+        out = deidentifier.process(attack.data, totals)
+        left = (
+            left_in(out, profile.options)
+            if out is not None
+            else left_in(deidentifier.reason.encode())
+        )
+        totals.looked_for += 1
+        totals.residues += [Residue(attack.kind, what, attack.name) for what in left]
         if attack.leaves is not None and attack.leaves is (out is None):
-            tally.residues.append(Residue(attack.kind, "must leave, or must not", attack.name))
-    return tally
+            totals.residues.append(Residue(attack.kind, "must leave, or must not", attack.name))
+    return totals
 
 
-def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) -> Tally:
+def mixed(profile: ConfidentialityProfile, objects: Sequence[bytes], runs: int) -> CorpusTotals:
     """Compare each object of `runs` mixed series with the same object on its own."""
-    tally, chance = Tally(f"mixed series, profile {profile.name}"), random.Random(profile.name)
+    totals, chance = (
+        CorpusTotals(f"mixed series, profile {profile.name}"),
+        random.Random(profile.name),
+    )
     how = _change(profile)
-    road = InstancePseudonymizer(how)
+    deidentifier = InstancePseudonymizer(how)
     for number in range(runs):
         for data in series(objects, chance):
-            tally.objects += 1
-            tally.looked_for += 1
-            found, expected = became(road, data), alone(how, data)
+            totals.objects += 1
+            totals.looked_for += 1
+            found, expected = became(deidentifier, data), alone(how, data)
             if found[0] != "left":
-                tally.withheld[str(found[0])] += 1
+                totals.withheld[str(found[0])] += 1
             if found != expected:
                 what = f"{found[0]}, and alone {expected[0]}"
-                tally.residues.append(Residue(f"series {number}", what, "another end"))
-    return tally
+                totals.residues.append(Residue(f"series {number}", what, "another end"))
+    return totals
 
 
-def unchosen(profile: ConfidentialityProfile) -> Tally:
+def unchosen(profile: ConfidentialityProfile) -> CorpusTotals:
     """Run radiographs in a project that has not accepted the header's statement.
 
     All of them must be withheld.
     """
-    road, tally = Road(profile, RiskDecision.UNDECIDED), Tally("radiographs, nothing chosen")
+    deidentifier, totals = (
+        Deidentifier(profile, RiskDecision.UNDECIDED),
+        CorpusTotals("radiographs, nothing chosen"),
+    )
     for attack in radiographs():
-        tally.looked_for += 1
-        if road.take(attack.data, tally) is not None:
-            tally.residues.append(Residue(attack.kind, "must not leave", attack.name))
-    return tally
+        totals.looked_for += 1
+        if deidentifier.process(attack.data, totals) is not None:
+            totals.residues.append(Residue(attack.kind, "must not leave", attack.name))
+    return totals
 
 
 MOST = ConfidentialityProfile(
@@ -270,9 +280,9 @@ def main() -> int:
     objects = mixable(short=short)
     tallies.append(unchosen(profile))
     tallies += [mixed(one, objects, 20 if short else 500) for one in (*profiles, MOST)]
-    for tally in tallies:
-        print("\n".join(tally.lines()))
-    residues = sum(len(tally.residues) for tally in tallies)
+    for totals in tallies:
+        print("\n".join(totals.lines()))
+    residues = sum(len(totals.residues) for totals in tallies)
     print(
         f"{sum(t.objects for t in tallies)} objects, {sum(t.looked_for for t in tallies)} values "
         f"looked for, {residues} residuals, {time.monotonic() - began:.0f} s"

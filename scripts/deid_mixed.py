@@ -36,11 +36,11 @@ def series(objects: Sequence[bytes], chance: random.Random) -> Iterator[bytes]:
     yield from chance.sample(made, len(made))
 
 
-def became(road: InstancePseudonymizer, data: bytes) -> tuple[object, ...]:
+def became(deidentifier: InstancePseudonymizer, data: bytes) -> tuple[object, ...]:
     """Return the result and its record of changes; otherwise why it was withheld."""
     try:
         source = part10.parse_file(data)
-        made, treatment = road.prepare_outgoing(source)
+        made, treatment = deidentifier.prepare_outgoing(source)
     except Malformed as fault:
         return ("malformed", fault.message)
     except InstanceWithheld as held:

@@ -8,6 +8,6 @@ compile() {
 }
 compile pyproject.toml -o requirements/engine.txt "$@"
 compile pyproject.toml --group engine-test -o requirements/engine-test.txt "$@"
-compile pyproject.toml --extra house -o requirements/house.txt "$@"
+compile pyproject.toml --extra server -o requirements/server.txt "$@"
 compile pyproject.toml --extra distributed -o requirements/distributed.txt "$@"
 compile pyproject.toml --extra distributed --group dev -o requirements/dev.txt "$@"

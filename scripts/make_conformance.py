@@ -102,7 +102,7 @@ def _classes() -> Iterator[str]:
     yield "| SOP class | UID | conditions |"
     yield "| --- | --- | --- |"
     for one in sorted(tables.admitted_sop_classes().values(), key=lambda one: one.name):
-        conditions = "; ".join(ASKS[ask] for ask in sorted(one.asks))
+        conditions = "; ".join(ASKS[ask] for ask in sorted(one.conditions))
         yield f"| {one.name} | {one.uid} | {conditions} |"
     yield ""
     yield "Objects of all other classes are withheld. Of the classes above, objects are withheld if"

@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pydicom
-from deid_corpus import MOST, Road, Tally, attacked, attacks, real_files, unchosen
+from deid_corpus import MOST, CorpusTotals, Deidentifier, attacked, attacks, real_files, unchosen
 from pydicom import dcmread
 
 from adit_engine.pseudonymize.face_risk import RiskDecision
@@ -69,25 +69,29 @@ def files() -> list[Path]:
 
 def measured(
     profile: ConfidentialityProfile, header_word: RiskDecision = RiskDecision.ACCEPT
-) -> Tally:
-    road, tally = Road(profile, header_word), Tally(profile.name)
+) -> CorpusTotals:
+    deidentifier, totals = Deidentifier(profile, header_word), CorpusTotals(profile.name)
     for path in files():
         data = path.read_bytes()
         if data[128:132] == b"DICM":
-            road.take(data, tally)
-    return tally
+            deidentifier.process(data, totals)
+    return totals
 
 
-def other_people(profile: ConfidentialityProfile) -> Tally:
+def other_people(profile: ConfidentialityProfile) -> CorpusTotals:
     """Run real headers with invented names and numbers; many are also technical terms."""
     chance = random.Random(4711)
-    road, tally = Road(profile), Tally("other people")
+    deidentifier, totals = Deidentifier(profile), CorpusTotals("other people")
     for path in files():
         data = path.read_bytes()
-        if len(data) < 1 << 18 and data[128:132] == b"DICM" and road.take(data, Tally("")):
+        if (
+            len(data) < 1 << 18
+            and data[128:132] == b"DICM"
+            and deidentifier.process(data, CorpusTotals(""))
+        ):
             for _ in range(PEOPLE_A_FILE):
-                road.take(_renamed(data, chance), tally)
-    return tally
+                deidentifier.process(_renamed(data, chance), totals)
+    return totals
 
 
 def _renamed(data: bytes, chance: random.Random) -> bytes:
@@ -103,14 +107,14 @@ def _renamed(data: bytes, chance: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def counts(tally: Tally) -> tuple[int, int, int]:
+def counts(totals: CorpusTotals) -> tuple[int, int, int]:
     """Return the numbers withheld by admission, other rules and verification alone."""
-    unknown = tally.withheld.keys() - ADMISSION.keys() - RULES.keys()
+    unknown = totals.withheld.keys() - ADMISSION.keys() - RULES.keys()
     if unknown:
         raise ValueError(f"Describe these codes in this script: {sorted(unknown)}.")
-    by_admission = sum(n for code, n in tally.withheld.items() if code in ADMISSION)
+    by_admission = sum(n for code, n in totals.withheld.items() if code in ADMISSION)
     return (
-        by_admission, tally.withheld.total() - by_admission, tally.by_verification.total(),
+        by_admission, totals.withheld.total() - by_admission, totals.by_verification.total(),
     )  # fmt: skip
 
 
@@ -132,8 +136,8 @@ def page() -> Iterator[str]:
     yield "| profile | files | released | by admission | by rules | by verification alone |"
     yield "|---|---|---|---|---|---|"
     tallies = [measured(ConfidentialityProfile.preset(name)) for name in preset_names()]
-    for tally in tallies:
-        yield f"| {tally.what} | {_row(tally)} |"
+    for totals in tallies:
+        yield f"| {totals.what} | {_row(totals)} |"
     yield "\nReasons under the default profile:\n"
     yield "| reason | files |"
     yield "|---|---|"
@@ -171,16 +175,16 @@ def page() -> Iterator[str]:
     yield "| profile | objects | released | withheld | traces found |"
     yield "|---|---|---|---|---|"
     for profile in (*map(ConfidentialityProfile.preset, preset_names()), MOST):
-        tally = attacked(profile, chosen)
-        held = tally.objects - tally.released
-        residues = len(tally.residues)
-        yield f"| {profile.name} | {tally.objects} | {tally.released} | {held} | {residues} |"
+        totals = attacked(profile, chosen)
+        held = totals.objects - totals.released
+        residues = len(totals.residues)
+        yield f"| {profile.name} | {totals.objects} | {totals.released} | {held} | {residues} |"
     yield "\nThe last profile has all options that keep more data, except those that keep UIDs or full dates."
 
 
-def _row(tally: Tally) -> str:
-    cells = [f"{number} ({100 * number / tally.objects:.1f} %)" for number in counts(tally)]
-    return " | ".join((str(tally.objects), str(tally.released), *cells))
+def _row(totals: CorpusTotals) -> str:
+    cells = [f"{number} ({100 * number / totals.objects:.1f} %)" for number in counts(totals)]
+    return " | ".join((str(totals.objects), str(totals.released), *cells))
 
 
 def main() -> int:

@@ -43,20 +43,20 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 failed=0
-storey() {
+run_tests() {
     echo "== $1"
     shift
     "$@" || failed=1
 }
-storey "the engine, without Django" .venv-engine/bin/python -m pytest tests/engine -q -n 2
-storey "the house" .venv/bin/python -m pytest tests/adit -q -n 2
+run_tests "engine, without Django" .venv-engine/bin/python -m pytest tests/engine -q -n 2
+run_tests "Django project" .venv/bin/python -m pytest tests/adit -q -n 2
 # A full disk may stop the whole PostgreSQL server, so this test has a server of its own.
 full_disk=tests/adit/jobs/misfortune/test_misfortune.py::test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_room
-storey "the house, on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
+run_tests "Django project on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
     tests/adit/{accounts,audit,jobs,nodes,orders,projects,results,review,vault,worker} -q -n 2 --deselect $full_disk
-storey "the same, on a full disk" .venv/bin/python tests/lab/on_postgresql.py $full_disk -q
-storey "upgrade from earlier releases" .venv/bin/python -m pytest tests/upgrade -q
-storey "usefulness, read by highdicom" \
+run_tests "the same, on a full disk" .venv/bin/python tests/lab/on_postgresql.py $full_disk -q
+run_tests "upgrade from earlier releases" .venv/bin/python -m pytest tests/upgrade -q
+run_tests "usefulness, read by highdicom" \
     .venv/bin/python -m pytest tests/engine/pseudonymize/test_deid_highdicom.py -q
-storey "the whole road" .venv/bin/python -m pytest tests/system -q
+run_tests "whole system" .venv/bin/python -m pytest tests/system -q
 exit $failed

@@ -60,14 +60,14 @@ def create_order_rights(kinds: Iterable[str]) -> None:
         )
 
 
-def may(user: AnyUser, right: str) -> bool:
+def has_right(user: AnyUser, right: str) -> bool:
     """Return whether the user is active and has the permission; False for unknown ones."""
     return user.is_active and user.has_perm(f"accounts.{right}")
 
 
 def require(user: AnyUser, right: str) -> None:
     """Raise NotPermitted, with the label of the permission and whom to ask, unless `may`."""
-    if not may(user, right):
+    if not has_right(user, right):
         raise NotPermitted("permission.missing", permission=right_label(right))
 
 

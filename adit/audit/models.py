@@ -73,7 +73,7 @@ class ChainHead(models.Model):
 
     hash = models.CharField(max_length=64, default=GENESIS_HASH)
     count = models.PositiveBigIntegerField(default=0)
-    told_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
     """When the head was last sent to another system."""
 
     def __str__(self) -> str:

@@ -37,20 +37,20 @@ class SealedPatient:
     sealed: str
 
 
-def seal_patient(box: ValueCipher, patient: PatientKey) -> SealedPatient:
-    sealed = b64encode(box.seal(list(patient), _CONTEXT)).decode()
-    return SealedPatient(keyed_patient_index(box, *patient), sealed)
+def seal_patient(cipher: ValueCipher, patient: PatientKey) -> SealedPatient:
+    sealed = b64encode(cipher.seal(list(patient), _CONTEXT)).decode()
+    return SealedPatient(keyed_patient_index(cipher, *patient), sealed)
 
 
-def keyed_patient_index(box: ValueCipher, domain: str, patient_id: str) -> str:
+def keyed_patient_index(cipher: ValueCipher, domain: str, patient_id: str) -> str:
     """Return the index of the events of one patient that are encrypted under this key."""
-    return box.index(f"{domain}\0{_strip_padding(patient_id)}", _CONTEXT)
+    return cipher.index(f"{domain}\0{_strip_padding(patient_id)}", _CONTEXT)
 
 
-def open_patient(box: ValueCipher, event: AuditEvent) -> PatientKey:
+def open_patient(cipher: ValueCipher, event: AuditEvent) -> PatientKey:
     """Decrypt the patient of an event. Raise DecryptionError if the key is another one."""
     sealed = event.patient_sealed
-    domain, patient_id = box.open(b64decode(sealed if isinstance(sealed, str) else ""), _CONTEXT)
+    domain, patient_id = cipher.open(b64decode(sealed if isinstance(sealed, str) else ""), _CONTEXT)
     return domain, patient_id
 
 
@@ -59,7 +59,7 @@ class ChainBreak:
     """The first break in the chain. `row` is the event's ID; None after the last event."""
 
     row: int | None
-    why: Message
+    reason: Message
 
 
 def record(
@@ -149,9 +149,9 @@ def claim_due_head() -> tuple[int, str] | None:
     """
     now = timezone.now()
     due = ChainHead.objects.filter(
-        Q(told_at=None) | Q(told_at__lte=now - HEAD_INTERVAL), pk=1, count__gt=0
+        Q(sent_at=None) | Q(sent_at__lte=now - HEAD_INTERVAL), pk=1, count__gt=0
     )
-    return get_head() if due.update(told_at=now) else None
+    return get_head() if due.update(sent_at=now) else None
 
 
 def contains_head(count: int, last: str) -> bool:

@@ -31,30 +31,30 @@ class Channel(virtual.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.folder = Path(self.connection.client.transport_options["folder"])
-        for place in (self.waiting, self.passing):
+        for place in (self.waiting_folder, self.transit_folder):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
 
     @property
-    def waiting(self) -> Path:
+    def waiting_folder(self) -> Path:
         return self.folder / "waiting"
 
     @property
-    def passing(self) -> Path:
+    def transit_folder(self) -> Path:
         """The folder of messages that are being written or read."""
         return self.folder / "passing"
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.{queue}.msg"
-        temporary = self.passing / name
+        temporary = self.transit_folder / name
         temporary.write_text(json.dumps(message))
-        temporary.rename(self.waiting / name)
+        temporary.rename(self.waiting_folder / name)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         for name in sorted(self._names(queue)):
-            taken = self.passing / f"{name}.{os.getpid()}"
+            taken = self.transit_folder / f"{name}.{os.getpid()}"
             try:
-                (self.waiting / name).rename(taken)
+                (self.waiting_folder / name).rename(taken)
             except FileNotFoundError:
                 continue
             with contextlib.suppress(OSError, ValueError):
@@ -70,11 +70,11 @@ class Channel(virtual.Channel):
     def _purge(self, queue: str) -> int:
         names = list(self._names(queue))
         for name in names:
-            (self.waiting / name).unlink(missing_ok=True)
+            (self.waiting_folder / name).unlink(missing_ok=True)
         return len(names)
 
     def _names(self, queue: str) -> Iterator[str]:
-        for name in os.listdir(self.waiting):
+        for name in os.listdir(self.waiting_folder):
             match = _NAME.fullmatch(name)
             if match and match["queue"] == queue:
                 yield name
@@ -82,7 +82,7 @@ class Channel(virtual.Channel):
     def _sweep(self) -> None:
         """Remove what a killed process left incomplete."""
         oldest = time.time() - STALE_S
-        for path in self.passing.iterdir():
+        for path in self.transit_folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
                     path.unlink()

@@ -59,7 +59,7 @@ class DatabaseCache(BaseDatabaseCache):
         changed = self._execute(
             "UPDATE {table} SET expires = %s WHERE cache_key = %s AND expires > %s",
             [
-                self._end(timeout),
+                self._expiry_time(timeout),
                 self.make_and_validate_key(key, version=version),
                 _to_database_time(timezone.now()),
             ],
@@ -101,12 +101,12 @@ class DatabaseCache(BaseDatabaseCache):
     def _put(self, key: str, value: Any, timeout: Any, version: int | None, unless: str) -> int:
         name = self.make_and_validate_key(key, version=version)
         command = f"{_UPSERT} {unless}"
-        values = [name, json.dumps(value), self._end(timeout)]
+        values = [name, json.dumps(value), self._expiry_time(timeout)]
         return self._execute(
             command, [*values, _to_database_time(timezone.now())] if unless else values
         )
 
-    def _end(self, timeout: Any) -> Any:
+    def _expiry_time(self, timeout: Any) -> Any:
         seconds = self.get_backend_timeout(timeout)
         end = _FOREVER if seconds is None else datetime.fromtimestamp(seconds, UTC)
         return _to_database_time(end)

@@ -14,9 +14,9 @@ import structlog
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
-def format_exception(trouble: Any) -> str:
+def format_exception(error: Any) -> str:
     """Return traceback and type of an exception, without its text."""
-    kind, _, place = trouble
+    kind, _, place = error
     return "".join(traceback.format_tb(place)) + kind.__name__
 
 

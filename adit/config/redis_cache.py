@@ -39,19 +39,19 @@ def _with_fallback(name: str) -> Callable[..., Any]:
     """Return the operation: by Redis or, while it is unavailable, by the local cache."""
 
     def operate(self: "RedisCache", *args: Any, **kwargs: Any) -> Any:
-        if time.monotonic() >= RedisCache.rests_until:
+        if time.monotonic() >= RedisCache.paused_until:
             try:
                 return getattr(djangos.RedisCache, name)(self, *args, **kwargs)
             except (RedisError, OSError) as error:
-                self.rest(error)
-        return getattr(self.here, name)(*args, **kwargs)
+                self.pause(error)
+        return getattr(self.local, name)(*args, **kwargs)
 
     operate.__name__ = name
     return operate
 
 
 class RedisCache(djangos.RedisCache):
-    rests_until = 0.0
+    paused_until = 0.0
     """Shared by all threads of this process, each of which has its own cache object."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
@@ -65,10 +65,10 @@ class RedisCache(djangos.RedisCache):
             "health_check_interval": 30,
         }
         super().__init__(server, {**params, "OPTIONS": options})
-        self.here = LocMemCache("redis-fallback", params)
+        self.local = LocMemCache("redis-fallback", params)
 
-    def rest(self, error: Exception) -> None:
-        RedisCache.rests_until = time.monotonic() + RETRY_AFTER_S
+    def pause(self, error: Exception) -> None:
+        RedisCache.paused_until = time.monotonic() + RETRY_AFTER_S
         # The text may contain the address; the type is sufficient.
         log.warning("Redis is unavailable (%s): using a local cache", type(error).__name__)
 

@@ -56,7 +56,7 @@ def place(
 ) -> list[Job]:
     """Order studies for the trial of the demo."""
     request = OrderRequest(
-        kind=Selective.word,
+        kind=Selective.code,
         items=tuple(PickedStudy(source.pk, study) for study in studies),
         key=key,
         destinations=tuple(Node.objects.get(name=name).pk for name in destinations),

@@ -12,7 +12,7 @@ from adit.demo.people import Person
 from adit.demo.stack import image_module
 
 
-def overlay_of(person: Person, rows: int, columns: int) -> dict[int, tuple[str, Any]]:
+def make_overlay(person: Person, rows: int, columns: int) -> dict[int, tuple[str, Any]]:
     """Return an overlay plane with the patient's name in its bits (PS3.3 C.9.2)."""
     plane = np.zeros((rows, columns), np.uint8)
     draw(plane, [person.plain_name, f"{person.born:%d.%m.%Y}"], (6, 6), 1 + rows // 300)
@@ -24,7 +24,7 @@ def overlay_of(person: Person, rows: int, columns: int) -> dict[int, tuple[str, 
     }  # fmt: skip
 
 
-def icon_of(pixels: NDArray[Any], low: float, high: float) -> Sequence:
+def make_icon(pixels: NDArray[Any], low: float, high: float) -> Sequence:
     step = max(1, pixels.shape[0] // 64)
     small = np.clip((pixels[::step, ::step][:64, :64] - low) / (high - low) * 255, 0, 255)
     icon = item(**image_module(small.shape[0], small.shape[1], 8))

@@ -92,7 +92,7 @@ def write_images(folder: Path) -> Iterator[Path]:
         owner = next((one for one in _OWNERS if fnmatch(name, one.files)), None)
         dataset = _image(path) if owner else None
         if owner is not None and dataset is not None:
-            _give(dataset, owner, name)
+            _assign_identity(dataset, owner, name)
             yield _write(folder, dataset)
 
 
@@ -110,7 +110,7 @@ def _image(path: Path) -> FileDataset | None:
     return dataset if has_pixels and named and as_declared else None
 
 
-def _give(dataset: FileDataset, owner: Owner, name: str) -> None:
+def _assign_identity(dataset: FileDataset, owner: Owner, name: str) -> None:
     """Set new UIDs that keep study and series together, and an identity if there is none."""
     if not dataset.get("Modality"):
         dataset.Modality = "OT"

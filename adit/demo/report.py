@@ -12,7 +12,7 @@ from adit.jobs.models import Job, SeriesResult
 from adit.jobs.progress import count_images
 
 
-def row_of(job: Job) -> dict[str, Any]:
+def make_row(job: Job) -> dict[str, Any]:
     """Return the numbers of one job; `expected` is None without a trusted list."""
     items = SeriesResult.objects.filter(task__job=job)
     counts = count_images(items)
@@ -46,7 +46,7 @@ def write(
     path: Path, url: str, accounts: Mapping[str, str], jobs: Sequence[Job]
 ) -> list[dict[str, Any]]:
     """Write the report, readable only by its owner: it contains the demo's passwords."""
-    rows = [row_of(job) for job in jobs]
+    rows = [make_row(job) for job in jobs]
     report = {"url": url, "accounts": dict(accounts), "jobs": rows}
     temp = path.with_name(path.name + ".part")
     descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

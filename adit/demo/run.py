@@ -17,9 +17,9 @@ class Processes(Protocol):
     """The processes that run meanwhile; implemented by the supervisor."""
 
     @property
-    def asked(self) -> bool: ...
+    def stop_requested(self) -> bool: ...
 
-    def tend(self) -> None: ...
+    def restart_ended(self) -> None: ...
 
     def run_until_signal(self) -> None: ...
 
@@ -51,28 +51,28 @@ class Demo:
             for name, folder in folders.items()
         ]
 
-    def play(self, processes: Processes) -> int:
+    def run(self, processes: Processes) -> int:
         """Order the first jobs, wait and report; return the exit code.
 
         With a terminal the pages remain available until the end is requested.
         """
 
         def tend() -> bool:
-            processes.tend()
-            return not processes.asked
+            processes.restart_ended()
+            return not processes.stop_requested
 
         self._say("ordering the first transfer: one CT study to two destinations …")
         jobs = first_jobs.order(self._coordinator, SHOWCASE["study_uid"])
         ended = first_jobs.wait(jobs, tend)
         first_jobs.wait([self._order_withheld()], tend)
-        scenes.prepare(first_jobs.all_studies(self._coordinator))
+        scenes.place_orders(first_jobs.all_studies(self._coordinator))
         rows = report.write(self.places.report, self.url, self._passwords, jobs)
         print(f"\n{report.table(rows)}\n")
-        self._tell()
+        self._print_summary()
         fine = ended and all(_is_fine(job) for job in jobs)
         if not fine:
             self._say("The first jobs had problems. For the reasons, see the pages of the jobs.")
-        if sys.stdin.isatty() and not processes.asked:
+        if sys.stdin.isatty() and not processes.stop_requested:
             print(f"Sign in at {self.url} (end the demo with Ctrl-C)", flush=True)
             processes.run_until_signal()
             return 0
@@ -81,7 +81,7 @@ class Demo:
     def _order_withheld(self) -> Job:
         return first_jobs.order_ultrasound(self._coordinator, ULTRASOUND["study_uid"])
 
-    def _tell(self) -> None:
+    def _print_summary(self) -> None:
         for name, password in self._passwords.items():
             print(f"  {name:12} {password}")
         print(f"  originals      {self.places.pacs}")

@@ -13,12 +13,12 @@ GOOD, FAULTY = "list-of-patients.xlsx", "list-with-mistakes.xlsx"
 def write(folder: Path) -> None:
     """Write both sheets. Safe to repeat. Raise OSError."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-    for name, rows in ((GOOD, good()), (FAULTY, faulty())):
+    for name, rows in ((GOOD, valid_rows()), (FAULTY, invalid_rows())):
         with (folder / name).open("wb") as file:
             write_xlsx(HEADERS, rows, file)
 
 
-def good() -> list[Sequence[str]]:
+def valid_rows() -> list[Sequence[str]]:
     """Return rows found by ID, by name and birth date, and by dates; one has no match.
 
     The names are in several scripts.
@@ -29,7 +29,7 @@ def good() -> list[Sequence[str]]:
     return [*by_id, *by_name, within, ("901", "NOBODY-1", "", "", "", "", "")]
 
 
-def faulty() -> list[Sequence[str]]:
+def invalid_rows() -> list[Sequence[str]]:
     """Return rows with typical mistakes."""
     first, second = PEOPLE[0], PEOPLE[1]
     born = first.born.isoformat()

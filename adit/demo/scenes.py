@@ -28,7 +28,7 @@ class Scene:
     row: Mapping[str, Any]
 
 
-def prepare(studies: list[Record]) -> None:
+def place_orders(studies: list[Record]) -> None:
     """Place the orders once; a repeated demo keeps them.
 
     `studies` are in the demo PACS.

@@ -9,7 +9,7 @@ from adit.demo import anatomy, scanning
 from adit.demo.examination import Examination
 from adit.demo.glyphs import draw
 from adit.demo.headers import BASIC_TEXT, CR, DX, PRIMARY, SECONDARY, Scan, code, item
-from adit.demo.marks import icon_of
+from adit.demo.marks import make_icon
 from adit.demo.phantoms import Grid
 from adit.demo.stack import image_module
 from adit.demo.writing import Slice
@@ -35,7 +35,7 @@ def radiograph(examination: Examination, number: int, *, digital: bool) -> None:
             "CassetteOrientation": "PORTRAIT",
             "AcquisitionNumber": "1",
         }
-        values["IconImageSequence"] = icon_of(pixels, 0, 4095)
+        values["IconImageSequence"] = make_icon(pixels, 0, 4095)
     kind = ("DX", DX, (*PRIMARY, "")) if digital else ("CR", CR, PRIMARY)
     scan = Scan(number, kind[0], kind[1], "Thorax p.a.", kind[2], values)
     examination.write(scan, iter([Slice(pixels, examination.moments(1))]))

@@ -12,7 +12,7 @@ from adit.demo import anatomy, scanning
 from adit.demo.anatomy import Anatomy
 from adit.demo.examination import Examination
 from adit.demo.headers import CT, MR, PET, PRIMARY, Scan, code, item
-from adit.demo.marks import icon_of, overlay_of
+from adit.demo.marks import make_icon, make_overlay
 from adit.demo.phantoms import Grid, Tissue
 from adit.demo.stack import Stack, image_module
 from adit.demo.writing import Slice, uid
@@ -186,8 +186,8 @@ def _marked(
             yield one
             continue
         rows, columns = one.pixels.shape
-        icon = {"IconImageSequence": icon_of(one.pixels, *window)}
-        overlay = overlay_of(examination.visit.person, rows, columns)
+        icon = {"IconImageSequence": make_icon(one.pixels, *window)}
+        overlay = make_overlay(examination.visit.person, rows, columns)
         yield Slice(one.pixels, {**one.values, **icon}, overlay)
 
 

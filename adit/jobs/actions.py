@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils.functional import Promise
 
 from adit.accounts.models import User
-from adit.accounts.permissions import NotPermitted, Right, explain_missing_right, may
+from adit.accounts.permissions import NotPermitted, Right, explain_missing_right, has_right
 from adit.audit import trail
 from adit.jobs.models import Job, JobState, Task, TaskState
 from adit.jobs.visibility import may_act_on
@@ -56,8 +56,8 @@ def no_condition(request: ActionRequest) -> Message | None:
 def explain_state(request: ActionRequest) -> Message | None:
     """Return the message that the current state does not allow the action."""
     if request.task is None:
-        return Message("job.wrong-state", state=request.job.state_words)
-    return Message("task.wrong-state", state=request.task.state_words)
+        return Message("job.wrong-state", state=request.job.state_text)
+    return Message("task.wrong-state", state=request.task.state_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Action:
     def explain_refusal(self, request: ActionRequest) -> Message | None:
         """Return why the user may not perform the action now, or None."""
         why = self.who(request)
-        if why is None and self.right is not None and not may(request.user, self.right):
+        if why is None and self.right is not None and not has_right(request.user, self.right):
             why = explain_missing_right(self.right)
         if why is None and not self._fits_states(request):
             why = self.explain_state(request)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs.encrypted_payload import TaskContent
 from adit.jobs.models import Job
 from adit.projects import services
@@ -26,7 +26,7 @@ class Disclosure:
     generated: bool
     """May see the pseudonyms that the project generated, and the folders named after them."""
 
-    def shows(self, content: TaskContent) -> bool:
+    def shows_pseudonym(self, content: TaskContent) -> bool:
         """Return whether the pseudonym of a task may be shown."""
         return self.given if content.is_given else self.generated
 
@@ -35,10 +35,10 @@ NO_PATIENTS = Disclosure(identified=False, rows=False, given=True, generated=Tru
 """For output that names no patient, to a reader who sees no patients."""
 
 
-def disclosed(user: User, job: Job) -> Disclosure:
+def get_disclosure(user: User, job: Job) -> Disclosure:
     """Return what this user may see of this job."""
     is_owner = job.owner_id == user.pk
-    identified = may(user, Right.SEE_IDENTIFIED)
+    identified = has_right(user, Right.SEE_IDENTIFIED)
     rows = identified or is_owner
     links = not rows or services.may_link(user, job.project or services.default_project())
     return Disclosure(identified, rows, given=links or is_owner, generated=links)

@@ -36,7 +36,7 @@ class SeriesContent:
 
     manifest: SeriesLedger = field(repr=False)
     description: str = field(default="", repr=False)
-    why: Message | None = None
+    reason_without_list: Message | None = None
     """Why the list of the source is not reliable; None if it is."""
 
 
@@ -47,7 +47,7 @@ def seal_task(
     plan: TaskPlan,
     pseudonym: str,
     *,
-    box: ValueCipher | None = None,
+    cipher: ValueCipher | None = None,
 ) -> bytes:
     """Encrypt the content of a new task. Pass the project's `box` to encrypt many."""
     content = {
@@ -57,57 +57,59 @@ def seal_task(
         "payload": dict(plan.payload),
         "is_given": bool(pseudonym) and pseudonym == plan.pseudonym,
     }
-    return (box or get_box(project)).seal(content, _task_context(job.pk, position))
+    return (cipher or get_cipher(project)).seal(content, _task_context(job.pk, position))
 
 
 def reseal_task(task: Task, content: TaskContent) -> bytes:
     """Encrypt the content of a task again after a change."""
-    return get_box(task.job.project).seal(
+    return get_cipher(task.job.project).seal(
         asdict(content), _task_context(task.job_id, task.position)
     )
 
 
-def open_task(task: Task, box: ValueCipher | None = None) -> TaskContent:
+def open_task(task: Task, cipher: ValueCipher | None = None) -> TaskContent:
     """Decrypt the content of a task. Pass the project's `box` to decrypt many.
 
     Raises DecryptionError.
     """
-    content = (box or get_box(task.job.project)).open(
+    content = (cipher or get_cipher(task.job.project)).open(
         task.payload, _task_context(task.job_id, task.position)
     )
     return TaskContent(**content)
 
 
-def series_index(box: ValueCipher, task: Task, series_uid: str) -> str:
+def series_index(cipher: ValueCipher, task: Task, series_uid: str) -> str:
     """Return the index by which the result of a series is found again.
 
     It differs from task to task, so that rows cannot be linked.
     """
-    return box.index(series_uid, f"item {task.pk}")
+    return cipher.index(series_uid, f"item {task.pk}")
 
 
-def seal_series(box: ValueCipher, task: Task, content: SeriesContent) -> bytes:
+def seal_series(cipher: ValueCipher, task: Task, content: SeriesContent) -> bytes:
     values = {
         "manifest": content.manifest.to_json(),
         "description": content.description,
-        "why": None if content.why is None else content.why.to_json(),
+        "why": None
+        if content.reason_without_list is None
+        else content.reason_without_list.to_json(),
     }
-    return box.seal(values, _series_context(task.pk))
+    return cipher.seal(values, _series_context(task.pk))
 
 
-def open_series(item: SeriesResult, box: ValueCipher | None = None) -> SeriesContent:
+def open_series(item: SeriesResult, cipher: ValueCipher | None = None) -> SeriesContent:
     """Decrypt the content of a series result.
 
     Pass the project's `box` to decrypt many. Raises DecryptionError.
     """
-    content = (box or get_box(item.task.job.project)).open(
+    content = (cipher or get_cipher(item.task.job.project)).open(
         item.sealed, _series_context(item.task_id)
     )
     why = None if content["why"] is None else Message.from_json(content["why"])
     return SeriesContent(SeriesLedger.from_json(content["manifest"]), content["description"], why)
 
 
-def get_box(project: Project | None) -> ValueCipher:
+def get_cipher(project: Project | None) -> ValueCipher:
     """Return the cipher of a project, or that of the default project if it is None."""
     return services.get_project_cipher(project or services.default_project())
 

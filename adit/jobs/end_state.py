@@ -37,7 +37,7 @@ def evaluate_task(items: QuerySet[SeriesResult], announced: Collection[str]) -> 
     SUCCESS if nothing is missing except what the selection excluded and what was announced as
     withheld and accepted.
     """
-    rows = list(items.filter(left_out__isnull=True))
+    rows = list(items.filter(skip_reason__isnull=True))
     counts = count_images(items)
     gaps = _describe_gaps(rows, announced)
     if not rows:
@@ -67,7 +67,7 @@ def evaluate_search(lines: QuerySet[ResultLine]) -> EndState:
 
 def describe_job_end(job: Job, state: JobState) -> Message | None:
     """Return the message of a job that has ended or waits for its owner."""
-    unstarted = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
+    unstarted = Task.objects.filter(job=job, type=TaskType.START, state=TaskState.FAILURE).first()
     if state == JobState.WAITING_FOR_OWNER and unstarted is not None:
         return _with_reason(Message("job.not-started"), unstarted)
     if state == JobState.WAITING_FOR_OWNER and job.stage == JobStage.CHECK:
@@ -90,17 +90,17 @@ def describe_job_end(job: Job, state: JobState) -> Message | None:
 def _describe_gaps_of_job(job: Job, counts: ImageCounts) -> Message | None:
     """Return the message of a job that failed or has gaps."""
     tasks = Task.objects.filter(job=job)
-    unpacked = tasks.filter(work=TaskType.PACK, state=TaskState.FAILURE).first()
+    unpacked = tasks.filter(type=TaskType.PACK, state=TaskState.FAILURE).first()
     if unpacked is not None and counts.delivered:
         return _with_reason(Message("job.archive-not-built"), unpacked)
-    ends = Counter(tasks.filter(work=TaskType.KIND).values_list("state", flat=True))
+    ends = Counter(tasks.filter(type=TaskType.ORDERED).values_list("state", flat=True))
     parts = [_describe_delivered(counts) if counts.delivered else Message("delivery.nothing")]
     if ends[TaskState.FAILURE]:
         parts.append(Message("job.studies-failed", count=ends[TaskState.FAILURE]))
     if ends[TaskState.WARNING]:
         parts.append(Message("job.studies-with-gaps", count=ends[TaskState.WARNING]))
-    broke_rule = tasks.filter(broke_rule=True).exists()
-    parts.append(Message("job.rule-violated" if broke_rule else "job.see-studies"))
+    has_broken_rule = tasks.filter(has_broken_rule=True).exists()
+    parts.append(Message("job.rule-violated" if has_broken_rule else "job.see-studies"))
     return join_messages(parts)
 
 

@@ -64,7 +64,7 @@ def estimate_face_risk(risk: str, study: Record, series: Record | None, modality
         return FaceRisk.LIKELY if admission.needs_risk_decision(modality) else FaceRisk.NONE
     of_study = (study.study_description,)
     if series is None:
-        return assess_face_risk(modality, SeriesTexts(study=of_study))
+        return assess_face_risk(modality, SeriesTexts(study_texts=of_study))
     named = SeriesTexts(series.series_description, series.texts("BodyPartExamined"), of_study)
     return assess_face_risk(modality, named, images=series.instance_count)
 
@@ -92,7 +92,8 @@ def _constant_intervals(nodes: Sequence[Node], lane: str) -> Iterator[tuple[date
     last = begin + HORIZON
     while begin < last:
         edges = (
-            next(allowed_hours.NodeCalendar.of(node).edges(lane, begin), last) for node in nodes
+            next(allowed_hours.NodeCalendar.from_node(node).edges(lane, begin), last)
+            for node in nodes
         )
         end = min([*edges, last])
         yield begin, end
@@ -160,7 +161,7 @@ class JobEstimate:
     """Nothing was measured yet."""
 
     @property
-    def task_words(self) -> str:
+    def task_duration_text(self) -> str:
         if self.task_s is None:
             return ""
         if self.task_s < 90:
@@ -196,7 +197,7 @@ def _compute_estimate(job: Job) -> JobEstimate:
 
 
 def _group_end_time(group: TaskGroup, task_s: float) -> datetime | None:
-    route = task_groups.route_of(group)
+    route = task_groups.get_route(group)
     nodes = task_groups.nodes_of(route)
     if any(_needs_manual_action(node, route) for node in nodes):
         return None

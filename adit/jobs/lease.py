@@ -85,18 +85,18 @@ class LeasedStop(Stop):
 
     def __init__(self, left_s: float) -> None:
         super().__init__()
-        self.holds_until = get_boot_time() + left_s
+        self.valid_until = get_boot_time() + left_s
 
     def is_set(self) -> bool:
-        self._look()
+        self._check_lease()
         return super().is_set()
 
     def check(self) -> None:
-        self._look()
+        self._check_lease()
         super().check()
 
-    def _look(self) -> None:
-        if get_boot_time() > self.holds_until:
+    def _check_lease(self) -> None:
+        if get_boot_time() > self.valid_until:
             self.set(ClaimLost("task.lease-expired"))
 
 
@@ -108,7 +108,7 @@ class Lease:
     nodes: tuple[tuple[Node, Purpose], ...]
     aborts: list[Callable[[], None]] = field(default_factory=list)
     """Called some seconds after a stop if the work has not ended by itself."""
-    until: datetime | None = None
+    expires_at: datetime | None = None
     """After an interruption by a node: when the node opens again, if known."""
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Lease:
         self._ended.set()
         self._thread.join(settings.LEASE_S)
 
-    def progress(self) -> None:
+    def touch(self) -> None:
         self._heard_at = time.monotonic()
 
     def _left_s(self) -> float:
@@ -143,9 +143,9 @@ class Lease:
             while not self._ended.wait(POLL_S):
                 now = time.monotonic()
                 if now >= beat_at:
-                    self._beat()
+                    self._renew()
                     beat_at = now + settings.BEAT_S
-                self._listen(look_at_nodes=now >= nodes_at)
+                self._poll(check_nodes=now >= nodes_at)
                 nodes_at = now + NODE_POLL_S if now >= nodes_at else nodes_at
                 if self.stop.is_set():
                     abort_at = abort_at or now + ABORT_AFTER_S
@@ -155,7 +155,7 @@ class Lease:
         finally:
             connection.close()
 
-    def _beat(self) -> None:
+    def _renew(self) -> None:
         """Renew the lease. Short outages of the database do no harm while the lease is valid."""
         if time.monotonic() - self._heard_at > settings.STALL_S:
             self.stop.set(Stalled("task.no-progress", seconds=settings.STALL_S))
@@ -169,25 +169,25 @@ class Lease:
             log.warning("task %d: lease not renewed (%s)", self.task.pk, type(error).__name__)
             connection.close()
         else:
-            self.stop.holds_until = asked_at + settings.LEASE_S
+            self.stop.valid_until = asked_at + settings.LEASE_S
 
-    def _listen(self, *, look_at_nodes: bool) -> None:
+    def _poll(self, *, check_nodes: bool) -> None:
         if SHUTDOWN.requested:
             self.stop.set(Interrupted("task.worker-stopped"))
             return
         try:
-            self._look_at_rows()
-            if look_at_nodes:
-                self._look_at_project()
-                self._look_at_nodes()
+            self._check_rows()
+            if check_nodes:
+                self._check_project()
+                self._check_nodes()
         except Error as error:
             log.warning("task %d: database unavailable (%s)", self.task.pk, type(error).__name__)
             connection.close()
 
-    def _look_at_rows(self) -> None:
+    def _check_rows(self) -> None:
         row = (
             Task.objects.filter(pk=self.task.pk)
-            .values_list("state", "attempt", "worker", "stop_asked", "job__state")
+            .values_list("state", "attempt", "worker", "stop_requested", "job__state")
             .first()
         )
         mine = (TaskState.IN_PROGRESS, self.task.attempt, self.task.worker)
@@ -196,28 +196,28 @@ class Lease:
         elif row[3] or row[4] in (JobState.CANCELING, JobState.CANCELED):
             self.stop.set(Canceled("task.canceled"))
 
-    def _look_at_project(self) -> None:
+    def _check_project(self) -> None:
         for project in Project.objects.filter(jobs=self.task.job_id):
             over = services.explain_ended(project)
             if over:
                 self.stop.set(ProjectEnded.of(over))
 
-    def _look_at_nodes(self) -> None:
+    def _check_nodes(self) -> None:
         """React to pauses, stops and the end of allowed hours, which urgent jobs ignore."""
-        metering.update_meters(queue.holder_of(self.task))
+        metering.update_meters(queue.get_holder(self.task))
         purposes = {node.pk: purpose for node, purpose in self.nodes}
         rows = Node.objects.select_related("paused_by").filter(pk__in=purposes)
-        holder, urgent = queue.holder_of(self.task), self.task.job.urgent
+        holder, urgent = queue.get_holder(self.task), self.task.job.urgent
         found = [get_release_reason(row, purposes[row.pk], holder, urgent=urgent) for row in rows]
         pauses = [waits for waits in found if isinstance(waits, NodePaused)]
-        self._ease(pauses[0] if pauses else None)
+        self._stop_after_series(pauses[0] if pauses else None)
         for waits in found:
             if waits is not None and not isinstance(waits, NodePaused):
-                self._yield_to(waits)
+                self._stop_for(waits)
 
-    def _ease(self, pause: NodePaused | None) -> None:
+    def _stop_after_series(self, pause: NodePaused | None) -> None:
         """Handle a pause: the current series may be finished unless it takes too long."""
-        self.stop.set_soon(Interrupted.of(pause.message) if pause is not None else None)
+        self.stop.set_after_series(Interrupted.of(pause.message) if pause is not None else None)
         if pause is None:
             self._eased_at = None
             return
@@ -226,11 +226,11 @@ class Lease:
         if now - self._eased_at > settings.PAUSE_GRACE_S:
             self.stop.set(Interrupted.of(pause.message))
 
-    def _yield_to(self, waits: NodeUnavailable) -> None:
+    def _stop_for(self, waits: NodeUnavailable) -> None:
         if isinstance(waits, ConnectionEnded):
             self.stop.set(Canceled.of(waits.message))
             return
-        self.until = waits.until
+        self.expires_at = waits.until
         self.stop.set(Interrupted.of(waits.message))
         if isinstance(waits, NodeStopped):
             self._abort()

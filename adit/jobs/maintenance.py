@@ -75,14 +75,14 @@ def fail_tasks_of_ended_projects() -> int:
     return count
 
 
-def _fail_task(pk: int, why: Message) -> bool:
+def _fail_task(pk: int, reason: Message) -> bool:
     with transaction.atomic():
         task = Task.objects.filter(pk=pk, state=TaskState.PENDING).first()
         if task is None:
             return False
         states.lock_job(task.job_id)
         try:
-            states.move_row(task, TaskState.FAILURE, why)
+            states.move_row(task, TaskState.FAILURE, reason)
         except states.StaleRow:
             return False
     return True

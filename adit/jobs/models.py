@@ -48,7 +48,7 @@ class SeriesResult(models.Model):
     """Messages that report no gap, such as how the destination confirmed the images."""
     elements = models.JSONField(default=list)
     """[tag, action, count] over the delivered images, summed from the ledger; no values."""
-    left_out = MessageField()
+    skip_reason = MessageField()
     """Why the selection excludes the series; NULL if it is included."""
     is_final = models.BooleanField(default=False)
     """The outcome is known. Until then the counts are preliminary."""
@@ -97,7 +97,9 @@ class PendingArchiveFile(models.Model):
     A worker that is killed in between leaves a file that could otherwise not be found and deleted.
     """
 
-    job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="showings")
+    job = models.ForeignKey(
+        "jobs.Job", on_delete=models.CASCADE, related_name="pending_archive_files"
+    )
     name = models.CharField(max_length=120)
 
     class Meta:
@@ -187,7 +189,7 @@ class WithheldImages(models.Model):
     part of the SeriesResult.
     """
 
-    item = models.ForeignKey(SeriesResult, on_delete=models.CASCADE, related_name="held_back")
+    item = models.ForeignKey(SeriesResult, on_delete=models.CASCADE, related_name="withheld_images")
     code = models.CharField(max_length=40)
     """The category of the reason, by which images are grouped."""
     reason = MessageField()
@@ -248,12 +250,12 @@ NOTHING_DELIVERED = "empty"
 """The state that pages show for a job or task that succeeded with all images withheld."""
 
 
-def state_label(state: str, *, came_empty: bool) -> str:
+def state_label(state: str, *, delivered_nothing: bool) -> str:
     """Return the label of a job or task state.
 
     If nothing was delivered, the label must not read "complete".
     """
-    if came_empty:
+    if delivered_nothing:
         return gettext("nothing to deliver (all images withheld)")
     return str(JobState(state).label)
 
@@ -274,23 +276,23 @@ class EndStateMixin:
         """
         if self.state != JobState.SUCCESS:
             return False
-        items = self.series_results().filter(left_out__isnull=True)
+        items = self.series_results().filter(skip_reason__isnull=True)
         has_come = items.filter(delivered__gt=0).exists()
         return not has_come and items.exclude(withheld=0, skipped=0).exists()
 
     @property
-    def state_shown(self) -> str:
+    def displayed_state(self) -> str:
         return NOTHING_DELIVERED if self.delivered_nothing else self.state
 
     @property
-    def state_words(self) -> str:
-        return state_label(self.state, came_empty=self.delivered_nothing)
+    def state_text(self) -> str:
+        return state_label(self.state, delivered_nothing=self.delivered_nothing)
 
 
 class TaskType(models.TextChoices):
     """The purpose of a task."""
 
-    KIND = "", _("ordered task")
+    ORDERED = "", _("ordered task")
     START = "start", _("start of the transfer")
     """The task at position 0 that creates the tasks of a batch transfer from its checked rows."""
     PACK = "pack", _("7-Zip file")
@@ -323,7 +325,7 @@ class Job(EndStateMixin, models.Model):
     """The facts of the order, with a version; no identifying values (those are in the payloads)."""
     archive_password = EncryptedField(null=True)
     """The password of the 7-Zip file. Deleted when the job has ended, see states.py."""
-    contents_at = models.DateTimeField(null=True, db_index=True)
+    delivery_list_due_at = models.DateTimeField(null=True, db_index=True)
     """When the delivery list is due to be written next; None: it is up to date.
 
     See adit/results/deliveries.py.
@@ -368,7 +370,7 @@ class Job(EndStateMixin, models.Model):
         """Return the label of the state as it is shown to this user."""
         if self.state == JobState.WAITING_FOR_OWNER and self.owner_id == user.pk:
             return gettext("waiting for your confirmation")
-        return self.state_words
+        return self.state_text
 
     @property
     def is_as_is(self) -> bool:
@@ -427,7 +429,7 @@ class Task(EndStateMixin, models.Model):
         TaskGroup, null=True, on_delete=models.SET_NULL, related_name="tasks", db_index=False
     )
     """Set by assign_groups(). A task without a group is never claimed."""
-    work = models.CharField(max_length=8, choices=TaskType, default=TaskType.KIND, blank=True)
+    type = models.CharField(max_length=8, choices=TaskType, default=TaskType.ORDERED, blank=True)
     payload = models.BinaryField()
     """The payload of the kind, encrypted with the key of the project."""
     state = models.CharField(max_length=16, choices=TaskState, default=TaskState.PENDING)
@@ -440,9 +442,9 @@ class Task(EndStateMixin, models.Model):
     worker = models.CharField(max_length=100, blank=True)
     message = MessageField()
     """The progress, how the task ended, or why the last attempt ended."""
-    broke_rule = models.BooleanField(default=False)
+    has_broken_rule = models.BooleanField(default=False)
     """The task failed because continuing could have mixed up patients or studies."""
-    stop_asked = models.BooleanField(default=False)
+    stop_requested = models.BooleanField(default=False)
     """A user has requested to stop this task. Its worker checks twice per second."""
     rules = models.JSONField(default=list)
     """The de-identification rules applied, as written by adit.results.applied_rules.
@@ -492,8 +494,8 @@ class JobMail(OutgoingMail):
         RETURNED = "returned", _("returned")
         HELD = "held", _("waiting for the confirmation of a patient ID")
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="letters")
-    what = models.CharField(max_length=16, choices=Reason)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="mails")
+    reason = models.CharField(max_length=16, choices=Reason)
     number = models.PositiveIntegerField()
     """Distinguishes repeated events, such as the second end of a job after a retry."""
     state = models.CharField(max_length=24)
@@ -503,7 +505,7 @@ class JobMail(OutgoingMail):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["job", "what", "number", "address"], name="one_letter_each"
+                fields=["job", "reason", "number", "address"], name="one_letter_each"
             )
         ]
         indexes = [
@@ -515,7 +517,7 @@ class JobMail(OutgoingMail):
         ]
 
     def __str__(self) -> str:
-        return f"{self.job} {self.what}"
+        return f"{self.job} {self.reason}"
 
 
 class OrderDraft(models.Model):
@@ -549,7 +551,7 @@ class SheetColumns(models.Model):
     signature = models.CharField(max_length=64)
     """Keyed hash of the headers."""
     header_line = models.PositiveIntegerField()
-    places = models.JSONField(default=dict)
+    columns = models.JSONField(default=dict)
     """Column numbers, counted from 0, by the values of columns.SheetField."""
     used_at = models.DateTimeField()
 

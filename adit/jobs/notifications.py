@@ -45,7 +45,7 @@ def notify_approval_decision(job: Job, *, approved: bool) -> None:
 
 def notify_patient_decision_needed(job: Job, deciders: Iterable[User]) -> None:
     """Notify once per job that studies wait for a decision about their patient."""
-    if not JobMail.objects.filter(job=job, what=MailReason.HELD).exists():
+    if not JobMail.objects.filter(job=job, reason=MailReason.HELD).exists():
         _create_mails(job, MailReason.HELD, (user.email for user in deciders))
 
 
@@ -70,14 +70,14 @@ def admin_addresses() -> list[str]:
 _BY_GROUPS = "django.contrib.auth.backends.ModelBackend"
 
 
-def _create_mails(job: Job, what: JobMail.Reason, addresses: Iterable[str]) -> None:
+def _create_mails(job: Job, reason: JobMail.Reason, addresses: Iterable[str]) -> None:
     """Create mails. The caller holds the job's lock, so that each event gets one number."""
     if not settings.MAIL:
         return
     wanted = sorted({address.strip() for address in addresses} - {""})
-    number = 1 + JobMail.objects.filter(job=job, what=what).values("number").distinct().count()
+    number = 1 + JobMail.objects.filter(job=job, reason=reason).values("number").distinct().count()
     JobMail.objects.bulk_create(
-        JobMail(job=job, what=what, number=number, state=job.state, address=address)
+        JobMail(job=job, reason=reason, number=number, state=job.state, address=address)
         for address in wanted
     )
     if wanted:
@@ -89,47 +89,47 @@ def send_due_mails() -> int:
     return JOB_OUTBOX.send()
 
 
-def _message_id(letter: JobMail) -> str:
-    return f"{letter.job_id}.{letter.what}.{letter.number}"
+def _message_id(mail: JobMail) -> str:
+    return f"{mail.job_id}.{mail.reason}.{mail.number}"
 
 
-def _compose(letter: JobMail) -> tuple[str, str]:
-    subject, first = _subject_and_sentence(letter)
-    link = f"{settings.SITE_URL}{reverse('job', args=[letter.job_id])}"
+def _compose(mail: JobMail) -> tuple[str, str]:
+    subject, first = _subject_and_sentence(mail)
+    link = f"{settings.SITE_URL}{reverse('job', args=[mail.job_id])}"
     ending = _("Mails contain no patient data. Sign in and open the page for details.")
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
 
-def _nothing_was_delivered(letter: JobMail) -> bool:
+def _nothing_was_delivered(mail: JobMail) -> bool:
     """Whether the job ended without a delivered image. It may be running again since the mail."""
-    return letter.state == letter.job.state and letter.job.delivered_nothing
+    return mail.state == mail.job.state and mail.job.delivered_nothing
 
 
-def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
+def _subject_and_sentence(mail: JobMail) -> tuple[str, str]:
     """Subject and first sentence. Titles and reasons are free text of users and not included."""
-    job, W = letter.job, JobMail.Reason
+    job, W = mail.job, JobMail.Reason
     words = {
         "n": job.pk,
-        "state": state_label(letter.state, came_empty=_nothing_was_delivered(letter)),
+        "state": state_label(mail.state, delivered_nothing=_nothing_was_delivered(mail)),
         "who": job.owner.get_full_name() or job.owner.get_username(),
     }
-    if letter.what == W.ASKED:
+    if mail.reason == W.ASKED:
         return (
             _("job %(n)d is waiting for approval") % words,
             _("%(who)s has ordered a job that needs your approval or that of another approver.")
             % words,
         )
-    if letter.what == W.APPROVED:
+    if mail.reason == W.APPROVED:
         return (
             _("job %(n)d is approved") % words,
             _("Your job %(n)d starts automatically.") % words,
         )
-    if letter.what == W.RETURNED:
+    if mail.reason == W.RETURNED:
         return (
             _("job %(n)d is returned to you") % words,
             _("Your job %(n)d was not approved. The reason is on its page.") % words,
         )
-    if letter.what == W.HELD:
+    if mail.reason == W.HELD:
         return (
             _("job %(n)d: confirm a changed patient ID") % words,
             _(
@@ -141,7 +141,7 @@ def _subject_and_sentence(letter: JobMail) -> tuple[str, str]:
             )
             % words,
         )
-    if letter.what == W.FAILED:
+    if mail.reason == W.FAILED:
         return (
             _("job %(n)d has failed") % words,
             _("Job %(n)d of %(who)s has failed. The reason and the next steps are on its page.")

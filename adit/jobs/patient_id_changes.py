@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from adit.accounts.models import User
-from adit.accounts.permissions import NotPermitted, Right, may, require
+from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.audit import trail
 from adit.jobs import encrypted_payload, notifications, queue, states, visibility
 from adit.jobs.models import Job, Task, TaskState
@@ -43,7 +43,7 @@ def hold_task(task: Task, changed: PatientChanged) -> None:
         states.move_row(
             task, TaskState.HELD, changed.message, payload=_reseal(task, content, payload)
         )
-        slots.release_slots(queue.holder_of(task))
+        slots.release_slots(queue.get_holder(task))
         trail.record("task.held", about=f"job:{task.job_id}", details={"task": task.position})
         notifications.notify_patient_decision_needed(task.job, users_who_may_decide(task.job))
 
@@ -63,7 +63,7 @@ def tasks_to_decide(user: User) -> QuerySet[Task]:
 
 def may_decide(user: User) -> bool:
     """Return whether the user may confirm patients and see both IDs."""
-    return may(user, Right.CONFIRM_PATIENTS) and may(user, Right.SEE_IDENTIFIED)
+    return has_right(user, Right.CONFIRM_PATIENTS) and has_right(user, Right.SEE_IDENTIFIED)
 
 
 def get_patient_ids(task: Task) -> PatientIds:

@@ -42,7 +42,7 @@ class ImageCounts:
     @property
     def expected(self) -> int | None:
         """The number of expected images; None if a series has no list or none is known."""
-        return self.listed if self.is_proven else None
+        return self.listed if self.is_verified else None
 
     @property
     def done(self) -> int:
@@ -54,7 +54,7 @@ class ImageCounts:
         return not self.delivered and bool(self.withheld + self.skipped)
 
     @property
-    def is_proven(self) -> bool:
+    def is_verified(self) -> bool:
         """Whether there are series, and all of them have a list to compare with."""
         return self.series > 0 and self.unlisted == 0
 
@@ -62,7 +62,7 @@ class ImageCounts:
 @dataclass(frozen=True, slots=True)
 class Progress:
     tasks: int
-    tasks_over: int
+    tasks_ended: int
     counts: ImageCounts = field(default_factory=ImageCounts)
     asks: bool = False
     """All tasks are searches, as in a query or in a check before the start."""
@@ -72,8 +72,8 @@ class Progress:
         """The progress by tasks; for a single task by images as far as these are known."""
         if not self.tasks:
             return 0
-        by_tasks = 100 * self.tasks_over / self.tasks
-        if self.tasks_over == self.tasks or not self.counts.expected:
+        by_tasks = 100 * self.tasks_ended / self.tasks
+        if self.tasks_ended == self.tasks or not self.counts.expected:
             return int(by_tasks)
         sent = self.counts.done + self.counts.stored
         by_images = 100 * min(1.0, sent / self.counts.expected)
@@ -88,7 +88,7 @@ def count_tasks(jobs: Iterable[int]) -> dict[int, Progress]:
     asked, sent = Q(lane=Lane.SEARCH), ~Q(lane=Lane.SEARCH)
     over = Q(state__in=ENDED_TASK_STATES)
     rows = (
-        Task.objects.filter(job_id__in=list(jobs), work=TaskType.KIND)
+        Task.objects.filter(job_id__in=list(jobs), type=TaskType.ORDERED)
         .order_by()
         .values("job_id")
         .annotate(
@@ -109,7 +109,7 @@ def _row_to_progress(row: Mapping[str, Any]) -> Progress:
 
 def transfer_tasks(job: Job) -> QuerySet[Task]:
     """Return the tasks that transfer images: neither searches nor packing."""
-    return Task.objects.filter(job=job, work=TaskType.KIND).exclude(lane=Lane.SEARCH)
+    return Task.objects.filter(job=job, type=TaskType.ORDERED).exclude(lane=Lane.SEARCH)
 
 
 def retryable_tasks(job: Job) -> QuerySet[Task]:
@@ -118,7 +118,7 @@ def retryable_tasks(job: Job) -> QuerySet[Task]:
     Excluded are the start task, and the check once the transfer has started.
     """
     begins_with = job.capabilities.stage
-    tasks = job.tasks.exclude(work=TaskType.START)
+    tasks = job.tasks.exclude(type=TaskType.START)
     if begins_with != JobStage.CHECK or job.stage == JobStage.CHECK:
         return tasks
     return tasks.exclude(lane=Lane.SEARCH)
@@ -132,12 +132,12 @@ def get_progress(job: Job) -> Progress:
 
 def count_images(items: QuerySet[SeriesResult]) -> ImageCounts:
     """Sum the image counts. Series excluded on purpose are not counted at all."""
-    return _row_to_counts(items.filter(left_out__isnull=True).aggregate(**_SUMS))
+    return _row_to_counts(items.filter(skip_reason__isnull=True).aggregate(**_SUMS))
 
 
 def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
     rows = (
-        SeriesResult.objects.filter(task__in=list(tasks), left_out__isnull=True)
+        SeriesResult.objects.filter(task__in=list(tasks), skip_reason__isnull=True)
         .order_by()
         .values("task_id")
         .annotate(**_SUMS)
@@ -150,7 +150,7 @@ def set_delivered_nothing(jobs: Iterable[Job]) -> None:
     ended = [job for job in jobs if job.state == JobState.SUCCESS]
     if not ended:
         return
-    items = SeriesResult.objects.filter(task__job=OuterRef("pk"), left_out__isnull=True)
+    items = SeriesResult.objects.filter(task__job=OuterRef("pk"), skip_reason__isnull=True)
     empty = Job.objects.filter(
         ~Exists(items.filter(delivered__gt=0)),
         Exists(items.exclude(withheld=0, skipped=0)),
@@ -173,9 +173,9 @@ def count_reasons(items: QuerySet[SeriesResult]) -> list[MessageCount]:
 
 def count_left_out(items: QuerySet[SeriesResult]) -> list[MessageCount]:
     """Return why whole series were excluded on purpose, with the number of series."""
-    excluded = items.filter(left_out__isnull=False).order_by()
+    excluded = items.filter(skip_reason__isnull=False).order_by()
     reasons: Counter[Message] = Counter()
-    for reason, n in excluded.values_list("left_out").annotate(n=Count("id")):
+    for reason, n in excluded.values_list("skip_reason").annotate(n=Count("id")):
         if reason is not None:
             reasons[reason] += n
     return reasons.most_common()

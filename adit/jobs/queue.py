@@ -27,7 +27,7 @@ class LeaseLost(AditError):
     """The lease is lost or cannot be confirmed: this attempt must write nothing any more."""
 
 
-def holder_of(task: Task) -> str:
+def get_holder(task: Task) -> str:
     """Return the name under which a task holds its slots."""
     return f"task:{task.pk}"
 
@@ -74,7 +74,7 @@ def _claim_from(candidate: Candidate, worker: str) -> Task | None:
         return None
     for node in nodes:
         hold = make_slot_request(node, route.purposes_at(node.pk), job.owner_id, job.pk)
-        slots.reserve(node, route.lane, holder_of(task), settings.LEASE_S, hold)
+        slots.reserve(node, route.lane, get_holder(task), settings.LEASE_S, hold)
         if hasattr(node, "breaker"):
             breaker.claim_trial(node, settings.LEASE_S)
     states.move_task(
@@ -113,7 +113,7 @@ def _lease_end() -> datetime:
     return timezone.now() + timedelta(seconds=settings.LEASE_S)
 
 
-def still_held(task: Task, *related: str) -> Task:
+def require_claim(task: Task, *related: str) -> Task:
     """Return the row of a claimed task, read again. Raises LeaseLost.
 
     A process that was frozen since the claim must not continue under the number of another attempt.
@@ -134,7 +134,7 @@ def renew_lease(task: Task) -> datetime:
     mine = task.current_attempt()
     if mine.update(lease_until=until) != 1:
         raise LeaseLost("task.taken-over")
-    slots.renew_slots(holder_of(task), settings.LEASE_S)
+    slots.renew_slots(get_holder(task), settings.LEASE_S)
     return until
 
 
@@ -147,7 +147,7 @@ def renew_other_leases(tasks: Sequence[Task]) -> None:
         mine.update(lease_until=until)
 
 
-def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
+def claim_more(job: Job, claimed: Task, limit: int) -> list[Task]:
     """Lease up to `most` further tasks of the same group to the same worker.
 
     The caller has locked the job and keeps the slot of the claimed task.
@@ -155,7 +155,7 @@ def claim_more(job: Job, claimed: Task, most: int) -> list[Task]:
     if job.state != JobState.IN_PROGRESS:
         return []
     assert claimed.group_id is not None, "a claimed task has a group"
-    tasks = _lock_due(claimed.group_id, most)
+    tasks = _lock_due(claimed.group_id, limit)
     states.begin_tasks(job, tasks, lease_until=_lease_end(), worker=claimed.worker, not_before=None)
     return tasks
 
@@ -167,7 +167,7 @@ def set_progress_message(task: Task, message: Message) -> None:
 
 @transaction.atomic
 def release_task(
-    task: Task, why: Message, *, failed: bool = False, until: datetime | None = None
+    task: Task, reason: Message, *, failed: bool = False, until: datetime | None = None
 ) -> None:
     """End an attempt; the task becomes pending, or fails after too many failures.
 
@@ -175,17 +175,17 @@ def release_task(
     """
     failures = task.failures + (1 if failed else 0)
     if failed and failures >= settings.MAX_FAILURES:
-        message = join_messages((why, Message("task.tried", count=failures)))
+        message = join_messages((reason, Message("task.tried", count=failures)))
         states.move_row(task, TaskState.FAILURE, message, failures=failures)
     else:
         not_before = timezone.now() + _pause(failures) if failed else until
-        states.move_row(task, TaskState.PENDING, why, failures=failures, not_before=not_before)
-    slots.release_slots(holder_of(task))
+        states.move_row(task, TaskState.PENDING, reason, failures=failures, not_before=not_before)
+    slots.release_slots(get_holder(task))
     if failed:
         _record("task.again", task, failures)
 
 
-def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
+def get_purposes(task: Task) -> tuple[tuple[Node, Purpose], ...]:
     """Return the nodes that a task opens, and for what; the source first."""
     if task.lane == Lane.SEARCH:
         places = [(task.source, Purpose.SEARCH)]
@@ -195,11 +195,13 @@ def purposes_of(task: Task) -> tuple[tuple[Node, Purpose], ...]:
 
 
 @transaction.atomic
-def finish(task: Task, to: TaskState, message: Message | None, *, broke_rule: bool = False) -> None:
+def finish(
+    task: Task, to: TaskState, message: Message | None, *, has_broken_rule: bool = False
+) -> None:
     """End a task and release its slots. Raises StaleRow."""
     job = states.lock_job(task.job_id)
-    states.move_task(job, task, to, message, broke_rule=broke_rule)
-    slots.release_slots(holder_of(task))
+    states.move_task(job, task, to, message, has_broken_rule=has_broken_rule)
+    slots.release_slots(get_holder(task))
 
 
 def sweep() -> bool:
@@ -207,7 +209,7 @@ def sweep() -> bool:
     _shorten_leases()
     expired = Task.objects.filter(state=TaskState.IN_PROGRESS, lease_until__lt=timezone.now())
     for pk in expired.values_list("pk", flat=True):
-        _take_back(pk)
+        _reclaim(pk)
     _settle_canceling()
     candidates = task_groups.candidates()
     blocked = _store_blocks(candidates)
@@ -259,12 +261,12 @@ def _shorten_leases() -> None:
     ).update(lease_until=longest)
 
 
-def _take_back(pk: int) -> None:
+def _reclaim(pk: int) -> None:
     with transaction.atomic():
         task = Task.objects.filter(pk=pk).select_related("source", "job__destination").first()
         if task is None:
             return
-        _lock_nodes(node.pk for node, _purpose in purposes_of(task))
+        _lock_nodes(node.pk for node, _purpose in get_purposes(task))
         job = states.lock_job(task.job_id)
         task = Task.objects.select_for_update(no_key=True).get(pk=pk)
         now = timezone.now()
@@ -272,7 +274,7 @@ def _take_back(pk: int) -> None:
             return
         if task.lease_until >= now:
             return
-        if job.state == JobState.CANCELING or task.stop_asked:
+        if job.state == JobState.CANCELING or task.stop_requested:
             finish(task, TaskState.CANCELED, Message("task.canceled"))
         else:
             _after_loss(task)
@@ -295,7 +297,7 @@ def _after_loss(task: Task) -> None:
             failures=failures,
             not_before=not_before,
         )
-        slots.release_slots(holder_of(task))
+        slots.release_slots(get_holder(task))
     _record("task.lost", task, failures)
 
 

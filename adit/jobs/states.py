@@ -59,8 +59,8 @@ RESET_FIELDS: Mapping[str, Any] = {
     "failures": 0,
     "not_before": None,
     "message": None,
-    "stop_asked": False,
-    "broke_rule": False,
+    "stop_requested": False,
+    "has_broken_rule": False,
     "ended_at": None,
 }
 """The values set when a user lets a task be tried again."""
@@ -124,7 +124,7 @@ def _stays_in_progress(job: Job, to: TaskState) -> bool:
         return False
     if to == T.IN_PROGRESS:
         return True
-    live = Task.objects.filter(job=job, state__in=LIVE_TASKS).exclude(work=TaskType.PACK)
+    live = Task.objects.filter(job=job, state__in=LIVE_TASKS).exclude(type=TaskType.PACK)
     return to in ENDED_TASKS and live.exists()
 
 
@@ -196,7 +196,7 @@ def _task_states(job: Job) -> set[TaskState]:
     tasks = Task.objects.filter(job=job).order_by()
     found = {
         (TaskState(state), work, lane == Lane.SEARCH)
-        for state, work, lane in tasks.values_list("state", "work", "lane").distinct()
+        for state, work, lane in tasks.values_list("state", "type", "lane").distinct()
     }
     states = {state for state, _work, _asks in found}
     sends = any(not asks for _state, _work, asks in found)
@@ -228,12 +228,12 @@ def _derive_job_state(job: Job, states: set[TaskState]) -> JobState:
 
 
 def _has_broken_rule(job: Job) -> bool:
-    return Task.objects.filter(job=job, broke_rule=True).exists()
+    return Task.objects.filter(job=job, has_broken_rule=True).exists()
 
 
 def _has_failed_packing(job: Job) -> bool:
     """Whether packing failed: without the 7-Zip file nothing is delivered."""
-    return Task.objects.filter(job=job, work=TaskType.PACK, state=T.FAILURE).exists()
+    return Task.objects.filter(job=job, type=TaskType.PACK, state=T.FAILURE).exists()
 
 
 def _move_task(task: Task, to: TaskState, message: Message | None, fields: dict[str, Any]) -> None:
@@ -255,7 +255,7 @@ def _move_job(job: Job, to: JobState, message: Message | None, fields: dict[str,
     values = {"state": to, "message": message, **_timestamps(to), **fields}
     if to in _ENDED_JOB_STATES:
         values["archive_password"] = None
-        values["contents_at"] = timezone.now()
+        values["delivery_list_due_at"] = timezone.now()
     if to == J.IN_PROGRESS and job.started_at is not None:
         del values["started_at"]
     if Job.objects.filter(pk=job.pk, state=job.state).update(**values) != 1:

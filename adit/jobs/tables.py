@@ -22,11 +22,11 @@ from adit.tables import (
     NO_WRAP,
     NONE,
     ComputedColumn,
-    MomentColumn,
+    LocalDateTimeColumn,
     NumberColumn,
     Table,
     format_number,
-    quiet,
+    muted,
     state_badge,
 )
 from adit_engine.messages import Message
@@ -40,7 +40,9 @@ class JobTable(Table):
     destination = Column(_lazy("To"), order_by=("destination__name", "-pk"), orderable=True)
     project = Column(_lazy("Research project"), order_by=("project__name", "-pk"), orderable=True)
     owner = Column(_lazy("Ordered by"), order_by=("owner__username", "-pk"), orderable=True)
-    created_at = MomentColumn(_lazy("Ordered"), order_by=("created_at", "pk"), orderable=True)
+    created_at = LocalDateTimeColumn(
+        _lazy("Ordered"), order_by=("created_at", "pk"), orderable=True
+    )
 
     def __init__(self, data: Any, request: HttpRequest, **kwargs: Any) -> None:
         super().__init__(data, request, **kwargs)
@@ -58,23 +60,23 @@ class JobTable(Table):
         return format_html('{} <span class="state state-info">{}</span>', link, _("urgent"))
 
     def render_state(self, record: Job) -> str:
-        return state_badge(record.state_shown, record.state_words_for(self.viewer))
+        return state_badge(record.displayed_state, record.state_words_for(self.viewer))
 
     def render_done(self, record: Job) -> str:
         far = self.progress.get(record.pk, Progress(0, 0))
         if not far.tasks:
-            return quiet(NONE)
+            return muted(NONE)
         if not far.asks:
             text = ngettext("%(n)d of %(of)d study", "%(n)d of %(of)d studies", far.tasks)
         elif record.capabilities.has_result_table:
             text = ngettext("%(n)d of %(of)d query", "%(n)d of %(of)d queries", far.tasks)
         else:
             text = _("check: %(n)d of %(of)d parts")
-        return text % {"n": far.tasks_over, "of": far.tasks}
+        return text % {"n": far.tasks_ended, "of": far.tasks}
 
     def render_project(self, record: Job) -> str:
         project = record.project
-        return quiet(NONE) if project is None or project.is_default else str(project)
+        return muted(NONE) if project is None or project.is_default else str(project)
 
     def render_owner(self, value: User) -> str:
         return value.get_full_name() or value.get_username()
@@ -119,7 +121,7 @@ class StudyTable(Table):
             '<a href="{}">{}</a> {}{}',
             reverse("job_task", args=[record.job_id, record.position]),
             _study_name(record, labels),
-            quiet(labels.modalities),
+            muted(labels.modalities),
             format_html('<div class="quiet task-message">{}</div>', record.message)
             if record.message
             else "",
@@ -127,10 +129,10 @@ class StudyTable(Table):
 
     def render_pseudonym(self, record: Task) -> str:
         labels = self.labels[record.pk]
-        return quiet(_("not shown")) if labels.is_pseudonym_hidden else labels.pseudonym
+        return muted(_("not shown")) if labels.is_pseudonym_hidden else labels.pseudonym
 
     def render_state(self, record: Task) -> str:
-        return state_badge(record.state_shown, record.state_words)
+        return state_badge(record.displayed_state, record.state_text)
 
     def render_delivered(self, record: Task) -> str:
         return format_number(self.count(record).delivered)
@@ -146,7 +148,7 @@ class StudyTable(Table):
         if expected is not None:
             return format_number(expected)
         is_live = record.state in (TaskState.PENDING, TaskState.IN_PROGRESS)
-        return NONE if is_live else quiet(_("unknown"))
+        return NONE if is_live else muted(_("unknown"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +156,12 @@ class SeriesRow:
     item: SeriesResult
     description: str = field(default="", repr=False)
     """Empty for users who may not see it."""
-    why_no_list: Message | None = None
+    reason_without_list: Message | None = None
 
     @property
     def counts(self) -> SeriesResult | None:
         """Return the item, or None if the series was left out on purpose."""
-        return None if self.item.left_out is not None else self.item
+        return None if self.item.skip_reason is not None else self.item
 
 
 class SeriesTable(Table):
@@ -184,13 +186,13 @@ class SeriesTable(Table):
     def render_expected(self, record: SeriesRow, value: int | None) -> str:
         if value is not None:
             return format_number(value)
-        return NONE if record.item.left_out is not None else quiet(_("unknown"))
+        return NONE if record.item.skip_reason is not None else muted(_("unknown"))
 
     def render_size(self, value: int | None) -> str:
         return progress.format_size(value) if value else NONE
 
 
-class QuestionTable(Table):
+class SearchTaskTable(Table):
     """The tasks of a batch query or of a check."""
 
     label = _lazy("Queries")
@@ -206,7 +208,7 @@ class QuestionTable(Table):
     state = Column(_lazy("State"), order_by=("state", "position"), orderable=True)
 
     def render_state(self, record: Task) -> str:
-        return state_badge(record.state_shown, record.state_words)
+        return state_badge(record.displayed_state, record.state_text)
 
 
 def _study_name(task: Task, labels: TaskLabels) -> str:

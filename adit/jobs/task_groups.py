@@ -57,7 +57,7 @@ class Candidate:
     wait_reason: Message | None
 
 
-def route_of(group: TaskGroup) -> Route:
+def get_route(group: TaskGroup) -> Route:
     return Route(group.source_id, group.job.destination_id, group.lane, group.job.urgent)
 
 
@@ -75,10 +75,12 @@ def due_tasks() -> QuerySet[Task]:
     A task that starts or packs a job also waits for all ordinary tasks of that job.
     """
     now = timezone.now()
-    unfinished = Task.objects.filter(job=OuterRef("job"), work=TaskType.KIND, state__in=OPEN_TASKS)
+    unfinished = Task.objects.filter(
+        job=OuterRef("job"), type=TaskType.ORDERED, state__in=OPEN_TASKS
+    )
     # Coalesce: with `IS NULL OR <=`, PostgreSQL reads and sorts the whole group to find one task.
     return Task.objects.alias(due_at=Coalesce("not_before", Value(now))).filter(
-        Q(work=TaskType.KIND) | ~Exists(unfinished), state=TaskState.PENDING, due_at__lte=now
+        Q(type=TaskType.ORDERED) | ~Exists(unfinished), state=TaskState.PENDING, due_at__lte=now
     )
 
 

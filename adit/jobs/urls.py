@@ -25,9 +25,11 @@ urlpatterns = [
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/rows/", batch_rows.transfer_rows, name="job_batch_rows"),
     path("<int:pk>/rows/start/", batch_rows.transfer_start, name="job_batch_start"),
-    path("<int:pk>/rows/names/", batch_rows.transfer_pseudonyms, name="job_batch_names"),
+    path("<int:pk>/rows/names/", batch_rows.transfer_pseudonyms, name="job_batch_pseudonyms"),
     path("<int:pk>/result.<str:form>", batch_rows.transfer_result, name="job_batch_result"),
-    path("<int:pk>/again.<str:form>", batch_rows.transfer_failed_rows, name="job_batch_again"),
+    path(
+        "<int:pk>/again.<str:form>", batch_rows.transfer_failed_rows, name="job_batch_failed_rows"
+    ),
     path("<int:pk>/live/", jobs.job_live, name="job_live"),
     path("<int:pk>/report/", reports.job_report, name="job_report"),
     path("<int:pk>/report.json", reports.job_report_file, name="job_report_file"),

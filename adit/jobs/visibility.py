@@ -3,7 +3,7 @@
 from django.db.models import Q, QuerySet
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs.models import Job, Task
 
 
@@ -14,7 +14,7 @@ def visible_jobs(user: User) -> QuerySet[Job]:
     """
     if not user.is_active:
         return Job.objects.none()
-    if may(user, Right.SEE_ALL_JOBS) or may(user, Right.APPROVE_JOBS):
+    if has_right(user, Right.SEE_ALL_JOBS) or has_right(user, Right.APPROVE_JOBS):
         return Job.objects.all()
     groups = user.groups.all()
     of_my_projects = Q(project__is_default=False, project__members__in=groups)
@@ -36,4 +36,4 @@ def may_act_on(user: User, job: Job) -> bool:
     """
     if not user.is_active:
         return False
-    return job.owner_id == user.pk or (user.is_staff and may(user, Right.SEE_ALL_JOBS))
+    return job.owner_id == user.pk or (user.is_staff and has_right(user, Right.SEE_ALL_JOBS))

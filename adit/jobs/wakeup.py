@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 
 WORK_QUEUE = "work"
 WORK_TASK = "adit.jobs.work"
-UPKEEP_QUEUE = "upkeep"
+MAINTENANCE_QUEUE_NAME = "upkeep"
 MAIL_TASK = "adit.jobs.notifications"
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def wake_workers_on_commit() -> None:
 
 def send_mail_on_commit() -> None:
     """Start sending mails after the commit. The scheduler also starts it periodically."""
-    transaction.on_commit(lambda: _send_task(MAIL_TASK, UPKEEP_QUEUE), robust=True)
+    transaction.on_commit(lambda: _send_task(MAIL_TASK, MAINTENANCE_QUEUE_NAME), robust=True)
 
 
 def wake_workers(times: int | None = None) -> None:

@@ -31,12 +31,12 @@ class CheckFailed(Exception):
 class ServiceStatus:
     """One service and its problem; the problem is empty if the service works."""
 
-    part: str
-    trouble: str = ""
+    name: str
+    problem: str = ""
 
     @property
     def is_good(self) -> bool:
-        return not self.trouble
+        return not self.problem
 
 
 def check_readiness() -> list[ServiceStatus]:
@@ -96,9 +96,9 @@ _executor = ThreadPoolExecutor(2 * len(CHECKS), thread_name_prefix="sign")
 """Checks that hang occupy threads; when all threads hang, that is reported as well."""
 
 
-def _run_check(look: Callable[[], None]) -> None:
+def _run_check(check: Callable[[], None]) -> None:
     try:
-        look()
+        check()
     finally:
         connection.close()
 

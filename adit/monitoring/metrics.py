@@ -57,22 +57,22 @@ class _DatabaseCollector:
 Samples = Iterable[tuple[list[str], float]]
 
 
-def _make_gauge(name: str, about: str, labels: list[str], rows: Samples) -> Metric:
-    family = GaugeMetricFamily(name, about, labels=labels)
+def _make_gauge(name: str, help_text: str, labels: list[str], rows: Samples) -> Metric:
+    family = GaugeMetricFamily(name, help_text, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
     return family
 
 
-def _make_counter(name: str, about: str, labels: list[str], rows: Samples) -> Metric:
-    family = CounterMetricFamily(name, about, labels=labels)
+def _make_counter(name: str, help_text: str, labels: list[str], rows: Samples) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=labels)
     for values, number in rows:
         family.add_metric(values, number)
     return family
 
 
 def _readiness() -> Samples:
-    return [([sign.part], float(sign.is_good)) for sign in check_readiness()]
+    return [([sign.name], float(sign.is_good)) for sign in check_readiness()]
 
 
 def _count_by(rows: "object", column: str) -> Samples:

@@ -29,7 +29,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     """Return 200 if all services work, else 503, with each service and its problem."""
     signs = check_readiness()
     status = 200 if all(sign.is_good for sign in signs) else 503
-    return JsonResponse({sign.part: sign.trouble or "ok" for sign in signs}, status=status)
+    return JsonResponse({sign.name: sign.problem or "ok" for sign in signs}, status=status)
 
 
 @login_not_required

@@ -5,7 +5,7 @@ Access is the union over the groups of the user. Used by the gateway, orders and
 
 from django.db.models import Q, QuerySet
 
-from adit.accounts.permissions import AnyUser, Right, may
+from adit.accounts.permissions import AnyUser, Right, has_right
 from adit.nodes.models import Node, NodeAccess
 from adit_engine.nodes import kinds_with
 
@@ -23,7 +23,7 @@ def writable_nodes(user: AnyUser) -> QuerySet[Node]:
     Clinical nodes need an extra permission. Nodes that are a source only are left out.
     """
     nodes = _accessible_nodes(user, may_write=True).filter(takes_images=True)
-    return nodes if may(user, Right.WRITE_CLINICAL) else nodes.filter(is_clinical=False)
+    return nodes if has_right(user, Right.WRITE_CLINICAL) else nodes.filter(is_clinical=False)
 
 
 def visible_nodes(user: AnyUser) -> QuerySet[Node]:
@@ -31,7 +31,7 @@ def visible_nodes(user: AnyUser) -> QuerySet[Node]:
 
     Pages answer 404 for all others.
     """
-    if may(user, Right.MANAGE_NODES):
+    if has_right(user, Right.MANAGE_NODES):
         return Node.objects.all()
     reads, writes = readable_nodes(user).values("pk"), writable_nodes(user).values("pk")
     return Node.objects.filter(Q(pk__in=reads) | Q(pk__in=writes))

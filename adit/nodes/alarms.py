@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.accounts.permissions import AnyUser, Right, may
+from adit.accounts.permissions import AnyUser, Right, has_right
 from adit.nodes.models import Alarm, AlarmMail, Node
 from adit_engine.messages import Message
 
@@ -25,18 +25,18 @@ _FIELD_LABELS = {
     "exceptions": Message("clause.special-days"),
     "retrieve_limit": Message("clause.transfer-connections"),
     "search_limit": Message("clause.search-connections"),
-    "gap_s": Message("clause.gap"),
+    "pause_between_studies_s": Message("clause.gap"),
     "rate_kb_s": Message("clause.rate"),
 }
 """The fields that `raise_hours_changed` reports."""
 
 
 def raise_alarm(
-    what: Alarm.Cause, about: str, text: Message, node: Node | None = None, machine: str = ""
+    cause: Alarm.Cause, subject: str, text: Message, node: Node | None = None, host: str = ""
 ) -> None:
     """Open an alarm, or update the text of the open one. The text must not name a patient."""
     now = timezone.now()
-    which = {"what": what, "machine": machine, "about": about, "ended_at": None}
+    which = {"cause": cause, "host": host, "subject": subject, "ended_at": None}
     if Alarm.objects.filter(**which).update(text=text, last_at=now):
         return
     try:
@@ -46,27 +46,27 @@ def raise_alarm(
         Alarm.objects.filter(**which).update(text=text, last_at=now)
 
 
-def end_alarm(what: Alarm.Cause, about: str) -> None:
+def end_alarm(cause: Alarm.Cause, subject: str) -> None:
     """End the alarm with this key, if it is open."""
-    _end_alarms(Alarm.objects.filter(what=what, machine="", about=about))
+    _end_alarms(Alarm.objects.filter(cause=cause, host="", subject=subject))
 
 
 def end_other_alarms(
-    what: Alarm.Cause, lasting: Iterable[str], machine: str = "", kin: str = ""
+    cause: Alarm.Cause, kept_subjects: Iterable[str], host: str = "", prefix: str = ""
 ) -> None:
     """End the alarms of a cause that this machine reports, except those in `lasting`.
 
     `kin` restricts this to alarms whose `about` starts with it, if a cause has several groups.
     """
-    found = Alarm.objects.filter(what=what, machine=machine, about__startswith=kin)
-    _end_alarms(found.exclude(about__in=list(lasting)))
+    found = Alarm.objects.filter(cause=cause, host=host, subject__startswith=prefix)
+    _end_alarms(found.exclude(subject__in=list(kept_subjects)))
 
 
 def end_old_alarms() -> None:
     """End notices and alarms of machines that are gone; delete alarms that ended long ago."""
     now = timezone.now()
-    _end_alarms(Alarm.objects.filter(what=Alarm.Cause.HOURS, last_at__lt=now - CHANGES_SHOWN_FOR))
-    _end_alarms(Alarm.objects.exclude(machine="").filter(last_at__lt=now - SILENT_AFTER))
+    _end_alarms(Alarm.objects.filter(cause=Alarm.Cause.HOURS, last_at__lt=now - CHANGES_SHOWN_FOR))
+    _end_alarms(Alarm.objects.exclude(host="").filter(last_at__lt=now - SILENT_AFTER))
     before = now - timedelta(days=RETENTION_DAYS)
     AlarmMail.objects.filter(created_at__lt=before).delete()
     Alarm.objects.filter(ended_at__lt=before).delete()
@@ -77,7 +77,7 @@ def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> No
     who = getattr(user, "get_full_name", str)() or user.get_username()
     fields = tuple(label for name, label in _FIELD_LABELS.items() if name in set(changed))
     text = Message("alarm.hours-changed", user=who, fields=fields)
-    Alarm.objects.filter(what=Alarm.Cause.HOURS, about=f"node:{node.pk}", ended_at=None).exclude(
+    Alarm.objects.filter(cause=Alarm.Cause.HOURS, subject=f"node:{node.pk}", ended_at=None).exclude(
         mailed_at=None
     ).update(mailed_at=None)
     raise_alarm(Alarm.Cause.HOURS, f"node:{node.pk}", text, node)
@@ -85,7 +85,9 @@ def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> No
 
 def visible_alarms(user: AnyUser, node: Node | None = None) -> QuerySet[Alarm]:
     """Return the open alarms that the user may see (staff and node managers)."""
-    if not (user.is_active and (getattr(user, "is_staff", False) or may(user, Right.MANAGE_NODES))):
+    if not (
+        user.is_active and (getattr(user, "is_staff", False) or has_right(user, Right.MANAGE_NODES))
+    ):
         return Alarm.objects.none()
     found = Alarm.objects.select_related("node").filter(ended_at=None)
     return found if node is None else found.filter(node=node)

@@ -33,23 +33,23 @@ class SearchableNode(Searchable, OpenedNode):
 class CallGuard:
     """The deadline of a call (monotonic seconds), and what may end it earlier."""
 
-    until: float
+    deadline: float
     is_canceled: Callable[[], bool]
-    require: Callable[[], None] = lambda: None
+    require_available: Callable[[], None] = lambda: None
     """Raises NodeUnavailable if the node may no longer be used. Called every two seconds."""
     _asked_at: float = field(default_factory=time.monotonic)
 
-    def look(self) -> None:
+    def recheck(self) -> None:
         now = time.monotonic()
         if now - self._asked_at > RECHECK_S:
             self._asked_at = now
-            self.require()
+            self.require_available()
 
     def check(self, node: str) -> None:
         """Raise Stopped if canceled, TimedOut after the deadline."""
         if self.is_canceled():
             raise Stopped("node-search.canceled")
-        if time.monotonic() > self.until:
+        if time.monotonic() > self.deadline:
             raise TimedOut(node, "node-search.too-slow", seconds=settings.SEARCH_DEADLINE_S)
 
 
@@ -57,7 +57,7 @@ def run_query(
     node: SearchableNode,
     query: Query,
     reduce: Callable[[Iterator[Record], FindResults], T],
-    watch: CallGuard,
+    guard: CallGuard,
 ) -> T:
     """Return the result of `reduce` for the matching records.
 
@@ -71,10 +71,10 @@ def run_query(
         finally:
             answers.close()
 
-    return run_bounded(node, ask, watch)
+    return run_bounded(node, ask, guard)
 
 
-def run_bounded(node: OpenedNode, ask: Callable[[threading.Event], T], watch: CallGuard) -> T:
+def run_bounded(node: OpenedNode, ask: Callable[[threading.Event], T], guard: CallGuard) -> T:
     """Run `ask` in a thread and return its result. It should end early if its event is set.
 
     The calling thread checks `watch` even while the node is silent. Raises what `watch` or `ask`
@@ -86,8 +86,8 @@ def run_bounded(node: OpenedNode, ask: Callable[[threading.Event], T], watch: Ca
         answer = asker.submit(ask, stop)
         try:
             while not wait([answer], POLL_S).done:
-                watch.check(node.name)
-                watch.look()
+                guard.check(node.name)
+                guard.recheck()
         except BaseException:
             stop.set()
             node.abort()

@@ -64,7 +64,7 @@ def delete_staged_images(row: Node, title: str) -> None:
     with suppress(StorageError):
         node = open_engine_node(row.kind, row.name, get_engine_settings(row))
         node.set_archive_title(title)  # type: ignore[attr-defined]
-        node.forget()  # type: ignore[attr-defined]
+        node.discard_staged()  # type: ignore[attr-defined]
 
 
 def get_user_path(row: Node, name: str) -> str:

@@ -61,11 +61,11 @@ class NodeTestReport:
         return [line for line in self.lines if not _needs_no_action(line)]
 
     @property
-    def good(self) -> list[FindingLine]:
+    def passed(self) -> list[FindingLine]:
         return [line for line in self.lines if _needs_no_action(line)]
 
     @property
-    def who(self) -> str:
+    def tested_by(self) -> str:
         by = self.check.by
         return (by.get_full_name() or by.get_username()) if by is not None else "–"
 
@@ -119,8 +119,8 @@ def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
 
 def get_last_reports(node: Node, *, manages: bool) -> list[NodeTestReport]:
     """Return the reports of the last tests. Fetch and write tests are for managers only."""
-    held = node.checks.select_related("by").order_by("pk")
-    mine = held if manages else held.filter(what=_Kind.PLAIN)
+    held = node.test_results.select_related("by").order_by("pk")
+    mine = held if manages else held.filter(kind=_Kind.PLAIN)
     return [
         NodeTestReport(one, [_make_line(finding, node) for finding in one.findings]) for one in mine
     ]
@@ -157,14 +157,14 @@ def get_setting_label(node: Node, proposal: SettingProposal) -> str:
 
 class _TestGuard(CallGuard):
     def check(self, node: str) -> None:
-        if time.monotonic() > self.until:
+        if time.monotonic() > self.deadline:
             raise TimedOut(node, "node-test.too-slow")
 
 
 def _run_and_store(
-    user: AnyUser, node: Node, what: NodeTestResult.TestKind, ask: RunTest
+    user: AnyUser, node: Node, kind: NodeTestResult.TestKind, ask: RunTest
 ) -> list[NodeFinding]:
-    findings = _collect_findings(user, node, what, ask)
+    findings = _collect_findings(user, node, kind, ask)
     grades = {finding.grade for finding in findings}
     worst = next((grade for grade in _WORST_FIRST if grade in grades), Grade.WARNING)
     values = {
@@ -172,16 +172,16 @@ def _run_and_store(
         "by_id": user.pk,
         "findings": [finding.to_json() for finding in findings],
     }
-    NodeTestResult.objects.update_or_create(node=node, what=what, defaults=values)
+    NodeTestResult.objects.update_or_create(node=node, kind=kind, defaults=values)
     if worst is not Grade.BAD:
         breaker.record_answer(node)
-    details = {"node": node.name, "test": what.value, "worst": worst.value}
+    details = {"node": node.name, "test": kind.value, "worst": worst.value}
     record("node.checked", user=user, about=f"node:{node.pk}", details=details)
     return findings
 
 
 def _collect_findings(
-    user: AnyUser, node: Node, what: NodeTestResult.TestKind, ask: RunTest
+    user: AnyUser, node: Node, kind: NodeTestResult.TestKind, ask: RunTest
 ) -> list[NodeFinding]:
     """Return the findings; those before the deadline are kept."""
     findings: list[NodeFinding] = []
@@ -192,7 +192,7 @@ def _collect_findings(
                 return
             findings.append(finding)
 
-    until = time.monotonic() + _get_time_limit_s(what)
+    until = time.monotonic() + _get_time_limit_s(kind)
     holder = f"check:{secrets.token_hex(8)}"
     try:
         with (
@@ -208,10 +208,10 @@ def _collect_findings(
     return findings
 
 
-def _get_time_limit_s(what: NodeTestResult.TestKind) -> float:
+def _get_time_limit_s(kind: NodeTestResult.TestKind) -> float:
     """A fetch test may try two methods, each with its own limit."""
-    ways = 2 if what is _Kind.FETCH else 1
-    return ways * settings.SEARCH_DEADLINE_S + (CANCEL_GRACE_S if what is _Kind.FETCH else 0)
+    ways = 2 if kind is _Kind.FETCH else 1
+    return ways * settings.SEARCH_DEADLINE_S + (CANCEL_GRACE_S if kind is _Kind.FETCH else 0)
 
 
 def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:

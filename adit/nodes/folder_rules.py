@@ -49,7 +49,7 @@ class _Reserved:
     """A folder that is used for something else. For a file only its parent folders are refused."""
 
     path: str
-    what: Message
+    purpose: Message
     is_file: bool = False
     is_asked: bool = True
     """Whether the file system is accessed. A network share of another node may block."""
@@ -60,17 +60,17 @@ def folder_kinds() -> list[str]:
     return kinds_with(lambda kind: kind.folder_settings)
 
 
-def checked(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
+def validate_folders(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
     """Return the folders in the settings of a node with all links resolved.
 
     Empty and relative paths are left out: the kind decides about them. Raise FolderRefused.
     """
     given = {name: str(values.get(name) or "") for name in row.capabilities.folder_settings}
     found = {
-        name: _followed(row, name, path) for name, path in given.items() if os.path.isabs(path)
+        name: _resolve_links(row, name, path) for name, path in given.items() if os.path.isabs(path)
     }
     for name, real in found.items():
-        reserved = _reason(real, _all_reserved(row, name, found))
+        reserved = _find_conflict(real, _all_reserved(row, name, found))
         if reserved is not None:
             raise FolderRefused(
                 row.name,
@@ -80,13 +80,13 @@ def checked(row: Node, values: Mapping[str, Any]) -> dict[str, str]:
                 setting=name,
                 path=_describe_path(given[name], real),
                 reserved=reserved.path,
-                purpose=reserved.what,
+                purpose=reserved.purpose,
                 own=os.path.join(settings.DATA_DIR, FOR_NODES),
             )
     return found
 
 
-def _followed(row: Node, name: str, path: str) -> str:
+def _resolve_links(row: Node, name: str, path: str) -> str:
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
@@ -94,7 +94,7 @@ def _followed(row: Node, name: str, path: str) -> str:
 
 
 def _all_reserved(row: Node, name: str, found: Mapping[str, str]) -> Iterator[_Reserved]:
-    yield from _own()
+    yield from _reserved_by_adit()
     yield from (_Reserved(path, _OS) for path in _SYSTEM)
     if name == PATH and STAGING in found:
         yield _Reserved(found[STAGING], Message("clause.used-for-own-images"))
@@ -111,7 +111,7 @@ def _all_reserved(row: Node, name: str, found: Mapping[str, str]) -> Iterator[_R
             yield _Reserved(path, files, is_asked=False)
 
 
-def _own() -> Iterator[_Reserved]:
+def _reserved_by_adit() -> Iterator[_Reserved]:
     for folder in (
         settings.DATA_DIR,
         settings.SPOOL_DIR,
@@ -134,7 +134,7 @@ def _own() -> Iterator[_Reserved]:
         yield _Reserved(os.path.realpath(place), _PROGRAM)
 
 
-def _reason(real: str, every: Iterable[_Reserved]) -> _Reserved | None:
+def _find_conflict(real: str, every: Iterable[_Reserved]) -> _Reserved | None:
     """The first reserved folder that is the folder, contains it, or is in it."""
     here, around = _marks(real), _marks_around(real)
     excused = _above_allowed() if _is_allowed(real) else set()

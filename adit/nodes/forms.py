@@ -70,7 +70,7 @@ class NodeForm(forms.ModelForm):
     search_limit = forms.IntegerField(
         label=_("connections for searches"), min_value=0, max_value=MAX_CONNECTIONS, initial=2
     )
-    gap_s = forms.IntegerField(
+    pause_between_studies_s = forms.IntegerField(
         label=_("seconds between two studies"),
         min_value=0,
         max_value=3600,
@@ -89,7 +89,7 @@ class NodeForm(forms.ModelForm):
             "is_clinical",
             "retrieve_limit",
             "search_limit",
-            "gap_s",
+            "pause_between_studies_s",
             "rate_kb_s",
             "takes_images",
             "windows",
@@ -99,8 +99,8 @@ class NodeForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self.fields["kind"].disabled = self.instance.pk is not None
 
-    def clean_gap_s(self) -> int:
-        return int(self.cleaned_data["gap_s"] or 0)
+    def clean_pause_between_studies_s(self) -> int:
+        return int(self.cleaned_data["pause_between_studies_s"] or 0)
 
     def clean_windows(self) -> list[Any]:
         rows = self.cleaned_data["windows"] or []
@@ -135,7 +135,7 @@ class SettingsForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         if not self.errors:
-            self._ask_again()
+            self._require_secrets_again()
         if not self.errors:
             try:
                 kind_class(self.kind).Settings(**self.settings, **self.secrets)
@@ -153,31 +153,31 @@ class SettingsForm(forms.Form):
     @property
     def secrets(self) -> dict[str, Any]:
         """The value for `Node.secrets`. An empty field keeps the stored secret if it applies."""
-        kept = self.node.secrets_for(self.settings) if self.node is not None else {}
+        kept = self.node.get_secrets(self.settings) if self.node is not None else {}
         found = {
-            name: self.cleaned_data.get(name) or (self._is_of_use(name) and kept.get(name))
+            name: self.cleaned_data.get(name) or (self._is_applicable(name) and kept.get(name))
             for name, field in self.fields.items()
             if is_secret(field)
         }
         return {name: value for name, value in found.items() if value}
 
-    def _ask_again(self) -> None:
+    def _require_secrets_again(self) -> None:
         """Require secrets again that were stored for another address."""
         for name in self._stored:
-            if self._is_of_use(name) and name not in self.secrets:
+            if self._is_applicable(name) and name not in self.secrets:
                 self[name].help_text = ""
                 self.add_error(name, _ASKED_AGAIN)
 
-    def _is_of_use(self, name: str) -> bool:
+    def _is_applicable(self, name: str) -> bool:
         other, _equals, wanted = getattr(self.fields[name], _BELONGS_TO).partition("=")
         value = self._value(other) if other else True
         return bool(value == wanted if wanted else value)
 
-    def plain(self) -> Iterator[forms.BoundField]:
+    def basic_fields(self) -> Iterator[forms.BoundField]:
         """The fields that are always shown."""
         return (self[name] for name, field in self.fields.items() if not is_advanced(field))
 
-    def advanced(self) -> Iterator[forms.BoundField]:
+    def advanced_fields(self) -> Iterator[forms.BoundField]:
         """The fields that may be collapsed."""
         return (self[name] for name, field in self.fields.items() if is_advanced(field))
 
@@ -232,7 +232,7 @@ class NodeAccessForm(forms.Form):
         return ((g, self[f"read_{g.pk}"], self[f"write_{g.pk}"]) for g in self.groups)
 
     @property
-    def access(self) -> dict[Group, tuple[bool, bool]]:
+    def get_access(self) -> dict[Group, tuple[bool, bool]]:
         """For each group: may read, may write."""
         data = self.cleaned_data
         return {g: (data[f"read_{g.pk}"], data[f"write_{g.pk}"]) for g in self.groups}
@@ -296,7 +296,7 @@ FIELD_HINTS = {
     "is_clinical": _("Patient care depends on it. Sending to it needs a separate permission."),
     "retrieve_limit": _("Maximum number of open connections, for all users and jobs together."),
     "search_limit": _("Maximum number of open connections for searches and tests."),
-    "gap_s": _("How long each connection pauses after a study. 0: no pause."),
+    "pause_between_studies_s": _("How long each connection pauses after a study. 0: no pause."),
     "rate_kb_s": _(
         "For all transfers together, for example 12500 for 100 Mbit/s. Empty: no limit."
     ),
@@ -319,7 +319,7 @@ class FormProblem:
 class NodeEditor:
     """All forms of one node on one page. Invalid input is shown again."""
 
-    wrong_hours = ""
+    invalid_hours = ""
     """Why the chart cannot be drawn. Set by `picture`."""
 
     def __init__(self, data: Any, node: Node) -> None:
@@ -347,7 +347,7 @@ class NodeEditor:
         return [problem for form in every for problem in _form_problems(form)]
 
     @property
-    def picture(self) -> CalendarChart | None:
+    def chart(self) -> CalendarChart | None:
         """The chart of the hours as submitted; None if they are invalid."""
         if not self.hours.is_bound:
             proposed = (
@@ -355,7 +355,7 @@ class NodeEditor:
                 if self.node.pk is None and self.node.capabilities.needs_hours
                 else None
             )
-            windows, exceptions = proposed or self.node.windows, self.node.exceptions
+            windows, exceptions = proposed or self.node.windows, self.node.special_days
         elif self.hours.is_valid() and self.specials.is_valid():
             windows, exceptions = self.hours.rows, self.specials.rows
         else:
@@ -363,7 +363,7 @@ class NodeEditor:
         try:
             return chart.make_calendar_chart(self.node, windows, exceptions)
         except InvalidInput as error:
-            self.wrong_hours = str(error)
+            self.invalid_hours = str(error)
             return None
 
     def save(self, user: User) -> Node | None:
@@ -373,7 +373,7 @@ class NodeEditor:
             return None
         node = self.row.save(commit=False)
         node.settings = self.settings.settings
-        node.give_secrets(self.settings.secrets)
+        node.set_secrets(self.settings.secrets)
         node.windows, node.exceptions = self.hours.rows, self.specials.rows
         try:
             return services.save_node(user, node)

@@ -14,7 +14,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from adit.accounts.models import User
-from adit.accounts.permissions import AnyUser, NotPermitted, Right, may, require, require_active
+from adit.accounts.permissions import (
+    AnyUser,
+    NotPermitted,
+    Right,
+    has_right,
+    require,
+    require_active,
+)
 from adit.audit.trail import record
 from adit.nodes import folder_rules, shared_folders
 from adit.nodes.access import may_read, may_write
@@ -51,7 +58,7 @@ class Purpose(StrEnum):
         return Lane.URGENT if urgent else Lane.RETRIEVE
 
     @property
-    def lasts_s(self) -> int:
+    def slot_duration_s(self) -> int:
         """How long a slot counts if it is not renewed."""
         if self is Purpose.SEARCH:
             return settings.SEARCH_DEADLINE_S + settings.LEASE_S
@@ -80,7 +87,7 @@ def open_node(
         if purpose is Purpose.RETRIEVE and not slots.holds_slot(row, holder):
             budgets.require_budget(user.pk)
         hold = make_slot_request(row, (purpose,), user.pk)
-        slot = slots.acquire_slot(row, purpose.lane(urgent), holder, purpose.lasts_s, hold)
+        slot = slots.acquire_slot(row, purpose.lane(urgent), holder, purpose.slot_duration_s, hold)
         try:
             record(
                 "node.opened",
@@ -95,7 +102,7 @@ def open_node(
             meter = TransferMeter(slot)
             node = engine.open_node(row.kind, row.name, values, reception=reception, observer=meter)
             try:
-                metering.start_metering(meter, node.pace)
+                metering.start_metering(meter, node.rate_limiter)
                 yield node
             except BaseException:
                 node.abort()
@@ -146,7 +153,7 @@ def make_slot_request(
     purposes = tuple(purposes)
     ranges = [_association_range(row, purpose) for purpose in purposes]
     least, most = (sum(numbers) for numbers in zip(*ranges, strict=True))
-    return slots.SlotRequest(user, job, least, most, fetches=Purpose.RETRIEVE in purposes)
+    return slots.SlotRequest(user, job, least, most, counts_for_budget=Purpose.RETRIEVE in purposes)
 
 
 def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
@@ -155,7 +162,7 @@ def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
         return 1, int(row.settings.get("store_associations") or 1)
     if row.capabilities.uses_receiver and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
         way = row.settings.get("retrieve", "auto")
-        if way == "move" or (way == "auto" and row.moves):
+        if way == "move" or (way == "auto" and row.uses_c_move):
             return ASSOCIATIONS_OF_MOVE, ASSOCIATIONS_OF_MOVE
     return 1, 1
 
@@ -220,13 +227,13 @@ def get_engine_settings(row: Node) -> dict[str, Any]:
     Raise InvalidInput, FolderRefused.
     """
     names = {field.name for field in fields(engine.kind_class(row.kind).Settings)}
-    values = {**row.settings, **row.secrets_for(row.settings)}
+    values = {**row.settings, **row.get_secrets(row.settings)}
     unknown = sorted(set(values) - names)
     if unknown:
         raise InvalidInput(
             "node.settings-unknown", node=row.name, kind=row.kind, names=tuple(unknown)
         )
-    values.update(folder_rules.checked(row, values))
+    values.update(folder_rules.validate_folders(row, values))
     for name, folder in (_DEFAULT_FOLDERS if row.capabilities.is_archive else {}).items():
         if not values.get(name):
             values[name] = str(_create_folder(folder()))
@@ -259,7 +266,7 @@ def _reload(user: AnyUser, row: Node) -> tuple[AnyUser, Node]:
 
 def _may_test(user: AnyUser, purpose: Purpose) -> bool:
     """A manager of nodes may test a closed or paused node, but not use it."""
-    return purpose is Purpose.CHECK and may(user, Right.MANAGE_NODES)
+    return purpose is Purpose.CHECK and has_right(user, Right.MANAGE_NODES)
 
 
 def _make_pause_error(row: Node) -> NodePaused | NodeStopped:

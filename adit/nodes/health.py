@@ -53,7 +53,9 @@ def check_receiver_certificates() -> Iterator[tuple[str, NodeFinding]]:
     except InvalidInput as error:
         yield "receiver", NodeFinding(Grade.BAD, Message("receiver.certificate"), error.message)
         return
-    papers = () if tls is None else (tls.papers.certificate, tls.papers.trusted)
+    papers = (
+        () if tls is None else (tls.credentials.certificate, tls.credentials.trusted_certificates)
+    )
     for number, pem in enumerate(papers):
         for finding in _check_validity(pem.label, pem.text, is_ours=number == 0):
             yield f"receiver:{number}", finding
@@ -82,8 +84,8 @@ def _check_receiver(runs: bool) -> Iterator[NodeFinding]:
         return
     yield _echo_receiver(tls, runs)
     if tls is not None:
-        papers = tls.papers
-        for pem in (papers.certificate, papers.trusted):
+        papers = tls.credentials
+        for pem in (papers.certificate, papers.trusted_certificates):
             yield from _check_validity(pem.label, pem.text, is_ours=pem is papers.certificate)
 
 
@@ -99,14 +101,14 @@ def _echo_receiver(tls: ServerTls | None, runs: bool) -> NodeFinding:
         with OpenAssociations(peer).open(
             [PresentationContext(VERIFICATION, (IMPLICIT_LE,))]
         ) as association:
-            context = association.agreement.context_of(VERIFICATION) or 1
+            context = association.negotiated.context_of(VERIFICATION) or 1
             number = association.next_message_id()
             association.send(
                 context, make_request(Operation.ECHO, number, VERIFICATION, data=False)
             )
             association.receive(TIMEOUT_S, "clause.await-echo")
     except Untrusted as error:
-        if tls is None or not tls.papers.trusted.text:
+        if tls is None or not tls.credentials.trusted_certificates.text:
             return NodeFinding(Grade.BAD, what, error.message)
         return NodeFinding(Grade.GOOD, Message("receiver.wants-certificate", port=port))
     except (NodeError, InvalidInput) as error:
@@ -121,15 +123,15 @@ def _make_own_settings(tls: ServerTls | None) -> DimseSettings:
     title, host = settings.CALLING_AE_TITLE, settings.RECEIVER_HOST
     secure: dict[str, Any] = {}
     if tls is not None:
-        shown = tls.papers.certificate.text
+        shown = tls.credentials.certificate.text
         (first, *_others) = dicom_ul_tls.read_certificates(shown)
         secure = {
             "transport": "tls",
             "ca_certificate": _strip_private_key(shown),
             "certificate_name": first.names[0] if first.names else "",
         }
-        if tls.papers.trusted.text:
-            key = tls.papers.key.text
+        if tls.credentials.trusted_certificates.text:
+            key = tls.credentials.key.text
             secure.update(client_certificate=_strip_private_key(shown), client_key=key)
     return DimseSettings(
         called_ae_title=title,
@@ -168,7 +170,7 @@ def _folders() -> Iterator[NodeFinding]:
     for row in rows:
         what = Message("node-folder.checked", node=row.name)
         try:
-            folder_rules.checked(row, row.settings)
+            folder_rules.validate_folders(row, row.settings)
         except FolderRefused as error:
             yield NodeFinding(Grade.BAD, what, error.message)
         else:

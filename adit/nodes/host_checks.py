@@ -58,7 +58,7 @@ def _check_forever(receives: bool) -> None:
         threading.Event().wait(INTERVAL_S)
 
 
-def _check_disks(machine: str) -> None:
+def _check_disks(host: str) -> None:
     full: dict[str, Message] = {}
     seen: set[int] = set()
     for name, path in _list_folders():
@@ -68,12 +68,10 @@ def _check_disks(machine: str) -> None:
         disk = shutil.disk_usage(path)
         if disk.total and disk.free <= LOW_DISK_FRACTION * disk.total:
             percent = 100 * disk.free // disk.total
-            full[name] = Message(
-                "alarm.disk-almost-full", folder=name, host=machine, percent=percent
-            )
+            full[name] = Message("alarm.disk-almost-full", folder=name, host=host, percent=percent)
     for name, text in full.items():
-        alarms.raise_alarm(Alarm.Cause.DISK, name, text, machine=machine)
-    alarms.end_other_alarms(Alarm.Cause.DISK, full, machine)
+        alarms.raise_alarm(Alarm.Cause.DISK, name, text, host=host)
+    alarms.end_other_alarms(Alarm.Cause.DISK, full, host)
 
 
 def _list_folders() -> Iterable[tuple[str, Path]]:
@@ -84,7 +82,7 @@ def _list_folders() -> Iterable[tuple[str, Path]]:
     yield "gathered", settings.GATHERED_DIR
 
 
-def _check_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str = "") -> None:
+def _check_certificates(found: Iterable[tuple[str, NodeFinding]], host: str = "") -> None:
     ending = []
     for about, finding in found:
         if finding.grade is not Grade.GOOD:
@@ -93,14 +91,14 @@ def _check_certificates(found: Iterable[tuple[str, NodeFinding]], machine: str =
                 node = Node.objects.filter(pk=about.split(":")[1]).first()
             parts = filter(None, (finding.what, finding.next_step))
             text = join_messages(parts) or finding.what
-            alarms.raise_alarm(Alarm.Cause.CERTIFICATE, about, text, node, machine)
+            alarms.raise_alarm(Alarm.Cause.CERTIFICATE, about, text, node, host)
             ending.append(about)
-    alarms.end_other_alarms(Alarm.Cause.CERTIFICATE, ending, machine)
+    alarms.end_other_alarms(Alarm.Cause.CERTIFICATE, ending, host)
 
 
-def _check_quarantine(machine: str) -> None:
+def _check_quarantine(host: str) -> None:
     count = quarantine.count_images()
     if count:
         text = Message("alarm.quarantine-used", count=count)
-        alarms.raise_alarm(Alarm.Cause.QUARANTINE, "quarantine", text, machine=machine)
-    alarms.end_other_alarms(Alarm.Cause.QUARANTINE, ["quarantine"] if count else [], machine)
+        alarms.raise_alarm(Alarm.Cause.QUARANTINE, "quarantine", text, host=host)
+    alarms.end_other_alarms(Alarm.Cause.QUARANTINE, ["quarantine"] if count else [], host)

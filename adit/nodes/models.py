@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from adit.messages import MessageField
 from adit.notifications.outbox import OutgoingMail
 from adit.vault.fields import EncryptedField
-from adit_engine.nodes import get_capabilities, kinds_with, recipient_of
+from adit_engine.nodes import get_capabilities, get_recipient, kinds_with
 from adit_engine.nodes.base import NodeCapabilities
 
 
@@ -36,11 +36,13 @@ class Node(models.Model):
     """Writing to it needs an extra permission."""
     windows = models.JSONField(_("allowed hours"), default=list, blank=True)
     """The weekly calendar as defined in adit.nodes.calendar.allowed_hours. Empty: always open."""
-    exceptions = models.JSONField(_("special days"), default=list, blank=True)
+    special_days = models.JSONField(_("special days"), default=list, blank=True)
     """Dated exceptions from the weekly calendar, in the format of the same module."""
     retrieve_limit = models.PositiveSmallIntegerField(_("connections for transfers"), default=2)
     search_limit = models.PositiveSmallIntegerField(_("connections for searches"), default=2)
-    gap_s = models.PositiveIntegerField(_("seconds between two studies"), default=0)
+    pause_between_studies_s = models.PositiveIntegerField(
+        _("seconds between two studies"), default=0
+    )
     rate_kb_s = models.PositiveIntegerField(_("speed (kB per second)"), null=True, blank=True)
     """The rate of all transfers together, in each direction. None: unlimited."""
     takes_images = models.BooleanField(_("images may be sent to it"), default=True)
@@ -54,9 +56,9 @@ class Node(models.Model):
     )
     pause_reason = models.CharField(_("reason of the pause"), max_length=200, blank=True)
 
-    names_originator = models.BooleanField(null=True, editable=False)
+    sends_move_originator = models.BooleanField(null=True, editable=False)
     """Whether its images name the C-MOVE that requested them. None: not known yet."""
-    moves = models.BooleanField(default=False, editable=False)
+    uses_c_move = models.BooleanField(default=False, editable=False)
     """Whether it has sent images by C-MOVE, which needs a second connection."""
 
     created_at = models.DateTimeField(auto_now_add=True)
@@ -74,21 +76,21 @@ class Node(models.Model):
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **more: Any) -> None:
         """Delete secrets that were entered for another recipient than the current one."""
-        if self.secrets and not self.secrets_for(self.settings):
+        if self.secrets and not self.get_secrets(self.settings):
             self.secrets = None
             if update_fields is not None:
                 update_fields = {*update_fields, "secrets"}
         super().save(*args, update_fields=update_fields, **more)
 
-    def give_secrets(self, values: Mapping[str, Any]) -> None:
+    def set_secrets(self, values: Mapping[str, Any]) -> None:
         """Replace all secrets. They are for the recipient in the current settings."""
-        recipient = recipient_of(self.kind, self.settings)
+        recipient = get_recipient(self.kind, self.settings)
         self.secrets = {"for": recipient, "values": dict(values)} if values else None
 
-    def secrets_for(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def get_secrets(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the secrets by name, if they were entered for the recipient in `settings`."""
         stored = self.secrets or {}
-        if not stored or stored.get("for") != recipient_of(self.kind, settings):
+        if not stored or stored.get("for") != get_recipient(self.kind, settings):
             return {}
         return dict(stored["values"])
 
@@ -126,8 +128,8 @@ class CircuitBreaker(models.Model):
     failures = models.PositiveIntegerField(default=0)
     """Consecutive failures."""
     since = models.DateTimeField()
-    rests_until = models.DateTimeField(null=True)
-    tried_until = models.DateTimeField(null=True)
+    paused_until = models.DateTimeField(null=True)
+    trial_until = models.DateTimeField(null=True)
     """Until then one task tries the node, and no other task may."""
 
     def __str__(self) -> str:
@@ -160,9 +162,9 @@ class Slot(models.Model):
     images = models.PositiveIntegerField(default=0)
     size_bytes = models.BigIntegerField(default=0)
     """Images and bytes so far, in both directions."""
-    fetches = models.BooleanField(default=False)
+    counts_for_budget = models.BooleanField(default=False)
     """Whether images are fetched from the node. They count against the budget of the user."""
-    at_once = models.PositiveSmallIntegerField(default=1)
+    lane_weight = models.PositiveSmallIntegerField(default=1)
     """Peak number of associations in use in the lane, including this slot.
 
     `allowed` is the limit at that time.
@@ -181,13 +183,13 @@ class Slot(models.Model):
 class NodeDailyUsage(models.Model):
     """The use of a node on one day, for its page and to compare with the agreed limits."""
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="uses")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="daily_usage")
     day = models.DateField()
     """The day on which the connection ended, in the time zone of the settings."""
     lane = models.CharField(max_length=16, choices=Lane)
     connections = models.PositiveIntegerField(default=0)
     """How often the node was opened: once per study, search or test."""
-    most_at_once = models.PositiveSmallIntegerField(default=0)
+    peak_connections = models.PositiveSmallIntegerField(default=0)
     allowed = models.PositiveSmallIntegerField(default=0)
     """The limit at that time."""
     images = models.PositiveBigIntegerField(default=0)
@@ -208,7 +210,7 @@ class NodeDailyUsage(models.Model):
 class UserDailyUsage(models.Model):
     """What one user has fetched in a day, over all interfaces together."""
 
-    user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="spent")
+    user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="daily_usage")
     day = models.DateField()
     studies = models.PositiveIntegerField(default=0)
     size_bytes = models.PositiveBigIntegerField(default=0)
@@ -244,10 +246,10 @@ class Alarm(models.Model):
         STUCK = "stuck", _("job without progress")
         HOURS = "hours", _("hours or limits changed")
 
-    what = models.CharField(max_length=16, choices=Cause)
-    about = models.CharField(max_length=100, blank=True)
+    cause = models.CharField(max_length=16, choices=Cause)
+    subject = models.CharField(max_length=100, blank=True)
     """Opaque key that distinguishes alarms of one cause: a job, a certificate."""
-    machine = models.CharField(max_length=100, blank=True)
+    host = models.CharField(max_length=100, blank=True)
     """The machine that reports it about itself. Empty: found by a check of the database."""
     node = models.ForeignKey(Node, null=True, on_delete=models.CASCADE, related_name="alarms")
     text = MessageField()
@@ -261,20 +263,20 @@ class Alarm(models.Model):
         ordering = ["-last_at", "-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["what", "machine", "about"],
+                fields=["cause", "host", "subject"],
                 condition=models.Q(ended_at=None),
-                name="one_open_alarm_of_a_sort",
+                name="one_open_alarm_per_cause",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.what} {self.machine} {self.about}"
+        return f"{self.cause} {self.host} {self.subject}"
 
 
 class AlarmMail(OutgoingMail):
     """One mail to one address, with all alarms that had not been mailed yet."""
 
-    alarms = models.ManyToManyField(Alarm, related_name="letters")
+    alarms = models.ManyToManyField(Alarm, related_name="mails")
 
     def __str__(self) -> str:
         return f"alarms {self.pk}"
@@ -293,11 +295,11 @@ class AuditHeadMail(OutgoingMail):
 class MoveInProgress(models.Model):
     """A C-MOVE in progress and the images that the receiver accepts for it. Deleted at its end."""
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="expectations")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="moves_in_progress")
     token = models.CharField(max_length=64, unique=True)
     """The folder of its images in the spool."""
-    calling = models.CharField(max_length=16)
-    senders = models.JSONField()
+    calling_ae_title = models.CharField(max_length=16)
+    allowed_senders = models.JSONField()
     """Allowed senders: pairs of an AE title and a list of networks."""
     study_uid = models.CharField(max_length=64, db_index=True)
     series_uids = models.JSONField()
@@ -305,9 +307,9 @@ class MoveInProgress(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     key = EncryptedField(null=True)
     """The key (hex) that encrypts its images on their way through the broker."""
-    beats = models.PositiveIntegerField(default=0)
+    activity_count = models.PositiveIntegerField(default=0)
     """A counter that changes while the receiver has or receives images for it. 0: none."""
-    untaken = models.PositiveIntegerField(default=0)
+    waiting_count = models.PositiveIntegerField(default=0)
     """How many images wait at the receiver, according to its last report."""
     is_full = models.BooleanField(default=False)
     """The receiver has no space left and refuses images."""
@@ -327,9 +329,9 @@ class PendingCommitment(models.Model):
     The report holds SOP classes and instance UIDs, as they were sent.
     """
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="questions")
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="pending_commitments")
     transaction_uid = models.CharField(max_length=64, unique=True)
-    senders = models.JSONField()
+    allowed_senders = models.JSONField()
     """Who may send the report: pairs of an AE title and a list of networks."""
     expires_at = models.DateTimeField(db_index=True)
     report = models.JSONField(null=True)
@@ -347,18 +349,20 @@ class NodeTestResult(models.Model):
         FETCH = "fetch", _("Fetch test")
         WRITE = "write", _("Write test")
 
-    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="checks")
-    what = models.CharField(max_length=16, choices=TestKind)
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="test_results")
+    kind = models.CharField(max_length=16, choices=TestKind)
     at = models.DateTimeField()
     by = models.ForeignKey("accounts.User", null=True, on_delete=models.SET_NULL, related_name="+")
     findings = models.JSONField(default=list)
     """NodeFinding objects of the engine as mappings. They name no patient."""
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["node", "what"], name="one_check_of_a_sort")]
+        constraints = [
+            models.UniqueConstraint(fields=["node", "kind"], name="one_test_result_of_a_kind")
+        ]
 
     def __str__(self) -> str:
-        return f"{self.node} {self.what}"
+        return f"{self.node} {self.kind}"
 
 
 class UnexpectedSender(models.Model):
@@ -368,11 +372,11 @@ class UnexpectedSender(models.Model):
     """
 
     class Fate(models.TextChoices):
-        TURNED_AWAY = "turned_away", _("connection rejected")
+        REJECTED = "turned_away", _("connection rejected")
         REFUSED = "refused", _("image refused")
-        LAID_APART = "laid_apart", _("image quarantined")
+        QUARANTINED = "laid_apart", _("image quarantined")
 
-    fate = models.CharField(max_length=16, choices=Fate)
+    disposition = models.CharField(max_length=16, choices=Fate)
     calling = models.CharField(max_length=16, blank=True)
     called = models.CharField(max_length=16, blank=True)
     address = models.CharField(max_length=64)
@@ -388,24 +392,24 @@ class UnexpectedSender(models.Model):
         ordering = ["-last_at", "-pk"]
         constraints = [
             models.UniqueConstraint(
-                fields=["fate", "calling", "called", "address", "class_uid", "source"],
+                fields=["disposition", "calling", "called", "address", "class_uid", "source"],
                 name="one_row_per_stray",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.calling}@{self.address} {self.fate}"
+        return f"{self.calling}@{self.address} {self.disposition}"
 
 
 class SharedFolder(models.Model):
     """A folder that all machines share, identified by a mark file in it."""
 
-    word = models.CharField(max_length=32, unique=True)
+    name = models.CharField(max_length=32, unique=True)
     """The name of the folder, see `shared_folders`."""
     mark = models.CharField(max_length=32)
 
     def __str__(self) -> str:
-        return self.word
+        return self.name
 
 
 def receiver_nodes() -> models.QuerySet[Node]:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.audit import trail
 from adit.nodes.models import Alarm, AlarmMail, AuditHeadMail
 from adit.notifications.outbox import Outbox
@@ -41,14 +41,14 @@ def _create_alarm_mails() -> None:
             .select_related("node")
             .filter(mailed_at=None, ended_at=None)
         )
-        letters: dict[str, list[Alarm]] = defaultdict(list)
+        mails: dict[str, list[Alarm]] = defaultdict(list)
         staff = _staff_addresses() if untold else set()
         for alarm in untold:
             for address in staff | _contact_addresses(alarm):
-                letters[address].append(alarm)
-        for address, about in sorted(letters.items()):
+                mails[address].append(alarm)
+        for address, about in sorted(mails.items()):
             AlarmMail.objects.create(address=address).alarms.set(about)
-        told = {alarm.pk for about in letters.values() for alarm in about}
+        told = {alarm.pk for about in mails.values() for alarm in about}
         Alarm.objects.filter(pk__in=told).update(mailed_at=timezone.now())
 
 
@@ -57,7 +57,7 @@ def _staff_addresses() -> set[str]:
     if settings.MAIL_ADMINS:
         return set(settings.MAIL_ADMINS)
     people = User.objects.filter(~Q(email=""), is_active=True)
-    return {user.email for user in people if user.is_staff or may(user, Right.MANAGE_NODES)}
+    return {user.email for user in people if user.is_staff or has_right(user, Right.MANAGE_NODES)}
 
 
 def _contact_addresses(alarm: Alarm) -> set[str]:
@@ -65,8 +65,8 @@ def _contact_addresses(alarm: Alarm) -> set[str]:
     return set(_ADDRESS.findall(contact))
 
 
-def _compose_alarm_mail(letter: AlarmMail) -> tuple[str, str]:
-    alarms = list(letter.alarms.select_related("node").order_by("pk"))
+def _compose_alarm_mail(mail: AlarmMail) -> tuple[str, str]:
+    alarms = list(mail.alarms.select_related("node").order_by("pk"))
     lines = [f"{_alarm_title(alarm)}\n{alarm.text}" for alarm in alarms]
     place = settings.SITE_URL + reverse("nodes")
     body = "\n\n".join([*lines, _("Details: %(address)s") % {"address": place}])
@@ -75,11 +75,11 @@ def _compose_alarm_mail(letter: AlarmMail) -> tuple[str, str]:
 
 
 def _alarm_title(alarm: Alarm) -> str:
-    what = str(alarm.get_what_display())
+    what = str(alarm.get_cause_display())
     return f"{alarm.node.name}: {what}" if alarm.node is not None else what
 
 
-ALARM_OUTBOX = Outbox(AlarmMail, _compose_alarm_mail, lambda letter: f"alarms.{letter.pk}")
+ALARM_OUTBOX = Outbox(AlarmMail, _compose_alarm_mail, lambda mail: f"alarms.{mail.pk}")
 
 
 log = logging.getLogger(__name__)
@@ -101,12 +101,12 @@ def mail_audit_head() -> None:
     log.info("audit trail: %d events, hash of the last one %s", count, last)
 
 
-def _compose_head_mail(letter: AuditHeadMail) -> tuple[str, str]:
-    command = f"adit manage audit verify --head {letter.count} {letter.hash}"
+def _compose_head_mail(mail: AuditHeadMail) -> tuple[str, str]:
+    command = f"adit manage audit verify --head {mail.count} {mail.hash}"
     lines = [
         _("On %(day)s the audit trail had %(count)d events. Hash of the last event:")
-        % {"day": f"{letter.created_at:%Y-%m-%d}", "count": letter.count},
-        letter.hash,
+        % {"day": f"{mail.created_at:%Y-%m-%d}", "count": mail.count},
+        mail.hash,
         _(
             "Keep this mail where administrators of ADIT cannot change it. To compare it with the "
             "audit trail later, run:"
@@ -116,4 +116,4 @@ def _compose_head_mail(letter: AuditHeadMail) -> tuple[str, str]:
     return _("state of the audit trail"), "\n\n".join(lines)
 
 
-AUDIT_HEAD_OUTBOX = Outbox(AuditHeadMail, _compose_head_mail, lambda letter: f"trail.{letter.pk}")
+AUDIT_HEAD_OUTBOX = Outbox(AuditHeadMail, _compose_head_mail, lambda mail: f"trail.{mail.pk}")

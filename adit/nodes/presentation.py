@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.permissions import AnyUser
-from adit.dates import format_moment
+from adit.dates import format_datetime
 from adit.nodes import access
 from adit.nodes.calendar import allowed_hours
 from adit.nodes.calendar.forms import DAY_NAMES
@@ -63,8 +63,8 @@ class NodeStatus:
     """Whether a node is available. `state`: open, resting, paused or closed; `why`: a sentence."""
 
     state: str
-    word: str
-    why: str | Message = ""
+    label: str
+    reason: str | Message = ""
 
 
 def get_kind_display(kind: str) -> KindDisplay:
@@ -108,7 +108,9 @@ def _status_by_hours(node: Node) -> NodeStatus:
         )
     if until is None:
         return NodeStatus("open", _("open"))
-    return NodeStatus("open", _("open"), _("Open until %(time)s.") % {"time": format_moment(until)})
+    return NodeStatus(
+        "open", _("open"), _("Open until %(time)s.") % {"time": format_datetime(until)}
+    )
 
 
 def _describe_pause(node: Node) -> str:
@@ -135,8 +137,8 @@ class NodeOverview:
 
     node: Node
     status: NodeStatus
-    reads: bool
-    writes: bool
+    may_read: bool
+    may_write: bool
     transfers: int = 0
     searches: int = 0
 
@@ -149,7 +151,7 @@ class NodeOverview:
         return get_kind_icon(self.node.kind)
 
     @classmethod
-    def of(cls, user: AnyUser, node: Node) -> "NodeOverview":
+    def from_node(cls, user: AnyUser, node: Node) -> "NodeOverview":
         reads, writes = access.may_read(user, node), access.may_write(user, node)
         return cls(
             node,

@@ -48,10 +48,10 @@ _search_threads = threading.BoundedSemaphore(settings.SEARCH_THREADS)
 class AnswerFormat(Generic[T]):
     """How the answers of a node are reduced, and how the result is converted to JSON and back."""
 
-    word: str
+    key: str
     build: Callable[[Iterator[Record], FindResults], T]
-    plain: Callable[[T], Any]
-    restored: Callable[[Any], T]
+    to_json: Callable[[T], Any]
+    from_json: Callable[[Any], T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class SearchResult:
 
     records: tuple[Record, ...]
     more: bool
-    capped: bool
+    is_capped: bool
     seconds: float
 
 
@@ -119,14 +119,14 @@ def _search_and_record(
     user: AnyUser,
     node: Node,
     query: Query,
-    seat: "ThreadGuard",
+    thread: "ThreadGuard",
     cancelled: str = "",
     named: str = "",
 ) -> SearchResult:
     _require_narrowing_key(query)
     begun = time.monotonic()
     shape = _take_first(settings.SEARCH_LIMIT)
-    records, more, capped = _query_cached(user, node, query, shape, cancelled, seat)
+    records, more, capped = _query_cached(user, node, query, shape, cancelled, thread)
     seconds = round(time.monotonic() - begun, 3)
     details = {
         "node": node.name,
@@ -166,7 +166,7 @@ def _query_cached(
     query: Query,
     shape: AnswerFormat[T],
     key: str = "",
-    seat: "ThreadGuard | None" = None,
+    thread: "ThreadGuard | None" = None,
 ) -> T:
     """Query the node, or return its recent answer. `seat` is held while the node is queried."""
     holder = f"search:{secrets.token_hex(8)}"
@@ -175,17 +175,17 @@ def _query_cached(
         partial(_is_canceled, key),
         partial(require_still_available, node, Purpose.SEARCH, holder),
     )
-    question = answers.CachedQuery(user, node, query, shape.word)
+    question = answers.CachedQuery(user, node, query, shape.key)
     with answers.reuse_answer(question, lambda: watch.check(node.name)) as held:
         if held is not None:
-            return shape.restored(held)
+            return shape.from_json(held)
         with (
-            (seat or acquire_search_thread)(node),
+            (thread or acquire_search_thread)(node),
             open_node(user, node, Purpose.SEARCH, holder=holder) as opened,
         ):
             watch.check(node.name)
             answer = run_query(opened, query, shape.build, watch)
-        answers.store_answer(question, shape.plain(answer))
+        answers.store_answer(question, shape.to_json(answer))
         return answer
 
 
@@ -221,7 +221,7 @@ def _take_first(most: int) -> AnswerFormat[_FirstRecords]:
     def build(records: Iterator[Record], answers: FindResults) -> _FirstRecords:
         found = tuple(islice(records, most))
         more = next(records, None) is not None
-        return found, more, answers.capped
+        return found, more, answers.is_capped
 
     def plain(first: _FirstRecords) -> Any:
         return [[record.to_json() for record in first[0]], *first[1:]]

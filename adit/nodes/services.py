@@ -26,16 +26,23 @@ _AUDITED_FIELDS = (
     "is_open",
     "is_clinical",
     "windows",
-    "exceptions",
+    "special_days",
     "retrieve_limit",
     "search_limit",
-    "gap_s",
+    "pause_between_studies_s",
     "rate_kb_s",
     "takes_images",
 )
 
 _AGREED_FIELDS = frozenset(
-    {"windows", "exceptions", "retrieve_limit", "search_limit", "gap_s", "rate_kb_s"}
+    {
+        "windows",
+        "special_days",
+        "retrieve_limit",
+        "search_limit",
+        "pause_between_studies_s",
+        "rate_kb_s",
+    }
 )
 """Fields that were agreed on with the administrator of the node, who is notified of changes."""
 
@@ -53,7 +60,7 @@ def save_node(user: AnyUser, node: Node, access: AccessByGroup | None = None) ->
         node.settings = {**node.settings, "domain": node.settings.get("domain") or node.name}
     kind_class(node.kind).Settings(**get_engine_settings(node))
     allowed_hours.parse_windows(node.windows)
-    allowed_hours.parse_special_days(node.exceptions)
+    allowed_hours.parse_special_days(node.special_days)
     with transaction.atomic():
         before = Node.objects.filter(pk=node.pk).first()
         _save_row(node)

@@ -26,7 +26,7 @@ GATHERED, ARCHIVES = "gathered", "archives"
 class FolderNotShared(StorageError):
     """The folder is wrong on this machine only. A retry on another machine may work."""
 
-    again = True
+    is_transient = True
 
 
 def require_shared(row: Node, values: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ def check_shared_folders() -> Iterator[NodeFinding]:
     if settings.EMBEDDED:
         return
     for word, folder in ((ARCHIVES, settings.ARCHIVE_DIR), (GATHERED, settings.GATHERED_DIR)):
-        known = SharedFolder.objects.filter(word=word).first()
+        known = SharedFolder.objects.filter(name=word).first()
         what = Message("shared-folder.checked", folder=str(folder))
         if known is None or _read_mark(folder) == known.mark:
             yield NodeFinding(Grade.GOOD, what)
@@ -75,10 +75,10 @@ def _list_shared_folders(row: Node, values: Mapping[str, Any]) -> Iterator[tuple
 
 def _is_shared(word: str, folder: Path, name: str) -> bool:
     mark = _read_mark(folder)
-    known = SharedFolder.objects.filter(word=word).first()
+    known = SharedFolder.objects.filter(name=word).first()
     if known is None:
         mark = mark or _create_mark(folder, name)
-        known, _is_new = SharedFolder.objects.get_or_create(word=word, defaults={"mark": mark})
+        known, _is_new = SharedFolder.objects.get_or_create(name=word, defaults={"mark": mark})
     return mark == known.mark
 
 

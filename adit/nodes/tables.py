@@ -22,11 +22,11 @@ from adit.tables import (
     ROW_HEADER,
     ActionColumn,
     ComputedColumn,
-    MomentColumn,
+    LocalDateTimeColumn,
     NumberColumn,
     Table,
+    muted,
     name_and_note,
-    quiet,
     state_badge,
 )
 
@@ -55,24 +55,24 @@ class NodeTable(Table):
 
     def render_state(self, record: NodeOverview) -> str:
         status = record.status
-        why = format_html('<p class="cell-why">{}</p>', status.why) if status.why else ""
-        return format_html("{}{}", state_badge(status.state, status.word), why)
+        why = format_html('<p class="cell-why">{}</p>', status.reason) if status.reason else ""
+        return format_html("{}{}", state_badge(status.state, status.label), why)
 
     def render_use(self, record: NodeOverview) -> str:
-        if record.reads and record.writes:
+        if record.may_read and record.may_write:
             return _("fetch from, send to")
-        if record.reads:
+        if record.may_read:
             return _("fetch from")
-        return _("send to") if record.writes else quiet(_("only manage"))
+        return _("send to") if record.may_write else muted(_("only manage"))
 
     def render_connections(self, record: NodeOverview) -> str:
         node = record.node
         return format_html(
             "{} {}<br>{} {}",
             _("%(n)d of %(of)d") % {"n": record.transfers, "of": node.retrieve_limit},
-            quiet(_("transfers")),
+            muted(_("transfers")),
             _("%(n)d of %(of)d") % {"n": record.searches, "of": node.search_limit},
-            quiet(_("searches")),
+            muted(_("searches")),
         )
 
 
@@ -80,12 +80,12 @@ class ConnectionTable(Table):
     """The connections to one node that are open now."""
 
     label = _lazy("Table of open connections")
-    what = TemplateColumn(
+    purpose = TemplateColumn(
         verbose_name=_lazy("Purpose"),
         template_name="nodes/_connection_cell.html",
         attrs=ROW_HEADER,
     )
-    who = Column(_lazy("User"))
+    user_name = Column(_lazy("User"))
     since = ComputedColumn(_lazy("Since"), attrs=NO_WRAP)
     images = NumberColumn(_lazy("Transferred"))
     end = ActionColumn(
@@ -105,14 +105,14 @@ class ConnectionTable(Table):
 
 class RejectedSenderTable(Table):
     label = _lazy("Rejected connections and refused images")
-    last_at = MomentColumn(_lazy("Last"), accessor="row__last_at", orderable=True)
+    last_at = LocalDateTimeColumn(_lazy("Last"), accessor="row__last_at", orderable=True)
     sender = ComputedColumn(
         _lazy("Sender"),
         attrs=ROW_HEADER,
         order_by=("row__calling", "row__address"),
         orderable=True,
     )
-    what = ComputedColumn(_lazy("Event"))
+    kind = ComputedColumn(_lazy("Event"))
     count = NumberColumn(_lazy("Number"), accessor="row__count", orderable=True)
     size = NumberColumn(_lazy("Size"), accessor="row__size_bytes", orderable=True)
     advice = TemplateColumn(
@@ -122,8 +122,8 @@ class RejectedSenderTable(Table):
     def render_sender(self, record: RejectedSender) -> str:
         return name_and_note(record.row.calling or NONE, record.row.address)
 
-    def render_what(self, record: RejectedSender) -> str:
-        if record.row.fate == UnexpectedSender.Fate.TURNED_AWAY:
+    def render_kind(self, record: RejectedSender) -> str:
+        if record.row.disposition == UnexpectedSender.Fate.REJECTED:
             called = _("called AE title: %(name)s") % {"name": record.row.called or NONE}
             return name_and_note(_("Connection rejected"), called)
         return name_and_note(_("Image refused"), record.kind)

@@ -15,8 +15,8 @@ urlpatterns = [
     path("<int:pk>/stop/", nodes.node_stop, name="node_stop"),
     path("stop/", nodes.stop_all, name="stop_all"),
     path("<int:pk>/connections/<int:slot>/end/", usage.node_end, name="node_end"),
-    path("<int:pk>/use.csv", usage.node_use_csv, name="node_use_csv"),
-    path("<int:pk>/use.xlsx", usage.node_use_xlsx, name="node_use_xlsx"),
+    path("<int:pk>/use.csv", usage.node_usage_csv, name="node_usage_csv"),
+    path("<int:pk>/use.xlsx", usage.node_usage_xlsx, name="node_usage_xlsx"),
     path("<int:pk>/delete/", nodes.node_delete, name="node_delete"),
     path("<int:pk>/test/", diagnostics.node_test, name="node_test"),
     path("<int:pk>/test/fetch/", diagnostics.node_fetch, name="node_fetch"),
@@ -27,5 +27,5 @@ urlpatterns = [
     path("budgets/", usage.budget_list, name="budgets"),
     path("quarantine/", quarantine.quarantine, name="quarantine"),
     path("quarantine/delete/", quarantine.quarantine_delete, name="quarantine_delete"),
-    path("<int:pk>/do/<slug:verb>/", nodes.node_do, name="node_do"),
+    path("<int:pk>/do/<slug:verb>/", nodes.node_action, name="node_action"),
 ]

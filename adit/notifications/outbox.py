@@ -48,9 +48,9 @@ L = TypeVar("L", bound=OutgoingMail)
 class Outbox(Generic[L]):
     """The mails of one model. `words` returns subject and text, `name` a unique name of a mail."""
 
-    kind: type[L]
-    words: Callable[[L], tuple[str, str]]
-    name: Callable[[L], str]
+    model: type[L]
+    compose: Callable[[L], tuple[str, str]]
+    message_name: Callable[[L], str]
 
     def send(self) -> int:
         """Send the mails that are due and return their number.
@@ -60,69 +60,69 @@ class Outbox(Generic[L]):
         end, sent = time.monotonic() + MAX_ROUND_S, 0
         while time.monotonic() < end:
             asked_at = get_boot_time()
-            letter = self.take()
-            if letter is None:
+            mail = self.claim_due()
+            if mail is None:
                 break
             if get_boot_time() - asked_at > LEASE_S:
                 continue  # suspended longer than the lease: another process may have sent it
             try:
-                self._message(letter).send()
+                self._message(mail).send()
             except smtplib.SMTPRecipientsRefused:
-                self._give_up(letter, "the mail server rejects its address")
+                self._give_up(mail, "the mail server rejects its address")
             except (smtplib.SMTPException, OSError) as error:
-                self._postpone(letter, error)
+                self._postpone(mail, error)
                 break
             else:
-                sent += self.mark_sent(letter)
+                sent += self.mark_sent(mail)
         return sent
 
-    def take(self) -> L | None:
+    def claim_due(self) -> L | None:
         """Claim the next mail for this process."""
         now = timezone.now()
-        waiting = self.kind._default_manager.filter(
+        waiting = self.model._default_manager.filter(
             Q(not_before=None) | Q(not_before__lte=now), sent_at=None, given_up=False
         )
-        for letter in waiting.order_by("pk")[:20]:
-            mine = waiting.filter(pk=letter.pk, attempt=letter.attempt)
+        for mail in waiting.order_by("pk")[:20]:
+            mine = waiting.filter(pk=mail.pk, attempt=mail.attempt)
             until = now + timedelta(seconds=LEASE_S)
             if mine.update(attempt=F("attempt") + 1, not_before=until) == 1:
-                letter.attempt += 1
-                return letter
+                mail.attempt += 1
+                return mail
         return None
 
-    def mark_sent(self, letter: L) -> int:
-        return self._held(letter).update(sent_at=timezone.now(), not_before=None)
+    def mark_sent(self, mail: L) -> int:
+        return self._get_claimed(mail).update(sent_at=timezone.now(), not_before=None)
 
-    def message_id(self, letter: L) -> str:
+    def message_id(self, mail: L) -> str:
         """Return the Message-ID. It never changes, so a duplicate can be recognized."""
-        to = hashlib.sha256(letter.address.encode()).hexdigest()[:12]
+        to = hashlib.sha256(mail.address.encode()).hexdigest()[:12]
         domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].partition("@")[2] or "localhost"
-        made = int(letter.created_at.timestamp())
-        return f"<adit.{self.name(letter)}.{made}.{to}@{domain}>"
+        made = int(mail.created_at.timestamp())
+        return f"<adit.{self.message_name(mail)}.{made}.{to}@{domain}>"
 
-    def _message(self, letter: L) -> EmailMessage:
-        subject, text = self.words(letter)
-        headers = {"Message-ID": self.message_id(letter), "Auto-Submitted": "auto-generated"}
+    def _message(self, mail: L) -> EmailMessage:
+        subject, text = self.compose(mail)
+        headers = {"Message-ID": self.message_id(mail), "Auto-Submitted": "auto-generated"}
         server = get_connection(timeout=settings.EMAIL_TIMEOUT)
         return EmailMessage(
-            f"ADIT: {subject}", text, to=[letter.address], headers=headers, connection=server
+            f"ADIT: {subject}", text, to=[mail.address], headers=headers, connection=server
         )
 
-    def _held(self, letter: L) -> models.QuerySet[L]:
-        mine = {"pk": letter.pk, "attempt": letter.attempt, "sent_at": None}
-        return self.kind._default_manager.filter(**mine)
+    def _get_claimed(self, mail: L) -> models.QuerySet[L]:
+        mine = {"pk": mail.pk, "attempt": mail.attempt, "sent_at": None}
+        return self.model._default_manager.filter(**mine)
 
-    def _postpone(self, letter: L, error: Exception) -> None:
-        if timezone.now() - letter.created_at > GIVE_UP_AFTER:
-            self._give_up(letter, "no mail server accepted it for three days")
+    def _postpone(self, mail: L, error: Exception) -> None:
+        if timezone.now() - mail.created_at > GIVE_UP_AFTER:
+            self._give_up(mail, "no mail server accepted it for three days")
             return
-        pause = PAUSES_S[min(letter.attempt, len(PAUSES_S)) - 1]
-        log.warning("mail %s not sent (%s)", self.name(letter), type(error).__name__)
-        self._held(letter).update(not_before=timezone.now() + timedelta(seconds=pause))
+        pause = PAUSES_S[min(mail.attempt, len(PAUSES_S)) - 1]
+        log.warning("mail %s not sent (%s)", self.message_name(mail), type(error).__name__)
+        self._get_claimed(mail).update(not_before=timezone.now() + timedelta(seconds=pause))
 
-    def _give_up(self, letter: L, why: str) -> None:
-        log.error("mail %s is not sent any more: %s", self.name(letter), why)
-        self._held(letter).update(given_up=True)
+    def _give_up(self, mail: L, reason: str) -> None:
+        log.error("mail %s is not sent any more: %s", self.message_name(mail), reason)
+        self._get_claimed(mail).update(given_up=True)
 
 
 def get_boot_time() -> float:

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _lazy
 
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs import notifications, progress, states
 from adit.jobs.actions import (
     Action,
@@ -56,7 +56,7 @@ def _not_awaiting_approval(request: ActionRequest) -> Message | None:
 
 def _may_become_urgent(request: ActionRequest) -> Message | None:
     job = request.job
-    if not may(job.owner, Right.BE_URGENT):  # checked again when its nodes are opened
+    if not has_right(job.owner, Right.BE_URGENT):  # checked again when its nodes are opened
         return Message("urgent.owner-not-permitted")
     if job.approved_by_id and job.state == J.IN_PROGRESS:  # it would void the approval
         return Message("urgent.approved-and-running")
@@ -157,7 +157,7 @@ def _stop_task(request: ActionRequest) -> None:
     if request.task.state in states.WAITING_TASKS:
         states.move_tasks(request.job, _row(request), T.CANCELED)
     else:
-        _row(request).update(stop_asked=True)
+        _row(request).update(stop_requested=True)
 
 
 def _delete_task(request: ActionRequest) -> None:

@@ -24,14 +24,14 @@ class DraftPassword:
     proposal: str = field(default_factory=generate_password, repr=False)
     entered: str | None = field(default=None, repr=False)
     """None until a form was submitted."""
-    again: str = field(default="", repr=False)
+    repetition: str = field(default="", repr=False)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DraftPassword":
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        return {"proposal": self.proposal, "entered": self.entered, "again": self.again}
+        return {"proposal": self.proposal, "entered": self.entered, "repetition": self.repetition}
 
     @property
     def value(self) -> str:
@@ -42,15 +42,15 @@ class DraftPassword:
         """Return a copy with the posted entries; unchanged if the form has no password."""
         if FIELD not in posted:
             return self
-        return replace(self, entered=posted[FIELD], again=posted.get(AGAIN, ""))
+        return replace(self, entered=posted[FIELD], repetition=posted.get(AGAIN, ""))
 
-    def checked(self, posted: Mapping[str, Any]) -> str:
+    def validate(self, posted: Mapping[str, Any]) -> str:
         """Return the validated password. Raises InvalidInput.
 
         The proposal needs no second entry. Every form has to confirm that the password was noted.
         """
         password = archives.validate_archive_password(self.value)
-        if self.again != password and (self.again or password != self.proposal):
+        if self.repetition != password and (self.repetition or password != self.proposal):
             raise InvalidInput("archive-file.passwords-differ")
         if not posted.get(KEPT):
             raise archives.password_not_saved()

@@ -108,7 +108,7 @@ def _pick_row(row: FoundStudy, numbers: tuple[str, ...]) -> PickedStudy | None:
         row.node_id,
         row.study,
         tuple(uids),
-        known=row.series,
+        known_series=row.series,
         node=row.node,
         domain=row.domain,
     )
@@ -117,8 +117,8 @@ def _pick_row(row: FoundStudy, numbers: tuple[str, ...]) -> PickedStudy | None:
 def _merge_picks(there: PickedStudy | None, more: PickedStudy) -> PickedStudy:
     if there is None or there.source != more.source:
         return more
-    known = more.known if there.known is None else there.known
+    known = more.known_series if there.known_series is None else there.known_series
     if not there.series_uids or not more.series_uids:
-        return replace(there, series_uids=(), known=known)
+        return replace(there, series_uids=(), known_series=known)
     uids = dict.fromkeys(there.series_uids + more.series_uids)
-    return replace(there, series_uids=tuple(uids), known=known)
+    return replace(there, series_uids=tuple(uids), known_series=known)

@@ -66,7 +66,7 @@ class StartOptions:
         return cls(choices, frozenset(data["left_out"]), data["pilot"])
 
 
-def request_start(user: User, job: Job, wishes: StartOptions) -> None:
+def request_start(user: User, job: Job, options: StartOptions) -> None:
     """Request that a worker starts a job, or continues it after a pilot.
 
     Requesting twice changes nothing. If the worker finds that the job cannot start, the job waits
@@ -80,7 +80,7 @@ def request_start(user: User, job: Job, wishes: StartOptions) -> None:
             if locked.stage == JobStage.CHECK and not _is_starting(locked):
                 raise NotPermitted("start.check-not-finished")
             return
-        _insert_start_task(locked, {"by": user.pk, **wishes.to_json()})
+        _insert_start_task(locked, {"by": user.pk, **options.to_json()})
         wake_workers_on_commit()
     job.refresh_from_db()
 
@@ -106,14 +106,14 @@ def failed_start_options(job: Job) -> StartOptions | None:
 
     Raises DecryptionError.
     """
-    task = Task.objects.filter(job=job, work=TaskType.START, state=TaskState.FAILURE).first()
+    task = Task.objects.filter(job=job, type=TaskType.START, state=TaskState.FAILURE).first()
     return (
         None if task is None else StartOptions.from_json(encrypted_payload.open_task(task).payload)
     )
 
 
 def _is_starting(job: Job) -> bool:
-    live = Task.objects.filter(job=job, work=TaskType.START, state__in=states.LIVE_TASKS)
+    live = Task.objects.filter(job=job, type=TaskType.START, state__in=states.LIVE_TASKS)
     return live.exists()
 
 
@@ -122,12 +122,12 @@ def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
     plan = TaskPlan(source=0, payload=payload, title=_("Start"), searches=True)
     project = job.project or services.default_project()
     content = encrypted_payload.seal_task(project, job, START_POSITION, plan, "")
-    there = Task.objects.filter(job=job, work=TaskType.START)
+    there = Task.objects.filter(job=job, type=TaskType.START)
     if there.update(payload=content):
         states.move_tasks(job, there, TaskState.PENDING, **states.RESET_FIELDS)
         return
     Task.objects.create(
-        job=job, position=START_POSITION, work=TaskType.START, lane=Lane.SEARCH, payload=content
+        job=job, position=START_POSITION, type=TaskType.START, lane=Lane.SEARCH, payload=content
     )
     task_groups.assign_groups(job)
     states.update_job_state(job)
@@ -188,9 +188,9 @@ class _OpenRow:
 class PreparedStart:
     """Everything that a start will write, in memory."""
 
-    by: int
+    started_by: int
     """The primary key of the user who requested the start."""
-    was: JobStage
+    previous_stage: JobStage
     stage: JobStage
     waits_for_approval: bool
     announced: tuple[str, ...]
@@ -212,8 +212,8 @@ class PreparedStart:
                 states.move_row(job, JobState.WAITING_FOR_APPROVAL)
             queue.finish(task, TaskState.SUCCESS, None)
             trail.record(
-                "job.started" if self.was == JobStage.CHECK else "job.continued",
-                user=User.objects.filter(pk=self.by).first(),
+                "job.started" if self.previous_stage == JobStage.CHECK else "job.continued",
+                user=User.objects.filter(pk=self.started_by).first(),
                 about=f"job:{job.pk}",
                 details={"tasks": len(self.tasks), "pilot": self.stage == JobStage.PILOT},
             )
@@ -234,12 +234,12 @@ class _StartPreparation:
     def __init__(self, task: Task, lease: Lease) -> None:
         self._task, self._job, self._lease = task, task.job, lease
         self._project = self._job.project or services.default_project()
-        self._box: ValueCipher = encrypted_payload.get_box(self._project)
-        self._told_at = time.monotonic()
+        self._cipher: ValueCipher = encrypted_payload.get_cipher(self._project)
+        self._reported_at = time.monotonic()
 
     def prepare(self) -> PreparedStart:
         job = self._job
-        payload = encrypted_payload.open_task(self._task, self._box).payload
+        payload = encrypted_payload.open_task(self._task, self._cipher).payload
         wishes = StartOptions.from_json(payload)
         self._require_nodes()
         rows = self._open_lines()
@@ -247,15 +247,15 @@ class _StartPreparation:
         now = _rows_to_start(job, ready, wishes)
         if not ready and job.stage == JobStage.CHECK:
             raise InvalidInput("start.no-row-left")
-        self._require_room(rows, now)
+        self._require_space(rows, now)
         plans = plan_transfers(now)
-        tasks = self._tasks(plans, self._names(plans))
+        tasks = self._tasks(plans, self._assign_pseudonyms(plans))
         waits = job.stage == JobStage.CHECK and needs_approval(
             job.owner, len(ready), job.kind, job.project
         )
         return PreparedStart(
-            by=payload["by"],
-            was=JobStage(job.stage),
+            started_by=payload["by"],
+            previous_stage=JobStage(job.stage),
             stage=JobStage.PILOT if len(now) < len(ready) else JobStage.WHOLE,
             waits_for_approval=waits,
             announced=transfer_preview.announced_codes(line.row.facts for line in rows),
@@ -277,7 +277,7 @@ class _StartPreparation:
         for node in self._sources.values():
             pseudonyms.require_project(job.owner, self._project, node, job.destination)
 
-    def _require_room(self, rows: Sequence[_OpenRow], now: Sequence[ReadyRow]) -> None:
+    def _require_space(self, rows: Sequence[_OpenRow], now: Sequence[ReadyRow]) -> None:
         """Raise InvalidInput if the destination has too little space."""
         assert self._job.destination is not None, "a transfer has a destination"
         of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
@@ -291,44 +291,44 @@ class _StartPreparation:
         found = self._job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
         rows = found.select_related("task").order_by("line")
         wanted = [row for row in rows if RowNote.LEFT_OUT not in row.notes]
-        return [_OpenRow(row, sheet_rows.open_row(self._box, row)) for row in wanted]
+        return [_OpenRow(row, sheet_rows.open_row(self._cipher, row)) for row in wanted]
 
-    def _ready_rows(self, rows: Sequence[_OpenRow], wishes: StartOptions) -> list[ReadyRow]:
+    def _ready_rows(self, rows: Sequence[_OpenRow], options: StartOptions) -> list[ReadyRow]:
         ready: list[ReadyRow] = []
         for number, line in enumerate(rows, start=1):
-            self._go_on("start.preparing-rows", number, len(rows))
-            one = _make_ready(self._job, line, wishes)
+            self._report_progress("start.preparing-rows", number, len(rows))
+            one = _make_ready(self._job, line, options)
             if one is not None:
                 ready.append(one)
             line.row.sealed = sheet_rows.seal_row(
-                self._box, self._job.pk, line.row.line, line.content
+                self._cipher, self._job.pk, line.row.line, line.content
             )
         return ready
 
-    def _names(self, plans: Sequence[TaskPlan]) -> dict[SourcePatient, str]:
+    def _assign_pseudonyms(self, plans: Sequence[TaskPlan]) -> dict[SourcePatient, str]:
         """Register the pseudonyms. Raises InvalidRows."""
-        wanted = list(dict.fromkeys(map(_patient_key, plans)))
+        wanted = list(dict.fromkeys(map(_get_patient_key, plans)))
         if self._job.is_as_is:
             return dict.fromkeys(wanted, "")
         names: dict[SourcePatient, str] = {}
         refused: dict[SourcePatient, Message] = {}
         for at in range(0, len(wanted), PSEUDONYMS_PER_TRANSACTION):
-            self._go_on("start.registering-pseudonyms", at + 1, len(wanted))
+            self._report_progress("start.registering-pseudonyms", at + 1, len(wanted))
             # A trust centre is queried outside of any transaction.
             with nullcontext() if uses_trust_centre(self._project) else transaction.atomic():
                 for who in wanted[at : at + PSEUDONYMS_PER_TRANSACTION]:
                     try:
-                        names[who] = self._name(*who)
+                        names[who] = self._assign_pseudonym(*who)
                     except AditError as error:
                         refused[who] = error.message
         if refused:
-            bad = [plan for plan in plans if _patient_key(plan) in refused]
+            bad = [plan for plan in plans if _get_patient_key(plan) in refused]
             raise InvalidRows(
-                {row.line: refused[_patient_key(plan)] for plan in bad for row in plan.rows}
+                {row.line: refused[_get_patient_key(plan)] for plan in bad for row in plan.rows}
             )
         return names
 
-    def _name(self, source: int, patient_id: str, given: str) -> str:
+    def _assign_pseudonym(self, source: int, patient_id: str, given: str) -> str:
         return pseudonyms.register_pseudonym(
             self._job.owner, self._project, self._sources[source], patient_id, pseudonym=given
         )
@@ -340,36 +340,36 @@ class _StartPreparation:
         last = job.tasks.aggregate(last=Max("position"))["last"] or 0
         found = []
         for position, plan in enumerate(plans, start=last + 1):
-            self._go_on("start.preparing-studies", position - last, len(plans))
-            name = names[_patient_key(plan)]
+            self._report_progress("start.preparing-studies", position - last, len(plans))
+            name = names[_get_patient_key(plan)]
             payload = encrypted_payload.seal_task(
-                self._project, job, position, plan, name, box=self._box
+                self._project, job, position, plan, name, cipher=self._cipher
             )
             source = self._sources[plan.source]
             found.append((Task(job=job, position=position, source=source, payload=payload), plan))
         return found
 
-    def _go_on(self, code: str, number: int, total: int) -> None:
+    def _report_progress(self, code: str, number: int, total: int) -> None:
         """Report progress. Raises Stopped."""
         self._lease.stop.check()
-        self._lease.progress()
-        if time.monotonic() - self._told_at > PROGRESS_EVERY_S:
-            self._told_at = time.monotonic()
+        self._lease.touch()
+        if time.monotonic() - self._reported_at > PROGRESS_EVERY_S:
+            self._reported_at = time.monotonic()
             progress = Message(code, number=number, total=total)
             queue.set_progress_message(self._task, progress)
 
 
-def _patient_key(plan: TaskPlan) -> SourcePatient:
+def _get_patient_key(plan: TaskPlan) -> SourcePatient:
     return plan.source, plan.patient_id, plan.pseudonym
 
 
-def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | None:
+def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | None:
     """Return the row to transfer, or None; store the choice or the reason in the line."""
     row, content = line.row, line.content
-    if row.line in wishes.left_out:
+    if row.line in options.left_out:
         row.notes = [*row.notes, RowNote.LEFT_OUT.value]
         return None
-    chosen = wishes.choices.get(row.line, content.chosen)
+    chosen = options.choices.get(row.line, content.chosen)
     if chosen is None or not 0 <= chosen < len(content.studies):
         return None
     if chosen != content.chosen:
@@ -377,10 +377,10 @@ def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | No
     study = content.studies[chosen]
     row.facts = transfer_preview.preview_facts(job, [study])
     parts = transfer_preview.plan_series(job, study)
-    if parts.there and not parts.new:
+    if parts.delivered and not parts.to_send:
         row.notes = sorted({*row.notes, RowNote.DELIVERED.value})
         return None
-    picked = parts.new if parts.there or "SeriesInstanceUID" in content.asked else ()
+    picked = parts.to_send if parts.delivered or "SeriesInstanceUID" in content.requested else ()
     assert row.task.source_id is not None, "what was found was found somewhere"
     pick = PickedStudy(
         row.task.source_id,
@@ -391,20 +391,22 @@ def _make_ready(job: Job, line: _OpenRow, wishes: StartOptions) -> ReadyRow | No
     return ReadyRow(row.line, pick)
 
 
-def _rows_to_start(job: Job, ready: Sequence[ReadyRow], wishes: StartOptions) -> Sequence[ReadyRow]:
+def _rows_to_start(
+    job: Job, ready: Sequence[ReadyRow], options: StartOptions
+) -> Sequence[ReadyRow]:
     """The rows of the studies of the pilot, or all rows."""
     studies = list(dict.fromkeys(one.pick.study.study_uid for one in ready))
-    if job.stage != JobStage.CHECK or not 0 < wishes.pilot < len(studies):
+    if job.stage != JobStage.CHECK or not 0 < options.pilot < len(studies):
         return ready
-    first = set(studies[: wishes.pilot])
+    first = set(studies[: options.pilot])
     return [one for one in ready if one.pick.study.study_uid in first]
 
 
-def _write_start(job: Job, made: PreparedStart) -> None:
+def _write_start(job: Job, prepared: PreparedStart) -> None:
     """Insert the new tasks and assign their result lines to them."""
-    Task.objects.bulk_create([task for task, _plan in made.tasks], batch_size=INSERT_BATCH)
-    answers = {row.line: task for task, plan in made.tasks for row in plan.rows}
-    rows: list[Any] = [line.row for line in made.lines]
+    Task.objects.bulk_create([task for task, _plan in prepared.tasks], batch_size=INSERT_BATCH)
+    answers = {row.line: task for task, plan in prepared.tasks for row in plan.rows}
+    rows: list[Any] = [line.row for line in prepared.lines]
     for row in rows:
         if row.line in answers:
             row.task = answers[row.line]

@@ -82,7 +82,7 @@ def seal_pseudonyms(project: int | str | None, names: Mapping[str, Any]) -> str:
         return ""
     try:
         return b64encode(
-            encrypted_payload.get_box(_find_project(project)).seal(dict(names), _SEAL_CONTEXT)
+            encrypted_payload.get_cipher(_find_project(project)).seal(dict(names), _SEAL_CONTEXT)
         ).decode()
     except DecryptionError:
         return ""
@@ -94,7 +94,9 @@ def open_pseudonyms(project: int | str | None, text: str) -> dict[str, Any]:
         return {}
     try:
         return dict(
-            encrypted_payload.get_box(_find_project(project)).open(b64decode(text), _SEAL_CONTEXT)
+            encrypted_payload.get_cipher(_find_project(project)).open(
+                b64decode(text), _SEAL_CONTEXT
+            )
         )
     except DecryptionError:
         return {}

@@ -43,7 +43,7 @@ def insert_check_at_next_source(task: Task) -> bool:
 
 def get_next_source(task: Task) -> Node | None:
     """Return the source to query next; None if there is none or the task is no check."""
-    if task.work != TaskType.KIND or task.lane != Lane.SEARCH or task.source_id is None:
+    if task.type != TaskType.ORDERED or task.lane != Lane.SEARCH or task.source_id is None:
         return None
     order = task.job.order
     chosen = [order.get("source"), *order.get("further", [])]

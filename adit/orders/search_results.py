@@ -22,8 +22,8 @@ class FoundStudy:
     domain: str
     study: Record
     series: tuple[Record, ...] | None = None
-    is_open: bool = False
-    trouble: Message | None = None
+    is_expanded: bool = False
+    error: Message | None = None
     """Why its series could not be listed."""
 
     def to_json(self) -> dict[str, Any]:
@@ -33,8 +33,8 @@ class FoundStudy:
             "domain": self.domain,
             "study": self.study.to_json(),
             "series": None if self.series is None else [r.to_json() for r in self.series],
-            "is_open": self.is_open,
-            "trouble": None if self.trouble is None else self.trouble.to_json(),
+            "is_open": self.is_expanded,
+            "trouble": None if self.error is None else self.error.to_json(),
         }
 
     @classmethod
@@ -46,8 +46,8 @@ class FoundStudy:
             domain=data["domain"],
             study=Record.from_json(data["study"]),
             series=None if series is None else tuple(Record.from_json(r) for r in series),
-            is_open=data["is_open"],
-            trouble=None if trouble is None else Message.from_json(trouble),
+            is_expanded=data["is_open"],
+            error=None if trouble is None else Message.from_json(trouble),
         )
 
 
@@ -59,7 +59,7 @@ class StoredSearch:
     """
 
     key: str
-    typed: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
+    form_data: Mapping[str, list[str]] = field(default_factory=dict, repr=False)
     rows: tuple[FoundStudy, ...] | None = None
     notes: tuple[Message, ...] = ()
     """Messages about nodes that failed."""
@@ -76,16 +76,16 @@ class StoredSearch:
         rows = data["rows"]
         return cls(
             key=key,
-            typed=data["typed"],
+            form_data=data["typed"],
             rows=None if rows is None else tuple(FoundStudy.from_json(row) for row in rows),
             notes=tuple(map(Message.from_json, data["notes"])),
             hints=tuple(map(Message.from_json, data["hints"])),
             ticked=frozenset(data["ticked"]),
         )
 
-    def keep(self, user: User) -> None:
+    def save(self, user: User) -> None:
         content = {
-            "typed": dict(self.typed),
+            "typed": dict(self.form_data),
             "rows": None if self.rows is None else [row.to_json() for row in self.rows],
             "notes": [note.to_json() for note in self.notes],
             "hints": [hint.to_json() for hint in self.hints],

@@ -182,7 +182,7 @@ class _ValidOrder:
 
 def _validate(user: User, request: OrderRequest[Any]) -> _ValidOrder:
     kind = get_kind(request.kind)
-    require(user, order_right(kind.word))
+    require(user, order_right(kind.code))
     if request.urgent:
         require(user, Right.BE_URGENT)
     if request.is_as_is:
@@ -248,7 +248,7 @@ def _insert_job(
     change = request.change
     reason = change.reason if isinstance(change, SendAsIs) else ""
     job = Job.objects.create(
-        kind=order.kind.word,
+        kind=order.kind.code,
         owner=order.user,
         destination=destination,
         project=order.project,
@@ -270,7 +270,7 @@ def _insert_job(
     Task.objects.bulk_create(_tasks(order, job, names))
     archives.insert_packing_task(job)
     task_groups.assign_groups(job)
-    sheet_rows.insert_rows(encrypted_payload.get_box(order.project), job, _rows(order.plans))
+    sheet_rows.insert_rows(encrypted_payload.get_cipher(order.project), job, _rows(order.plans))
     trail.record(
         "job.created",
         user=order.user,
@@ -294,7 +294,7 @@ def _insert_job(
 
 
 def _tasks(order: _ValidOrder, job: Job, names: Mapping[_Patient, str]) -> Iterator[Task]:
-    box = encrypted_payload.get_box(order.project)
+    box = encrypted_payload.get_cipher(order.project)
     for position, plan in enumerate(order.plans, start=1):
         name = names.get(_patient_of(plan), "")
         yield Task(
@@ -302,7 +302,9 @@ def _tasks(order: _ValidOrder, job: Job, names: Mapping[_Patient, str]) -> Itera
             position=position,
             source_id=plan.source,
             lane=Lane.SEARCH if plan.searches else Lane.RETRIEVE,
-            payload=encrypted_payload.seal_task(order.project, job, position, plan, name, box=box),
+            payload=encrypted_payload.seal_task(
+                order.project, job, position, plan, name, cipher=box
+            ),
         )
 
 
@@ -316,7 +318,7 @@ def _rows(plans: list[TaskPlan]) -> Iterator[tuple[int, SheetRow]]:
 def _summarize(user: User, request: OrderRequest[Any]) -> OrderSummary:
     picks = [item for item in request.items if isinstance(item, PickedStudy)]
     project = _find_project(request.project) or services.default_project()
-    profile = None if request.is_as_is else ConfidentialityProfile.parse(project.profile.text)
+    profile = None if request.is_as_is else ConfidentialityProfile.from_toml(project.profile.text)
     nodes = Node.objects.filter(pk__in={pick.source for pick in picks})
     return summarize_order(user, picks, nodes, profile, risks.decisions(project))
 
@@ -348,7 +350,7 @@ def get_order_size(job: Job) -> int:
     """Return the size of a job, as it was counted when the job was ordered."""
     if not job.capabilities.sends_images:
         return job.lines.values("line").distinct().count()
-    return job.tasks.exclude(lane=Lane.SEARCH).filter(work=TaskType.KIND).count()
+    return job.tasks.exclude(lane=Lane.SEARCH).filter(type=TaskType.ORDERED).count()
 
 
 def _require_readable(user: User, node: Node | None) -> Node:

@@ -31,7 +31,7 @@ QueriedPicks = Iterable[tuple[PickedStudy, tuple[Record, ...] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class RiskTold:
+class RiskSummary:
     """One risk of the ordered series.
 
     `likely`: series that have the risk. `perhaps`: series, or whole studies, without information.
@@ -39,7 +39,7 @@ class RiskTold:
 
     decision: Decision
     likely: int
-    perhaps: int
+    possible: int
     images: int | None
     modalities: str
 
@@ -63,25 +63,25 @@ class RiskTold:
         if self.likely:
             told = ngettext("%d series shows a head.", "%d series show a head.", self.likely)
             parts.append(told % self.likely)
-        if self.perhaps:
+        if self.possible:
             told = ngettext(
                 "%d series may show a head: the source does not report the body part or the slice "
                 "thickness.",
                 "%d series may show a head: the source does not report the body part or the slice "
                 "thickness.",
-                self.perhaps,
+                self.possible,
             )
-            parts.append(told % self.perhaps)
+            parts.append(told % self.possible)
         return " ".join([*parts, _("A face can be reconstructed from thin slices of a head.")])
 
 
-def warn_of_faces(asked: QueriedPicks, decisions: Iterable[Decision]) -> tuple[RiskTold, ...]:
+def warn_of_faces(picks: QueriedPicks, decisions: Iterable[Decision]) -> tuple[RiskSummary, ...]:
     """Return the risks that some of the series have.
 
     The estimate uses search results, which contain no slice thickness.
     """
-    series = [one for pick, found in asked for one in _lines(pick, found)]
-    told = (_told(series, decision) for decision in decisions)
+    series = [one for pick, found in picks for one in _lines(pick, found)]
+    told = (_summarize_risk(series, decision) for decision in decisions)
     return tuple(one for one in told if one is not None)
 
 
@@ -95,7 +95,7 @@ def _lines(pick: PickedStudy, series: tuple[Record, ...] | None) -> list[_Line]:
     return [(pick.study, one, one.text("Modality")) for one in series]
 
 
-def _told(lines: Iterable[_Line], decision: Decision) -> RiskTold | None:
+def _summarize_risk(lines: Iterable[_Line], decision: Decision) -> RiskSummary | None:
     risks = [
         (estimate_face_risk(decision.risk, study, series, modality), series, modality)
         for study, series, modality in lines
@@ -107,7 +107,7 @@ def _told(lines: Iterable[_Line], decision: Decision) -> RiskTold | None:
     counts = [series.instance_count if series else None for _risk, series, _modality in found]
     images = None if None in counts else sum(count or 0 for count in counts)
     modalities = ", ".join(sorted({modality for _risk, _series, modality in found}))
-    return RiskTold(decision, likely, len(found) - likely, images, modalities)
+    return RiskSummary(decision, likely, len(found) - likely, images, modalities)
 
 
 TIME_BUDGET_S = 12.0
@@ -147,7 +147,7 @@ class OrderSummary:
     withheld: tuple[ExpectedWithholding, ...] = ()
     notes: tuple[Message, ...] = ()
     """The errors of sources that did not answer."""
-    risks: tuple[RiskTold, ...] = ()
+    risks: tuple[RiskSummary, ...] = ()
 
     @property
     def announced(self) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ class OrderSummary:
         return tuple(sorted(codes | sure))
 
     @property
-    def withheld_for_risks(self) -> tuple[RiskTold, ...]:
+    def withheld_for_risks(self) -> tuple[RiskSummary, ...]:
         return tuple(risk for risk in self.risks if risk.announced)
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class OrderSummary:
         withheld = tuple(ExpectedWithholding.from_json(part) for part in data["withheld"])
         notes = tuple(Message.from_json(note) for note in data["notes"])
         risks = tuple(
-            RiskTold(**{**one, "decision": Decision(**one["decision"])}) for one in data["risks"]
+            RiskSummary(**{**one, "decision": Decision(**one["decision"])}) for one in data["risks"]
         )
         return cls(**{**data, "withheld": withheld, "notes": notes, "risks": risks})
 
@@ -183,9 +183,9 @@ class _SourceQueries:
 
     user: User
     nodes: dict[int, Node]
-    until: float
-    asked: int = 0
-    troubles: dict[Message, None] = field(default_factory=dict)
+    deadline: float
+    query_count: int = 0
+    errors: dict[Message, None] = field(default_factory=dict)
 
     def series(self, pick: PickedStudy) -> tuple[Record, ...] | None:
         if pick.series is not None:
@@ -195,7 +195,7 @@ class _SourceQueries:
             return None
         study = StudyRef(pick.study.study_uid)
         return pick.selected(
-            self._ask(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
+            self._query(lambda: search.list_series(self.user, node, study, pick.study.patient_id))
         )
 
     def classes(self, pick: PickedStudy, series: Record) -> dict[str, int] | None:
@@ -204,19 +204,19 @@ class _SourceQueries:
         if node is None or not self._may_ask():
             return None
         ref = SeriesRef(pick.study.study_uid, series.series_uid)
-        return self._ask(
+        return self._query(
             lambda: dict(search.count_sop_classes(self.user, node, ref, pick.study.patient_id))
         )
 
     def _may_ask(self) -> bool:
-        return self.asked < MAX_QUERIES and time.monotonic() < self.until
+        return self.query_count < MAX_QUERIES and time.monotonic() < self.deadline
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        self.asked += 1
+    def _query(self, query: Callable[[], Any]) -> Any:
+        self.query_count += 1
         try:
-            return question()
+            return query()
         except AditError as error:
-            self.troubles[error.message] = None
+            self.errors[error.message] = None
             return None
 
 
@@ -225,7 +225,7 @@ class _Rules:
     profile: ConfidentialityProfile
     decisions: tuple[Decision, ...]
 
-    def perhaps(self, modality: str, images: int | None) -> list[ExpectedWithholding]:
+    def may_apply(self, modality: str, images: int | None) -> list[ExpectedWithholding]:
         word = next(one for one in self.decisions if one.risk == HEADER_WORD.name)
         reason = admission.modality_warning(modality, self.profile, word.choice)
         return [ExpectedWithholding(reason, False, images)] if reason else []
@@ -258,7 +258,7 @@ def summarize_order(
         images=_sum_known(counts),
         size_bytes=sum(_estimate_size(pick, series) for pick, series in asked),
         withheld=_add_up(withheld),
-        notes=tuple(sources.troubles),
+        notes=tuple(sources.errors),
         risks=() if profile is None else warn_of_faces(asked, decisions),
     )
 
@@ -268,18 +268,18 @@ def _expect_withheld(
 ) -> list[ExpectedWithholding]:
     if series is None:
         words = pick.study.modalities
-        return [part for word in words for part in rules.perhaps(word, None)]
+        return [part for word in words for part in rules.may_apply(word, None)]
     parts: list[ExpectedWithholding] = []
     for record in series:
         classes = sources.classes(pick, record)
         if classes is None:
-            parts += rules.perhaps(record.text("Modality"), record.instance_count)
+            parts += rules.may_apply(record.text("Modality"), record.instance_count)
             continue
         for uid, count in classes.items():
             why = admission.sop_class_refusal(uid, rules.profile)
             parts += [] if why is None else [ExpectedWithholding(why, True, count)]
         if not any(admission.sop_class_refusal(uid, rules.profile) for uid in classes):
-            parts += rules.perhaps(record.text("Modality"), record.instance_count)
+            parts += rules.may_apply(record.text("Modality"), record.instance_count)
     return parts
 
 

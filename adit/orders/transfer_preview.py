@@ -25,8 +25,8 @@ from adit_engine.values.selection import Selection
 class SeriesPlan:
     """The series of one study: those to send, and those delivered before."""
 
-    new: tuple[ListedSeries, ...]
-    there: tuple[ListedSeries, ...] = ()
+    to_send: tuple[ListedSeries, ...]
+    delivered: tuple[ListedSeries, ...] = ()
     not_allowed: tuple[ListedSeries, ...] = ()
     """Series of modalities that the project does not allow."""
 
@@ -37,8 +37,8 @@ def plan_series(job: Job, study: ListedStudy) -> SeriesPlan:
     A delivered series counts as delivered only if the source has no more images of it now.
     """
     selection = Selection(modalities=job.project.allowed_modalities if job.project else ())
-    allowed = [one for one in study.series if not selection.why_not(one.record)]
-    others = tuple(one for one in study.series if selection.why_not(one.record))
+    allowed = [one for one in study.series if not selection.exclusion_reason(one.record)]
+    others = tuple(one for one in study.series if selection.exclusion_reason(one.record))
     made: Mapping[str, int] = {}
     if job.order.get("skips_delivered"):
         made = deliveries.find_delivered(job, (one.record.series_uid for one in allowed))
@@ -56,20 +56,20 @@ def preview_facts(job: Job, studies: Sequence[ListedStudy]) -> dict[str, Any]:
     profile = None if job.is_as_is else _parse_profile(project.profile.text)
     decisions = risks.decisions(project)
     return {
-        "series": len(parts.new),
-        "images": _sum_known(one.images for one in parts.new),
-        "bytes": sum(_estimate_bytes(one) for one in parts.new),
-        "there": len(parts.there),
+        "series": len(parts.to_send),
+        "images": _sum_known(one.images for one in parts.to_send),
+        "bytes": sum(_estimate_bytes(one) for one in parts.to_send),
+        "there": len(parts.delivered),
         "not_allowed": len(parts.not_allowed),
-        "withheld": _expect_withheld(parts.new, profile, decisions) if profile else [],
-        "risks": _risks(study, parts.new, decisions) if profile else [],
+        "withheld": _expect_withheld(parts.to_send, profile, decisions) if profile else [],
+        "risks": _risks(study, parts.to_send, decisions) if profile else [],
     }
 
 
 @lru_cache(maxsize=8)
 def _parse_profile(text: str) -> ConfidentialityProfile:
     """Cached: thousands of rows use the same profile."""
-    return ConfidentialityProfile.parse(text)
+    return ConfidentialityProfile.from_toml(text)
 
 
 def announced_codes(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
@@ -114,13 +114,13 @@ def _risks(
     """[code, images] for each risk that some series have and that is not accepted."""
     found = []
     for decision in decisions:
-        risky = [one for one in series if _bears(decision.risk, study, one)]
+        risky = [one for one in series if _applies(decision.risk, study, one)]
         if risky and not decision.is_accepted:
             found.append([decision.known.code, sum(one.images or 0 for one in risky)])
     return found
 
 
-def _bears(risk: str, study: ListedStudy, series: ListedSeries) -> bool:
+def _applies(risk: str, study: ListedStudy, series: ListedSeries) -> bool:
     modality = series.record.text("Modality")
     return estimate_face_risk(risk, study.record, series.record, modality) is not FaceRisk.NONE
 

@@ -36,7 +36,7 @@ class Upload:
     mapping: ColumnMapping
     order: DateOrder = DateOrder.DAY_FIRST
     left_out: frozenset[int] = frozenset()
-    typed: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    form_data: dict[str, list[str]] = field(default_factory=dict, repr=False)
     """The input of the order form, to be shown again."""
     job: int | None = None
     """The primary key of the query job whose results these rows are."""
@@ -54,16 +54,16 @@ class Upload:
         kept = self.left_out - frozenset(shown)
         return replace(self, left_out=kept | frozenset(left_out))
 
-    def keep(self, user: User) -> None:
+    def save(self, user: User) -> None:
         content = {
             "kind": self.kind,
             "table": self.table.to_json(),
             "header_line": self.mapping.header_line,
-            "places": dict(self.mapping.places),
-            "sure": self.mapping.sure,
+            "places": dict(self.mapping.columns),
+            "sure": self.mapping.is_certain,
             "order": self.order,
             "left_out": sorted(self.left_out),
-            "typed": self.typed,
+            "typed": self.form_data,
             "job": self.job,
             "password": self.password.to_json(),
         }
@@ -103,7 +103,7 @@ def load_upload(user: User, key: str, kind: SheetKind) -> Upload | None:
         mapping=_restore_mapping(table, kind, data),
         order=DateOrder(data["order"]),
         left_out=frozenset(data["left_out"]),
-        typed=data["typed"],
+        form_data=data["typed"],
         job=data["job"],
         password=DraftPassword.from_json(data["password"]),
     )
@@ -115,14 +115,14 @@ def set_mapping(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
     Beyond the upload only a keyed hash of the headers and column numbers are stored: no text.
     """
     settled = replace(upload, mapping=mapping, left_out=frozenset())
-    settled.keep(user)
+    settled.save(user)
     SheetColumns.objects.update_or_create(
         user=user,
         kind=mapping.kind,
         signature=_header_signature(mapping),
         defaults={
             "header_line": mapping.header_line,
-            "places": dict(mapping.places),
+            "columns": dict(mapping.columns),
             "used_at": timezone.now(),
         },
     )
@@ -135,7 +135,7 @@ def set_mapping(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
 def _store_upload(user: User, table: SheetTable, kind: SheetKind, **values: Any) -> Upload:
     mapping = _recall_mapping(user, table, kind) or guess_mapping(table, kind)
     upload = Upload(drafts.new_key(), table, mapping, **values)
-    upload.keep(user)
+    upload.save(user)
     return upload
 
 
@@ -149,7 +149,7 @@ def _recall_mapping(user: User, table: SheetTable, kind: SheetKind) -> ColumnMap
     """The mapping that the user chose for a sheet with the same headers in the same line."""
     for row in SheetColumns.objects.filter(user=user, kind=kind).order_by("-used_at"):
         try:
-            mapping = make_mapping(table, kind, row.header_line, _restore_places(row.places))
+            mapping = make_mapping(table, kind, row.header_line, _restore_places(row.columns))
         except (ValueError, InvalidInput):
             continue
         if _header_signature(mapping) == row.signature:

@@ -142,7 +142,7 @@ def verify_and_record(user: User) -> AuditEvent:
     broken = verify_chain()
     details: dict[str, Any] = {"whole": broken is None}
     if broken is not None:
-        details = {"whole": False, "event": broken.row, "why": broken.why.to_json()}
+        details = {"whole": False, "event": broken.row, "why": broken.reason.to_json()}
     return record(VERIFIED, user=user, details=details)
 
 

@@ -29,14 +29,14 @@ class OpenJobLine:
 
     job: Job
     progress: Progress
-    waits: Message | None
+    wait_reasons: Message | None
 
 
 @dataclass(frozen=True, slots=True)
 class HomePage:
     lines: list[OpenJobLine]
-    ended: list[Job]
-    places: list[NodeOverview]
+    ended_jobs: list[Job]
+    node_overviews: list[NodeOverview]
     may_order: bool
     may_manage_nodes: bool
     may_see_all: bool
@@ -46,11 +46,11 @@ class HomePage:
     to_approve: int = 0
     may_review: bool = False
     to_review: int = 0
-    strays: bool = False
+    has_quarantine: bool = False
     """Whether something is in quarantine or was rejected, for users who manage nodes."""
     to_decide: int = 0
     """Number of studies whose patient has another ID now; `decide_first` is one of them."""
-    decide_first: Task | None = None
+    first_to_decide: Task | None = None
     samples: list[str] = field(default_factory=list)
     """Sample sheets to try a batch query with."""
     alarms: list[Alarm] = field(default_factory=list)
@@ -58,7 +58,7 @@ class HomePage:
     groups: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, request: HttpRequest) -> "HomePage":
+    def from_request(cls, request: HttpRequest) -> "HomePage":
         user = cast(User, request.user)
         mine = Job.objects.filter(owner=user).select_related("destination", "project")
         open_jobs = mine.filter(
@@ -74,21 +74,21 @@ class HomePage:
         progress.set_delivered_nothing(ended)
         return cls(
             lines=lines,
-            ended=ended,
-            places=list_nodes(user),
-            may_order=permissions.may(user, permissions.order_right("selective")),
-            may_manage_nodes=permissions.may(user, permissions.Right.MANAGE_NODES),
-            may_see_all=permissions.may(user, permissions.Right.SEE_ALL_JOBS),
-            may_read_trail=permissions.may(user, permissions.Right.READ_TRAIL),
-            may_manage_projects=permissions.may(user, permissions.Right.MANAGE_PROJECTS),
+            ended_jobs=ended,
+            node_overviews=list_nodes(user),
+            may_order=permissions.has_right(user, permissions.order_right("selective")),
+            may_manage_nodes=permissions.has_right(user, permissions.Right.MANAGE_NODES),
+            may_see_all=permissions.has_right(user, permissions.Right.SEE_ALL_JOBS),
+            may_read_trail=permissions.has_right(user, permissions.Right.READ_TRAIL),
+            may_manage_projects=permissions.has_right(user, permissions.Right.MANAGE_PROJECTS),
             has_projects=services.visible_projects(user).exists(),
             to_approve=_jobs_to_approve(user).count(),
-            may_review=permissions.may(user, permissions.Right.REVIEW_WITHHELD),
+            may_review=permissions.has_right(user, permissions.Right.REVIEW_WITHHELD),
             to_review=_count_images_to_review(user),
             samples=sample_sheets.list_names(),
             to_decide=patient_id_changes.tasks_to_decide(user).count(),
-            decide_first=patient_id_changes.tasks_to_decide(user).order_by("pk").first(),
-            strays=quarantine.needs_attention(user),
+            first_to_decide=patient_id_changes.tasks_to_decide(user).order_by("pk").first(),
+            has_quarantine=quarantine.needs_attention(user),
             alarms=list(alarms.visible_alarms(user)[:MAX_ROWS]),
             more=max(0, open_jobs.count() - MAX_ROWS) if len(lines) == MAX_ROWS else 0,
             groups=[group.name for group in user.groups.order_by("name")],
@@ -99,7 +99,7 @@ class HomePage:
         return bool(self.lines)
 
     @property
-    def may_nothing(self) -> bool:
+    def has_no_rights(self) -> bool:
         return not (
             self.may_order
             or self.may_review
@@ -117,7 +117,7 @@ def _make_line(job: Job) -> OpenJobLine:
 
 def _count_images_to_review(user: User) -> int:
     """Number of images that wait for a decision, for users who may decide; 0 for others."""
-    if not permissions.may(user, permissions.Right.REVIEW_WITHHELD):
+    if not permissions.has_right(user, permissions.Right.REVIEW_WITHHELD):
         return 0
     back = WithheldImages.objects.filter(
         decision=ReviewDecision.OPEN, item__task__job__in=visibility.visible_jobs(user)
@@ -127,7 +127,7 @@ def _count_images_to_review(user: User) -> int:
 
 def _jobs_to_approve(user: User) -> QuerySet[Job]:
     """Jobs of other users that wait for this user's approval."""
-    if not permissions.may(user, permissions.Right.APPROVE_JOBS):
+    if not permissions.has_right(user, permissions.Right.APPROVE_JOBS):
         return Job.objects.none()
     waiting = visibility.visible_jobs(user).filter(state=JobState.WAITING_FOR_APPROVAL)
     return waiting.exclude(owner=user)

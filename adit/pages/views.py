@@ -15,13 +15,13 @@ from adit.pages.home import HomePage
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/home.html", {"home": HomePage.of(request)})
+    return render(request, "pages/home.html", {"home": HomePage.from_request(request)})
 
 
 @require_safe
 def home_live(request: HttpRequest) -> HttpResponse:
     """Render the part of the home page that is refreshed."""
-    return render(request, "pages/home_live.html", {"home": HomePage.of(request)})
+    return render(request, "pages/home_live.html", {"home": HomePage.from_request(request)})
 
 
 @login_not_required

@@ -27,7 +27,7 @@ COMPACTION_HINT = _(
 log = logging.getLogger(__name__)
 
 
-def destroy_key(user: AnyUser, project: Project, reason: str, typed: str) -> None:
+def destroy_key(user: AnyUser, project: Project, reason: str, confirmation: str) -> None:
     """Destroy the key, so that pseudonyms cannot be linked to patients any more.
 
     `typed` is the project ID, typed again. What was encrypted under the key cannot be read by
@@ -38,7 +38,7 @@ def destroy_key(user: AnyUser, project: Project, reason: str, typed: str) -> Non
     reason = validate_reason(reason)
     if project.is_default:
         raise NotPermitted("project.default-key")
-    if typed.strip() != project.protocol_id:
+    if confirmation.strip() != project.protocol_id:
         raise InvalidInput("project.id-not-confirmed")
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)

@@ -25,7 +25,7 @@ class ProfileVersion(models.Model):
     version = models.PositiveIntegerField(_("version"), default=1)
     text = models.TextField(_("rules"))
     """The profile in the format of
-    adit_engine.pseudonymize.profile.ConfidentialityProfile.parse.
+    adit_engine.pseudonymize.profile.ConfidentialityProfile.from_toml.
     """
     frozen_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -163,7 +163,7 @@ class Project(models.Model):
 class MergedPatientId(models.Model):
     """Another patient ID of a patient: merged IDs, or one person in two hospitals."""
 
-    patient = models.ForeignKey("Patient", on_delete=models.CASCADE, related_name="joined")
+    patient = models.ForeignKey("Patient", on_delete=models.CASCADE, related_name="merged_ids")
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
     index = models.CharField(max_length=64)
     """As in Patient. This one takes precedence."""

@@ -39,7 +39,7 @@ def start_draft(profile: ProfileVersion) -> str:
     """
     text, rules = draft_next_version(profile), parse_rules(profile)
     due = replace(rules, version=get_next_version(profile.name))
-    return text if Rules.parse(text) == due else due.to_text()
+    return text if Rules.from_toml(text) == due else due.to_text()
 
 
 def parse_pixel_rules(text: str) -> PixelRules:
@@ -47,7 +47,7 @@ def parse_pixel_rules(text: str) -> PixelRules:
 
     Raises ProfileError.
     """
-    return Rules.parse(text).pixel_rules
+    return Rules.from_toml(text).pixel_rules
 
 
 def put_pixel_rule(text: str, rule: PixelRule, place: int | None = None) -> str:
@@ -75,13 +75,13 @@ def remove_pixel_rule(text: str, place: int) -> str:
 
 
 def _change_pixel_rules(text: str, change: Callable[[PixelRules], PixelRules]) -> str:
-    before = Rules.parse(text)
+    before = Rules.from_toml(text)
     after = change(before.pixel_rules)
     options = before.options | {CLEAN_PIXELS} if after else before.options - {CLEAN_PIXELS}
     plain = replace(before, options=before.options - {CLEAN_PIXELS}, pixel_rules=()).to_text()
     option = f'\n[[rules]]\ncode = "{CLEAN_PIXELS}"\n' if CLEAN_PIXELS in options else ""
     made = plain + option + "".join(rule.to_text() for rule in after)
-    Rules.parse(made)
+    Rules.from_toml(made)
     return made
 
 

@@ -63,8 +63,8 @@ class HeaderLine:
     path: str
     before: str = field(repr=False)
     after: str
-    fate: ElementChange
-    why: str
+    change: ElementChange
+    rule: str
 
     @property
     def number(self) -> str:
@@ -118,8 +118,8 @@ def _make_line(was: _HeaderValue | None, now: _HeaderValue | None) -> HeaderLine
         path=one.path,
         before=was.text if was else "",
         after=now.text if now else "",
-        fate=fate,
-        why="" if fate is ElementChange.SAME else _cite_rule(one.tag),
+        change=fate,
+        rule="" if fate is ElementChange.SAME else _cite_rule(one.tag),
     )
 
 
@@ -192,7 +192,7 @@ def _format_value(raw: bytes, vr: str, charset: Charset) -> str:
         return " ".join(f"({group:04X},{number:04X})" for group, number in pairs)[:MAX_VALUE_LENGTH]
     if vr in _BINARY_VRS or vr == "AT":
         return f"{len(raw)} B"
-    text = charset.text(raw.rstrip(b" \0"))
+    text = charset.decode(raw.rstrip(b" \0"))
     if text is None:
         text = raw.decode("latin-1").strip(" \0")
     text = text.replace("\0", "")
@@ -238,7 +238,7 @@ class ProfilePreview:
     """
 
     lines: list[HeaderLine]
-    withheld: Message | None = None
+    reason: Message | None = None
     before: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
     """The first frame of the changed image as a data URL; empty if it cannot be rendered."""
@@ -254,7 +254,7 @@ def preview_profile(
     require(user, Right.SEE_IDENTIFIED)
     image = fetch_sample(user, node, study)
     tried = _apply_profile(profile, image)
-    details = {"node": node.name, "withheld": tried.withheld.category if tried.withheld else ""}
+    details = {"node": node.name, "withheld": tried.reason.category if tried.reason else ""}
     patient = (get_domain(node), patient_id) if (patient_id := _get_patient_id(image)) else None
     record(
         "profile.tried", user=user, about=f"profile:{profile.pk}", details=details, patient=patient
@@ -269,8 +269,8 @@ def _apply_profile(profile: ProfileVersion, image: Instance) -> ProfilePreview:
         parse_rules(profile), PREVIEW_PSEUDONYM, key, None, RiskDecision.ACCEPT, RiskDecision.ACCEPT
     )
     try:
-        if image.fault:
-            raise InstanceWithheld("fault", fault=image.fault)
+        if image.defect:
+            raise InstanceWithheld("fault", fault=image.defect)
         changed = apply(change, image)
         verify(image, changed, change)
         lines = compare_headers(to_little_endian(image), changed)

@@ -86,7 +86,7 @@ class ProfileOption:
     code: str
     meaning: str
     """The name of the option in the standard."""
-    words: Any
+    text: Any
 
 
 def list_options(rules: ConfidentialityProfile) -> list[ProfileOption]:

@@ -29,7 +29,7 @@ def create_version(user: AnyUser, text: str) -> ProfileVersion:
     if len(text) > MAX_TEXT_LENGTH:
         raise InvalidInput("profile-version.too-long", limit=MAX_TEXT_LENGTH)
     text = text.replace("\r\n", "\n").strip() + "\n"
-    rules = Rules.parse(text)
+    rules = Rules.from_toml(text)
     if len(rules.name) > MAX_NAME_LENGTH:
         raise InvalidInput("profile-version.name-too-long", limit=MAX_NAME_LENGTH)
     with transaction.atomic():
@@ -77,7 +77,7 @@ def create_presets() -> None:
 
 
 def parse_rules(profile: ProfileVersion) -> Rules:
-    return Rules.parse(profile.text)
+    return Rules.from_toml(profile.text)
 
 
 def needs_new_generation(

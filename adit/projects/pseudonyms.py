@@ -57,13 +57,13 @@ def make_change(
     ProfileVersion.objects.filter(pk=project.profile_id, frozen_at=None).update(
         frozen_at=timezone.now()
     )
-    rules = Rules.parse(project.profile.text)
+    rules = Rules.from_toml(project.profile.text)
     return Pseudonymization(
         rules,
         name,
         get_project_key(project),
         get_trial_attributes(project),
-        **risks.chosen(project),
+        **risks.change_parameters(project),
     )
 
 
@@ -156,7 +156,7 @@ def find_pseudonym(project: Project, domain: str, patient_id: str) -> str:
 
 def find_patient(project: Project, index: str) -> Patient | None:
     """Return the patient of an index; merged patient IDs take precedence."""
-    joined = Patient.objects.filter(project=project, joined__index=index).first()
+    joined = Patient.objects.filter(project=project, merged_ids__index=index).first()
     return joined or Patient.objects.filter(project=project, index=index).first()
 
 

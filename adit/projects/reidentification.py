@@ -28,7 +28,7 @@ class ReidentifiedPatient:
     pseudonym: str
     domain: str
     patient_id: str = field(repr=False)
-    joined: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    merged_ids: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Domain and ID of the patient IDs that were merged with it."""
 
 
@@ -70,14 +70,14 @@ def _open_all(project: Project) -> Iterator[ReidentifiedPatient]:
         yield _open_patient(patient, box)
 
 
-def _open_patient(patient: Patient, box: ValueCipher) -> ReidentifiedPatient:
+def _open_patient(patient: Patient, cipher: ValueCipher) -> ReidentifiedPatient:
     try:
-        domain, patient_id = box.open(patient.sealed, patient_context(patient.index))
+        domain, patient_id = cipher.open(patient.sealed, patient_context(patient.index))
         joined = tuple(
             (str(one[0]), str(one[1]))
             for one in (
-                box.open(row.sealed, patient_context(row.index))
-                for row in patient.joined.order_by("pk")
+                cipher.open(row.sealed, patient_context(row.index))
+                for row in patient.merged_ids.order_by("pk")
             )
         )
     except DecryptionError:

@@ -51,7 +51,7 @@ def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersi
         made = ProfileVersion(
             name=before.name, version=version, text=text, frozen_at=timezone.now()
         )
-        if needs_new_generation(before, made, risks.chosen(locked)["header_word"]):
+        if needs_new_generation(before, made, risks.get_chosen(locked)["header_word"]):
             raise InvalidInput("profile-version.changes-delivered-images")
         made.save(force_insert=True)
         locked.profile = made
@@ -74,6 +74,6 @@ def _append_rule(before: ProfileVersion, rule: PixelRule) -> str:
     )
     text = f"{draft_next_version(before).rstrip()}\n{option}{rule.to_text()}"
     try:
-        return text if Rules.parse(text) == wanted else wanted.to_text()
+        return text if Rules.from_toml(text) == wanted else wanted.to_text()
     except ProfileError:
         return wanted.to_text()

@@ -31,7 +31,7 @@ class Risk:
     mark: AppliedAction
     """Mark of images that were delivered although they have the risk."""
     title: Words
-    about: Words
+    description: Words
     """Explanation of the risk for the user who decides."""
     unless: Words
     """What is withheld, for texts before the decision is known."""
@@ -50,9 +50,9 @@ class Risk:
 FACES = Risk(
     "faces",
     face_risk.FACE_CODE,
-    AppliedAction.FACE,
+    AppliedAction.FACE_RISK_ACCEPTED,
     title=_("Thin slices that may show a face"),
-    about=_(
+    description=_(
         "A face can be reconstructed from thin CT, MR or PET slices of a head. Decide what happens to "
         "these images. Images that do not name the body part are treated as images of a head."
     ),
@@ -83,9 +83,9 @@ FACES = Risk(
 HEADER_WORD = Risk(
     "header_word",
     admission.UNCONFIRMED_ANNOTATION,
-    AppliedAction.HEADER_WORD,
+    AppliedAction.ANNOTATION_ACCEPTED,
     title=_("Burned-in text in radiographs"),
-    about=_(
+    description=_(
         "CR, DX, MG, XA, RF and NM images can contain burned-in names and dates, and their header "
         "does not prove the opposite. These images are withheld unless a pixel rule or a reviewer's "
         "decision covers the device, or the project accepts the risk. Then they are sent if their "
@@ -169,15 +169,21 @@ class Decision:
 
 def decisions(project: Project) -> tuple[Decision, ...]:
     """Return the decision on each risk."""
-    return decisions_in(facts(project))
+    return parse_decisions(facts(project))
 
 
-def decisions_in(told: Mapping[str, Any]) -> tuple[Decision, ...]:
+def parse_decisions(stored: Mapping[str, Any]) -> tuple[Decision, ...]:
     """Return the decision on each risk from the output of `facts`."""
-    return tuple(Decision(risk.name, told[risk.name], told[risk.reason]) for risk in RISKS)
+    return tuple(Decision(risk.name, stored[risk.name], stored[risk.reason]) for risk in RISKS)
 
 
-def chosen(project: Project) -> dict[str, RiskDecision]:
+def change_parameters(project: Project) -> dict[str, RiskDecision]:
+    """Return the decisions as parameters of `Pseudonymization`."""
+    chosen = get_chosen(project)
+    return {"face_decision": chosen["faces"], "annotation_decision": chosen["header_word"]}
+
+
+def get_chosen(project: Project) -> dict[str, RiskDecision]:
     """Return the decisions as arguments of the engine's Change."""
     return {one.risk: one.choice for one in decisions(project)}
 

@@ -15,7 +15,14 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from adit.accounts.permissions import AnyUser, NotPermitted, Right, may, require, require_active
+from adit.accounts.permissions import (
+    AnyUser,
+    NotPermitted,
+    Right,
+    has_right,
+    require,
+    require_active,
+)
 from adit.audit.trail import record
 from adit.nodes.models import Node
 from adit.projects import risks
@@ -141,7 +148,7 @@ def change_project(
 
 
 def _opens_generation(before: Project, after: Project) -> bool:
-    words = [risks.chosen(project)["header_word"] for project in (before, after)]
+    words = [risks.get_chosen(project)["header_word"] for project in (before, after)]
     return needs_new_generation(
         before.profile, after.profile, words[0]
     ) or not is_compatible_decision(parse_rules(after.profile), *words)
@@ -178,7 +185,7 @@ def choose_profile(user: AnyUser, project: Project, profile: ProfileVersion) -> 
         project.refresh_from_db(from_queryset=Project.objects.select_for_update(no_key=True))
         if project.profile_id == profile.pk:
             return
-        word = risks.chosen(project)["header_word"]
+        word = risks.get_chosen(project)["header_word"]
         project.generation += needs_new_generation(project.profile, profile, word)
         project.profile = profile
         project.save(update_fields=["profile", "generation"])
@@ -220,7 +227,7 @@ def usable_projects(user: AnyUser) -> QuerySet[Project]:
         return Project.objects.none()
     projects = Project.objects.filter(is_default=False, is_revoked=False, is_accepted=True)
     projects = projects.exclude(expires_on__lt=timezone.localdate())
-    if may(user, Right.MANAGE_PROJECTS):
+    if has_right(user, Right.MANAGE_PROJECTS):
         return projects
     return projects.filter(members__in=user.groups.all()).distinct()
 
@@ -232,7 +239,7 @@ def visible_projects(user: AnyUser) -> QuerySet[Project]:
     """
     if not user.is_active:
         return Project.objects.none()
-    if may(user, Right.MANAGE_PROJECTS):
+    if has_right(user, Right.MANAGE_PROJECTS):
         return Project.objects.all()
     mine = Project.members.through.objects.filter(group__in=user.groups.all())
     mine_or_proposed = Q(pk__in=mine.values("project")) | Q(proposed_by=user.pk)
@@ -245,7 +252,7 @@ def may_link(user: AnyUser, project: Project) -> bool:
     This is the only rule for it: the permission to re-identify, in a project that the user may see.
     The site's default project has no members; there the permission is sufficient.
     """
-    return may(user, Right.REIDENTIFY) and (
+    return has_right(user, Right.REIDENTIFY) and (
         project.is_default or visible_projects(user).filter(pk=project.pk).exists()
     )
 
@@ -279,7 +286,7 @@ def require_use(user: AnyUser, project: Project) -> None:
     reason = explain_ended(project)
     if reason is not None:
         raise NotPermitted(reason.code, **reason.values)
-    if project.is_default or may(user, Right.MANAGE_PROJECTS):
+    if project.is_default or has_right(user, Right.MANAGE_PROJECTS):
         return
     if not project.members.filter(pk__in=user.groups.values("pk")).exists():
         raise NotPermitted("project.not-member", project=project.protocol_id)

@@ -21,8 +21,8 @@ from adit.tables import (
     DateColumn,
     NumberColumn,
     Table,
+    muted,
     name_and_note,
-    quiet,
     state_badge,
 )
 from adit_engine.pseudonymize.profile import BASIC
@@ -53,10 +53,10 @@ class ProjectTable(Table):
         return state_badge(*describe_state(record))
 
     def render_sponsor(self, record: Project, value: str) -> str:
-        return quiet(_("none")) if record.is_default else value
+        return muted(_("none")) if record.is_default else value
 
     def render_members(self, record: Project) -> str:
-        return ", ".join(group.name for group in record.members.all()) or quiet(NONE)
+        return ", ".join(group.name for group in record.members.all()) or muted(NONE)
 
 
 class ProfileTable(Table):

@@ -38,7 +38,7 @@ class TrustCentreError(AditError):
 
     def __init__(self, detail: str, *, again: bool) -> None:
         super().__init__("trust-centre.no-answer", detail=detail)
-        self.again = again
+        self.is_transient = again
 
 
 class UnusablePseudonym(AditError):

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may, require
+from adit.accounts.permissions import Right, has_right, require
 from adit.audit import trail
 from adit.jobs import encrypted_payload, states, visibility
 from adit.jobs.actions import ActionRequest, Execute
@@ -52,7 +52,7 @@ def allowed_destinations(user: User) -> list[Node]:
     nodes = access.writable_nodes(user)
     return list(
         nodes
-        if may(user, Right.USE_ARCHIVES)
+        if has_right(user, Right.USE_ARCHIVES)
         else nodes.exclude(kind__in=destination_folders.archive_kinds())
     )
 
@@ -85,7 +85,7 @@ def creates_archive_again(execute: Execute) -> Execute:
         if is_archive(job.destination):
             job.refresh_from_db()
             if reset_packing(job):
-                tasks = job.tasks.filter(work=TaskType.PACK)
+                tasks = job.tasks.filter(type=TaskType.PACK)
                 states.move_tasks(job, tasks, TaskState.PENDING, **states.RESET_FIELDS)
         return details
 
@@ -113,14 +113,14 @@ def insert_packing_task(job: Job) -> None:
     It is inserted when all other tasks are known.
     """
     tasks = Task.objects.filter(job=job)
-    if not is_archive(job.destination) or job.stage or tasks.filter(work=TaskType.PACK).exists():
+    if not is_archive(job.destination) or job.stage or tasks.filter(type=TaskType.PACK).exists():
         return
     last = (tasks.aggregate(last=Max("position"))["last"] or 0) + 1
     plan = TaskPlan(source=0, payload={}, title=_("Encrypted 7-Zip file"))
     payload = encrypted_payload.seal_task(
         job.project or services.default_project(), job, last, plan, ""
     )
-    Task.objects.create(job=job, position=last, work=TaskType.PACK, payload=payload)
+    Task.objects.create(job=job, position=last, type=TaskType.PACK, payload=payload)
 
 
 def save_password(user: User, job: Job, password: str) -> None:
@@ -148,9 +148,9 @@ def visible_archives(user: User) -> QuerySet[ArchiveFile]:
 
 def explain_no_download(user: User, archive: ArchiveFile) -> Message | None:
     """Return why the user may not download the file; None if it is allowed."""
-    if not may(user, Right.DOWNLOAD):
+    if not has_right(user, Right.DOWNLOAD):
         return Message("archive-file.download-not-permitted")
-    if archive.job.is_as_is and not may(user, Right.TRANSFER_IDENTIFIED):
+    if archive.job.is_as_is and not has_right(user, Right.TRANSFER_IDENTIFIED):
         return Message("archive-file.identified")
     return None
 
@@ -158,7 +158,7 @@ def explain_no_download(user: User, archive: ArchiveFile) -> Message | None:
 # The end of a file --------------------------------------------------------------------------------
 
 
-def remove_files(files: Iterable[ArchiveFile], why: str, user: User | None = None) -> int:
+def remove_files(files: Iterable[ArchiveFile], reason: str, user: User | None = None) -> int:
     """Delete files and record it in the audit trail; return how many.
 
     Files that cannot be deleted remain listed.
@@ -173,7 +173,7 @@ def remove_files(files: Iterable[ArchiveFile], why: str, user: User | None = Non
             continue
         with transaction.atomic():
             ArchiveFile.objects.filter(pk=one.pk).update(removed_at=timezone.now())
-            details = {"file": one.name, "why": why}
+            details = {"file": one.name, "why": reason}
             trail.record("archive.removed", user=user, about=f"job:{one.job_id}", details=details)
         count += 1
     return count
@@ -204,9 +204,11 @@ def remove_unlisted_of_idle_jobs() -> int:
     Canceled jobs are an example.
     """
     at_work = Task.objects.filter(
-        work=TaskType.PACK, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)
+        type=TaskType.PACK, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)
     )
-    left = Job.objects.filter(showings__isnull=False).exclude(pk__in=at_work.values("job"))
+    left = Job.objects.filter(pending_archive_files__isnull=False).exclude(
+        pk__in=at_work.values("job")
+    )
     return sum(remove_unlisted(job) for job in left.distinct().select_related("destination"))
 
 
@@ -264,8 +266,8 @@ def reset_packing(job: Job) -> bool:
     This is the case if a part of the job runs again.
     """
     tasks = Task.objects.filter(job=job)
-    live = tasks.filter(work=TaskType.KIND, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS))
-    ended = tasks.filter(work=TaskType.PACK).exclude(
+    live = tasks.filter(type=TaskType.ORDERED, state__in=(TaskState.PENDING, TaskState.IN_PROGRESS))
+    ended = tasks.filter(type=TaskType.PACK).exclude(
         state__in=(TaskState.PENDING, TaskState.IN_PROGRESS)
     )
     return live.exists() and ended.exists()
@@ -274,9 +276,9 @@ def reset_packing(job: Job) -> bool:
 @dataclass(frozen=True, slots=True)
 class ArchiveFileRow:
     file: ArchiveFile
-    why_not: Message | None
+    reason: Message | None
     """Why the user may not download the file; None if it is allowed."""
-    place: str
+    path: str
     """The path where users find the file without a browser."""
 
 

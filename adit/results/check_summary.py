@@ -22,17 +22,17 @@ class CheckSummary:
     """
 
     rows: int = 0
-    asked: int = 0
+    requested: int = 0
     ready: int = 0
     several_lines: tuple[int, ...] = ()
     """Rows for which the user has to choose a study."""
     not_found: int = 0
-    there: int = 0
+    delivered: int = 0
     left_out: int = 0
     series: int = 0
     images: int | None = 0
     size_bytes: int = 0
-    series_there: int = 0
+    delivered_series: int = 0
     not_allowed: int = 0
     withheld: tuple[tuple[Message, bool, int], ...] = ()
     """The reason, whether it is certain, and the number of images, most frequent first."""
@@ -45,7 +45,7 @@ class CheckSummary:
 
     @property
     def percent(self) -> int:
-        return 100 * self.asked // self.rows if self.rows else 0
+        return 100 * self.requested // self.rows if self.rows else 0
 
     @property
     def several(self) -> int:

@@ -39,14 +39,14 @@ def record_deliveries(task: Task) -> None:
     job = task.job
     if job.destination is None or job.project is None or archives.is_archive(job.destination):
         return
-    box = encrypted_payload.get_box(job.project)
-    items = SeriesResult.objects.filter(task=task, is_final=True, left_out__isnull=True)
+    box = encrypted_payload.get_cipher(job.project)
+    items = SeriesResult.objects.filter(task=task, is_final=True, skip_reason__isnull=True)
     for item in items.filter(delivered__gt=0):
         if item.expected is None:
             continue
         if task.state != TaskState.SUCCESS and item.delivered < item.expected:
             continue
-        uid = encrypted_payload.open_series(item, box).manifest.series.series_uid
+        uid = encrypted_payload.open_series(item, box).manifest.ref.series_uid
         DeliveredSeries.objects.update_or_create(
             project=job.project,
             destination=job.destination,
@@ -63,7 +63,7 @@ def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
     if job.destination is None:
         return {}
     project = job.project or services.default_project()
-    box = encrypted_payload.get_box(project)
+    box = encrypted_payload.get_cipher(project)
     by_index = {_series_index(box, job, uid): uid for uid in series_uids}
     rows = DeliveredSeries.objects.filter(
         project=project, destination=job.destination, index__in=list(by_index)
@@ -71,11 +71,11 @@ def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
     return {by_index[index]: images for index, images in rows.values_list("index", "images")}
 
 
-def _series_index(box: ValueCipher, job: Job, series_uid: str) -> str:
+def _series_index(cipher: ValueCipher, job: Job, series_uid: str) -> str:
     """In another generation the same series has other UIDs and is another delivery."""
     project = job.project or services.default_project()
     how = AS_IS if job.is_as_is else f"generation {project.generation}"
-    return box.index(f"{how}\0{series_uid}", "delivered")
+    return cipher.index(f"{how}\0{series_uid}", "delivered")
 
 
 def make_bundle(
@@ -97,7 +97,7 @@ def delivered_files(job: Job) -> Iterator[StagedImage]:
     One series is decrypted at a time. Raises DecryptionError.
     """
     for uid_of, manifest in _manifests(job):
-        series = manifest.series
+        series = manifest.ref
         for original, entry in manifest.delivered_entries().items():
             if entry.path:
                 ref = InstanceRef(
@@ -109,7 +109,7 @@ def delivered_files(job: Job) -> Iterator[StagedImage]:
 def undelivered_lines(job: Job) -> Iterator[DeliveryListLine]:
     """Yield what was not delivered and why, under the UIDs of the outputs."""
     for uid_of, manifest in _manifests(job):
-        series = manifest.series
+        series = manifest.ref
         for original, entry in manifest.entries.items():
             if entry.state is not InstanceState.DELIVERED:
                 uids = (uid_of(series.study_uid), uid_of(series.series_uid), uid_of(original))
@@ -118,8 +118,8 @@ def undelivered_lines(job: Job) -> Iterator[DeliveryListLine]:
 
 
 def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:
-    tasks = Task.objects.filter(job=job, work=TaskType.KIND).select_related("job__project")
-    box = encrypted_payload.get_box(job.project)
+    tasks = Task.objects.filter(job=job, type=TaskType.ORDERED).select_related("job__project")
+    box = encrypted_payload.get_cipher(job.project)
     for task in tasks.order_by("position"):
         uid_of = get_uid_mapper(task)
         for item in SeriesResult.objects.filter(task=task).iterator(chunk_size=16):
@@ -156,7 +156,7 @@ def jobs_due() -> QuerySet[Job]:
     """Return ended jobs whose delivery list has not been written yet."""
     kinds = destination_folders.delivery_list_kinds()
     ended = Job.objects.filter(state__in=list(states.ENDED_JOBS), destination__kind__in=kinds)
-    return ended.filter(contents_at__lte=timezone.now())
+    return ended.filter(delivery_list_due_at__lte=timezone.now())
 
 
 def write_due_lists() -> int:
@@ -169,8 +169,8 @@ def write_due_lists() -> int:
 
 def _try_write(pk: int) -> bool:
     now = timezone.now()
-    mine = Job.objects.filter(pk=pk, contents_at__lte=now)
-    if mine.update(contents_at=now + LOCK_FOR) != 1:
+    mine = Job.objects.filter(pk=pk, delivery_list_due_at__lte=now)
+    if mine.update(delivery_list_due_at=now + LOCK_FOR) != 1:
         return False
     job = Job.objects.select_related("owner", "project", "destination").get(pk=pk)
     again = None
@@ -182,7 +182,9 @@ def _try_write(pk: int) -> bool:
         log.warning("job %d: its list of images is not written (%s)", pk, type(error).__name__)
         is_old = job.ended_at is None or job.ended_at < now - GIVE_UP_AFTER
         again = None if is_old else timezone.now() + RETRY_AFTER
-    Job.objects.filter(pk=pk, contents_at=now + LOCK_FOR).update(contents_at=again)
+    Job.objects.filter(pk=pk, delivery_list_due_at=now + LOCK_FOR).update(
+        delivery_list_due_at=again
+    )
     return again is None
 
 

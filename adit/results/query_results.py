@@ -68,14 +68,14 @@ class QueryResult:
     pk: int
     line: int
     pseudonym: str
-    own: tuple[str, ...] = field(repr=False)
-    asked: Mapping[str, str] = field(repr=False)
+    user_cells: tuple[str, ...] = field(repr=False)
+    requested: Mapping[str, str] = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
     """Values of the record by DICOM keyword; empty if there is no result."""
     source: str = ""
     outcome: QueryRowOutcome = QueryRowOutcome.OPEN
     notes: tuple[RowNote, ...] = ()
-    why: Message | None = None
+    reason: Message | None = None
     """The message of a row that failed or waits."""
 
     def text(self, keyword: str) -> str:
@@ -91,15 +91,15 @@ class QueryResult:
     @property
     def patient(self) -> str:
         """Return the patient ID as found; without a result, as in the sheet."""
-        return self.text("PatientID") or self.asked.get(SheetField.PATIENT_ID, "")
+        return self.text("PatientID") or self.requested.get(SheetField.PATIENT_ID, "")
 
     @property
     def name(self) -> str:
-        return self.text("PatientName") or self.asked.get(SheetField.PATIENT_NAME, "")
+        return self.text("PatientName") or self.requested.get(SheetField.PATIENT_NAME, "")
 
     @property
     def birth_date(self) -> str:
-        return self.text("PatientBirthDate") or self.asked.get(SheetField.BIRTH_DATE, "")
+        return self.text("PatientBirthDate") or self.requested.get(SheetField.BIRTH_DATE, "")
 
     @property
     def day(self) -> str:
@@ -132,16 +132,16 @@ class QueryResult:
         if column == "NumberOfStudyRelatedInstances":
             return str(self.instances) if self.instances else ""
         if not self.values and column in _ASKED:
-            return self.asked.get(column, "")
+            return self.requested.get(column, "")
         return self.text(column)
 
 
-def open_results(box: ValueCipher, rows: Iterable[ResultLine]) -> list[QueryResult]:
+def open_results(cipher: ValueCipher, rows: Iterable[ResultLine]) -> list[QueryResult]:
     """Decrypt lines that were read with their task and its source.
 
     Raises DecryptionError.
     """
-    return [_open_result(box, row) for row in rows]
+    return [_open_result(cipher, row) for row in rows]
 
 
 def result_lines(job: Job) -> QuerySet[ResultLine]:
@@ -157,8 +157,8 @@ def result_lines(job: Job) -> QuerySet[ResultLine]:
     )
 
 
-def _open_result(box: ValueCipher, row: ResultLine) -> QueryResult:
-    content = box.open(row.sealed, sheet_rows.seal_context(row.job_id, row.line))
+def _open_result(cipher: ValueCipher, row: ResultLine) -> QueryResult:
+    content = cipher.open(row.sealed, sheet_rows.seal_context(row.job_id, row.line))
     outcome = _row_outcome(row)
     is_unanswered = outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN)
     return replace(
@@ -166,7 +166,7 @@ def _open_result(box: ValueCipher, row: ResultLine) -> QueryResult:
         source=row.task.source.name if row.task.source else "",
         outcome=outcome,
         notes=tuple(RowNote(note) for note in row.notes if note != RowNote.NOTHING),
-        why=row.task.message if is_unanswered else None,
+        reason=row.task.message if is_unanswered else None,
     )
 
 
@@ -176,8 +176,8 @@ def _make_result(pk: int, line: int, content: dict[str, Any]) -> QueryResult:
         pk=pk,
         line=line,
         pseudonym=content["pseudonym"],
-        own=tuple(content["own"]),
-        asked=content["asked"],
+        user_cells=tuple(content["own"]),
+        requested=content["asked"],
         values=studies[0]["record"]["values"] if studies else {},
     )
 
@@ -206,13 +206,13 @@ SORTS = {
 
 
 def sort_and_search(
-    box: ValueCipher, rows: QuerySet[ResultLine], sort: str, text: str, sees: QueryResultAccess
+    cipher: ValueCipher, rows: QuerySet[ResultLine], sort: str, text: str, sees: QueryResultAccess
 ) -> list[int]:
     """Return the primary keys of the lines in which the user can see the text, sorted.
 
     `-date` sorts the newest first; rows without a result remain at the end. Raises DecryptionError.
     """
-    results = list(_open_without_task(box, rows))
+    results = list(_open_without_task(cipher, rows))
     if text:
         results = [result for result in results if _matches_text(result, text, sees)]
     key = SORTS.get(sort.removeprefix("-"))
@@ -222,10 +222,10 @@ def sort_and_search(
     return [result.pk for result in results]
 
 
-def _open_without_task(box: ValueCipher, rows: QuerySet[ResultLine]) -> Iterator[QueryResult]:
+def _open_without_task(cipher: ValueCipher, rows: QuerySet[ResultLine]) -> Iterator[QueryResult]:
     """Decrypt lines without the data of their tasks."""
     for pk, job, line, sealed in rows.values_list("pk", "job_id", "line", "sealed"):
-        content = box.open(sealed, sheet_rows.seal_context(job, line))
+        content = cipher.open(sealed, sheet_rows.seal_context(job, line))
         yield _make_result(pk, line, content)
 
 
@@ -239,11 +239,11 @@ def _searchable_texts(result: QueryResult, sees: QueryResultAccess) -> Iterator[
     if sees.pseudonyms:
         yield result.pseudonym
     if sees.own:
-        yield from result.own
+        yield from result.user_cells
     if sees.identified:
         yield from (result.patient, result.name, result.birth_date, result.day)
         yield from (result.text("StudyDescription"), result.text("SeriesDescription"))
-        yield from (result.text("AccessionNumber"), result.asked.get(SheetField.ACCESSION, ""))
+        yield from (result.text("AccessionNumber"), result.requested.get(SheetField.ACCESSION, ""))
 
 
 # Picking -------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class PickRule:
     `most` limits their number: to the newest, or to those nearest to the date `near`.
     """
 
-    most: int | None = None
+    limit: int | None = None
     near: date | None = None
     modalities: tuple[str, ...] = ()
 
@@ -268,7 +268,7 @@ def pick_results(results: Iterable[QueryResult], rule: PickRule) -> list[int]:
         fits = not rule.modalities or not set(rule.modalities).isdisjoint(result.modalities)
         if result.values and fits:
             by_row.setdefault(result.line, []).append(result)
-    return [r.pk for rows in by_row.values() for r in _in_preference(rows, rule)[: rule.most]]
+    return [r.pk for rows in by_row.values() for r in _in_preference(rows, rule)[: rule.limit]]
 
 
 def _in_preference(rows: list[QueryResult], rule: PickRule) -> list[QueryResult]:
@@ -322,7 +322,7 @@ def export_rows(
             result.source,
             "yes" if result.values else "no",
             describe_notes(result),
-            *(result.own if sees.own else own_blank),
+            *(result.user_cells if sees.own else own_blank),
         )
 
 
@@ -344,10 +344,10 @@ def unanswered_rows(
             continue
         seen.add(result.line)
         asked = {
-            **result.asked,
+            **result.requested,
             SheetField.PSEUDONYM: _visible_cell(result, SheetField.PSEUDONYM, sees),
         }
-        yield (*(asked.get(column, "") for column in unanswered_columns()), *result.own)
+        yield (*(asked.get(column, "") for column in unanswered_columns()), *result.user_cells)
 
 
 def _visible_cell(result: QueryResult, column: str, sees: QueryResultAccess) -> str:
@@ -363,9 +363,9 @@ def describe_notes(result: QueryResult) -> str:
     if result.outcome is QueryRowOutcome.NOTHING and RowNote.OTHER_PERSON not in result.notes:
         messages.insert(0, Message("row.not-found"))
     elif result.outcome is QueryRowOutcome.FAILED:
-        messages.insert(0, result.why or Message("row.not-queried"))
+        messages.insert(0, result.reason or Message("row.not-queried"))
     elif result.outcome is QueryRowOutcome.OPEN:
-        messages.insert(0, result.why or Message("row.not-queried-yet"))
+        messages.insert(0, result.reason or Message("row.not-queried-yet"))
     return " ".join(map(str, messages))
 
 

@@ -45,7 +45,7 @@ class StudyReports:
         self._profiles: dict[int, ProfileVersion | None] = {}
         self._keys: dict[tuple[AppliedRules, ...], ProjectKey | None] = {}
 
-    def of(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    def iter_reports(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
         """Yield a report as JSON values for each task, in order.
 
         Lazy; one query reads the series of all tasks.
@@ -72,7 +72,7 @@ class StudyReports:
         used = get_rules(task)
         key = self._key(used)
         manifests = [self._manifest(item) for item in items]
-        study_uid = next((each.series.study_uid for each in manifests if each is not None), None)
+        study_uid = next((each.ref.study_uid for each in manifests if each is not None), None)
         return {
             "number": task.position,
             "pseudonym": self._pseudonym(task),
@@ -137,7 +137,7 @@ class StudyReports:
             content = None if self._box is None else encrypted_payload.open_task(task, self._box)
         except DecryptionError:
             return None
-        if content is None or not self.disclosure.shows(content):
+        if content is None or not self.disclosure.shows_pseudonym(content):
             return None
         return content.pseudonym or None
 
@@ -153,14 +153,14 @@ def _series_report(
     return {
         "number": item.number,
         "modality": item.modality,
-        "series_uid": _output_uid(key, manifest.series.series_uid if manifest else None),
+        "series_uid": _output_uid(key, manifest.ref.series_uid if manifest else None),
         "expected": item.expected,
         "delivered": item.delivered,
         "withheld": item.withheld,
         "failed": item.failed,
         "skipped": item.skipped,
         "size_bytes": item.size_bytes,
-        "left_out": None if item.left_out is None else item.left_out.to_report(),
+        "left_out": None if item.skip_reason is None else item.skip_reason.to_report(),
         "reasons": [{**reason.to_report(), "images": n} for reason, n in item.reasons],
         "notes": [note.to_report() for note in item.notes],
         "remarks": [remark.to_report() for remark in item.remarks],
@@ -283,7 +283,7 @@ def _study_reports(job: Job, reports: StudyReports) -> Iterator[dict[str, Any]]:
     """Read in parts, so that a slow client keeps no query open."""
     at = 0
     while part := list(reported_tasks(job).filter(position__gt=at)[:TASKS_PER_QUERY]):
-        yield from reports.of(part)
+        yield from reports.iter_reports(part)
         at = part[-1].position
 
 

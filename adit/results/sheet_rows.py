@@ -23,13 +23,13 @@ from adit_engine.values.references import QueryLevel
 class RowContent:
     """The identifying content of a line: the uploaded row and its possible studies."""
 
-    own: tuple[str, ...] = field(default=(), repr=False)
+    user_cells: tuple[str, ...] = field(default=(), repr=False)
     pseudonym: str = ""
-    asked: dict[str, str] = field(default_factory=dict, repr=False)
+    requested: dict[str, str] = field(default_factory=dict, repr=False)
     studies: tuple[ListedStudy, ...] = field(default=(), repr=False)
     chosen: int | None = None
     """Index of the study that is meant; None if it is not known yet."""
-    why: Message | None = None
+    reason: Message | None = None
     """The error of the source, if it failed for this row only."""
 
     @property
@@ -37,7 +37,7 @@ class RowContent:
         return None if self.chosen is None else self.studies[self.chosen]
 
 
-def insert_rows(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
+def insert_rows(cipher: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
     """Insert a line for each row.
 
     `rows` pairs the position of the task that processes the row with the row. Job and tasks are
@@ -49,13 +49,13 @@ def insert_rows(box: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]
             job_id=job.pk,
             task_id=tasks[position],
             line=row.line,
-            sealed=seal_row(box, job.pk, row.line, _initial_content(row)),
+            sealed=seal_row(cipher, job.pk, row.line, _initial_content(row)),
         )
         for position, row in rows
     )
 
 
-def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str, Any]) -> None:
+def write_check(cipher: ValueCipher, task: Task, checked: RowCheck, facts: dict[str, Any]) -> None:
     """Store the result of the check of a row, fenced by worker and attempt number.
 
     Raises LeaseLost.
@@ -67,36 +67,41 @@ def write_check(box: ValueCipher, task: Task, checked: RowCheck, facts: dict[str
         line = ResultLine.objects.filter(task=task, line=checked.line).first()
         if line is None:  # another task processes it by now
             return
-        before = open_row(box, line)
+        before = open_row(cipher, line)
         chosen = 0 if len(checked.studies) == 1 else None
         content = RowContent(
-            before.own, before.pseudonym, before.asked, checked.studies, chosen, checked.why
+            before.user_cells,
+            before.pseudonym,
+            before.requested,
+            checked.studies,
+            chosen,
+            checked.reason,
         )
-        line.sealed = seal_row(box, line.job_id, line.line, content)
+        line.sealed = seal_row(cipher, line.job_id, line.line, content)
         line.is_asked, line.is_found = True, bool(checked.studies)
         line.notes = [note.value for note in checked.notes]
         line.facts = facts
         line.save(update_fields=["sealed", "is_asked", "is_found", "notes", "facts"])
 
 
-def seal_row(box: ValueCipher, job_id: int, line: int, content: RowContent) -> bytes:
+def seal_row(cipher: ValueCipher, job_id: int, line: int, content: RowContent) -> bytes:
     values = {
-        "own": list(content.own),
+        "own": list(content.user_cells),
         "pseudonym": content.pseudonym,
-        "asked": content.asked,
+        "asked": content.requested,
         "studies": [_study_to_json(study) for study in content.studies],
         "chosen": content.chosen,
-        "why": None if content.why is None else content.why.to_json(),
+        "why": None if content.reason is None else content.reason.to_json(),
     }
-    return box.seal(values, seal_context(job_id, line))
+    return cipher.seal(values, seal_context(job_id, line))
 
 
-def open_row(box: ValueCipher, line: ResultLine) -> RowContent:
+def open_row(cipher: ValueCipher, line: ResultLine) -> RowContent:
     """Decrypt the content of a line.
 
     Raises DecryptionError.
     """
-    values = box.open(line.sealed, seal_context(line.job_id, line.line))
+    values = cipher.open(line.sealed, seal_context(line.job_id, line.line))
     return RowContent(
         tuple(values["own"]),
         values["pseudonym"],
@@ -117,7 +122,7 @@ def seal_context(job_id: int, line: int) -> str:
 
 
 def _initial_content(row: SheetRow) -> RowContent:
-    return RowContent(row.own, row.pseudonym, dict(row.asked))
+    return RowContent(row.user_cells, row.pseudonym, dict(row.requested))
 
 
 def _study_to_json(study: ListedStudy) -> dict[str, Any]:
@@ -135,13 +140,13 @@ def _study_from_json(data: dict[str, Any]) -> ListedStudy:
     )
 
 
-def write_matches(box: ValueCipher, answered: Mapping[Task, Sequence[RowMatches]]) -> None:
+def write_matches(cipher: ValueCipher, answered: Mapping[Task, Sequence[RowMatches]]) -> None:
     """Replace the results of earlier attempts.
 
     The caller provides the transaction and the fence.
     """
     asked = {
-        (line.task_id, line.line): open_row(box, line)
+        (line.task_id, line.line): open_row(cipher, line)
         for line in ResultLine.objects.filter(task__in=list(answered), number=1)
     }
     ResultLine.objects.filter(task__in=list(answered)).delete()
@@ -149,12 +154,12 @@ def write_matches(box: ValueCipher, answered: Mapping[Task, Sequence[RowMatches]
         line
         for task, rows in answered.items()
         for found in rows
-        for line in _match_lines(box, task, found, asked[task.pk, found.line])
+        for line in _match_lines(cipher, task, found, asked[task.pk, found.line])
     )
 
 
 def _match_lines(
-    box: ValueCipher, task: Task, found: RowMatches, asked: RowContent
+    cipher: ValueCipher, task: Task, found: RowMatches, asked: RowContent
 ) -> list[ResultLine]:
     """One line for each record; one line without a record if nothing was found."""
     records: Sequence[Record | None] = found.records or [None]
@@ -164,7 +169,7 @@ def _match_lines(
             job_id=task.job_id,
             line=found.line,
             number=number,
-            sealed=seal_row(box, task.job_id, found.line, _match_content(asked, record)),
+            sealed=seal_row(cipher, task.job_id, found.line, _match_content(asked, record)),
             is_found=record is not None,
             is_asked=True,
             notes=[note.value for note in found.notes],
@@ -177,8 +182,8 @@ def _match_lines(
 
 def _match_content(asked: RowContent, record: Record | None) -> RowContent:
     if record is None:
-        return RowContent(asked.own, asked.pseudonym, asked.asked)
-    return RowContent(asked.own, asked.pseudonym, asked.asked, (ListedStudy(record),), 0)
+        return RowContent(asked.user_cells, asked.pseudonym, asked.requested)
+    return RowContent(asked.user_cells, asked.pseudonym, asked.requested, (ListedStudy(record),), 0)
 
 
 def _modalities_text(record: Record | None) -> str:

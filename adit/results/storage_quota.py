@@ -65,7 +65,7 @@ def update_quota_alarms() -> int:
             )
             little.append(f"{ALARM_SUBJECT}{node.pk}")
             alarms.raise_alarm(Alarm.Cause.DISK, little[-1], alarm, node)
-    alarms.end_other_alarms(Alarm.Cause.DISK, little, kin=ALARM_SUBJECT)
+    alarms.end_other_alarms(Alarm.Cause.DISK, little, prefix=ALARM_SUBJECT)
     return len(little)
 
 

@@ -17,11 +17,11 @@ from adit.tables import (
     ROW_HEADER,
     ActionColumn,
     ComputedColumn,
-    MomentColumn,
+    LocalDateTimeColumn,
     NumberColumn,
     Table,
     format_number,
-    quiet,
+    muted,
 )
 
 
@@ -29,7 +29,7 @@ class ArchiveTable(Table):
     label = _lazy("Encrypted 7-Zip files")
     name = Column(_lazy("File"), accessor="file__name", orderable=True)
     job = ComputedColumn(_lazy("Job"), order_by="file__job_id", orderable=True)
-    built_at = MomentColumn(_lazy("Created"), accessor="file__built_at", orderable=True)
+    built_at = LocalDateTimeColumn(_lazy("Created"), accessor="file__built_at", orderable=True)
     images = NumberColumn(_lazy("Images"), accessor="file__images", orderable=True)
     size = NumberColumn(_lazy("Size"), accessor="file__size_bytes", orderable=True)
     kept_until = ComputedColumn(
@@ -40,9 +40,9 @@ class ArchiveTable(Table):
     )
 
     def render_name(self, record: ArchiveFileRow) -> str:
-        if not record.place or record.file.removed_at:
+        if not record.path or record.file.removed_at:
             return record.file.name
-        return format_html('{}<div class="quiet">{}</div>', record.file.name, record.place)
+        return format_html('{}<div class="quiet">{}</div>', record.file.name, record.path)
 
     def render_job(self, record: ArchiveFileRow) -> str:
         job = record.file.job
@@ -56,7 +56,7 @@ class ArchiveTable(Table):
         if record.file.removed_at is None:
             return format_date(timezone.localdate(record.file.expires_at))
         day = format_date(timezone.localdate(record.file.removed_at))
-        return quiet(_("deleted %(at)s") % {"at": day})
+        return muted(_("deleted %(at)s") % {"at": day})
 
 
 class SeriesReportTable(Table):
@@ -84,7 +84,7 @@ class SeriesReportTable(Table):
         return f"{record['modality']} {number}"
 
     def render_expected(self, value: int | None) -> str:
-        return quiet(_("unknown")) if value is None else format_number(value)
+        return muted(_("unknown")) if value is None else format_number(value)
 
 
 class ElementTable(Table):

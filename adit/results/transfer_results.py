@@ -53,14 +53,14 @@ class TransferRowResult:
 
     line: int
     state: str
-    word: str
-    why: str = ""
+    label: str
+    reason: str = ""
     counts: ImageCounts | None = None
     task: Task | None = None
     content: RowContent | None = field(default=None, repr=False)
     generated: str = ""
     """The pseudonym that ADIT generated, for users who may re-identify."""
-    place: str = ""
+    path: str = ""
     """The folder as users see it, or the name of the destination."""
     is_hidden: bool = False
     """Whether the user may not see the pseudonym."""
@@ -83,7 +83,7 @@ def get_row_results(
 
     `places` also reads the ledgers, which takes longer.
     """
-    box = encrypted_payload.get_box(job.project)
+    box = encrypted_payload.get_cipher(job.project)
     contents = {row.pk: _open_content(box, row) for row in rows}
     sent = [row for row in rows if row.task.lane != Lane.SEARCH]
     by_task = progress.count_images_by_task({row.task.pk: row.task for row in sent}.values())
@@ -119,25 +119,27 @@ def as_disclosed(job: Job, answer: TransferRowResult, disclosure: Disclosure) ->
         # Masked instead of empty: if the sheet is uploaded again, the patient must not silently get
         # another pseudonym.
         content = replace(
-            content, pseudonym=MASK, asked={**content.asked, str(SheetField.PSEUDONYM): MASK}
+            content,
+            pseudonym=MASK,
+            requested={**content.requested, str(SheetField.PSEUDONYM): MASK},
         )
         answer = replace(answer, content=content, is_hidden=True)
     elif answer.generated and not disclosure.generated:
         answer = replace(answer, generated="", is_hidden=True)
     node = job.destination
-    is_folder = node is not None and not archives.is_archive(node) and answer.place != node.name
+    is_folder = node is not None and not archives.is_archive(node) and answer.path != node.name
     hides_folder = not disclosure.rows if job.is_as_is else answer.is_hidden
-    if not (answer.place and is_folder and hides_folder):
+    if not (answer.path and is_folder and hides_folder):
         return answer
     words = _("%(node)s (folder not shown: its name identifies the patient)")
     if not job.is_as_is:
         words = _("%(node)s (folder not shown: its name is the pseudonym)")
-    return replace(answer, place=words % {"node": node})
+    return replace(answer, path=words % {"node": node})
 
 
 def _requested_series(content: RowContent | None) -> str:
     """The series UID of the row; empty for the whole study."""
-    return content.asked.get(SERIES_UID, "") if content else ""
+    return content.requested.get(SERIES_UID, "") if content else ""
 
 
 def has_several_sources(job: Job) -> bool:
@@ -155,8 +157,8 @@ def _source_name(job: Job, row: ResultLine) -> str:
 def describe_row_notes(row: ResultLine, content: RowContent | None) -> str:
     """Return the notes on a row, the error of its source and skipped series, as text."""
     messages = note_messages(row.notes)
-    if content is not None and content.why is not None:
-        messages.append(content.why)
+    if content is not None and content.reason is not None:
+        messages.append(content.reason)
     there = row.facts.get("there", 0)
     if there and RowNote.DELIVERED not in row.notes:
         messages.append(Message("row.series-delivered-before", count=there))
@@ -194,7 +196,7 @@ def _check_state(job: Job, row: ResultLine, content: RowContent | None) -> tuple
 
 def _transfer_result(
     job: Job,
-    box: ValueCipher,
+    cipher: ValueCipher,
     row: ResultLine,
     content: RowContent | None,
     counts: ImageCounts,
@@ -203,21 +205,21 @@ def _transfer_result(
     task = row.task
     generated = ""
     if content is not None and not content.pseudonym:
-        generated = encrypted_payload.open_task(task, box).pseudonym
+        generated = encrypted_payload.open_task(task, cipher).pseudonym
     parts = (task.message, describe_row_notes(row, content))
     why = " ".join(str(part) for part in parts if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = str(Message("row.waiting-for-approval"))
-    came_empty = task.state == TaskState.SUCCESS and counts.is_empty
-    word = state_label(task.state, came_empty=came_empty)
-    shown = NOTHING_DELIVERED if came_empty else task.state
+    delivered_nothing = task.state == TaskState.SUCCESS and counts.is_empty
+    word = state_label(task.state, delivered_nothing=delivered_nothing)
+    shown = NOTHING_DELIVERED if delivered_nothing else task.state
     return TransferRowResult(row.line, shown, word, why, counts, task, content, generated, place)
 
 
-def _series_results(box: ValueCipher, task: Task, series_uid: str) -> Any:
+def _series_results(cipher: ValueCipher, task: Task, series_uid: str) -> Any:
     items = SeriesResult.objects.filter(task=task)
     return (
-        items.filter(index=encrypted_payload.series_index(box, task, series_uid))
+        items.filter(index=encrypted_payload.series_index(cipher, task, series_uid))
         if series_uid
         else items
     )
@@ -227,9 +229,9 @@ class _DeliveryLocations:
     """The folders with the images of some rows: two queries for all rows, one ledger for each."""
 
     def __init__(
-        self, box: ValueCipher, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]
+        self, cipher: ValueCipher, job: Job, wanted: Mapping[int, tuple[ResultLine, str]]
     ) -> None:
-        self._job, self._box = job, box
+        self._job, self._cipher = job, cipher
         self._files: str | None = None
         tasks = {row.task_id for row, _series in wanted.values()}
         rows = SeriesResult.objects.filter(task__in=tasks, delivered__gt=0).values_list(
@@ -246,7 +248,9 @@ class _DeliveryLocations:
         self._items = SeriesResult.objects.in_bulk({pk for pk in self._item_of.values() if pk})
 
     def _index(self, row: ResultLine, series_uid: str) -> str:
-        return encrypted_payload.series_index(self._box, row.task, series_uid) if series_uid else ""
+        return (
+            encrypted_payload.series_index(self._cipher, row.task, series_uid) if series_uid else ""
+        )
 
     def place(self, row: ResultLine, series_uid: str) -> str:
         node = self._job.destination
@@ -254,7 +258,7 @@ class _DeliveryLocations:
         if node is None or item is None:
             return ""
         entries = (
-            encrypted_payload.open_series(item, self._box).manifest.delivered_entries().values()
+            encrypted_payload.open_series(item, self._cipher).manifest.delivered_entries().values()
         )
         path = next((entry.path for entry in entries if entry.path), "")
         if path and archives.is_archive(node):
@@ -281,9 +285,9 @@ def displayed_path(node: Node, below: PurePosixPath) -> str:
     return base.rstrip("\\/") + mark + mark.join(below.parts)
 
 
-def _open_content(box: ValueCipher, row: ResultLine) -> RowContent | None:
+def _open_content(cipher: ValueCipher, row: ResultLine) -> RowContent | None:
     try:
-        return sheet_rows.open_row(box, row)
+        return sheet_rows.open_row(cipher, row)
     except DecryptionError:
         return None
 
@@ -316,7 +320,7 @@ def result_rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[
     """Yield one row for each row of the sheet, in its order. Lazy."""
     for answer in _all_row_results(job, sees):
         given = [*_requested_cells(answer, sees), *_result_cells(answer)]
-        given += [answer.source, answer.place] if has_several_sources(job) else [answer.place]
+        given += [answer.source, answer.path] if has_several_sources(job) else [answer.path]
         if names:
             given.append(answer.generated)
         yield [*given, *_user_cells(job, answer, sees)]
@@ -347,7 +351,7 @@ def _all_row_results(job: Job, sees: Disclosure) -> Iterator[TransferRowResult]:
 
 def _requested_cells(answer: TransferRowResult, sees: Disclosure) -> list[str]:
     """The columns of the template. A study that the check found has its UID here."""
-    asked = dict(answer.content.asked) if answer.content else {}
+    asked = dict(answer.content.requested) if answer.content else {}
     if not sees.rows:
         asked = {"Pseudonym": asked.get("Pseudonym", "")}
     elif answer.content and answer.content.study is not None:
@@ -360,12 +364,12 @@ def _result_cells(answer: TransferRowResult) -> list[str]:
     counts = answer.counts
     numbers = [getattr(counts, name) if counts else None for name in COUNTS]
     said = ["" if number is None else str(number) for number in numbers]
-    return [str(answer.line), answer.word, answer.why, *said]
+    return [str(answer.line), answer.label, answer.reason, *said]
 
 
 def _user_cells(job: Job, answer: TransferRowResult, sees: Disclosure) -> list[str]:
     if not sees.rows:
         return []
     width = len(job.order.get("own_headers", []))
-    own = list(answer.content.own) if answer.content else []
+    own = list(answer.content.user_cells) if answer.content else []
     return (own + [""] * width)[:width]

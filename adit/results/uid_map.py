@@ -68,8 +68,8 @@ def _task_rows(project: Project, task: Task) -> Iterator[UidMapRow]:
 
 def _original_uids(item: SeriesResult) -> Iterator[tuple[str, str]]:
     manifest = encrypted_payload.open_series(item).manifest
-    yield _("study"), manifest.series.study_uid
-    yield _("series"), manifest.series.series_uid
+    yield _("study"), manifest.ref.study_uid
+    yield _("series"), manifest.ref.series_uid
     for uid in sorted(manifest.delivered_entries()):
         yield _("image"), uid
 

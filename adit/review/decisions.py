@@ -42,7 +42,7 @@ class RulePreview:
     """The image that a rule would produce, or why it would still be withheld."""
 
     image: Instance | None
-    why_not: Message | None = None
+    reason: Message | None = None
 
 
 def preview_rule(
@@ -57,10 +57,12 @@ def preview_rule(
         parse_rules(group.project.profile), _make_rule(group, rectangles, "project run")
     )
     key = ProjectKey(secrets.token_bytes(32))
-    change = Pseudonymization(rules, _PREVIEW_PSEUDONYM, key, None, **risks.chosen(group.project))
+    change = Pseudonymization(
+        rules, _PREVIEW_PSEUDONYM, key, None, **risks.change_parameters(group.project)
+    )
     try:
-        if image.fault:
-            raise InstanceWithheld("fault", fault=image.fault)
+        if image.defect:
+            raise InstanceWithheld("fault", fault=image.defect)
         made = apply(change, image)
         verify(image, made, change)
     except InstanceWithheld as held:
@@ -158,7 +160,7 @@ def _apply_rule(
     _require_openable(user, group)
     seen = preview_rule(user, group, rectangles)
     if seen.image is None:
-        raise InvalidInput("review.still-withheld", reason=seen.why_not)
+        raise InvalidInput("review.still-withheld", reason=seen.reason)
     rule = _make_rule(group, rectangles, reason)
     with transaction.atomic():
         rows = covered_images(group)
@@ -188,9 +190,9 @@ def _apply_rule(
 
 
 def _require_openable(user: User, group: WithheldGroup) -> None:
-    if not group.may_be_opened:
+    if not group.is_liftable:
         raise NotPermitted("review.not-releasable")
-    if not (group.device.is_known and group.names_its_device):
+    if not (group.device.is_known and group.has_device):
         raise NotPermitted("review.unnamed-device")
     if is_own(user, group):
         raise NotPermitted("review.own-order")
@@ -214,7 +216,7 @@ def _require_state(group: WithheldGroup, state: ReviewDecision) -> None:
 def _make_rule(group: WithheldGroup, rectangles: tuple[Rectangle, ...], reason: str) -> PixelRule:
     if len(rectangles) > MAX_RECTANGLES:
         raise InvalidInput("review.too-many-rectangles", limit=MAX_RECTANGLES)
-    word = risks.chosen(group.project)["header_word"]
+    word = risks.get_chosen(group.project)["header_word"]
     return PixelRule.for_device(group.device, rectangles, reason, word)
 
 

@@ -41,7 +41,7 @@ def record_withheld(item: SeriesResult, manifest: SeriesLedger) -> None:
             key = (entry.reason.category, _entry_device(entry))
             found[key] += 1
             reasons.setdefault(key, entry.reason)
-    known = {(row.code, get_device(row)): row for row in item.held_back.all()}
+    known = {(row.code, get_device(row)): row for row in item.withheld_images.all()}
     kept = set()
     for key, images in found.items():
         row = known.get(key) or _find_inspected(known, key)
@@ -51,7 +51,7 @@ def record_withheld(item: SeriesResult, manifest: SeriesLedger) -> None:
             row.decision = ReviewDecision.OPEN
         row.save()
         kept.add(row.pk)
-    item.held_back.exclude(pk__in=kept).delete()
+    item.withheld_images.exclude(pk__in=kept).delete()
 
 
 def get_device(row: WithheldImages) -> ImagingDevice:
@@ -135,12 +135,12 @@ class WithheldGroup:
         return sorted({row.item.task.job_id for row in self.rows})
 
     @property
-    def may_be_opened(self) -> bool:
+    def is_liftable(self) -> bool:
         """Return whether a pixel rule can lift the reason."""
         return self.code in LIFTED_BY_PIXEL_RULE and self.device.sop_class in admitted_sop_classes()
 
     @property
-    def names_its_device(self) -> bool:
+    def has_device(self) -> bool:
         texts = _device_texts(self.device)
         return all(texts[:2]) and all(len(t) < MAX_TEXT_LENGTH and _is_printable(t) for t in texts)
 

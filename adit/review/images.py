@@ -43,7 +43,7 @@ class _ImageCache:
             found = self._kept.get(key)
             return None if found is None else found[1]
 
-    def keep(self, key: tuple[int, int], instance: Instance) -> None:
+    def put(self, key: tuple[int, int], instance: Instance) -> None:
         with self._lock:
             self._kept[key] = (time.monotonic() + CACHE_S, instance)
             self._kept.move_to_end(key)
@@ -78,8 +78,8 @@ def get_image(user: User, row: WithheldImages) -> Instance:
     _record_view(user, [row])
     if found is None:
         raise NotFound("review.image-unavailable", node=row.item.task.source.name)
-    groups.set_device(row, ImagingDevice.of(found))
-    image_cache.keep((user.pk, row.pk), found)
+    groups.set_device(row, ImagingDevice.from_instance(found))
+    image_cache.put((user.pk, row.pk), found)
     return found
 
 
@@ -93,7 +93,10 @@ def detect_devices(user: User, rows: Sequence[WithheldImages]) -> int:
     assert source is not None
     mine = [row for row in rows if row.item.task.source_id == source.pk][:MAX_DEVICES]
     found = inspect_images(
-        user, source, [_find_wanted(row) for row in mine], lambda i: ImagingDevice.of(_decode(i))
+        user,
+        source,
+        [_find_wanted(row) for row in mine],
+        lambda i: ImagingDevice.from_instance(_decode(i)),
     )
     known = [(row, device) for row, device in zip(mine, found, strict=True) if device]
     _record_view(user, [row for row, _device in known])
@@ -119,7 +122,7 @@ def _find_wanted(row: WithheldImages) -> SampleImage:
     )
     if not uids:
         raise NotFound("review.not-withheld")
-    ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uids[0])
+    ref = InstanceRef(manifest.ref.study_uid, manifest.ref.series_uid, uids[0])
     return SampleImage(ref, patient_id)
 
 
@@ -135,7 +138,7 @@ def _decode(instance: Instance) -> Instance:
         plain.transfer_syntax_uid,
         bytes(plain.header),
         tuple(bytes(part) for part in plain.rest),
-        instance.fault,
+        instance.defect,
     )
 
 

@@ -6,9 +6,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django_tables2 import Column
 
-from adit.dates import format_moment
+from adit.dates import format_datetime
 from adit.review.groups import WithheldGroup
-from adit.tables import ROW_HEADER, ComputedColumn, NumberColumn, Table, name_and_note, quiet
+from adit.tables import ROW_HEADER, ComputedColumn, NumberColumn, Table, muted, name_and_note
 
 
 class RuledGroupTable(Table):
@@ -22,7 +22,7 @@ class RuledGroupTable(Table):
 
     def render_title(self, record: WithheldGroup) -> str:
         device = record.device
-        return format_html("{} {}", record.title, quiet(f"{device.columns} × {device.rows}"))
+        return format_html("{} {}", record.title, muted(f"{device.columns} × {device.rows}"))
 
     def render_decision(self, record: WithheldGroup) -> str:
         return _decided_by(record, f"{record.decision.label}, ")
@@ -54,5 +54,5 @@ def _decided_by(group: WithheldGroup, prefix: str = "") -> str:
     row = group.rows[0]
     user = row.decided_by
     who = (user.get_full_name() or user.get_username()) if user else ""
-    at = format_moment(row.decided_at) if row.decided_at else ""
+    at = format_datetime(row.decided_at) if row.decided_at else ""
     return name_and_note(f"{prefix}{who}, {at}", row.decided_because)

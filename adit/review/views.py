@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import NotPermitted, Right, may, require
+from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.jobs.models import ReviewDecision
 from adit.jobs.views.access import current_user
 from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
@@ -43,7 +43,7 @@ def withheld_list(request: HttpRequest) -> HttpResponse:
             by[ReviewDecision.MASKED] + by[ReviewDecision.RELEASED], request, prefix="ruled-"
         ),
         "left": LeftGroupTable(by[ReviewDecision.LEFT], request, prefix="left-"),
-        "sees": may(user, Right.SEE_IDENTIFIED),
+        "sees": has_right(user, Right.SEE_IDENTIFIED),
     }
     return render(request, "review/withheld_list.html", context)
 
@@ -137,11 +137,11 @@ class _GroupPage:
     ) -> None:
         self.user, self.group = user, group
         self.rectangles, self.decision = rectangles, decision
-        self.tried: decisions.RulePreview | None = None
+        self.preview: decisions.RulePreview | None = None
 
     @property
     def status(self) -> int:
-        return 422 if self.decision.is_bound and self.decision.errors and not self.tried else 200
+        return 422 if self.decision.is_bound and self.decision.errors and not self.preview else 200
 
     @property
     def mask(self) -> tuple[Rectangle, ...]:
@@ -157,7 +157,7 @@ class _GroupPage:
             "group": group,
             "is_open": group.decision is ReviewDecision.OPEN,
             "is_left": group.decision is ReviewDecision.LEFT,
-            "sees": may(self.user, Right.SEE_IDENTIFIED),
+            "sees": has_right(self.user, Right.SEE_IDENTIFIED),
             "is_own": decisions.is_own(self.user, group),
             "may_release": group.code not in decisions.CODES_NOT_ANNOUNCED,
             "also": sum(row.images for row in also),
@@ -168,7 +168,7 @@ class _GroupPage:
             "whole": bool(request.POST.get("whole")),
             "rectangles": self.rectangles,
             "decision": self.decision,
-            "tried": self.tried,
+            "tried": self.preview,
             "mask": forms.format_mask(self.mask),
         }
 
@@ -184,7 +184,7 @@ def _view_image(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
 def _preview_rule(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     page.decision = DecisionForm(initial={"reason": request.POST.get("reason", "")})
     if page.rectangles.is_valid():
-        page.tried = decisions.preview_rule(page.user, page.group, page.mask)
+        page.preview = decisions.preview_rule(page.user, page.group, page.mask)
     return None
 
 

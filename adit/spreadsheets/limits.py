@@ -19,10 +19,10 @@ class CellPosition:
 class SheetReadError(Exception):
     """A file cannot be read as a sheet. The message never contains the content of a cell."""
 
-    def __init__(self, message: Message, place: CellPosition | None = None) -> None:
+    def __init__(self, message: Message, position: CellPosition | None = None) -> None:
         super().__init__(message.code)
         self.message = message
-        self.place = place or CellPosition()
+        self.position = position or CellPosition()
 
 
 MAX_FILE_BYTES = 5_000_000

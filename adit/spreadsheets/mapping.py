@@ -45,30 +45,30 @@ class ColumnMapping:
 
     kind: SheetKind
     header_line: int
-    places: tuple[tuple[SheetField, int], ...]
+    columns: tuple[tuple[SheetField, int], ...]
     headers: tuple[str, ...] = ()
     doubts: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
-        columns = [column for field, column in self.places]
-        if len(set(columns)) < len(columns) or len(dict(self.places)) < len(columns):
+        columns = [column for field, column in self.columns]
+        if len(set(columns)) < len(columns) or len(dict(self.columns)) < len(columns):
             raise InvalidInput("sheet.column-mapped-twice")
-        if any(field not in FIELDS[self.kind] for field, column in self.places):
+        if any(field not in FIELDS[self.kind] for field, column in self.columns):
             raise InvalidInput("sheet.unknown-field")
         if any(not 0 <= column < len(self.headers) for column in columns):
             raise InvalidInput("sheet.no-such-column")
 
     @property
-    def sure(self) -> bool:
+    def is_certain(self) -> bool:
         return not self.doubts
 
     @property
-    def own(self) -> tuple[int, ...]:
+    def own_columns(self) -> tuple[int, ...]:
         """Return the user's own columns, which are kept.
 
         These are all columns that are neither mapped nor results of an earlier export.
         """
-        taken = {column for field, column in self.places}
+        taken = {column for field, column in self.columns}
         return tuple(
             column
             for column, header in enumerate(self.headers)
@@ -77,10 +77,10 @@ class ColumnMapping:
 
     @property
     def own_headers(self) -> tuple[str, ...]:
-        return tuple(self.name(column) for column in self.own)
+        return tuple(self.name(column) for column in self.own_columns)
 
-    def place(self, field: SheetField) -> int | None:
-        return dict(self.places).get(field)
+    def get_column(self, field: SheetField) -> int | None:
+        return dict(self.columns).get(field)
 
     def name(self, column: int) -> str:
         """Return the header as in the sheet, or the letter of the column if there is none."""
@@ -88,7 +88,7 @@ class ColumnMapping:
 
     def enough(self) -> bool:
         """Return whether the mapped columns are sufficient for a row of this kind."""
-        return any(needed <= {f for f, c in self.places} for needed in _REQUIRED_FIELDS[self.kind])
+        return any(needed <= {f for f, c in self.columns} for needed in _REQUIRED_FIELDS[self.kind])
 
     @property
     def signature(self) -> str:
@@ -133,18 +133,18 @@ def guess_mapping_at(table: SheetTable, kind: SheetKind, header_line: int) -> Co
 
 
 def make_mapping(
-    table: SheetTable, kind: SheetKind, header_line: int, places: Dictionary[SheetField, int]
+    table: SheetTable, kind: SheetKind, header_line: int, columns: Dictionary[SheetField, int]
 ) -> ColumnMapping:
     """Return the mapping that the user chose; it has no doubts.
 
     Raises InvalidInput.
     """
     if header_line == 0:
-        return ColumnMapping(kind, 0, tuple(places.items()), ("",) * table.width)
+        return ColumnMapping(kind, 0, tuple(columns.items()), ("",) * table.width)
     line = table.line(header_line)
     if line is None:
         raise InvalidInput("sheet.no-such-line", line=header_line)
-    return ColumnMapping(kind, header_line, tuple(places.items()), line.texts(table.width))
+    return ColumnMapping(kind, header_line, tuple(columns.items()), line.texts(table.width))
 
 
 def _count_known_headers(line: SheetLine, kind: SheetKind) -> tuple[int, int]:
@@ -156,12 +156,12 @@ def _count_known_headers(line: SheetLine, kind: SheetKind) -> tuple[int, int]:
 
 
 def _doubt_unused_dates(
-    headers: tuple[str, ...], places: Dictionary[SheetField, int]
+    headers: tuple[str, ...], columns: Dictionary[SheetField, int]
 ) -> list[Message]:
     """A date column that the user may want to query by. Our own exports contain study dates that
     are not meant as a query.
     """
-    if {SheetField.FROM, SheetField.UNTIL} & set(places) or any(map(is_result_header, headers)):
+    if {SheetField.FROM, SheetField.UNTIL} & set(columns) or any(map(is_result_header, headers)):
         return []
     return [
         Message(

@@ -70,7 +70,7 @@ def validate_query_rows(
 
 
 def _get_patient_id_header(mapping: ColumnMapping) -> str:
-    place = mapping.place(SheetField.PATIENT_ID)
+    place = mapping.get_column(SheetField.PATIENT_ID)
     return "" if place is None else mapping.name(place)
 
 

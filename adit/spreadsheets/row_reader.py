@@ -114,7 +114,7 @@ class RowReader:
         self.line = line
         self.findings: list[RowFinding] = []
         self._mapping = mapping
-        self._places = dict(mapping.places)
+        self._columns = dict(mapping.columns)
         self._order = order
 
     def text(self, field: SheetField, most: int) -> str:
@@ -234,14 +234,14 @@ class RowReader:
 
     def has(self, field: SheetField) -> bool:
         """Return whether the cell is not empty, even if its content is invalid."""
-        place = self._places.get(field)
+        place = self._columns.get(field)
         return place is not None and not self.line.cell(place).empty
 
-    def shown(self) -> tuple[str, ...]:
-        return tuple(self.line.cell(column).text for field, column in self._mapping.places)
+    def get_values(self) -> tuple[str, ...]:
+        return tuple(self.line.cell(column).text for field, column in self._mapping.columns)
 
-    def own(self) -> tuple[str, ...]:
-        return tuple(self.line.cell(column).text for column in self._mapping.own)
+    def get_user_cells(self) -> tuple[str, ...]:
+        return tuple(self.line.cell(column).text for column in self._mapping.own_columns)
 
     @property
     def failed(self) -> bool:
@@ -257,12 +257,12 @@ class RowReader:
         self._note(RowVerdict.LEFT_OUT, None, message)
 
     def _note(self, verdict: RowVerdict, field: SheetField | None, message: Message) -> None:
-        place = self._places.get(field) if field is not None else None
+        place = self._columns.get(field) if field is not None else None
         name = self._mapping.name(place) if place is not None else ""
         self.findings.append(RowFinding(verdict, message, (self.line.number,), name))
 
     def _cell(self, field: SheetField) -> Cell:
-        place = self._places.get(field)
+        place = self._columns.get(field)
         cell = EMPTY_CELL if place is None else self.line.cell(place)
         if cell.kind is CellKind.ERROR:
             self.error(field, Message("sheet-row.error-value"))

@@ -55,8 +55,8 @@ class ValidatedRow(Generic[R]):
     line: int
     row: R | None
     findings: tuple[RowFinding, ...] = ()
-    own: tuple[str, ...] = field(default=(), repr=False)
-    shown: tuple[str, ...] = field(default=(), repr=False)
+    user_cells: tuple[str, ...] = field(default=(), repr=False)
+    values: tuple[str, ...] = field(default=(), repr=False)
     """The values of the mapped columns, in the order of `ValidatedSheet.columns`."""
 
     @property
@@ -81,7 +81,7 @@ class ValidatedSheet(Generic[R]):
     rows: tuple[ValidatedRow[R], ...]
 
     @property
-    def good(self) -> tuple[ValidatedRow[R], ...]:
+    def valid_rows(self) -> tuple[ValidatedRow[R], ...]:
         """Return the rows that can be ordered: ok or with a warning."""
         return tuple(row for row in self.rows if row.row is not None)
 

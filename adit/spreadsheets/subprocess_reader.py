@@ -19,7 +19,7 @@ def main(form: str) -> None:
     try:
         answer = _read_file(form, sys.stdin.buffer.read())
     except SheetReadError as refusal:
-        place = refusal.place
+        place = refusal.position
         answer = {"refused": refusal.message.to_json(), "place": [place.line, place.column]}
     sys.stdout.write(json.dumps(answer))
 

@@ -81,7 +81,7 @@ class SheetTable:
     def line(self, number: int) -> SheetLine | None:
         return next((line for line in self.lines if line.number == number), None)
 
-    def after(self, number: int) -> Iterator[SheetLine]:
+    def lines_after(self, number: int) -> Iterator[SheetLine]:
         return (line for line in self.lines if line.number > number)
 
     def to_json(self) -> dict[str, Any]:
@@ -131,10 +131,10 @@ class UnreadableSheet(InvalidInput):
     The message names file, line and column, as far as they are known.
     """
 
-    def __init__(self, file: str, refusal: SheetReadError) -> None:
+    def __init__(self, file: str, error: SheetReadError) -> None:
         self.file = file
-        self.place = refusal.place
-        located = _locate(file, refusal.place, refusal.message)
+        self.position = error.position
+        located = _locate(file, error.position, error.message)
         super().__init__(located.code, **located.values)
 
 

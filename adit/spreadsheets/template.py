@@ -75,6 +75,6 @@ def make_template_csv(kind: SheetKind) -> bytes:
 def is_example(mapping: ColumnMapping, line: SheetLine) -> bool:
     """Return whether the line equals an example in all mapped columns."""
     said = {
-        field: text for field, column in mapping.places if (text := line.cell(column).text.strip())
+        field: text for field, column in mapping.columns if (text := line.cell(column).text.strip())
     }
     return bool(said) and any(said == dict(row) for row in _EXAMPLES[mapping.kind])

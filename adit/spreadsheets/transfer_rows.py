@@ -121,7 +121,7 @@ def _compare_rows(rows: list[TransferRow], mapping: ColumnMapping) -> Iterator[R
         yield from row_verdicts.find_conflicts(rows, key, value, _get_line, message)
     yield from row_verdicts.find_duplicates(rows, _query_key, _get_line)
     yield from _find_covered_series(rows)
-    place = mapping.place(SheetField.PATIENT_ID)
+    place = mapping.get_column(SheetField.PATIENT_ID)
     column = "" if place is None else mapping.name(place)
     yield from row_verdicts.find_similar_ids(rows, _get_patient, _get_line, column)
 

@@ -20,8 +20,8 @@ def validate_rows(
     table: SheetTable,
     mapping: ColumnMapping,
     order: DateOrder,
-    one: Callable[[RowReader], R],
-    crosswise: CompareRows[R],
+    read_row: Callable[[RowReader], R],
+    compare_rows: CompareRows[R],
     left_out: Collection[int] = (),
 ) -> ValidatedSheet[R]:
     """Check each data row of the table, then compare the rows with each other.
@@ -31,21 +31,23 @@ def validate_rows(
     """
     lines = _get_data_lines(table, mapping)
     rows = [
-        _validate_row(RowReader(line, mapping, order), mapping, one, line.number in table.hidden)
+        _validate_row(
+            RowReader(line, mapping, order), mapping, read_row, line.number in table.hidden
+        )
         for line in lines
     ]
     compared = (row for row in rows if row.line not in left_out)
-    found = crosswise([row.row for row in compared if row.row is not None])
+    found = compare_rows([row.row for row in compared if row.row is not None])
     return ValidatedSheet(
         table.file,
-        tuple(mapping.name(column) for field, column in mapping.places),
+        tuple(mapping.name(column) for field, column in mapping.columns),
         mapping.own_headers,
         tuple(_add_findings(found, rows)),
     )
 
 
 def _get_data_lines(table: SheetTable, mapping: ColumnMapping) -> list[SheetLine]:
-    lines = list(table.after(mapping.header_line))
+    lines = list(table.lines_after(mapping.header_line))
     if not lines:
         raise UnreadableSheet(
             table.file,
@@ -57,7 +59,7 @@ def _get_data_lines(table: SheetTable, mapping: ColumnMapping) -> list[SheetLine
 
 
 def _validate_row(
-    reader: RowReader, mapping: ColumnMapping, one: Callable[[RowReader], R], is_hidden: bool
+    reader: RowReader, mapping: ColumnMapping, read_row: Callable[[RowReader], R], is_hidden: bool
 ) -> ValidatedRow[R]:
     if is_hidden:
         reader.warn(None, Message("sheet-row.hidden"))
@@ -65,14 +67,14 @@ def _validate_row(
     if is_example(mapping, reader.line):
         reader.leave_out(Message("sheet-row.example"))
     else:
-        value = one(reader)
+        value = read_row(reader)
     left_out = any(finding.verdict is RowVerdict.LEFT_OUT for finding in reader.findings)
     return ValidatedRow(
         reader.line.number,
         None if reader.failed or left_out else value,
         tuple(reader.findings),
-        reader.own(),
-        reader.shown(),
+        reader.get_user_cells(),
+        reader.get_values(),
     )
 
 
@@ -87,5 +89,5 @@ def _add_findings(
         more = tuple(by_line.get(row.line, ()))
         failed = any(finding.verdict is RowVerdict.ERROR for finding in more)
         yield ValidatedRow(
-            row.line, None if failed else row.row, row.findings + more, row.own, row.shown
+            row.line, None if failed else row.row, row.findings + more, row.user_cells, row.values
         )

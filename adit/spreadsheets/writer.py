@@ -47,13 +47,13 @@ _ROWS_PER_CHUNK = 200
 _MAX_WIDTH = 40
 
 
-def add_own_columns(columns: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
+def add_own_columns(columns: Sequence[str], user_cells: Sequence[str]) -> tuple[str, ...]:
     """Return the columns of an export, followed by the user's own columns.
 
     Own columns whose names collide with ours are renamed.
     """
     taken = {normalize_header(column) for column in columns}
-    named = (f"{name} (own)" if normalize_header(name) in taken else name for name in own)
+    named = (f"{name} (own)" if normalize_header(name) in taken else name for name in user_cells)
     return (*columns, *named)
 
 

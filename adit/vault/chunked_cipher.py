@@ -20,11 +20,11 @@ TAG_BYTES = 16
 class ChunkDecryptor:
     """Decrypts the chunks of one value. The chunk count and the salt of the key are not secret."""
 
-    def __init__(self, secret: bytes, place: str, salt: bytes, count: int) -> None:
+    def __init__(self, secret: bytes, context: str, salt: bytes, count: int) -> None:
         self.salt = salt
         self.count = count
-        self._bound = place.encode() + b"\0" + salt + count.to_bytes(8, "big")
-        key = HKDF(SHA256(), 32, salt, b"adit pieces " + place.encode()).derive(secret)
+        self._bound = context.encode() + b"\0" + salt + count.to_bytes(8, "big")
+        key = HKDF(SHA256(), 32, salt, b"adit pieces " + context.encode()).derive(secret)
         self._cipher = AESGCM(key)
 
     def open(self, index: int, sealed: bytes | memoryview) -> bytes:
@@ -40,8 +40,8 @@ class ChunkDecryptor:
 class ChunkEncryptor(ChunkDecryptor):
     """Encrypts each chunk once, in order. To send a value again, create a new encryptor."""
 
-    def __init__(self, secret: bytes, place: str, count: int) -> None:
-        super().__init__(secret, place, os.urandom(SALT_BYTES), count)
+    def __init__(self, secret: bytes, context: str, count: int) -> None:
+        super().__init__(secret, context, os.urandom(SALT_BYTES), count)
         self.next_index = 0
 
     def seal(self, plain: bytes | memoryview) -> bytes:

@@ -31,22 +31,22 @@ class ValueCipher:
 
     secret: bytes = field(repr=False)
 
-    def seal(self, value: Any, place: str) -> bytes:
+    def seal(self, value: Any, context: str) -> bytes:
         """Encrypt any value that JSON can hold."""
         nonce = os.urandom(_NONCE_BYTES)
         plain = _encode_json(value).encode()
-        return nonce + self._cipher.encrypt(nonce, plain, place.encode())
+        return nonce + self._cipher.encrypt(nonce, plain, context.encode())
 
-    def open(self, sealed: bytes | memoryview, place: str) -> Any:
+    def open(self, sealed: bytes | memoryview, context: str) -> Any:
         """Decrypt a value. Raise DecryptionError."""
         sealed = bytes(sealed)
         try:
             plain = self._cipher.decrypt(
-                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place.encode()
+                sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode()
             )
         except (InvalidTag, ValueError):
             raise DecryptionError(
-                f"An encrypted value ({place}) cannot be decrypted with this key."
+                f"An encrypted value ({context}) cannot be decrypted with this key."
             ) from None
         return json.loads(plain)
 

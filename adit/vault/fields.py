@@ -19,19 +19,19 @@ class EncryptedField(models.BinaryField):
         super().__init__(*args, **kwargs)
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
-        return None if value is None else master_cipher().open(value, self._place())
+        return None if value is None else master_cipher().open(value, self._get_context())
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         if value is None:
             return None
         return super().get_db_prep_value(
-            master_cipher().seal(value, self._place()), connection, prepared
+            master_cipher().seal(value, self._get_context()), connection, prepared
         )
 
     def to_python(self, value: Any) -> Any:
         return value
 
-    def _place(self) -> str:
+    def _get_context(self) -> str:
         return f"{self.model._meta.label_lower}.{self.name}"
 
     def value_to_string(self, obj: models.Model) -> str:

@@ -42,28 +42,28 @@ class BreakerFeedback:
 
     source: Node | None
     destination: Node | None
-    _heard: set[int] = field(default_factory=set)
+    _answering: set[int] = field(default_factory=set)
 
-    def answered(self) -> None:
+    def record_source_answer(self) -> None:
         """Record that the source has answered."""
-        self._hear(self.source)
+        self._record_answer(self.source)
 
-    def take(self, told: TaskOutput) -> None:
+    def record_output(self, output: TaskOutput) -> None:
         """Record the answers that an output of the task proves."""
-        self.answered()
-        if isinstance(told, InstanceEvent) and told.state in _STORED_STATES:
-            self._hear(self.destination)
+        self.record_source_answer()
+        if isinstance(output, InstanceEvent) and output.state in _STORED_STATES:
+            self._record_answer(self.destination)
 
-    def end(self, error: AditError) -> None:
+    def record_error(self, error: AditError) -> None:
         """Record a failure of the nodes that have not answered; they may be the reason."""
         for node in (self.source, self.destination):
-            if node is not None and node.pk not in self._heard:
+            if node is not None and node.pk not in self._answering:
                 with suppress(Error):  # without a database nothing is counted
                     breaker.record_failure(node, error)
 
-    def _hear(self, node: Node | None) -> None:
-        if node is not None and node.pk not in self._heard:
-            self._heard.add(node.pk)
+    def _record_answer(self, node: Node | None) -> None:
+        if node is not None and node.pk not in self._answering:
+            self._answering.add(node.pk)
             breaker.record_answer(node)
 
 
@@ -81,7 +81,7 @@ T = TypeVar("T")
 
 
 def run_guarded(
-    work: Callable[[], T], task: Task, lease: Lease, contact: BreakerFeedback
+    work: Callable[[], T], task: Task, lease: Lease, feedback: BreakerFeedback
 ) -> T | AttemptResult:
     """Return the result of `work`, or the AttemptResult of its error.
 
@@ -91,7 +91,7 @@ def run_guarded(
         return work()
     except Exception as error:  # noqa: BLE001 - the task must end on any error
         if isinstance(error, AditError) and not lease.stop.is_set():
-            contact.end(error)
+            feedback.record_error(error)
         return _result_of_error(error, task, lease)
 
 
@@ -131,8 +131,8 @@ def result_of_engine_error(error: AditError, lease: Lease) -> AttemptResult:
     if isinstance(error, PatientChanged):
         return AttemptResult(lambda task: patient_id_changes.hold_task(task, error))
     if isinstance(error, RuleViolation):
-        return failed_result(error.message, broke_rule=True)
-    if isinstance(error, NotPermitted) or not error.again:
+        return failed_result(error.message, has_broken_rule=True)
+    if isinstance(error, NotPermitted) or not error.is_transient:
         return failed_result(error.message)
     return released_result(error.message, failed=True)
 
@@ -147,18 +147,20 @@ def stopped_result(lease: Lease) -> AttemptResult:
         return failed_result(reason)
     if isinstance(reason, Stalled):
         return released_result(reason, failed=True)
-    return released_result(reason, until=lease.until if isinstance(reason, Interrupted) else None)
+    return released_result(
+        reason, until=lease.expires_at if isinstance(reason, Interrupted) else None
+    )
 
 
 def released_result(
-    why: Message, *, failed: bool = False, until: datetime | None = None
+    reason: Message, *, failed: bool = False, until: datetime | None = None
 ) -> AttemptResult:
-    return AttemptResult(lambda task: queue.release_task(task, why, failed=failed, until=until))
+    return AttemptResult(lambda task: queue.release_task(task, reason, failed=failed, until=until))
 
 
-def failed_result(message: Message, *, broke_rule: bool = False) -> AttemptResult:
+def failed_result(message: Message, *, has_broken_rule: bool = False) -> AttemptResult:
     return AttemptResult(
-        lambda task: _finish_task(task, TaskState.FAILURE, message, broke_rule=broke_rule)
+        lambda task: _finish_task(task, TaskState.FAILURE, message, has_broken_rule=has_broken_rule)
     )
 
 
@@ -174,14 +176,14 @@ def finish_by_results(task: Task) -> None:
 
 
 def _finish_task(
-    task: Task, to: TaskState, message: Message | None, *, broke_rule: bool = False
+    task: Task, to: TaskState, message: Message | None, *, has_broken_rule: bool = False
 ) -> None:
     counts = count_images(SeriesResult.objects.filter(task=task))
     with transaction.atomic():
         if to == TaskState.SUCCESS and next_source.get_next_source(task) is not None:
             states.lock_job(task.job_id)
             next_source.insert_check_at_next_source(task)
-        queue.finish(task, to, message, broke_rule=broke_rule)
+        queue.finish(task, to, message, has_broken_rule=has_broken_rule)
         if to in (TaskState.SUCCESS, TaskState.WARNING):
             deliveries.record_deliveries(task)
         record(

@@ -50,19 +50,19 @@ def close_ended_tasks() -> None:
                 continue
             end = _OUTCOME_OF_UNREACHED[TaskState(task.state)]
             try:
-                Ledger(task, encrypted_payload.get_box(task.job.project)).end(*end)
+                Ledger(task, encrypted_payload.get_cipher(task.job.project)).close(*end)
             except DecryptionError:
                 # The key of the project was destroyed: the counts stay as they are.
                 task.items.filter(is_final=False).update(is_final=True)
 
 
 @dataclass
-class _Series:
+class _SeriesProgress:
     """The current state of one series; `dirty` if it is not stored yet."""
 
     manifest: SeriesLedger
     description: str = ""
-    why: Message | None = None
+    reason: Message | None = None
     number: int | None = None
     modality: str = ""
     outcome: SeriesOutcome | None = None
@@ -74,49 +74,49 @@ class Ledger:
     """All series of one task. Starts with the ledgers that earlier attempts have stored."""
 
     task: Task
-    box: ValueCipher
-    _series: dict[str, _Series] = field(default_factory=dict)
+    cipher: ValueCipher
+    _series: dict[str, _SeriesProgress] = field(default_factory=dict)
     _unwritten: int = 0
 
     def __post_init__(self) -> None:
         self._written_at = time.monotonic()
         for item in self.task.items.all():
-            content = encrypted_payload.open_series(item, self.box)
-            self._series[content.manifest.series.series_uid] = _Series(
+            content = encrypted_payload.open_series(item, self.cipher)
+            self._series[content.manifest.ref.series_uid] = _SeriesProgress(
                 content.manifest,
                 content.description,
-                content.why,
+                content.reason_without_list,
                 item.number,
                 item.modality,
                 dirty=False,
             )
 
     @property
-    def held(self) -> Mapping[str, SeriesLedger]:
+    def earlier_ledgers(self) -> Mapping[str, SeriesLedger]:
         """Ledgers of earlier attempts, by series UID; a copy, not changed by later events."""
         return {
-            uid: SeriesLedger(m.series, m.expected, dict(m.entries))
+            uid: SeriesLedger(m.ref, m.expected, dict(m.entries))
             for uid, m in ((uid, series.manifest) for uid, series in self._series.items())
             if m.entries
         }
 
-    def take(self, told: SourceListing | InstanceEvent | SeriesOutcome) -> None:
+    def record(self, output: SourceListing | InstanceEvent | SeriesOutcome) -> None:
         """Add an event; write at each SeriesOutcome, every 200 instances and every 5 s.
 
         Raises LeaseLost.
         """
-        if isinstance(told, SourceListing):
-            self._list(told)
-        elif isinstance(told, InstanceEvent):
-            self._add(told)
+        if isinstance(output, SourceListing):
+            self._record_listing(output)
+        elif isinstance(output, InstanceEvent):
+            self._record_event(output)
         else:
-            series = self._of(told.series)
-            series.outcome, series.dirty = told, True
+            series = self._get_series(output.ref)
+            series.outcome, series.dirty = output, True
         overdue = time.monotonic() - self._written_at > WRITE_EVERY_S
-        if isinstance(told, SeriesOutcome) or self._unwritten >= WRITE_EVERY_INSTANCES or overdue:
-            self.write()
+        if isinstance(output, SeriesOutcome) or self._unwritten >= WRITE_EVERY_INSTANCES or overdue:
+            self.flush()
 
-    def write(self) -> None:
+    def flush(self) -> None:
         """Store all changed series in one transaction with the fence.
 
         An attempt that lost its lease writes nothing. Raises LeaseLost.
@@ -128,7 +128,7 @@ class Ledger:
                 if series.dirty:
                     item, _is_new = SeriesResult.objects.update_or_create(
                         task=self.task,
-                        index=encrypted_payload.series_index(self.box, self.task, uid),
+                        index=encrypted_payload.series_index(self.cipher, self.task, uid),
                         defaults=self._row(series),
                     )
                     _record_withheld(item, series)
@@ -137,45 +137,45 @@ class Ledger:
         self._unwritten = 0
         self._written_at = time.monotonic()
 
-    def end(self, state: InstanceState, reason: Message) -> None:
+    def close(self, state: InstanceState, reason: Message) -> None:
         """Close each series without an outcome. Not fenced, since the task has ended."""
         for uid, series in self._series.items():
-            index = encrypted_payload.series_index(self.box, self.task, uid)
+            index = encrypted_payload.series_index(self.cipher, self.task, uid)
             series.manifest.close(state, reason)
-            series.outcome = SeriesOutcome.of(series.manifest)
+            series.outcome = SeriesOutcome.from_ledger(series.manifest)
             if self.task.items.filter(index=index, is_final=False).update(**self._row(series)):
                 _record_withheld(self.task.items.get(index=index), series)
 
-    def _list(self, listed: SourceListing) -> None:
+    def _record_listing(self, listed: SourceListing) -> None:
         """Start a new attempt: delivered instances are kept, all others are decided again."""
-        series = self._of(listed.series)
+        series = self._get_series(listed.ref)
         delivered = series.manifest.delivered_entries()
         if listed.expected is not None:
             delivered = {u: entry for u, entry in delivered.items() if u in listed.expected}
-        series.manifest = SeriesLedger(listed.series, listed.expected, delivered)
-        series.description, series.why = listed.description, listed.why
+        series.manifest = SeriesLedger(listed.ref, listed.expected, delivered)
+        series.description, series.reason = listed.description, listed.reason
         series.number, series.modality = listed.number, listed.modality
         series.outcome, series.dirty = None, True
 
-    def _add(self, event: InstanceEvent) -> None:
-        series = self._of(event.ref.series)
+    def _record_event(self, event: InstanceEvent) -> None:
+        series = self._get_series(event.ref.series)
         series.manifest.add(event)
         if series.manifest.expected is not None:
             series.manifest.expected |= {event.ref.instance_uid}
         series.dirty = True
         self._unwritten += 1
 
-    def _of(self, ref: SeriesRef) -> _Series:
-        return self._series.setdefault(ref.series_uid, _Series(SeriesLedger(ref)))
+    def _get_series(self, ref: SeriesRef) -> _SeriesProgress:
+        return self._series.setdefault(ref.series_uid, _SeriesProgress(SeriesLedger(ref)))
 
-    def _row(self, series: _Series) -> dict[str, Any]:
+    def _row(self, series: _SeriesProgress) -> dict[str, Any]:
         is_final = series.outcome is not None
-        outcome = series.outcome or SeriesOutcome.of(series.manifest)
+        outcome = series.outcome or SeriesOutcome.from_ledger(series.manifest)
         entries = series.manifest.delivered_entries().values()
-        content = SeriesContent(series.manifest, series.description, series.why)
+        content = SeriesContent(series.manifest, series.description, series.reason)
         return {
             "attempt": self.task.attempt,
-            "sealed": encrypted_payload.seal_series(self.box, self.task, content),
+            "sealed": encrypted_payload.seal_series(self.cipher, self.task, content),
             "modality": series.modality[:16],
             "number": series.number,
             "expected": outcome.expected,
@@ -188,12 +188,12 @@ class Ledger:
             "reasons": list(outcome.reasons),
             "notes": list(outcome.notes),
             "remarks": list(outcome.remarks),
-            "elements": sum_changes(series.manifest.treatments.items()),
-            "left_out": outcome.left_out,
+            "elements": sum_changes(series.manifest.all_changes.items()),
+            "skip_reason": outcome.skip_reason,
             "is_final": is_final,
         }
 
 
-def _record_withheld(item: SeriesResult, series: _Series) -> None:
-    if series.outcome is not None and (series.outcome.withheld or item.held_back.exists()):
+def _record_withheld(item: SeriesResult, series: _SeriesProgress) -> None:
+    if series.outcome is not None and (series.outcome.withheld or item.withheld_images.exists()):
         groups.record_withheld(item, series.manifest)

@@ -37,7 +37,7 @@ def build_archive(task: Task, lease: Lease) -> None:
     assert destination is not None, "packing has a place where the file goes"
     if not job.archive_password:
         raise NotPermitted("archive.no-password")
-    holder, before = queue.holder_of(task), _packed_marks(job)
+    holder, before = queue.get_holder(task), _packed_marks(job)
     place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:
         lease.aborts.append(node.abort)
@@ -52,7 +52,7 @@ def build_archive(task: Task, lease: Lease) -> None:
             raise NothingToPack("archive.no-images")
         if not _has_open_tasks(job):
             lease.stop.check()
-            node.forget()
+            node.discard_staged()
 
 
 def finish_packing(task: Task) -> None:
@@ -72,7 +72,7 @@ def finish_packing(task: Task) -> None:
 
 
 def _has_open_tasks(job: Job) -> bool:
-    return Task.objects.filter(job=job, work=TaskType.KIND, state__in=_OPEN_STATES).exists()
+    return Task.objects.filter(job=job, type=TaskType.ORDERED, state__in=_OPEN_STATES).exists()
 
 
 # Images to pack -----------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def _progress(task: Task, lease: Lease, bundle: ArchiveRequest) -> base.Report:
 
     def report(event: base.PackingProgress | base.ArchivesTested) -> None:
         nonlocal done, told_at
-        lease.progress()
+        lease.touch()
         if isinstance(event, base.ArchivesTested):
             _record_pending_files(task, event.names)
             return

@@ -57,18 +57,18 @@ class QueryBatchResult:
 class BatchLease(Lease):
     """A lease of all tasks of a batch; monitors only the first."""
 
-    def __init__(self, lot: Sequence[Task]) -> None:
-        super().__init__(lot[0], queue.purposes_of(lot[0]))
-        self._others = lot[1:]
+    def __init__(self, batch: Sequence[Task]) -> None:
+        super().__init__(batch[0], queue.get_purposes(batch[0]))
+        self._others = batch[1:]
 
-    def _beat(self) -> None:
-        super()._beat()
+    def _renew(self) -> None:
+        super()._renew()
         queue.renew_other_leases(self._others)
 
 
 def can_batch(task: Task) -> bool:
     """Return whether the task can be executed in a batch."""
-    return task.lane == Lane.SEARCH and task.job.capabilities.in_a_row
+    return task.lane == Lane.SEARCH and task.job.capabilities.is_batched
 
 
 def run_batch(task: Task) -> None:
@@ -90,62 +90,62 @@ class QueryBatch:
     """A series of batches on one node; the stack keeps the node open."""
 
     def __init__(self, first: Task, stack: ExitStack) -> None:
-        self._first = queue.still_held(first, "job__owner", "job__project", "source")
+        self._first = queue.require_claim(first, "job__owner", "job__project", "source")
         self._job = self._first.job
-        self._contact = BreakerFeedback(self._first.source, None)
-        self._box = encrypted_payload.get_box(self._job.project)
+        self._feedback = BreakerFeedback(self._first.source, None)
+        self._cipher = encrypted_payload.get_cipher(self._job.project)
         self._stack = stack
         self._node: Any = None
         self._size = INITIAL_TASKS
-        self._over_at = time.monotonic() + MAX_DURATION_S
+        self._ends_at = time.monotonic() + MAX_DURATION_S
 
     def run(self) -> None:
         lot = [self._first]
         while lot:
             began = time.monotonic()
             with BatchLease(lot) as lease:
-                asked = self._ask(lot, lease)
-            self._pace(time.monotonic() - began, len(lot))
-            lot = self._write(lot, asked)
+                asked = self._query_tasks(lot, lease)
+            self._adjust_size(time.monotonic() - began, len(lot))
+            lot = self._write_results(lot, asked)
 
-    def _ask(self, lot: Sequence[Task], lease: Lease) -> QueryBatchResult:
+    def _query_tasks(self, batch: Sequence[Task], lease: Lease) -> QueryBatchResult:
         asked = QueryBatchResult()
-        for task in lot:
-            ask = partial(self._ask_one, task, lease, asked)
-            end = attempt_result.run_guarded(ask, task, lease, self._contact)
+        for task in batch:
+            ask = partial(self._query_task, task, lease, asked)
+            end = attempt_result.run_guarded(ask, task, lease, self._feedback)
             if end is not None:
                 return QueryBatchResult(asked.answered, asked.failed, end, lease.stop.is_set())
-            lease.progress()
+            lease.touch()
         return asked
 
-    def _ask_one(self, task: Task, lease: Lease, asked: QueryBatchResult) -> None:
+    def _query_task(self, task: Task, lease: Lease, asked: QueryBatchResult) -> None:
         """Execute one search. An error that concerns only this row is stored as its failure.
 
         Other errors are raised as in `_answers`.
         """
         try:
-            lease.stop.check_between()
-            asked.answered[task] = self._answers(task, lease)
-            self._contact.answered()
+            lease.stop.check_after_series()
+            asked.answered[task] = self._find_matches(task, lease)
+            self._feedback.record_source_answer()
         except NodeError as error:
             if not _concerns_one_row(error, lease):
                 raise
             asked.failed[task] = error.message
 
-    def _answers(self, task: Task, lease: Lease) -> list[RowMatches]:
+    def _find_matches(self, task: Task, lease: Lease) -> list[RowMatches]:
         """Return the matches of one task.
 
         Raises the errors of the engine, NotPermitted, NodeUnavailable, DecryptionError.
         """
-        node = self._opened()
+        node = self._open_source()
         if node.abort not in lease.aborts:
             lease.aborts.append(node.abort)
-        payload = encrypted_payload.open_task(task, self._box).payload
+        payload = encrypted_payload.open_task(task, self._cipher).payload
         context = TaskContext(node, None, None, {}, lease.stop)
         told = get_kind(self._job.kind).run(payload, context)
         return [one for one in told if isinstance(one, RowMatches)]
 
-    def _opened(self) -> Any:
+    def _open_source(self) -> Any:
         """Open the node through the gateway, which checks permissions again for each run."""
         if self._node is None:
             job, source = self._job, self._first.source
@@ -153,7 +153,7 @@ class QueryBatch:
             pseudonyms.require_project(
                 job.owner, job.project or services.default_project(), source, None
             )
-            holder = queue.holder_of(self._first)
+            holder = queue.get_holder(self._first)
             node = self._stack.enter_context(
                 open_node(job.owner, source, Purpose.SEARCH, holder=holder)
             )
@@ -162,40 +162,40 @@ class QueryBatch:
             self._node = node
         return self._node
 
-    def _pace(self, seconds: float, tasks: int) -> None:
+    def _adjust_size(self, seconds: float, tasks: int) -> None:
         if seconds < GROW_BELOW_S and tasks >= self._size // 2:
             self._size = min(2 * self._size, MAX_TASKS)
         elif seconds > SHRINK_ABOVE_S:
             self._size = max(self._size // 2, 1)
 
-    def _write(self, lot: Sequence[Task], asked: QueryBatchResult) -> list[Task]:
+    def _write_results(self, batch: Sequence[Task], asked: QueryBatchResult) -> list[Task]:
         """Store the results and claim the next batch in one transaction.
 
         Returns the next batch, empty at the end. Raises StaleRow.
         """
         with transaction.atomic():
             job = states.lock_job(self._job.pk)
-            sheet_rows.write_matches(self._box, asked.answered)
+            sheet_rows.write_matches(self._cipher, asked.answered)
             states.end_tasks(job, _group_by_end(asked))
             self._record(asked)
-            more = [] if self._is_over(asked) else queue.claim_more(job, lot[0], self._size)
-            holder = queue.holder_of(lot[0])
+            more = [] if self._is_over(asked) else queue.claim_more(job, batch[0], self._size)
+            holder = queue.get_holder(batch[0])
             if more:
-                slots.change_holder(holder, queue.holder_of(more[0]))
+                slots.change_holder(holder, queue.get_holder(more[0]))
             else:
                 slots.release_slots(holder)
-        self._end_others(lot, asked)
+        self._finish_unreached(batch, asked)
         for task in more:
             task.job, task.source = self._job, self._first.source
         return more
 
     def _is_over(self, asked: QueryBatchResult) -> bool:
-        is_late = time.monotonic() > self._over_at
+        is_late = time.monotonic() > self._ends_at
         return asked.end is not None or is_late or SHUTDOWN.requested
 
-    def _end_others(self, lot: Sequence[Task], asked: QueryBatchResult) -> None:
+    def _finish_unreached(self, batch: Sequence[Task], asked: QueryBatchResult) -> None:
         """Persist the end of the tasks that were not reached: only the first can have failed."""
-        rest = [task for task in lot if task not in asked.answered and task not in asked.failed]
+        rest = [task for task in batch if task not in asked.answered and task not in asked.failed]
         for number, task in enumerate(rest):
             assert asked.end is not None, "all were reached"
             end = asked.end
@@ -222,7 +222,7 @@ class QueryBatch:
 
 def _concerns_one_row(error: NodeError, lease: Lease) -> bool:
     """Whether the node refused only this query for good, and may answer the next one."""
-    return not (lease.stop.is_set() or isinstance(error, NodeUnavailable) or error.again)
+    return not (lease.stop.is_set() or isinstance(error, NodeUnavailable) or error.is_transient)
 
 
 def _group_by_end(asked: QueryBatchResult) -> Mapping[tuple[TaskState, Message], list[Task]]:

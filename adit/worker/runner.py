@@ -35,7 +35,7 @@ def run_task(task: Task) -> None:
 
 def _run_claimed(task: Task) -> None:
     try:
-        task = queue.still_held(task, "job__owner", "job__project", "job__destination", "source")
+        task = queue.require_claim(task, "job__owner", "job__project", "job__destination", "source")
         end = _attempt(task)
         end.persist(task)
         close_ended_tasks()
@@ -47,7 +47,7 @@ def _run_claimed(task: Task) -> None:
 
 
 def _attempt(task: Task) -> AttemptResult:
-    with Lease(task, queue.purposes_of(task)) as lease:
+    with Lease(task, queue.get_purposes(task)) as lease:
         contact = BreakerFeedback(task.source, task.job.destination)
         end = attempt_result.run_guarded(
             lambda: _execute(task, lease, contact), task, lease, contact
@@ -57,23 +57,23 @@ def _attempt(task: Task) -> AttemptResult:
     return end
 
 
-def _execute(task: Task, lease: Lease, contact: BreakerFeedback) -> AttemptResult:
-    if task.work == TaskType.START:
+def _execute(task: Task, lease: Lease, feedback: BreakerFeedback) -> AttemptResult:
+    if task.type == TaskType.START:
         return AttemptResult(batch_start.prepare_start(task, lease).commit)
-    if task.work == TaskType.PACK:
+    if task.type == TaskType.PACK:
         packing.build_archive(task, lease)
         return AttemptResult(packing.finish_packing)
-    _transfer(task, lease, contact)
+    _transfer(task, lease, feedback)
     return AttemptResult(attempt_result.finish_by_results)
 
 
-def _transfer(task: Task, lease: Lease, contact: BreakerFeedback) -> None:
+def _transfer(task: Task, lease: Lease, feedback: BreakerFeedback) -> None:
     """Open the nodes, run the kind and store its output.
 
     Raises the errors of the engine, LeaseLost, NotPermitted, NodeUnavailable.
     """
     job = task.job
-    box = encrypted_payload.get_box(job.project)
+    box = encrypted_payload.get_cipher(job.project)
     content = encrypted_payload.open_task(task)
     change = _determine_change(task, content)
     if isinstance(change, Pseudonymization):
@@ -81,21 +81,23 @@ def _transfer(task: Task, lease: Lease, contact: BreakerFeedback) -> None:
     ledger = Ledger(task, box)
     with _open_nodes(task, lease) as (source, destination):
         modalities = job.project.allowed_modalities if job.project is not None else ()
-        context = TaskContext(source, destination, change, ledger.held, lease.stop, modalities)
+        context = TaskContext(
+            source, destination, change, ledger.earlier_ledgers, lease.stop, modalities
+        )
         try:
             with closing(_stream(job.kind, content, context)) as told_all:
                 for told in told_all:
-                    lease.progress()
-                    contact.take(told)
+                    lease.touch()
+                    feedback.record_output(told)
                     if isinstance(told, RowCheck):
                         sheet_rows.write_check(
                             box, task, told, transfer_preview.preview_facts(job, told.studies)
                         )
                     elif not isinstance(told, RowMatches):
-                        ledger.take(told)
+                        ledger.record(told)
         finally:
             with suppress(queue.LeaseLost, Error):
-                ledger.write()
+                ledger.flush()
 
 
 def _stream(
@@ -111,12 +113,12 @@ def _open_nodes(task: Task, lease: Lease) -> Iterator[tuple[Any, Any]]:
 
     The gateway checks permissions again and records the access in the audit trail.
     """
-    job, holder = task.job, queue.holder_of(task)
+    job, holder = task.job, queue.get_holder(task)
     if task.lane != Lane.SEARCH:
         storage_quota.require_space(job.destination)
     with ExitStack() as stack:
         opened: dict[Purpose, Any] = {}
-        for row, purpose in queue.purposes_of(task):
+        for row, purpose in queue.get_purposes(task):
             node = stack.enter_context(
                 open_node(job.owner, row, purpose, holder=holder, urgent=job.urgent)
             )

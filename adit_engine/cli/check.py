@@ -142,7 +142,7 @@ def _finding_to_json(finding: NodeFinding) -> dict[str, Any]:
         "what": finding.what.to_report(),
         "next_step": None if finding.next_step is None else finding.next_step.to_report(),
         "proposals": [
-            {"setting": one.setting, "value": one.value, "why": one.why.to_report()}
+            {"setting": one.setting, "value": one.value, "why": one.reason.to_report()}
             for one in finding.proposals
         ],
     }
@@ -153,4 +153,4 @@ def _format_finding(finding: NodeFinding) -> Iterator[str]:
     if finding.next_step is not None:
         yield f"      -> {finding.next_step}"
     for one in finding.proposals:
-        yield f"      => {one.setting} = {one.value}   ({one.why})"
+        yield f"      => {one.setting} = {one.value}   ({one.reason})"

@@ -232,7 +232,7 @@ def _run_find(options: argparse.Namespace) -> int:
             print(
                 json.dumps(record.to_json()["values"]) if options.json else _format_record(record)
             )
-    if answers.capped:
+    if answers.is_capped:
         incomplete = Message("cli.incomplete", node=node.name, shortfall=answers.shortfall)
         print(f"adit-engine: {incomplete}", file=sys.stderr)
     return ExitCode.COMPLETE
@@ -262,22 +262,22 @@ def _run_transfer(options: argparse.Namespace) -> int:
         if node_url.is_same_location(options.source, options.destination):
             raise InvalidInput("cli.same-folder")
         studies = _find_studies(options, _require_searchable(source))
-        trip.fits(studies)
+        trip.check_studies(studies)
         with stop_on_signal(trip.stop) as stopped:
-            trip.stop.then(getattr(source, "abort", lambda: None))
+            trip.stop.add_callback(getattr(source, "abort", lambda: None))
             for study in studies:
                 try:
-                    trip.go(study, source, destination)
+                    trip.transfer_study(study, source, destination)
                 except AditError as error:
                     reason = error.message
                     if len(studies) > 1:
                         reason = Message("cli.study-failed", study=study.study_uid, error=reason)
-                    trip.broke(reason)
+                    trip.record_error(reason)
                 if trip.stop.is_set():
                     break
             if password:
                 transfer.build_archive(trip, destination, password)
-            code = trip.report(time.monotonic() - began)
+            code = trip.print_report(time.monotonic() - began)
             return stopped() or code
 
 
@@ -314,7 +314,7 @@ def _make_receiver_tls(options: argparse.Namespace) -> "TlsSettings | None":
     from adit_engine.dicom_ul.tls import ServerTls, TlsCredentials  # loads ssl, rarely needed
 
     labels = ("--receiver-certificate", "--receiver-key", "--receiver-client-ca")
-    return ServerTls(TlsCredentials.of_files(*zip(labels, paths, strict=True)))
+    return ServerTls(TlsCredentials.from_files(*zip(labels, paths, strict=True)))
 
 
 def _find_studies(options: argparse.Namespace, source: Any) -> list[Record]:

@@ -75,23 +75,23 @@ class TransferRun:
         self.archives: list[str] = []
         self.stop = Stop()
         self.ledger = _ledger_path(options.manifest)
-        self.bar = sys.stderr if sys.stderr.isatty() and not options.json else None
+        self.progress_bar = sys.stderr if sys.stderr.isatty() and not options.json else None
         if options.trial and not options.sponsor:
             raise InvalidInput("cli.trial-without-sponsor")
         if options.pseudonym:
             validate_pseudonym(options.pseudonym)
-        self.faces = _face_choice(options, "faces")
-        self.header_word = _face_choice(options, "header_word")
+        self.face_decision = _face_choice(options, "faces")
+        self.annotation_decision = _face_choice(options, "header_word")
         if not options.as_is:
             from adit_engine.pseudonymize.keys import load_project_key  # both take long to load
             from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
             path = options.profile
             self.profile = (
-                ConfidentialityProfile.read(path) if path else ConfidentialityProfile.default()
+                ConfidentialityProfile.from_file(path) if path else ConfidentialityProfile.default()
             )
             self.key = load_project_key(options.key_file, options.trial)
-            self.stamp = (
+            self.clinical_trial = (
                 ClinicalTrialAttributes(
                     options.sponsor,
                     options.trial,
@@ -103,11 +103,11 @@ class TransferRun:
                 else None
             )
 
-    def fits(self, studies: list[Record]) -> None:
+    def check_studies(self, studies: list[Record]) -> None:
         if self.options.pseudonym and len({study.patient_id for study in studies}) > 1:
             raise InvalidInput("cli.one-pseudonym-for-several-patients")
 
-    def go(self, study: Record, source: Any, destination: Any) -> None:
+    def transfer_study(self, study: Record, source: Any, destination: Any) -> None:
         ref = StudyRef(study.study_uid)
         if self.options.generate and not study.patient_id:
             self._withhold(ref, source)
@@ -118,7 +118,7 @@ class TransferRun:
             if isinstance(told, SeriesOutcome):
                 self.series_results.append(told)
             elif isinstance(told, SourceListing):
-                self.manifests[told.series.series_uid] = SeriesLedger(told.series, told.expected)
+                self.manifests[told.ref.series_uid] = SeriesLedger(told.ref, told.expected)
             else:
                 self._count(told)
 
@@ -135,10 +135,10 @@ class TransferRun:
 
     def _count(self, event: InstanceEvent) -> None:
         self.manifests[event.ref.series_uid].add(event)
-        if self.bar is not None:
+        if self.progress_bar is not None:
             done = sum(len(manifest.entries) for manifest in self.manifests.values())
             expected = sum(len(m.expected or ()) for m in self.manifests.values())
-            print(f"\r{done} of {expected} images", end="", file=self.bar, flush=True)
+            print(f"\r{done} of {expected} images", end="", file=self.progress_bar, flush=True)
 
     def _change(self, study: Record, source: Any) -> Change:
         if self.options.as_is:
@@ -148,35 +148,40 @@ class TransferRun:
             domain = self.options.domain or getattr(source.settings, "domain", "") or source.name
             pseudonym = self.key.generate_pseudonym(domain, study.patient_id)
         return Pseudonymization(
-            self.profile, pseudonym, self.key, self.stamp, self.faces, self.header_word
+            self.profile,
+            pseudonym,
+            self.key,
+            self.clinical_trial,
+            self.face_decision,
+            self.annotation_decision,
         )
 
-    def broke(self, error: Message) -> None:
+    def record_error(self, error: Message) -> None:
         self.errors.append(error)
         print(f"adit-engine: {error}", file=sys.stderr)
 
-    def undo(self, reason: Message) -> None:
+    def mark_failed(self, reason: Message) -> None:
         """Mark delivered instances as failed: they did not arrive after all."""
         for manifest in self.manifests.values():
             for uid in manifest.delivered_entries():
-                ref = InstanceRef(manifest.series.study_uid, manifest.series.series_uid, uid)
+                ref = InstanceRef(manifest.ref.study_uid, manifest.ref.series_uid, uid)
                 manifest.add(InstanceEvent(ref, InstanceState.FAILED, reason))
 
-    def report(self, seconds: float) -> int:
-        if self.bar is not None:
-            print(file=self.bar)
+    def print_report(self, seconds: float) -> int:
+        if self.progress_bar is not None:
+            print(file=self.progress_bar)
         for manifest in self.manifests.values():
             manifest.close(InstanceState.FAILED, Message("not-reached"))
         outcomes = [
-            SeriesOutcome.of(self.manifests[o.series.series_uid], o.notes, o.remarks)
-            if o.series.series_uid in self.manifests
+            SeriesOutcome.from_ledger(self.manifests[o.ref.series_uid], o.notes, o.remarks)
+            if o.ref.series_uid in self.manifests
             else o
             for o in self._all_outcomes()
         ]
         path = self._write_manifest()
         sums = sum_outcomes(outcomes)
         failed = bool(self.errors) and not sums.delivered
-        verdict = "failed" if failed else sums.verdict.value
+        verdict = "failed" if failed else sums.completeness.value
         if self.errors and verdict == Completeness.COMPLETE:
             verdict = Completeness.PARTIAL.value
         received = sums.delivered + sums.withheld
@@ -190,15 +195,20 @@ class TransferRun:
             "skipped": sums.skipped,
             "reasons": _count_reasons(outcomes),
             "errors": [error.to_report() for error in self.errors],
-            "faces": _told(self.faces, self.options.accept_faces),
-            "header_word": _told(self.header_word, self.options.accept_header_word),
+            "faces": _decision_to_json(self.face_decision, self.options.accept_faces),
+            "header_word": _decision_to_json(
+                self.annotation_decision, self.options.accept_header_word
+            ),
             "manifest": str(path or ""),
             "archives": self.archives,
             "seconds": round(seconds, 2),
             "bytes": sum(e.size_bytes for m in self.manifests.values() for e in m.entries.values()),
         }
         counted = {reason.category for outcome in outcomes for reason, _ in outcome.reasons}
-        for category, choice in ((FACE, self.faces), (UNCONFIRMED_ANNOTATION, self.header_word)):
+        for category, choice in (
+            (FACE, self.face_decision),
+            (UNCONFIRMED_ANNOTATION, self.annotation_decision),
+        ):
             if choice is RiskDecision.UNDECIDED and category in counted:
                 print(f"adit-engine: {_CHOOSE_FACES[category]}", file=sys.stderr)
         print(json.dumps(answer) if self.options.json else _format_result(answer))
@@ -211,10 +221,10 @@ class TransferRun:
     def _all_outcomes(self) -> Iterator[SeriesOutcome]:
         """Yield the recorded outcomes, and one for each series whose transfer broke off."""
         yield from self.series_results
-        told = {outcome.series.series_uid for outcome in self.series_results}
+        told = {outcome.ref.series_uid for outcome in self.series_results}
         for uid, manifest in self.manifests.items():
             if uid not in told:
-                yield SeriesOutcome.of(manifest)
+                yield SeriesOutcome.from_ledger(manifest)
 
     def _write_manifest(self) -> Path | None:
         """Write the ledgers; return None if that fails, which is reported."""
@@ -228,7 +238,9 @@ class TransferRun:
             temp.rename(self.ledger)
         except OSError as error:
             reason = str(error.strerror)
-            self.broke(Message("cli.ledger-not-writable", path=str(self.ledger), reason=reason))
+            self.record_error(
+                Message("cli.ledger-not-writable", path=str(self.ledger), reason=reason)
+            )
             return None
         return self.ledger
 
@@ -264,7 +276,7 @@ def _face_choice(options: argparse.Namespace, risk: str) -> RiskDecision:
     )
 
 
-def _told(choice: RiskDecision, reason: str | None) -> dict[str, str]:
+def _decision_to_json(choice: RiskDecision, reason: str | None) -> dict[str, str]:
     return {"chosen": choice.value, "reason": reason or ""}
 
 
@@ -274,7 +286,7 @@ def _count_reasons(outcomes: list[SeriesOutcome]) -> list[dict[str, Any]]:
     for outcome in outcomes:
         for reason, count in outcome.reasons:
             counts[reason] += count
-        for note in (*outcome.notes, *outcome.remarks, outcome.left_out):
+        for note in (*outcome.notes, *outcome.remarks, outcome.skip_reason):
             if note is not None:
                 counts[note] += 1
     return [{**reason.to_report(), "count": count} for reason, count in counts.items()]
@@ -321,21 +333,21 @@ def ask_archive_password(options: argparse.Namespace) -> str:
 
 def build_archive(trip: TransferRun, node: Any, password: str) -> None:
     """Build the archive from the staged files, which are deleted afterwards."""
-    if not node.gathered:
-        node.forget()
+    if not node.staged_images:
+        node.discard_staged()
         return
     try:
         for packed in node.pack(_make_archive_request(trip, node), password, trip.stop):
             trip.archives.append(str(Path(node.settings.path, packed.name)))
     except AditError as error:
-        trip.broke(error.message)
-        trip.undo(Message("not-packed"))
+        trip.record_error(error.message)
+        trip.mark_failed(Message("not-packed"))
         return
-    node.forget()
+    node.discard_staged()
 
 
 def _make_archive_request(trip: TransferRun, node: Any) -> ArchiveRequest:
     _, name, _ = node_url.parse_url(trip.options.destination)
-    gathered = node.gathered
+    gathered = node.staged_images
     size_bytes = sum(one.size_bytes for one in gathered)
     return ArchiveRequest(Path(name).stem, len(gathered), size_bytes, gathered)

@@ -128,7 +128,7 @@ class UnpublishedFile:
     names: tuple[str, ...]
     temp: str
     size_bytes: int
-    held: FileIO
+    file: FileIO
 
 
 class AtomicFolder:
@@ -155,30 +155,30 @@ class AtomicFolder:
         self._here: tuple[tuple[str, ...], int] | None = None
         self._stays = 0
         self._trouble = _OsErrorTranslation(owner)
-        self._visit = _FolderHandle(self._arrived, self._left)
+        self._visit = _FolderHandle(self._enter, self._exit)
 
     def write(self, names: tuple[str, ...], parts: Iterable[Buffer]) -> UnpublishedFile:
         """Write a file below the base under a temporary name.
 
         Raises StorageError, StorageFull.
         """
-        with self.trouble():
-            draft = self.begin(names)
+        with self.translate_errors():
+            draft = self.create(names)
             try:
-                size = _write_all(draft.held.fileno(), parts)
+                size = _write_all(draft.file.fileno(), parts)
             except BaseException:
                 self.discard([draft])
                 raise
-        return UnpublishedFile(names, draft.temp, size, draft.held)
+        return UnpublishedFile(names, draft.temp, size, draft.file)
 
-    def begin(self, names: tuple[str, ...], lot: str = "") -> UnpublishedFile:
+    def create(self, names: tuple[str, ...], group: str = "") -> UnpublishedFile:
         """Create a file under a temporary name, to be written by the caller.
 
         `lot` groups files, so that `remove_unfinished` can remove them together. Raises
         StorageError.
         """
-        temp = f"{_temp_prefix(lot) if lot else TEMP_PREFIX}{os.urandom(16).hex()}.part"
-        with self.trouble(), self._folder(names[:-1], make=True) as folder:
+        temp = f"{_temp_prefix(group) if group else TEMP_PREFIX}{os.urandom(16).hex()}.part"
+        with self.translate_errors(), self._folder(names[:-1], make=True) as folder:
             if names[:-1] not in self._cleaned:
                 self._cleaned.add(names[:-1])
                 _remove_abandoned(folder)
@@ -197,9 +197,9 @@ class AtomicFolder:
         if self._group >= 0:
             os.fchown(descriptor, -1, self._group)
 
-    def reopen(self, draft: UnpublishedFile) -> BufferedReader:
+    def open_unpublished(self, draft: UnpublishedFile) -> BufferedReader:
         """Open a file that is not visible yet, for reading. The caller closes it."""
-        with self.trouble(), self._folder(draft.names[:-1]) as folder:
+        with self.translate_errors(), self._folder(draft.names[:-1]) as folder:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.fdopen(os.open(draft.temp, flags, dir_fd=folder), "rb")
 
@@ -233,9 +233,9 @@ class AtomicFolder:
         stop: Stop,
         name: Callable[[UnpublishedFile, int], None],
     ) -> None:
-        with self.trouble():
+        with self.translate_errors():
             for draft in drafts:
-                os.fsync(draft.held.fileno())
+                os.fsync(draft.file.fileno())
             try:
                 for draft in drafts:
                     with self._folder(draft.names[:-1]) as folder:
@@ -246,28 +246,28 @@ class AtomicFolder:
                     with self._folder(names) as folder:
                         os.fsync(folder)
 
-    def remove_unfinished(self, names: tuple[str, ...], lot: str) -> None:
+    def remove_unfinished(self, names: tuple[str, ...], group: str) -> None:
         """Remove the unfinished files of a lot in this folder, which never become visible.
 
         For data that only one process may write at a time: the process that starts last calls this.
         A suspended process finds no file to rename when it resumes.
         """
-        with self.trouble(), suppress(FileNotFoundError), self._folder(names) as folder:
+        with self.translate_errors(), suppress(FileNotFoundError), self._folder(names) as folder:
             for name in os.listdir(folder):
-                if name.startswith(_temp_prefix(lot)):
+                if name.startswith(_temp_prefix(group)):
                     with suppress(OSError):  # some shares keep files that are open
                         os.unlink(name, dir_fd=folder)
 
     def discard(self, drafts: Iterable[UnpublishedFile]) -> None:
         """Remove files that were not published. Files that are gone already are ignored."""
         for draft in drafts:
-            draft.held.close()
+            draft.file.close()
             with suppress(OSError), self._folder(draft.names[:-1]) as folder:
                 os.unlink(draft.temp, dir_fd=folder)
 
     def open(self, names: tuple[str, ...]) -> BufferedReader | None:
         """Open a visible file for reading, or return None. The caller closes it."""
-        with self.trouble():
+        with self.translate_errors():
             try:
                 with self._folder(names[:-1]) as folder:
                     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -275,9 +275,9 @@ class AtomicFolder:
             except FileNotFoundError:
                 return None
 
-    def stamp(self, names: tuple[str, ...]) -> FileStamp | None:
+    def get_stamp(self, names: tuple[str, ...]) -> FileStamp | None:
         """Return the stamp of a visible file, or None if there is none."""
-        with self.trouble():
+        with self.translate_errors():
             try:
                 with self._folder(names[:-1]) as folder:
                     stat = os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
@@ -287,7 +287,7 @@ class AtomicFolder:
 
     def free_bytes(self) -> int:
         """Return the free space of the base folder in bytes."""
-        with self.trouble():
+        with self.translate_errors():
             room = os.statvfs(self.base)
         return room.f_bavail * room.f_frsize
 
@@ -299,17 +299,17 @@ class AtomicFolder:
             yield
         finally:
             self._stays -= 1
-            self._left()
+            self._exit()
 
-    def _arrived(self) -> int:
+    def _enter(self) -> int:
         assert self._here is not None
         return self._here[1]
 
-    def _left(self) -> None:
+    def _exit(self) -> None:
         if not self._stays:
-            self._leave()
+            self._close()
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         if self._here is not None:
             os.close(self._here[1])
             self._here = None
@@ -317,7 +317,7 @@ class AtomicFolder:
     def _folder(self, names: tuple[str, ...], *, make: bool = False) -> "_FolderHandle":
         """Return a context manager that yields a descriptor of a folder below the base."""
         if self._here is None or self._here[0] != names:
-            self._leave()
+            self._close()
             self._here = (names, self._open_folder(names, make=make))
         return self._visit
 
@@ -337,7 +337,7 @@ class AtomicFolder:
             raise
         return here
 
-    def trouble(self) -> "_OsErrorTranslation":
+    def translate_errors(self) -> "_OsErrorTranslation":
         """Translate OSError inside a `with` block to StorageError or StorageFull."""
         return self._trouble
 
@@ -370,9 +370,9 @@ class _FolderHandle:
         self._left()
 
 
-def _temp_prefix(lot: str) -> str:
+def _temp_prefix(group: str) -> str:
     """A hash, so that temporary names do not reveal the final names."""
-    return f"{TEMP_PREFIX}{sha256(lot.encode()).hexdigest()[:16]}-"
+    return f"{TEMP_PREFIX}{sha256(group.encode()).hexdigest()[:16]}-"
 
 
 def _make_folder(name: str, folder: int, mode: int) -> bool:

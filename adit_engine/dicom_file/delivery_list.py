@@ -49,13 +49,13 @@ class DeliveryListWriter:
 
 @contextmanager
 def open_delivery_list(
-    as_csv: TextIO, as_json: TextIO, about: Mapping[str, str | int]
+    as_csv: TextIO, as_json: TextIO, metadata: Mapping[str, str | int]
 ) -> Iterator[DeliveryListWriter]:
     """Write a list that is complete when the block ends without an error.
 
     `about` is written at the top of the JSON form.
     """
-    head = json.dumps({"format": FORMAT_VERSION, **about})
+    head = json.dumps({"format": FORMAT_VERSION, **metadata})
     as_json.write(f'{head[:-1]}, "images": [')
     yield DeliveryListWriter(as_csv, as_json)
     as_json.write("\n]}\n")

@@ -22,11 +22,11 @@ class IndexEntry:
     """One object: its header values and its location."""
 
     values: Values
-    place: str
+    path: str
 
     @classmethod
-    def of(cls, header: "Dataset", place: str) -> "IndexEntry":
-        return cls(Record.of(QueryLevel.IMAGE, header).values, place)
+    def from_header(cls, header: "Dataset", path: str) -> "IndexEntry":
+        return cls(Record.from_dataset(QueryLevel.IMAGE, header).values, path)
 
     @property
     def ref(self) -> InstanceRef:

@@ -95,5 +95,5 @@ def _shorten(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:8]
 
 
-def _truncate(text: str, most_bytes: int) -> str:
-    return text.encode()[:most_bytes].decode(errors="ignore")
+def _truncate(text: str, max_bytes: int) -> str:
+    return text.encode()[:max_bytes].decode(errors="ignore")

@@ -122,7 +122,7 @@ def parse_file(data: Buffer) -> Instance:
     except KeyError as missing:
         tag = format_tag(int(missing.args[0]))
         raise Malformed("dicom-file.meta-missing", tag=tag) from None
-    return Instance.of(sop_class, uid, syntax, view[start:])
+    return Instance.from_data_set(sop_class, uid, syntax, view[start:])
 
 
 def parse_file_meta(view: memoryview) -> tuple[dict[int, str], int]:

@@ -43,7 +43,7 @@ def to_little_endian(instance: Instance) -> Instance:
         data = _inflate(whole)
     else:
         data = _ByteOrderSwapper(whole).level(0, len(whole), 0)[0]
-    return Instance.of(instance.sop_class_uid, instance.instance_uid, EXPLICIT_LE, data)
+    return Instance.from_data_set(instance.sop_class_uid, instance.instance_uid, EXPLICIT_LE, data)
 
 
 def _inflate(data: Buffer) -> bytes:

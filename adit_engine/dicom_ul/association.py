@@ -59,42 +59,42 @@ class ClientAssociation(MessageChannel):
 
         `finish_negotiation` waits for the response.
         """
-        peer, line = self.peer, self._line
+        peer, line = self.peer, self._connection
         self._proposal = AssociateRequest(peer.called, peer.calling, tuple(contexts), peer.max_pdu)
         line.connect()
-        line.expect_within(peer.patience.association_s, "clause.await-association", firm=True)
+        line.expect_within(peer.timeouts.association_s, "clause.await-association", firm=True)
         line.send([encode_pdu(PduType.ASSOCIATE_RQ, self._proposal.encode())])
 
     def finish_negotiation(self) -> None:
         """Read the response to `request`. Raises as `open`."""
-        peer, line = self.peer, self._line
+        peer, line = self.peer, self._connection
         kind, body = line.read_pdu()
         if kind is PduType.ASSOCIATE_RJ and len(body) == 4:
-            line.over = True
+            line.is_closed = True
             raise statuses.rejection_error(peer.name, peer.calling, peer.called, *body[1:])
         if kind is not PduType.ASSOCIATE_AC:
-            raise line.fault("association.unexpected-answer")
+            raise line.protocol_error("association.unexpected-answer")
         try:
-            self.agreement = NegotiatedAssociation.decode(bytes(body), self._proposal)
+            self.negotiated = NegotiatedAssociation.decode(bytes(body), self._proposal)
         except Malformed as error:
-            raise line.fault("association.invalid-answer") from error
+            raise line.protocol_error("association.invalid-answer") from error
         self._is_agreed = True
         line.mark_established()
 
     @property
-    def seal(self) -> "TlsSession | None":
+    def tls_session(self) -> "TlsSession | None":
         """The TLS session; None for an unencrypted connection."""
-        return self._line.seal
+        return self._connection.tls_session
 
     def release(self) -> None:
         """Release the association within RELEASE_S, or else close it. Raises nothing."""
         with suppress(NodeError, Stopped):
-            if self._is_agreed and not self.over:
-                self._line.expect_within(RELEASE_S, "clause.await-release", firm=True)
-                self._line.send([encode_pdu(PduType.RELEASE_RQ)])
-                while self._line.read_pdu()[0] is not PduType.RELEASE_RP:
+            if self._is_agreed and not self.is_closed:
+                self._connection.expect_within(RELEASE_S, "clause.await-release", firm=True)
+                self._connection.send([encode_pdu(PduType.RELEASE_RQ)])
+                while self._connection.read_pdu()[0] is not PduType.RELEASE_RP:
                     pass
-                self._line.over = True
+                self._connection.is_closed = True
         self.close()
 
 
@@ -123,23 +123,23 @@ class OpenAssociations:
         released a moment ago. Raises as ClientAssociation.open.
         """
         with ExitStack() as stack:
-            yield self._agreed(contexts, stack)
+            yield self._negotiate(contexts, stack)
 
-    def _agreed(
+    def _negotiate(
         self, contexts: Sequence[PresentationContext], stack: ExitStack
     ) -> ClientAssociation:
         for pause_s in BUSY_RETRY_PAUSES_S:
             try:
-                return self._opened(contexts, stack)
+                return self._open_association(contexts, stack)
             except NodeBusy:
                 self.pause(pause_s)
-        return self._opened(contexts, stack)
+        return self._open_association(contexts, stack)
 
-    def _opened(
+    def _open_association(
         self, contexts: Sequence[PresentationContext], stack: ExitStack
     ) -> ClientAssociation:
         with ExitStack() as attempt:
-            association = attempt.enter_context(self.requested(contexts))
+            association = attempt.enter_context(self.open_without_waiting(contexts))
             association.finish_negotiation()
             stack.push(attempt.pop_all())
         return association
@@ -155,7 +155,9 @@ class OpenAssociations:
             time.sleep(min(_POLL_S, left_s))
 
     @contextmanager
-    def requested(self, contexts: Sequence[PresentationContext]) -> Iterator[ClientAssociation]:
+    def open_without_waiting(
+        self, contexts: Sequence[PresentationContext]
+    ) -> Iterator[ClientAssociation]:
         """Open without waiting for the response; otherwise as `open`.
 
         An association that was never accepted is aborted at the end.
@@ -208,7 +210,7 @@ class SharedAssociation:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def records(self, ask: AskOverAssociation) -> Iterator[Record]:
+    def records(self, search: AskOverAssociation) -> Iterator[Record]:
         """Yield the records of one search. Raises NodeError, Stopped.
 
         Peers close associations that were idle for long: a lost association is opened once more, as
@@ -217,28 +219,28 @@ class SharedAssociation:
         is_old = self._association is not None
         is_begun = False
         try:
-            for record in ask(self._opened()):
+            for record in search(self._get_association()):
                 is_begun = True
                 yield record
         except ConnectionLost:
-            self._drop()
+            self._abort()
             if is_begun or not is_old:
                 raise
         except BaseException:
-            self._drop()
+            self._abort()
             raise
         else:
             return
-        yield from self.records(ask)
+        yield from self.records(search)
 
-    def _opened(self) -> ClientAssociation:
+    def _get_association(self) -> ClientAssociation:
         self._associations.check_aborted()
         if self._association is None:
             opened = self._associations.open([self._context])
             self._association = self._stack.enter_context(opened)
         return self._association
 
-    def _drop(self) -> None:
+    def _abort(self) -> None:
         """Abort an association that is broken or in the middle of a response: it is unusable."""
         if self._association is not None:
             self._association = None

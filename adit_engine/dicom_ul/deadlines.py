@@ -27,15 +27,15 @@ class ConnectionDeadlines:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.pace: Throttle = peer.patience.pace
-        self.over = False
+        self.rate_limiter: Throttle = peer.timeouts.rate_limiter
+        self.is_closed = False
         """True once nothing more can be sent: released, aborted, or closed by the peer."""
-        self.faulty = False
+        self.has_protocol_error = False
         """True once the peer has violated the protocol, so that its responses cannot be trusted."""
         self._aborted = False
         self._hint = Message("clause.hint-negotiation")
         self._slice_s = 0.0
-        self._left_s = peer.patience.total_s
+        self._left_s = peer.timeouts.total_s
         self._deadline = 0.0
         self._within_s = 0.0
         self._awaited = ""
@@ -69,7 +69,7 @@ class ConnectionDeadlines:
         now = time.monotonic()
         left_s = min(self._deadline - now, self._left_s)
         if left_s <= 0:
-            raise self._timed_out()
+            raise self._timeout_error()
         slice_s = min(left_s, _SLICE_S)
         if not slice_s / 2 <= self._slice_s <= slice_s:
             self._slice_s = slice_s
@@ -88,37 +88,37 @@ class ConnectionDeadlines:
         now = time.monotonic()
         self._left_s -= now - started
         self._gathered += count
-        patience_s = self.peer.patience.no_progress_s
+        patience_s = self.peer.timeouts.no_progress_s
         far = self._gathered >= MIN_BYTES_PER_S * patience_s
         if not self._firm and (far or not self._begun):
             self._begun = True
             self._gathered = 0
             self._deadline = now + patience_s
             self._within_s = patience_s
-        self._deadline += self.pace.keep(count, lambda: self._aborted)
+        self._deadline += self.rate_limiter.throttle(count, lambda: self._aborted)
 
     # Errors ------------------------------------------------------------------------------------
 
-    def fault(self, code: str, **values: Any) -> AditError:
+    def protocol_error(self, code: str, **values: Any) -> AditError:
         """Return the error for a protocol violation; Stopped if we ended the connection."""
-        self.faulty = True
+        self.has_protocol_error = True
         if self._aborted:
-            return self._stopped()
+            return self._stopped_error()
         return ConnectionLost(self.peer.name, code, hint=self._hint, **values)
 
     def _tls_expected_error(self) -> AditError:
-        self.over = self.faulty = True
+        self.is_closed = self.has_protocol_error = True
         return Untrusted(self.peer.name, "tls.expected-by-peer")
 
-    def _lost(self, code: str, **values: Any) -> AditError:
+    def _lost_error(self, code: str, **values: Any) -> AditError:
         """Return the error for a closed connection. Nothing more can be sent."""
-        self.over = True
-        return self.fault(code, **values)
+        self.is_closed = True
+        return self.protocol_error(code, **values)
 
-    def _timed_out(self) -> AditError:
-        self.faulty = True
+    def _timeout_error(self) -> AditError:
+        self.has_protocol_error = True
         if self._aborted:
-            return self._stopped()
+            return self._stopped_error()
         if self._deadline > time.monotonic():
             return TimedOut(self.peer.name, "connection.total-time-exceeded", hint=self._hint)
         return TimedOut(
@@ -129,9 +129,9 @@ class ConnectionDeadlines:
             hint=self._hint,
         )
 
-    def _stopped(self) -> Stopped:
+    def _stopped_error(self) -> Stopped:
         return Stopped("node.stopped", node=self.peer.name)
 
     def _check_aborted(self) -> None:
         if self._aborted:
-            raise self._stopped()
+            raise self._stopped_error()

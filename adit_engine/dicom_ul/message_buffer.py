@@ -26,7 +26,7 @@ class BufferPool:
         self._blocks: deque[bytearray] = deque()
         self._size_bytes = 0
 
-    def take(self) -> bytearray:
+    def acquire(self) -> bytearray:
         """Return a block, as large as an earlier image if there was one.
 
         Most images are dropped in the order of their arrival, so the oldest blocks are checked.
@@ -40,7 +40,7 @@ class BufferPool:
             self._blocks.rotate(-1)
         return bytearray(like_bytes)
 
-    def keep(self, block: bytearray) -> None:
+    def release(self, block: bytearray) -> None:
         """Keep a block; it is reused once no view of it is left."""
         if block:
             self._blocks.append(block)
@@ -65,10 +65,10 @@ class MessageBuffer:
     memory of `stock`.
     """
 
-    def __init__(self, limit_bytes: int | None, stock: BufferPool | None = None) -> None:
+    def __init__(self, limit_bytes: int | None, pool: BufferPool | None = None) -> None:
         self._limit = limit_bytes
-        self._stock = stock
-        self._memory = bytearray() if stock is None else stock.take()
+        self._pool = pool
+        self._buffer = bytearray() if pool is None else pool.acquire()
         self._file: BinaryIO | None = None
         self.size_bytes = 0
 
@@ -83,30 +83,30 @@ class MessageBuffer:
             raise Malformed("message-buffer.limit-exceeded")
         if self._file is None and self.size_bytes > MAPPED_FROM_BYTES:
             self._file = temp_files.open_unnamed()
-            self._file.write(memoryview(self._memory)[:start])
-            self._memory = bytearray()
+            self._file.write(memoryview(self._buffer)[:start])
+            self._buffer = bytearray()
         if self._file is None:
             self._put(start, piece)
         else:
             self._file.write(piece)
 
     def _put(self, start: int, piece: memoryview) -> None:
-        if self.size_bytes <= len(self._memory):
-            memoryview(self._memory)[start : self.size_bytes] = piece
+        if self.size_bytes <= len(self._buffer):
+            memoryview(self._buffer)[start : self.size_bytes] = piece
         else:
-            del self._memory[start:]
-            self._memory += piece
+            del self._buffer[start:]
+            self._buffer += piece
 
-    def whole(self) -> Buffer:
+    def get_content(self) -> Buffer:
         """Return the bytes received, memory-mapped if large. Raises OSError."""
         if self._file is None:
-            del self._memory[self.size_bytes :]
-            if self._stock is not None:
-                self._stock.keep(self._memory)
-            return memoryview(self._memory)
+            del self._buffer[self.size_bytes :]
+            if self._pool is not None:
+                self._pool.release(self._buffer)
+            return memoryview(self._buffer)
         with self._file as file:
             return temp_files.map_file(file)
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         if self._file is not None:
             self._file.close()

@@ -53,15 +53,15 @@ class MessageChannel:
     Used by one thread. Only `abort` may be called from any other thread, or by a signal handler.
     """
 
-    agreement: NegotiatedAssociation
+    negotiated: NegotiatedAssociation
 
-    def __init__(self, peer: Peer, line: TcpConnection) -> None:
+    def __init__(self, peer: Peer, connection: TcpConnection) -> None:
         self.peer = peer
         self.released = False
         """True once the peer has released the association."""
-        self._line = line
+        self._connection = connection
         self._message_id = 0
-        self._stock = BufferPool()
+        self._pool = BufferPool()
         self._said_before: tuple[bytes, CommandSet] = (b"", CommandSet({}))
         self._fragments: deque[tuple[int, int, memoryview]] = deque()
         self._empty = 0
@@ -69,25 +69,25 @@ class MessageChannel:
     # Closing -----------------------------------------------------------------------------------
 
     @property
-    def over(self) -> bool:
+    def is_closed(self) -> bool:
         """True once no more messages can be sent."""
-        return self._line.over or self._line.faulty
+        return self._connection.is_closed or self._connection.has_protocol_error
 
     def abort(self) -> None:
         """End every wait on this connection now; the waiting thread gets Stopped."""
-        self._line.abort()
+        self._connection.abort()
 
     def close(self) -> None:
         """Close at once, with an A-ABORT if the association was not over."""
-        self._line.close()
+        self._connection.close()
 
     def limit_total_wait(self, total_s: float) -> None:
         """Limit the total time spent waiting for the peer from now on."""
-        self._line.limit_total_wait(total_s)
+        self._connection.limit_total_wait(total_s)
 
-    def fault(self, code: str, **values: Any) -> AditError:
+    def protocol_error(self, code: str, **values: Any) -> AditError:
         """Return the error for a protocol violation. The connection is not used again."""
-        return self._line.fault(code, **values)
+        return self._connection.protocol_error(code, **values)
 
     # Sending -----------------------------------------------------------------------------------
 
@@ -97,24 +97,24 @@ class MessageChannel:
 
     def send(self, context_id: int, command: CommandSet, data: Iterable[Buffer] = ()) -> None:
         """Send one DIMSE message. Raises ConnectionLost, TimedOut, Stopped."""
-        self._line.expect_within(self.peer.patience.no_progress_s, "clause.await-accept-data")
+        self._connection.expect_within(self.peer.timeouts.no_progress_s, "clause.await-accept-data")
         batch: list[Buffer] = []
         size = 0
-        for buffer in self._encoded(context_id, command, data):
+        for buffer in self._encode(context_id, command, data):
             batch.append(buffer)
             size += len(buffer)
             if len(batch) >= _BATCH_BUFFERS or size >= _BATCH_BYTES:
-                self._line.send(batch)
+                self._connection.send(batch)
                 batch, size = [], 0
-        self._line.send(batch)
+        self._connection.send(batch)
 
-    def _encoded(
+    def _encode(
         self, context_id: int, command: CommandSet, data: Iterable[Buffer]
     ) -> Iterator[Buffer]:
         """Yield the buffers of the PDUs of one message, none larger than the peer accepts."""
-        room = min(self.agreement.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
+        room = min(self.negotiated.max_pdu or _MAX_SEND_PDU, _MAX_SEND_PDU) - 6
         if room < 16:
-            raise self.fault("association.pdu-limit")
+            raise self.protocol_error("association.pdu-limit")
         room -= room % 2
         for flags, parts in ((_COMMAND, [command.encode()]), (0, list(data))):
             left = sum(len(part) for part in parts)
@@ -139,44 +139,44 @@ class MessageChannel:
         if not command.has_data:
             return DimseMessage(context_id, command, b"")
         is_image = command.operation == Operation.STORE
-        body = MessageBuffer(None, self._stock) if is_image else MessageBuffer(MAX_RESPONSE_BYTES)
+        body = MessageBuffer(None, self._pool) if is_image else MessageBuffer(MAX_RESPONSE_BYTES)
         try:
             self.receive_data(context_id, body)
-            return DimseMessage(context_id, command, body.whole())
+            return DimseMessage(context_id, command, body.get_content())
         except Malformed as error:
-            raise self.fault("association.message-too-large") from error
+            raise self.protocol_error("association.message-too-large") from error
         except OSError as error:
             raise temp_files.disk_full_error(self.peer.name) from error
         finally:
-            body.drop()
+            body.discard()
 
     def poll(self, within_s: float) -> bool:
         """Return whether data, or the end of the connection, has come in time.
 
         Raises Stopped.
         """
-        return bool(self._fragments) or self._line.poll(within_s)
+        return bool(self._fragments) or self._connection.poll(within_s)
 
     def receive_command(self, within_s: float, awaited: str) -> tuple[int, CommandSet]:
         """Return the presentation context ID and command set of the next message.
 
         The caller has to read its data set next. Raises ConnectionLost, TimedOut, Stopped.
         """
-        self._line.expect_within(within_s, awaited)
+        self._connection.expect_within(within_s, awaited)
         raw = b""
         flags = 0
         while not flags & _LAST:
             context_id, flags, piece = self._fragment()
             raw += piece
             if not flags & _COMMAND or len(raw) > _MAX_COMMAND:
-                raise self.fault("association.command-expected")
-        if context_id not in self.agreement.contexts:
-            raise self.fault("association.unknown-context")
+                raise self.protocol_error("association.command-expected")
+        if context_id not in self.negotiated.contexts:
+            raise self.protocol_error("association.unknown-context")
         if raw != self._said_before[0]:
             try:
                 self._said_before = raw, CommandSet.decode(raw)
             except Malformed as error:
-                raise self.fault("association.invalid-command") from error
+                raise self.protocol_error("association.invalid-command") from error
         return context_id, self._said_before[1]
 
     def receive_data(self, context_id: int, sink: DataSink) -> None:
@@ -185,36 +185,36 @@ class MessageChannel:
         while not flags & _LAST:
             number, flags, piece = self._fragment()
             if number != context_id or flags & _COMMAND:
-                raise self.fault("association.mixed-messages")
+                raise self.protocol_error("association.mixed-messages")
             sink.add(piece)
 
     def _fragment(self) -> tuple[int, int, memoryview]:
         """Return the next fragment, valid until the next call. One PDU may hold several."""
         while not self._fragments:
-            kind, body = self._line.read_pdu()
+            kind, body = self._connection.read_pdu()
             if kind is PduType.RELEASE_RQ:
                 with suppress(NodeError, Stopped):
-                    self._line.send([encode_pdu(PduType.RELEASE_RP)])
+                    self._connection.send([encode_pdu(PduType.RELEASE_RP)])
                 self.released = True
-                raise self.fault("association.released")
+                raise self.protocol_error("association.released")
             if kind is not PduType.P_DATA:
-                raise self.fault("association.unexpected-pdu")
+                raise self.protocol_error("association.unexpected-pdu")
             self._split(body)
         context_id, flags, piece = self._fragments.popleft()
         self._empty = 0 if len(piece) else self._empty + 1
         if self._empty > _MAX_EMPTY_PDVS:
-            raise self.fault("association.empty-data")
+            raise self.protocol_error("association.empty-data")
         return context_id, flags, piece
 
     def _split(self, body: memoryview) -> None:
         position = 0
         while position < len(body) or not position:
             if position + 6 > len(body):
-                raise self.fault("association.invalid-pdu")
+                raise self.protocol_error("association.invalid-pdu")
             length, context_id, flags = _PDV_HEAD.unpack_from(body, position)
             end = position + 4 + length
             if length < 2 or end > len(body):
-                raise self.fault("association.invalid-pdu")
+                raise self.protocol_error("association.invalid-pdu")
             self._fragments.append((context_id, flags, body[position + 6 : end]))
             position = end
 

@@ -52,7 +52,7 @@ class PresentationContext:
 
     class_uid: str
     syntaxes: tuple[str, ...]
-    received: bool = False
+    scp_role: bool = False
     extended: bytes = b""
 
 
@@ -84,7 +84,7 @@ class AssociateRequest:
             encode_item(0x52, IMPLEMENTATION_UID.encode("ascii")),
         ]
         # PS3.7 D.3.3.4: items are ordered by their type, so roles come before the version name.
-        for name in dict.fromkeys(c.class_uid for c in self.contexts if c.received):
+        for name in dict.fromkeys(c.class_uid for c in self.contexts if c.scp_role):
             raw = name.encode("ascii")
             inside.append(encode_item(0x54, pack(">H", len(raw)) + raw + b"\x00\x01"))
         inside.append(encode_item(0x55, IMPLEMENTATION_NAME.encode("ascii")))
@@ -136,7 +136,7 @@ class NegotiatedAssociation:
         refused = [
             context_id
             for context_id, (class_uid, _) in contexts.items()
-            if proposed[context_id].received and class_uid not in user.granted
+            if proposed[context_id].scp_role and class_uid not in user.granted
         ]
         for context_id in refused:
             del contexts[context_id]

@@ -27,7 +27,7 @@ class Timeouts:
     first_byte_s: float = 600
     no_progress_s: float = 60
     total_s: float = 24 * 3600
-    pace: RateLimiter = field(default_factory=RateLimiter, compare=False)
+    rate_limiter: RateLimiter = field(default_factory=RateLimiter, compare=False)
     """Limits the byte rate; waiting for it does not count against the peer."""
 
 
@@ -44,6 +44,6 @@ class Peer:
     called: str
     calling: str
     max_pdu: int
-    patience: Timeouts
+    timeouts: Timeouts
     tls: "TlsSettings | None" = None
     """None: unencrypted."""

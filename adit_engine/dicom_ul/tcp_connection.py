@@ -45,11 +45,11 @@ class DnsLookup:
         The list is empty if the host is unknown, or after `end`.
         """
         try:
-            return self._asked(socket.AI_NUMERICHOST)
+            return self._query_resolver(socket.AI_NUMERICHOST)
         except (OSError, UnicodeError):
             pass
         # In a thread of its own, since getaddrinfo has no time limit.
-        threading.Thread(target=self._ask, name="resolve host", daemon=True).start()
+        threading.Thread(target=self._resolve, name="resolve host", daemon=True).start()
         try:
             return self._found.get(timeout=within_s)
         except Empty:
@@ -58,13 +58,13 @@ class DnsLookup:
     def end(self) -> None:
         self._found.put([])
 
-    def _ask(self) -> None:
+    def _resolve(self) -> None:
         try:
-            self._found.put(self._asked(0))
+            self._found.put(self._query_resolver(0))
         except (OSError, UnicodeError):
             self._found.put([])
 
-    def _asked(self, flags: int) -> list[SocketAddress]:
+    def _query_resolver(self, flags: int) -> list[SocketAddress]:
         found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=flags)
         return [(entry[0], entry[4]) for entry in found]
 
@@ -109,7 +109,7 @@ class TcpConnection(ConnectionDeadlines):
     # Opening and closing -----------------------------------------------------------------------
 
     @classmethod
-    def accepted(cls, one: socket.socket, peer: Peer) -> "TcpConnection":
+    def from_socket(cls, one: socket.socket, peer: Peer) -> "TcpConnection":
         """Return the connection for a socket that the peer has opened."""
         line = cls(peer)
         line._socket = one
@@ -118,7 +118,7 @@ class TcpConnection(ConnectionDeadlines):
 
     def connect(self) -> None:
         """Connect to the peer. Raises Unreachable, or Stopped after an abort."""
-        until = time.monotonic() + self.peer.patience.connect_s
+        until = time.monotonic() + self.peer.timeouts.connect_s
         error: OSError | None = None
         left = list(self._addresses())
         while left:
@@ -137,7 +137,7 @@ class TcpConnection(ConnectionDeadlines):
                 self._socket = None
                 one.close()
         self._check_aborted()
-        raise self._unreachable(error)
+        raise self._unreachable_error(error)
 
     def _mark_connected(self, one: socket.socket) -> None:
         """Use kernel timeouts from now on, which saves two system calls per wait."""
@@ -148,7 +148,7 @@ class TcpConnection(ConnectionDeadlines):
         """Do nothing: an unencrypted connection has no handshake."""
 
     @property
-    def seal(self) -> "TlsSession | None":
+    def tls_session(self) -> "TlsSession | None":
         """The TLS session; None for an unencrypted connection."""
         return None
 
@@ -166,10 +166,10 @@ class TcpConnection(ConnectionDeadlines):
         """Close the socket, with an A-ABORT if the association was not over."""
         one, self._socket = self._socket, None
         if one is not None:
-            if not self.over and not self._aborted:
+            if not self.is_closed and not self._aborted:
                 self._send_abort(one)
             one.close()
-        self.over = True
+        self.is_closed = True
 
     def _send_abort(self, one: socket.socket) -> None:
         """Send an A-ABORT if that is possible without waiting and without splitting another PDU."""
@@ -184,7 +184,7 @@ class TcpConnection(ConnectionDeadlines):
     def _addresses(self) -> list[SocketAddress]:
         peer = self.peer
         try:
-            addresses = self._lookup.addresses(peer.patience.connect_s)
+            addresses = self._lookup.addresses(peer.timeouts.connect_s)
         except TimeoutError:
             raise Unreachable(peer.name, "host.no-dns-answer", host=peer.host) from None
         self._check_aborted()
@@ -192,9 +192,9 @@ class TcpConnection(ConnectionDeadlines):
             raise Unreachable(peer.name, "host.unknown", host=peer.host)
         return addresses
 
-    def _unreachable(self, error: OSError | None) -> Unreachable:
+    def _unreachable_error(self, error: OSError | None) -> Unreachable:
         peer = self.peer
-        return unreachable_error(peer.name, peer.host, peer.port, peer.patience.connect_s, error)
+        return unreachable_error(peer.name, peer.host, peer.port, peer.timeouts.connect_s, error)
 
     # Reading and writing -----------------------------------------------------------------------
 
@@ -207,7 +207,7 @@ class TcpConnection(ConnectionDeadlines):
 
     def _readable(self, within_s: float) -> bool:
         poll = select.poll()
-        poll.register(self._connected(), select.POLLIN)
+        poll.register(self._require_socket(), select.POLLIN)
         return bool(poll.poll(within_s * 1000))
 
     def read_pdu(self) -> tuple[PduType, memoryview]:
@@ -217,7 +217,7 @@ class TcpConnection(ConnectionDeadlines):
         """
         self._check_aborted()
         if self._start < self._end:
-            self._begin()
+            self._count_first_byte()
         self._fill_buffer(PDU_HEADER.size)
         number, length = PDU_HEADER.unpack_from(self._buffer, self._start)
         kind = PDU_TYPES.get(number)
@@ -225,15 +225,17 @@ class TcpConnection(ConnectionDeadlines):
         if number in _TLS_RECORDS:
             raise self._tls_expected_error()
         if kind is None or length > most:
-            raise self.fault("association.not-dicom")
+            raise self.protocol_error("association.not-dicom")
         self._fill_buffer(PDU_HEADER.size + length)
         begin = self._start + PDU_HEADER.size
         self._start = begin + length
         if kind is PduType.ABORT:
             # The peer of our receiver has no called AE title: it calls us.
             if self.peer.called:
-                raise self._lost("association.aborted-for-title", calling_title=self.peer.calling)
-            raise self._lost("association.aborted")
+                raise self._lost_error(
+                    "association.aborted-for-title", calling_title=self.peer.calling
+                )
+            raise self._lost_error("association.aborted")
         return kind, self._buffer[begin : self._start]
 
     def _fill_buffer(self, count: int) -> None:
@@ -249,12 +251,12 @@ class TcpConnection(ConnectionDeadlines):
         elif self._start == self._end:
             self._start = self._end = 0
         while self._end - self._start < count:
-            self._end += self._received(self._buffer[self._end :])
+            self._end += self._receive_into(self._buffer[self._end :])
 
-    def _received(self, view: memoryview) -> int:
-        return self._take(view)
+    def _receive_into(self, view: memoryview) -> int:
+        return self._read_available(view)
 
-    def _begin(self) -> None:
+    def _count_first_byte(self) -> None:
         """Count the first byte, which may have arrived before the deadline was set."""
         if not self._begun:
             self._progress(0, time.monotonic())
@@ -262,11 +264,11 @@ class TcpConnection(ConnectionDeadlines):
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Send all buffers without joining them. Raises ConnectionLost, TimedOut, Stopped."""
         queue = deque(memoryview(buffer) for buffer in buffers)
-        one = self._connected()
+        one = self._require_socket()
         with self._sending:
-            self._push(one, queue)
+            self._send_queue(one, queue)
 
-    def _push(self, one: socket.socket, queue: deque[memoryview]) -> None:
+    def _send_queue(self, one: socket.socket, queue: deque[memoryview]) -> None:
         while queue:
             started = self._arm(one)
             try:
@@ -275,16 +277,16 @@ class TcpConnection(ConnectionDeadlines):
                 self._record_timeout(started)
                 continue
             except OSError as error:
-                raise self._lost("connection.lost") from error
+                raise self._lost_error("connection.lost") from error
             self._progress(count, started)
             while queue and count >= len(queue[0]):
                 count -= len(queue.popleft())
             if count:
                 queue[0] = queue[0][count:]
 
-    def _take(self, view: memoryview) -> int:
+    def _read_available(self, view: memoryview) -> int:
         """Read the available bytes; wait for at least one."""
-        one = self._connected()
+        one = self._require_socket()
         while True:
             started = self._arm(one)
             try:
@@ -294,14 +296,14 @@ class TcpConnection(ConnectionDeadlines):
                 self._record_timeout(started)
                 continue
             except OSError as error:
-                raise self._lost("connection.lost") from error
+                raise self._lost_error("connection.lost") from error
             if not count:
-                raise self._lost("connection.closed")
+                raise self._lost_error("connection.closed")
             self._progress(count, started)
             return count
 
-    def _connected(self) -> socket.socket:
+    def _require_socket(self) -> socket.socket:
         self._check_aborted()
         if self._socket is None:
-            raise self._lost("connection.not-open")
+            raise self._lost_error("connection.not-open")
         return self._socket

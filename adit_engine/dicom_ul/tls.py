@@ -42,7 +42,7 @@ class Pem:
     text: str = field(default="", repr=False)
 
     @classmethod
-    def of_file(cls, label: str, path: str) -> "Pem":
+    def from_file(cls, label: str, path: str) -> "Pem":
         """Read a file. Empty without a path. Raises InvalidInput."""
         try:
             return cls(label, Path(path).read_text() if path else "")
@@ -59,19 +59,19 @@ class TlsCredentials:
 
     certificate: Pem
     key: Pem
-    trusted: Pem
+    trusted_certificates: Pem
 
     @classmethod
-    def of_files(
-        cls, certificate: LabelledPath, key: LabelledPath, trusted: LabelledPath
+    def from_files(
+        cls, certificate: LabelledPath, key: LabelledPath, trusted_certificates: LabelledPath
     ) -> "TlsCredentials":
         """Read the files, each given with its label. Raises InvalidInput.
 
         Without a key file, the key is in the certificate file.
         """
-        shown = Pem.of_file(*certificate)
-        own = Pem.of_file(*key) if key[1] else Pem(certificate[0], shown.text)
-        return cls(shown, own, Pem.of_file(*trusted))
+        shown = Pem.from_file(*certificate)
+        own = Pem.from_file(*key) if key[1] else Pem(certificate[0], shown.text)
+        return cls(shown, own, Pem.from_file(*trusted_certificates))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class TlsSession:
 class TlsSettings(Protocol):
     """What a connection needs for TLS."""
 
-    papers: TlsCredentials
+    credentials: TlsCredentials
     is_server: bool
     name: str
     """The name that the peer's certificate has to carry; empty: any."""
@@ -103,8 +103,8 @@ class ClientTls:
 
     is_server = False
 
-    def __init__(self, papers: TlsCredentials, name: str, minimum: str = "1.2") -> None:
-        self.papers = papers
+    def __init__(self, credentials: TlsCredentials, name: str, minimum: str = "1.2") -> None:
+        self.credentials = credentials
         self.name = name
         self._minimum = minimum
 
@@ -123,13 +123,13 @@ class ClientTls:
     def context(self) -> ssl.SSLContext:
         """The SSL context. Raises InvalidInput when the certificates cannot be used."""
         context = self._own_context()
-        if not self.papers.trusted.text:
+        if not self.credentials.trusted_certificates.text:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return context
 
     def _own_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        _configure_context(context, self.papers, self._minimum)
+        _configure_context(context, self.credentials, self._minimum)
         return context
 
 
@@ -139,34 +139,34 @@ class ServerTls:
     is_server = True
     name = ""
 
-    def __init__(self, papers: TlsCredentials) -> None:
+    def __init__(self, credentials: TlsCredentials) -> None:
         """Raise InvalidInput when the certificates cannot be used."""
-        if not papers.certificate.text:
-            raise InvalidInput("tls.certificate-missing", setting=papers.certificate.label)
-        self.papers = papers
+        if not credentials.certificate.text:
+            raise InvalidInput("tls.certificate-missing", setting=credentials.certificate.label)
+        self.credentials = credentials
         self._context = context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _configure_context(context, papers, "1.2")
+        _configure_context(context, credentials, "1.2")
         # No client returns within the hour to resume a session, so tickets are of no use.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
-        if papers.trusted.text:
+        if credentials.trusted_certificates.text:
             context.verify_mode = ssl.CERT_REQUIRED
 
     def wrap(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> ssl.SSLObject:
         return self._context.wrap_bio(incoming, outgoing, server_side=True)
 
 
-def _configure_context(context: ssl.SSLContext, papers: TlsCredentials, minimum: str) -> None:
+def _configure_context(context: ssl.SSLContext, credentials: TlsCredentials, minimum: str) -> None:
     context.minimum_version = VERSIONS[minimum]
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.verify_flags |= _PARTIAL_CHAIN
-    if papers.trusted.text:
-        _load_trusted(context, papers.trusted)
-    if papers.certificate.text:
-        _load_own_certificate(context, papers)
-    elif papers.key.text:
-        raise InvalidInput("tls.key-without-certificate", setting=papers.key.label)
+    if credentials.trusted_certificates.text:
+        _load_trusted(context, credentials.trusted_certificates)
+    if credentials.certificate.text:
+        _load_own_certificate(context, credentials)
+    elif credentials.key.text:
+        raise InvalidInput("tls.key-without-certificate", setting=credentials.key.label)
 
 
 def _load_trusted(context: ssl.SSLContext, pem: Pem) -> None:
@@ -178,8 +178,8 @@ def _load_trusted(context: ssl.SSLContext, pem: Pem) -> None:
         raise InvalidInput("tls.certificate-text-invalid", setting=pem.label) from None
 
 
-def _load_own_certificate(context: ssl.SSLContext, papers: TlsCredentials) -> None:
-    certificate, key = papers.certificate, papers.key
+def _load_own_certificate(context: ssl.SSLContext, credentials: TlsCredentials) -> None:
+    certificate, key = credentials.certificate, credentials.key
     _load_trusted(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate)
     if "PRIVATE KEY-----" not in key.text:
         raise InvalidInput("tls.key-missing", setting=key.label)
@@ -277,7 +277,7 @@ def describe_tls_hint(tls: TlsSettings) -> Message:
     """Return what to check when an association fails without a reason."""
     if tls.is_server:
         return Message("clause.hint-tls-caller")
-    if tls.papers.certificate.text:
+    if tls.credentials.certificate.text:
         return Message("clause.hint-tls")
     return Message("clause.hint-tls-without-certificate")
 
@@ -323,7 +323,7 @@ def _verification_error(
     if code in _WEAK_KEY_ERRORS:
         return Untrusted(node, "tls.certificate-weak", certificate=kind)
     if code in _ISSUER_ERRORS:
-        setting = tls.papers.trusted.label
+        setting = tls.credentials.trusted_certificates.label
         return Untrusted(node, "tls.certificate-untrusted", certificate=kind, setting=setting)
     reason = error.verify_message
     return Untrusted(node, "tls.certificate-rejected", certificate=kind, reason=reason)
@@ -331,7 +331,7 @@ def _verification_error(
 
 def _alert_error(node: str, tls: TlsSettings, reason: str) -> Untrusted | None:
     """Return what the peer rejects, if it gives a known reason."""
-    ours = tls.papers.certificate
+    ours = tls.credentials.certificate
     if reason in _CERTIFICATE_REQUIRED_ALERTS or (
         reason == "SSLV3_ALERT_BAD_CERTIFICATE" and not ours.text
     ):

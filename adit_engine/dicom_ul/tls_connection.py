@@ -40,7 +40,7 @@ class TlsConnection(TcpConnection):
         """Raise InvalidInput when the certificates cannot be used."""
         super().__init__(peer)
         assert peer.tls is not None
-        self._papers = peer.tls
+        self._credentials = peer.tls
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         # typeshed has a wrong signature for reading into a buffer.
         self._tls: Any = peer.tls.wrap(self._incoming, self._outgoing)
@@ -48,7 +48,7 @@ class TlsConnection(TcpConnection):
         self._ahead = b""
         self._broken: ssl.SSLError | None = None
         self._said = False
-        self._shaken = False
+        self._is_established = False
         self._torn = False
         self._hint = tls.describe_tls_hint(peer.tls)
 
@@ -63,23 +63,23 @@ class TlsConnection(TcpConnection):
         self.handshake()
 
     def handshake(self) -> None:
-        within_s = self.peer.patience.association_s
+        within_s = self.peer.timeouts.association_s
         self.expect_within(within_s, "clause.await-tls", firm=True)
-        while not self._shaken:
+        while not self._is_established:
             try:
                 with self._sending:
                     self._tls.do_handshake()
-                self._shaken = True
+                self._is_established = True
             except ssl.SSLWantReadError:
                 pass
             except ssl.SSLError as error:
-                raise self._refused(error) from error
+                raise self._rejection_error(error) from error
             self._flush()
-            if not self._shaken:
+            if not self._is_established:
                 self._receive_more()
 
     @property
-    def seal(self) -> TlsSession:
+    def tls_session(self) -> TlsSession:
         shown = self._tls.getpeercert() or {}
         ends_at = None
         if "notAfter" in shown:
@@ -90,16 +90,16 @@ class TlsConnection(TcpConnection):
         """Close the socket, with an A-ABORT if the association was not over."""
         one = self._socket
         if one is not None and not self._aborted:
-            if not self.over:
+            if not self.is_closed:
                 self._send_abort(one)
-                self.over = True
+                self.is_closed = True
             self._send_close_notify(one)
         super().close()
 
     def _send_abort(self, one: socket) -> None:
         if self._sending.acquire(blocking=False):
             try:
-                if self._shaken and not self._torn:
+                if self._is_established and not self._torn:
                     with suppress(OSError):
                         self._tls.write(encode_pdu(PduType.ABORT))
                         self._send_pending_now(one)
@@ -138,7 +138,7 @@ class TlsConnection(TcpConnection):
             if not self._readable(max(left_s, 0)):
                 return False
             try:
-                count = self._connected().recv_into(self._raw, 0, MSG_DONTWAIT)
+                count = self._require_socket().recv_into(self._raw, 0, MSG_DONTWAIT)
             except BlockingIOError:
                 continue
             except OSError:
@@ -150,7 +150,7 @@ class TlsConnection(TcpConnection):
         return True
 
     def send(self, buffers: Sequence[Buffer]) -> None:
-        one = self._connected()
+        one = self._require_socket()
         plain = memoryview(b"".join(buffers))
         try:
             with self._sending:
@@ -166,22 +166,22 @@ class TlsConnection(TcpConnection):
             while plain:
                 plain = plain[self._tls.write(plain) :]
         except ssl.SSLError as error:
-            raise self._lost("connection.lost") from error
+            raise self._lost_error("connection.lost") from error
 
-    def _received(self, view: memoryview) -> int:
+    def _receive_into(self, view: memoryview) -> int:
         if self._ahead:
             view[:1], self._ahead = self._ahead, b""
-            self._begin()
+            self._count_first_byte()
             return 1
-        while not (count := self._decrypted(view)):
+        while not (count := self._read_decrypted(view)):
             self._receive_more()
-        self._begin()
+        self._count_first_byte()
         return count
 
-    def _decrypted(self, view: memoryview) -> int:
+    def _read_decrypted(self, view: memoryview) -> int:
         """Return what is decrypted already; 0 when more has to come first."""
         if self._broken is not None:
-            raise self._refused(self._broken)
+            raise self._rejection_error(self._broken)
         try:
             with self._sending:
                 count = int(self._tls.read(len(view), view))
@@ -189,9 +189,9 @@ class TlsConnection(TcpConnection):
             self._flush()
             return 0
         except ssl.SSLError as error:
-            raise self._refused(error) from error
+            raise self._rejection_error(error) from error
         if not count:
-            raise self._lost("connection.closed")
+            raise self._lost_error("connection.closed")
         return count
 
     def _has_more(self) -> bool:
@@ -209,12 +209,12 @@ class TlsConnection(TcpConnection):
 
     def _receive_more(self) -> None:
         """Wait for more bytes from the peer."""
-        count = self._take(self._raw)
+        count = self._read_available(self._raw)
         if not self._said:
             self._said = True
             if self._raw[0] not in _TLS_RECORD_TYPES:
-                self.over = self.faulty = True
-                raise tls.not_tls_error(self.peer.name, self._papers)
+                self.is_closed = self.has_protocol_error = True
+                raise tls.not_tls_error(self.peer.name, self._credentials)
         self._feed(count)
 
     def _feed(self, count: int) -> None:
@@ -223,29 +223,29 @@ class TlsConnection(TcpConnection):
     def _flush(self) -> None:
         """Send the pending messages of OpenSSL itself."""
         if self._outgoing.pending:
-            one = self._connected()
+            one = self._require_socket()
             with self._sending:
                 self._push_all(one)
 
     def _push_all(self, one: socket) -> None:
         self._torn = True
-        self._push(one, deque([memoryview(self._outgoing.read())]))
+        self._send_queue(one, deque([memoryview(self._outgoing.read())]))
         self._torn = False
 
     # Errors ------------------------------------------------------------------------------------
 
-    def _lost(self, code: str, **values: Any) -> AditError:
-        if not self._shaken and code in _LOSSES:
+    def _lost_error(self, code: str, **values: Any) -> AditError:
+        if not self._is_established and code in _LOSSES:
             code = "tls.handshake-lost" if self._said else "tls.closed-at-start"
-        return super()._lost(code, **values)
+        return super()._lost_error(code, **values)
 
-    def _refused(self, error: ssl.SSLError) -> AditError:
+    def _rejection_error(self, error: ssl.SSLError) -> AditError:
         """Return the error for what OpenSSL rejects, or for what the peer rejected."""
-        self.faulty = True
+        self.has_protocol_error = True
         if self._aborted:
-            return self._stopped()
-        fault = tls.to_untrusted(self.peer.name, self._papers, error)
-        return fault or self._lost("tls.failed", reason=tls.format_ssl_error(error))
+            return self._stopped_error()
+        fault = tls.to_untrusted(self.peer.name, self._credentials, error)
+        return fault or self._lost_error("tls.failed", reason=tls.format_ssl_error(error))
 
     def _read_last_alert(self) -> AditError | None:
         """Return why the peer closed while we were sending, if it has sent an alert.
@@ -264,5 +264,5 @@ class TlsConnection(TcpConnection):
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLError as error:
-            return tls.to_untrusted(self.peer.name, self._papers, error)
+            return tls.to_untrusted(self.peer.name, self._credentials, error)
         return None

@@ -51,7 +51,7 @@ def kinds_with(condition: Callable[[type[NodeCapabilities]], object]) -> list[st
     return [kind for kind in KINDS if condition(get_capabilities(kind))]
 
 
-def recipient_of(kind: str, settings: Mapping[str, Any]) -> list[str]:
+def get_recipient(kind: str, settings: Mapping[str, Any]) -> list[str]:
     """Return what decides who receives the secrets of a node, normalized.
 
     These are its kind, its address and how the other side is verified. Settings may be wrong or

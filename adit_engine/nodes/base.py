@@ -36,10 +36,10 @@ class SettingProposal:
 
     setting: str
     value: str | int | bool | None
-    why: Message
+    reason: Message
 
     def to_json(self) -> dict[str, Any]:
-        return {"setting": self.setting, "value": self.value, "why": self.why.to_json()}
+        return {"setting": self.setting, "value": self.value, "why": self.reason.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SettingProposal":
@@ -98,7 +98,7 @@ class StoreResult:
     """Path of the file below the base folder of the node; empty for nodes without files."""
 
     @property
-    def kept(self) -> bool:
+    def is_stored(self) -> bool:
         return self.error is None
 
 
@@ -138,7 +138,7 @@ class FindResults(Iterator[Record]):
         return record
 
     @property
-    def capped(self) -> bool:
+    def is_capped(self) -> bool:
         return self._cap is not None and self.count >= self._cap
 
     @property
@@ -227,7 +227,7 @@ class Retrievable(Protocol):
         """
         ...
 
-    def break_off(self) -> None:
+    def cancel_fetches(self) -> None:
         """End the waits of the running fetches, from any thread; they raise Stopped.
 
         Unlike `abort`, it leaves the node usable for further requests.
@@ -243,13 +243,13 @@ class SourceNode(Searchable, Retrievable, Protocol):
 class SupportsPrefetch(Protocol):
     """A source that can send the images of a series while it is searched for their list."""
 
-    def fetch_early(
+    def prefetch(
         self,
         series: SeriesRef,
         *,
         patient_id: str,
         count: int | None,
-        may_come: Callable[[str], bool],
+        expected_uids: Callable[[str], bool],
     ) -> Iterator[Instance] | None:
         """Return the whole series, lazily, over a second association.
 
@@ -321,9 +321,9 @@ class ArchiveRequest:
     name: str
     images: int
     size_bytes: int
-    gathered: Iterable[StagedImage]
-    others: Iterable[DeliveryListLine] = ()
-    about: Mapping[str, str | int] = field(default_factory=dict)
+    staged_images: Iterable[StagedImage]
+    other_lines: Iterable[DeliveryListLine] = ()
+    metadata: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +376,7 @@ class SupportsPacking(Protocol):
         """
         ...
 
-    def forget(self) -> None:
+    def discard_staged(self) -> None:
         """Remove the staged images."""
         ...
 
@@ -389,7 +389,7 @@ class TrafficObserver:
     """
 
     def instance_received(self, instance: Instance) -> None:
-        """Called for each instance that `fetch` or `fetch_early` yields."""
+        """Called for each instance that `fetch` or `prefetch` yields."""
 
     def instance_sent(self, instance: Instance) -> None:
         """Called for each instance that `store` pulls, whatever its result."""
@@ -445,7 +445,7 @@ class OpenedNode(Protocol):
     name: str
 
     @property
-    def pace(self) -> RateLimiter | None:
+    def rate_limiter(self) -> RateLimiter | None:
         """The rate limit of all traffic of the node; None where the kind has none."""
         ...
 
@@ -454,7 +454,7 @@ class OpenedNode(Protocol):
     def abort(self) -> None: ...
 
 
-def setting(
+def setting_field(
     default: Any,
     label: str,
     *,

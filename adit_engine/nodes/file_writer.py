@@ -65,7 +65,7 @@ class WriteVerification:
         self._left = False
         self._fault: BaseException | None = None
 
-    def begin(self, files: Sequence[WrittenFile]) -> None:
+    def enqueue(self, files: Sequence[WrittenFile]) -> None:
         """Queue a group of files that have their names already.
 
         Each is closed once it is read. Waits for the previous group, so that no more than two are
@@ -99,10 +99,10 @@ class WriteVerification:
             self._thread.join(MAX_WAIT_S)
             self._thread = None
 
-    def proves(self, names: tuple[str, ...], digest: str, tree: AtomicFolder) -> bool:
+    def is_verified(self, names: tuple[str, ...], digest: str, tree: AtomicFolder) -> bool:
         """Return whether the file holds that data set; read it if unread or changed since."""
         known = self._found.pop(names, None)
-        if known is not None and known == (tree.stamp(names), digest):
+        if known is not None and known == (tree.get_stamp(names), digest):
             return True
         file = tree.open(names)
         if file is None:
@@ -117,7 +117,7 @@ class WriteVerification:
         while (files := self._wanted.get()) is not None:
             try:
                 for one in files:
-                    with one.draft.held as held, suppress(OSError):
+                    with one.draft.file as held, suppress(OSError):
                         if not self._left:
                             self._read_one(one, held.fileno())
             except BaseException as error:  # noqa: BLE001 - it is raised where the next group begins
@@ -134,7 +134,7 @@ class WriteVerification:
 
 def _close_files(files: Sequence[WrittenFile]) -> None:
     for one in files:
-        one.draft.held.close()
+        one.draft.file.close()
 
 
 def _begins_with(descriptor: int, parts: Sequence[Buffer]) -> bool:
@@ -177,12 +177,12 @@ class FileWriter:
         folder_mode: int = 0o750,
         file_mode: int = 0o640,
         group: int = -1,
-        pace: RateLimiter | None = None,
+        rate_limiter: RateLimiter | None = None,
     ) -> None:
         self.owner = owner
-        self.pace = pace or RateLimiter()
+        self.rate_limiter = rate_limiter or RateLimiter()
         self.reserve_mb = reserve_mb
-        self.tree = AtomicFolder(
+        self.folder = AtomicFolder(
             owner, base, folder_mode=folder_mode, file_mode=file_mode, group=group
         )
         self._read_back = WriteVerification()
@@ -206,23 +206,23 @@ class FileWriter:
         drafts: list[WrittenFile] = []
         is_done = False
         try:
-            with self.tree.keep_folder_open():
-                yield from self._files(instances, drafts)
+            with self.folder.keep_folder_open():
+                yield from self._write_files(instances, drafts)
             is_done = True
         finally:
-            self.tree.discard(one.draft for one in drafts)
+            self.folder.discard(one.draft for one in drafts)
             self._read_back.end(at_once=not is_done)
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Read each file back: its length and SHA-256 must be those that were written."""
-        tree, proves = self.tree, self._read_back.proves
+        tree, proves = self.folder, self._read_back.is_verified
         with tree.keep_folder_open():
             kept = [one for one in stored if proves(_path_names(one), one.sha256, tree)]
         return iter([one.ref.instance_uid for one in kept])
 
     def require_free_space(self, size_bytes: int = 0) -> None:
         """Raise StorageFull unless this much fits in addition to the reserve."""
-        free = self.tree.free_bytes() - self.reserve_mb * 1_000_000
+        free = self.folder.free_bytes() - self.reserve_mb * 1_000_000
         if free < size_bytes and free > 0:
             raise StorageFull(
                 self.owner,
@@ -240,32 +240,32 @@ class FileWriter:
         into the project's folder if there is one; the writer that begins last wins. Raises
         StorageError.
         """
-        gathered = iter(bundle.gathered)
+        gathered = iter(bundle.staged_images)
         first = next(gathered, None)
         folder = _project_folder(first.path) if first is not None else ()
         name = f"contents-{bundle.name}"
-        self.tree.remove_unfinished(folder, name)
+        self.folder.remove_unfinished(folder, name)
         drafts: list[UnpublishedFile] = []
         try:
-            with ExitStack() as stack, self.tree.trouble():
+            with ExitStack() as stack, self.folder.translate_errors():
                 for ending in ("csv", "json"):
-                    drafts.append(self.tree.begin((*folder, f"{name}.{ending}"), lot=name))
+                    drafts.append(self.folder.create((*folder, f"{name}.{ending}"), group=name))
                 texts = [stack.enter_context(_open_text(draft)) for draft in drafts]
-                with open_delivery_list(texts[0], texts[1], bundle.about) as listed:
+                with open_delivery_list(texts[0], texts[1], bundle.metadata) as listed:
                     for one in chain(() if first is None else (first,), gathered):
-                        listed.add(self._line(one))
-                    for line in bundle.others:
+                        listed.add(self._make_line(one))
+                    for line in bundle.other_lines:
                         listed.add(line)
-            self.tree.replace(drafts, self._stop)
+            self.folder.replace(drafts, self._stop)
             for draft in drafts:
-                draft.held.close()
+                draft.file.close()
             drafts = []
         finally:
-            self.tree.discard(drafts)
+            self.folder.discard(drafts)
 
-    def _line(self, one: StagedImage) -> DeliveryListLine:
+    def _make_line(self, one: StagedImage) -> DeliveryListLine:
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
-        file = self.tree.open(tuple(one.path.split("/")))
+        file = self.folder.open(tuple(one.path.split("/")))
         if file is None:
             gone = str(Message("delivery-list.file-missing"))
             return DeliveryListLine(*uids, InstanceState.DELIVERED.value, gone, one.path)
@@ -274,7 +274,7 @@ class FileWriter:
             size = file.tell()
         return DeliveryListLine(*uids, InstanceState.DELIVERED.value, "", one.path, size, digest)
 
-    def _files(
+    def _write_files(
         self, instances: Iterable[Instance], drafts: list[WrittenFile]
     ) -> Iterator[StoreResult]:
         """Write instances.
@@ -291,7 +291,7 @@ class FileWriter:
                 raise
             if instance is None:
                 break
-            self.pace.keep(instance.size_bytes, lambda: self._aborted)
+            self.rate_limiter.throttle(instance.size_bytes, lambda: self._aborted)
             if self._aborted:
                 raise Stopped("node.stopped", node=self.owner)
             written = self._write(instance)
@@ -311,14 +311,14 @@ class FileWriter:
         A file that another process has created meanwhile is left unchanged and compared.
         """
         self.require_free_space()
-        taken = {d.names for d in self.tree.publish([one.draft for one in drafts], self._stop)}
+        taken = {d.names for d in self.folder.publish([one.draft for one in drafts], self._stop)}
         done = list(drafts)
         drafts.clear()
-        with self.tree.trouble():
-            self._read_back.begin([one for one in done if one.draft.names not in taken])
+        with self.folder.translate_errors():
+            self._read_back.enqueue([one for one in done if one.draft.names not in taken])
         for one in done:
             names = one.draft.names
-            yield self._compared(one.stored, names) if names in taken else one.stored
+            yield self._compare_existing(one.stored, names) if names in taken else one.stored
 
     def _write(self, instance: Instance) -> WrittenFile | StoreResult:
         head = part10.file_head(instance)
@@ -330,12 +330,12 @@ class FileWriter:
             sha256=instance.sha256(),
             path="/".join(names),
         )
-        if self.tree.stamp(names):
-            return self._compared(stored, names)
+        if self.folder.get_stamp(names):
+            return self._compare_existing(stored, names)
         parts = (head, *instance.parts())
-        return WrittenFile(self.tree.write(names, parts), stored, parts)
+        return WrittenFile(self.folder.write(names, parts), stored, parts)
 
-    def _compared(self, stored: StoreResult, names: tuple[str, ...]) -> StoreResult:
+    def _compare_existing(self, stored: StoreResult, names: tuple[str, ...]) -> StoreResult:
         """Compare with the existing file.
 
         An equal data set counts as stored; a different file is not replaced.
@@ -347,7 +347,7 @@ class FileWriter:
 
     def _digest(self, names: tuple[str, ...]) -> str:
         """Return the SHA-256 of the data set in a visible file; "" if it is broken or gone."""
-        file = self.tree.open(names)
+        file = self.folder.open(names)
         if file is None:
             return ""
         with file:
@@ -364,7 +364,7 @@ def _project_folder(path: str) -> tuple[str, ...]:
 
 
 def _open_text(draft: UnpublishedFile) -> TextIO:
-    return open(draft.held.fileno(), "w", encoding="utf-8", newline="", closefd=False)
+    return open(draft.file.fileno(), "w", encoding="utf-8", newline="", closefd=False)
 
 
 def _path_names(stored: StoreResult) -> tuple[str, ...]:
@@ -391,5 +391,5 @@ def _naming_values(instance: Instance, head: bytes) -> dict[str, str]:
         stop_before_pixels=True,
         specific_tags=list(NAMING_TAGS.values()),
     )
-    record = Record.of(QueryLevel.IMAGE, header)
+    record = Record.from_dataset(QueryLevel.IMAGE, header)
     return {keyword: record.text(keyword) for keyword in NAMING_TAGS.values()}

@@ -27,7 +27,7 @@ from adit_engine.nodes.base import (
     StoreResult,
     TrafficObserver,
     observe_sent,
-    setting,
+    setting_field,
 )
 from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
 from adit_engine.nodes.file_writer import FileWriter
@@ -52,31 +52,33 @@ _STARTS_WITHOUT_PREAMBLE = (b"\x02\0", b"\x08\0")
 
 @dataclass(frozen=True)
 class FolderSettings:
-    path: str = setting("", "Folder", help="Path on this machine, such as /mnt/research.")
-    shown_path: str = setting(
+    path: str = setting_field("", "Folder", help="Path on this machine, such as /mnt/research.")
+    shown_path: str = setting_field(
         "", "Folder as users see it", help=r"Such as \\server\share\research. Shown on the pages."
     )
-    network: bool = setting(
+    network: bool = setting_field(
         False, "Network folder", help="ADIT does not write while it is not mounted."
     )
-    quota_gb: int = setting(
+    quota_gb: int = setting_field(
         0, "Size limit (GB)", help="Total size of the images that jobs deliver. 0: no limit."
     )
-    reserve_mb: int = setting(
+    reserve_mb: int = setting_field(
         200, "Space to keep free (MB)", help="ADIT writes nothing if less is free.", advanced=True
     )
-    file_mode: str = setting("640", "Permissions of new files", advanced=True)
-    folder_mode: str = setting("750", "Permissions of new folders", advanced=True)
-    group: str = setting(
+    file_mode: str = setting_field("640", "Permissions of new files", advanced=True)
+    folder_mode: str = setting_field("750", "Permissions of new folders", advanced=True)
+    group: str = setting_field(
         "", "Group of new files", help="A group of this machine. Empty: default.", advanced=True
     )
-    domain: str = setting(
+    domain: str = setting_field(
         "",
         "Patient ID domain",
         help="Nodes that share patient IDs have the same domain.",
         advanced=True,
     )
-    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
+    contact: str = setting_field(
+        "", "Contact", help="Name, phone or mail address of its administrator."
+    )
 
     def __post_init__(self) -> None:
         if not self.path or not os.path.isabs(self.path):
@@ -113,7 +115,7 @@ class FolderResults(FindResults):
         self._unread = unread
 
     @property
-    def capped(self) -> bool:
+    def is_capped(self) -> bool:
         """Whether files were unreadable; it is unknown to which study they belong."""
         return self._unread > 0
 
@@ -139,7 +141,7 @@ class FolderNode(NodeCapabilities):
         self._observer = observer
         self.settings = settings
         self.base = Path(settings.path)
-        self._filing = FileWriter(
+        self._writer = FileWriter(
             name,
             self.base,
             reserve_mb=settings.reserve_mb,
@@ -147,7 +149,7 @@ class FolderNode(NodeCapabilities):
             file_mode=int(settings.file_mode, 8),
             group=_resolve_group(settings.group),
         )
-        self.pace = self._filing.pace
+        self.rate_limiter = self._writer.rate_limiter
         self._entries: dict[str, _CachedEntry] = {}
         self._unread = 0
         self._aborted = False
@@ -157,16 +159,16 @@ class FolderNode(NodeCapabilities):
 
     def abort(self) -> None:
         self._aborted = True
-        self._filing.abort()
+        self._writer.abort()
 
     def set_stop(self, stop: Stop) -> None:
-        self._filing.set_stop(stop)
+        self._writer.set_stop(stop)
 
     # Reading --------------------------------------------------------------------------------
 
     def check(self) -> Iterator[NodeFinding]:
         try:
-            self._ready()
+            self._require_mounted()
         except StorageError as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-folder"))
             return
@@ -178,41 +180,41 @@ class FolderNode(NodeCapabilities):
         """Fetch by reading the file; the slow part is to find it."""
         from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 
-        limit = FetchLimit(within_s, self.break_off)
+        limit = FetchLimit(within_s, self.cancel_fetches)
         method = Message("clause.by-reading")
         yield attempt_fetch(method, image, lambda: self.fetch([image]), limit).finding()
 
     def try_writing(self) -> Iterator[NodeFinding]:
         """Write a test file, which is removed again."""
         try:
-            self._ready()
+            self._require_mounted()
         except StorageError as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-folder"))
             return
-        yield from self._disk_probe().tried()
+        yield from self._disk_probe().test_writing()
 
     def _disk_probe(self) -> DiskProbe:
         given = self.settings
         return DiskProbe(self.name, self.base, given.network, given.reserve_mb)
 
     def find(self, query: Query) -> FindResults:
-        self._ready()
+        self._require_mounted()
         index = self._load_index()
         return FolderResults(index.find(query), self._unread)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        self._ready()
+        self._require_mounted()
         for ref, entries in self._load_index().find_instances(refs).items():
             self._check()
-            instance = self._one(ref, [self.base / entry.place for entry in entries])
-            self.pace.keep(instance.size_bytes, lambda: self._aborted)
+            instance = self._read_one(ref, [self.base / entry.path for entry in entries])
+            self.rate_limiter.throttle(instance.size_bytes, lambda: self._aborted)
             self._observer.instance_received(instance)
             yield instance
 
-    def break_off(self) -> None:
+    def cancel_fetches(self) -> None:
         """Do nothing: reading a file never waits for long."""
 
-    def _one(self, ref: InstanceRef, paths: list[Path]) -> Instance:
+    def _read_one(self, ref: InstanceRef, paths: list[Path]) -> Instance:
         """Return one object. Several files of one UID count once if their data sets are equal."""
         try:
             first, *others = (self._read(path) for path in paths)
@@ -220,10 +222,10 @@ class FolderNode(NodeCapabilities):
             fault = (
                 error.message if isinstance(error, Malformed) else Message("folder.file-unreadable")
             )
-            return Instance("", ref.instance_uid, "", b"", fault=fault)
+            return Instance("", ref.instance_uid, "", b"", defect=fault)
         if any(other.sha256() != first.sha256() for other in others):
             fault = Message("folder.two-objects")
-            return Instance("", ref.instance_uid, "", b"", fault=fault)
+            return Instance("", ref.instance_uid, "", b"", defect=fault)
         return first
 
     def _read(self, path: Path) -> Instance:
@@ -239,7 +241,7 @@ class FolderNode(NodeCapabilities):
         seen: dict[str, _CachedEntry] = {}
         shut: list[OSError] = []
         begin = len(str(self.base / "x")) - 1
-        for whole in self._files(shut):
+        for whole in self._walk_files(shut):
             if (stamp := _file_version(whole, self.base)) is None:
                 continue
             place = whole[begin:]
@@ -254,7 +256,7 @@ class FolderNode(NodeCapabilities):
         self._unread = len(shut) + len(found) - len(entries)
         return HeaderIndex(entries)
 
-    def _files(self, shut: list[OSError]) -> Iterator[str]:
+    def _walk_files(self, shut: list[OSError]) -> Iterator[str]:
         """Yield the files below the folder, without our own unfinished ones.
 
         `shut` collects the errors of folders that cannot be entered. Paths are strings: each search
@@ -273,8 +275,8 @@ class FolderNode(NodeCapabilities):
 
         A result comes when its file is visible.
         """
-        self._ready()
-        yield from self._filing.store(
+        self._require_mounted()
+        yield from self._writer.store(
             self._require_mount_for_each(observe_sent(instances, self._observer))
         )
 
@@ -285,24 +287,24 @@ class FolderNode(NodeCapabilities):
         """
         for instance in instances:
             if self.settings.network:
-                self._ready()
+                self._require_mounted()
             yield instance
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Read each file back: its length and SHA-256 must be those that were written."""
-        return self._filing.confirm(stored)
+        return self._writer.confirm(stored)
 
     def require_free_space(self, size_bytes: int) -> None:
         """Raise StorageError unless the folder is mounted and has this much free space."""
-        self._ready()
-        self._filing.require_free_space(size_bytes)
+        self._require_mounted()
+        self._writer.require_free_space(size_bytes)
 
     def write_delivery_list(self, bundle: ArchiveRequest) -> None:
         """Write the delivery list; see FileWriter.write_delivery_list."""
-        self._ready()
-        self._filing.write_delivery_list(bundle)
+        self._require_mounted()
+        self._writer.write_delivery_list(bundle)
 
-    def _ready(self) -> None:
+    def _require_mounted(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)
 
 
@@ -404,6 +406,6 @@ def _read_entry_with_pydicom(path: Path, head: memoryview, place: str) -> IndexE
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(INDEXED_KEYWORDS))
-        return IndexEntry.of(header, place)
+        return IndexEntry.from_header(header, place)
     except (InvalidDicomError, Malformed, ValueError, EOFError, NotImplementedError):
         return None

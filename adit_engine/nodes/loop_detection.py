@@ -18,8 +18,8 @@ _ALLOWED_REPEATS = 10
 class LoopDetector:
     """Records the answers of one search. A repeated answer is no progress."""
 
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._seen: set[int] = set()
         self._in_a_row = 0
         self._fresh_at = time.monotonic()
@@ -33,5 +33,5 @@ class LoopDetector:
             self._fresh_at = time.monotonic()
             return len(self._seen) > MAX_ANSWERS
         self._in_a_row += 1
-        is_late = time.monotonic() - self._fresh_at > self._patience_s
+        is_late = time.monotonic() - self._fresh_at > self._timeout_s
         return self._in_a_row >= MAX_REPEATS or (is_late and self._in_a_row >= _ALLOWED_REPEATS)

@@ -22,7 +22,7 @@ from adit_engine.nodes.base import (
     StoreResult,
     TrafficObserver,
     observe_sent,
-    setting,
+    setting_field,
 )
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
@@ -31,14 +31,14 @@ from adit_engine.values.references import Ref
 
 @dataclass(frozen=True)
 class MemorySettings:
-    shelf: str = setting("", "Shelf", help="Nodes with the same shelf share their objects.")
-    domain: str = setting("", "Patient ID domain")
+    shelf: str = setting_field("", "Shelf", help="Nodes with the same shelf share their objects.")
+    domain: str = setting_field("", "Patient ID domain")
 
 
 class MemoryNode(NodeCapabilities):
     Settings = MemorySettings
     is_for_tests = True
-    pace = None
+    rate_limiter = None
     shelves: ClassVar[dict[str, dict[str, Instance]]] = {}
     """Instances by SOP Instance UID, by shelf."""
 
@@ -61,13 +61,13 @@ class MemoryNode(NodeCapabilities):
             self._observer.instance_received(instance)
             yield instance
 
-    def break_off(self) -> None:
+    def cancel_fetches(self) -> None:
         pass
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         for instance in observe_sent(instances, self._observer):
             ref = instance.in_header.ref
-            kept = Instance.of(
+            kept = Instance.from_data_set(
                 instance.sop_class_uid,
                 instance.instance_uid,
                 instance.transfer_syntax_uid,
@@ -90,6 +90,6 @@ class MemoryNode(NodeCapabilities):
             return BytesIO(b"".join(part10.file_parts(instance)))
 
         return HeaderIndex(
-            IndexEntry.of(dcmread(header(instance), stop_before_pixels=True), uid)
+            IndexEntry.from_header(dcmread(header(instance), stop_before_pixels=True), uid)
             for uid, instance in self.held.items()
         )

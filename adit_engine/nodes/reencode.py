@@ -64,7 +64,7 @@ def reencode(instance: Instance, syntaxes: Sequence[str]) -> Instance | None:
 def _reencode_to(instance: Instance, target: str) -> Instance:
     if instance.transfer_syntax_uid == DEFLATED_LE:
         kind, uid, data = instance.sop_class_uid, instance.instance_uid, b"".join(instance.parts())
-        instance = Instance.of(kind, uid, EXPLICIT_LE, inflate_data_set(data))
+        instance = Instance.from_data_set(kind, uid, EXPLICIT_LE, inflate_data_set(data))
     # pydicom would not swap the words of pixel data.
     instance = to_little_endian(instance)
     whole = b"".join(part10.file_parts(instance))
@@ -76,7 +76,9 @@ def _reencode_to(instance: Instance, target: str) -> Instance:
     out.is_implicit_VR = target == IMPLICIT_LE
     del dataset.file_meta
     write_dataset(out, dataset)
-    written = Instance.of(instance.sop_class_uid, instance.instance_uid, target, out.getvalue())
+    written = Instance.from_data_set(
+        instance.sop_class_uid, instance.instance_uid, target, out.getvalue()
+    )
     if written.in_header.ref != instance.in_header.ref:
         raise Malformed("re-encoding.uid-changed")
     return written

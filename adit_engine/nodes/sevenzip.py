@@ -28,11 +28,11 @@ from adit_engine.nodes.base import (
     StoreResult,
     TrafficObserver,
     observe_sent,
-    setting,
+    setting_field,
 )
 from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
 from adit_engine.nodes.file_writer import FileWriter
-from adit_engine.nodes.sevenzip_builder import Packing
+from adit_engine.nodes.sevenzip_builder import ArchiveBuilder
 from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
 
@@ -44,32 +44,34 @@ _OVERHEAD = 1.01
 
 @dataclass(frozen=True)
 class ArchiveSettings:
-    path: str = setting(
+    path: str = setting_field(
         "", "Folder", help="Folder of finished 7-Zip files. Empty: in the data folder of ADIT."
     )
-    shown_path: str = setting(
+    shown_path: str = setting_field(
         "",
         "Folder as users see it",
         help=r"Such as \\server\share\archives. Empty: files can only be downloaded in the browser.",
     )
-    network: bool = setting(
+    network: bool = setting_field(
         False, "Network folder", help="ADIT does not write while it is not mounted."
     )
-    staging: str = setting(
+    staging: str = setting_field(
         "",
         "Folder for staged images",
         help="Images are stored there unencrypted until their 7-Zip file is created. Use a disk "
         "that only ADIT can read. Empty: in the data folder of ADIT.",
         advanced=True,
     )
-    part_gb: int = setting(
+    part_gb: int = setting_field(
         20, "Maximum file size (GB)", help="A larger job is split into several independent files."
     )
-    reserve_mb: int = setting(
+    reserve_mb: int = setting_field(
         200, "Space to keep free (MB)", help="ADIT writes nothing if less is free.", advanced=True
     )
-    domain: str = setting("", "Patient ID domain", advanced=True)
-    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
+    domain: str = setting_field("", "Patient ID domain", advanced=True)
+    contact: str = setting_field(
+        "", "Contact", help="Name, phone or mail address of its administrator."
+    )
 
     def __post_init__(self) -> None:
         for label, path in (("Folder", self.path), ("Folder for staged images", self.staging)):
@@ -98,8 +100,8 @@ class ArchiveNode(NodeCapabilities):
         self.settings = settings
         self._observer = observer
         self.base = Path(settings.path)
-        self.pace = RateLimiter()
-        self._gathered: dict[str, StagedImage] = {}
+        self.rate_limiter = RateLimiter()
+        self._staged: dict[str, StagedImage] = {}
         self.set_archive_title("images")
 
     def set_archive_title(self, title: str) -> None:
@@ -111,7 +113,7 @@ class ArchiveNode(NodeCapabilities):
             reserve_mb=self.settings.reserve_mb,
             folder_mode=0o700,
             file_mode=0o600,
-            pace=self.pace,
+            rate_limiter=self.rate_limiter,
         )
 
     def close(self) -> None:
@@ -125,7 +127,7 @@ class ArchiveNode(NodeCapabilities):
 
     def check(self) -> Iterator[NodeFinding]:
         try:
-            self._ready()
+            self._require_mounted()
         except StorageError as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-archive"))
             return
@@ -134,11 +136,11 @@ class ArchiveNode(NodeCapabilities):
     def try_writing(self) -> Iterator[NodeFinding]:
         """Write a test file, which is removed again."""
         try:
-            self._ready()
+            self._require_mounted()
         except StorageError as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-archive"))
             return
-        yield from self._disk_probe().tried()
+        yield from self._disk_probe().test_writing()
 
     def _disk_probe(self) -> DiskProbe:
         given = self.settings
@@ -148,7 +150,7 @@ class ArchiveNode(NodeCapabilities):
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Stage images, unencrypted, where only this account can read them."""
-        self._ready()
+        self._require_mounted()
         self._make_staging()
         yield from self._filing.store(observe_sent(instances, self._observer))
 
@@ -158,15 +160,15 @@ class ArchiveNode(NodeCapabilities):
         for one in stored:
             if one.ref.instance_uid in kept:
                 found = StagedImage(one.ref, one.path, one.sha256, one.size_bytes)
-                self._gathered[one.path] = found
+                self._staged[one.path] = found
         return iter(kept)
 
     @property
-    def gathered(self) -> list[StagedImage]:
+    def staged_images(self) -> list[StagedImage]:
         """The images confirmed since this node was opened."""
-        return list(self._gathered.values())
+        return list(self._staged.values())
 
-    def forget(self) -> None:
+    def discard_staged(self) -> None:
         """Remove what was staged under this title so far.
 
         The folder is renamed first: images that are staged meanwhile stay, however long the removal
@@ -195,13 +197,13 @@ class ArchiveNode(NodeCapabilities):
 
         May be repeated at any time until `forget`. Raises StorageError, Stopped.
         """
-        self._ready()
+        self._require_mounted()
         target = FileWriter(self.name, self.base, reserve_mb=self.settings.reserve_mb)
         target.require_free_space(int(bundle.size_bytes * _OVERHEAD))
-        packing = Packing(
+        packing = ArchiveBuilder(
             self.name,
             AtomicFolder(self.name, self._staging),
-            target.tree,
+            target.folder,
             password,
             self.settings.part_gb * GB,
             stop,
@@ -211,7 +213,7 @@ class ArchiveNode(NodeCapabilities):
 
     def require_free_space(self, size_bytes: int) -> None:
         """Require space for the staged images and the archive. Raises StorageError."""
-        self._ready()
+        self._require_mounted()
         self._make_staging()
         try:
             is_one_disk = self._staging.stat().st_dev == self.base.stat().st_dev
@@ -222,5 +224,5 @@ class ArchiveNode(NodeCapabilities):
             size_bytes
         )
 
-    def _ready(self) -> None:
+    def _require_mounted(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)

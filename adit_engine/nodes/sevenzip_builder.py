@@ -34,15 +34,15 @@ from adit_engine.values.outcome import InstanceState
 if TYPE_CHECKING:
     from adit_engine.nodes.sevenzip_file import SevenZipWriter
 
-ENDING = ".7z"
-MOST_FILES = 50_000
+SUFFIX = ".7z"
+MAX_FILES = 50_000
 """Per archive, so that its list of files needs little memory, here and where it is opened."""
 _PIECE_BYTES = 256 * 1024
 _STEP_BYTES = 64 * 1024 * 1024
 
 
 @dataclass
-class Packing:
+class ArchiveBuilder:
     """One build: files below `staging` become archives in `target`."""
 
     owner: str
@@ -65,29 +65,29 @@ class Packing:
         self.target.remove_unfinished((), bundle.name)
         drafts: list[UnpublishedFile] = []
         packed: list[FinishedArchive] = []
-        left = iter(bundle.gathered)
-        is_one = bundle.size_bytes <= self.part_bytes and bundle.images <= MOST_FILES
+        left = iter(bundle.staged_images)
+        is_one = bundle.size_bytes <= self.part_bytes and bundle.images <= MAX_FILES
         following: StagedImage | None = next(left, None)
         try:
             while following is not None:
                 number = len(drafts) + 1
                 name = bundle.name if is_one else f"{bundle.name}-part{number}"
-                drafts.append(self.target.begin((name + ENDING,), lot=bundle.name))
-                part = _Part(following, left, self.part_bytes)
+                drafts.append(self.target.create((name + SUFFIX,), group=bundle.name))
+                part = _ArchivePart(following, left, self.part_bytes)
                 checksum = self._write(drafts[-1], name, part, bundle)
                 size = self._test(drafts[-1], checksum)
-                packed.append(FinishedArchive(name + ENDING, size, part.images))
+                packed.append(FinishedArchive(name + SUFFIX, size, part.images))
                 following = part.following
             self.report(ArchivesTested(tuple(one.name for one in packed)))
             self.target.replace(drafts, self.stop)
             for draft in drafts:
-                draft.held.close()
+                draft.file.close()
             drafts = []
         finally:
             self.target.discard(drafts)
         return packed
 
-    def _advance(self, size_bytes: int) -> None:
+    def _report_progress(self, size_bytes: int) -> None:
         """Count each piece written or read back."""
         self.stop.check()
         self._unreported += size_bytes
@@ -98,19 +98,19 @@ class Packing:
     # Writing -----------------------------------------------------------------------------------
 
     def _write(
-        self, draft: UnpublishedFile, name: str, part: "_Part", bundle: ArchiveRequest
+        self, draft: UnpublishedFile, name: str, part: "_ArchivePart", bundle: ArchiveRequest
     ) -> bytes:
         """Write one archive and return the checksum of its members."""
         from adit_engine.nodes.sevenzip_file import SevenZipWriter
 
-        with self._trouble(), ExitStack() as stack:
-            file = stack.enter_context(open(draft.held.fileno(), "w+b", closefd=False))
+        with self._translate_errors(), ExitStack() as stack:
+            file = stack.enter_context(open(draft.file.fileno(), "w+b", closefd=False))
             archive = SevenZipWriter(file, self.password)
-            lists = [stack.enter_context(_scratch()) for _ in range(2)]
-            with open_delivery_list(lists[0], lists[1], bundle.about) as listed:
+            lists = [stack.enter_context(_open_scratch_file()) for _ in range(2)]
+            with open_delivery_list(lists[0], lists[1], bundle.metadata) as listed:
                 for one in part:
                     self._add(archive, one, listed)
-                for line in bundle.others if part.following is None else ():
+                for line in bundle.other_lines if part.following is None else ():
                     listed.add(line)
             for ending, text in zip(("csv", "json"), lists, strict=True):
                 text.flush()
@@ -124,16 +124,16 @@ class Packing:
         """Add one image, which must be the one that was staged."""
         file = self.staging.open(tuple(one.path.split("/")))
         if file is None:
-            raise self._lost()
+            raise self._missing_error()
         with file:
             data_set = sha256()
             try:
                 digest = archive.add(one.path, self._image(file, data_set.update))
             except Malformed:
-                raise self._lost() from None
+                raise self._missing_error() from None
             size_bytes = file.tell()
         if data_set.hexdigest() != one.sha256:
-            raise self._lost()
+            raise self._missing_error()
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)
         listed.add(
             DeliveryListLine(
@@ -161,10 +161,10 @@ class Packing:
         file.seek(0)
         buffer = memoryview(bytearray(_PIECE_BYTES))
         while count := file.readinto(buffer):  # type: ignore[attr-defined]
-            self._advance(count)
+            self._report_progress(count)
             yield buffer[:count]
 
-    def _lost(self) -> StorageError:
+    def _missing_error(self) -> StorageError:
         return StorageError(self.owner, "archive.staged-images-changed")
 
     # Testing -----------------------------------------------------------------------------------
@@ -173,43 +173,43 @@ class Packing:
         """Read an archive back from the disk with the password; return its size."""
         from adit_engine.nodes.sevenzip_file import read_checksum
 
-        with self._trouble(), self.target.reopen(draft) as file:
+        with self._translate_errors(), self.target.open_unpublished(draft) as file:
             size = os.fstat(file.fileno()).st_size
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             try:
-                found = read_checksum(file, self.password, self._advance)
+                found = read_checksum(file, self.password, self._report_progress)
             except (Malformed, InvalidInput):
-                raise self._broken() from None
+                raise self._broken_error() from None
         if found != checksum:
-            raise self._broken()
+            raise self._broken_error()
         return size
 
-    def _broken(self) -> StorageError:
+    def _broken_error(self) -> StorageError:
         return StorageError(self.owner, "archive.verification-failed")
 
     @contextmanager
-    def _trouble(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise to_storage_error(self.owner, error) from error
 
 
-class _Part:
+class _ArchivePart:
     """The content of one archive: up to its size, or one larger image alone."""
 
-    def __init__(self, first: StagedImage, left: Iterator[StagedImage], most_bytes: int) -> None:
+    def __init__(self, first: StagedImage, left: Iterator[StagedImage], max_bytes: int) -> None:
         self.following: StagedImage | None = first
         self.images = 0
         self._left = left
-        self._most_bytes = most_bytes
+        self._most_bytes = max_bytes
         self._size = 0
 
     def __iter__(self) -> Iterator[StagedImage]:
         """Yield images. Afterwards `following` is the first of the next part, or None."""
         while (one := self.following) is not None:
             self._size += one.size_bytes
-            if self.images and (self._size > self._most_bytes or self.images >= MOST_FILES):
+            if self.images and (self._size > self._most_bytes or self.images >= MAX_FILES):
                 return
             self.images += 1
             yield one
@@ -217,7 +217,7 @@ class _Part:
 
 
 @contextmanager
-def _scratch() -> Iterator[TextIO]:
+def _open_scratch_file() -> Iterator[TextIO]:
     """Open an unnamed temporary file, of which nothing is left, whatever happens."""
     with tempfile.TemporaryFile() as file, TextIOWrapper(file, "utf-8", newline="") as text:
         yield text

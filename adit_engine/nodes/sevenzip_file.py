@@ -82,7 +82,7 @@ class SevenZipWriter:
         self._archive = _Archive(
             file, "w", filters=_FILTERS, password=password, header_encryption=True
         )
-        self._source = _Source()
+        self._source = _HashedSource()
         self.checksum = Checksum()
 
     def add(self, name: str, pieces: Iterable[Buffer]) -> bytes:
@@ -108,7 +108,7 @@ def read_checksum(file: BinaryIO, password: str, received: Callable[[int], None]
         archive = SevenZipFile(file, password=password)
     except _READ_ERRORS:
         raise InvalidInput("archive.cannot-open") from None
-    sink = _Sink(archive.getnames(), received)
+    sink = _HashingSink(archive.getnames(), received)
     try:
         # Nothing is extracted to the path. py7zr checks names against it; a member written by
         # mistake would fail there.
@@ -118,7 +118,7 @@ def read_checksum(file: BinaryIO, password: str, received: Callable[[int], None]
     return sink.checksum.digest()
 
 
-class _Source(PosixPath):
+class _HashedSource(PosixPath):
     """Pieces of data in the form of a path, which is the only input that py7zr streams.
 
     One object serves all members, as py7zr keeps the path of each until the archive is closed.
@@ -137,7 +137,7 @@ class _Source(PosixPath):
         self.sha256.update(piece)
         return piece
 
-    def open(self, *args: Any, **options: Any) -> AbstractContextManager["_Source"]:  # type: ignore[override]
+    def open(self, *args: Any, **options: Any) -> AbstractContextManager["_HashedSource"]:  # type: ignore[override]
         return nullcontext(self)
 
     def lstat(self) -> os.stat_result:
@@ -154,7 +154,7 @@ class _Source(PosixPath):
         return True
 
 
-class _Sink(WriterFactory, Py7zIO):
+class _HashingSink(WriterFactory, Py7zIO):
     """Receives the members one after the other and keeps only their checksum."""
 
     def __init__(self, names: Iterable[str], received: Callable[[int], None]) -> None:

@@ -96,15 +96,15 @@ def _without_titles(words: list[str]) -> list[str]:
     return [word for word in words if word not in _TITLES] or words
 
 
-def _is_same_given_name(asked: list[str], held: list[str]) -> bool:
+def _is_same_given_name(queried: list[str], stored: list[str]) -> bool:
     """Return whether the given names match: Karl-Heinz is Karl Heinz Josef, and is Karl."""
-    asked, held = _without_titles(asked), _without_titles(held)
-    return not asked or (
-        bool(held) and asked[0] == held[0] and _have_same_middle_names(asked, held)
+    queried, stored = _without_titles(queried), _without_titles(stored)
+    return not queried or (
+        bool(stored) and queried[0] == stored[0] and _have_same_middle_names(queried, stored)
     )
 
 
-def _have_same_middle_names(asked: list[str], held: list[str]) -> bool:
-    return all(one == other for one, other in zip(asked[1:], held[1:], strict=False)) or (
-        len(asked) == 1 or len(held) == 1
+def _have_same_middle_names(queried: list[str], stored: list[str]) -> bool:
+    return all(one == other for one, other in zip(queried[1:], stored[1:], strict=False)) or (
+        len(queried) == 1 or len(stored) == 1
     )

@@ -52,8 +52,8 @@ class PatientQuery:
     """
 
     person: PersonCriteria
-    first: date | None = None
-    last: date | None = None
+    first_day: date | None = None
+    last_day: date | None = None
     modalities: tuple[str, ...] = ()
     study_description: str = ""
     series_description: str = ""
@@ -66,7 +66,7 @@ class PatientQuery:
     @property
     def days(self) -> DateRange | None:
         """The range of study dates. Raises InvalidInput if it ends before it begins."""
-        return DateRange(self.first, self.last) if self.first or self.last else None
+        return DateRange(self.first_day, self.last_day) if self.first_day or self.last_day else None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class PatientQuery:
             )
         )
 
-    def fits(self, study: Record) -> bool:
+    def matches_study(self, study: Record) -> bool:
         """Return whether a study of the patient matches; its modalities must be known."""
         return (
             (self.days is None or study.study_date is None or study.study_date in self.days)
@@ -117,7 +117,7 @@ class PatientQuery:
             and (not self.modalities or not set(self.modalities).isdisjoint(study.modalities))
         )
 
-    def fits_series(self, series: Record) -> bool:
+    def matches_series(self, series: Record) -> bool:
         number = self.series_number
         return (
             (number is None or series.series_number == number)
@@ -139,8 +139,8 @@ class PatientQuery:
                 "birth_date": _format_date(person.birth_date),
                 "accession_number": person.accession_number,
             },
-            "first": _format_date(self.first),
-            "last": _format_date(self.last),
+            "first": _format_date(self.first_day),
+            "last": _format_date(self.last_day),
             "modalities": list(self.modalities),
             "study_description": self.study_description,
             "series_description": self.series_description,
@@ -169,16 +169,16 @@ def _parse_date(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _does_not_contradict(asked: str, held: str) -> bool:
-    return not asked or not held or asked.strip() == held
+def _does_not_contradict(queried: str, stored: str) -> bool:
+    return not queried or not stored or queried.strip() == stored
 
 
-def _matches_wildcard(asked: str, held: str) -> bool:
+def _matches_wildcard(queried: str, stored: str) -> bool:
     """Match with * and ?, ignoring case; an empty text matches only patterns of *."""
-    if not asked.strip("*"):
+    if not queried.strip("*"):
         return True
-    pattern = _fold(asked).replace("[", "[[]")
-    return fnmatch.fnmatchcase(_fold(held), pattern)
+    pattern = _fold(queried).replace("[", "[[]")
+    return fnmatch.fnmatchcase(_fold(stored), pattern)
 
 
 def _fold(text: str) -> str:
@@ -202,7 +202,7 @@ class PatientQueryResult:
 
     records: tuple[Record, ...] = field(repr=False)
     is_capped: bool = False
-    is_loose: bool = False
+    is_relaxed: bool = False
     other_person: bool = False
 
     @property
@@ -217,7 +217,7 @@ class _PartialResult:
 
     records: tuple[Record, ...] = field(default=(), repr=False)
     is_capped: bool = False
-    is_loose: bool = False
+    is_relaxed: bool = False
     refusal: NodeRefused | None = None
     """Set if the node gave nothing because there was too much to give."""
 
@@ -225,7 +225,7 @@ class _PartialResult:
         return _PartialResult(
             self.records + other.records,
             self.is_capped or other.is_capped,
-            self.is_loose or other.is_loose,
+            self.is_relaxed or other.is_relaxed,
         )
 
 
@@ -237,67 +237,67 @@ class PatientSearch:
     stop: Stop
     _series: dict[str, _PartialResult] = field(default_factory=dict)
 
-    def answers(self, questions: Sequence[PatientQuery]) -> Iterator[PatientQueryResult]:
+    def search(self, queries: Sequence[PatientQuery]) -> Iterator[PatientQueryResult]:
         """Yield one result per query, in order; all must have the same key.
 
         Raises NodeError, Stopped.
         """
-        result = self._studies(questions)
-        for question in questions:
-            yield self._answer(question, result)
+        result = self._studies(queries)
+        for question in queries:
+            yield self._make_result(question, result)
 
-    def _studies(self, questions: Sequence[PatientQuery]) -> _PartialResult:
+    def _studies(self, queries: Sequence[PatientQuery]) -> _PartialResult:
         """Return each study once, newest first."""
         result = _PartialResult()
-        for query in questions[0].queries():
-            result += self._all(query)
-            if any(q.is_of_person(study) for study in result.records for q in questions):
+        for query in queries[0].queries():
+            result += self._find_all(query)
+            if any(q.is_of_person(study) for study in result.records for q in queries):
                 break
         return replace(result, records=_newest_first(result.records))
 
-    def _answer(self, question: PatientQuery, heard: _PartialResult) -> PatientQueryResult:
-        own_studies = [study for study in heard.records if question.is_of_person(study)]
-        person = question.person
+    def _make_result(self, query: PatientQuery, answer: _PartialResult) -> PatientQueryResult:
+        own_studies = [study for study in answer.records if query.is_of_person(study)]
+        person = query.person
         is_numbered = bool(person.patient_id or person.accession_number)
-        if question.modalities:
+        if query.modalities:
             own_studies = [self._with_modalities(study) for study in own_studies]
-        found = [study for study in own_studies if question.fits(study)]
-        if not question.asks_for_series:
-            other = is_numbered and not own_studies and bool(heard.records)
-            return PatientQueryResult(tuple(found), heard.is_capped, heard.is_loose, other)
+        found = [study for study in own_studies if query.matches_study(study)]
+        if not query.asks_for_series:
+            other = is_numbered and not own_studies and bool(answer.records)
+            return PatientQueryResult(tuple(found), answer.is_capped, answer.is_relaxed, other)
         for study in found:
-            heard += replace(self._series_of(study), records=())
+            answer += replace(self._series_of(study), records=())
         series = (one for study in found for one in self._series_of(study).records)
-        fitting = tuple(one for one in series if question.fits_series(one))
-        other = is_numbered and not own_studies and bool(heard.records)
-        return PatientQueryResult(fitting, heard.is_capped, heard.is_loose, other)
+        fitting = tuple(one for one in series if query.matches_series(one))
+        other = is_numbered and not own_studies and bool(answer.records)
+        return PatientQueryResult(fitting, answer.is_capped, answer.is_relaxed, other)
 
-    def _all(self, query: Query) -> _PartialResult:
+    def _find_all(self, query: Query) -> _PartialResult:
         """Return all matches; if the node caps its answers, query halves of the date range.
 
         If the node gives nothing because the query asks for too much, that is an error only if
         smaller queries do not help.
         """
-        result = self._ask(query)
+        result = self._find(query)
         waiting = [(query, result)] if result.is_capped else []
         result = replace(result, is_capped=False)
         query_count = 1
         while waiting:
             part, part_result = waiting.pop()
-            halves = () if part_result.is_loose else _split_date_range(part)
+            halves = () if part_result.is_relaxed else _split_date_range(part)
             if not halves or query_count >= MAX_QUERIES:
                 if part_result.refusal is not None:
                     raise part_result.refusal
                 result = replace(result, is_capped=True)
                 continue
             for half in halves:
-                more = self._ask(half)
+                more = self._find(half)
                 query_count += 1
                 result += replace(more, is_capped=False)
                 waiting += [(half, more)] if more.is_capped else []
         return result
 
-    def _ask(self, query: Query) -> _PartialResult:
+    def _find(self, query: Query) -> _PartialResult:
         """Return the records that also match the query by our own comparison."""
         self.stop.check()
         records: list[Record] = []
@@ -313,10 +313,10 @@ class PatientSearch:
             looser = _relax_query(query)
             if looser is None:
                 raise
-            return replace(self._ask(looser), is_loose=True)
+            return replace(self._find(looser), is_relaxed=True)
         finally:
             answers.close()
-        return _PartialResult(tuple(records), answers.capped)
+        return _PartialResult(tuple(records), answers.is_capped)
 
     def _with_modalities(self, study: Record) -> Record:
         """Query the series if the node does not give the modalities of a study."""
@@ -329,7 +329,7 @@ class PatientSearch:
         """Return the series of a study with the study's values; queried once."""
         if study.study_uid not in self._series:
             query = Query.series_of(StudyRef(study.study_uid), study.patient_id)
-            result = self._ask(query)
+            result = self._find(query)
             by_number = sorted(result.records, key=lambda r: (r.series_number or 0, r.series_uid))
             merged = tuple(
                 replace(one, values={**study.values, **_known_values(one)})

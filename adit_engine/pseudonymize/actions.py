@@ -38,52 +38,52 @@ class ActionContext:
     key: ProjectKey = field(repr=False)
     offset_days: int
     charset: Charset = DEFAULT_CHARSET
-    names: frozenset[bytes] = frozenset()
+    patient_name_words: frozenset[bytes] = frozenset()
     """Words of the patient's name, in lower case."""
 
 
 Action = Callable[[bytes, ActionContext], bytes | None]
 
 
-def map_uids(value: bytes, work: ActionContext) -> bytes | None:
+def map_uids(value: bytes, context: ActionContext) -> bytes | None:
     """Map each UID with the key of the project; well-known UIDs (PS3.6 Annex A) stay."""
     known = well_known_uids()
     uids = [uid.strip(b"\0 ") for uid in value.split(b"\\")]
     return b"\\".join(
-        uid if not uid or uid in known else work.key.uid(uid.decode("latin-1")).encode()
+        uid if not uid or uid in known else context.key.uid(uid.decode("latin-1")).encode()
         for uid in uids
     )
 
 
-def keep_uids(value: bytes, work: ActionContext) -> bytes | None:
+def keep_uids(value: bytes, context: ActionContext) -> bytes | None:
     """Keep the value if all UIDs are valid (PS3.5 9.1), for option 113110."""
     clean = value.rstrip(b" \0")
     return value if all(_UID.fullmatch(uid.strip(b" \0")) for uid in clean.split(b"\\")) else None
 
 
-def shift_dates(value: bytes, work: ActionContext) -> bytes | None:
+def shift_dates(value: bytes, context: ActionContext) -> bytes | None:
     """Shift DA values. Remove partial dates and ranges, which would remain real."""
-    shifted = [_shift_date(text.strip(b" \0"), work) for text in value.split(b"\\")]
+    shifted = [_shift_date(text.strip(b" \0"), context) for text in value.split(b"\\")]
     return None if None in shifted else b"\\".join(text or b"" for text in shifted)
 
 
-def shift_datetimes(value: bytes, work: ActionContext) -> bytes | None:
+def shift_datetimes(value: bytes, context: ActionContext) -> bytes | None:
     """Shift DT values. Time of day, fraction and UTC offset stay unchanged."""
     shifted = []
     for text in (part.strip(b" \0") for part in value.split(b"\\")):
-        day, rest = _shift_date(text[:8], work), text[8:]
+        day, rest = _shift_date(text[:8], context), text[8:]
         if day is None or (rest and not _is_time_and_zone(rest)):
             return None
         shifted.append(day + rest)
     return b"\\".join(shifted)
 
 
-def keep_dates(value: bytes, work: ActionContext) -> bytes | None:
+def keep_dates(value: bytes, context: ActionContext) -> bytes | None:
     texts = [text.strip(b" \0") for text in value.split(b"\\")]
     return value if all(not text or _parse_date(text) for text in texts) else None
 
 
-def keep_datetimes(value: bytes, work: ActionContext) -> bytes | None:
+def keep_datetimes(value: bytes, context: ActionContext) -> bytes | None:
     for text in (part.strip(b" \0") for part in value.split(b"\\")):
         if text and (
             _parse_date(text[:8]) is None or (text[8:] and not _is_time_and_zone(text[8:]))
@@ -92,16 +92,16 @@ def keep_datetimes(value: bytes, work: ActionContext) -> bytes | None:
     return value
 
 
-def keep_times(value: bytes, work: ActionContext) -> bytes | None:
+def keep_times(value: bytes, context: ActionContext) -> bytes | None:
     texts = [text.strip(b" \0") for text in value.split(b"\\")]
     return value if all(not text or _is_time(text) for text in texts) else None
 
 
-def keep_utc_offset(value: bytes, work: ActionContext) -> bytes | None:
+def keep_utc_offset(value: bytes, context: ActionContext) -> bytes | None:
     return value if _UTC_OFFSET.fullmatch(value.strip(b" \0")) else None
 
 
-def keep_age(value: bytes, work: ActionContext) -> bytes | None:
+def keep_age(value: bytes, context: ActionContext) -> bytes | None:
     found = _AGE.fullmatch(value.strip(b" \0"))
     if found is None:
         return None
@@ -112,21 +112,21 @@ def text_action(vr: str) -> Action:
     return lambda value, work: _keep_text(value, work, vr)
 
 
-def keep_decimals(value: bytes, work: ActionContext) -> bytes | None:
+def keep_decimals(value: bytes, context: ActionContext) -> bytes | None:
     return _keep_matching(_DECIMAL, value)
 
 
-def keep_integers(value: bytes, work: ActionContext) -> bytes | None:
+def keep_integers(value: bytes, context: ActionContext) -> bytes | None:
     return _keep_matching(_INTEGER, value)
 
 
-def keep_codes(value: bytes, work: ActionContext) -> bytes | None:
+def keep_codes(value: bytes, context: ActionContext) -> bytes | None:
     """Keep CS values: capitals, digits, space and underscore, at most 16 (PS3.5 6.2)."""
     texts = value.rstrip(b"\0 ").split(b"\\")
     return value if all(_CODE_STRING.fullmatch(text.strip(b" ")) for text in texts) else None
 
 
-def keep_leading_codes(value: bytes, work: ActionContext) -> bytes | None:
+def keep_leading_codes(value: bytes, context: ActionContext) -> bytes | None:
     """Keep values of Image Type before the first invalid CS, if two or more are valid."""
     legal: list[bytes] = []
     for text in value.rstrip(b"\0 ").split(b"\\"):
@@ -136,7 +136,7 @@ def keep_leading_codes(value: bytes, work: ActionContext) -> bytes | None:
     return value
 
 
-def keep_bytes(value: bytes, work: ActionContext) -> bytes | None:
+def keep_bytes(value: bytes, context: ActionContext) -> bytes | None:
     return value
 
 
@@ -223,10 +223,10 @@ def _keep_matching(pattern: re.Pattern[bytes], value: bytes) -> bytes | None:
     return value if len(clean) == len(value) else clean
 
 
-def _keep_text(value: bytes, work: ActionContext, vr: str) -> bytes | None:
+def _keep_text(value: bytes, context: ActionContext, vr: str) -> bytes | None:
     """Return text in UTF-8; None if it is undecodable, too long or has control characters."""
     clean = value.rstrip(b"\0 ")
-    text = work.charset.text(clean)
+    text = context.charset.decode(clean)
     if text is None or _CONTROL.search(text):
         return None
     longest = _MAX_CHARACTERS.get(vr)
@@ -250,14 +250,16 @@ def _parse_date(text: bytes) -> date | None:
         return None
 
 
-def _shift_date(text: bytes, work: ActionContext) -> bytes | None:
+def _shift_date(text: bytes, context: ActionContext) -> bytes | None:
     if not text:
         return b""
     day = _parse_date(text)
     if day is None:
         return None
     try:
-        return (day + timedelta(days=work.offset_days)).strftime("%Y%m%d").encode().rjust(8, b"0")
+        return (
+            (day + timedelta(days=context.offset_days)).strftime("%Y%m%d").encode().rjust(8, b"0")
+        )
     except OverflowError:
         return None
 

@@ -51,7 +51,7 @@ class RuleCoverage(IntEnum):
     NOTHING = 0
     RELEASED = 1
     """A reviewer confirmed that the device burns in no text."""
-    BLANKED = 2
+    MASKED = 2
 
 
 UNCONFIRMED_ANNOTATION = "header-word"
@@ -70,7 +70,9 @@ def sop_class_refusal(sop_class_uid: str, profile: ConfidentialityProfile) -> Me
     uid = sop_class_uid.strip(" \0")
     admitted = tables.admitted_sop_classes().get(uid)
     if admitted is not None:
-        if "rule" not in admitted.asks or any(r.sop_class == uid for r in profile.pixel_rules):
+        if "rule" not in admitted.conditions or any(
+            r.sop_class == uid for r in profile.pixel_rules
+        ):
             return None
         return Message("pixel-rule.class", sop_class=admitted.name.removesuffix(" Storage"))
     name = _standard_name(uid)
@@ -100,7 +102,7 @@ def _classes_of_modality(modality: str) -> list[AdmittedSopClass]:
 
 
 def modality_warning(
-    modality: str, profile: ConfidentialityProfile, header_word: RiskDecision
+    modality: str, profile: ConfidentialityProfile, annotation_decision: RiskDecision
 ) -> Message | None:
     """Return a warning that says “may”, from the modality alone, or None.
 
@@ -108,15 +110,15 @@ def modality_warning(
     gives more precise information.
     """
     plain, classes = modality.strip(" \0").upper(), _classes_of_modality(modality)
-    if header_word is not RiskDecision.ACCEPT and needs_risk_decision(modality):
+    if annotation_decision is not RiskDecision.ACCEPT and needs_risk_decision(modality):
         return None
     ruled = {rule.sop_class for rule in profile.pixel_rules}
-    if all("rule" in one.asks and one.uid not in ruled for one in classes):
+    if all("rule" in one.conditions and one.uid not in ruled for one in classes):
         return Message(
             "may-be-withheld.pixel-rule" if classes else "may-be-withheld.class",
             modality=plain or Message("clause.no-modality"),
         )
-    asks = {ask for one in classes for ask in one.asks}
+    asks = {ask for one in classes for ask in one.conditions}
     covered = any(one.uid in ruled for one in classes)
     if "rule" in asks:
         return Message("may-be-withheld.device", modality=plain)
@@ -131,8 +133,8 @@ def modality_warning(
 def check(
     admitted: AdmittedSopClass,
     values: Mapping[int, bytes],
-    header_word: RiskDecision,
-    cover: RuleCoverage = RuleCoverage.NOTHING,
+    annotation_decision: RiskDecision,
+    coverage: RuleCoverage = RuleCoverage.NOTHING,
 ) -> bool:
     """Return whether the object leaves only because the project trusts its header.
 
@@ -148,19 +150,22 @@ def check(
         raise InstanceWithheld("image-type.screen")
     if said(_RECOGNIZABLE_VISUAL_FEATURES) not in (b"", b"NO"):
         raise InstanceWithheld("recognizable.stated")
-    if "gray" in admitted.asks and values.get(_SAMPLES_PER_PIXEL, b"") not in (b"", b"\x01\x00"):
+    if "gray" in admitted.conditions and values.get(_SAMPLES_PER_PIXEL, b"") not in (
+        b"",
+        b"\x01\x00",
+    ):
         raise InstanceWithheld("samples.color", modality=admitted.modality)
-    if not cover and "rule" in admitted.asks:
+    if not coverage and "rule" in admitted.conditions:
         raise InstanceWithheld("pixel-rule.device")
-    if not cover and said(_CONVERSION_TYPE) in _CAPTURE_CONVERSION_TYPES:
+    if not coverage and said(_CONVERSION_TYPE) in _CAPTURE_CONVERSION_TYPES:
         raise InstanceWithheld("conversion.capture")
-    if cover < RuleCoverage.BLANKED and said(_BURNED_IN_ANNOTATION) not in (b"", b"NO"):
+    if coverage < RuleCoverage.MASKED and said(_BURNED_IN_ANNOTATION) not in (b"", b"NO"):
         raise InstanceWithheld("burned-in.stated")
-    if not cover and admitted.needs_rule(header_word):
-        raise InstanceWithheld(_UNCONFIRMED[header_word], modality=admitted.modality)
-    if not (cover or said(_BURNED_IN_ANNOTATION)) and "not-burned-in" in admitted.asks:
+    if not coverage and admitted.needs_rule(annotation_decision):
+        raise InstanceWithheld(_UNCONFIRMED[annotation_decision], modality=admitted.modality)
+    if not (coverage or said(_BURNED_IN_ANNOTATION)) and "not-burned-in" in admitted.conditions:
         raise InstanceWithheld("burned-in-unknown.not-stated", modality=admitted.modality)
-    return admitted.needs_risk_decision and not cover
+    return admitted.needs_risk_decision and not coverage
 
 
 _UNCONFIRMED = {
@@ -170,11 +175,11 @@ _UNCONFIRMED = {
 
 
 def needs_pixel_rule(
-    admitted: AdmittedSopClass, values: Mapping[int, bytes], header_word: RiskDecision
+    admitted: AdmittedSopClass, values: Mapping[int, bytes], annotation_decision: RiskDecision
 ) -> bool:
     """Whether the object is withheld unless a pixel rule covers its device."""
     try:
-        check(admitted, values, header_word)
+        check(admitted, values, annotation_decision)
     except InstanceWithheld as held:
         return held.message.category in LIFTED_BY_PIXEL_RULE
     return False

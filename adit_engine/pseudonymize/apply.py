@@ -74,8 +74,8 @@ _SUPPORTED_SYNTAXES = NATIVE_SYNTAXES | STRIP_FUNCTIONS.keys()
 def apply(
     change: Change,
     instance: Instance,
-    tally: ChangeStatistics | None = None,
-    memory: ElementCache | None = None,
+    statistics: ChangeStatistics | None = None,
+    cache: ElementCache | None = None,
 ) -> Instance:
     """Return the instance as it may leave. Raises InstanceWithheld, and nothing else.
 
@@ -85,10 +85,10 @@ def apply(
     """
     if isinstance(change, AsIs):
         return instance
-    if memory is None or memory.change is not change:
-        memory = ElementCache(change)
+    if cache is None or cache.change is not change:
+        cache = ElementCache(change)
     try:
-        made, traces = _pseudonymize_instance(memory, instance)
+        made, traces = _pseudonymize_instance(cache, instance)
     except InstanceWithheld:
         raise
     except Malformed as error:
@@ -98,15 +98,15 @@ def apply(
         # header, so only the type of the error is reported.
         kind = type(error).__name__
         raise InstanceWithheld("not-understood.error", error=kind) from None
-    if tally is not None:
-        tally.note(count_changes(traces))
+    if statistics is not None:
+        statistics.add(count_changes(traces))
     return made
 
 
 def _pseudonymize_instance(
-    memory: ElementCache, instance: Instance
+    cache: ElementCache, instance: Instance
 ) -> tuple[Instance, InstanceChanges]:
-    change = memory.change
+    change = cache.change
     was_big_endian = instance.transfer_syntax_uid == EXPLICIT_BE
     instance = to_little_endian(instance)
     if instance.transfer_syntax_uid not in _SUPPORTED_SYNTAXES:
@@ -123,18 +123,18 @@ def _pseudonymize_instance(
     rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
         rules = pixel_rules.matching_rules(change.profile.pixel_rules, values)
-        if not admission.needs_pixel_rule(admitted, values, change.header_word):
+        if not admission.needs_pixel_rule(admitted, values, change.annotation_decision):
             rules = tuple(rule for rule in rules if rule.applies == pixel_rules.APPLIES_TO_ALL)
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
     cover = (
-        RuleCoverage.BLANKED if where else RuleCoverage.RELEASED if rules else RuleCoverage.NOTHING
+        RuleCoverage.MASKED if where else RuleCoverage.RELEASED if rules else RuleCoverage.NOTHING
     )
-    on_its_word = admission.check(admitted, values, change.header_word, cover)
+    on_its_word = admission.check(admitted, values, change.annotation_decision, cover)
     if was_big_endian and parts.pixels is not None:
         check_word_order(parts.pixels, values)
     may_show_face = _check_face_risk(change, admitted, parts, values)
     book = compile_rules(change.profile, admitted.iod)
-    rewriter = _make_rewriter(memory, book, instance.explicit, values.get(_PATIENT_NAME, b""))
+    rewriter = _make_rewriter(cache, book, instance.explicit, values.get(_PATIENT_NAME, b""))
     out = _apply_rules(rewriter, book, parts)
     by_rules = tuple(out)
     _add_required_attributes(change, parts, values, out, instance.explicit)
@@ -150,13 +150,13 @@ def _pseudonymize_instance(
         )
     )
     traces = InstanceChanges(
-        top=(tuple(rewriter.top), by_rules),
-        inside=tuple(rewriter.inside),
-        stamped=_deid_attribute_tags(change),
-        leaving=tuple(out),
-        marks=(AppliedAction.BLANKED,) * bool(where)
-        + (AppliedAction.FACE,) * may_show_face
-        + (AppliedAction.HEADER_WORD,) * on_its_word,
+        top=(tuple(rewriter.top_notes), by_rules),
+        items=tuple(rewriter.item_notes),
+        added_tags=_deid_attribute_tags(change),
+        output_tags=tuple(out),
+        pixel_actions=(AppliedAction.MASKED,) * bool(where)
+        + (AppliedAction.FACE_RISK_ACCEPTED,) * may_show_face
+        + (AppliedAction.ANNOTATION_ACCEPTED,) * on_its_word,
     )
     return made, traces
 
@@ -165,31 +165,31 @@ def _mask_instance(
     change: Pseudonymization,
     parts: SplitDataset,
     values: dict[int, bytes],
-    made: tuple[dict[int, bytes], tuple[Rectangle, ...]],
+    output: tuple[dict[int, bytes], tuple[Rectangle, ...]],
     instance: Instance,
 ) -> Instance:
     """Return the instance with masked, uncompressed pixels and a header that states this."""
-    out, where = made
+    out, where = output
     element = parts.pixels
     is_native = instance.transfer_syntax_uid in NATIVE_SYNTAXES
     if element is None or element.tag != PIXEL_DATA or element.undefined is is_native:
         raise InstanceWithheld("pixel-format.unsupported")
-    check_overlays(parts, PixelFormat.of({**values, _PHOTOMETRIC: b""}))
-    data = memoryview(parts.body.data)
+    check_overlays(parts, PixelFormat.from_values({**values, _PHOTOMETRIC: b""}))
+    data = memoryview(parts.pixel_source.data)
     new = mask_pixels(data, element, values, where, instance.transfer_syntax_uid)
-    form = PixelFormat.of({**values, _PHOTOMETRIC: new.photometric})
+    form = PixelFormat.from_values({**values, _PHOTOMETRIC: new.photometric})
     explicit = instance.explicit
     for tag in OFFSET_TABLE_TAGS:
         out.pop(tag, None)
     out[_PHOTOMETRIC] = encode_element(_PHOTOMETRIC, "CS", new.photometric, explicit)
-    if form.samples > 1:
+    if form.samples_per_pixel > 1:
         out[_PLANAR] = encode_element(_PLANAR, "US", new.planar, explicit)
     out[deid_attributes.BURNED_IN_ANNOTATION] = encode_element(
         deid_attributes.BURNED_IN_ANNOTATION, "CS", b"NO", explicit
     )
-    out |= _encode_deid_attributes(change, explicit, blanked=True)
+    out |= _encode_deid_attributes(change, explicit, is_masked=True)
     value = b"".join(bytes(part) for part in pixel_format.clean_native_pixels(new.pixels, form))
-    vr = "OW" if form.allocated > 8 or not explicit else "OB"
+    vr = "OW" if form.bits_allocated > 8 or not explicit else "OB"
     return Instance(
         instance.sop_class_uid.strip(" \0") or values[_SOP_CLASS_UID].strip(b" \0").decode("ascii"),
         _map_uid(change, values[_SOP_INSTANCE_UID].strip(b" \0")),
@@ -222,26 +222,28 @@ def _check_face_risk(
     values: dict[int, bytes],
 ) -> bool:
     """Raises InstanceWithheld if the risk is present and not accepted."""
-    told = face_risk.read_nested_values(parts.header.data, parts.header.explicit, parts.found)
-    return face_risk.check(change.faces, admitted.modality, values, told)
+    told = face_risk.read_nested_values(parts.header.data, parts.header.explicit, parts.before)
+    return face_risk.check(change.face_decision, admitted.modality, values, told)
 
 
 def _make_rewriter(
-    memory: ElementCache, book: CompiledRules, explicit: bool, name: bytes
+    cache: ElementCache, rules: CompiledRules, explicit: bool, name: bytes
 ) -> Rewriter:
-    change = memory.change
+    change = cache.change
     names = safe_text.split_words(name)
-    work = ActionContext(change.key, change.key.date_offset_days(change.pseudonym), names=names)
+    work = ActionContext(
+        change.key, change.key.date_offset_days(change.pseudonym), patient_name_words=names
+    )
     private = SAFE_PRIVATE in change.profile.options
-    return Rewriter(book, work, explicit, memory, private=private)
+    return Rewriter(rules, work, explicit, cache, private=private)
 
 
-def _apply_rules(rewriter: Rewriter, book: CompiledRules, parts: SplitDataset) -> dict[int, bytes]:
+def _apply_rules(rewriter: Rewriter, rules: CompiledRules, parts: SplitDataset) -> dict[int, bytes]:
     """Return the encoded elements of the top level by tag, without the pixels."""
-    out = rewriter.level(parts.header, parts.found, book.top)
-    if parts.behind:
+    out = rewriter.rewrite_level(parts.header, parts.before, rules.top)
+    if parts.after:
         parts.reject_duplicates()
-        out |= rewriter.level(parts.body, parts.behind, book.top)
+        out |= rewriter.rewrite_level(parts.pixel_source, parts.after, rules.top)
     return out
 
 
@@ -282,14 +284,14 @@ def _map_uid(change: Pseudonymization, uid: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def _encode_deid_attributes(
-    change: Pseudonymization, explicit: bool, *, blanked: bool = False
+    change: Pseudonymization, explicit: bool, *, is_masked: bool = False
 ) -> dict[int, bytes]:
     out = {
         tag: encode_element(tag, vr, value, explicit)
         for tag, (vr, value) in deid_attributes.build_attributes(change).items()
     }
     items = b""
-    for code in deid_attributes.build_method_codes(change.profile, blanked=blanked):
+    for code in deid_attributes.build_method_codes(change.profile, is_masked=is_masked):
         item = b"".join(
             encode_element(tag, vr, value, explicit) for tag, (vr, value) in code.items()
         )

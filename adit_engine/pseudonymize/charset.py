@@ -60,7 +60,7 @@ class Charset:
             {"ISO 2022 IR 6", *terms} if len(terms) > 1 or "2022" in terms[0] else set()
         )
 
-    def text(self, value: bytes) -> str | None:
+    def decode(self, value: bytes) -> str | None:
         """Decode a value. Return None if it is invalid in this character set."""
         if self._first is None:
             return None

@@ -56,19 +56,19 @@ def build_attributes(change: Pseudonymization) -> AttributeValues:
         0x00120063: ("LO", _method_value(change.profile)),
         0x00280303: ("CS", _temporal_information_value(change.profile)),
     }
-    if change.stamp is not None:
-        found |= {0x00120040: ("LO", pseudonym), **_clinical_trial_values(change.stamp)}
+    if change.clinical_trial is not None:
+        found |= {0x00120040: ("LO", pseudonym), **_clinical_trial_values(change.clinical_trial)}
     return found
 
 
 def build_method_codes(
-    profile: ConfidentialityProfile, *, blanked: bool = False
+    profile: ConfidentialityProfile, *, is_masked: bool = False
 ) -> list[dict[int, tuple[str, bytes]]]:
     """Return the items of De-identification Method Code Sequence, as applied.
 
     `blanked`: a pixel rule masked this image. Otherwise nothing is claimed about its pixels.
     """
-    done = profile.options if blanked else profile.options - {CLEAN_PIXELS}
+    done = profile.options if is_masked else profile.options - {CLEAN_PIXELS}
     return [
         {
             0x00080100: ("SH", code.encode()),

@@ -52,7 +52,7 @@ class _FrameEditor:
         self.parts: list[bytes] = []
         self.changed = False
 
-    def cut(self, begin: int, end: int, instead: bytes = b"") -> None:
+    def remove(self, begin: int, end: int, instead: bytes = b"") -> None:
         """Remove the bytes from `begin` to `end`."""
         self.parts += (self.data[self.start : begin], instead)
         self.start = end
@@ -83,7 +83,7 @@ def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]
             raise InstanceWithheld("pixel-stream.between-segments")
         code = data[position + 1]
         if code == 0xFF:
-            cuts.cut(position, position + 1)
+            cuts.remove(position, position + 1)
             position += 1
             continue
         if code == 0xD9:
@@ -96,7 +96,7 @@ def _strip_segments(data: bytes, form: PixelFormat, following: re.Pattern[bytes]
             sized = True
         elif code in _APPLICATION_MARKERS or code == _COMMENT_MARKER:
             if not _is_color_segment(data, position, end, form):
-                cuts.cut(position, end)
+                cuts.remove(position, end)
         elif code == _SCAN_MARKER:
             found = following.search(data, end)
             if found is None:
@@ -117,25 +117,25 @@ def _is_color_segment(data: bytes, start: int, end: int, form: PixelFormat) -> b
 
     APP14 of Adobe gives the color encoding. APP8 of HP does so in JPEG-LS; it is not supported.
     """
-    if data[start + 1] == 0xE8 and form.samples > 1:
+    if data[start + 1] == 0xE8 and form.samples_per_pixel > 1:
         raise InstanceWithheld("pixel-stream.color-encoding")
     adobe = (
         data[start + 1] == 0xEE and end - start == 16 and data[start + 4 : start + 9] == b"Adobe"
     )
-    return adobe and form.samples > 1
+    return adobe and form.samples_per_pixel > 1
 
 
 def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
     precision = data[position + 4]
     rows, columns = _U16.unpack_from(data, position + 5)[0], _U16.unpack_from(data, position + 7)[0]
-    if (rows, columns, data[position + 9]) != (form.rows, form.columns, form.samples):
+    if (rows, columns, data[position + 9]) != (form.rows, form.columns, form.samples_per_pixel):
         raise InstanceWithheld("pixel-stream.size")
     _check_precision(precision, data, form)
 
 
 def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
     """Decode a stream with more bits than the image, since only its values show their use."""
-    if precision > max(form.stored, 8) and uses_spare_bits(decode_frame(data, form), form):
+    if precision > max(form.bits_stored, 8) and uses_spare_bits(decode_frame(data, form), form):
         raise InstanceWithheld("pixel-bits.compressed")
 
 
@@ -162,7 +162,7 @@ def _unwrap_jp2(data: bytes, form: PixelFormat) -> bytes:
     PS3.5 8.2.4 does not allow JP2 files, but some systems write them. Color images are withheld,
     since the boxes around the codestream may define how to read the colors.
     """
-    if not data.startswith(b"\0\0\0\x0cjP  ") or form.samples > 1:
+    if not data.startswith(b"\0\0\0\x0cjP  ") or form.samples_per_pixel > 1:
         return data
     position = 0
     while data[position + 4 : position + 8] != b"jp2c":
@@ -178,7 +178,7 @@ def _strip_codestream_segment(data: bytes, position: int, cuts: _FrameEditor) ->
     if data[position] != 0xFF or end > len(data):
         raise InstanceWithheld("pixel-stream.between-segments")
     if data[position + 1] == _CODESTREAM_COMMENT_MARKER:
-        cuts.cut(position, end)
+        cuts.remove(position, end)
     elif data[position + 1] not in _CODESTREAM_MARKERS:
         raise InstanceWithheld("pixel-stream.unknown-segment")
     return end
@@ -206,16 +206,20 @@ def _strip_tile_part(data: bytes, start: int, cuts: _FrameEditor) -> int:
         position = after
     if comments and length:
         shorter = length - sum(after - begin for begin, after in comments)
-        cuts.cut(start + 6, start + 10, pack(">I", shorter))
+        cuts.remove(start + 6, start + 10, pack(">I", shorter))
     for begin, after in comments:
-        cuts.cut(begin, after)
+        cuts.remove(begin, after)
     return end
 
 
 def _check_codestream_size(data: bytes, form: PixelFormat) -> None:
     width, height, left, top = (_U32.unpack_from(data, place)[0] for place in (8, 12, 16, 20))
     (components,) = _U16.unpack_from(data, 40)
-    if (height - top, width - left, components) != (form.rows, form.columns, form.samples):
+    if (height - top, width - left, components) != (
+        form.rows,
+        form.columns,
+        form.samples_per_pixel,
+    ):
         raise InstanceWithheld("pixel-stream.size")
     for number in range(components):
         _check_precision((data[42 + 3 * number] & 0x7F) + 1, data, form)
@@ -227,10 +231,10 @@ def strip_rle(data: bytes, form: PixelFormat) -> bytes:
     There is one segment per byte of the pixel, the most significant first, and each must fill its
     plane. Data between and behind the segments is removed, as are offsets of unused segments.
     """
-    width = form.allocated // 8
+    width = form.bits_allocated // 8
     count, *offsets = Struct("<16I").unpack_from(data)
     bounds = [*offsets[:count], len(data)]
-    if count != width * form.samples or bounds[0] < 64 or bounds != sorted(bounds):
+    if count != width * form.samples_per_pixel or bounds[0] < 64 or bounds != sorted(bounds):
         raise InstanceWithheld("pixel-stream.no-rle")
     segments = []
     for number, (begin, stop) in enumerate(pairwise(bounds)):
@@ -260,7 +264,7 @@ def _legal_bytes(form: PixelFormat, shift: int) -> bytes | None:
     spare = 0xFF & ~(form.mask >> shift)
     if not spare:
         return None
-    sign = (1 << form.high >> shift) & 0xFF
+    sign = (1 << form.high_bit >> shift) & 0xFF
     return bytes(
         byte
         for byte in range(256)
@@ -325,11 +329,11 @@ _ELEMENT_HEADER = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff"
 class EncapsulatedPixelData:
     """`table` is the Basic Offset Table as encoded, `fragments` the items after it (PS3.5 A.4)."""
 
-    table: bytes
+    offset_table: bytes
     fragments: tuple[memoryview, ...]
 
     @classmethod
-    def of(cls, data: Buffer, element: Element) -> "EncapsulatedPixelData":
+    def from_element(cls, data: Buffer, element: Element) -> "EncapsulatedPixelData":
         view = memoryview(data)
         found = tuple(view[item.value : item.value_end] for item in items(data, True, element))
         if not found:
@@ -346,7 +350,7 @@ class EncapsulatedPixelData:
         if len(self.fragments) == form.frames:
             return [[fragment] for fragment in self.fragments]
         starts = self._fragment_offsets()
-        offsets = _decode_numbers(self.table, 4)
+        offsets = _decode_numbers(self.offset_table, 4)
         if len(offsets) != form.frames or not set(offsets) <= set(starts):
             raise InstanceWithheld("pixel-stream.no-offsets")
         cuts = [*(starts.index(offset) for offset in offsets), len(self.fragments)]
@@ -360,7 +364,7 @@ def rebuild_pixel_data(
     data: Buffer, element: Element, form: PixelFormat, syntax: str
 ) -> tuple[Buffer, ...] | None:
     """Return the element with one fragment per frame, or None if unchanged."""
-    read = EncapsulatedPixelData.of(data, element)
+    read = EncapsulatedPixelData.from_element(data, element)
     old = read.frames(form)
     if not all(old):
         raise InstanceWithheld("pixel-length.fewer-frames")
@@ -371,7 +375,7 @@ def rebuild_pixel_data(
         walk = strip_frame(frame, form, syntax)
         same = same and walk is frame
         new.append(fragments if walk is frame else [memoryview(walk)])
-    if same and read.table in (
+    if same and read.offset_table in (
         b"",
         _encode_offset_table([_items_length(fragments) for fragments in old]),
     ):
@@ -395,7 +399,7 @@ def build_extended_offset_table(
     data: Buffer, element: Element, form: PixelFormat
 ) -> tuple[bytes, bytes]:
     """Return the values of Extended Offset Table and its lengths (PS3.3 C.7.6.3.1.8)."""
-    frames = EncapsulatedPixelData.of(data, element).frames(form)
+    frames = EncapsulatedPixelData.from_element(data, element).frames(form)
     starts = [0, *accumulate(_items_length(fragments) for fragments in frames)][:-1]
     sizes = [sum(map(len, fragments)) for fragments in frames]
     return _encode_numbers(starts, 8), _encode_numbers(sizes, 8)

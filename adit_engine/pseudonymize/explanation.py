@@ -38,15 +38,15 @@ def describe_rule(rule: AttributeRule | None) -> str:
     """Return in a few words what a rule does to its element."""
     if rule is None:
         return "removed"
-    if rule.opened:
+    if rule.descend:
         return "items processed"
-    if rule.act is None:
-        return _REPLACEMENT_WORDS[rule.lost]
-    if rule.act is actions.map_uids:
+    if rule.action is None:
+        return _REPLACEMENT_WORDS[rule.replacement]
+    if rule.action is actions.map_uids:
         return "new UID"
-    if rule.act in _DATE_SHIFTS:
+    if rule.action in _DATE_SHIFTS:
         return "date shifted"
-    if rule.act in safe_text.DESCRIPTOR_ACTIONS.values():
+    if rule.action in safe_text.DESCRIPTOR_ACTIONS.values():
         return _LISTED_WORDS_ONLY
     return "kept"
 
@@ -187,11 +187,11 @@ def _split_keyword(keyword: str) -> str:
 
 def _withheld_lines(profile: ConfidentialityProfile) -> Iterator[Message]:
     known = tables.admitted_sop_classes()
-    open_classes = [one for one in known.values() if "rule" not in one.asks]
+    open_classes = [one for one in known.values() if "rule" not in one.conditions]
     names = sorted(one.name.removesuffix(" Storage") for one in open_classes)
     yield Message("explanation.classes", count=len(names), classes=tuple(names))
     yield Message("explanation.stated-text")
-    asking = _modalities(one for one in open_classes if "not-burned-in" in one.asks)
+    asking = _modalities(one for one in open_classes if "not-burned-in" in one.conditions)
     if profile.pixel_rules:
         yield Message("explanation.not-stated-or-rule", modalities=asking)
     else:

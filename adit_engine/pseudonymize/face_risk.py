@@ -108,19 +108,19 @@ class SeriesTexts:
     """
 
     description: str = ""
-    about: tuple[str, ...] = ()
-    study: tuple[str, ...] = ()
+    series_texts: tuple[str, ...] = ()
+    study_texts: tuple[str, ...] = ()
 
 
 def assess_face_risk(
-    modality: str, named: SeriesTexts, thickness_mm: float | None = None, images: int | None = None
+    modality: str, texts: SeriesTexts, thickness_mm: float | None = None, images: int | None = None
 ) -> FaceRisk:
     """Assess one series. `images` matters only if the slice thickness is unknown."""
     if modality.strip(" \0").upper() not in _VOLUME_MODALITIES:
         return FaceRisk.NONE
     if thickness_mm is not None and thickness_mm > THIN_MM:
         return FaceRisk.NONE
-    is_head = _is_head(named)
+    is_head = _is_head(texts)
     if is_head is False:
         return FaceRisk.NONE
     is_thin = thickness_mm is not None or (images is not None and images >= MANY_IMAGES)
@@ -128,7 +128,7 @@ def assess_face_risk(
 
 
 def check(
-    faces: RiskDecision,
+    decision: RiskDecision,
     modality: str,
     values: Mapping[int, bytes],
     nested: Iterable[tuple[int, bytes]],
@@ -145,9 +145,9 @@ def check(
     )
     if risk is FaceRisk.NONE:
         return False
-    if faces is RiskDecision.ACCEPT:
+    if decision is RiskDecision.ACCEPT:
         return True
-    raise InstanceWithheld(_REFUSALS[risk, faces])
+    raise InstanceWithheld(_REFUSALS[risk, decision])
 
 
 _TAG_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_LENGTH_TAGS)
@@ -188,17 +188,18 @@ def read_nested_values(
             yield from read_nested_values(data, inside, level, depth + 1)
 
 
-def _is_head(named: SeriesTexts) -> bool | None:
+def _is_head(texts: SeriesTexts) -> bool | None:
     """None: unknown. Texts of the series have priority over texts of the study."""
-    own = (named.description, *named.about)
+    own = (texts.description, *texts.series_texts)
     if any(_contains_word(text, _HEAD_PARTS, _HEAD_WORDS) for text in own):
         return True
-    if _contains_word(named.description, _OTHER_PARTS, _OTHER_WORDS):
+    if _contains_word(texts.description, _OTHER_PARTS, _OTHER_WORDS):
         return False
-    if any(_contains_word(text, _HEAD_PARTS, _HEAD_WORDS) for text in named.study):
+    if any(_contains_word(text, _HEAD_PARTS, _HEAD_WORDS) for text in texts.study_texts):
         return True
     is_elsewhere = any(
-        _contains_word(text, _OTHER_PARTS, _OTHER_WORDS) for text in (*named.about, *named.study)
+        _contains_word(text, _OTHER_PARTS, _OTHER_WORDS)
+        for text in (*texts.series_texts, *texts.study_texts)
     )
     return False if is_elsewhere else None
 

@@ -27,7 +27,7 @@ _FIXED_DATE = pack(">6H", 2000, 1, 1, 0, 0, 0)
 _FIXED_TEXT = "Colour profile"
 
 
-def clean_icc_profile(profile: bytes, work: object) -> bytes | None:
+def clean_icc_profile(profile: bytes, context: object) -> bytes | None:
     """Return the profile without text, or None if it is not understood.
 
     A profile that is not understood must be removed.

@@ -43,9 +43,9 @@ class Pseudonymization:
     profile: "ConfidentialityProfile"
     pseudonym: str
     key: ProjectKey = field(repr=False)
-    stamp: ClinicalTrialAttributes | None
-    faces: RiskDecision = RiskDecision.UNDECIDED
-    header_word: RiskDecision = RiskDecision.UNDECIDED
+    clinical_trial: ClinicalTrialAttributes | None
+    face_decision: RiskDecision = RiskDecision.UNDECIDED
+    annotation_decision: RiskDecision = RiskDecision.UNDECIDED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pseudonym", validate_pseudonym(self.pseudonym))

@@ -30,24 +30,24 @@ class SplitDataset:
     """One data set: the elements before the pixel data, the pixel data, the elements after them."""
 
     header: EncodedElements
-    found: list[Element]
-    body: EncodedElements
+    before: list[Element]
+    pixel_source: EncodedElements
     pixels: Element | None
-    behind: list[Element]
+    after: list[Element]
 
     def values(self, wanted: frozenset[int]) -> dict[int, bytes]:
         """Return the encoded values of these tags at the top level."""
         return {
             element.tag: bytes(source.data[element.value : element.end])
-            for source, found in ((self.header, self.found), (self.body, self.behind))
+            for source, found in ((self.header, self.before), (self.pixel_source, self.after))
             for element in found
             if element.tag in wanted and not element.undefined
         }
 
     def reject_duplicates(self) -> None:
         """Raise Malformed if an element occurs both before and after the pixel data."""
-        tags = {element.tag for element in self.found}
-        for element in self.behind:
+        tags = {element.tag for element in self.before}
+        for element in self.after:
             if element.tag in tags or element.tag in PIXEL_TAGS:
                 raise Malformed("data-set.duplicate-element", tag=format_tag(element.tag))
 
@@ -95,7 +95,7 @@ def check_overlays(parts: SplitDataset, form: PixelFormat) -> None:
 
     Such an overlay cannot be removed.
     """
-    for element in parts.found:
+    for element in parts.before:
         if element.tag & 0xFF00FFFF == 0x60000102 and element.end - element.value == 2:
             value = parts.header.data[element.value : element.end]
             bit = int.from_bytes(value, "little")
@@ -118,7 +118,7 @@ def build_pixel_data(
         raise InstanceWithheld("pixel-format.encapsulation")
     form = _read_pixel_format(element, values, admitted)
     check_overlays(parts, form)
-    data = memoryview(parts.body.data)
+    data = memoryview(parts.pixel_source.data)
     new = (_build_native if is_native else _build_encapsulated)(
         data, element, form, values, instance
     )
@@ -133,12 +133,12 @@ def _read_pixel_format(
     element: Element, values: dict[int, bytes], admitted: AdmittedSopClass
 ) -> PixelFormat:
     size_bytes = _FLOAT_PIXEL_BYTES.get(element.tag)
-    if size_bytes is not None and "float" in admitted.asks:
+    if size_bytes is not None and "float" in admitted.conditions:
         if element.vr in ("", "OF", "OD"):
-            return PixelFormat.of_floats(values, size_bytes)
+            return PixelFormat.from_float_values(values, size_bytes)
     elif element.tag == PIXEL_DATA and element.vr in ("", "OB", "OW"):
-        form = PixelFormat.of(values)
-        if form.allocated <= 32:
+        form = PixelFormat.from_values(values)
+        if form.bits_allocated <= 32:
             return form
     raise InstanceWithheld("pixel-format.unsupported")
 

@@ -22,10 +22,12 @@ def decode_frame(data: bytes, form: PixelFormat) -> bytes:
         pixels = _find_decoder(data)(data)
     except (RuntimeError, ValueError, TypeError):
         raise InstanceWithheld("pixel-stream.undecodable") from None
-    if pixels.size != form.rows * form.columns * form.samples:
+    if pixels.size != form.rows * form.columns * form.samples_per_pixel:
         raise InstanceWithheld("pixel-stream.size")
     # Signed values become unsigned values with the same bits.
-    return bytes(pixels.astype(f"<i{form.allocated // 4}").astype(f"<u{form.allocated // 8}"))
+    return bytes(
+        pixels.astype(f"<i{form.bits_allocated // 4}").astype(f"<u{form.bits_allocated // 8}")
+    )
 
 
 def _find_decoder(data: bytes) -> Any:
@@ -43,13 +45,13 @@ def _as_array(data: bytes) -> Any:
 
 def _decode_rle(data: bytes, form: PixelFormat) -> bytes:
     """PS3.5 Annex G: one segment per byte of each sample, the most significant byte first."""
-    width, size = form.allocated // 8, form.rows * form.columns
+    width, size = form.bits_allocated // 8, form.rows * form.columns
     starts = [int.from_bytes(data[4 * n : 4 * n + 4], "little") for n in range(1, data[0] + 1)]
     planes = [
         _unpack_segment(data[begin:end], size)
         for begin, end in zip(starts, [*starts[1:], len(data)], strict=True)
     ]
-    if len(planes) != width * form.samples:
+    if len(planes) != width * form.samples_per_pixel:
         raise InstanceWithheld("pixel-stream.size")
     out = bytearray(size * len(planes))
     for number, plane in enumerate(planes):

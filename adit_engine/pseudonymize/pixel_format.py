@@ -35,25 +35,25 @@ REQUIRED_TAGS = frozenset(
         _PADDING,
     }
 )
-"""The tags whose values `PixelFormat.of` needs."""
+"""The tags whose values `PixelFormat.from_values` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
     """Memory layout of pixels (PS3.3 C.7.6.3). `padding` is None if none is declared."""
 
-    samples: int
+    samples_per_pixel: int
     frames: int
     rows: int
     columns: int
-    allocated: int
-    stored: int
-    high: int
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
     signed: bool
     padding: int | None
 
     @classmethod
-    def of_floats(cls, values: Mapping[int, bytes], size_bytes: int) -> "PixelFormat":
+    def from_float_values(cls, values: Mapping[int, bytes], size_bytes: int) -> "PixelFormat":
         """Create the format of float pixels (PS3.3 C.7.6.24, C.7.6.25).
 
         All bits count. Raises InstanceWithheld.
@@ -62,10 +62,10 @@ class PixelFormat:
         if values.get(_ALLOCATED) != bits:
             raise InstanceWithheld("pixel-format.undefined")
         high = (8 * size_bytes - 1).to_bytes(2, "little")
-        return cls.of({**values, _STORED: bits, _HIGH: high, _SIGNED: b"\0\0"})
+        return cls.from_values({**values, _STORED: bits, _HIGH: high, _SIGNED: b"\0\0"})
 
     @classmethod
-    def of(cls, values: Mapping[int, bytes]) -> "PixelFormat":
+    def from_values(cls, values: Mapping[int, bytes]) -> "PixelFormat":
         """Create the format from encoded values by tag.
 
         Raises InstanceWithheld for missing or impossible values.
@@ -79,13 +79,13 @@ class PixelFormat:
         if any(numbers[tag] is None for tag in needed) or not frames.isdigit():
             raise InstanceWithheld("pixel-format.undefined")
         made = cls(
-            samples=numbers[_SAMPLES] or 0,
+            samples_per_pixel=numbers[_SAMPLES] or 0,
             frames=int(frames),
             rows=numbers[_ROWS] or 0,
             columns=numbers[_COLUMNS] or 0,
-            allocated=numbers[_ALLOCATED] or 0,
-            stored=numbers[_STORED] or 0,
-            high=numbers[_HIGH] or 0,
+            bits_allocated=numbers[_ALLOCATED] or 0,
+            bits_stored=numbers[_STORED] or 0,
+            high_bit=numbers[_HIGH] or 0,
             signed=numbers[_SIGNED] == 1,
             padding=numbers[_PADDING],
         )
@@ -95,19 +95,22 @@ class PixelFormat:
 
     @property
     def _is_valid(self) -> bool:
-        positive = min(self.samples, self.frames, self.rows, self.columns) > 0
-        bits = 1 <= self.stored <= self.high + 1 <= self.allocated
-        return positive and bits and self.allocated in (1, 8, 16, 32, 64)
+        positive = min(self.samples_per_pixel, self.frames, self.rows, self.columns) > 0
+        bits = 1 <= self.bits_stored <= self.high_bit + 1 <= self.bits_allocated
+        return positive and bits and self.bits_allocated in (1, 8, 16, 32, 64)
 
     @property
     def size_bytes(self) -> int:
         """The size of all frames. One-bit pixels have no gap between frames (PS3.5 8.1.1)."""
-        return (self.samples * self.frames * self.rows * self.columns * self.allocated + 7) // 8
+        return (
+            self.samples_per_pixel * self.frames * self.rows * self.columns * self.bits_allocated
+            + 7
+        ) // 8
 
     @property
     def mask(self) -> int:
         """The bits that hold the image."""
-        return ((1 << self.stored) - 1) << (self.high + 1 - self.stored)
+        return ((1 << self.bits_stored) - 1) << (self.high_bit + 1 - self.bits_stored)
 
 
 def clean_native_pixels(value: Buffer, form: PixelFormat) -> tuple[Buffer, ...]:
@@ -143,11 +146,11 @@ def _read_uint16(value: bytes) -> int | None:
 
 def _clear_spare_bits(value: memoryview, form: PixelFormat) -> bytes | None:
     """None if no bit outside the image is set."""
-    if form.stored == form.allocated:
+    if form.bits_stored == form.bits_allocated:
         return None
     import numpy as np  # imported here because it is slower to import than the rest of the engine
 
-    plain: Any = np.frombuffer(value, f"<u{form.allocated // 8}")
+    plain: Any = np.frombuffer(value, f"<u{form.bits_allocated // 8}")
     if form.mask & 1 and int(plain.max()) <= form.mask:
         return None
     if form.mask & 1 and form.signed and _is_sign_extended(plain, form):
@@ -158,14 +161,14 @@ def _clear_spare_bits(value: memoryview, form: PixelFormat) -> bytes | None:
     if form.padding is not None and form.padding & int(outside) and not form.signed:
         raise InstanceWithheld("pixel-bits.outside")
     clean = plain & np.array(form.mask, plain.dtype)
-    if form.signed and form.high + 1 < form.allocated:
-        spare = form.allocated - 1 - form.high
-        clean = ((clean << spare).view(f"<i{form.allocated // 8}") >> spare).view(plain.dtype)
-        clean &= ~np.array((1 << (form.high + 1 - form.stored)) - 1, plain.dtype)
-    return bytes(clean.astype(f"<u{form.allocated // 8}", copy=False).tobytes())
+    if form.signed and form.high_bit + 1 < form.bits_allocated:
+        spare = form.bits_allocated - 1 - form.high_bit
+        clean = ((clean << spare).view(f"<i{form.bits_allocated // 8}") >> spare).view(plain.dtype)
+        clean &= ~np.array((1 << (form.high_bit + 1 - form.bits_stored)) - 1, plain.dtype)
+    return bytes(clean.astype(f"<u{form.bits_allocated // 8}", copy=False).tobytes())
 
 
 def _is_sign_extended(plain: Any, form: PixelFormat) -> bool:
-    signed = plain.view(f"<i{form.allocated // 8}")
-    limit = 1 << (form.stored - 1)
+    signed = plain.view(f"<i{form.bits_allocated // 8}")
+    limit = 1 << (form.bits_stored - 1)
     return bool(int(signed.max()) < limit and int(signed.min()) >= -limit)

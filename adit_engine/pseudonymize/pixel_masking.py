@@ -38,16 +38,20 @@ def mask_pixels(
     Raises InstanceWithheld for pixels that cannot be decoded, or may not be clean afterwards.
     """
     said = values.get(_PHOTOMETRIC_INTERPRETATION, b"").strip(b" \0")
-    form = PixelFormat.of({**values, _PHOTOMETRIC_INTERPRETATION: b""})
+    form = PixelFormat.from_values({**values, _PHOTOMETRIC_INTERPRETATION: b""})
     now = _DECODED_INTERPRETATION.get(said, said) if element.undefined else said
-    if now not in (_GRAYS if form.samples == 1 else _COLOURS) or form.allocated not in (8, 16, 32):
+    if now not in (
+        _GRAYS if form.samples_per_pixel == 1 else _COLOURS
+    ) or form.bits_allocated not in (8, 16, 32):
         raise InstanceWithheld("pixel-format.not-maskable")
     if element.undefined:
         pixels = b"".join(_decode_frames(data, element, form, syntax))
         planar = b"\0\0"
     else:
         pixels = bytes(data[element.value : element.end][: form.size_bytes])
-        planar = values.get(_PLANAR_CONFIGURATION, b"\0\0") if form.samples > 1 else b"\0\0"
+        planar = (
+            values.get(_PLANAR_CONFIGURATION, b"\0\0") if form.samples_per_pixel > 1 else b"\0\0"
+        )
     if len(pixels) != form.size_bytes or planar not in (b"\0\0", b"\1\0"):
         raise InstanceWithheld("pixel-length.too-short")
     return MaskedPixels(
@@ -60,7 +64,7 @@ def _decode_frames(
 ) -> Iterator[bytes]:
     """Yield decoded frames. The streams are stripped first, as those that are passed on."""
     one = replace(form, frames=1)
-    for fragments in EncapsulatedPixelData.of(data, element).frames(form):
+    for fragments in EncapsulatedPixelData.from_element(data, element).frames(form):
         yield decode_frame(strip_frame(b"".join(fragments), form, syntax), one)
 
 
@@ -69,10 +73,10 @@ def _fill_rectangles(
 ) -> bytes:
     import numpy as np  # imported here because it is slower to import than the rest of the engine
 
-    shape: tuple[int, ...] = (form.frames, form.rows, form.columns, form.samples)
+    shape: tuple[int, ...] = (form.frames, form.rows, form.columns, form.samples_per_pixel)
     if by_plane:
-        shape = (form.frames, form.samples, form.rows, form.columns)
-    image: Any = np.frombuffer(pixels, f"<u{form.allocated // 8}").reshape(shape).copy()
+        shape = (form.frames, form.samples_per_pixel, form.rows, form.columns)
+    image: Any = np.frombuffer(pixels, f"<u{form.bits_allocated // 8}").reshape(shape).copy()
     photometric, where = how
     black = _black_value(photometric, form)
     for left, top, width, height in where:
@@ -88,6 +92,6 @@ def _fill_rectangles(
 def _black_value(photometric: bytes, form: PixelFormat) -> tuple[int, ...]:
     """Zero, which need not be black. In YBR zero would be green, so middle values are used."""
     if photometric == b"YBR_FULL":
-        middle = 1 << (form.stored - 1)
+        middle = 1 << (form.bits_stored - 1)
         return (0, middle, middle)
-    return (0,) * form.samples
+    return (0,) * form.samples_per_pixel

@@ -79,7 +79,7 @@ class PixelRule:
                 raise ProfileError("profile.pixel-rectangle")
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> "PixelRule":
+    def from_entry(cls, entry: Mapping[str, Any]) -> "PixelRule":
         """Create a rule from a [[pixels]] entry of a profile. Raises ProfileError."""
         if set(entry) - set(_OPTIONAL) != set(_REQUIRED):
             raise ProfileError("profile.pixel-keys", required=_REQUIRED, optional=_OPTIONAL)
@@ -101,7 +101,7 @@ class PixelRule:
         device: ImagingDevice,
         rectangles: tuple[Rectangle, ...],
         reason: str,
-        header_word: RiskDecision,
+        annotation_decision: RiskDecision,
     ) -> "PixelRule":
         """Create a rule for a device, for images that would otherwise be withheld.
 
@@ -112,25 +112,25 @@ class PixelRule:
         unseen = (
             admitted is not None
             and admitted.needs_risk_decision
-            and header_word is not RiskDecision.ACCEPT
+            and annotation_decision is not RiskDecision.ACCEPT
         )
         applies = APPLIES_TO_ALL if unseen else APPLIES_TO_WITHHELD
         return cls(**device.to_json(), rectangles=rectangles, applies=applies, reason=reason)
 
     @property
-    def device(self) -> tuple[str, str, str, str, int, int]:
+    def key(self) -> tuple[str, str, str, str, int, int]:
         """The key of the rule: two rules with equal keys are the same rule."""
         made = (self.manufacturer.casefold(), self.model.casefold(), self.software.casefold())
         return (self.sop_class, *made, self.rows, self.columns)
 
-    def affects_withheld_only(self, header_word: RiskDecision) -> bool:
+    def affects_withheld_only(self, annotation_decision: RiskDecision) -> bool:
         """Whether the rule changes no image that could leave without it."""
         return self.applies == APPLIES_TO_WITHHELD or tables.admitted_sop_classes()[
             self.sop_class
-        ].needs_rule(header_word)
+        ].needs_rule(annotation_decision)
 
     def covers(self, device: ImagingDevice) -> bool:
-        mine = (self.sop_class, *self.device[1:4], self.rows, self.columns)
+        mine = (self.sop_class, *self.key[1:4], self.rows, self.columns)
         theirs = (device.manufacturer, device.model, device.software)
         software = ANY_SOFTWARE if self.software == ANY_SOFTWARE else device.software.casefold()
         names = (theirs[0].casefold(), theirs[1].casefold(), software)
@@ -138,9 +138,9 @@ class PixelRule:
 
     def overlaps(self, other: "PixelRule") -> bool:
         """Whether an image can exist that both rules cover."""
-        same = (self.device[:3], self.device[4:]) == (other.device[:3], other.device[4:])
+        same = (self.key[:3], self.key[4:]) == (other.key[:3], other.key[4:])
         return same and (
-            self.device[3] == other.device[3] or ANY_SOFTWARE in (self.software, other.software)
+            self.key[3] == other.key[3] or ANY_SOFTWARE in (self.software, other.software)
         )
 
     def to_text(self) -> str:
@@ -162,7 +162,9 @@ def example_rules() -> tuple[PixelRule, ...]:
     import tomllib  # imported here because most calls need no example
 
     path = Path(__file__).parent / "tables" / "pixel_rules.toml"
-    return tuple(map(PixelRule.of, tomllib.loads(path.read_text(encoding="utf-8"))["pixels"]))
+    return tuple(
+        map(PixelRule.from_entry, tomllib.loads(path.read_text(encoding="utf-8"))["pixels"])
+    )
 
 
 def matching_rules(
@@ -172,7 +174,7 @@ def matching_rules(
 
     `values` are encoded top-level values of DEVICE_TAGS.
     """
-    device = ImagingDevice.of_values(values)
+    device = ImagingDevice.from_values(values)
     return tuple(rule for rule in rules if rule.covers(device))
 
 

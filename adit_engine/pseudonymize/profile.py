@@ -88,7 +88,7 @@ class ConfidentialityProfile:
             raise ProfileError("profile.dates-conflict")
         if (CLEAN_PIXELS in self.options) != bool(self.pixel_rules):
             raise ProfileError("profile.pixel-option")
-        devices = [rule.device for rule in self.pixel_rules]
+        devices = [rule.key for rule in self.pixel_rules]
         if len(set(devices)) < len(devices):
             raise ProfileError("profile.pixel-duplicate")
 
@@ -101,10 +101,10 @@ class ConfidentialityProfile:
         """Return a profile that is part of ADIT, by file name. Raises ProfileError."""
         if name not in preset_names():
             raise ProfileError("profile.unknown-preset", name=name, presets=preset_names())
-        return cls.read(_PRESETS / f"{name}.toml")
+        return cls.from_file(_PRESETS / f"{name}.toml")
 
     @classmethod
-    def parse(cls, text: str) -> "ConfidentialityProfile":
+    def from_toml(cls, text: str) -> "ConfidentialityProfile":
         """Parse TOML: name, version, and [[rules]] with a `code` each, 113100 first.
 
         Raises ProfileError.
@@ -132,9 +132,9 @@ class ConfidentialityProfile:
             raise _at_line(_find_line(text, cause), error) from None
 
     @classmethod
-    def read(cls, path: Path) -> "ConfidentialityProfile":
+    def from_file(cls, path: Path) -> "ConfidentialityProfile":
         try:
-            return cls.parse(path.read_text(encoding="utf-8"))
+            return cls.from_toml(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             raise ProfileError("profile.file", file=path.name) from None
 
@@ -198,12 +198,12 @@ def _parse_pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ..
     found: dict[object, PixelRule] = {}
     for entry, line in zip(entries, lines, strict=True):
         try:
-            rule = PixelRule.of(entry)
+            rule = PixelRule.from_entry(entry)
         except ProfileError as error:
             raise _at_line(line, error) from None
-        if rule.device in found:
+        if rule.key in found:
             raise _at_line(line, ProfileError("profile.pixel-duplicate"))
-        found[rule.device] = rule
+        found[rule.key] = rule
     return tuple(found.values())
 
 
@@ -237,7 +237,7 @@ def _parse_code(rule: dict[str, Any], earlier: list[str]) -> str:
 
 
 def is_compatible_version(
-    before: ConfidentialityProfile, after: ConfidentialityProfile, header_word: RiskDecision
+    before: ConfidentialityProfile, after: ConfidentialityProfile, annotation_decision: RiskDecision
 ) -> bool:
     """Whether anything that could leave under `before` leaves unchanged under `after`.
 
@@ -253,7 +253,7 @@ def is_compatible_version(
         return False
     added = [rule for rule in after.pixel_rules if rule not in before.pixel_rules]
     return all(
-        rule.affects_withheld_only(header_word)
+        rule.affects_withheld_only(annotation_decision)
         and not any(rule.overlaps(known) for known in before.pixel_rules)
         for rule in added
     )

@@ -49,9 +49,9 @@ class CachedElement(NamedTuple):
     """An encoded element, its replacement (None: removed), and the notes on the changes."""
 
     raw: bytes
-    made: bytes | None
-    top: tuple[int, ...]
-    inside: tuple[LevelNotes, ...]
+    output: bytes | None
+    top_notes: tuple[int, ...]
+    item_notes: tuple[LevelNotes, ...]
 
 
 class ElementCache:
@@ -66,7 +66,7 @@ class ElementCache:
         self.change = change
         self._contexts: dict[Hashable, dict[int, CachedElement]] = {}
 
-    def within(self, context: Hashable) -> dict[int, CachedElement]:
+    def elements_of(self, context: Hashable) -> dict[int, CachedElement]:
         """Return the cached elements of the top level by tag, for reading and adding."""
         known = self._contexts.get(context)
         if known is None:
@@ -75,7 +75,7 @@ class ElementCache:
             known = self._contexts[context] = {}
         return known
 
-    def contexts(self) -> Iterator[dict[int, CachedElement]]:
+    def iter_contexts(self) -> Iterator[dict[int, CachedElement]]:
         """Yield all cached elements, by context."""
         yield from self._contexts.values()
 
@@ -136,8 +136,8 @@ _REMOVED, _EMPTIED, _REPLACED, _REWRITTEN = (
 )
 _NOTED_BY_ACTION: dict[Action, int] = {
     actions.map_uids: ACTION_CODES[AppliedAction.NEW_UID],
-    actions.shift_dates: ACTION_CODES[AppliedAction.MOVED],
-    actions.shift_datetimes: ACTION_CODES[AppliedAction.MOVED],
+    actions.shift_dates: ACTION_CODES[AppliedAction.DATE_SHIFTED],
+    actions.shift_datetimes: ACTION_CODES[AppliedAction.DATE_SHIFTED],
 }
 
 
@@ -150,39 +150,39 @@ class Rewriter:
 
     def __init__(
         self,
-        book: CompiledRules,
-        work: ActionContext,
+        rules: CompiledRules,
+        context: ActionContext,
         explicit: bool,
-        memory: ElementCache,
+        cache: ElementCache,
         *,
         private: bool,
     ) -> None:
-        self.top: list[int] = []
-        self.inside: list[LevelNotes] = []
-        self._notes = self.top
-        self._book = book
-        self._work = work
+        self.top_notes: list[int] = []
+        self.item_notes: list[LevelNotes] = []
+        self._notes = self.top_notes
+        self._rules = rules
+        self._context = context
         self._explicit = explicit
         self._private = private
-        self._memory = memory
+        self._cache = cache
         self._known: dict[int, CachedElement] = {}
 
-    def level(
+    def rewrite_level(
         self,
         source: EncodedElements,
         found: Iterable[Element],
         place: LevelRules,
-        work: ActionContext | None = None,
+        context: ActionContext | None = None,
     ) -> dict[int, bytes]:
         """Return the elements of one level that stay, encoded, by tag.
 
         Raises InstanceWithheld if an element must be removed that defines how pixels are read, and
         Malformed if an element occurs twice.
         """
-        work = work or self._work
+        context = context or self._context
         out: dict[int, bytes] = {}
         seen: set[int] = set()
-        rules, make = place.rules, self._element
+        rules, make = place.rules, self._rewrite_element
         if not source.depth:
             make = self._rewrite_cached
             self._known = self._cached_elements(b"")
@@ -194,7 +194,7 @@ class Rewriter:
             seen.add(tag)
             rule = rules.get(tag)
             if rule is not None:
-                new = make(source, element, rule, work)
+                new = make(source, element, rule, context)
                 if new is not None:
                     out[tag] = new
                 else:
@@ -205,12 +205,12 @@ class Rewriter:
                 if any(earlier > tag for earlier in seen):
                     raise Malformed("data-set.character-set-position")
                 value = _read_value(source, element)
-                work = replace(work, charset=Charset(value))
+                context = replace(context, charset=Charset(value))
                 if not source.depth:
                     self._known = self._cached_elements(value)
             elif tag & 0x10000:
                 if self._private:
-                    self._rewrite_private(source, element, work, creators, out)
+                    self._rewrite_private(source, element, context, creators, out)
             elif element[1] in _POSSIBLE_SEQUENCE_VRS:
                 _check_sequence(source, element)
         if not LUT_TAGS.isdisjoint(out):
@@ -220,33 +220,33 @@ class Rewriter:
 
     def _cached_elements(self, charset: bytes) -> dict[int, CachedElement]:
         """The context covers everything the result depends on except change, tag and value."""
-        context = (self._book, self._explicit, self._work.names, charset)
-        return self._memory.within(context)
+        context = (self._rules, self._explicit, self._context.patient_name_words, charset)
+        return self._cache.elements_of(context)
 
     def _rewrite_cached(
-        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
+        self, source: EncodedElements, element: Element, rule: AttributeRule, context: ActionContext
     ) -> bytes | None:
         raw = bytes(source.data[element[2] : element[4]])
         known = self._known.get(element[0])
         if known is not None and known[0] == raw:
-            self.top += known[2]
-            self.inside += known[3]
+            self.top_notes += known[2]
+            self.item_notes += known[3]
             return known[1]
-        top, inside = len(self.top), len(self.inside)
-        new = self._element(source, element, rule, work)
+        top, inside = len(self.top_notes), len(self.item_notes)
+        new = self._rewrite_element(source, element, rule, context)
         if len(raw) <= MAX_CACHED_BYTES:
-            noted = tuple(self.top[top:]), tuple(self.inside[inside:])
+            noted = tuple(self.top_notes[top:]), tuple(self.item_notes[inside:])
             self._known[element[0]] = CachedElement(raw, new, *noted)
         return new
 
-    def _element(
-        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
+    def _rewrite_element(
+        self, source: EncodedElements, element: Element, rule: AttributeRule, context: ActionContext
     ) -> bytes | None:
-        if rule.opened:
-            return self._sequence(source, element, rule, work)
+        if rule.descend:
+            return self._rewrite_sequence(source, element, rule, context)
         new: bytes | None = None
-        if rule.act is not None and not element.undefined:
-            new = self._kept(source, element, rule, work)
+        if rule.action is not None and not element.undefined:
+            new = self._apply_action(source, element, rule, context)
             if new is not None:
                 return new
         if rule.withhold:
@@ -255,11 +255,11 @@ class Rewriter:
             _check_sequence(source, element)
         return self._encode_replacement(element.tag, rule)
 
-    def _kept(
-        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
+    def _apply_action(
+        self, source: EncodedElements, element: Element, rule: AttributeRule, context: ActionContext
     ) -> bytes | None:
         tag, vr, start, begin, end, _ = element
-        act, vrs = rule.act, rule.vrs
+        act, vrs = rule.action, rule.vrs
         if act is None:
             return None
         if act is actions.map_uids or act is actions.keep_uids:
@@ -269,7 +269,7 @@ class Rewriter:
                 return None
             vr = vrs[0]
         value = bytes(source.data[begin:end])
-        new = act(value, work) if value else value
+        new = act(value, context) if value else value
         if new is None:
             return None
         same_form = source.explicit == self._explicit and element[1] != "UN"
@@ -280,26 +280,26 @@ class Rewriter:
         return encode_element(tag, vr, new, self._explicit)
 
     def _encode_replacement(self, tag: int, rule: AttributeRule) -> bytes | None:
-        if rule.lost is Replacement.NOTHING:
+        if rule.replacement is Replacement.NOTHING:
             return None
-        if rule.lost is Replacement.EMPTY:
+        if rule.replacement is Replacement.EMPTY:
             self._notes.append(tag << ACTION_BITS | _EMPTIED)
             return encode_element(tag, rule.vrs[0], b"", self._explicit)
         self._notes.append(tag << ACTION_BITS | _REPLACED)
         if rule.vrs == ("SQ",):
             outer, self._notes = self._notes, []
-            content = encode_item(self._encode_dummy_item(rule.place))
+            content = encode_item(self._encode_dummy_item(rule.level))
             self._notes = outer
             return encode_element(tag, "SQ", content, self._explicit)
         return encode_element(tag, rule.vrs[0], DUMMY_VALUES[rule.vrs[0]], self._explicit)
 
-    def _sequence(
-        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
+    def _rewrite_sequence(
+        self, source: EncodedElements, element: Element, rule: AttributeRule, context: ActionContext
     ) -> bytes | None:
         content = None
         # A UN of defined length has the same encoding as one of undefined length (PS3.5 6.2.2).
         if element.vr == "UN" or is_sequence(element, "SQ"):
-            content = self._items(source, element, rule, work)
+            content = self._rewrite_items(source, element, rule, context)
         if content is not None:
             if content != source.data[element.value : element.value_end]:
                 self._notes.append(element.tag << ACTION_BITS | _REWRITTEN)
@@ -308,12 +308,12 @@ class Rewriter:
             raise _pixel_meaning_error(element.tag)
         return self._encode_replacement(element.tag, rule)
 
-    def _items(
-        self, source: EncodedElements, element: Element, rule: AttributeRule, work: ActionContext
+    def _rewrite_items(
+        self, source: EncodedElements, element: Element, rule: AttributeRule, context: ActionContext
     ) -> bytes | None:
         """Encode the items that stay. None if there were items and none stays."""
-        inner = source.inside(nested_explicit(element, source.explicit))
-        place = self._book.place(rule.place)
+        inner = source.nested(nested_explicit(element, source.explicit))
+        place = self._rules.level(rule.level)
         counted = element.tag == PER_FRAME_GROUPS
         kept: list[bytes] = []
         empty = True
@@ -322,13 +322,17 @@ class Rewriter:
             found = list(
                 elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth)
             )
-            new = self._encode_one_item(inner, found, place, work)
+            new = self._encode_one_item(inner, found, place, context)
             if new or counted:
                 kept.append(encode_item(new))
         return b"".join(kept) if kept or empty else None
 
     def _encode_one_item(
-        self, source: EncodedElements, found: list[Element], place: LevelRules, work: ActionContext
+        self,
+        source: EncodedElements,
+        found: list[Element],
+        place: LevelRules,
+        context: ActionContext,
     ) -> bytes:
         """Empty if nothing stays, or if the item is a private code or a name (PS3.3 10.2)."""
         private = place.holds_codes and not self._is_standard_code(source, found)
@@ -341,11 +345,11 @@ class Rewriter:
         outer, self._notes = self._notes, []
         if private:
             found = [element for element in found if element.tag not in CODE_MACRO]
-        out = self.level(source, found, place, work)
+        out = self.rewrite_level(source, found, place, context)
         if private and out:
             out |= self._encode_removed_code()
             self._notes += [tag << ACTION_BITS | _REPLACED for tag in self._encode_removed_code()]
-        self.inside.append((tuple(self._notes), tuple(out)))
+        self.item_notes.append((tuple(self._notes), tuple(out)))
         self._notes = outer
         return b"".join(out[tag] for tag in sorted(out))
 
@@ -370,22 +374,22 @@ class Rewriter:
         )
 
     def _encode_dummy_item(self, number: int) -> bytes:
-        place = self._book.place(number)
+        place = self._rules.level(number)
         if place.holds_codes:
             return b"".join(self._encode_removed_code().values())
         out = []
-        for tag, kind in sorted(place.kinds.items()):
+        for tag, kind in sorted(place.types.items()):
             rule = place.rules.get(tag)
             if rule is not None and kind in ("1", "2"):
                 lost = Replacement.DUMMY if kind == "1" else Replacement.EMPTY
-                out.append(self._encode_replacement(tag, replace(rule, lost=lost)) or b"")
+                out.append(self._encode_replacement(tag, replace(rule, replacement=lost)) or b"")
         return b"".join(out)
 
     def _rewrite_private(
         self,
         source: EncodedElements,
         element: Element,
-        work: ActionContext,
+        context: ActionContext,
         creators: dict[int, bytes],
         out: dict[int, bytes],
     ) -> None:
@@ -400,10 +404,10 @@ class Rewriter:
         if creator is None or safe is None or element.undefined:
             return
         count = actions.value_multiplicity(safe.vr, _read_value(source, element))
-        if count < safe.least or (safe.most is not None and count > safe.most):
+        if count < safe.min_values or (safe.max_values is not None and count > safe.max_values):
             return
         rule = AttributeRule((safe.vr,), KEEP_ACTIONS[safe.vr], Replacement.NOTHING)
-        kept = self._element(source, element, rule, work)
+        kept = self._rewrite_element(source, element, rule, context)
         if kept is not None:
             out[block] = encode_element(block, "LO", creator, self._explicit)
             out[element.tag] = kept
@@ -415,7 +419,7 @@ def _check_sequence(source: EncodedElements, element: Element) -> None:
         element, dictionary().get(element.tag, "")
     ):
         return
-    inner = source.inside(source.explicit)
+    inner = source.nested(source.explicit)
     for item in items(source.data, source.explicit, element, source.depth):
         for one in elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth):
             if not one.tag & 0x10000:

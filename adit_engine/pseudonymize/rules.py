@@ -102,10 +102,10 @@ class AttributeRule:
     """
 
     vrs: tuple[str, ...]
-    act: Action | None
-    lost: Replacement
-    place: int = 0
-    opened: bool = False
+    action: Action | None
+    replacement: Replacement
+    level: int = 0
+    descend: bool = False
     withhold: bool = False
 
 
@@ -114,17 +114,17 @@ class LevelRules:
     """The rules of the top level or of sequence items. Elements without a rule are removed."""
 
     rules: dict[int, AttributeRule]
-    kinds: dict[int, str]
+    types: dict[int, str]
 
     @property
     def holds_codes(self) -> bool:
         """Whether the items are codes or contain code attributes (PS3.3 8.8)."""
-        return CODE_MEANING in self.kinds
+        return CODE_MEANING in self.types
 
     @property
     def needs_other_attributes(self) -> bool:
         """Whether items require attributes besides the code, as the number of an agent."""
-        return any(kind in ("1", "2") and tag not in CODE_MACRO for tag, kind in self.kinds.items())
+        return any(kind in ("1", "2") and tag not in CODE_MACRO for tag, kind in self.types.items())
 
 
 class CompiledRules:
@@ -140,13 +140,13 @@ class CompiledRules:
         self._levels = (IodLevel({}, {}), *(_renumber_level(level, 1) for level in levels))
         self._iod = _renumber_level(self._iod, 1)
         self._groups = {
-            self._iod.inside[tag] for tag in _FUNCTIONAL_GROUPS & self._iod.inside.keys()
+            self._iod.item_levels[tag] for tag in _FUNCTIONAL_GROUPS & self._iod.item_levels.keys()
         }
         self._places: dict[int, LevelRules] = {}
         self._anywhere = self._compile_table_rules()
         self.top = self._compile_top_level()
 
-    def place(self, number: int) -> LevelRules:
+    def level(self, number: int) -> LevelRules:
         place = self._places.get(number)
         if place is None:
             place = self._compile_level(self._levels[number])
@@ -162,7 +162,7 @@ class CompiledRules:
             rule = (
                 None
                 if _is_always_removed(row.tag)
-                else self._row(row, "", self._iod.inside.get(row.tag, 0))
+                else self._compile_row(row, "", self._iod.item_levels.get(row.tag, 0))
             )
             if rule is not None:
                 found[row.tag] = rule
@@ -173,24 +173,29 @@ class CompiledRules:
         behind = len(self._levels)
         self._levels = (*self._levels, *(_renumber_level(level, behind) for level in extra_levels))
         extra = _renumber_level(extra, behind)
-        added = tables.reviewed("keep") - self._iod.kinds.keys()
-        kinds = {**dict.fromkeys(added, "3"), **self._iod.kinds}
-        inside = {**{tag: n for tag, n in extra.inside.items() if tag in added}, **self._iod.inside}
+        added = tables.reviewed("keep") - self._iod.types.keys()
+        kinds = {**dict.fromkeys(added, "3"), **self._iod.types}
+        inside = {
+            **{tag: n for tag, n in extra.item_levels.items() if tag in added},
+            **self._iod.item_levels,
+        }
         top = self._compile_level(IodLevel(kinds, inside))
         _withhold_unlisted(top)
         return top
 
     def _compile_level(self, level: IodLevel) -> LevelRules:
         rules = dict(self._anywhere)
-        for tag, kind in level.kinds.items():
+        for tag, kind in level.types.items():
             rules.pop(tag, None)
             rule = (
-                None if _is_always_removed(tag) else self._rule(tag, kind, level.inside.get(tag, 0))
+                None
+                if _is_always_removed(tag)
+                else self._compile_attribute(tag, kind, level.item_levels.get(tag, 0))
             )
             if rule is not None:
                 rules[tag] = rule
-        if CODE_MEANING in level.kinds:
-            for tag in CODE_PARTS & level.kinds.keys():
+        if CODE_MEANING in level.types:
+            for tag in CODE_PARTS & level.types.keys():
                 keeper = KEEP_ACTIONS[_vrs(tag)[0]]
                 lost = Replacement.NOTHING
                 if tag == CODING_SCHEME_VERSION:
@@ -198,13 +203,13 @@ class CompiledRules:
                 elif tag == CODE_MEANING:
                     keeper, lost = safe_text.vocabulary_action("LO"), Replacement.DUMMY
                 rules[tag] = AttributeRule(_vrs(tag), keeper, lost)
-        return LevelRules(rules, level.kinds)
+        return LevelRules(rules, level.types)
 
-    def _rule(self, tag: int, kind: str, place: int) -> AttributeRule | None:
+    def _compile_attribute(self, tag: int, kind: str, level: int) -> AttributeRule | None:
         """The rule for an attribute of the IOD, or for a reviewed addition to it."""
         row = tables.confidentiality().get(tag)
         if row is not None:
-            return self._row(row, kind, place)
+            return self._compile_row(row, kind, level)
         if self._is_removed(tag):
             return None
         vrs, lost = _vrs(tag), _REPLACEMENT_BY_TYPE.get(kind, Replacement.NOTHING)
@@ -212,15 +217,15 @@ class CompiledRules:
         invented = lost is Replacement.DUMMY and vrs[0] in _NUMERIC_VRS
         withhold = invented or tag in tables.reviewed("withhold")
         if vrs == ("SQ",):
-            return AttributeRule(vrs, None, lost, place, True, withhold)
-        return AttributeRule(vrs, self._keeper(tag, vrs[0]), lost, withhold=withhold)
+            return AttributeRule(vrs, None, lost, level, True, withhold)
+        return AttributeRule(vrs, self._keep_action(tag, vrs[0]), lost, withhold=withhold)
 
     def _is_removed(self, tag: int) -> bool:
         if tag in tables.reviewed(PATIENT_CHARACTERISTICS):
             return PATIENT_CHARACTERISTICS not in self._options
         return tag in tables.reviewed("remove")
 
-    def _keeper(self, tag: int, vr: str) -> Action | None:
+    def _keep_action(self, tag: int, vr: str) -> Action | None:
         """Free text stays if reviewed, dates as the profile says, bulk data if listed."""
         if tag in _ATTRIBUTE_ACTIONS:
             return _ATTRIBUTE_ACTIONS[tag]
@@ -236,19 +241,19 @@ class CompiledRules:
             return safe_text.keep_terms
         return self._dates.get(vr) or KEEP_ACTIONS.get(vr)
 
-    def _row(self, row: ConfidentialityRow, kind: str, place: int) -> AttributeRule | None:
+    def _compile_row(self, row: ConfidentialityRow, kind: str, level: int) -> AttributeRule | None:
         """The rule for a row of Table E.1-1 with the options of the profile."""
         vrs = tuple((row.vr or "UN").split("/"))
         lost = _replacement_by_row(row.basic, kind, vrs[0])
         if vrs == ("SQ",) and (
             self._is_retained(row) or self._is_cleaned(row) or "U*" in row.basic
         ):
-            return AttributeRule(vrs, None, lost, place, True)
+            return AttributeRule(vrs, None, lost, level, True)
         act = self._row_action(row)
         return (
             None
             if act is None and lost is Replacement.NOTHING
-            else AttributeRule(vrs, act, lost, place)
+            else AttributeRule(vrs, act, lost, level)
         )
 
     def _row_action(self, row: ConfidentialityRow) -> Action | None:
@@ -282,10 +287,10 @@ class CompiledRules:
         )
 
 
-def _withhold_unlisted(place: LevelRules) -> None:
+def _withhold_unlisted(level: LevelRules) -> None:
     """Withhold attributes that define how pixels are read and that the IOD does not list here."""
-    for tag in tables.reviewed("withhold") - place.rules.keys():
-        place.rules[tag] = AttributeRule(_vrs(tag), None, Replacement.NOTHING, withhold=True)
+    for tag in tables.reviewed("withhold") - level.rules.keys():
+        level.rules[tag] = AttributeRule(_vrs(tag), None, Replacement.NOTHING, withhold=True)
 
 
 def _replacement_by_row(basic: str, kind: str, vr: str) -> Replacement:
@@ -305,7 +310,7 @@ def _replacement_by_row(basic: str, kind: str, vr: str) -> Replacement:
 
 
 def _renumber_level(level: IodLevel, by: int) -> IodLevel:
-    return IodLevel(level.kinds, {tag: number + by for tag, number in level.inside.items()})
+    return IodLevel(level.types, {tag: number + by for tag, number in level.item_levels.items()})
 
 
 def _vrs(tag: int) -> tuple[str, ...]:

@@ -39,10 +39,10 @@ def split_words(name: bytes) -> frozenset[bytes]:
 def _descriptor_action(vr: str) -> Action:
     legal = actions.KEEP_ACTIONS[vr]
 
-    def keep(value: bytes, work: ActionContext) -> bytes | None:
-        if not is_safe_text(value) or not work.names.isdisjoint(split_words(value)):
+    def keep(value: bytes, context: ActionContext) -> bytes | None:
+        if not is_safe_text(value) or not context.patient_name_words.isdisjoint(split_words(value)):
             return None
-        return legal(value, work)
+        return legal(value, context)
 
     return keep
 
@@ -76,7 +76,7 @@ _VERHOEFF_PERMUTATIONS = (
 _ZERO = ord("0")
 
 
-def keep_scheme_version(value: bytes, work: object) -> bytes | None:
+def keep_scheme_version(value: bytes, context: object) -> bytes | None:
     """Keep Coding Scheme Version.
 
     Stricter than the action for text, since all versions look alike.
@@ -104,19 +104,21 @@ def vocabulary_action(vr: str) -> Action:
     """
     legal = KEEP_ACTIONS[vr]
 
-    def keep(value: bytes, work: ActionContext) -> bytes | None:
-        return legal(value, work) if _is_vocabulary(value, work.names) else None
+    def keep(value: bytes, context: ActionContext) -> bytes | None:
+        return legal(value, context) if _is_vocabulary(value, context.patient_name_words) else None
 
     return keep
 
 
-def keep_terms(value: bytes, work: ActionContext) -> bytes | None:
+def keep_terms(value: bytes, context: ActionContext) -> bytes | None:
     """Keep CS values. Invalid characters or case are accepted if all words are known."""
-    kept = keep_codes(value, work)
+    kept = keep_codes(value, context)
     if kept is not None:
         return kept
     terms = value.rstrip(b"\0 ").split(b"\\")
-    known = all(len(term) <= 16 and _is_vocabulary(term, work.names) for term in terms)
+    known = all(
+        len(term) <= 16 and _is_vocabulary(term, context.patient_name_words) for term in terms
+    )
     return value if known else None
 
 

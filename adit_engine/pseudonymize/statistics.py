@@ -19,16 +19,16 @@ class AppliedAction(Enum):
     KEPT = "kept"
     REWRITTEN = "rewritten"
     NEW_UID = "new UID"
-    MOVED = "date shifted"
+    DATE_SHIFTED = "date shifted"
     REPLACED = "replaced"
     EMPTIED = "emptied"
     REMOVED = "removed"
     ADDED = "added"
-    BLANKED = "masked"
+    MASKED = "masked"
     """For pixel data: a pixel rule was applied."""
-    FACE = "may show a face"
+    FACE_RISK_ACCEPTED = "may show a face"
     """For pixel data: thin slices that may show a head, which the project accepts."""
-    HEADER_WORD = "burned-in text not ruled out"
+    ANNOTATION_ACCEPTED = "burned-in text not ruled out"
     """For pixel data: not checked for burned-in text; the project accepts this risk."""
 
 
@@ -50,18 +50,18 @@ class InstanceChanges:
     """
 
     top: LevelNotes
-    inside: tuple[LevelNotes, ...]
-    stamped: frozenset[int]
-    leaving: tuple[int, ...]
-    marks: tuple[AppliedAction, ...] = ()
+    items: tuple[LevelNotes, ...]
+    added_tags: frozenset[int]
+    output_tags: tuple[int, ...]
+    pixel_actions: tuple[AppliedAction, ...] = ()
 
 
 @lru_cache(maxsize=64)
 def count_changes(traces: InstanceChanges) -> ElementChanges:
     sums = _count_top_level(traces)
-    for notes in traces.inside:
+    for notes in traces.items:
         sums.update(_count_level(notes))
-    sums.update((PIXEL_DATA, mark) for mark in traces.marks)
+    sums.update((PIXEL_DATA, mark) for mark in traces.pixel_actions)
     whole: Counter[tuple[int, str]] = Counter()
     for (tag, done), count in sums.items():
         whole[tag & 0xFFFF0000 if tag & 0x10000 else tag, done.value] += count
@@ -83,11 +83,11 @@ def _count_level(notes: LevelNotes) -> Counter[tuple[int, AppliedAction]]:
 def _count_top_level(traces: InstanceChanges) -> Counter[tuple[int, AppliedAction]]:
     """Combine the changes by rules with those by the de-identification attributes."""
     sums: Counter[tuple[int, AppliedAction]] = Counter()
-    leaving, before = set(traces.leaving), _count_level(traces.top)
+    leaving, before = set(traces.output_tags), _count_level(traces.top)
     for (tag, done), count in before.items():
         if done is not AppliedAction.REMOVED and tag not in leaving:
             done = AppliedAction.REMOVED
-        elif tag in traces.stamped:
+        elif tag in traces.added_tags:
             done = AppliedAction.REPLACED
         elif done is AppliedAction.REMOVED and tag in leaving:
             done = AppliedAction.EMPTIED
@@ -101,27 +101,27 @@ def _count_top_level(traces: InstanceChanges) -> Counter[tuple[int, AppliedActio
 class ChangeStatistics:
     """Totals over instances. Private elements are counted by group, under element 0000."""
 
-    treatments: Counter[ElementChanges] = field(default_factory=Counter)
+    changes: Counter[ElementChanges] = field(default_factory=Counter)
 
-    def note(self, treatment: ElementChanges) -> None:
-        self.treatments[treatment] += 1
+    def add(self, change: ElementChanges) -> None:
+        self.changes[change] += 1
 
     @property
     def instances(self) -> int:
-        return self.treatments.total()
+        return self.changes.total()
 
     @property
     def counts(self) -> Counter[tuple[int, AppliedAction]]:
-        summed = sum_changes(self.treatments.items())
+        summed = sum_changes(self.changes.items())
         return Counter({(tag, AppliedAction(done)): count for tag, done, count in summed})
 
     @property
-    def blanked(self) -> int:
+    def masked(self) -> int:
         """Number of instances to which a pixel rule was applied."""
-        return self.counts[PIXEL_DATA, AppliedAction.BLANKED]
+        return self.counts[PIXEL_DATA, AppliedAction.MASKED]
 
     def rows(self) -> list[dict[str, Any]]:
-        return report_rows(sum_changes(self.treatments.items()))
+        return report_rows(sum_changes(self.changes.items()))
 
 
 def report_rows(rows: Iterable[ChangeRow]) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ class MoveTarget:
 
     source: str
     """The node's name; whether the node names the originator is remembered per name."""
-    senders: tuple[AllowedSender, ...]
+    allowed_senders: tuple[AllowedSender, ...]
     calling: str
     """Our calling AE title; the archive repeats it as the originator."""
     study_uid: str
@@ -74,7 +74,7 @@ class PendingMove:
 
     token: str
     message_id: int
-    wanted: MoveTarget
+    target: MoveTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,50 +90,50 @@ class IncomingImage:
     originator_id: int | None = None
 
     @property
-    def names_originator(self) -> bool:
+    def sends_move_originator(self) -> bool:
         return bool(self.originator) and self.originator_id is not None
 
 
-def find_owner(expectations: Iterable[PendingMove], arrival: IncomingImage) -> PendingMove | None:
+def find_owner(pending_moves: Iterable[PendingMove], arrival: IncomingImage) -> PendingMove | None:
     """Return the move to which an image belongs; None unless there is exactly one.
 
     If the originator is named, it decides (PS3.7 9.1.1.1), even if the data set does not identify
     the image. Otherwise the study decides, then the instance list or, without one, the series.
     """
-    found = [e for e in expectations if _belongs_to(e, arrival)]
+    found = [e for e in pending_moves if _belongs_to(e, arrival)]
     return found[0] if len(found) == 1 else None
 
 
-def find_candidates(expectations: Iterable[PendingMove], sent: IncomingImage) -> list[PendingMove]:
+def find_candidates(pending_moves: Iterable[PendingMove], sent: IncomingImage) -> list[PendingMove]:
     """Return all possible moves by sender and originator, before the data set is read."""
-    found = [e for e in expectations if _may_come_from(e, sent)]
-    if not sent.names_originator:
+    found = [e for e in pending_moves if _may_come_from(e, sent)]
+    if not sent.sends_move_originator:
         return found
     theirs = (sent.originator, sent.originator_id)
-    return [e for e in found if (e.wanted.calling, e.message_id) == theirs]
+    return [e for e in found if (e.target.calling, e.message_id) == theirs]
 
 
 def find_intended(
-    expectations: Iterable[PendingMove], arrival: IncomingImage
+    pending_moves: Iterable[PendingMove], arrival: IncomingImage
 ) -> PendingMove | None:
     """Return the only move that matches except for its sender; else None."""
-    found = [e for e in expectations if _matches_target(e, arrival)]
+    found = [e for e in pending_moves if _matches_target(e, arrival)]
     return found[0] if len(found) == 1 else None
 
 
 class Disposition(StrEnum):
     """What the receiver did with an unexpected arrival."""
 
-    TURNED_AWAY = "turned_away"  # the association, before any image
+    REJECTED = "turned_away"  # the association, before any image
     REFUSED = "refused"
-    LAID_APART = "laid_apart"
+    QUARANTINED = "laid_apart"
 
 
 @dataclass(frozen=True, slots=True)
 class UnexpectedArrival:
     """An unexpected association or image. It names no patient, study or image."""
 
-    fate: Disposition
+    disposition: Disposition
     calling: str
     called: str
     address: str
@@ -150,10 +150,10 @@ class PendingReport:
 
     node: str
     transaction_uid: str
-    senders: tuple[AllowedSender, ...]
+    allowed_senders: tuple[AllowedSender, ...]
 
     def is_from(self, ae_title: str, address: str) -> bool:
-        return any(sender.is_at(ae_title, address) for sender in self.senders)
+        return any(sender.is_at(ae_title, address) for sender in self.allowed_senders)
 
 
 class MoveImages(Protocol):
@@ -161,7 +161,7 @@ class MoveImages(Protocol):
 
     message_id: int
 
-    def arrived(self) -> Iterator[Instance]:
+    def take_images(self) -> Iterator[Instance]:
         """Yield the images present now, in order of arrival; does not wait."""
         ...
 
@@ -173,7 +173,7 @@ class MoveImages(Protocol):
         """Return whether we delay an incoming image, to keep to the source's rate limit."""
         ...
 
-    def check_room(self) -> None:
+    def check_space(self) -> None:
         """Raise StorageFull while images are refused for lack of space."""
         ...
 
@@ -189,7 +189,7 @@ class MoveReceiver(Protocol):
         ...
 
     def expect(
-        self, wanted: MoveTarget, check: Callable[[], None]
+        self, target: MoveTarget, check: Callable[[], None]
     ) -> AbstractContextManager[MoveImages]:
         """Accept images until the block ends, and refuse them afterwards.
 
@@ -198,7 +198,7 @@ class MoveReceiver(Protocol):
         """
         ...
 
-    def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
+    def unexpected_since(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
         """Return unexpected arrivals since that time, for this node or turned away.
 
         It cannot be told for which node a caller was turned away. May search for some seconds.
@@ -206,7 +206,7 @@ class MoveReceiver(Protocol):
         ...
 
     def await_report(
-        self, asked: PendingReport, within_s: float
+        self, report_request: PendingReport, within_s: float
     ) -> AbstractContextManager[Callable[[], CommitmentReport | None]]:
         """Accept the report until the block ends, for at most `within_s`.
 
@@ -218,26 +218,26 @@ class MoveReceiver(Protocol):
 class ReceiverRegistry(Protocol):
     """What a receiver has to know. Called from many threads."""
 
-    def live(self, *, fresh: bool = False) -> Sequence[PendingMove]:
+    def pending_moves(self, *, fresh: bool = False) -> Sequence[PendingMove]:
         """Return the pending moves; unless `fresh`, they may be some seconds old."""
         ...
 
-    def came(self, expectation: PendingMove, *, names_originator: bool) -> None:
+    def record_arrival(self, pending_move: PendingMove, *, sends_move_originator: bool) -> None:
         """Record that an image of the move arrived, and whether it named the originator.
 
         That decides how many moves may run at once.
         """
         ...
 
-    def admits(self, ae_title: str, address: str) -> bool:
+    def is_known_sender(self, ae_title: str, address: str) -> bool:
         """Return whether this AE title may open an association from this address."""
         ...
 
-    def record_unexpected(self, stray: UnexpectedArrival) -> None:
+    def record_unexpected(self, unexpected: UnexpectedArrival) -> None:
         """Record an unexpected arrival; may be called a thousand times a second."""
         ...
 
-    def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
+    def take_report(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
         """Record a Storage Commitment report; the first one for a transaction counts."""
         ...
 
@@ -254,19 +254,19 @@ def _parse_address(text: str) -> IPv4Address | IPv6Address:
     return mapped or address
 
 
-def _belongs_to(expectation: PendingMove, arrival: IncomingImage) -> bool:
-    return _may_come_from(expectation, arrival) and _matches_target(expectation, arrival)
+def _belongs_to(pending_move: PendingMove, arrival: IncomingImage) -> bool:
+    return _may_come_from(pending_move, arrival) and _matches_target(pending_move, arrival)
 
 
-def _may_come_from(expectation: PendingMove, arrival: IncomingImage) -> bool:
-    senders = expectation.wanted.senders
+def _may_come_from(pending_move: PendingMove, arrival: IncomingImage) -> bool:
+    senders = pending_move.target.allowed_senders
     return any(one.is_at(arrival.calling, arrival.address) for one in senders)
 
 
-def _matches_target(expectation: PendingMove, arrival: IncomingImage) -> bool:
-    wanted = expectation.wanted
-    if arrival.names_originator:
-        if arrival.originator_id != expectation.message_id:
+def _matches_target(pending_move: PendingMove, arrival: IncomingImage) -> bool:
+    wanted = pending_move.target
+    if arrival.sends_move_originator:
+        if arrival.originator_id != pending_move.message_id:
             return False
         if arrival.originator == wanted.calling:
             return arrival.study_uid in ("", wanted.study_uid)

@@ -47,7 +47,7 @@ class Quarantine:
         self._used = 0
         self._counted_until = 0.0
 
-    def take(self, arriving: IncomingInstance, stray: UnexpectedArrival) -> bool:
+    def add(self, incoming: IncomingInstance, unexpected: UnexpectedArrival) -> bool:
         """Move an image to the quarantine; return False if there is no space.
 
         Raises OSError.
@@ -58,21 +58,21 @@ class Quarantine:
             if time.monotonic() > self._counted_until:
                 self._used = self.used_bytes()
                 self._counted_until = time.monotonic() + _CACHE_S
-            if self._used + arriving.size_bytes > self.limit_bytes:
+            if self._used + incoming.size_bytes > self.limit_bytes:
                 return False
-            self._used += arriving.size_bytes
+            self._used += incoming.size_bytes
         self.folder.mkdir(exist_ok=True, mode=0o700)
         note = {
-            "calling": stray.calling,
-            "address": stray.address,
-            "class_uid": stray.class_uid,
-            "at": stray.at.isoformat(),
+            "calling": unexpected.calling,
+            "address": unexpected.address,
+            "class_uid": unexpected.class_uid,
+            "at": unexpected.at.isoformat(),
         }
         # The note first: without it, the sender of an image would be unknown.
-        path = self.folder / (arriving.name + _NOTE)
+        path = self.folder / (incoming.name + _NOTE)
         path.touch(mode=0o600)
         path.write_text(json.dumps(note))
-        arriving.move_to(self.folder / (arriving.name + _IMAGE))
+        incoming.move_to(self.folder / (incoming.name + _IMAGE))
         return True
 
     def used_bytes(self) -> int:

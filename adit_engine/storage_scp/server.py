@@ -55,20 +55,20 @@ class SourceRateLimits:
         self._of_callers: dict[tuple[str, str], RateLimiter] = {}
         self._last: dict[tuple[str, str], RateLimiter] = {}
 
-    def of(self, sent: IncomingImage, before: Throttle | None = None) -> Throttle:
+    def throttle_for(self, sent: IncomingImage, before: Throttle | None = None) -> Throttle:
         """Return the throttle for an image or association, given its beginning.
 
         If several sources are possible, the slowest counts. Images without a pending move continue
         at the rate of the source for which the caller sent last. `before` is the connection's
         current throttle.
         """
-        found = find_candidates(self._register.live(), sent)
-        found = found or find_candidates(self._register.live(fresh=True), sent)
+        found = find_candidates(self._register.pending_moves(), sent)
+        found = found or find_candidates(self._register.pending_moves(fresh=True), sent)
         caller = (sent.calling, sent.address)
         if found:
-            self._note(found)
-            slowest = min(found, key=lambda one: one.wanted.rate_bytes_s or float("inf"))
-            self._last[caller] = self._of_sources[slowest.wanted.source]
+            self._remember(found)
+            slowest = min(found, key=lambda one: one.target.rate_bytes_s or float("inf"))
+            self._last[caller] = self._of_sources[slowest.target.source]
         elif isinstance(before, _ImageThrottle) and before.was_abandoned():
             return before
         pace = self._last.get(caller) or self._of_callers.setdefault(caller, RateLimiter())
@@ -76,17 +76,17 @@ class SourceRateLimits:
             return pace
         return _ImageThrottle(pace, self._spool, [one.token for one in found], self._ending)
 
-    def look(self, rate_of: Callable[[str, str], float | None]) -> None:
+    def apply_rates(self, rate_of: Callable[[str, str], float | None]) -> None:
         """Apply the current rate limits.
 
         `rate_of` AE title and address applies where no move is pending.
         """
         for who, pace in tuple(self._of_callers.items()):
             pace.rate_bytes_s = rate_of(*who)
-        self._note(self._register.live())
+        self._remember(self._register.pending_moves())
 
-    def _note(self, live: Sequence[PendingMove]) -> None:
-        for wanted in (one.wanted for one in live):
+    def _remember(self, live: Sequence[PendingMove]) -> None:
+        for wanted in (one.target for one in live):
             pace = self._of_sources.setdefault(wanted.source, RateLimiter())
             pace.rate_bytes_s = wanted.rate_bytes_s
 
@@ -98,22 +98,26 @@ class _ImageThrottle:
     """
 
     def __init__(
-        self, pace: RateLimiter, spool: Spool, tokens: Sequence[str], ending: threading.Event
+        self,
+        rate_limiter: RateLimiter,
+        spool: Spool,
+        tokens: Sequence[str],
+        ending: threading.Event,
     ) -> None:
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self._spool = spool
         self._tokens = tokens
         self._ending = ending
         self._in_vain = self._is_told = False
 
-    def keep(self, count: int, is_over: Callable[[], bool]) -> float:
+    def throttle(self, count: int, is_over: Callable[[], bool]) -> float:
         """Wait as the rate limit requires; stop once no move is pending.
 
         The rest of an abandoned image must not delay the next ones.
         """
         if self._in_vain:
             return 0.0
-        return self._pace.keep(count, lambda: is_over() or self._is_abandoned())
+        return self._rate_limiter.throttle(count, lambda: is_over() or self._is_abandoned())
 
     def was_abandoned(self) -> bool:
         """Return once whether the wait was abandoned.
@@ -124,7 +128,7 @@ class _ImageThrottle:
         return self._in_vain and not told
 
     def _is_abandoned(self) -> bool:
-        awaited = [self._spool.hold(token) for token in self._tokens]
+        awaited = [self._spool.mark_throttled(token) for token in self._tokens]
         self._in_vain = self._ending.is_set() or (bool(awaited) and not any(awaited))
         return self._in_vain
 
@@ -147,9 +151,9 @@ class StorageScpSettings:
     idle_s: float = 300.0
     """Maximum time between two images: an archive may have to fetch the next one from tape."""
     no_progress_s: float = 60.0
-    mark_bytes: int = 512 * 1024 * 1024
+    throttle_from_bytes: int = 512 * 1024 * 1024
     """While more bytes than this wait in the spool for one move, each response is delayed."""
-    longest_delay_s: float = 20.0
+    max_delay_s: float = 20.0
     quarantine_bytes: int = 0
     """Size limit of the quarantine for unexpected images; beyond it they are refused."""
     tls: "TlsSettings | None" = None
@@ -167,30 +171,30 @@ class StorageScp:
         self.tls = settings.tls
         """May be replaced to renew certificates; existing connections continue."""
         self._spool = spool
-        self._ending = threading.Event()
-        self._desk = _ImageIntake(settings, spool, register, self._ending)
+        self._is_stopping = threading.Event()
+        self._intake = _ImageIntake(settings, spool, register, self._is_stopping)
         self._register = register
-        self._talking: dict[MessageChannel, tuple[str, str]] = {}
-        self._pacing = SourceRateLimits(register, spool, self._ending)
+        self._associations: dict[MessageChannel, tuple[str, str]] = {}
+        self._rate_limits = SourceRateLimits(register, spool, self._is_stopping)
         spool.prepare()
-        self._doorway = TcpServer(settings.host, settings.port, self._serve)
-        self.port = self._doorway.port
+        self._tcp_server = TcpServer(settings.host, settings.port, self._serve)
+        self.port = self._tcp_server.port
 
     def start(self) -> None:
         self._spool.sweep_incoming()
-        self._doorway.start()
+        self._tcp_server.start()
 
     def stop(self) -> None:
-        self._ending.set()
-        self._doorway.stop()
+        self._is_stopping.set()
+        self._tcp_server.stop()
         self._spool.end_journals()
 
-    def cut(self, is_unwanted: Callable[[str, str], bool]) -> int:
+    def abort_associations(self, is_unwanted: Callable[[str, str], bool]) -> int:
         """Abort the associations for which the function is true; return their number.
 
         The function gets AE title and address.
         """
-        talking = tuple(self._talking.items())
+        talking = tuple(self._associations.items())
         unwanted = [conversation for conversation, who in talking if is_unwanted(*who)]
         for conversation in unwanted:
             conversation.abort()
@@ -201,7 +205,7 @@ class StorageScp:
 
         `rate_of` returns bytes per second for AE title and address; None: unlimited.
         """
-        self._pacing.look(rate_of)
+        self._rate_limits.apply_rates(rate_of)
 
     def __enter__(self) -> "StorageScp":
         self.start()
@@ -217,41 +221,41 @@ class StorageScp:
         peer = Peer(
             name, caller.address, caller.port, "", given.ae_title, _MAX_PDU, patience, self.tls
         )
-        line = connection_class(peer).accepted(caller.socket, peer)
+        line = connection_class(peer).from_socket(caller.socket, peer)
         conversation = MessageChannel(peer, line)
         try:
             line.handshake()
             calling = self._negotiate(caller, line, conversation)
             if calling:
                 who = (calling, caller.address)
-                self._talking[conversation] = who
-                line.pace = self._pacing.of(IncomingImage(*who, "", "", ""))
-                self._talk(line, who, conversation)
+                self._associations[conversation] = who
+                line.rate_limiter = self._rate_limits.throttle_for(IncomingImage(*who, "", "", ""))
+                self._serve_association(line, who, conversation)
         except Untrusted as error:
             log.warning("%s", error)
         except (NodeError, Stopped) as error:
             if not conversation.released:
                 log.info("%s", error)
         finally:
-            self._talking.pop(conversation, None)
+            self._associations.pop(conversation, None)
             conversation.close()
 
     # Negotiation -------------------------------------------------------------------------------
 
     def _negotiate(
-        self, caller: IncomingConnection, line: TcpConnection, conversation: MessageChannel
+        self, caller: IncomingConnection, connection: TcpConnection, channel: MessageChannel
     ) -> str:
         """Return the calling AE title; empty if the association was refused."""
         within_s = self.settings.association_s
-        line.expect_within(within_s, "clause.await-association-request", firm=True)
-        kind, body = line.read_pdu()
+        connection.expect_within(within_s, "clause.await-association-request", firm=True)
+        kind, body = connection.read_pdu()
         if kind is not PduType.ASSOCIATE_RQ:
-            raise line.fault("association.request-expected")
+            raise connection.protocol_error("association.request-expected")
         try:
             request = IncomingAssociateRequest.decode(bytes(body))
         except Malformed as error:
-            raise line.fault("association.invalid-request") from error
-        refusal = self._why_refused(caller, request)
+            raise connection.protocol_error("association.invalid-request") from error
+        refusal = self._rejection_reason(caller, request)
         if refusal is not None:
             log.warning(
                 "refused an association from %s as %.16r to %.16r",
@@ -263,62 +267,64 @@ class StorageScp:
                 # Record before the answer: it must be found by a search that follows the answer.
                 self._register.record_unexpected(
                     UnexpectedArrival(
-                        Disposition.TURNED_AWAY, request.calling, request.called, caller.address
+                        Disposition.REJECTED, request.calling, request.called, caller.address
                     )
                 )
-            line.send([encode_pdu(PduType.ASSOCIATE_RJ, bytes((0, *refusal)))])
-            line.over = True
+            connection.send([encode_pdu(PduType.ASSOCIATE_RJ, bytes((0, *refusal)))])
+            connection.is_closed = True
             return ""
-        conversation.agreement, accepted = request.accept(acceptor.choose_syntax, _MAX_PDU)
-        line.send([encode_pdu(PduType.ASSOCIATE_AC, accepted)])
-        line.mark_established()
+        channel.negotiated, accepted = request.accept(acceptor.choose_syntax, _MAX_PDU)
+        connection.send([encode_pdu(PduType.ASSOCIATE_AC, accepted)])
+        connection.mark_established()
         return request.calling
 
-    def _why_refused(
+    def _rejection_reason(
         self, caller: IncomingConnection, request: IncomingAssociateRequest
     ) -> tuple[int, int, int] | None:
         if not request.is_version_1:
             return acceptor.UNSUPPORTED_PROTOCOL_VERSION
         if request.called != self.settings.ae_title:
             return acceptor.UNKNOWN_CALLED_TITLE
-        if not self._register.admits(request.calling, caller.address):
+        if not self._register.is_known_sender(request.calling, caller.address):
             return acceptor.UNKNOWN_CALLING_TITLE
-        if not self._doorway.has_room_for(caller):
+        if not self._tcp_server.can_accept(caller):
             return acceptor.LOCAL_LIMIT_EXCEEDED
         return None
 
     # Messages ----------------------------------------------------------------------------------
 
-    def _talk(
-        self, line: TcpConnection, who: tuple[str, str], conversation: MessageChannel
+    def _serve_association(
+        self, connection: TcpConnection, caller_name: tuple[str, str], channel: MessageChannel
     ) -> None:
         """Serve requests until the caller releases, times out or violates the protocol."""
         while True:
-            context_id, command = conversation.receive_command(
+            context_id, command = channel.receive_command(
                 self.settings.idle_s, "clause.await-next-request"
             )
             if command.operation == Operation.STORE and command.has_data:
-                sent = _read_store_request(command, *who)
-                line.pace = self._pacing.of(sent, line.pace)
-                status = self._desk.take(sent, conversation, context_id, command)
+                sent = _read_store_request(command, *caller_name)
+                connection.rate_limiter = self._rate_limits.throttle_for(
+                    sent, connection.rate_limiter
+                )
+                status = self._intake.receive(sent, channel, context_id, command)
             elif command.operation == Operation.ECHO and not command.has_data:
                 status = statuses.SUCCESS
             elif is_report(command):
                 receive_report(
-                    conversation,
+                    channel,
                     context_id,
                     command,
-                    lambda report: self._record_report(report, *who),
+                    lambda report: self._record_report(report, *caller_name),
                 )
                 continue
             elif command.operation == Operation.CANCEL:
                 continue
             else:
-                raise conversation.fault("receiver.unsupported-request")
-            conversation.send(context_id, make_response(command, status))
+                raise channel.protocol_error("receiver.unsupported-request")
+            channel.send(context_id, make_response(command, status))
 
     def _record_report(self, report: CommitmentReport, calling: str, address: str) -> ReportReceipt:
-        receipt = self._register.reported(report, calling, address)
+        receipt = self._register.take_report(report, calling, address)
         if receipt is not ReportReceipt.TAKEN:
             log.warning("a report from %.16r at %s: %s", calling, address, receipt.value)
         return receipt
@@ -341,30 +347,30 @@ class _ImageIntake:
         ending: threading.Event,
     ) -> None:
         self._settings = settings
-        self._ending = ending
+        self._is_stopping = ending
         self._spool = spool
         self._register = register
         self._quarantine = Quarantine(spool, settings.quarantine_bytes)
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, str]] = {}
-        self._untaken: dict[str, int] = {}
+        self._waiting: dict[str, int] = {}
 
-    def take(
+    def receive(
         self,
         sent: IncomingImage,
-        conversation: MessageChannel,
+        channel: MessageChannel,
         context_id: int,
         command: CommandSet,
     ) -> int:
         """Read the data set of one C-STORE request; return the status for the response."""
-        class_uid, syntax = conversation.agreement.contexts[context_id]
+        class_uid, syntax = channel.negotiated.contexts[context_id]
         try:
             uid = validate_uid(command.text(CommandField.INSTANCE_UID))
         except InvalidInput:
             uid = ""
-        arriving = self._spool.arriving(class_uid, uid, syntax)
+        arriving = self._spool.begin_instance(class_uid, uid, syntax)
         try:
-            conversation.receive_data(context_id, arriving)
+            channel.receive_data(context_id, arriving)
             if not uid or command.text(CommandField.CLASS_UID) != class_uid:
                 return statuses.NO_SUCH_CLASS
             if arriving.is_full:
@@ -375,38 +381,38 @@ class _ImageIntake:
             log.error("the spool cannot be written: %s", error.strerror)
             return statuses.OUT_OF_RESOURCES
         finally:
-            arriving.drop()
+            arriving.discard()
 
     def _with_identity(
-        self, sent: IncomingImage, arriving: IncomingInstance, uid: str
+        self, sent: IncomingImage, incoming: IncomingInstance, uid: str
     ) -> IncomingImage:
         try:
-            ref = arriving.ref()
+            ref = incoming.ref()
             study_uid, series_uid = ref.study_uid, ref.series_uid
         except (Malformed, InvalidInput):
             study_uid = series_uid = ""
         return but(sent, study_uid=study_uid, series_uid=series_uid, instance_uid=uid)
 
-    def _store_image(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
+    def _store_image(self, arrival: IncomingImage, incoming: IncomingInstance) -> int:
         """Try with the cached pending moves, then once more with the current ones."""
         for fresh in (False, True):
-            expectation = find_owner(self._register.live(fresh=fresh), arrival)
+            expectation = find_owner(self._register.pending_moves(fresh=fresh), arrival)
             if expectation is None:
                 continue
             try:
-                status = self._place(expectation, arrival, arriving)
+                status = self._publish(expectation, arrival, incoming)
             except FileNotFoundError:
                 continue
             self._delay_sender(expectation)
             return status
-        return self._handle_unexpected(arrival, arriving)
+        return self._handle_unexpected(arrival, incoming)
 
-    def _place(
-        self, expectation: PendingMove, arrival: IncomingImage, arriving: IncomingInstance
+    def _publish(
+        self, pending_move: PendingMove, arrival: IncomingImage, incoming: IncomingInstance
     ) -> int:
         """Raise FileNotFoundError if the move has ended."""
-        token, uid, digest = expectation.token, arrival.instance_uid, arriving.digest
-        arriving.finish()
+        token, uid, digest = pending_move.token, arrival.instance_uid, incoming.digest
+        incoming.finish()
         with self._lock:
             self._spool.require_open(token)
             if token not in self._known:
@@ -415,52 +421,57 @@ class _ImageIntake:
             before = self._known[token].get(uid)
             if before == digest:
                 return statuses.SUCCESS
-            arriving.place(token)
+            incoming.publish(token)
             self._known[token].setdefault(uid, digest)
             if before is None:
-                self._spool.note(token, uid, digest)
-            self._untaken[token] = self._untaken.get(token, 0) + arriving.size_bytes
-        self._register.came(expectation, names_originator=arrival.names_originator)
+                self._spool.add_to_journal(token, uid, digest)
+            self._waiting[token] = self._waiting.get(token, 0) + incoming.size_bytes
+        self._register.record_arrival(
+            pending_move, sends_move_originator=arrival.sends_move_originator
+        )
         if before is not None:
             # The retrieval gets both and handles the conflict.
             log.error("an archive sent two different objects under one UID; the second is refused")
             return statuses.CANNOT_UNDERSTAND
         return statuses.SUCCESS
 
-    def _handle_unexpected(self, arrival: IncomingImage, arriving: IncomingInstance) -> int:
-        intended = find_intended(self._register.live(), arrival)
+    def _handle_unexpected(self, arrival: IncomingImage, incoming: IncomingInstance) -> int:
+        intended = find_intended(self._register.pending_moves(), arrival)
         stray = UnexpectedArrival(
-            Disposition.LAID_APART,
+            Disposition.QUARANTINED,
             arrival.calling,
             self._settings.ae_title,
             arrival.address,
-            arriving.class_uid,
-            arriving.size_bytes,
-            intended.wanted.source if intended is not None else "",
+            incoming.class_uid,
+            incoming.size_bytes,
+            intended.target.source if intended is not None else "",
         )
-        if self._quarantine.take(arriving, stray):
+        if self._quarantine.add(incoming, stray):
             log.warning("quarantined an unexpected image from %s", arrival.calling)
             status = statuses.SUCCESS
         else:
             log.warning("refused an unexpected image from %s", arrival.calling)
-            stray, status = but(stray, fate=Disposition.REFUSED), statuses.NOT_AUTHORISED
+            stray, status = but(stray, disposition=Disposition.REFUSED), statuses.NOT_AUTHORISED
         self._register.record_unexpected(stray)
         return status
 
-    def _delay_sender(self, expectation: PendingMove) -> None:
+    def _delay_sender(self, pending_move: PendingMove) -> None:
         """Delay the response while the retrieval does not keep up."""
-        token = expectation.token
-        until = time.monotonic() + self._settings.longest_delay_s
-        while self._untaken.get(token, 0) > self._settings.mark_bytes and time.monotonic() < until:
-            self._untaken[token] = self._spool.waiting_bytes(token)
-            if self._untaken[token] > self._settings.mark_bytes and self._ending.wait(
+        token = pending_move.token
+        until = time.monotonic() + self._settings.max_delay_s
+        while (
+            self._waiting.get(token, 0) > self._settings.throttle_from_bytes
+            and time.monotonic() < until
+        ):
+            self._waiting[token] = self._spool.waiting_bytes(token)
+            if self._waiting[token] > self._settings.throttle_from_bytes and self._is_stopping.wait(
                 _DELAY_STEP_S
             ):
                 break
 
     def _forget_ended(self) -> None:
-        live = {expectation.token for expectation in self._register.live()}
-        for known in (self._known, self._untaken):
+        live = {expectation.token for expectation in self._register.pending_moves()}
+        for known in (self._known, self._waiting):
             for token in known.keys() - live:
                 del known[token]
                 self._spool.end_journal(token)

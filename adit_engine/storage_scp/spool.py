@@ -49,14 +49,14 @@ class Spool:
         self._base = str(folder)
         self._numbers = itertools.count()
         self._journals: dict[str, int] = {}
-        self._room = _FreeSpace(self._base)
+        self._free_space = _FreeSpace(self._base)
 
     def prepare(self) -> None:
         """Create the folder. Raise StorageError."""
         try:
             (self.folder / _INCOMING).mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise self._trouble(error) from error
+            raise self._storage_error(error) from error
 
     def sweep_incoming(self) -> None:
         """Remove incomplete files of an earlier run. The receiver calls this at its start."""
@@ -73,7 +73,7 @@ class Spool:
         try:
             path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise self._trouble(error) from error
+            raise self._storage_error(error) from error
         return path
 
     def close(self, token: str) -> None:
@@ -86,7 +86,7 @@ class Spool:
 
     def require_open(self, token: str) -> None:
         """Raise FileNotFoundError if the move has ended."""
-        os.stat(self._place(token))
+        os.stat(self._path_text(token))
 
     def tokens(self) -> list[str]:
         with os.scandir(self.folder) as entries:
@@ -97,7 +97,7 @@ class Spool:
         for path in self.folder.glob("_*.gone"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def taken(self, token: str) -> Iterator[Instance]:
+    def take(self, token: str) -> Iterator[Instance]:
         """Take the instances present now, in order of arrival; lazy. Raise StorageError."""
         for path in self.waiting(token):
             try:
@@ -105,7 +105,7 @@ class Spool:
                 # A mapped file stays readable after unlink.
                 path.unlink()
             except OSError as error:
-                raise self._trouble(error) from error
+                raise self._storage_error(error) from error
             yield instance
 
     def waiting(self, token: str) -> list[Path]:
@@ -114,7 +114,7 @@ class Spool:
         try:
             names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIX))
         except OSError as error:
-            raise self._trouble(error) from error
+            raise self._storage_error(error) from error
         return [folder / name for name in names]
 
     def last_activity_s(self) -> float:
@@ -123,11 +123,11 @@ class Spool:
         newest = max((_modification_time(entry) for entry in self._incoming()), default=0.0)
         return now - newest if newest else float("inf")
 
-    def hold(self, token: str) -> bool:
+    def mark_throttled(self, token: str) -> bool:
         """Record that an image of the move is delayed now; False if the move has ended."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
         try:
-            held = os.open(f"{self._place(token)}/{_THROTTLED}", flags, 0o600)
+            held = os.open(f"{self._path_text(token)}/{_THROTTLED}", flags, 0o600)
         except OSError as error:
             return error.errno not in (errno.ENOENT, errno.ENOTDIR)
         try:
@@ -136,11 +136,11 @@ class Spool:
             os.close(held)
         return True
 
-    def is_held(self, token: str) -> bool:
+    def is_throttled(self, token: str) -> bool:
         """Return whether an image of the move is delayed now, or was a moment ago."""
         try:
             return (
-                time.time() - os.stat(f"{self._place(token)}/{_THROTTLED}").st_mtime
+                time.time() - os.stat(f"{self._path_text(token)}/{_THROTTLED}").st_mtime
                 < _THROTTLED_FOR_S
             )
         except OSError:
@@ -148,11 +148,13 @@ class Spool:
 
     # Receiving ---------------------------------------------------------------------------------
 
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         """Return whether the disk has more free space than the reserve."""
-        return self._room.free_bytes() >= self.reserve_bytes
+        return self._free_space.free_bytes() >= self.reserve_bytes
 
-    def arriving(self, sop_class_uid: str, instance_uid: str, syntax: str) -> "IncomingInstance":
+    def begin_instance(
+        self, sop_class_uid: str, instance_uid: str, syntax: str
+    ) -> "IncomingInstance":
         """Return an empty instance, to be filled and then placed or dropped."""
         instance = Instance(sop_class_uid, instance_uid, syntax, b"")
         name = f"{time.time_ns():020d}-{next(self._numbers) % 10**6:06d}"
@@ -183,12 +185,12 @@ class Spool:
                 found[uid] = digest
         return found
 
-    def note(self, token: str, instance_uid: str, digest: str) -> None:
+    def add_to_journal(self, token: str, instance_uid: str, digest: str) -> None:
         """Add an entry to the journal, whose file stays open until `end_journal`."""
         journal = self._journals.get(token)
         if journal is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            journal = os.open(f"{self._place(token)}/{_JOURNAL}", flags, 0o600)
+            journal = os.open(f"{self._path_text(token)}/{_JOURNAL}", flags, 0o600)
             self._journals[token] = journal
         os.write(journal, f"{instance_uid} {digest}\n".encode())
 
@@ -202,15 +204,15 @@ class Spool:
             self.end_journal(token)
 
     def path_in(self, token: str, name: str) -> Path:
-        return Path(self.place_in(token, name))
+        return Path(self.path_text_in(token, name))
 
-    def place_in(self, token: str, name: str) -> str:
-        return f"{self._place(token)}/{name}{_SUFFIX}"
+    def path_text_in(self, token: str, name: str) -> str:
+        return f"{self._path_text(token)}/{name}{_SUFFIX}"
 
     def _path(self, token: str) -> Path:
-        return Path(self._place(token))
+        return Path(self._path_text(token))
 
-    def _place(self, token: str) -> str:
+    def _path_text(self, token: str) -> str:
         """Return a path as text; that takes a tenth of the time, and each image needs several."""
         if not _TOKEN.fullmatch(token):
             raise ValueError("A token consists of small letters and digits.")
@@ -223,7 +225,7 @@ class Spool:
         except FileNotFoundError:
             return []
 
-    def _trouble(self, error: OSError) -> StorageError:
+    def _storage_error(self, error: OSError) -> StorageError:
         kind = StorageFull if error.errno in (28, 122) else StorageError
         return kind(
             RECEIVER_NAME,
@@ -239,13 +241,13 @@ class _FreeSpace:
     def __init__(self, base: str) -> None:
         self._base = base
         self._free_bytes = 0
-        self._looked_at = 0.0
+        self._measured_at = 0.0
 
     def free_bytes(self) -> int:
         now = time.monotonic()
-        if now > self._looked_at + _CHECK_EVERY_S:
+        if now > self._measured_at + _CHECK_EVERY_S:
             status = os.statvfs(self._base)
-            self._free_bytes, self._looked_at = status.f_bavail * status.f_frsize, now
+            self._free_bytes, self._measured_at = status.f_bavail * status.f_frsize, now
         return self._free_bytes
 
 
@@ -264,10 +266,10 @@ class IncomingInstance:
         self._data_from = len(self._memory)
         self._path = spool.incoming_path(name)
         self._file: int | None = None
-        self._look_at = _CHECK_EVERY_BYTES
+        self._check_at = _CHECK_EVERY_BYTES
         self._written = False
         self.size_bytes = 0
-        self.is_full = not spool.has_room()
+        self.is_full = not spool.has_space()
         """True if the disk has no space for it; further data are discarded."""
 
     def add(self, piece: memoryview) -> None:
@@ -276,9 +278,9 @@ class IncomingInstance:
             return
         self._digest.update(piece)
         try:
-            self._keep(piece)
+            self._append(piece)
         except OSError:
-            self._give_up()
+            self._discard_data()
 
     @property
     def class_uid(self) -> str:
@@ -300,13 +302,13 @@ class IncomingInstance:
             identity = Instance(kind, uid, syntax, view[self._data_from :]).in_header
         return identity.ref
 
-    def place(self, token: str) -> None:
+    def publish(self, token: str) -> None:
         """Make the complete instance visible to the retrieval.
 
         Raises FileNotFoundError if the move has ended, OSError if the disk is full.
         """
         self.finish()
-        os.rename(self._path, self._spool.place_in(token, self.name))
+        os.rename(self._path, self._spool.path_text_in(token, self.name))
         self._written = False
 
     def move_to(self, path: Path) -> None:
@@ -315,7 +317,7 @@ class IncomingInstance:
         os.rename(self._path, path)
         self._written = False
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Remove the instance unless it was placed."""
         self._close()
         if self._written:
@@ -324,17 +326,17 @@ class IncomingInstance:
             self._written = False
         self._memory = bytearray()
 
-    def _keep(self, piece: memoryview) -> None:
+    def _append(self, piece: memoryview) -> None:
         if self._file is None:
             self._memory += piece
             if len(self._memory) > MEMORY_BYTES:
                 self._spill()
             return
         _write_all(self._file, piece)
-        if self.size_bytes >= self._look_at:
-            self._look_at = self.size_bytes + _CHECK_EVERY_BYTES
-            if not self._spool.has_room():
-                self._give_up()
+        if self.size_bytes >= self._check_at:
+            self._check_at = self.size_bytes + _CHECK_EVERY_BYTES
+            if not self._spool.has_space():
+                self._discard_data()
 
     def _spill(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -354,9 +356,9 @@ class IncomingInstance:
             os.close(self._file)
             self._file = None
 
-    def _give_up(self) -> None:
+    def _discard_data(self) -> None:
         self.is_full = True
-        self.drop()
+        self.discard()
 
     def _view(self) -> memoryview:
         if not self._written:
@@ -385,7 +387,7 @@ def _read_spooled(path: Path) -> Instance:
 def _unreadable_instance(start: memoryview, error: Malformed) -> Instance:
     head, _ = part10.parse_group2(start)
     kind, uid, syntax = (head.get(tag, "") for tag in part10.META_TAGS)
-    return Instance(kind, uid, syntax, b"", fault=error.message)
+    return Instance(kind, uid, syntax, b"", defect=error.message)
 
 
 def _write_all(file: int, data: Buffer) -> None:

@@ -29,9 +29,9 @@ class IncomingConnection:
     address: str
     port: int
     since: float = field(default_factory=time.monotonic)
-    talks: bool = False
+    has_association: bool = False
 
-    def cut(self) -> None:
+    def shut_down(self) -> None:
         """Shut the socket down: this reliably wakes a thread that waits on it."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
@@ -44,7 +44,7 @@ class TcpServer:
         self._serve = serve
         self._lock = threading.Lock()
         self._callers: dict[IncomingConnection, threading.Thread] = {}
-        self._ending = False
+        self._is_stopping = False
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=256)
         self._listener.settimeout(_POLL_S)
@@ -56,7 +56,7 @@ class TcpServer:
 
     def stop(self) -> None:
         """Close all connections; their threads have ended when this returns."""
-        self._ending = True
+        self._is_stopping = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -64,29 +64,29 @@ class TcpServer:
         with self._lock:
             threads = list(self._callers.values())
             for caller in self._callers:
-                caller.cut()
+                caller.shut_down()
         for thread in threads:
             thread.join()
 
-    def has_room_for(self, caller: IncomingConnection) -> bool:
+    def can_accept(self, caller: IncomingConnection) -> bool:
         """Return whether the caller may have an association; if so, count it from now on."""
         with self._lock:
-            talking = [other for other in self._callers if other.talks]
+            talking = [other for other in self._callers if other.has_association]
             near = [other for other in talking if other.address == caller.address]
-            caller.talks = (
+            caller.has_association = (
                 len(talking) < MAX_ASSOCIATIONS and len(near) < MAX_ASSOCIATIONS_PER_ADDRESS
             )
-            return caller.talks
+            return caller.has_association
 
     def _listen(self) -> None:
-        while not self._ending:
+        while not self._is_stopping:
             try:
                 one, (host, port, *_) = self._listener.accept()
             except TimeoutError:
                 continue
             except OSError:
                 # Out of descriptors for a moment, or the caller has disconnected already.
-                time.sleep(0 if self._ending else 0.05)
+                time.sleep(0 if self._is_stopping else 0.05)
                 continue
             one.setblocking(True)
             self._accept_connection(IncomingConnection(one, normalize_address(host), port))
@@ -101,7 +101,7 @@ class TcpServer:
 
     def _drop_oldest_silent(self, address: str) -> None:
         """Close the oldest connection without an association; a real peer requests one at once."""
-        silent = [caller for caller in self._callers if not caller.talks]
+        silent = [caller for caller in self._callers if not caller.has_association]
         near = [caller for caller in silent if caller.address == address]
         if len(near) >= MAX_SILENT_PER_ADDRESS:
             self._drop(near[0])
@@ -109,7 +109,7 @@ class TcpServer:
             self._drop(silent[0])
 
     def _drop(self, caller: IncomingConnection) -> None:
-        caller.cut()
+        caller.shut_down()
         del self._callers[caller]
 
     def _run(self, caller: IncomingConnection) -> None:

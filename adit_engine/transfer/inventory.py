@@ -55,12 +55,12 @@ class SeriesInventory:
     """SOP class by instance UID, of all that was ever listed; "" if the source did not say."""
     offline: set[str] = field(default_factory=set)
     """Instances that must be brought online before they can be fetched (PS3.4 C.4.1.1.3)."""
-    _early: ListedInstances | None = field(default=None, init=False, repr=False)
+    _prefetched: ListedInstances | None = field(default=None, init=False, repr=False)
     _is_trusted: bool = field(default=False, init=False)
 
-    def first(self) -> SourceListing:
+    def list_first(self) -> SourceListing:
         """Return the list that is the expectation. Raise NodeError, Stopped."""
-        answer = self._ask(Query.instances_of(self.ref, self.patient_id))
+        answer = self._query(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
         self._is_trusted = why is None
         return SourceListing(
@@ -69,20 +69,20 @@ class SeriesInventory:
             number=self.record.series_number,
             modality="/".join(self.record.modalities),
             description=self.record.series_description,
-            why=why,
+            reason=why,
         )
 
-    def again(self, expected: frozenset[str]) -> InventoryDifference:
+    def list_again(self, expected: frozenset[str]) -> InventoryDifference:
         """Compare the current list with the expected UIDs.
 
         A list that was cut short does not prove that an instance vanished.
         """
-        answer, self._early = self._early or self._ask(self._uids), None
+        answer, self._prefetched = self._prefetched or self._query(self._uids), None
         if not answer.names_images:
             return InventoryDifference()
         now = frozenset(answer.classes)
         if now - expected:
-            self._ask(Query.instances_of(self.ref, self.patient_id))
+            self._query(Query.instances_of(self.ref, self.patient_id))
         return InventoryDifference(
             now - expected, expected - now if answer.shortfall is None else frozenset()
         )
@@ -97,14 +97,14 @@ class SeriesInventory:
         if not self._is_trusted:
             return
         with suppress(AditError):
-            self._early = self._ask(self._uids)
+            self._prefetched = self._query(self._uids)
 
     @property
     def _uids(self) -> Query:
         """The smallest query that shows whether the list has changed."""
         return Query.uids_of(self.ref, self.patient_id)
 
-    def _ask(self, query: Query) -> ListedInstances:
+    def _query(self, query: Query) -> ListedInstances:
         def ask() -> ListedInstances:
             answers = self.source.find(query)
             matching = [record for record in answers if query.matches(record)]
@@ -112,7 +112,7 @@ class SeriesInventory:
             gone = {one.instance_uid for one in matching if one.availability in _OFFLINE_VALUES}
             self.offline.update(gone)
             found.pop("", None)
-            if not answers.capped:
+            if not answers.is_capped:
                 return ListedInstances(found)
             shortfall = Message("source-list.incomplete", shortfall=answers.shortfall)
             return ListedInstances(found, shortfall)

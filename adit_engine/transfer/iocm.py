@@ -44,14 +44,14 @@ class RejectionNote:
     rejects: frozenset[str]
 
     @classmethod
-    def of(cls, instance: Instance) -> "RejectionNote | None":
+    def from_instance(cls, instance: Instance) -> "RejectionNote | None":
         """Read a key object document; return None if it has another title.
 
         References in the evidence and in the content both count: they should be the same. Raises
         Malformed.
         """
-        if instance.fault:
-            raise Malformed("key-object.unreadable", fault=instance.fault)
+        if instance.defect:
+            raise Malformed("key-object.unreadable", fault=instance.defect)
         if instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
             raise Malformed("key-object.rare-encoding")
         code, uids, data = ("", ""), set[str](), instance.header
@@ -97,12 +97,12 @@ class Rejections:
                 except (NodeError, NotFound):
                     self._has_unread = True
 
-    def learn(self, instance: Instance) -> None:
+    def add_note(self, instance: Instance) -> None:
         """Read a received key object document, whether or not it was listed as one."""
         if instance.sop_class_uid != KEY_OBJECT or instance.instance_uid in self._notes:
             return
         try:
-            note = RejectionNote.of(instance)
+            note = RejectionNote.from_instance(instance)
         except Malformed:
             self._has_unread = True
             return
@@ -129,10 +129,10 @@ class Rejections:
             remarks.append(Message("rejections.sent-before", images=len(overtaken)))
         return remarks
 
-    def _read(self, listing: SeriesInventory) -> None:
-        listed, series = listing.first(), listing.ref
-        kinds = listing.classes
-        if not listing.record.modalities:
+    def _read(self, contents: SeriesInventory) -> None:
+        listed, series = contents.list_first(), contents.ref
+        kinds = contents.classes
+        if not contents.record.modalities:
             # The series may contain notes or not; fetch only what is listed as a key object
             # document.
             kinds = {uid: kind for uid, kind in kinds.items() if kind == KEY_OBJECT}
@@ -143,21 +143,21 @@ class Rejections:
             InstanceRef(series.study_uid, series.series_uid, uid) for uid in sorted(wanted)
         ]
         if listed.expected is None:
-            self._has_unread, refs = True, [listing.ref]
+            self._has_unread, refs = True, [contents.ref]
         if refs:
-            received = self._fetched(refs)
+            received = self._fetch(refs)
             if not wanted <= received:
                 self._has_unread = True
 
-    def _fetched(self, refs: list[Ref]) -> set[str]:
+    def _fetch(self, refs: list[Ref]) -> set[str]:
         """Fetch and read the notes; return the UIDs of what was received."""
         received = set[str]()
         try:
             for instance in self.source.fetch(refs, patient_id=self.patient_id):
                 received.add(instance.instance_uid)
-                if instance.fault:
+                if instance.defect:
                     self._has_unread = True
-                self.learn(instance)
+                self.add_note(instance)
         except TimedOut:
             # The timeout has passed once; another attempt would take as long.
             self._has_unread = True

@@ -32,8 +32,8 @@ class InstancePseudonymizer:
 
     def __init__(self, change: Pseudonymization) -> None:
         self._change = change
-        self._memory = ElementCache(change)
-        self._look = Verifier(change).check
+        self._cache = ElementCache(change)
+        self._verifier = Verifier(change).check
         # The check of pixels needs numpy. It is loaded while the source prepares its first answer.
         if "numpy" not in sys.modules:
             Thread(target=_load_numpy, name="load numpy", daemon=True).start()
@@ -44,14 +44,14 @@ class InstancePseudonymizer:
         Raises InstanceWithheld, and VerificationFailed after the second check.
         """
         tally = ChangeStatistics()
-        changed = apply(self._change, instance, tally, self._memory)
+        changed = apply(self._change, instance, tally, self._cache)
         try:
-            self._look(instance, changed)
+            self._verifier(instance, changed)
         except InstanceWithheld as hit:
             raise VerificationFailed(hit.message.code, **hit.message.values) from None
-        return changed, next(iter(tally.treatments), None)
+        return changed, next(iter(tally.changes), None)
 
-    def why_refused(self, sop_class_uid: str) -> Message | None:
+    def explain_refusal(self, sop_class_uid: str) -> Message | None:
         """Return the reason if all objects of this class are withheld."""
         return admission.sop_class_refusal(sop_class_uid, self._change.profile)
 
@@ -71,12 +71,12 @@ class TransferPolicy:
     change: Change
     stop: Stop
     rejections: Rejections
-    ids: Collection[str] = field(default=(), repr=False)
+    patient_ids: Collection[str] = field(default=(), repr=False)
     """Patient IDs accepted in images; empty: any, as long as it is one and the same."""
 
     def __post_init__(self) -> None:
         self._rules = _make_pseudonymizer(self.change)
-        self._ids = {known: one for one in self.ids for known in _encode_patient_id(one)}
+        self._ids = {known: one for one in self.patient_ids for known in _encode_patient_id(one)}
         self._first: str | bytes | None = None
         self._series_of: dict[str, str] = {}
         self.changed: PatientChanged | None = None
@@ -112,7 +112,7 @@ class TransferPolicy:
 
     def _known_text(self, patient_id: bytes, character_set: bytes) -> str | None:
         """Return the ordered ID that equals these bytes, decoded with the image's character set."""
-        text = Charset(character_set).text(patient_id) or ""
+        text = Charset(character_set).decode(patient_id) or ""
         return self._ids.get(text.encode()) if text else None
 
     def prepare_outgoing(self, instance: Instance) -> tuple[Instance, ElementChanges | None]:
@@ -124,11 +124,11 @@ class TransferPolicy:
             return instance, None
         return self._rules.prepare_outgoing(instance)
 
-    def why_refused(self, sop_class_uid: str) -> Message | None:
+    def explain_refusal(self, sop_class_uid: str) -> Message | None:
         """Return the reason if all objects of this class will be withheld."""
         if self._rules is None or not sop_class_uid:
             return None
-        return self._rules.why_refused(sop_class_uid)
+        return self._rules.explain_refusal(sop_class_uid)
 
 
 def _encode_patient_id(patient_id: str) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ class RetryPolicy:
             try:
                 return action()
             except AditError as error:
-                if not error.again or stop.is_set():
+                if not error.is_transient or stop.is_set():
                     raise
             stop.wait(pause_s)
         stop.check()

@@ -58,13 +58,13 @@ class SeriesPrefetch:
         self,
         series: SeriesRef,
         source: SourceNode,
-        traveller: TransferPolicy,
-        listing: SeriesInventory,
+        policy: TransferPolicy,
+        inventory: SeriesInventory,
     ) -> None:
         self._series = series
         self._source = source
-        self._traveller = traveller
-        self._listing = listing
+        self._policy = policy
+        self._inventory = inventory
         self._early: ReadAhead | None = None
         """The fetch that starts while the source is still being asked for the list."""
         self._reading: ReadAhead | None = None
@@ -77,12 +77,12 @@ class SeriesPrefetch:
         """
         if not isinstance(self._source, SupportsPrefetch):
             return
-        traveller = self._traveller
-        images = self._source.fetch_early(
+        traveller = self._policy
+        images = self._source.prefetch(
             self._series,
             patient_id=traveller.patient_id,
-            count=self._listing.record.instance_count,
-            may_come=lambda kind: traveller.why_refused(kind) is None,
+            count=self._inventory.record.instance_count,
+            expected_uids=lambda kind: traveller.explain_refusal(kind) is None,
         )
         self._early = None if images is None else self._read(images)
 
@@ -102,7 +102,7 @@ class SeriesPrefetch:
         elif early is not None:
             early.close()
         self.settle()
-        images = self._source.fetch(refs, patient_id=self._traveller.patient_id)
+        images = self._source.fetch(refs, patient_id=self._policy.patient_id)
         self._reading = self._read(images)
         yield from self._reading
 
@@ -119,10 +119,10 @@ class SeriesPrefetch:
     def _read(self, images: Iterator[Instance]) -> ReadAhead:
         return ReadAhead(
             images,
-            unblock=self._source.break_off,
+            unblock=self._source.cancel_fetches,
             limit_bytes=PREFETCH_BYTES,
-            stop=self._traveller.stop,
-            afterwards=self._listing.list_ahead,
+            stop=self._policy.stop,
+            on_end=self._inventory.list_ahead,
         )
 
 
@@ -147,29 +147,29 @@ class SeriesTransfer:
         ref: SeriesRef,
         record: Record,
         source: SourceNode,
-        traveller: TransferPolicy,
-        held: SeriesLedger | None,
+        policy: TransferPolicy,
+        earlier_ledger: SeriesLedger | None,
     ) -> None:
         self.ref = ref
-        self._traveller = traveller
-        self._listing = SeriesInventory(ref, record, source, traveller.stop, traveller.patient_id)
-        self._incoming = SeriesPrefetch(ref, source, traveller, self._listing)
+        self._policy = policy
+        self._inventory = SeriesInventory(ref, record, source, policy.stop, policy.patient_id)
+        self._prefetch = SeriesPrefetch(ref, source, policy, self._inventory)
         self._manifest = SeriesLedger(ref)
-        self._before = held.delivered_entries() if held is not None else {}
+        self._before = earlier_ledger.delivered_entries() if earlier_ledger is not None else {}
         for uid in self._before:
             with suppress(InstanceWithheld):
-                traveller.claim(self._ref(uid))
+                policy.claim(self._ref(uid))
         self._origin: dict[str, InstanceRef] = {}
         self._sent: set[str] = set()
         self._came_again: dict[str, set[str]] = {}
         """SHA-256 digests of instances received under a UID that had been sent already."""
-        self._unasked: set[str] = set()
+        self._unrequested: set[str] = set()
         self._events: deque[InstanceEvent] = deque()
         self._notes: list[Message] = []
         self._remarks: list[Message] = []
         self._withheld_by_hit = False
         self._devices: dict[str, ImagingDevice] = {}
-        self._treatments: dict[str, ElementChanges | None] = {}
+        self._changes: dict[str, ElementChanges | None] = {}
 
     # Transfer ----------------------------------------------------------------------------------
 
@@ -178,13 +178,13 @@ class SeriesTransfer:
     ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
         """Yield SourceListing, InstanceEvents and SeriesOutcome; see study.transfer."""
         if not self._before:
-            self._incoming.begin_prefetch()
+            self._prefetch.begin_prefetch()
         try:
-            yield from self._delivered(destination)
+            yield from self._deliver(destination)
         finally:
-            self._incoming.close()
+            self._prefetch.close()
 
-    def _delivered(
+    def _deliver(
         self, destination: Storable
     ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
         yield self._list()
@@ -209,27 +209,27 @@ class SeriesTransfer:
 
     def _outcome(self) -> SeriesOutcome:
         delivered = self._manifest.delivered_entries()
-        self._notes += self._traveller.rejections.remarks(delivered)
+        self._notes += self._policy.rejections.remarks(delivered)
         if self._has_duplicates():
             self._notes.append(Message("series.two-objects-under-one-uid"))
         notes, remarks = (tuple(dict.fromkeys(said)) for said in (self._notes, self._remarks))
-        return SeriesOutcome.of(self._manifest, notes, remarks)
+        return SeriesOutcome.from_ledger(self._manifest, notes, remarks)
 
     # Listing -----------------------------------------------------------------------------------
 
     def _list(self) -> SourceListing:
-        listed = self._listing.first()
+        listed = self._inventory.list_first()
         self._manifest.expected = listed.expected
-        if listed.why is not None:
-            self._notes.append(listed.why)
+        if listed.reason is not None:
+            self._notes.append(listed.reason)
         return listed
 
     def _compare_with_source(self) -> Iterator[InstanceEvent]:
         """Compare with the source's current list: expect new images, fail vanished ones."""
-        self._incoming.settle()
+        self._prefetch.settle()
         if self._manifest.expected is None:
             return
-        difference = self._listing.again(self._manifest.expected)
+        difference = self._inventory.list_again(self._manifest.expected)
         if difference.new:
             self._notes.append(Message("series.new-images"))
             self._manifest.expected |= difference.new
@@ -250,7 +250,7 @@ class SeriesTransfer:
         listed = self._manifest.expected
         return {
             uid
-            for uid in (self._listing.classes if listed is None else listed)
+            for uid in (self._inventory.classes if listed is None else listed)
             if uid not in self._manifest.entries
             or self._manifest.entries[uid].state is InstanceState.STORED
         }
@@ -258,7 +258,7 @@ class SeriesTransfer:
     def _missing(self) -> list[Ref]:
         """Return what to request: the whole series, or single instances if some are done."""
         if self._manifest.expected is None:
-            ended = self._manifest.entries.keys() - self._before.keys() - self._unasked
+            ended = self._manifest.entries.keys() - self._before.keys() - self._unrequested
             return [] if self._origin or ended else [self.ref]
         open_uids = self._open()
         if open_uids == self._manifest.expected:
@@ -274,14 +274,14 @@ class SeriesTransfer:
             yield from self._end_unrequested_image(uid)
 
     def _end_unrequested_image(self, uid: str) -> Iterator[InstanceEvent]:
-        end = self._traveller.rejections.find_end_state(uid)
+        end = self._policy.rejections.find_end_state(uid)
         if end is None:
-            why = self._traveller.why_refused(self._listing.classes.get(uid, ""))
+            why = self._policy.explain_refusal(self._inventory.classes.get(uid, ""))
             end = (InstanceState.WITHHELD, why) if why is not None else None
-        if end is None and uid in self._listing.offline:
+        if end is None and uid in self._inventory.offline:
             end = (InstanceState.FAILED, Message("offline"))
         if end is not None:
-            self._unasked.add(uid)
+            self._unrequested.add(uid)
             yield self._end(self._ref(uid), *end)
 
     # Sending -----------------------------------------------------------------------------------
@@ -292,9 +292,9 @@ class SeriesTransfer:
         proven, asked_at = 0, time.monotonic()
         try:
             for stored in destination.store(self._instances(refs)):
-                yield from self._told()
-                yield self._stored(stored)
-                if stored.kept:
+                yield from self._pending_events()
+                yield self._handle_stored(stored)
+                if stored.is_stored:
                     waiting.append(stored)
                 enough = len(waiting) >= max(FIRST_CONFIRM_AFTER, proven // 2)
                 if enough and time.monotonic() > asked_at + CONFIRM_EVERY_S:
@@ -304,16 +304,16 @@ class SeriesTransfer:
         except VerificationFailed:
             self._withheld_by_hit = True
         except (NodeError, Stopped, RuleViolation, PatientChanged):
-            yield from self._told()
+            yield from self._pending_events()
             with suppress(NodeError, Stopped):
                 yield from self._confirm(destination, waiting)
             raise
-        yield from self._told()
+        yield from self._pending_events()
         yield from self._confirm(destination, waiting)
         if self._withheld_by_hit:
             yield from self._end_the_rest(InstanceState.WITHHELD, Message("series-held-back"))
 
-    def _stored(self, stored: StoreResult) -> InstanceEvent:
+    def _handle_stored(self, stored: StoreResult) -> InstanceEvent:
         ref = self._origin[stored.ref.instance_uid]
         if stored.error is not None:
             return self._end(ref, InstanceState.FAILED, stored.error)
@@ -323,7 +323,7 @@ class SeriesTransfer:
             stored.warning,
             stored.size_bytes,
             stored.sha256,
-            treatment=self._treatments.pop(ref.instance_uid, None),
+            changes=self._changes.pop(ref.instance_uid, None),
             path=stored.path,
         )
         self._manifest.add(event)
@@ -337,7 +337,7 @@ class SeriesTransfer:
             return
         batch = list(waiting)
         waiting.clear()
-        kept, reasons = self._proofs(destination, batch)
+        kept, reasons = self._confirmations(destination, batch)
         for stored in batch:
             ref = self._origin[stored.ref.instance_uid]
             if stored.ref.instance_uid not in kept:
@@ -351,13 +351,13 @@ class SeriesTransfer:
                 entry.reason,
                 entry.size_bytes,
                 entry.sha256,
-                treatment=entry.treatment,
+                changes=entry.changes,
                 path=entry.path,
             )
             self._manifest.add(event)
             yield event
 
-    def _proofs(
+    def _confirmations(
         self, destination: Storable, batch: list[StoreResult]
     ) -> tuple[set[str], dict[str, Message]]:
         """Return the UIDs proven to be kept, and the reasons why others are not."""
@@ -376,7 +376,7 @@ class SeriesTransfer:
             kept = {stored.ref.instance_uid for stored in batch}
         return kept, reasons
 
-    def _told(self) -> Iterator[InstanceEvent]:
+    def _pending_events(self) -> Iterator[InstanceEvent]:
         while self._events:
             yield self._events.popleft()
 
@@ -389,7 +389,7 @@ class SeriesTransfer:
         """Return the device of a withheld instance; if not fetched, only its SOP class is known."""
         if state is not InstanceState.WITHHELD:
             return None
-        listed = ImagingDevice(self._listing.classes.get(ref.instance_uid, ""))
+        listed = ImagingDevice(self._inventory.classes.get(ref.instance_uid, ""))
         return self._devices.pop(ref.instance_uid, listed)
 
     def _end_the_rest(self, state: InstanceState, reason: Message) -> Iterator[InstanceEvent]:
@@ -412,15 +412,15 @@ class SeriesTransfer:
         what is not visible there yet.
         """
         try:
-            for instance in self._incoming.images(refs):
-                self._traveller.stop.check()
+            for instance in self._prefetch.images(refs):
+                self._policy.stop.check()
                 outgoing = self._prepare_instance(instance)
                 if outgoing is not None:
                     yield outgoing
-            if self._traveller.changed is not None:
-                raise self._traveller.changed
+            if self._policy.changed is not None:
+                raise self._policy.changed
         except BaseException:
-            self._incoming.close()
+            self._prefetch.close()
             raise
 
     def _prepare_instance(self, instance: Instance) -> Instance | None:
@@ -428,44 +428,44 @@ class SeriesTransfer:
         ref = self._match_reference(instance)
         if ref is None:
             return None
-        self._traveller.rejections.learn(instance)
-        end = self._traveller.rejections.find_end_state(ref.instance_uid)
+        self._policy.rejections.add_note(instance)
+        end = self._policy.rejections.find_end_state(ref.instance_uid)
         if end is not None:
-            self._tell(ref, *end)
+            self._queue_end(ref, *end)
             return None
         try:
-            if instance.fault:
-                raise InstanceWithheld("fault", fault=instance.fault)
+            if instance.defect:
+                raise InstanceWithheld("fault", fault=instance.defect)
             says = instance.in_header
-            self._traveller.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
-            self._traveller.claim(ref)
-            outgoing, treatment = self._traveller.prepare_outgoing(instance)
+            self._policy.admit_patient(says.patient_id, says.trimmed(CHARACTER_SET))
+            self._policy.claim(ref)
+            outgoing, treatment = self._policy.prepare_outgoing(instance)
         except VerificationFailed as hit:
-            self._devices[ref.instance_uid] = ImagingDevice.of(instance).without_texts()
-            self._tell(ref, InstanceState.WITHHELD, hit.message)
+            self._devices[ref.instance_uid] = ImagingDevice.from_instance(instance).without_texts()
+            self._queue_end(ref, InstanceState.WITHHELD, hit.message)
             raise
         except RuleViolation as broken:
             reason = Message("rule-broken", error=broken.message)
-            self._tell(ref, InstanceState.FAILED, reason)
+            self._queue_end(ref, InstanceState.FAILED, reason)
             raise
         except PatientChanged:
             return None
         except InstanceWithheld as held:
-            self._devices[ref.instance_uid] = ImagingDevice.of(instance)
-            self._tell(ref, InstanceState.WITHHELD, held.message)
+            self._devices[ref.instance_uid] = ImagingDevice.from_instance(instance)
+            self._queue_end(ref, InstanceState.WITHHELD, held.message)
             return None
         if ref.instance_uid in self._sent:
             self._came_again.setdefault(ref.instance_uid, set()).add(outgoing.sha256())
             return None
         self._sent.add(ref.instance_uid)
-        self._treatments[ref.instance_uid] = treatment
+        self._changes[ref.instance_uid] = treatment
         self._origin[outgoing.instance_uid] = ref
         return outgoing
 
     def _match_reference(self, instance: Instance) -> InstanceRef | None:
         """Return the reference if the instance is of this series, wanted and not finished."""
         try:
-            ref = self._ref(instance.instance_uid) if instance.fault else instance.in_header.ref
+            ref = self._ref(instance.instance_uid) if instance.defect else instance.in_header.ref
         except AditError as error:
             self._end_unreadable(instance, error)
             return None
@@ -491,13 +491,13 @@ class SeriesTransfer:
             ref = self._ref(instance.instance_uid)
             if ref.instance_uid in (self._manifest.expected or {ref.instance_uid}):
                 reason = Message("malformed.data-set", problem=error.message)
-                self._tell(ref, InstanceState.WITHHELD, reason)
+                self._queue_end(ref, InstanceState.WITHHELD, reason)
 
     def _end_ambiguous(self, inside: InstanceRef, instance: Instance) -> None:
         """Record the end under the UID that was listed."""
         for ref in (self._ref(instance.instance_uid), inside):
             if ref.instance_uid in self._open():
-                self._tell(ref, InstanceState.WITHHELD, Message("two-uids"))
+                self._queue_end(ref, InstanceState.WITHHELD, Message("two-uids"))
                 return
 
     def _has_duplicates(self) -> bool:
@@ -508,5 +508,5 @@ class SeriesTransfer:
             for uid, digests in self._came_again.items()
         )
 
-    def _tell(self, ref: InstanceRef, state: InstanceState, reason: Message) -> None:
+    def _queue_end(self, ref: InstanceRef, state: InstanceState, reason: Message) -> None:
         self._events.append(self._end(ref, state, reason))

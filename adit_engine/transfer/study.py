@@ -39,12 +39,14 @@ class StudyRequest:
     study: StudyRef
     patient_id: str = field(repr=False)
     selection: Selection = Selection()
-    renamed: str = field(default="", repr=False)
+    confirmed_patient_id: str = field(default="", repr=False)
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def patient_ids(self) -> tuple[str, ...]:
         """The accepted patient IDs; empty: any patient, but only one per study."""
-        return tuple(one for one in (self.patient_id, self.renamed) if self.patient_id and one)
+        return tuple(
+            one for one in (self.patient_id, self.confirmed_patient_id) if self.patient_id and one
+        )
 
 
 def transfer(
@@ -52,7 +54,7 @@ def transfer(
     source: SourceNode,
     destination: Storable,
     change: Change,
-    held: Mapping[str, SeriesLedger],
+    earlier_ledgers: Mapping[str, SeriesLedger],
     stop: Stop,
 ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
     """Find, select, list, fetch, check, change, verify, store and confirm one study.
@@ -72,7 +74,7 @@ def transfer(
         set_stop(stop)
     refusals: list[NodeBusy | NodeRefused] = []
     in_a_row = 0
-    for item in _series_transfers(order, source, change, held, stop):
+    for item in _series_transfers(order, source, change, earlier_ledgers, stop):
         if isinstance(item, SeriesOutcome):
             yield item
             continue
@@ -94,7 +96,7 @@ def _series_transfers(
     order: StudyRequest,
     source: SourceNode,
     change: Change,
-    held: Mapping[str, SeriesLedger],
+    earlier_ledgers: Mapping[str, SeriesLedger],
     stop: Stop,
 ) -> Iterator[SeriesTransfer | SeriesOutcome]:
     """Yield a SeriesTransfer for each selected series, a SeriesOutcome for each other; lazy.
@@ -103,7 +105,7 @@ def _series_transfers(
     """
     patient_id, records = _list_study(order, source, stop)
     rejections = Rejections(source, stop, patient_id)
-    policy = TransferPolicy(patient_id, change, stop, rejections, order.ids)
+    policy = TransferPolicy(patient_id, change, stop, rejections, order.patient_ids)
     seen: set[str] = set()
     for round_ in range(MAX_ROUNDS):
         if round_:
@@ -116,14 +118,16 @@ def _series_transfers(
             break
         rejections.read((_make_series_ref(order, record), record) for record in series)
         for record in series:
-            stop.check_between()
+            stop.check_after_series()
             seen.add(record.series_uid)
             ref = _make_series_ref(order, record)
-            why = order.selection.why_not(record)
+            why = order.selection.exclusion_reason(record)
             if why is not None:
-                yield SeriesOutcome(ref, None, left_out=why)
+                yield SeriesOutcome(ref, None, skip_reason=why)
             else:
-                yield SeriesTransfer(ref, record, source, policy, held.get(ref.series_uid))
+                yield SeriesTransfer(
+                    ref, record, source, policy, earlier_ledgers.get(ref.series_uid)
+                )
     for uid in order.selection.series_uids:
         if uid not in seen:
             note = Message("series.not-found")
@@ -137,14 +141,14 @@ def _list_study(order: StudyRequest, source: SourceNode, stop: Stop) -> tuple[st
     leading blanks, or letters that the source's index lacks. The patient is checked in each image.
     Raises NotFound, PatientChanged.
     """
-    for patient_id in order.ids or ("",):
+    for patient_id in order.patient_ids or ("",):
         key = patient_id if is_searchable(patient_id) else ""
         if records := _list_series(order, key, source, stop):
             return key, records
-    if order.ids:
+    if order.patient_ids:
         found = _find_all(Query.study(order.study), source, stop)
         now = {record.patient_id.strip() for record in found} - {""}
-        known = {one.strip() for one in order.ids}
+        known = {one.strip() for one in order.patient_ids}
         if len(now) == 1 and now.isdisjoint(known):
             raise PatientChanged(now.pop())
         if now and now <= known and (records := _list_series(order, "", source, stop)):

@@ -28,7 +28,7 @@ class StudyCriteria:
     modalities: tuple[str, ...] = ()
 
     @property
-    def span(self) -> DateRange | None:
+    def date_range(self) -> DateRange | None:
         if self.study_date is None:
             return None
         around = timedelta(days=self.days)
@@ -48,19 +48,19 @@ class StudyCriteria:
         elif self.accession_number:
             yield Query(QueryLevel.STUDY, {"AccessionNumber": self.accession_number})
         else:
-            yield Query(QueryLevel.STUDY, {"PatientID": self.patient_id}, self.span)
+            yield Query(QueryLevel.STUDY, {"PatientID": self.patient_id}, self.date_range)
 
     def is_of_patient(self, study: Record) -> bool:
         return not self.patient_id or self.patient_id.strip() == study.patient_id
 
-    def fits(self, study: Record) -> bool:
+    def matches(self, study: Record) -> bool:
         """Return whether a study matches the criteria beside its key.
 
         Attributes that the node left empty match. A study UID needs nothing beside it.
         """
         if self.study_uid:
             return True
-        day = not (self.span and study.study_date) or study.study_date in self.span
+        day = not (self.date_range and study.study_date) or study.study_date in self.date_range
         word = not (self.modalities and study.modalities)
         return day and (word or not set(self.modalities).isdisjoint(study.modalities))
 
@@ -83,19 +83,19 @@ class StudyLookup:
     _series: dict[tuple[str, str], list[Record]] = field(default_factory=dict)
     _classes: dict[SeriesRef, Counter[str]] = field(default_factory=dict)
 
-    def studies(self, wanted: StudyCriteria) -> FoundStudies:
+    def studies(self, criteria: StudyCriteria) -> FoundStudies:
         """Return all studies that the key finds, of any patient. Raise NodeError, Stopped."""
         found: dict[tuple[str, str], Record] = {}
         is_capped = False
-        for query in wanted.queries():
+        for query in criteria.queries():
             try:
-                records, is_capped = self._once(query)
+                records, is_capped = self._find_once(query)
             except NodeRefused:
-                if not wanted.study_uid or not wanted.patient_id or "PatientID" in query.keys:
+                if not criteria.study_uid or not criteria.patient_id or "PatientID" in query.keys:
                     raise
                 continue
             for record in records:
-                if record.study_uid and wanted.fits(record):
+                if record.study_uid and criteria.matches(record):
                     found.setdefault((record.study_uid, record.patient_id), record)
             if found:
                 break
@@ -109,7 +109,7 @@ class StudyLookup:
         """
         key = (study.study_uid, study.patient_id)
         if key not in self._series:
-            records, _capped = self._ask(Query.series_of(StudyRef(key[0]), key[1]))
+            records, _capped = self._find(Query.series_of(StudyRef(key[0]), key[1]))
             self._series[key] = sorted(
                 (record for record in records if record.series_uid),
                 key=lambda r: (r.series_number is None, r.series_number or 0, r.series_uid),
@@ -127,17 +127,17 @@ class StudyLookup:
         listed = {uid.strip(" \0") for uid in study.texts("SOPClassesInStudy")} - {""}
         if len(listed) == 1 and series.instance_count:
             return Counter({listed.pop(): series.instance_count})
-        records, _capped = self._ask(Query.instances_of(ref, study.patient_id))
+        records, _capped = self._find(Query.instances_of(ref, study.patient_id))
         classes = Counter(record.sop_class_uid for record in records)
         return Counter() if "" in classes else classes
 
-    def _once(self, query: Query) -> tuple[list[Record], bool]:
+    def _find_once(self, query: Query) -> tuple[list[Record], bool]:
         key = f"{sorted(query.keys.items())} {query.study_date}"
         if key not in self._studies:
-            self._studies[key] = self._ask(query)
+            self._studies[key] = self._find(query)
         return self._studies[key]
 
-    def _ask(self, query: Query) -> tuple[list[Record], bool]:
+    def _find(self, query: Query) -> tuple[list[Record], bool]:
         self.stop.check()
         answers = self.node.find(query)
         records: list[Record] = []
@@ -148,4 +148,4 @@ class StudyLookup:
                     records.append(record)
         finally:
             answers.close()
-        return records, answers.capped
+        return records, answers.is_capped

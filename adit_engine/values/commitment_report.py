@@ -52,7 +52,7 @@ class CommitmentReport:
     """The report on the images of one request. `failed` maps instance UIDs to failure reasons."""
 
     transaction_uid: str
-    kept: frozenset[SopReference]
+    committed: frozenset[SopReference]
     failed: Mapping[str, int]
 
     @classmethod
@@ -73,11 +73,11 @@ class CommitmentReport:
             raise Malformed("commitment-report.no-transaction")
         return cls(transaction, frozenset(kept), failed)
 
-    def proves(self, image: SopReference) -> bool:
+    def confirms(self, image: SopReference) -> bool:
         """Whether the image is listed as kept under its SOP class, and not as failed."""
-        return image in self.kept and image[1] not in self.failed
+        return image in self.committed and image[1] not in self.failed
 
-    def why_not(self, image: SopReference) -> Message:
+    def failure_reason(self, image: SopReference) -> Message:
         """Return the reason why the image is not confirmed as kept."""
         reason = self.failed.get(image[1])
         if reason is None:

@@ -12,7 +12,7 @@ CLASS, MANUFACTURER, MODEL, SOFTWARE = 0x00080016, 0x00080070, 0x00081090, 0x001
 ROWS, COLUMNS = 0x00280010, 0x00280011
 
 DEVICE_TAGS = frozenset({CLASS, MANUFACTURER, MODEL, SOFTWARE, ROWS, COLUMNS})
-"""The tags whose values `ImagingDevice.of_values` needs."""
+"""The tags whose values `ImagingDevice.from_values` needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class ImagingDevice:
     columns: int = 0
 
     @classmethod
-    def of(cls, instance: Instance) -> "ImagingDevice":
+    def from_instance(cls, instance: Instance) -> "ImagingDevice":
         """Read the device from the header of an instance.
 
         If the header cannot be read, only the SOP class given by the carrier is known.
         """
         unknown = cls(instance.sop_class_uid.strip(" \0"))
-        if instance.fault or instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
+        if instance.defect or instance.transfer_syntax_uid in (DEFLATED_LE, EXPLICIT_BE):
             return unknown
         header = instance.header
         try:
@@ -47,10 +47,10 @@ class ImagingDevice:
             }
         except Malformed:
             return unknown
-        return cls.of_values(found) if found.get(CLASS) else unknown
+        return cls.from_values(found) if found.get(CLASS) else unknown
 
     @classmethod
-    def of_values(cls, values: Mapping[int, bytes]) -> "ImagingDevice":
+    def from_values(cls, values: Mapping[int, bytes]) -> "ImagingDevice":
         """Create a device from encoded values of the top level, by tag."""
         kind, maker, model, software = (
             _text(values.get(tag, b"")) for tag in (CLASS, MANUFACTURER, MODEL, SOFTWARE)

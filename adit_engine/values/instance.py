@@ -64,11 +64,13 @@ class Instance:
     transfer_syntax_uid: str
     header: Buffer
     rest: tuple[Buffer, ...] = ()
-    fault: Message | None = None
+    defect: Message | None = None
     """The reason if the carrier already knows that the instance must be withheld."""
 
     @classmethod
-    def of(cls, sop_class_uid: str, instance_uid: str, syntax: str, data: Buffer) -> "Instance":
+    def from_data_set(
+        cls, sop_class_uid: str, instance_uid: str, syntax: str, data: Buffer
+    ) -> "Instance":
         """Split a data set before the pixel data, without copying. Raises Malformed."""
         if syntax in (DEFLATED_LE, EXPLICIT_BE):
             return cls(sop_class_uid, instance_uid, syntax, data)

@@ -38,10 +38,10 @@ class ElementChanges:
         return cls(tuple((tag, done, count) for tag, done, count in data))
 
 
-def sum_changes(treated: Iterable[tuple[ElementChanges, int]]) -> list[ChangeRow]:
+def sum_changes(changes: Iterable[tuple[ElementChanges, int]]) -> list[ChangeRow]:
     """Add up changes, each given with its number of images. Sorted by tag and action."""
     sums: Counter[tuple[int, str]] = Counter()
-    for treatment, images in treated:
+    for treatment, images in changes:
         for tag, done, count in treatment.rows:
             sums[tag, done] += count * images
     return [(tag, done, count) for (tag, done), count in sorted(sums.items()) if count]
@@ -82,7 +82,7 @@ class InstanceEvent:
     sha256: str = ""
     device: ImagingDevice | None = None
     """The device of a withheld image, so that images can be reviewed by device."""
-    treatment: ElementChanges | None = field(default=None, repr=False, compare=False)
+    changes: ElementChanges | None = field(default=None, repr=False, compare=False)
     """The changes to its elements, if it was pseudonymized and accepted by the destination."""
     path: str = field(default="", repr=False)
     """Path of the file below the destination's folder; empty if there are no files."""
@@ -95,13 +95,13 @@ class SourceListing:
     `expected` holds the instance UIDs, or None if the list is not reliable; `why` gives the reason.
     """
 
-    series: SeriesRef
+    ref: SeriesRef
     expected: frozenset[str] | None
     number: int | None = None
     modality: str = ""
     description: str = ""
     """As in the source; may contain identifying text."""
-    why: Message | None = None
+    reason: Message | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class LedgerEntry:
     size_bytes: int = 0
     sha256: str = ""
     device: ImagingDevice | None = None
-    treatment: ElementChanges | None = field(default=None, repr=False, compare=False)
+    changes: ElementChanges | None = field(default=None, repr=False, compare=False)
     path: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -125,23 +125,23 @@ class LedgerEntry:
             values["path"] = self.path
         if self.device is not None:
             values["device"] = self.device.to_json()
-        if self.treatment is not None:
-            values["treatment"] = self.treatment.digest
+        if self.changes is not None:
+            values["treatment"] = self.changes.digest
         return values
 
     @classmethod
     def from_json(
-        cls, data: dict[str, Any], treatments: Mapping[str, ElementChanges]
+        cls, data: dict[str, Any], changes_by_digest: Mapping[str, ElementChanges]
     ) -> "LedgerEntry":
         reason = Message.from_json(data["reason"]) if "reason" in data else None
         device = ImagingDevice.from_json(data["device"]) if "device" in data else None
-        treatment = treatments.get(data.get("treatment", ""))
+        treatment = changes_by_digest.get(data.get("treatment", ""))
         known = {
-            **data,
+            **{name: value for name, value in data.items() if name != "treatment"},
             "state": InstanceState(data["state"]),
             "reason": reason,
             "device": device,
-            "treatment": treatment,
+            "changes": treatment,
         }
         return cls(**known)
 
@@ -156,7 +156,7 @@ class SeriesLedger:
     `expected` holds the UIDs that the source listed, or None if its list is not reliable.
     """
 
-    series: SeriesRef
+    ref: SeriesRef
     expected: frozenset[str] | None = None
     entries: dict[str, LedgerEntry] = field(default_factory=dict)
 
@@ -167,7 +167,7 @@ class SeriesLedger:
             event.size_bytes,
             event.sha256,
             event.device,
-            event.treatment,
+            event.changes,
             event.path,
         )
 
@@ -178,14 +178,14 @@ class SeriesLedger:
         }
 
     @property
-    def treatments(self) -> Counter[ElementChanges]:
+    def all_changes(self) -> Counter[ElementChanges]:
         """The changes to elements, each with the number of delivered images."""
         by_digest: dict[str, ElementChanges] = {}
         images: Counter[str] = Counter()
         for entry in self.delivered_entries().values():
-            if entry.treatment is not None:
-                by_digest[entry.treatment.digest] = entry.treatment
-                images[entry.treatment.digest] += 1
+            if entry.changes is not None:
+                by_digest[entry.changes.digest] = entry.changes
+                images[entry.changes.digest] += 1
         return Counter({by_digest[digest]: n for digest, n in images.items()})
 
     def count(self, state: InstanceState) -> int:
@@ -205,14 +205,14 @@ class SeriesLedger:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "study_uid": self.series.study_uid,
-            "series_uid": self.series.series_uid,
+            "study_uid": self.ref.study_uid,
+            "series_uid": self.ref.series_uid,
             "expected": None if self.expected is None else sorted(self.expected),
             "instances": {uid: entry.to_json() for uid, entry in sorted(self.entries.items())},
             "treatments": {
-                entry.treatment.digest: entry.treatment.to_json()
+                entry.changes.digest: entry.changes.to_json()
                 for entry in self.entries.values()
-                if entry.treatment is not None
+                if entry.changes is not None
             },
         }
 
@@ -238,7 +238,7 @@ class SeriesOutcome:
     A series that the selection excludes has the reason in `left_out`; no instance was expected.
     """
 
-    series: SeriesRef
+    ref: SeriesRef
     expected: int | None
     delivered: int = 0
     withheld: int = 0
@@ -250,22 +250,22 @@ class SeriesOutcome:
     """Notes on the series as a whole: still growing, new, vanished. Each means a gap."""
     remarks: tuple[Message, ...] = ()
     """Remarks for information, which do not mean a gap."""
-    left_out: Message | None = None
+    skip_reason: Message | None = None
     """Why the selection excludes the series; None if it is included."""
 
     @classmethod
-    def of(
+    def from_ledger(
         cls,
-        manifest: SeriesLedger,
+        ledger: SeriesLedger,
         notes: tuple[Message, ...] = (),
         remarks: tuple[Message, ...] = (),
     ) -> "SeriesOutcome":
-        entries = manifest.entries.values()
+        entries = ledger.entries.values()
         ends = Counter(entry.state for entry in entries)
         reasons = Counter(entry.reason for entry in entries if entry.reason is not None)
         return cls(
-            series=manifest.series,
-            expected=None if manifest.expected is None else len(manifest.expected),
+            ref=ledger.ref,
+            expected=None if ledger.expected is None else len(ledger.expected),
             delivered=ends[InstanceState.DELIVERED],
             withheld=ends[InstanceState.WITHHELD],
             failed=ends[InstanceState.FAILED],
@@ -276,8 +276,8 @@ class SeriesOutcome:
         )
 
     @property
-    def verdict(self) -> Completeness:
-        if self.expected is None and self.left_out is None:
+    def completeness(self) -> Completeness:
+        if self.expected is None and self.skip_reason is None:
             return Completeness.UNVERIFIABLE
         whole = self.delivered == (self.expected or 0)
         return Completeness.COMPLETE if whole and not self.notes else Completeness.PARTIAL
@@ -292,13 +292,13 @@ class OutcomeTotal:
     withheld: int
     failed: int
     skipped: int
-    verdict: Completeness
+    completeness: Completeness
 
 
 def sum_outcomes(outcomes: Iterator[SeriesOutcome] | list[SeriesOutcome]) -> OutcomeTotal:
     """Add up the outcomes. Without any, the result is unverifiable, never complete."""
-    parts = [outcome for outcome in outcomes if outcome.left_out is None]
-    verdicts = {outcome.verdict for outcome in parts}
+    parts = [outcome for outcome in outcomes if outcome.skip_reason is None]
+    verdicts = {outcome.completeness for outcome in parts}
     if not parts or Completeness.UNVERIFIABLE in verdicts:
         verdict = Completeness.UNVERIFIABLE
     else:
@@ -312,5 +312,5 @@ def sum_outcomes(outcomes: Iterator[SeriesOutcome] | list[SeriesOutcome]) -> Out
         withheld=sum(part.withheld for part in parts),
         failed=sum(part.failed for part in parts),
         skipped=sum(part.skipped for part in parts),
-        verdict=verdict,
+        completeness=verdict,
     )

@@ -24,7 +24,7 @@ class Record:
     values: Mapping[str, str | tuple[str, ...]] = field(repr=False)
 
     @classmethod
-    def of(cls, level: QueryLevel, dataset: "Dataset") -> "Record":
+    def from_dataset(cls, level: QueryLevel, dataset: "Dataset") -> "Record":
         """Create a record from a C-FIND identifier or a data set.
 
         Sequences and binary values are left out.

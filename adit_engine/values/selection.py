@@ -13,7 +13,7 @@ class Selection:
     series_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
 
-    def why_not(self, series: Record) -> Message | None:
+    def exclusion_reason(self, series: Record) -> Message | None:
         """Return why the series is left out, or None if it is included."""
         if self.series_uids and series.series_uid not in self.series_uids:
             return Message("left-out.not-selected")

@@ -1,4 +1,4 @@
-"""What the house's tests share: a data folder of their own, people of each role, nodes, a project."""
+"""Fixtures of the Django project: a data folder of their own, people of each role, nodes, a project."""
 
 import os
 import shutil
@@ -273,7 +273,7 @@ def make_item() -> Callable[..., SeriesResult]:
         manifest = SeriesLedger(
             ref, entries={f"{ROOT}.1.{number}.1": LedgerEntry(InstanceState.DELIVERED)}
         )
-        box = encrypted_payload.get_box(task.job.project)
+        box = encrypted_payload.get_cipher(task.job.project)
         return SeriesResult.objects.create(
             task=task,
             attempt=1,

@@ -83,7 +83,7 @@ def test_a_killed_process_is_started_again(capfd: pytest.CaptureFixture[str]) ->
         os.kill(first, signal.SIGKILL)
 
         def again() -> bool:
-            supervisor.tend()
+            supervisor.restart_ended()
             return supervisor.pids().get("worker", first) != first
 
         until(again)
@@ -96,7 +96,7 @@ def test_pauses_between_starts_grow(capfd: pytest.CaptureFixture[str]) -> None:
         seen: list[str] = []
 
         def three() -> bool:
-            supervisor.tend()
+            supervisor.restart_ended()
             seen.extend(capfd.readouterr().err.splitlines())
             return len(seen) >= 3
 

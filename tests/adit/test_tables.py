@@ -8,7 +8,7 @@ from django.template import Context, Template
 from django.test import RequestFactory
 from django_tables2 import Column
 
-from adit.jobs.tables import JobTable, QuestionTable, StudyTable
+from adit.jobs.tables import JobTable, SearchTaskTable, StudyTable
 from adit.projects.tables import ProfileTable, ProjectTable, PseudonymTable
 from adit.tables import NONE, ROW_HEADER, ActionColumn, NumberColumn, Table
 
@@ -107,7 +107,7 @@ UNIQUE = {"pk", "position", "protocol_id", "version", "pseudonym"}
 
 
 @pytest.mark.parametrize(
-    "table", [JobTable, StudyTable, QuestionTable, ProjectTable, ProfileTable, PseudonymTable]
+    "table", [JobTable, StudyTable, SearchTaskTable, ProjectTable, ProfileTable, PseudonymTable]
 )
 def test_rows_with_the_same_value_have_an_order_too(table: type[Table]) -> None:
     """Without one, a database may show a row on two pages and another on none."""

@@ -60,7 +60,7 @@ def keep_books(tmp_path: Path, change: Change, keeper: type[MemoryNode] = Memory
     order, ledger = StudyRequest(StudyRef(f"{ROOT}.1"), PATIENTS["1"]), Ledger()
     ledger.begin()
     for told in transfer(order, source, destination, change, {}, Stop()):
-        ledger.write(told)
+        ledger.flush(told)
     there = {
         uid: Kept(one.sha256(), one.in_header.patient_id, one.in_header.ref.study_uid)
         for uid, one in destination.held.items()
@@ -108,12 +108,12 @@ def _misroute(books: Books) -> None:
 
 
 def _tell_twice(books: Books) -> None:
-    books.ledger.write(books.event(books.first))
+    books.ledger.flush(books.event(books.first))
 
 
 def _tell_of_others(books: Books) -> None:
     event = books.event(books.first)
-    books.ledger.write(replace(event, ref=replace(event.ref, instance_uid="1.2.3")))
+    books.ledger.flush(replace(event, ref=replace(event.ref, instance_uid="1.2.3")))
 
 
 def _add_wrongly(books: Books) -> None:
@@ -128,13 +128,13 @@ def _forget_a_failure(books: Books) -> None:
     event = books.event(books.first)
     told = books.ledger.attempts[-1]
     outcomes = [
-        one for one in told if isinstance(one, SeriesOutcome) and one.series == event.ref.series
+        one for one in told if isinstance(one, SeriesOutcome) and one.ref == event.ref.series
     ]
     books.ledger.manifests[event.ref.series_uid].add(
         replace(event, state=InstanceState.FAILED, reason=Message("not-kept.not-listed"))
     )
     told.remove(outcomes[-1])
-    books.ledger.write(outcomes[-1])
+    books.ledger.flush(outcomes[-1])
 
 
 def _send_twins(books: Books) -> None:

@@ -222,7 +222,7 @@ def test_what_is_done_afterwards_keeps_the_puller_waiting_only_to_close() -> Non
         assert allowed.wait(IN_TIME_S)
         done.set()
 
-    stream = ReadAhead(iter([instance(1)]), afterwards=afterwards)
+    stream = ReadAhead(iter([instance(1)]), on_end=afterwards)
 
     assert len(list(stream)) == 1
     assert not done.is_set()
@@ -237,7 +237,7 @@ def test_nothing_is_done_after_a_source_that_failed() -> None:
         yield
 
     done: list[bool] = []
-    stream = ReadAhead(source(), afterwards=lambda: done.append(True))
+    stream = ReadAhead(source(), on_end=lambda: done.append(True))
 
     with pytest.raises(ConnectionLost):
         next(stream)

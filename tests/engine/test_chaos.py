@@ -93,7 +93,7 @@ def _print(cases: list[Case], auditor: Auditor, took_s: float) -> None:
         return
     ways = Counter(f"{one.route} to {one.keeper}" for one in cases for _ in one.seconds)
     outcomes = Counter(
-        told.verdict.value
+        told.completeness.value
         for one in cases
         for attempt in one.ledger.attempts
         for told in attempt
@@ -119,20 +119,20 @@ def assert_delivered_in_the_end(one: Case) -> None:
     last = [told for told in one.ledger.attempts[-1] if isinstance(told, SeriesOutcome)]
     about = f"seed {SEED}, order {one.number}: {one.plans} {one.errors} {last}"
     assert one.errors[-1] is None, about
-    assert [outcome.verdict for outcome in last] == [Completeness.COMPLETE] * 2, about
+    assert [outcome.completeness for outcome in last] == [Completeness.COMPLETE] * 2, about
 
 
 # Trials side by side ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names_originator", [True, False])
+@pytest.mark.parametrize("sends_move_originator", [True, False])
 def test_four_moves_of_overlapping_studies_for_two_trials_lose_and_misroute_nothing(
-    tmp_path: Path, names_originator: bool
+    tmp_path: Path, sends_move_originator: bool
 ) -> None:
     everything = images()
     pairs = [("1", "LUNG"), ("1", "HEART"), ("2", "LUNG"), ("1", "LUNG")]
     cases = [
-        Case(number, study, "move", "folder", change_for(trial), [Plan()], names_originator)
+        Case(number, study, "move", "folder", change_for(trial), [Plan()], sends_move_originator)
         for number, (study, trial) in enumerate(pairs)
     ]
     with nothing_left():
@@ -170,9 +170,9 @@ def _drop_one(patch: pytest.MonkeyPatch) -> None:
 def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
     def of(manifest: SeriesLedger, *words: tuple[str, ...]) -> SeriesOutcome:
         expected = len(manifest.expected or ())
-        return SeriesOutcome(manifest.series, expected, delivered=expected)
+        return SeriesOutcome(manifest.ref, expected, delivered=expected)
 
-    patch.setattr(SeriesOutcome, "of", of)
+    patch.setattr(SeriesOutcome, "from_ledger", of)
 
 
 def _mislabel(patch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_equal_reasons_are_counted_together_whatever_the_order_of_their_values()
     reason = Message("source-list.contradictory", listed=3, counted=5)
     reordered = Message("source-list.contradictory", counted=5, listed=3)
 
-    outcome = SeriesOutcome.of(ledger(reason, reordered, REJECTED, None))
+    outcome = SeriesOutcome.from_ledger(ledger(reason, reordered, REJECTED, None))
 
     assert outcome.reasons == ((reason, 2), (REJECTED, 1))
 

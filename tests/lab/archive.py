@@ -51,10 +51,10 @@ class Lying(Liar):
         lies: Iterable[Lie] = (),
         *,
         scratch: Path,
-        names_originator: bool = True,
+        sends_move_originator: bool = True,
     ) -> None:
         super().__init__(site, lies, scratch)
-        self._names_originator = names_originator
+        self._names_originator = sends_move_originator
         self._late: set[int] = set()
 
     # Conversations -----------------------------------------------------------------------------

@@ -76,18 +76,18 @@ class Ledger:
     def begin(self) -> None:
         self.attempts.append([])
 
-    def write(self, told: Told) -> None:
+    def flush(self, told: Told) -> None:
         self.attempts[-1].append(told)
         if isinstance(told, SourceListing):
-            uid = told.series.series_uid
+            uid = told.ref.series_uid
             before = self.manifests.get(uid)
             entries = dict(before.entries) if before else {}
-            self.manifests[uid] = SeriesLedger(told.series, told.expected, entries)
+            self.manifests[uid] = SeriesLedger(told.ref, told.expected, entries)
         elif isinstance(told, InstanceEvent):
             self.manifests[told.ref.series_uid].add(told)
-        elif told.series.series_uid in self.manifests:
-            manifest = self.manifests[told.series.series_uid]
-            then = len(self.attempts) - 1, told.series.series_uid
+        elif told.ref.series_uid in self.manifests:
+            manifest = self.manifests[told.ref.series_uid]
+            then = len(self.attempts) - 1, told.ref.series_uid
             self.delivered_then[then] = frozenset(manifest.delivered_entries())
 
 
@@ -150,7 +150,7 @@ class Auditor:
             for uid, entry in manifest.delivered_entries().items():
                 self.delivered += 1
                 expected = truth.get(uid)
-                if expected is None or expected.series_uid != manifest.series.series_uid:
+                if expected is None or expected.series_uid != manifest.ref.series_uid:
                     self._count(UNNAMED, uid)
                     continue
                 held = kept.get(expected.uid)
@@ -182,11 +182,11 @@ class Auditor:
             for one in told
             if isinstance(one, InstanceEvent) and one.state in ENDS
         )
-        outcomes = Counter(one.series.series_uid for one in told if isinstance(one, SeriesOutcome))
+        outcomes = Counter(one.ref.series_uid for one in told if isinstance(one, SeriesOutcome))
         for uid, count in (ends + outcomes).items():
             if count > 1:
                 self._count(TWICE, uid)
-        listed = {one.series.series_uid for one in told if isinstance(one, SourceListing)}
+        listed = {one.ref.series_uid for one in told if isinstance(one, SourceListing)}
         for event in told:
             if isinstance(event, InstanceEvent) and event.ref.series_uid not in listed:
                 self._count(UNNAMED, event.ref.instance_uid)
@@ -199,12 +199,12 @@ class Auditor:
         number: int,
     ) -> None:
         for one in ledger.attempts[number]:
-            if not isinstance(one, SeriesOutcome) or one.left_out:
+            if not isinstance(one, SeriesOutcome) or one.skip_reason:
                 continue
-            if one.verdict is not Completeness.COMPLETE:
+            if one.completeness is not Completeness.COMPLETE:
                 continue
             self.complete += 1
-            uid = one.series.series_uid
+            uid = one.ref.series_uid
             delivered = ledger.delivered_then.get((number, uid), frozenset())
             series = {u: e for u, e in truth.items() if e.series_uid == uid}
             lost = [u for u, e in series.items() if e.uid not in kept]
@@ -222,24 +222,24 @@ class Auditor:
                 contents.setdefault(one.instance_uid, set()).add(one.sha256)
         twins = {uid for uid, digests in contents.items() if len(digests) > 1}
         for outcome in told:
-            if isinstance(outcome, SeriesOutcome) and outcome.verdict is Completeness.COMPLETE:
+            if isinstance(outcome, SeriesOutcome) and outcome.completeness is Completeness.COMPLETE:
                 fresh = {
                     one.ref.instance_uid
                     for one in told
-                    if isinstance(one, InstanceEvent) and one.ref.series == outcome.series
+                    if isinstance(one, InstanceEvent) and one.ref.series == outcome.ref
                 }
                 for uid in sorted(fresh & twins):
                     self._count(TWINS, uid)
 
     def _sums(self, ledger: Ledger) -> None:
         last = {
-            one.series.series_uid: (number, one)
+            one.ref.series_uid: (number, one)
             for number, told in enumerate(ledger.attempts)
             for one in told
-            if isinstance(one, SeriesOutcome) and not one.left_out
+            if isinstance(one, SeriesOutcome) and not one.skip_reason
         }
         begun = {
-            one.series.series_uid: number
+            one.ref.series_uid: number
             for number, told in enumerate(ledger.attempts)
             for one in told
             if isinstance(one, SourceListing)

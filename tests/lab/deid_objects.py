@@ -109,7 +109,9 @@ def instance(
     back = encoded({t: e for t, e in made.items() if t >= 0x7FE00010}, explicit)
     syntax = EXPLICIT_LE if explicit else IMPLICIT_LE
     data = front + extra + back + behind
-    return Instance.of(made[0x00080016][1].decode(), made[0x00080018][1].decode(), syntax, data)
+    return Instance.from_data_set(
+        made[0x00080016][1].decode(), made[0x00080018][1].decode(), syntax, data
+    )
 
 
 def out_bytes(made: Instance, how: Pseudonymization | None = None) -> bytes:

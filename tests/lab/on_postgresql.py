@@ -1,4 +1,4 @@
-"""On PostgreSQL: runs the house's tests against a private PostgreSQL: `on_postgresql.py PYTEST…`."""
+"""On PostgreSQL: runs the installation's tests against a private PostgreSQL: `on_postgresql.py PYTEST…`."""
 
 import os
 import subprocess

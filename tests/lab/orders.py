@@ -174,7 +174,7 @@ class Case:
     keeper: str
     change: Change
     plans: list[Plan]
-    names_originator: bool = True
+    sends_move_originator: bool = True
     proof: str = "find"
     """How a PACS as the destination is asked what it keeps."""
     lists_meanwhile: bool = False
@@ -299,18 +299,18 @@ class _Attempt:
 
     def _source(self) -> tuple[Liar, Node]:
         one, plan, bench = self._case, self._plan, self._bench
-        title = "NAMES" if one.names_originator else "SILENT"
+        title = "NAMES" if one.sends_move_originator else "SILENT"
         port = bench.received.port
         if self._plan.sends_from:
             wire = Wire(port, sys.maxsize, "delay", source=self._plan.sends_from)
             port = self._stack.enter_context(wire).port
         site = Site(title, bench.held, {"ADIT": ("127.0.0.1", port)})
         scratch = self._base / "scratch"
-        names = one.names_originator
+        names = one.sends_move_originator
         made: Liar = (
             LyingWeb(site, plan.lies, scratch)
             if one.route == "web"
-            else Lying(site, plan.lies, scratch=scratch, names_originator=names)
+            else Lying(site, plan.lies, scratch=scratch, sends_move_originator=names)
         )
         archive = self._stack.enter_context(made)
         port = self._wired(archive.port, plan.harm, forth=False)
@@ -366,7 +366,7 @@ class _Attempt:
             **more,
         )
         node = DimseNode(title, settings, self._bench.received.reception)
-        node.lists_meanwhile = self._case.lists_meanwhile
+        node.lists_concurrently = self._case.lists_meanwhile
         return self._stack.enter_context(closing(node))
 
     def _web(self, name: str, port: int) -> DicomwebNode:
@@ -376,8 +376,8 @@ class _Attempt:
 
     def _transfer(self, source: Node, keeper: Node) -> None:
         one, plan, stop = self._case, self._plan, Stop()
-        stop.then(source.abort)
-        stop.then(keeper.abort)
+        stop.add_callback(source.abort)
+        stop.add_callback(keeper.abort)
         window = threading.Timer(DEADLINE_S, stop.set, ("the window has ended",))
         window.start()
         ledger, error, started = one.ledger, None, time.monotonic()
@@ -387,7 +387,7 @@ class _Attempt:
             if one.lists_meanwhile:
                 list(source.find(Query.study(one.order.study)))
             for told in transfer(one.order, source, keeper, one.change, held, stop):
-                ledger.write(told)
+                ledger.flush(told)
                 if plan.stop_after is not None and len(ledger.attempts[-1]) > plan.stop_after:
                     one.faults["stopped"] += not stop.is_set()
                     stop.set(Message("node.stopped", node="A"))

@@ -60,7 +60,7 @@ class Sending:
     ) -> int | None:
         """The status of the answer. `originator` is the AE title and message of a C-MOVE."""
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
-        context_id = self._association.agreement.context_for(kind, syntax)
+        context_id = self._association.negotiated.context_for(kind, syntax)
         assert context_id is not None
         number = self._association.next_message_id()
         values: dict[CommandField, FieldValue] = {

@@ -33,4 +33,6 @@ def ct(with_values: Dataset) -> Instance:
     file = DicomBytesIO()
     file.is_little_endian, file.is_implicit_VR = True, False
     write_dataset(file, dataset)
-    return Instance.of(CTImageStorage, dataset.SOPInstanceUID, EXPLICIT_LE, file.getvalue())
+    return Instance.from_data_set(
+        CTImageStorage, dataset.SOPInstanceUID, EXPLICIT_LE, file.getvalue()
+    )

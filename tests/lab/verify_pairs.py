@@ -192,4 +192,4 @@ def encoded(ds: Dataset, syntax: str = EXPLICIT_LE) -> bytes:
 def instance(ds: Dataset, syntax: str = EXPLICIT_LE, *, behind: bytes = b"") -> Instance:
     """`behind` follows the encoded data set."""
     data = encoded(ds, syntax) + behind
-    return Instance.of(str(ds.SOPClassUID), str(ds.SOPInstanceUID), syntax, data)
+    return Instance.from_data_set(str(ds.SOPClassUID), str(ds.SOPInstanceUID), syntax, data)

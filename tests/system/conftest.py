@@ -19,7 +19,7 @@ from lab.services import free_port
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGE = Path(__file__).with_name("stage.py")
+STAGE = Path(__file__).with_name("sample_site.py")
 PASSWORD = "a long enough password"
 CHROMIUM = [
     "--no-sandbox",

@@ -19,7 +19,7 @@ from lab.wire import Wire
 from orthanc import needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from test_look import findings
-from test_transfer import DESTINATION, SILENT, SOON, SOURCE, run_road, workers_of
+from test_transfer import DESTINATION, SILENT, SOON, SOURCE, run_transfer_site, workers_of
 
 pytestmark = [needs_orthanc, needs_chromium]
 
@@ -206,7 +206,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             source.put(file)
         nodes = dict.fromkeys((SOURCE, DESTINATION), source.settings)
         nodes[SILENT] = {**source.settings, "port": slow.port}
-        run_road(data, "make", json.dumps(nodes))
+        run_transfer_site(data, "make", json.dumps(nodes))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port), **SOON}

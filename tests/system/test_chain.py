@@ -16,13 +16,13 @@ from test_batch_query import PEOPLE, UID, answered, cells_of, check, held
 from test_lists import (
     FOLDER,
     PACS,
-    House,
+    Installation,
     checked,
     number_of,
     order,
     result,
-    run_stage,
-    running_house,
+    run_commands,
+    running_installation,
 )
 from test_seven_zip import PASSWORD, Watch, needs_7z, places_of, seven_zip
 
@@ -44,10 +44,10 @@ class Wanted:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("chain")
-    with running_house(folder, held(), DefaultEncoding="Utf8") as house:
-        yield house
+    with running_installation(folder, held(), DefaultEncoding="Utf8") as installation:
+        yield installation
 
 
 @pytest.mark.parametrize(
@@ -56,53 +56,55 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     ids=["with JavaScript", "without JavaScript"],
 )
 def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_there(
-    house: House,
+    installation: Installation,
     open_page: Callable[..., Page],
     tmp_path: Path,
     javascript: bool,
     project: str,
 ) -> None:
     page, other = open_page(javascript), open_page(javascript)
-    sign_in(page, house.url, "coordinator")
-    sign_in(other, house.url, "approver")
+    sign_in(page, installation.url, "coordinator")
+    sign_in(other, installation.url, "approver")
     export = tmp_path / "export.xlsx"
-    export.write_bytes(answered(page, house.url, tmp_path, project).read_bytes())
+    export.write_bytes(answered(page, installation.url, tmp_path, project).read_bytes())
     head, *found = cells_of(export)
     check(head, found)
-    wanted = wanted_of(house, project, [dict(zip(head, row, strict=True)) for row in found])
+    wanted = wanted_of(installation, project, [dict(zip(head, row, strict=True)) for row in found])
 
     with Watch(PASSWORD) as watch:
-        order(page, house.url, export, project, PACS, FOLDER)
+        order(page, installation.url, export, project, PACS, FOLDER)
         to_pacs = number_of(page)
-        order(page, house.url, export, project, SEVEN_ZIP, password=PASSWORD)
+        order(page, installation.url, export, project, SEVEN_ZIP, password=PASSWORD)
         to_archive = number_of(page)
         jobs = {PACS: to_pacs, FOLDER: to_pacs + 1, SEVEN_ZIP: to_archive}
         for job in jobs.values():
-            started_and_approved(page, other, house.url, job)
+            started_and_approved(page, other, installation.url, job)
         for job in jobs.values():
-            page.goto(f"{house.url}/jobs/{job}/")
+            page.goto(f"{installation.url}/jobs/{job}/")
             expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
 
-    rows = {name: result(page, house.url, job) for name, job in jobs.items()}
+    rows = {name: result(page, installation.url, job) for name, job in jobs.items()}
     keys = {line: row[head.index("Key")] for line, row in enumerate(found, 2)}
     for told in rows.values():
         compare_rows(wanted, told, keys)
-    lying = house.files_of(project)
+    lying = installation.files_of(project)
     compare(wanted, list(lying.values()))
     compare_places(wanted, rows[FOLDER], lying)
-    compare(wanted, in_pacs(house, project))
-    archive = house.data / "archives" / f"job-{to_archive}.7z"
+    compare(wanted, in_pacs(installation, project))
+    archive = installation.data / "archives" / f"job-{to_archive}.7z"
     assert {row["ADIT place"] for row in rows[SEVEN_ZIP]} == {archive.name}
     compare(wanted, unpacked(archive, tmp_path / "out"))
     assert watch.seen == []
-    assert places_of(PASSWORD, house.data) == []
+    assert places_of(PASSWORD, installation.data) == []
 
 
-def wanted_of(house: House, project: str, found: list[dict[str, str]]) -> dict[int, Wanted]:
+def wanted_of(
+    installation: Installation, project: str, found: list[dict[str, str]]
+) -> dict[int, Wanted]:
     """By the line that the row has in the export: what has to come of it, from what the source holds."""
     there = [pydicom.dcmread(BytesIO(file), stop_before_pixels=True) for file in held()]
     uids = [str(ds.SOPInstanceUID) for ds in there]
-    names = run_stage(house.env, "renamed", project=project, uids=uids)
+    names = run_commands(installation.env, "renamed", project=project, uids=uids)
     wanted = {}
     for line, row in enumerate(found, 2):
         if reference := row["SeriesInstanceUID"] or row["StudyInstanceUID"]:
@@ -119,8 +121,8 @@ def wanted_of(house: House, project: str, found: list[dict[str, str]]) -> dict[i
 
 def started_and_approved(page: Page, other: Page, url: str, job: int) -> None:
     checked(page, url, job)
-    expect(page.locator("#tally")).not_to_contain_text("Several studies match")
-    expect(page.locator("#tally")).not_to_contain_text("Not found")
+    expect(page.locator("#check_summary")).not_to_contain_text("Several studies match")
+    expect(page.locator("#check_summary")).not_to_contain_text("Not found")
     page.click("#start")
     expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
     other.goto(f"{url}/jobs/{job}/")
@@ -178,8 +180,8 @@ def compare_places(
         assert {uid for uid, at in folder_of.items() if at in folders} == expected
 
 
-def in_pacs(house: House, project: str) -> list[pydicom.FileDataset]:
-    every = [pydicom.dcmread(BytesIO(file)) for file in house.pacs.files()]
+def in_pacs(installation: Installation, project: str) -> list[pydicom.FileDataset]:
+    every = [pydicom.dcmread(BytesIO(file)) for file in installation.pacs.files()]
     return [ds for ds in every if ds.get("ClinicalTrialProtocolID") == project]
 
 

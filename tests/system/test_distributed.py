@@ -1,4 +1,4 @@
-"""Several machines with PostgreSQL, RabbitMQ and Redis: the same road, the same limits, no shared disk."""
+"""Several machines with PostgreSQL, RabbitMQ and Redis: the same path, the same limits, no shared disk."""
 
 import json
 import os
@@ -16,22 +16,30 @@ import images
 import psycopg
 import pytest
 import redis
+from cluster import Cluster, at_orthanc, cluster, needs_services, start_all
 from conftest import DIRECTLY, SCREEN, sign_in
-from farm import Farm, at_orthanc, farm, needs_services, start_all
 from lab.archive import Lying
-from lab.gauge import Gauge, Tally
+from lab.counting_proxy import AssociationCounts, CountingProxy
 from lab.lies import Site, holdings
 from lab.wire import Wire
 from orthanc import needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Browser
 from test_moves import instances
-from test_transfer import DESTINATION, SOURCE, Road, compare, order, run_road, wait_for_end
+from test_transfer import (
+    DESTINATION,
+    SOURCE,
+    TransferSite,
+    compare,
+    order,
+    run_transfer_site,
+    wait_for_end,
+)
 
 from adit_engine.dicom_file import part10
 
 pytestmark = [*needs_services, pytest.mark.timeout(400)]
 
-ROAD = str(Path(__file__).with_name("road.py"))
+TRANSFER_COMMANDS = str(Path(__file__).with_name("transfer_commands.py"))
 MOVES = str(Path(__file__).with_name("moves.py"))
 ENDED = {"success", "warning", "failure"}
 KILLS = 4
@@ -41,11 +49,13 @@ SENT_BYTES_S = 300_000
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Farm, Road]]:
+def transfer_site(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Cluster, TransferSite]]:
     """All processes, a source that sends by C-MOVE alone, and a destination."""
     folder = tmp_path_factory.mktemp("distributed")
     with (
-        farm(folder / "farm") as one,
+        cluster(folder / "cluster") as one,
         running_orthanc("SOURCE", folder / "source", **at_orthanc(one)) as source,
         running_orthanc("RESEARCH", folder / "destination") as destination,
     ):
@@ -55,18 +65,18 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Farm, Road]
             SOURCE: {**source.settings, "retrieve": "move"},
             DESTINATION: destination.settings,
         }
-        run_road(one.data("web"), "make", json.dumps(nodes), one.told("web"))
+        run_transfer_site(one.data("web"), "make", json.dumps(nodes), one.told("web"))
         start_all(one)
         told = one.told("web")
-        yield one, Road(one.url, one.data("web"), source, destination, None, told)
+        yield one, TransferSite(one.url, one.data("web"), source, destination, None, told)
 
 
 @needs_orthanc
 @needs_chromium
 def test_an_order_by_page_goes_over_all_machines_and_each_image_is_accounted_for(
-    road: tuple[Farm, Road], browser: Browser
+    transfer_site: tuple[Cluster, TransferSite], browser: Browser
 ) -> None:
-    one, way = road
+    one, way = transfer_site
     context = browser.new_context(viewport=SCREEN)
     try:
         page = context.new_page()
@@ -86,15 +96,15 @@ def test_an_order_by_page_goes_over_all_machines_and_each_image_is_accounted_for
 
 @needs_orthanc
 def test_a_job_ordered_while_the_broker_is_down_is_kept_and_starts_when_it_is_back(
-    road: tuple[Farm, Road],
+    transfer_site: tuple[Cluster, TransferSite],
 ) -> None:
-    one, way = road
+    one, way = transfer_site
     broker = one.services["rabbitmq"]
     before = way.destination.count()
     broker.kill()
     begun = time.monotonic()
     ordered = json.loads(
-        one.run("web", ROAD, "order", json.dumps([images.PATIENT_ID, "LUNG-PLAIN"]))
+        one.run("web", TRANSFER_COMMANDS, "order", json.dumps([images.PATIENT_ID, "LUNG-PLAIN"]))
     )
     assert time.monotonic() - begun < 30
     assert job_state(one, ordered["job"]) == "pending"
@@ -104,12 +114,12 @@ def test_a_job_ordered_while_the_broker_is_down_is_kept_and_starts_when_it_is_ba
     assert way.destination.count() == before + 36
 
 
-def flush(one: Farm) -> None:
+def flush(one: Cluster) -> None:
     with redis.Redis.from_url(one.services["redis"].url) as client:
         client.flushall()
 
 
-def kill_broker(one: Farm) -> None:
+def kill_broker(one: Cluster) -> None:
     """Until a worker has noticed, and said so with what it was at."""
     one.services["rabbitmq"].kill()
     one.wait_for(lambda: any(map(is_about_broker, lines(one))), "a word of the broker", 60)
@@ -119,7 +129,7 @@ def is_about_broker(line: dict[str, Any]) -> bool:
     return {"job", "task", "attempt"} <= line.keys() and "broker is away" in line["event"]
 
 
-def lines(one: Farm) -> list[dict[str, Any]]:
+def lines(one: Cluster) -> list[dict[str, Any]]:
     """Of all logs, but for those of the web server itself; the last one may be half written."""
     found = []
     for path in one.folder.glob("*.log"):
@@ -129,7 +139,7 @@ def lines(one: Farm) -> list[dict[str, Any]]:
     return found
 
 
-HARMS: dict[str, tuple[str, Callable[[Farm], None], Callable[[Farm], None]]] = {
+HARMS: dict[str, tuple[str, Callable[[Cluster], None], Callable[[Cluster], None]]] = {
     "the broker is killed": (
         "LUNG-KILL",
         kill_broker,
@@ -147,14 +157,14 @@ HARMS: dict[str, tuple[str, Callable[[Farm], None], Callable[[Farm], None]]] = {
 @needs_orthanc
 @pytest.mark.parametrize("harm", HARMS)
 def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
-    harm: str, road: tuple[Farm, Road]
+    harm: str, transfer_site: tuple[Cluster, TransferSite]
 ) -> None:
-    one, way = road
+    one, way = transfer_site
     project, hurt, mend = HARMS[harm]
     before = way.destination.count()
     with slowly(one), slowly_sent(one, way):
         words = json.dumps([images.LONG_ID, project])
-        ordered = json.loads(one.run("web", ROAD, "order", words))
+        ordered = json.loads(one.run("web", TRANSFER_COMMANDS, "order", words))
         one.wait_for(lambda: way.destination.count() > before + 10, "the first images", 120)
         hurt(one)
         assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
@@ -165,17 +175,17 @@ def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
 
 
 @contextmanager
-def slowly(one: Farm) -> Iterator[None]:
+def slowly(one: Cluster) -> Iterator[None]:
     """So slow that there is a middle, however quick the machine."""
-    one.run("web", ROAD, "pace", "200")
+    one.run("web", TRANSFER_COMMANDS, "pace", "200")
     try:
         yield
     finally:
-        one.run("web", ROAD, "pace", "0")
+        one.run("web", TRANSFER_COMMANDS, "pace", "0")
 
 
 @contextmanager
-def slowly_sent(one: Farm, way: Road) -> Iterator[None]:
+def slowly_sent(one: Cluster, way: TransferSite) -> Iterator[None]:
     """A C-MOVE keeps no rate of ours: without this a worker may soon have all images."""
     with Wire(one.receiver_port, 0, "rate", amount=SENT_BYTES_S, forth=True) as wire:
         way.source.sends_to(wire.port)
@@ -187,15 +197,15 @@ def slowly_sent(one: Farm, way: Road) -> Iterator[None]:
 
 @needs_orthanc
 def test_receiver_and_workers_killed_during_the_hand_over_lose_nothing(
-    road: tuple[Farm, Road],
+    transfer_site: tuple[Cluster, TransferSite],
 ) -> None:
     """kill -9: what had been handed over by the broker is found again, or fetched again."""
-    one, way = road
+    one, way = transfer_site
     seed = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31)
     rng, before = random.Random(seed), way.destination.count()
     words = json.dumps([images.LONG_ID, "LUNG-SHOT"])
     with slowly(one):
-        ordered = json.loads(one.run("web", ROAD, "order", words))
+        ordered = json.loads(one.run("web", TRANSFER_COMMANDS, "order", words))
         one.wait_for(lambda: way.destination.count() > before, "the first images", 120)
         for number in range(KILLS):
             victims = one.names("receiver") if number % 2 else one.names("worker")
@@ -210,7 +220,7 @@ def test_receiver_and_workers_killed_during_the_hand_over_lose_nothing(
     assert len(compare(way, ordered["job"], "LUNG-SHOT")) == images.LONG
 
 
-def all_run(one: Farm, names: list[str]) -> bool:
+def all_run(one: Cluster, names: list[str]) -> bool:
     return all(map(one.runs, names))
 
 
@@ -220,9 +230,9 @@ def all_run(one: Farm, names: list[str]) -> bool:
     [("postgresql", {"database", "tables"}), ("redis", {"cache"}), ("rabbitmq", {"broker"})],
 )
 def test_readiness_says_what_is_away_and_recovers_by_itself(
-    road: tuple[Farm, Road], service: str, parts: set[str]
+    transfer_site: tuple[Cluster, TransferSite], service: str, parts: set[str]
 ) -> None:
-    one, _ = road
+    one, _ = transfer_site
     one.wait_for(lambda: asked(f"{one.url}/readyz")[0] == 200, "readiness", 30)
     one.services[service].kill()
     try:
@@ -245,16 +255,16 @@ def asked(url: str) -> tuple[int, str]:
 
 
 @needs_orthanc
-def test_logs_are_json_and_without_a_patient(road: tuple[Farm, Road]) -> None:
+def test_logs_are_json_and_without_a_patient(transfer_site: tuple[Cluster, TransferSite]) -> None:
     """After all that went before."""
-    one, _ = road
+    one, _ = transfer_site
     assert all({"event", "level", "timestamp", "logger"} <= line.keys() for line in lines(one))
     for text in images.IDENTIFYING:
         assert text not in one.log()
         assert json.dumps(text)[1:-1] not in one.log()
 
 
-def job_state(one: Farm, pk: int) -> str:
+def job_state(one: Cluster, pk: int) -> str:
     with closing(psycopg.connect(one.services["postgresql"].url)) as base:
         row = base.execute("select state from jobs_job where id = %s", [pk]).fetchone()
     assert row is not None
@@ -263,18 +273,18 @@ def job_state(one: Farm, pk: int) -> str:
 
 def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Path) -> None:
     """Four workers, two associations: measured at the archive, never a third."""
-    held, tally = instances(12), Tally()
+    held, counts = instances(12), AssociationCounts()
     shelf, scratch = tmp_path / "shelf", tmp_path / "scratch"
     for path in (shelf, scratch):
         path.mkdir()
     for instance in held:
         (shelf / f"{instance.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(instance)))
     with (
-        farm(tmp_path / "farm", workers=4) as one,
+        cluster(tmp_path / "cluster", workers=4) as one,
         Lying(Site("LAB", holdings(shelf), {}), scratch=scratch) as archive,
-        Gauge(archive.port, tally, SLOWLY_S) as gauge,
+        CountingProxy(archive.port, counts, SLOWLY_S) as counting_proxy,
     ):
-        node = {"host": "127.0.0.1", "port": gauge.port, "called_ae_title": "LAB"}
+        node = {"host": "127.0.0.1", "port": counting_proxy.port, "called_ae_title": "LAB"}
         made = {**node, "retrieve": "get", "limit": 2}
         one.run("web", MOVES, "make", json.dumps(made))
         studies = sorted({instance.in_header.ref.study_uid for instance in held})
@@ -290,5 +300,5 @@ def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Pat
 
         one.wait_for(all_ended, "all jobs", 120)
     assert [job["state"] for job in told] == ["success"] * len(pairs)
-    assert len(tally.spans) > 2
-    assert tally.most <= 2
+    assert len(counts.spans) > 2
+    assert counts.most <= 2

@@ -47,7 +47,7 @@ COLUMNS = add_own_columns((*QUERY_RESULT_COLUMNS, "ADIT line"), ("My key",))
 
 
 @dataclass(frozen=True)
-class House:
+class Installation:
     url: str
     data: Path
     pacs: Orthanc
@@ -55,7 +55,7 @@ class House:
     env: dict[str, str]
 
     def told(self, job: int) -> dict[str, Any]:
-        return dict(run_stage(self.env, "told", job=job))
+        return dict(run_commands(self.env, "told", job=job))
 
     def one(self, query: str) -> Any:
         with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
@@ -70,8 +70,8 @@ class House:
         }
 
 
-def run_stage(env: dict[str, str], verb: str, **values: Any) -> Any:
-    script = str(Path(__file__).with_name("lists_stage.py"))
+def run_commands(env: dict[str, str], verb: str, **values: Any) -> Any:
+    script = str(Path(__file__).with_name("batch_commands.py"))
     done = subprocess.run(
         [sys.executable, script, verb, json.dumps(values)],
         cwd=ROOT,
@@ -104,7 +104,9 @@ def held() -> list[bytes]:
 
 
 @contextmanager
-def running_house(folder: Path, files: Iterable[bytes], **source_lines: Any) -> Iterator[House]:
+def running_installation(
+    folder: Path, files: Iterable[bytes], **source_lines: Any
+) -> Iterator[Installation]:
     """ADIT as `adit up` runs it, between a source that holds the files and an empty archive.
 
     `source_lines` stand in the configuration of the source.
@@ -121,15 +123,15 @@ def running_house(folder: Path, files: Iterable[bytes], **source_lines: Any) -> 
     ):
         for file in files:
             source.put(file)
-        run_stage(env, "make", source=source.settings, pacs=pacs.settings)
+        run_commands(env, "make", source=source.settings, pacs=pacs.settings)
         with adit_up(folder / "up.log", env) as up:
-            yield House(f"http://127.0.0.1:{port}", data, pacs, up, env)
+            yield Installation(f"http://127.0.0.1:{port}", data, pacs, up, env)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with running_house(tmp_path_factory.mktemp("lists"), held()) as house:
-        yield house
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with running_installation(tmp_path_factory.mktemp("lists"), held()) as installation:
+        yield installation
 
 
 def result_of_a_query(folder: Path) -> Path:
@@ -213,16 +215,20 @@ def result(page: Page, url: str, job: int) -> list[dict[str, str]]:
     ids=["with JavaScript", "without JavaScript"],
 )
 def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_there(
-    house: House, open_page: Callable[..., Page], tmp_path: Path, javascript: bool, project: str
+    installation: Installation,
+    open_page: Callable[..., Page],
+    tmp_path: Path,
+    javascript: bool,
+    project: str,
 ) -> None:
     page, other = open_page(javascript), open_page(javascript)
-    sign_in(page, house.url, "coordinator")
-    sign_in(other, house.url, "approver")
-    order(page, house.url, result_of_a_query(tmp_path), project, PACS, FOLDER)
+    sign_in(page, installation.url, "coordinator")
+    sign_in(other, installation.url, "approver")
+    order(page, installation.url, result_of_a_query(tmp_path), project, PACS, FOLDER)
     first = number_of(page)
     jobs = {PACS: first, FOLDER: first + 1}
     for job in jobs.values():
-        checked(page, house.url, job)
+        checked(page, installation.url, job)
         rows = page.locator("#rows")
         for line, words in {
             2: "found",
@@ -232,18 +238,28 @@ def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_th
             7: "under a different name, birth date or patient ID",
         }.items():
             expect(rows.locator(f"#line-{line}")).to_contain_text(words)
-        expect(page.locator("#tally")).to_contain_text("Secondary Capture")
+        expect(page.locator("#check_summary")).to_contain_text("Secondary Capture")
         page.locator("#choice-4 input").nth(1).check()
         page.click("#start")
         expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
-        other.goto(f"{house.url}/jobs/{job}/")
+        other.goto(f"{installation.url}/jobs/{job}/")
         other.click("main button:has-text('Approve')")
     for job in jobs.values():
-        page.goto(f"{house.url}/jobs/{job}/")
+        page.goto(f"{installation.url}/jobs/{job}/")
         expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
-        assert house.told(job)["state"] == "success", house.told(job)["message"]
-    compare_pacs(house, project, house.told(jobs[PACS]), result(page, house.url, jobs[PACS]))
-    compare_folder(house, project, house.told(jobs[FOLDER]), result(page, house.url, jobs[FOLDER]))
+        assert installation.told(job)["state"] == "success", installation.told(job)["message"]
+    compare_pacs(
+        installation,
+        project,
+        installation.told(jobs[PACS]),
+        result(page, installation.url, jobs[PACS]),
+    )
+    compare_folder(
+        installation,
+        project,
+        installation.told(jobs[FOLDER]),
+        result(page, installation.url, jobs[FOLDER]),
+    )
 
 
 EXPECTED = {
@@ -270,12 +286,12 @@ def compare_rows(told: dict[str, Any], rows: list[dict[str, str]]) -> None:
 
 
 def compare_pacs(
-    house: House, project: str, told: dict[str, Any], rows: list[dict[str, str]]
+    installation: Installation, project: str, told: dict[str, Any], rows: list[dict[str, str]]
 ) -> None:
     compare_rows(told, rows)
     there = [
         ds
-        for file in house.pacs.files()
+        for file in installation.pacs.files()
         if (ds := pydicom.dcmread(BytesIO(file))).get("ClinicalTrialProtocolID") == project
     ]
     claimed = [uid for line in told["lines"].values() for uid in line]
@@ -288,10 +304,10 @@ def compare_pacs(
 
 
 def compare_folder(
-    house: House, project: str, told: dict[str, Any], rows: list[dict[str, str]]
+    installation: Installation, project: str, told: dict[str, Any], rows: list[dict[str, str]]
 ) -> None:
     compare_rows(told, rows)
-    files = house.files_of(project)
+    files = installation.files_of(project)
     claimed = [uid for line in told["lines"].values() for uid in line]
     assert sorted(ds.SOPInstanceUID for ds in files.values()) == sorted(claimed)
     by_path = {PurePosixPath(path): ds for path, ds in files.items()}
@@ -331,42 +347,44 @@ def long_list(folder: Path) -> Path:
     return path
 
 
-def kill_workers(house: House) -> None:
-    for pid in workers_of(house.up.pid):
+def kill_workers(installation: Installation) -> None:
+    for pid in workers_of(installation.up.pid):
         os.kill(pid, signal.SIGKILL)
 
 
 def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
-    house: House, open_page: Callable[..., Page], tmp_path: Path
+    installation: Installation, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
     """In the check, at the start, and between two images."""
     page = open_page()
-    sign_in(page, house.url, "coordinator")
+    sign_in(page, installation.url, "coordinator")
     ends = {}
     for project, is_calm in (("LISTS-CALM", True), ("LISTS-KILL", False)):
-        order(page, house.url, long_list(tmp_path), project, FOLDER)
+        order(page, installation.url, long_list(tmp_path), project, FOLDER)
         job = number_of(page)
         asked = f"select count(*) from jobs_resultline where job_id = {job} and is_asked"
         if not is_calm:
-            wait_until(lambda asked=asked: house.one(asked) >= 5, "the first rows")
-            assert house.one(asked) < 153, "the check was over before it could be killed"
-            kill_workers(house)
-        checked(page, house.url, job)
-        assert house.one(asked) == 153
-        run_stage(house.env, "pace", kb_s=0 if is_calm else SLOW_KB_S)
+            wait_until(lambda asked=asked: installation.one(asked) >= 5, "the first rows")
+            assert installation.one(asked) < 153, "the check was over before it could be killed"
+            kill_workers(installation)
+        checked(page, installation.url, job)
+        assert installation.one(asked) == 153
+        run_commands(installation.env, "pace", kb_s=0 if is_calm else SLOW_KB_S)
         page.click("#start")
         page.wait_for_url(re.compile(r"/jobs/\d+/$"))
         if not is_calm:
-            kill_workers(house)
-            wait_until(lambda: len(house.files_of("LISTS-KILL")) > 60, "images", 90)
-            assert len(house.files_of("LISTS-KILL")) < 342, "all was over before it was killed"
-            kill_workers(house)
-            run_stage(house.env, "pace", kb_s=0)
+            kill_workers(installation)
+            wait_until(lambda: len(installation.files_of("LISTS-KILL")) > 60, "images", 90)
+            assert len(installation.files_of("LISTS-KILL")) < 342, (
+                "all was over before it was killed"
+            )
+            kill_workers(installation)
+            run_commands(installation.env, "pace", kb_s=0)
         expect(page.locator("#job-state")).to_contain_text("complete", timeout=150_000)
-        told = house.told(job)
+        told = installation.told(job)
         assert told["state"] == "success", told["message"]
-        rows = result(page, house.url, job)
-        files = house.files_of(project)
+        rows = result(page, installation.url, job)
+        files = installation.files_of(project)
         claimed = [uid for line in told["lines"].values() for uid in line]
         assert sorted(ds.SOPInstanceUID for ds in files.values()) == sorted(claimed)
         assert_clean(list(files.values()))
@@ -379,11 +397,11 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
 
 
 def test_the_rows_are_for_everyone(
-    house: House, open_page: Callable[..., Page], tmp_path: Path
+    installation: Installation, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
     """No accessibility error in either colour, and nothing cut off at twice the size."""
     page = open_page()
-    sign_in(page, house.url, "coordinator")
+    sign_in(page, installation.url, "coordinator")
     found: dict[str, list[str]] = {}
 
     def look(step: str) -> None:
@@ -401,7 +419,7 @@ def test_the_rows_are_for_everyone(
         found[f"{step}, narrow"] = [f"{width} px too wide"] if width > 0 else []
         page.set_viewport_size(SCREEN)
 
-    page.goto(f"{house.url}/jobs/new/transfer/")
+    page.goto(f"{installation.url}/jobs/new/transfer/")
     look("upload")
     page.set_input_files("#id_sheet", result_of_a_query(tmp_path))
     page.click("main button:has-text('Upload')")
@@ -411,7 +429,7 @@ def test_the_rows_are_for_everyone(
     page.click("#start")
     page.wait_for_url(re.compile(r"/jobs/\d+/$"))
     job = number_of(page)
-    checked(page, house.url, job)
+    checked(page, installation.url, job)
     look("checked")
     page.fill("#leave_out", "two")
     page.click("#start")

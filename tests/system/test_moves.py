@@ -91,7 +91,7 @@ def silent(folder: Path, receiver: int, held: list[Instance]) -> Iterator[Archiv
     for one in held:
         (shelf / f"{one.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(one)))
     site = Site("LAB", holdings(shelf), {"ADIT": ("127.0.0.1", receiver)})
-    with Lying(site, scratch=scratch, names_originator=False) as lab:
+    with Lying(site, scratch=scratch, sends_move_originator=False) as lab:
         yield Archive(lab.port, "LAB", lab.log.sent)
 
 
@@ -104,7 +104,7 @@ Running = Callable[[Path, int, list[Instance]], Any]
 
 
 @dataclass
-class House:
+class Installation:
     """An installation that runs, and the folders into which its projects' images go."""
 
     data: Path
@@ -158,19 +158,19 @@ class House:
 
 
 @contextmanager
-def house(
+def installation(
     data: Path,
     archive: Archive,
     receiver: int,
     *,
     told: Mapping[str, str] | None = None,
     **more: Any,
-) -> Iterator[House]:
+) -> Iterator[Installation]:
     data.mkdir()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_", "DATA"))}
     port = free_port()
     mine = {"ADIT_DATA": str(data), "PORT": str(port), "ADIT_RECEIVER_PORT": str(receiver)}
-    one = House(data, {**kept, **mine, **SOON, **(told or {})})
+    one = Installation(data, {**kept, **mine, **SOON, **(told or {})})
     node = {"host": "127.0.0.1", "port": archive.port, "called_ae_title": archive.called}
     one.do("make", **{**node, "retrieve": "move", **QUICK, **more})
     with adit_up(data / "up.log", one.env) as up:
@@ -178,7 +178,7 @@ def house(
         yield one
 
 
-def assert_each_has_its_own(one: House, held: list[Instance]) -> None:
+def assert_each_has_its_own(one: Installation, held: list[Instance]) -> None:
     """Each project's folder holds each image of its jobs once, under its own UIDs, and nothing else."""
     jobs = one.do("told")
     by_study = Counter(instance.in_header.ref.study_uid for instance in held)
@@ -201,7 +201,7 @@ def test_four_moves_of_overlapping_studies_for_two_projects(
     held, receiver = instances(40), free_port()
     with (
         running(tmp_path / "archive", receiver, held) as archive,
-        house(tmp_path / "data", archive, receiver) as one,
+        installation(tmp_path / "data", archive, receiver) as one,
     ):
         one.order_all()
         wait_until(lambda: one.states() <= ENDED, "all jobs", 180)
@@ -221,7 +221,7 @@ def test_kill_9_of_receiver_and_workers_at_random_moments_loses_nothing(
     with (
         Wire(receiver, 0, "rate", amount=BYTES_PER_S, forth=True) as slow,
         running(tmp_path / "archive", slow.port, held) as archive,
-        house(tmp_path / "data", archive, receiver) as one,
+        installation(tmp_path / "data", archive, receiver) as one,
     ):
         one.order_all()
         killed = kill_at_random(one, rng)
@@ -235,7 +235,7 @@ def test_kill_9_of_receiver_and_workers_at_random_moments_loses_nothing(
         assert told <= delivered
 
 
-def kill_at_random(one: House, rng: random.Random) -> list[str]:
+def kill_at_random(one: Installation, rng: random.Random) -> list[str]:
     killed = []
     for _ in range(KILLS):
         time.sleep(rng.uniform(0.3, 1.8))

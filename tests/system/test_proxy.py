@@ -151,7 +151,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
         "ADIT_TLS": "true",
         "ADIT_PROXIES": "1",
     }
-    stage = str(Path(__file__).with_name("proxy_stage.py"))
+    stage = str(Path(__file__).with_name("proxy_data.py"))
     made = subprocess.run(
         [sys.executable, stage, PASSWORD, str(FILE_BYTES)],
         env=env,

@@ -23,7 +23,7 @@ from orthanc import needs_chromium, needs_orthanc
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
 from test_look import findings
-from test_transfer import Road, order, road, wait_for_end, workers_of  # noqa: F401
+from test_transfer import TransferSite, order, transfer_site, wait_for_end, workers_of  # noqa: F401
 
 needs_7z = pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
 pytestmark = [needs_orthanc, needs_chromium, needs_7z]
@@ -88,17 +88,17 @@ class Watch:
     ids=["with JavaScript", "without JavaScript"],
 )
 def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
-    road: Road,  # noqa: F811
+    transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
     tmp_path: Path,
     javascript: bool,
     project: str,
 ) -> None:
     page = open_page(javascript)
-    sign_in(page, road.url, "coordinator")
+    sign_in(page, transfer_site.url, "coordinator")
     with Watch(PASSWORD) as watch:
-        order_archive(page, road.url, project, images.PATIENT_ID, PASSWORD)
-        job = wait_for_end(page, road.url)
+        order_archive(page, transfer_site.url, project, images.PATIENT_ID, PASSWORD)
+        job = wait_for_end(page, transfer_site.url)
     assert PASSWORD not in page.content()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
@@ -111,7 +111,7 @@ def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
     assert "Cannot open encrypted archive" in listed.stdout + listed.stderr
     assert ".dcm" not in listed.stdout + listed.stderr
     found = unpacked(path, tmp_path / "out")
-    ledger = road.ledger(job)
+    ledger = transfer_site.ledger(job)
     ends = {
         uid: entry["state"]
         for manifest in ledger["manifests"]
@@ -129,7 +129,7 @@ def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
         for secret in images.IDENTIFYING:
             assert secret not in str(row)
     assert watch.seen == []
-    assert places_of(PASSWORD, road.data) == []
+    assert places_of(PASSWORD, transfer_site.data) == []
 
 
 def places_of(word: str, folder: Path) -> list[str]:
@@ -144,12 +144,12 @@ def places_of(word: str, folder: Path) -> list[str]:
 
 @pytest.mark.timeout(120)
 def test_a_weak_password_is_said_in_words_and_nothing_starts(
-    road: Road,  # noqa: F811
+    transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
 ) -> None:
     page = open_page(False)
-    sign_in(page, road.url, "coordinator")
-    order_archive(page, road.url, "LUNG-JS", images.PATIENT_ID, "Passwort2026")
+    sign_in(page, transfer_site.url, "coordinator")
+    order_archive(page, transfer_site.url, "LUNG-JS", images.PATIENT_ID, "Passwort2026")
 
     expect(page.locator("[role=alert]")).to_contain_text("too easy to guess")
     assert page.input_value("#archive_password") == "Passwort2026"
@@ -158,22 +158,22 @@ def test_a_weak_password_is_said_in_words_and_nothing_starts(
 
 @pytest.mark.timeout(120)
 def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
-    road: Road,  # noqa: F811
+    transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
 ) -> None:
     page = open_page(True)
-    sign_in(page, road.url, "coordinator")
-    order_archive(page, road.url, "LUNG-JS", images.LONG_ID, PASSWORD)
-    job = wait_for_end(page, road.url)
+    sign_in(page, transfer_site.url, "coordinator")
+    order_archive(page, transfer_site.url, "LUNG-JS", images.LONG_ID, PASSWORD)
+    job = wait_for_end(page, transfer_site.url)
     address = page.get_by_role("link", name="Download").get_attribute("href")
     cookie = "; ".join(f"{c['name']}={c['value']}" for c in page.context.cookies())
-    path = road.data / "archives" / f"job-{job}.7z"
+    path = transfer_site.data / "archives" / f"job-{job}.7z"
     whole = path.read_bytes()
 
     def fetch(**headers: str) -> tuple[int, bytes, dict[str, str]]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(
-            f"{road.url}{address}", headers={"Cookie": cookie, **named}
+            f"{transfer_site.url}{address}", headers={"Cookie": cookie, **named}
         )
         try:
             with DIRECTLY.open(request, timeout=20) as answer:
@@ -193,17 +193,17 @@ def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
 
     with path.open("ab") as file:  # large enough that no buffer on the way holds all of it
         file.truncate(200_000_000)
-    before = peak_mb(road)
+    before = peak_mb(transfer_site)
     assert len(fetch()[1]) == 200_000_000
-    assert peak_mb(road) - before < 50
+    assert peak_mb(transfer_site) - before < 50
     for _ in range(12):
-        gone_in_the_middle(road.url, str(address), cookie)
+        gone_in_the_middle(transfer_site.url, str(address), cookie)
     wait_until(lambda: fetch(Range="bytes=0-0")[0] == 206, "downloads that broke off are over", 30)
 
 
-def peak_mb(road: Road) -> float:  # noqa: F811
+def peak_mb(transfer_site: TransferSite) -> float:  # noqa: F811
     """The most memory that the web process ever had."""
-    mark, peaks = f"ADIT_DATA={road.data}".encode(), [0.0]
+    mark, peaks = f"ADIT_DATA={transfer_site.data}".encode(), [0.0]
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             is_ours = mark in (folder / "environ").read_bytes().split(b"\0")
@@ -232,8 +232,8 @@ PHASES = {
 known: set[str] = set()
 
 
-def drafts(road: Road) -> list[Path]:  # noqa: F811
-    return list((road.data / "archives").glob(".adit-*"))
+def drafts(transfer_site: TransferSite) -> list[Path]:  # noqa: F811
+    return list((transfer_site.data / "archives").glob(".adit-*"))
 
 
 def starts(path: Path) -> bool:
@@ -245,47 +245,47 @@ def starts(path: Path) -> bool:
         return False
 
 
-def new_archives(road: Road) -> set[str]:  # noqa: F811
-    return {path.name for path in (road.data / "archives").glob("*.7z")} - known
+def new_archives(transfer_site: TransferSite) -> set[str]:  # noqa: F811
+    return {path.name for path in (transfer_site.data / "archives").glob("*.7z")} - known
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
-    road: Road,  # noqa: F811
+    transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
     tmp_path: Path,
     phase: str,
 ) -> None:
     page = open_page(True)
-    sign_in(page, road.url, "coordinator")
-    assert road.up is not None
-    workers = workers_of(road.up.pid)
-    known.update(path.name for path in (road.data / "archives").glob("*.7z"))
-    order_archive(page, road.url, "LUNG-KILL", images.LONG_ID, PASSWORD)
+    sign_in(page, transfer_site.url, "coordinator")
+    assert transfer_site.up is not None
+    workers = workers_of(transfer_site.up.pid)
+    known.update(path.name for path in (transfer_site.data / "archives").glob("*.7z"))
+    order_archive(page, transfer_site.url, "LUNG-KILL", images.LONG_ID, PASSWORD)
     deadline = time.monotonic() + 60
-    while not PHASES[phase](road):
+    while not PHASES[phase](transfer_site):
         assert time.monotonic() < deadline, f"{phase} never began"
         time.sleep(0.001)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    job = wait_for_end(page, road.url, seconds=120)
+    job = wait_for_end(page, transfer_site.url, seconds=120)
 
-    found = unpacked(road.data / "archives" / f"job-{job}.7z", tmp_path / "out")
-    ledger = road.ledger(job)
+    found = unpacked(transfer_site.data / "archives" / f"job-{job}.7z", tmp_path / "out")
+    ledger = transfer_site.ledger(job)
     assert sorted(found) == sorted(ledger["out"].values())
     assert len(found) == images.LONG
-    assert new_archives(road) == {f"job-{job}.7z"}
-    assert not list((road.data / "gathered").rglob("*.dcm"))
+    assert new_archives(transfer_site) == {f"job-{job}.7z"}
+    assert not list((transfer_site.data / "gathered").rglob("*.dcm"))
 
 
 @pytest.mark.timeout(120)
 def test_its_pages_are_for_everyone(
-    road: Road,  # noqa: F811
+    transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
 ) -> None:
     page = open_page(True)
-    sign_in(page, road.url, "coordinator")
+    sign_in(page, transfer_site.url, "coordinator")
     found: dict[str, list[str]] = {}
     pictures = os.environ.get("ADIT_PICTURES")
 
@@ -297,18 +297,18 @@ def test_its_pages_are_for_everyone(
             if pictures:
                 page.screenshot(path=f"{pictures}/{step}-{colours}.png", full_page=True)
 
-    order(page, road.url, "LUNG-JS", images.PATIENT_ID, to=SEVEN_ZIP)
+    order(page, transfer_site.url, "LUNG-JS", images.PATIENT_ID, to=SEVEN_ZIP)
     look("summary")
     page.fill("#archive_password", PASSWORD)
     page.fill("#archive_password_again", PASSWORD)
     page.check("#archive_kept")
     page.click("#start")
-    job = wait_for_end(page, road.url)
+    job = wait_for_end(page, transfer_site.url)
     look("job")
-    page.goto(f"{road.url}/jobs/downloads/")
+    page.goto(f"{transfer_site.url}/jobs/downloads/")
     look("downloads")
-    page.goto(f"{road.url}/jobs/{job}/password/retry/")
+    page.goto(f"{transfer_site.url}/jobs/{job}/password/retry/")
     look("password")
-    page.goto(f"{road.url}/help/archives")
+    page.goto(f"{transfer_site.url}/help/archives")
     look("help")
     assert {step: errors for step, errors in found.items() if errors} == {}

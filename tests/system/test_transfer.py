@@ -1,4 +1,4 @@
-"""The whole road as a person walks it: search, pick, start; then the destination is looked through."""
+"""A transfer as a user makes it: search, select, start; then the destination is checked."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SOON = {"ADIT_RECEIVER_PORT": "0", "ADIT_LEASE_S": "12", "ADIT_BEAT_S": "3", "AD
 
 
 @dataclass(frozen=True)
-class Road:
+class TransferSite:
     url: str
     data: Path
     source: Orthanc
@@ -39,14 +39,14 @@ class Road:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def ledger(self, job: int) -> dict[str, Any]:
-        return dict(run_road(self.data, "ledger", str(job), self.settings))
+        return dict(run_transfer_site(self.data, "ledger", str(job), self.settings))
 
 
-def run_road(
+def run_transfer_site(
     data: Path, verb: str, argument: str, settings: Mapping[str, str] | None = None
 ) -> Any:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("road.py")), verb, argument],
+        [sys.executable, str(Path(__file__).with_name("transfer_commands.py")), verb, argument],
         cwd=ROOT,
         env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT), **(settings or {})},
         capture_output=True,
@@ -58,9 +58,9 @@ def run_road(
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def transfer_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TransferSite]:
     """ADIT as `adit up` runs it, between two archives; the first holds a study. A third is silent."""
-    folder = tmp_path_factory.mktemp("road")
+    folder = tmp_path_factory.mktemp("transfer_site")
     data = folder / "data"
     data.mkdir()
     with (
@@ -72,12 +72,12 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
             source.put(file)
         deaf = {**source.settings, "port": silent.getsockname()[1]}
         nodes = {SOURCE: source.settings, DESTINATION: destination.settings, SILENT: deaf}
-        run_road(data, "make", json.dumps(nodes))
+        run_transfer_site(data, "make", json.dumps(nodes))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port), **SOON}
         with adit_up(data / "up.log", environment) as up:
-            yield Road(url, data, source, destination, up)
+            yield TransferSite(url, data, source, destination, up)
 
 
 @pytest.mark.timeout(180)
@@ -87,27 +87,29 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     ids=["with JavaScript", "without JavaScript"],
 )
 def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
-    road: Road,
+    transfer_site: TransferSite,
     open_page: Callable[[bool], Page],
     javascript: bool,
     project: str,
     pseudonym: str,
 ) -> None:
     page = open_page(javascript)
-    sign_in(page, road.url, "coordinator")
-    order(page, road.url, project, images.PATIENT_ID, pseudonym)
+    sign_in(page, transfer_site.url, "coordinator")
+    order(page, transfer_site.url, project, images.PATIENT_ID, pseudonym)
     expect(page.locator("main")).to_contain_text("1 image")
     expect(page.locator("main")).to_contain_text("withheld")
     page.click("#start")
-    job = wait_for_end(page, road.url)
-    found = compare(road, job, project, withheld={f"{images.STUDY}.99.1"})
+    job = wait_for_end(page, transfer_site.url)
+    found = compare(transfer_site, job, project, withheld={f"{images.STUDY}.99.1"})
     assert len(found) == 36
     assert pseudonym in ("", found[0].PatientID)
     assert images.PATIENT_ID not in page.url
 
 
 @pytest.mark.timeout(180)
-def test_each_step_is_for_everyone(road: Road, open_page: Callable[[bool], Page]) -> None:
+def test_each_step_is_for_everyone(
+    transfer_site: TransferSite, open_page: Callable[[bool], Page]
+) -> None:
     """No accessibility error in either colour, and nothing cut off at twice the size."""
     page = open_page(True)
     found: dict[str, list[str]] = {}
@@ -122,8 +124,8 @@ def test_each_step_is_for_everyone(road: Road, open_page: Callable[[bool], Page]
         found[f"{step}, narrow"] = [f"{width} px too wide"] if width > 0 else []
         page.set_viewport_size(SCREEN)
 
-    sign_in(page, road.url, "coordinator")
-    page.goto(f"{road.url}/jobs/new/selective/")
+    sign_in(page, transfer_site.url, "coordinator")
+    page.goto(f"{transfer_site.url}/jobs/new/selective/")
     page.click("#search-button")
     expect(page.locator("#search_all_error")).to_be_visible()
     look("a search that asks for nothing")
@@ -144,7 +146,7 @@ def test_each_step_is_for_everyone(road: Road, open_page: Callable[[bool], Page]
     page.wait_for_url("**/summary/**")
     look("summary")
     page.click("#start")
-    wait_for_end(page, road.url)
+    wait_for_end(page, transfer_site.url)
     look("job")
     page.click("#job-live tbody a")
     expect(page.locator("#task-live")).to_be_visible()
@@ -153,11 +155,11 @@ def test_each_step_is_for_everyone(road: Road, open_page: Callable[[bool], Page]
 
 
 def test_a_search_that_takes_long_is_canceled(
-    road: Road, open_page: Callable[[bool], Page]
+    transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
     page = open_page(True)
-    sign_in(page, road.url, "lonely")
-    page.goto(f"{road.url}/jobs/new/selective/")
+    sign_in(page, transfer_site.url, "lonely")
+    page.goto(f"{transfer_site.url}/jobs/new/selective/")
     page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
     expect(page.locator("#cancel-button")).to_be_hidden()
     page.click("#search-button")
@@ -168,11 +170,11 @@ def test_a_search_that_takes_long_is_canceled(
 
 
 def test_an_archive_that_never_answers_is_a_sentence(
-    road: Road, open_page: Callable[[bool], Page]
+    transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
     page = open_page(False)
-    sign_in(page, road.url, "lonely")
-    page.goto(f"{road.url}/jobs/new/selective/")
+    sign_in(page, transfer_site.url, "lonely")
+    page.goto(f"{transfer_site.url}/jobs/new/selective/")
     page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
     page.click("#search-button", timeout=60_000)
     expect(page.locator("#results")).to_contain_text(f"{SILENT}:", timeout=60_000)
@@ -180,24 +182,24 @@ def test_an_archive_that_never_answers_is_a_sentence(
 
 @pytest.mark.timeout(240)
 def test_after_kill_9_of_the_worker_the_job_completes_by_itself(
-    road: Road, open_page: Callable[[bool], Page]
+    transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
     """Killed between two images; in the end the destination holds each image exactly once."""
     page = open_page(True)
-    sign_in(page, road.url, "coordinator")
-    order(page, road.url, "LUNG-KILL", images.LONG_ID)
-    before = road.destination.count()
+    sign_in(page, transfer_site.url, "coordinator")
+    order(page, transfer_site.url, "LUNG-KILL", images.LONG_ID)
+    before = transfer_site.destination.count()
     page.click("#start")
-    wait_until(lambda: road.destination.count() >= before + 20, "the first images")
-    assert road.up is not None
-    for pid in workers_of(road.up.pid):
+    wait_until(lambda: transfer_site.destination.count() >= before + 20, "the first images")
+    assert transfer_site.up is not None
+    for pid in workers_of(transfer_site.up.pid):
         os.kill(pid, signal.SIGKILL)
-    arrived = road.destination.count() - before
+    arrived = transfer_site.destination.count() - before
     assert arrived < images.LONG, "killed too late: nothing was tested"
-    job = wait_for_end(page, road.url, seconds=120)
-    found = compare(road, job, "LUNG-KILL")
+    job = wait_for_end(page, transfer_site.url, seconds=120)
+    found = compare(transfer_site, job, "LUNG-KILL")
     assert len(found) == images.LONG
-    assert road.ledger(job)["attempts"] == [2]
+    assert transfer_site.ledger(job)["attempts"] == [2]
 
 
 def workers_of(supervisor: int) -> list[int]:
@@ -246,10 +248,10 @@ def wait_for_end(page: Page, url: str, seconds: float = 60) -> int:
 
 
 def compare(
-    road: Road, job: int, project: str, withheld: Iterable[str] = ()
+    transfer_site: TransferSite, job: int, project: str, withheld: Iterable[str] = ()
 ) -> list[pydicom.FileDataset]:
     """The destination, instance by instance, with what the ledger says; what lies there."""
-    ledger = road.ledger(job)
+    ledger = transfer_site.ledger(job)
     assert ledger["state"] == "success", ledger["message"]
     ends = {
         uid: entry["state"]
@@ -261,7 +263,7 @@ def compare(
     assert {uid for uid, end in ends.items() if end == "withheld"} == set(withheld)
     sent = expected - set(withheld)
     assert {ends[uid] for uid in sent} == {"delivered"}
-    there = [file for file in road.destination.files() if is_of(file, project)]
+    there = [file for file in transfer_site.destination.files() if is_of(file, project)]
     found = [pydicom.dcmread(BytesIO(file)) for file in there]
     names = [ds.SOPInstanceUID for ds in found]
     assert sorted(names) == sorted(ledger["out"][uid] for uid in sent)

@@ -18,7 +18,7 @@ from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from pydicom.dataset import Dataset
 from test_look import findings
-from withheld_stage import PATIENTS, STUDIES
+from withheld_data import PATIENTS, STUDIES
 
 pytestmark = [needs_orthanc, needs_chromium]
 
@@ -68,7 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def _staged(data: Path, places: dict[str, object]) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("withheld_stage.py")), json.dumps(places)],
+        [sys.executable, str(Path(__file__).with_name("withheld_data.py")), json.dumps(places)],
         cwd=ROOT,
         env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT)},
         capture_output=True,

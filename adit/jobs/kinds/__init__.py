@@ -13,14 +13,14 @@ from adit.jobs.kinds.selective import Selective
 from adit_engine.errors import InvalidInput
 
 KINDS: Mapping[str, Kind] = {
-    kind.word: kind for kind in (Selective(), BatchQuery(), BatchTransfer())
+    kind.code: kind for kind in (Selective(), BatchQuery(), BatchTransfer())
 }
 
 
 class UninstalledKind(Kind):
     """What pages assume about jobs of a kind that is not installed any more."""
 
-    word: ClassVar[str] = ""
+    code: ClassVar[str] = ""
     label: ClassVar[str] = ""
 
     def plan(self, request: OrderRequest[Any]) -> list[TaskPlan]:
@@ -33,14 +33,14 @@ class UninstalledKind(Kind):
 _UNINSTALLED = UninstalledKind()
 
 
-def get_capabilities(word: str) -> Kind:
+def get_capabilities(code: str) -> Kind:
     """Return the kind, or one with the default capabilities if it is not installed any more."""
-    return KINDS.get(word, _UNINSTALLED)
+    return KINDS.get(code, _UNINSTALLED)
 
 
-def get_kind(word: str) -> Kind:
+def get_kind(code: str) -> Kind:
     """Return the kind with this name. Raises InvalidInput."""
     try:
-        return KINDS[word]
+        return KINDS[code]
     except KeyError:
-        raise InvalidInput("kind.unknown", kind=word) from None
+        raise InvalidInput("kind.unknown", kind=code) from None

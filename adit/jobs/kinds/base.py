@@ -119,9 +119,9 @@ class SheetRow:
     """
 
     line: int
-    own: tuple[str, ...] = field(default=(), repr=False)
+    user_cells: tuple[str, ...] = field(default=(), repr=False)
     pseudonym: str = ""
-    asked: Mapping[str, str] = field(default_factory=dict, repr=False)
+    requested: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The values of the known columns, by the headers of the template.
 
     An exported sheet can thus be used as input again.
@@ -156,7 +156,7 @@ class TaskContext:
     """None for a task that only searches."""
     change: Change | None
     """None for a task that only searches: no images are sent."""
-    held: Mapping[str, SeriesLedger]
+    earlier_ledgers: Mapping[str, SeriesLedger]
     stop: Stop
     modalities: tuple[str, ...] = ()
     """The modalities that the project allows; empty = all."""
@@ -223,7 +223,7 @@ class RowCheck:
     line: int
     studies: tuple[ListedStudy, ...] = field(repr=False)
     notes: tuple[RowNote, ...] = ()
-    why: Message | None = None
+    reason: Message | None = None
     """The error of the node if it failed."""
 
 
@@ -237,12 +237,12 @@ class Kind(Protocol):
     this class and override what differs.
     """
 
-    word: ClassVar[str]
+    code: ClassVar[str]
     """The name, as in URLs and in the permission order:<word>."""
     label: ClassVar[str]
     stage: ClassVar[str] = ""
     """The stage in which its jobs begin; empty for a kind without stages."""
-    in_a_row: ClassVar[bool] = False
+    is_batched: ClassVar[bool] = False
     """Tasks are small searches: a worker executes consecutive ones as a batch."""
     sends_images: ClassVar[bool] = True
     """Images leave their source. Without, the size of an order is counted in rows."""
@@ -285,6 +285,6 @@ def transfer_study(payload: Mapping[str, Any], context: TaskContext) -> Iterator
         context.source,
         context.destination,
         context.change,
-        context.held,
+        context.earlier_ledgers,
         context.stop,
     )

@@ -25,14 +25,14 @@ MAX_SOURCES = 5
 class BatchQueryRow:
     """One line of the sheet: the query, and the user's values to return with the result."""
 
-    sheet: SheetRow
-    question: PatientQuery = field(repr=False)
+    sheet_row: SheetRow
+    patient_query: PatientQuery = field(repr=False)
 
 
 class BatchQuery(Kind):
-    word: ClassVar[str] = "batch_query"
+    code: ClassVar[str] = "batch_query"
     label: ClassVar[str] = "Batch query"
-    in_a_row: ClassVar[bool] = True
+    is_batched: ClassVar[bool] = True
     sends_images: ClassVar[bool] = False
     has_result_table: ClassVar[bool] = True
     limit_setting: ClassVar[str] = "MAX_QUERY_ROWS"
@@ -54,7 +54,7 @@ class BatchQuery(Kind):
             raise InvalidInput("batch-query.has-destination")
         groups: dict[tuple[str, ...], list[BatchQueryRow]] = {}
         for row in request.items:
-            groups.setdefault(row.question.key, []).append(row)
+            groups.setdefault(row.patient_query.key, []).append(row)
         return [
             _plan_task(source, rows)
             for source in dict.fromkeys(request.sources)
@@ -67,21 +67,23 @@ class BatchQuery(Kind):
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         asked = payload["questions"]
         questions = [PatientQuery.from_json(one["question"]) for one in asked]
-        answers = PatientSearch(context.source, context.stop).answers(questions)
+        answers = PatientSearch(context.source, context.stop).search(questions)
         for one, answer in zip(asked, answers, strict=True):
             yield RowMatches(one["line"], answer.records, _row_notes(answer))
 
 
 def _plan_task(source: int, rows: list[BatchQueryRow]) -> TaskPlan:
-    questions = [{"line": row.sheet.line, "question": row.question.to_json()} for row in rows]
-    lines = ", ".join(str(row.sheet.line) for row in rows)
+    questions = [
+        {"line": row.sheet_row.line, "question": row.patient_query.to_json()} for row in rows
+    ]
+    lines = ", ".join(str(row.sheet_row.line) for row in rows)
     return TaskPlan(
         source=source,
         payload={"questions": questions},
-        patient_id=rows[0].question.person.patient_id,
+        patient_id=rows[0].patient_query.person.patient_id,
         title=f"Line {lines}" if len(rows) == 1 else f"Lines {lines}",
         searches=True,
-        rows=tuple(row.sheet for row in rows),
+        rows=tuple(row.sheet_row for row in rows),
     )
 
 
@@ -91,6 +93,6 @@ def _row_notes(answer: PatientQueryResult) -> tuple[RowNote, ...]:
         RowNote.OTHER_PERSON: answer.other_person,
         RowNote.CAPPED: answer.is_capped,
         RowNote.PATIENTS: answer.patients > 1,
-        RowNote.NOT_ASKED: answer.is_loose,
+        RowNote.NOT_ASKED: answer.is_relaxed,
     }
     return tuple(note for note, is_so in said.items() if is_so)

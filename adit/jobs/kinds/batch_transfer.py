@@ -29,7 +29,7 @@ from adit_engine.values.references import StudyRef
 
 MAX_ROWS = 10_000
 MAX_SOURCES = 5
-QUESTIONS_PER_TASK = 25
+QUERIES_PER_TASK = 25
 """Queries per check task: few enough to be retried, many enough to be fast."""
 MAX_LISTED_STUDIES = 20
 """If a row matches more studies, only so many are offered to choose from."""
@@ -40,16 +40,16 @@ class BatchTransferRow:
     """One row of the sheet. `wanted` identifies the study; no series UID means all of it."""
 
     line: int
-    wanted: StudyCriteria
+    criteria: StudyCriteria
     series_uid: str = ""
     pseudonym: str = ""
-    own: tuple[str, ...] = field(default=(), repr=False)
+    user_cells: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        wanted = self.wanted
+        wanted = self.criteria
         if wanted.study_uid:
             object.__setattr__(
-                self, "wanted", replace(wanted, study_uid=StudyRef(wanted.study_uid).study_uid)
+                self, "criteria", replace(wanted, study_uid=StudyRef(wanted.study_uid).study_uid)
             )
         elif not (wanted.accession_number or (wanted.patient_id and wanted.study_date)):
             raise InvalidInput("batch-transfer.no-study", line=self.line)
@@ -57,9 +57,9 @@ class BatchTransferRow:
             validate_pseudonym(self.pseudonym)
 
     @property
-    def asked(self) -> dict[str, str]:
+    def requested(self) -> dict[str, str]:
         """The values of the row, by the headers of the template."""
-        wanted = self.wanted
+        wanted = self.criteria
         day = wanted.study_date
         values = {
             "PatientID": wanted.patient_id,
@@ -83,7 +83,7 @@ class ReadyRow:
 
 
 class BatchTransfer(Kind):
-    word: ClassVar[str] = "batch_transfer"
+    code: ClassVar[str] = "batch_transfer"
     label: ClassVar[str] = "Batch transfer"
     has_transfer_rows: ClassVar[bool] = True
     limit_setting: ClassVar[str] = "MAX_TRANSFER_ROWS"
@@ -109,11 +109,11 @@ class BatchTransfer(Kind):
             raise InvalidInput("batch-transfer.repeated-line")
         by_question: dict[StudyCriteria, list[BatchTransferRow]] = {}
         for row in rows:
-            by_question.setdefault(_question_key(row.wanted), []).append(row)
+            by_question.setdefault(_criteria_key(row.criteria), []).append(row)
         questions = list(by_question.values())
         return [
-            _plan_check(request.sources[0], questions[at : at + QUESTIONS_PER_TASK])
-            for at in range(0, len(questions), QUESTIONS_PER_TASK)
+            _plan_check(request.sources[0], questions[at : at + QUERIES_PER_TASK])
+            for at in range(0, len(questions), QUERIES_PER_TASK)
         ]
 
     def facts(self, request: OrderRequest[BatchTransferRow]) -> dict[str, Any]:
@@ -157,22 +157,22 @@ def check_rows(rows: Sequence[BatchTransferRow], context: TaskContext) -> Iterat
             try:
                 yield _check_row(row, sighting)
             except AditError as error:
-                if error.again or context.stop.is_set():
+                if error.is_transient or context.stop.is_set():
                     raise
                 yield RowCheck(row.line, (), (RowNote.NO_ANSWER,), error.message)
 
 
-def _check_row(row: BatchTransferRow, sighting: StudyLookup) -> RowCheck:
-    sighted = sighting.studies(row.wanted)
-    mine = [study for study in sighted.studies if row.wanted.is_of_patient(study)]
+def _check_row(row: BatchTransferRow, lookup: StudyLookup) -> RowCheck:
+    sighted = lookup.studies(row.criteria)
+    mine = [study for study in sighted.studies if row.criteria.is_of_patient(study)]
     capped = (RowNote.CAPPED,) if sighted.is_capped else ()
     if not mine:
         note = RowNote.OTHER_PERSON if sighted.studies else RowNote.NOTHING
         return RowCheck(row.line, (), (note, *capped))
-    if row.wanted.study_uid and len(sighted.studies) > 1:
+    if row.criteria.study_uid and len(sighted.studies) > 1:
         # One study UID under two patients: nothing of it may be sent before this is corrected.
         return RowCheck(row.line, (), (RowNote.PATIENTS,))
-    seen = [_list_study(row, study, sighting) for study in mine[:MAX_LISTED_STUDIES]]
+    seen = [_list_study(row, study, lookup) for study in mine[:MAX_LISTED_STUDIES]]
     studies = tuple(study for study in seen if study.series)
     if not studies:
         return RowCheck(row.line, (), (RowNote.SERIES_GONE if row.series_uid else RowNote.NOTHING,))
@@ -186,30 +186,32 @@ def _row_notes(studies: Sequence[ListedStudy]) -> tuple[RowNote, ...]:
     return (RowNote.SEVERAL, RowNote.PATIENTS) if several else (RowNote.SEVERAL,)
 
 
-def _list_study(row: BatchTransferRow, study: Record, sighting: StudyLookup) -> ListedStudy:
-    series = [one for one in sighting.series(study) if row.series_uid in ("", one.series_uid)]
-    if row.wanted.modalities and not study.modalities:
+def _list_study(row: BatchTransferRow, study: Record, lookup: StudyLookup) -> ListedStudy:
+    series = [one for one in lookup.series(study) if row.series_uid in ("", one.series_uid)]
+    if row.criteria.modalities and not study.modalities:
         held = {word for one in series for word in one.modalities}
-        series = [] if held.isdisjoint(row.wanted.modalities) else series
+        series = [] if held.isdisjoint(row.criteria.modalities) else series
     return ListedStudy(
-        study, tuple(ListedSeries(one, sighting.classes(study, one) or None) for one in series)
+        study, tuple(ListedSeries(one, lookup.classes(study, one) or None) for one in series)
     )
 
 
-def _question_key(wanted: StudyCriteria) -> StudyCriteria:
+def _criteria_key(wanted: StudyCriteria) -> StudyCriteria:
     """Return a key that is equal for rows with the same matches."""
     return StudyCriteria(study_uid=wanted.study_uid) if wanted.study_uid else wanted
 
 
-def _plan_check(source: int, questions: Sequence[Sequence[BatchTransferRow]]) -> TaskPlan:
-    rows = [row for same in questions for row in same]
+def _plan_check(source: int, queries: Sequence[Sequence[BatchTransferRow]]) -> TaskPlan:
+    rows = [row for same in queries for row in same]
     lines = sorted(row.line for row in rows)
     return TaskPlan(
         source=source,
         payload={"check": [_row_to_json(row) for row in rows]},
         title=f"Check of lines {lines[0]} to {lines[-1]}",
         searches=True,
-        rows=tuple(SheetRow(row.line, row.own, row.pseudonym, row.asked) for row in rows),
+        rows=tuple(
+            SheetRow(row.line, row.user_cells, row.pseudonym, row.requested) for row in rows
+        ),
     )
 
 
@@ -223,7 +225,7 @@ def _plan_transfer(rows: Sequence[ReadyRow]) -> TaskPlan:
 
 
 def _row_to_json(row: BatchTransferRow) -> dict[str, Any]:
-    asked, day = row.wanted, row.wanted.study_date
+    asked, day = row.criteria, row.criteria.study_date
     wanted = {
         "patient_id": asked.patient_id,
         "study_uid": asked.study_uid,

@@ -46,7 +46,7 @@ class PickedStudy:
     study: Record = field(repr=False)
     series_uids: tuple[str, ...] = ()
     pseudonym: str = ""
-    known: tuple[Record, ...] | None = field(default=None, repr=False)
+    known_series: tuple[Record, ...] | None = field(default=None, repr=False)
     node: str = ""
     domain: str = ""
 
@@ -80,20 +80,20 @@ class PickedStudy:
     @property
     def series(self) -> tuple[Record, ...] | None:
         """The series to transfer; None if the source was not queried."""
-        return self.selected(self.known)
+        return self.selected(self.known_series)
 
-    def selected(self, known: tuple[Record, ...] | None) -> tuple[Record, ...] | None:
+    def selected(self, listed: tuple[Record, ...] | None) -> tuple[Record, ...] | None:
         """Return those of all series of the study that are to be transferred."""
-        if known is None or not self.series_uids:
-            return known
-        return tuple(record for record in known if record.series_uid in self.series_uids)
+        if listed is None or not self.series_uids:
+            return listed
+        return tuple(record for record in listed if record.series_uid in self.series_uids)
 
     @property
     def instance_count(self) -> int | None:
         """The number of images according to the source; None if unknown."""
         if not self.series_uids:
             return self.study.instance_count
-        if self.known is None:
+        if self.known_series is None:
             return None
         counts = [record.instance_count for record in self.series or ()]
         known = [count for count in counts if count is not None]
@@ -136,7 +136,9 @@ class PickedStudy:
             "domain": self.domain,
             "study": self.study.to_json(),
             "series_uids": list(self.series_uids),
-            "known": None if self.known is None else [r.to_json() for r in self.known],
+            "known": None
+            if self.known_series is None
+            else [r.to_json() for r in self.known_series],
         }
 
     @classmethod
@@ -148,7 +150,7 @@ class PickedStudy:
             domain=data["domain"],
             study=Record.from_json(data["study"]),
             series_uids=tuple(data["series_uids"]),
-            known=None if known is None else tuple(Record.from_json(r) for r in known),
+            known_series=None if known is None else tuple(Record.from_json(r) for r in known),
         )
 
 

@@ -20,7 +20,7 @@ MAX_STUDIES = 500
 
 
 class Selective(Kind):
-    word: ClassVar[str] = "selective"
+    code: ClassVar[str] = "selective"
     label: ClassVar[str] = "Selective transfer"
 
     def plan(self, request: OrderRequest[PickedStudy]) -> list[TaskPlan]:

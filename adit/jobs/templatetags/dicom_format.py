@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django import template
 
-from adit.dates import format_date, format_moment
+from adit.dates import format_date, format_datetime
 from adit.jobs import progress
 from adit_engine.values.record import Record
 
@@ -46,9 +46,9 @@ def dicom_date(text: str) -> str:
 
 
 @register.filter
-def moment(at: datetime | None) -> str:
+def local_datetime(at: datetime | None) -> str:
     """Format day and time in the reader's time zone."""
-    return "" if at is None else format_moment(at)
+    return "" if at is None else format_datetime(at)
 
 
 @register.filter
@@ -69,6 +69,6 @@ def size(size_bytes: int | None) -> str:
 
 
 @register.filter
-def share(part: int, whole: int | None) -> int:
+def percent_of(part: int, whole: int | None) -> int:
     """Return whole percent, at least 1 if `part` is not zero."""
     return 0 if not part or not whole else max(1, math.floor(100 * part / whole))

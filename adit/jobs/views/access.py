@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import may, order_right
+from adit.accounts.permissions import has_right, order_right
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import visibility
@@ -35,7 +35,7 @@ def order_permission_required(kind: str) -> Callable[[View], View]:
     def decorated(view: View) -> View:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            if not may(current_user(request), order_right(kind)):
+            if not has_right(current_user(request), order_right(kind)):
                 raise PermissionDenied(
                     _("You do not have the permission to order this kind of job.")
                 )
@@ -62,7 +62,7 @@ def get_visible_task(user: User, pk: int, position: int) -> Task:
     job = get_visible_job(user, pk)
     task = (
         Task.objects.filter(job=job, position=position)
-        .exclude(work=TaskType.START)
+        .exclude(type=TaskType.START)
         .select_related("source", "group", "job__project", "job__destination", "job__owner")
         .first()
     )

@@ -10,13 +10,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may, order_right
+from adit.accounts.permissions import Right, has_right, order_right
 from adit.jobs import actions, progress, states, task_groups, visibility
-from adit.jobs.disclosure import disclosed
+from adit.jobs.disclosure import get_disclosure
 from adit.jobs.estimates import estimate_job
 from adit.jobs.filters import JobFilter
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType
-from adit.jobs.tables import JobTable, QuestionTable, StudyTable
+from adit.jobs.tables import JobTable, SearchTaskTable, StudyTable
 from adit.jobs.views.access import current_user, get_visible_job
 from adit.jobs.views.task_labels import kind_label
 from adit.jobs.views.timeline import get_timeline
@@ -37,7 +37,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     jobs = visibility.visible_jobs(user).select_related("owner", "project", "destination")
     found = JobFilter(request.GET, queryset=jobs, request=request)
-    sees_all = may(user, Right.SEE_ALL_JOBS)
+    sees_all = has_right(user, Right.SEE_ALL_JOBS)
     table = JobTable(
         found.qs, request, per_page=JOBS_PER_PAGE, exclude=() if sees_all else ("owner",)
     )
@@ -47,7 +47,7 @@ def job_list(request: HttpRequest) -> HttpResponse:
         "is_filtered": any(request.GET.get(name) for name in found.filters),
         "is_live": any(job.state in LIVE_JOB_STATES for job in table.records),
         "sees_all": sees_all,
-        "may_order": may(user, order_right("selective")),
+        "may_order": has_right(user, order_right("selective")),
     }
     return render(request, "jobs/job_list.html", context)
 
@@ -109,9 +109,9 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     far = progress.get_progress(job)
     tasks = _listed_tasks(job, far.asks)
     table = (
-        QuestionTable(tasks, request)
+        SearchTaskTable(tasks, request)
         if far.asks
-        else StudyTable(tasks, request, disclosed(user, job))
+        else StudyTable(tasks, request, get_disclosure(user, job))
     )
     job.delivered_nothing = job.state == JobState.SUCCESS and far.counts.is_empty
     return {
@@ -126,11 +126,11 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "reasons": progress.count_reasons(items),
         "left_out": progress.count_left_out(items),
         "waits": _wait_reasons(job),
-        "outlook": estimate_job(job),
+        "estimate": estimate_job(job),
         "table": table,
         "allowed": actions.allowed(user, job),
-        "start": job.tasks.filter(work=TaskType.START, state__in=states.LIVE_TASKS).first(),
-        "packing": job.tasks.filter(work=TaskType.PACK).first(),
+        "start": job.tasks.filter(type=TaskType.START, state__in=states.LIVE_TASKS).first(),
+        "packing": job.tasks.filter(type=TaskType.PACK).first(),
         "archives": ArchiveTable(
             make_file_rows(user, job.archives.order_by("round", "pk")),
             request,
@@ -142,7 +142,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
 
 
 def _listed_tasks(job: Job, asks: bool) -> QuerySet[Task]:
-    asked = Task.objects.filter(job=job, work=TaskType.KIND)
+    asked = Task.objects.filter(job=job, type=TaskType.ORDERED)
     tasks = asked if asks else progress.transfer_tasks(job)
     return tasks.select_related("source", "job__project").order_by("position")
 

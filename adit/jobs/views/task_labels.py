@@ -38,7 +38,7 @@ def get_task_labels(task: Task, disclosure: Disclosure) -> TaskLabels:
     except DecryptionError:
         return TaskLabels(is_closed=True)
     labels: dict[str, Any] = content.payload.get("labels", {})
-    pseudonym = content.pseudonym if disclosure.shows(content) else ""
+    pseudonym = content.pseudonym if disclosure.shows_pseudonym(content) else ""
     is_hidden = bool(content.pseudonym) and not pseudonym
     if not disclosure.identified:
         return TaskLabels(

@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs import actions, encrypted_payload, patient_id_changes, progress, states
-from adit.jobs.disclosure import disclosed
+from adit.jobs.disclosure import get_disclosure
 from adit.jobs.models import SeriesResult, Task, TaskState
 from adit.jobs.tables import SeriesRow, SeriesTable
 from adit.jobs.views.access import current_user, get_visible_task, record_view
@@ -33,7 +33,7 @@ def _patient_decision_context(user: User, task: Task) -> dict[str, Any]:
     if task.state != TaskState.HELD:
         return {}
     ids = None
-    if may(user, Right.SEE_IDENTIFIED):
+    if has_right(user, Right.SEE_IDENTIFIED):
         try:
             ids = patient_id_changes.get_patient_ids(task)
         except DecryptionError:
@@ -106,7 +106,7 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
 
 def _task_context(request: HttpRequest, user: User, task: Task) -> dict[str, Any]:
     items = SeriesResult.objects.filter(task=task)
-    disclosure = disclosed(user, task.job)
+    disclosure = get_disclosure(user, task.job)
     sees_identified = disclosure.identified
     counts = progress.count_images(items)
     task.delivered_nothing = task.state == TaskState.SUCCESS and counts.is_empty
@@ -131,7 +131,7 @@ def _task_context(request: HttpRequest, user: User, task: Task) -> dict[str, Any
         "is_running": task.state == TaskState.IN_PROGRESS,
         "allowed": actions.allowed(user, task),
         **_patient_decision_context(user, task),
-        "is_staff": user.is_staff or may(user, Right.MANAGE_NODES),
+        "is_staff": user.is_staff or has_right(user, Right.MANAGE_NODES),
     }
 
 
@@ -154,4 +154,6 @@ def _series_row(item: SeriesResult, sees_identified: bool) -> SeriesRow:
         content = encrypted_payload.open_series(item)
     except DecryptionError:
         return SeriesRow(item)
-    return SeriesRow(item, content.description if sees_identified else "", content.why)
+    return SeriesRow(
+        item, content.description if sees_identified else "", content.reason_without_list
+    )

@@ -21,8 +21,8 @@ class TimelineEntry:
     """One event. `who` is empty if no user caused it."""
 
     at: datetime
-    words: str
-    who: str = ""
+    text: str
+    user_name: str = ""
 
 
 def get_timeline(job: Job) -> list[TimelineEntry]:
@@ -35,7 +35,7 @@ def get_timeline(job: Job) -> list[TimelineEntry]:
     told = [_event_entry(event) for event in newest]
     if job.ended_at is None:
         return told
-    end = TimelineEntry(job.ended_at, _("finished: %s") % job.state_words)
+    end = TimelineEntry(job.ended_at, _("finished: %s") % job.state_text)
     # The end of the last task, which caused the end of the job, is recorded just after it.
     after = sum(event.at > end.at and event.action != _TASK_ENDED for event in newest)
     return [*told[:after], end, *told[after:]]
@@ -46,8 +46,8 @@ def _event_entry(event: AuditEvent) -> TimelineEntry:
         said = event.details
         is_success = said["state"] == TaskState.SUCCESS
         held = said.get("withheld", 0) + said.get("skipped", 0)
-        came_empty = is_success and held > 0 and not said.get("delivered")
-        state = state_label(said["state"], came_empty=came_empty)
+        delivered_nothing = is_success and held > 0 and not said.get("delivered")
+        state = state_label(said["state"], delivered_nothing=delivered_nothing)
         words = _("task %(n)d finished: %(state)s") % {"n": said["task"], "state": state}
         return TimelineEntry(event.at, words)
     who = "" if event.user is None else event.user.get_full_name() or event.user.get_username()

@@ -41,13 +41,13 @@ _SPECIAL_DAYS_KEYS = frozenset({"from", "to", "as", "why"})
 class SpecialDays:
     """A range of days, both ends included: closed (None), or as on `weekday` (Monday is 0)."""
 
-    first: date
-    last: date
+    first_day: date
+    last_day: date
     weekday: int | None
-    why: str = ""
+    reason: str = ""
 
     @classmethod
-    def read(cls, row: Any) -> "SpecialDays":
+    def from_row(cls, row: Any) -> "SpecialDays":
         """Parse one row. Raise InvalidInput."""
         if not isinstance(row, Mapping) or not set(row) <= _SPECIAL_DAYS_KEYS:
             raise InvalidInput("special-days.wrong-keys")
@@ -66,10 +66,10 @@ class SpecialDays:
     def row(self) -> dict[str, str]:
         like = CLOSED if self.weekday is None else DAYS[self.weekday]
         return {
-            "from": self.first.isoformat(),
-            "to": self.last.isoformat(),
+            "from": self.first_day.isoformat(),
+            "to": self.last_day.isoformat(),
             "as": like,
-            "why": self.why,
+            "why": self.reason,
         }
 
 
@@ -77,15 +77,15 @@ def parse_special_days(rows: Any) -> tuple[SpecialDays, ...]:
     """Parse the rows, sorted by date. Raise InvalidInput, also if two rows share a day."""
     if not isinstance(rows, list):
         raise InvalidInput("special-days.not-a-list")
-    found = sorted((SpecialDays.read(row) for row in rows), key=lambda one: one.first)
+    found = sorted((SpecialDays.from_row(row) for row in rows), key=lambda one: one.first_day)
     for one, other in pairwise(found):
-        if other.first <= one.last:
-            raise InvalidInput("special-days.overlap", day=other.first.isoformat())
+        if other.first_day <= one.last_day:
+            raise InvalidInput("special-days.overlap", day=other.first_day.isoformat())
     return tuple(found)
 
 
 def find_special_days(specials: Iterable[SpecialDays], day: date) -> SpecialDays | None:
-    return next((one for one in specials if one.first <= day <= one.last), None)
+    return next((one for one in specials if one.first_day <= day <= one.last_day), None)
 
 
 def get_day_name(weekday: int) -> str:
@@ -116,7 +116,7 @@ class HoursWindow:
     lane: str
 
     @classmethod
-    def read(cls, row: Mapping[str, Any]) -> "HoursWindow":
+    def from_row(cls, row: Mapping[str, Any]) -> "HoursWindow":
         """Parse one row. Raise InvalidInput for anything ambiguous."""
         if not isinstance(row, Mapping) or not set(row) <= _WINDOW_KEYS:
             raise InvalidInput("hours.wrong-keys")
@@ -146,35 +146,37 @@ class NodeCalendar:
     """The weekly windows of one node and its special days, in one zone."""
 
     windows: tuple[HoursWindow, ...]
-    specials: tuple[SpecialDays, ...]
+    special_days: tuple[SpecialDays, ...]
     zone: ZoneInfo
 
     @classmethod
-    def of(cls, node: Node) -> "NodeCalendar":
+    def from_node(cls, node: Node) -> "NodeCalendar":
         """Return the calendar of a node. Raise InvalidInput if the stored value is invalid."""
         return _make_calendar(
-            json.dumps(node.windows), json.dumps(node.exceptions), settings.TIME_ZONE
+            json.dumps(node.windows), json.dumps(node.special_days), settings.TIME_ZONE
         )
 
     def is_closed(self, day: date) -> bool:
         """Return whether the day is closed, also for a window that began on the day before."""
-        found = find_special_days(self.specials, day)
+        found = find_special_days(self.special_days, day)
         return found is not None and found.weekday is None
 
-    def limit(self, lane: str, at: datetime, most: int) -> int:
+    def limit(self, lane: str, at: datetime, default_limit: int) -> int:
         """Return how many associations the windows allow: `most` by default, 0 if closed."""
         today = at.astimezone(self.zone).date()
         if self.is_closed(today):
             return 0
         mine = [window for window in self.windows if window.lane == lane]
         if not mine:
-            return most
+            return default_limit
         days = (today - _DAY, today)
         spans = ((w, *w.span(day, self.zone)) for day in days for w in mine if self._is_on(w, day))
         limits = [
-            most if w.limit is None else w.limit for w, begin, end in spans if begin <= at < end
+            default_limit if w.limit is None else w.limit
+            for w, begin, end in spans
+            if begin <= at < end
         ]
-        return min([most, *limits]) if limits else 0
+        return min([default_limit, *limits]) if limits else 0
 
     def edges(self, lane: str, at: datetime) -> Iterator[datetime]:
         """Yield the times after `at` when a window may open or close, in order.
@@ -182,7 +184,7 @@ class NodeCalendar:
         Covers more than one week after the last special day.
         """
         today = at.astimezone(self.zone).date()
-        last = max([today, *(one.last for one in self.specials)]) + _LOOKAHEAD_DAYS * _DAY
+        last = max([today, *(one.last_day for one in self.special_days)]) + _LOOKAHEAD_DAYS * _DAY
         days = [today + n * _DAY for n in range(-1, (last - today).days)]
         mine = [window for window in self.windows if window.lane == lane]
         edges = {
@@ -192,14 +194,14 @@ class NodeCalendar:
             if self._is_on(w, day)
             for edge in w.span(day, self.zone)
         }
-        for one in self.specials:
-            for day in (one.first, one.last + _DAY):
+        for one in self.special_days:
+            for day in (one.first_day, one.last_day + _DAY):
                 edges.add(wall_time_to_utc(datetime.combine(day, time()), self.zone))
         return (edge for edge in sorted(edges) if edge > at)
 
     def _is_on(self, window: HoursWindow, day: date) -> bool:
         """Whether the window begins on this day, considering special days."""
-        found = find_special_days(self.specials, day)
+        found = find_special_days(self.special_days, day)
         if found is None:
             return day.weekday() in window.days
         return found.weekday is not None and found.weekday in window.days
@@ -216,9 +218,9 @@ def _make_calendar(windows: str, exceptions: str, zone_name: str) -> NodeCalenda
 
 
 @lru_cache(maxsize=4096)
-def _cached_limit(calendar: NodeCalendar, lane: str, minute: datetime, most: int) -> int:
+def _cached_limit(calendar: NodeCalendar, lane: str, minute: datetime, default_limit: int) -> int:
     """Cached per minute, because windows begin and end on full minutes."""
-    return calendar.limit(lane, minute, most)
+    return calendar.limit(lane, minute, default_limit)
 
 
 def get_time_zone() -> ZoneInfo:
@@ -235,7 +237,7 @@ def parse_windows(rows: Any) -> tuple[HoursWindow, ...]:
     """Parse a weekly calendar. Raise InvalidInput, also if two windows contradict each other."""
     if not isinstance(rows, list):
         raise InvalidInput("hours.not-a-list")
-    windows = tuple(HoursWindow.read(row) for row in rows)
+    windows = tuple(HoursWindow.from_row(row) for row in rows)
     for one, other in combinations(windows, 2):
         _require_no_overlap(one, other)
     return windows
@@ -246,7 +248,7 @@ def get_limit_at(node: Node, lane: str, at: datetime) -> int:
 
     The urgent lane ignores the windows. It has a small cap and respects closed days.
     """
-    calendar = NodeCalendar.of(node)
+    calendar = NodeCalendar.from_node(node)
     if lane == Lane.URGENT:
         is_closed = calendar.is_closed(at.astimezone(calendar.zone).date())
         return 0 if is_closed else min(settings.URGENT_LIMIT, node.retrieve_limit)
@@ -259,7 +261,7 @@ def next_opening(node: Node, lane: str, at: datetime) -> datetime | None:
     """Return when the lane opens after `at` (UTC); None if it is open or never opens."""
     if get_limit_at(node, lane, at):
         return None
-    edges = NodeCalendar.of(node).edges(lane, at)
+    edges = NodeCalendar.from_node(node).edges(lane, at)
     return next((edge for edge in edges if get_limit_at(node, lane, edge)), None)
 
 
@@ -267,7 +269,7 @@ def next_closing(node: Node, lane: str, at: datetime) -> datetime | None:
     """Return when the lane closes after `at` (UTC); None if it is closed or never closes."""
     if not get_limit_at(node, lane, at):
         return None
-    edges = NodeCalendar.of(node).edges(lane, at)
+    edges = NodeCalendar.from_node(node).edges(lane, at)
     return next((edge for edge in edges if not get_limit_at(node, lane, edge)), None)
 
 

@@ -32,7 +32,7 @@ class ChartInterval:
         return round(self.x + self.width / 2, 1)
 
     @property
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         return self.width > 16
 
 
@@ -40,7 +40,7 @@ class ChartInterval:
 class ChartDay:
     y: int
     name: str
-    why: str
+    reason: str
     """The reason of a special day."""
     is_special: bool
     transfers: list[ChartInterval]
@@ -67,11 +67,11 @@ def make_calendar_chart(node: Node, windows: list, exceptions: list) -> Calendar
 
     Raise InvalidInput.
     """
-    calendar = NodeCalendar.of(
+    calendar = NodeCalendar.from_node(
         Node(
             kind=node.kind,
             windows=windows,
-            exceptions=exceptions,
+            special_days=exceptions,
             retrieve_limit=node.retrieve_limit,
             search_limit=node.search_limit,
         )
@@ -85,11 +85,11 @@ def make_calendar_chart(node: Node, windows: list, exceptions: list) -> Calendar
 
 
 def _make_day(node: Node, calendar: NodeCalendar, day: date, y: int) -> ChartDay:
-    found = allowed_hours.find_special_days(calendar.specials, day)
+    found = allowed_hours.find_special_days(calendar.special_days, day)
     why = ""
     if found is not None:
         like = _("closed") if found.weekday is None else allowed_hours.get_day_name(found.weekday)
-        why = f"{like}: {found.why}" if found.why else like
+        why = f"{like}: {found.reason}" if found.reason else like
     return ChartDay(
         y,
         date_format(day, "D j M"),
@@ -101,22 +101,22 @@ def _make_day(node: Node, calendar: NodeCalendar, day: date, y: int) -> ChartDay
 
 
 def _make_intervals(
-    calendar: NodeCalendar, lane: Lane, day: date, most: int
+    calendar: NodeCalendar, lane: Lane, day: date, default_limit: int
 ) -> Iterator[ChartInterval]:
     """In local time. Adjacent intervals with the same limit are joined."""
     edges = {time(), *(edge for w in calendar.windows for edge in (w.begin, w.end))}
     walls = [*sorted(datetime.combine(day, edge) for edge in edges)]
-    begin, limit = walls[0], _limit_at(calendar, lane, walls[0], most)
+    begin, limit = walls[0], _limit_at(calendar, lane, walls[0], default_limit)
     for wall in walls[1:]:
-        here = _limit_at(calendar, lane, wall, most)
+        here = _limit_at(calendar, lane, wall, default_limit)
         if here != limit:
             yield from _make_interval(begin, wall, limit)
             begin, limit = wall, here
     yield from _make_interval(begin, datetime.combine(day + timedelta(days=1), time()), limit)
 
 
-def _limit_at(calendar: NodeCalendar, lane: Lane, wall: datetime, most: int) -> int:
-    return calendar.limit(lane, wall_time_to_utc(wall, calendar.zone), most)
+def _limit_at(calendar: NodeCalendar, lane: Lane, wall: datetime, default_limit: int) -> int:
+    return calendar.limit(lane, wall_time_to_utc(wall, calendar.zone), default_limit)
 
 
 def _make_interval(begin: datetime, end: datetime, limit: int) -> Iterator[ChartInterval]:

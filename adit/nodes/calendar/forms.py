@@ -166,7 +166,7 @@ class SpecialDaysFormSet(_SpecialDaysRows):  # type: ignore[misc,valid-type]
     def __init__(self, data: Any, node: Node) -> None:
         initial = [
             {"first": row["from"], "last": row.get("to"), "like": row["as"], "why": row.get("why")}
-            for row in node.exceptions
+            for row in node.special_days
         ]
         super().__init__(data, initial=initial, prefix="special")
 

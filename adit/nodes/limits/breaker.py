@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from adit.dates import format_moment
+from adit.dates import format_datetime
 from adit.nodes import alarms
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Alarm, CircuitBreaker, Node
@@ -34,8 +34,8 @@ def record_failure(node: Node, error: AditError) -> None:
             node=node, defaults={"since": timezone.now()}
         )
         row.failures += 1
-        row.tried_until = None
-        row.rests_until = timezone.now() + _get_pause(row.failures)
+        row.trial_until = None
+        row.paused_until = timezone.now() + _get_pause(row.failures)
         row.save()
         if row.failures >= settings.BREAKER_FAILURES:
             _raise_alarm(row)
@@ -57,20 +57,20 @@ def get_breaker_pause(node: Node) -> NodeUnavailable | None:
     if row is None:
         return None
     now = timezone.now()
-    if row.rests_until is not None and row.rests_until > now:
+    if row.paused_until is not None and row.paused_until > now:
         return NodeUnavailable(
             node.name,
             "node-unavailable.no-answer",
-            row.rests_until,
-            since=format_moment(row.since),
-            time=format_moment(row.rests_until),
+            row.paused_until,
+            since=format_datetime(row.since),
+            time=format_datetime(row.paused_until),
         )
-    if row.tried_until is not None and row.tried_until > now:
+    if row.trial_until is not None and row.trial_until > now:
         return NodeUnavailable(
             node.name,
             "node-unavailable.retried-now",
-            row.tried_until,
-            since=format_moment(row.since),
+            row.trial_until,
+            since=format_datetime(row.since),
         )
     return None
 
@@ -78,7 +78,7 @@ def get_breaker_pause(node: Node) -> NodeUnavailable | None:
 def claim_trial(node: Node, for_s: float) -> None:
     """Let one task try the node for `for_s` seconds. The caller has locked the row of the node."""
     until = timezone.now() + timedelta(seconds=for_s)
-    CircuitBreaker.objects.filter(node=node).update(tried_until=until)
+    CircuitBreaker.objects.filter(node=node).update(trial_until=until)
 
 
 def _get_pause(failures: int) -> timedelta:
@@ -87,7 +87,7 @@ def _get_pause(failures: int) -> timedelta:
 
 
 def _raise_alarm(row: CircuitBreaker) -> None:
-    text = Message("alarm.no-answer", since=format_moment(row.since), failures=row.failures)
+    text = Message("alarm.no-answer", since=format_datetime(row.since), failures=row.failures)
     alarms.raise_alarm(Alarm.Cause.BREAKER, _alarm_subject(row.node), text, row.node)
 
 

@@ -36,7 +36,9 @@ class BudgetUse:
 
 def get_budget_use(group: Group) -> BudgetUse:
     done = UserDailyUsage.objects.filter(user__groups=group, day=timezone.localdate())
-    going = Slot.objects.filter(user__groups=group, fetches=True, expires_at__gt=timezone.now())
+    going = Slot.objects.filter(
+        user__groups=group, counts_for_budget=True, expires_at__gt=timezone.now()
+    )
     before = done.aggregate(n=Sum("studies"), size=Sum("size_bytes"))
     now = going.aggregate(n=Count("pk"), size=Sum("size_bytes"))
     return BudgetUse((before["n"] or 0) + now["n"], (before["size"] or 0) + (now["size"] or 0))

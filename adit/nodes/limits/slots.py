@@ -12,7 +12,7 @@ from django.db.models import CharField, QuerySet, Sum, Value
 from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 
-from adit.dates import format_moment
+from adit.dates import format_datetime
 from adit.nodes.calendar import allowed_hours
 from adit.nodes.limits.unavailable import NodeUnavailable, NoSlot
 from adit.nodes.models import Lane, Node, Slot
@@ -29,9 +29,9 @@ class SlotRequest:
 
     user: int | None = None
     job: int | None = None
-    least: int = 1
-    most: int = 1
-    fetches: bool = False
+    min_associations: int = 1
+    max_associations: int = 1
+    counts_for_budget: bool = False
 
 
 def acquire_slot(
@@ -74,8 +74,10 @@ def _create(
     until: datetime,
 ) -> Slot:
     room = _count_free(node, lane, now, active)
-    if room < hold.least:
-        raise get_closed_reason(node, lane, now) or _no_slot_left(node, lane, now, hold.least)
+    if room < hold.min_associations:
+        raise get_closed_reason(node, lane, now) or _no_slot_left(
+            node, lane, now, hold.min_associations
+        )
     slot = Slot(
         node=node,
         lane=lane,
@@ -84,9 +86,9 @@ def _create(
         expires_at=until,
         user_id=hold.user,
         job=hold.job,
-        fetches=hold.fetches,
+        counts_for_budget=hold.counts_for_budget,
     )
-    _set_weight(slot, min(hold.most, room), now, _sum_weights(active, lane))
+    _set_weight(slot, min(hold.max_associations, room), now, _sum_weights(active, lane))
     slot.save()
     slot.is_new = True
     return slot
@@ -138,8 +140,8 @@ def _release(slots: QuerySet[Slot]) -> None:
         ended, now = list(locked), timezone.now()
         Slot.objects.filter(pk__in=[slot.pk for slot in ended]).delete()
         for slot in ended:
-            if slot.node.gap_s and _needs_rest(slot, now):
-                _create_rest(slot, now + timedelta(seconds=slot.node.gap_s))
+            if slot.node.pause_between_studies_s and _needs_rest(slot, now):
+                _create_rest(slot, now + timedelta(seconds=slot.node.pause_between_studies_s))
         daily_usage.record_usage(ended)
 
 
@@ -205,7 +207,7 @@ def get_closed_reason(node: Node, lane: str, at: datetime) -> NodeUnavailable | 
     if until is None:
         return NodeUnavailable(node.name, "node-unavailable.never-open")
     return NodeUnavailable(
-        node.name, "node-unavailable.outside-hours", until, time=format_moment(until)
+        node.name, "node-unavailable.outside-hours", until, time=format_datetime(until)
     )
 
 
@@ -232,7 +234,9 @@ def _no_slot_left(node: Node, lane: str, at: datetime, least: int) -> NoSlot:
     rests = node.slots.filter(holder__startswith=daily_usage.REST_PREFIX, expires_at__gt=at)
     soonest = rests.order_by("expires_at").first()
     if soonest is not None:
-        return NoSlot(node.name, "node-unavailable.gap", soonest.expires_at, gap=node.gap_s)
+        return NoSlot(
+            node.name, "node-unavailable.gap", soonest.expires_at, gap=node.pause_between_studies_s
+        )
     return NoSlot(node.name, "node-unavailable.in-use", used=used, total=total)
 
 
@@ -249,7 +253,7 @@ def _sum_weights(active: Sequence[Slot], lane: str) -> int:
 def _set_weight(slot: Slot, weight: int, at: datetime, others: int) -> None:
     """Set the weight, the resulting peak use of the lane, and its limit at this time."""
     slot.weight = weight
-    slot.at_once = max(slot.at_once if slot.pk else 0, others + weight)
+    slot.lane_weight = max(slot.lane_weight if slot.pk else 0, others + weight)
     is_urgent = slot.lane == Lane.URGENT
     slot.allowed = (
         slot.node.retrieve_limit if is_urgent else get_lane_limit(slot.node, slot.lane, at)

@@ -13,7 +13,7 @@ class NodeUnavailable(NodeError):
     another connection.
     """
 
-    again = True
+    is_transient = True
 
     def __init__(
         self, node: str, code: str, /, until: datetime | None = None, **values: Any

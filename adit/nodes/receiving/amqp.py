@@ -93,11 +93,11 @@ class BrokerConnection:
 
     # Messages ----------------------------------------------------------------------------------
 
-    def subscribe(self, queue: str, take: Callable[[bytes], None]) -> None:
+    def subscribe(self, queue: str, accept: Callable[[bytes], None]) -> None:
         """Consume a queue. A message is acknowledged when `take` has returned."""
 
         def taken(message: amqp.Message) -> None:
-            take(message.body)
+            accept(message.body)
             self._channel.basic_ack(message.delivery_tag)
 
         with _convert_errors():
@@ -129,9 +129,9 @@ class BrokerConnection:
         """Wait until the broker has confirmed all messages."""
         self._settle(0, check)
 
-    def _settle(self, most_bytes: int, check: Callable[[], None]) -> None:
+    def _settle(self, max_bytes: int, check: Callable[[], None]) -> None:
         until = time.monotonic() + SILENCE_TIMEOUT_S
-        while self._again or self._window_bytes > most_bytes:
+        while self._again or self._window_bytes > max_bytes:
             check()
             if self._again:
                 full_until = time.monotonic() + _FULL_PAUSE_S
@@ -155,16 +155,16 @@ class BrokerConnection:
             )
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._window_bytes -= sum(len(body) for _, body in self._settled(tag, multiple))
+        self._window_bytes -= sum(len(body) for _, body in self._handle_ack(tag, multiple))
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        self._again.extend(self._settled(tag, multiple))
+        self._again.extend(self._handle_ack(tag, multiple))
 
-    def _settled(self, tag: int, multiple: bool) -> list[tuple[str, bytes]]:
+    def _handle_ack(self, tag: int, multiple: bool) -> list[tuple[str, bytes]]:
         tags = [one for one in self._sent if one <= tag] if multiple else [tag]
         return [self._sent.pop(one) for one in tags if one in self._sent]
 
-    def _on_return(self, *told: object) -> None:
+    def _on_return(self, *returned: object) -> None:
         self._is_lost = True
 
 

@@ -39,18 +39,18 @@ log = logging.getLogger(__name__)
 class BrokerReceiver:
     """The images of one C-MOVE, decrypted as they arrive. Use it in one thread at a time."""
 
-    def __init__(self, url: str, expectation: Expected, secret: bytes, folder: Path) -> None:
-        self.message_id = expectation.message_id
+    def __init__(self, url: str, pending_move: Expected, secret: bytes, folder: Path) -> None:
+        self.message_id = pending_move.message_id
         self._url = url
-        self._token = expectation.token
-        self._box = ValueCipher(secret)
-        self._unpacker = ImageUnpacker(expectation.token, secret, folder)
+        self._token = pending_move.token
+        self._cipher = ValueCipher(secret)
+        self._unpacker = ImageUnpacker(pending_move.token, secret, folder)
         self._wire: BrokerConnection | None = None
         self._whole: deque[Instance] = deque()
         self._taken: set[str] = set()
         self._in_vain_since: float | None = None
         self._connect_at = 0.0
-        self._signs = _ReceiverActivity(expectation.token)
+        self._signs = _ReceiverActivity(pending_move.token)
 
     def open(self) -> None:
         """Connect. Raise ConnectionLost if the broker is unavailable; nothing is requested yet."""
@@ -65,7 +65,7 @@ class BrokerReceiver:
         with suppress(BrokerUnavailable):
             wire = self._wire or self._connected()
             try:
-                self._say(wire, {"end": True})
+                self._send_receipt(wire, {"end": True})
                 wire.settle(lambda: None)
                 wire.remove_queues(self._token)
             except BrokerUnavailable:
@@ -73,7 +73,7 @@ class BrokerReceiver:
                 raise
             wire.close()
 
-    def arrived(self) -> Iterator[Instance]:
+    def take_images(self) -> Iterator[Instance]:
         """Yield the images that have arrived.
 
         Raise ConnectionLost if images wait and none arrives for `STALL_TIMEOUT_S`.
@@ -88,7 +88,7 @@ class BrokerReceiver:
             while self._wire.listen(_LISTEN_S):
                 yield from self._take_complete()
         except BrokerUnavailable as error:
-            self._away(error)
+            self._handle_disconnect(error)
         self._raise_if_stalled()
 
     def is_coming(self) -> bool:
@@ -97,7 +97,7 @@ class BrokerReceiver:
     def is_throttled(self) -> bool:
         return self._signs.is_receiving()
 
-    def check_room(self) -> None:
+    def check_space(self) -> None:
         if self._signs.is_full():
             raise spool_full_error()
 
@@ -131,14 +131,14 @@ class BrokerReceiver:
         if unpacked.name not in self._taken:
             self._taken.add(unpacked.name)
             self._whole.append(unpacked.instance)
-        self._say(wire, {"taken": unpacked.name})
+        self._send_receipt(wire, {"taken": unpacked.name})
 
-    def _say(self, wire: BrokerConnection, receipt: dict[str, object]) -> None:
+    def _send_receipt(self, wire: BrokerConnection, receipt: dict[str, object]) -> None:
         """Send a receipt. If it gets lost, the receiver sends the image again."""
-        sealed = self._box.seal(receipt, get_receipt_context(self._token))
+        sealed = self._cipher.seal(receipt, get_receipt_context(self._token))
         wire.send(amqp.get_receipts_queue(self._token), sealed, lambda: None)
 
-    def _away(self, error: BrokerUnavailable) -> None:
+    def _handle_disconnect(self, error: BrokerUnavailable) -> None:
         if self._wire is not None:
             log.warning("the broker is unavailable (%s): images wait at the receiver", error)
             self._wire.drop()
@@ -159,34 +159,34 @@ class _ReceiverActivity:
 
     def __init__(self, token: str) -> None:
         self._rows = MoveInProgress.objects.filter(token=token)
-        self._beats = self._untaken = 0
+        self._activity_count = self._waiting_count = 0
         self._is_full = False
         self._changed_at = 0.0
         self._ask_at = 0.0
 
     def is_receiving(self) -> bool:
         """Whether an image is in the spool of the receiver or is being written to it."""
-        self._look()
-        return bool(self._beats) and time.monotonic() - self._changed_at < _ACTIVE_S
+        self._refresh()
+        return bool(self._activity_count) and time.monotonic() - self._changed_at < _ACTIVE_S
 
     def has_waiting_images(self) -> bool:
-        return self.is_receiving() and bool(self._untaken)
+        return self.is_receiving() and bool(self._waiting_count)
 
     def is_full(self) -> bool:
-        self._look()
+        self._refresh()
         return self._is_full
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         now = time.monotonic()
         if now < self._ask_at:
             return
         self._ask_at = now + _POLL_S
         with suppress(Error):
-            row = self._rows.values_list("beats", "untaken", "is_full").first()
-            beats, self._untaken, self._is_full = row or (0, 0, False)
-            if beats != self._beats:
+            row = self._rows.values_list("activity_count", "waiting_count", "is_full").first()
+            beats, self._waiting_count, self._is_full = row or (0, 0, False)
+            if beats != self._activity_count:
                 self._changed_at = now
-            self._beats = beats
+            self._activity_count = beats
 
 
 def _make_connection_lost() -> ConnectionLost:

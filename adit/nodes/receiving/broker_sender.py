@@ -81,14 +81,14 @@ class MoveSenderThread(threading.Thread):
         self._url = url
         self._token = token
         self._secret = secret
-        self._box = ValueCipher(secret)
+        self._cipher = ValueCipher(secret)
         self._over = threading.Event()
         self._leaving = False
         self._sent: set[str] = set()
         self._receipt_at = 0.0
         self._patience_s = RESEND_S
         self._beat_at = 0.0
-        self._beats = 0
+        self._activity_count = 0
         self._was_full = False
         self._rest_until = 0.0
 
@@ -114,7 +114,7 @@ class MoveSenderThread(threading.Thread):
                 with suppress(_MoveEnded), amqp.open_connection(self._url) as wire:
                     wire.subscribe(amqp.get_receipts_queue(self._token), self._receipt)
                     is_told = False
-                    self._carry(wire)
+                    self._send_all(wire)
             except BrokerUnavailable as error:
                 if not is_told:
                     is_told = True
@@ -123,7 +123,7 @@ class MoveSenderThread(threading.Thread):
                 self._over.wait(_RECONNECT_S)
         connection.close()
 
-    def _carry(self, wire: BrokerConnection) -> None:
+    def _send_all(self, wire: BrokerConnection) -> None:
         while True:
             self._check()
             waiting = self._waiting()
@@ -161,7 +161,7 @@ class MoveSenderThread(threading.Thread):
 
     def _receipt(self, message: bytes) -> None:
         try:
-            said = self._box.open(message, sealed_message.get_receipt_context(self._token))
+            said = self._cipher.open(message, sealed_message.get_receipt_context(self._token))
         except DecryptionError:
             log.error("a receipt was dropped: it was not encrypted by the worker")
             return
@@ -188,22 +188,22 @@ class MoveSenderThread(threading.Thread):
 
     def _is_receiving(self) -> bool:
         spool = self._spool
-        return spool.is_held(self._token) or spool.last_activity_s() < _RECEIVING_S
+        return spool.is_throttled(self._token) or spool.last_activity_s() < _RECEIVING_S
 
-    def _tell_worker(self, untaken: int) -> None:
+    def _tell_worker(self, waiting_count: int) -> None:
         """Update the row: its counter changes while images are on their way to the worker."""
         now = time.monotonic()
-        coming = untaken or self._is_receiving()
-        is_full = not self._spool.has_room()
-        is_news = bool(coming) != bool(self._beats) or is_full != self._was_full
+        coming = waiting_count or self._is_receiving()
+        is_full = not self._spool.has_space()
+        is_news = bool(coming) != bool(self._activity_count) or is_full != self._was_full
         if now < self._rest_until or not (is_news or (coming and now > self._beat_at)):
             return
         self._beat_at = now + BEAT_INTERVAL_S
-        beats = self._beats + 1 if coming else 0
+        beats = self._activity_count + 1 if coming else 0
         rows = MoveInProgress.objects.filter(token=self._token)
         try:
-            rows.update(beats=beats, untaken=untaken, is_full=is_full)
-            self._beats, self._was_full = beats, is_full
+            rows.update(activity_count=beats, waiting_count=waiting_count, is_full=is_full)
+            self._activity_count, self._was_full = beats, is_full
         except Error:
             self._rest_until = now + BEAT_INTERVAL_S
         finally:

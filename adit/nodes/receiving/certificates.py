@@ -37,7 +37,9 @@ def load_receiver_tls() -> ServerTls | None:
     if not uses_tls():
         return None
     certificate, key, client_ca = _get_paths()
-    papers = TlsCredentials.of_files((CERTIFICATE, certificate), (KEY, key), (CLIENT_CA, client_ca))
+    papers = TlsCredentials.from_files(
+        (CERTIFICATE, certificate), (KEY, key), (CLIENT_CA, client_ca)
+    )
     return ServerTls(papers)
 
 
@@ -53,7 +55,7 @@ def reload_certificates(receiver: "StorageScp") -> None:
     except InvalidInput as error:
         log.error("the receiver continues to use its old certificates: %s", error)
         return
-    if renewed is not None and renewed.papers != receiver.tls.papers:
+    if renewed is not None and renewed.credentials != receiver.tls.credentials:
         receiver.tls = renewed
         log.info("the receiver uses new certificates from now on")
 

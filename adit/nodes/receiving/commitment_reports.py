@@ -34,7 +34,7 @@ def expect_report(
     row = PendingCommitment.objects.create(
         node_id=node_id,
         transaction_uid=asked.transaction_uid,
-        senders=[[one.ae_title, list(one.networks)] for one in asked.senders],
+        allowed_senders=[[one.ae_title, list(one.networks)] for one in asked.allowed_senders],
         expires_at=timezone.now() + timedelta(seconds=within_s + GRACE_S),
     )
     next_query_at = 0.0
@@ -62,10 +62,12 @@ def store_report(report: CommitmentReport, ae_title: str, address: str) -> Repor
     ).first()
     if row is None:
         return ReportReceipt.UNKNOWN
-    senders = tuple(AllowedSender(title, tuple(networks)) for title, networks in row.senders)
+    senders = tuple(
+        AllowedSender(title, tuple(networks)) for title, networks in row.allowed_senders
+    )
     if not PendingReport("", row.transaction_uid, senders).is_from(ae_title, address):
         return ReportReceipt.STRANGER
-    held = {"kept": sorted(report.kept), "failed": dict(report.failed)}
+    held = {"kept": sorted(report.committed), "failed": dict(report.failed)}
     PendingCommitment.objects.filter(pk=row.pk, report__isnull=True).update(report=held)
     return ReportReceipt.TAKEN
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.conf import settings
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may, require
+from adit.accounts.permissions import Right, has_right, require
 from adit.audit.trail import record
 from adit.nodes.models import UnexpectedSender
 from adit.nodes.receiving.retrievals import open_spool
@@ -20,7 +20,7 @@ SenderKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class QuarantineLot:
+class QuarantineGroup:
     """Images in quarantine of one sender and one kind of object."""
 
     calling: str
@@ -44,7 +44,7 @@ class QuarantineLot:
         """The value of the form field that deletes this lot."""
         return json.dumps([self.calling, self.address, self.class_uid])
 
-    def and_one(self, image: QuarantinedInstance) -> "QuarantineLot":
+    def with_image(self, image: QuarantinedInstance) -> "QuarantineGroup":
         return replace(
             self,
             first_at=min(self.first_at, image.at),
@@ -69,15 +69,15 @@ class RejectedSender:
 class QuarantineContent:
     """The whole quarantine. `limit_bytes` is 0 if quarantine is off."""
 
-    lots: list[QuarantineLot]
-    turned: list[RejectedSender]
+    groups: list[QuarantineGroup]
+    rejected: list[RejectedSender]
     limit_bytes: int
     elsewhere: bool
     """The images are on the machine of the receiver, which may be another one."""
 
     @property
     def used_bytes(self) -> int:
-        return sum(lot.size_bytes for lot in self.lots)
+        return sum(lot.size_bytes for lot in self.groups)
 
     @property
     def percent(self) -> int:
@@ -87,18 +87,18 @@ class QuarantineContent:
 def list_quarantine(user: User) -> QuarantineContent:
     """Return the quarantine without patient data, and record the access. Raise NotPermitted."""
     require(user, Right.MANAGE_NODES)
-    lots: dict[SenderKey, QuarantineLot] = {}
+    lots: dict[SenderKey, QuarantineGroup] = {}
     for image in _open_quarantine().contents():
         key = (image.calling, image.address, image.class_uid)
-        lots[key] = lots.get(key, QuarantineLot(*key, image.at, image.at)).and_one(image)
+        lots[key] = lots.get(key, QuarantineGroup(*key, image.at, image.at)).with_image(image)
     turned = [
         RejectedSender(row)
-        for row in UnexpectedSender.objects.exclude(fate=UnexpectedSender.Fate.LAID_APART)
+        for row in UnexpectedSender.objects.exclude(disposition=UnexpectedSender.Fate.QUARANTINED)
     ]
     found = QuarantineContent(
         list(lots.values()), turned, _get_limit_bytes(), bool(settings.HAND_OVER_URL)
     )
-    images = sum(lot.count for lot in found.lots)
+    images = sum(lot.count for lot in found.groups)
     record("quarantine.viewed", user=user, details={"images": images})
     return found
 
@@ -131,9 +131,9 @@ def clear_rejected(user: User) -> int:
 
 def needs_attention(user: User) -> bool:
     """Return whether the user manages nodes and the quarantine or the list is not empty."""
-    if not may(user, Right.MANAGE_NODES):
+    if not has_right(user, Right.MANAGE_NODES):
         return False
-    turned = UnexpectedSender.objects.exclude(fate=UnexpectedSender.Fate.LAID_APART)
+    turned = UnexpectedSender.objects.exclude(disposition=UnexpectedSender.Fate.QUARANTINED)
     return turned.exists() or not _open_quarantine().is_empty()
 
 

@@ -56,9 +56,9 @@ class DatabaseReceiverState:
         self._live_until = 0.0
         self._senders: dict[str, tuple[float, tuple[AllowedSender, ...]]] = {}
         self._naming: dict[str, bool] = {}
-        self._strays = unexpected_senders.SenderCounter()
+        self._unexpected = unexpected_senders.SenderCounter()
 
-    def live(self, *, fresh: bool = False) -> Sequence[Expected]:
+    def pending_moves(self, *, fresh: bool = False) -> Sequence[Expected]:
         with self._lock:
             if fresh or time.monotonic() > self._live_until:
                 with _log_database_errors("expectations"):
@@ -70,22 +70,22 @@ class DatabaseReceiverState:
                     self._live_until = time.monotonic() + CACHE_S
             return self._live
 
-    def came(self, expectation: Expected, *, names_originator: bool) -> None:
+    def record_arrival(self, pending_move: Expected, *, sends_move_originator: bool) -> None:
         """Store whether the node names the originator.
 
         After one image without the originator the node is never trusted in this again.
         """
-        node = expectation.wanted.source
-        if self._naming.get(node) in (False, names_originator):
+        node = pending_move.target.source
+        if self._naming.get(node) in (False, sends_move_originator):
             return
-        self._naming[node] = names_originator
+        self._naming[node] = sends_move_originator
         rows = Node.objects.filter(name=node)
         with _log_database_errors("nodes"):
-            if names_originator:
-                rows = rows.filter(names_originator=None)
-            rows.update(names_originator=names_originator)
+            if sends_move_originator:
+                rows = rows.filter(sends_move_originator=None)
+            rows.update(sends_move_originator=sends_move_originator)
 
-    def admits(self, ae_title: str, address: str) -> bool:
+    def is_known_sender(self, ae_title: str, address: str) -> bool:
         """Return whether this caller may connect.
 
         Allowed are known nodes, senders of pending C-MOVEs, and `adit doctor` on this machine.
@@ -96,7 +96,7 @@ class DatabaseReceiverState:
             return False
         if any(sender.is_at(ae_title, address) for sender in self._find_senders(ae_title)):
             return True
-        awaited = (one for e in self.live(fresh=True) for one in e.wanted.senders)
+        awaited = (one for e in self.pending_moves(fresh=True) for one in e.target.allowed_senders)
         return any(sender.is_at(ae_title, address) for sender in awaited)
 
     def is_stopped(self, ae_title: str, address: str) -> bool:
@@ -114,7 +114,7 @@ class DatabaseReceiverState:
             return found == {True}
         return False
 
-    def rate_of(self, ae_title: str, address: str) -> float | None:
+    def get_rate(self, ae_title: str, address: str) -> float | None:
         """Return the agreed rate in bytes per second of the nodes with this title and address."""
         with _log_database_errors("nodes"):
             rows = receiver_nodes().exclude(rate_kb_s=None)
@@ -127,18 +127,18 @@ class DatabaseReceiverState:
             return float(min(rates)) if rates else None
         return None
 
-    def record_unexpected(self, stray: UnexpectedArrival) -> None:
-        if self._strays.add(stray):
+    def record_unexpected(self, unexpected: UnexpectedArrival) -> None:
+        if self._unexpected.add(unexpected):
             self.write_unexpected_senders()
 
-    def reported(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
+    def take_report(self, report: CommitmentReport, ae_title: str, address: str) -> ReportReceipt:
         with _log_database_errors("questions"):
             return commitment_reports.store_report(report, ae_title, address)
         return ReportReceipt.NOT_NOW
 
     def write_unexpected_senders(self) -> None:
         """Write what was counted since the last write."""
-        gathered = self._strays.take()
+        gathered = self._unexpected.take()
         if gathered:
             with _log_database_errors("strays"):
                 unexpected_senders.write_counts(gathered)
@@ -162,7 +162,7 @@ def run_receiver(end: threading.Event) -> None:
         settings.CALLING_AE_TITLE,
         settings.RECEIVER_HOST,
         settings.RECEIVER_PORT,
-        mark_bytes=settings.RECEIVER_MARK_MB * 1024 * 1024,
+        throttle_from_bytes=settings.RECEIVER_MARK_MB * 1024 * 1024,
         quarantine_bytes=settings.RECEIVER_QUARANTINE_MB * 1024 * 1024,
     )
     url = settings.HAND_OVER_URL
@@ -197,11 +197,11 @@ def _serve(register: DatabaseReceiverState, receiver: StorageScp, end: threading
     sweep_at = time.monotonic() + SWEEP_S
     while not end.wait(CACHE_S):
         register.write_unexpected_senders()
-        if receiver.cut(register.is_stopped):
+        if receiver.abort_associations(register.is_stopped):
             log.warning("aborted connections of a stopped PACS")
-        receiver.limit_rates(register.rate_of)
+        receiver.limit_rates(register.get_rate)
         if settings.HAND_OVER_URL:
-            register.live()
+            register.pending_moves()
         if time.monotonic() > sweep_at:
             sweep_at = time.monotonic() + SWEEP_S
             delete_expired()
@@ -229,8 +229,8 @@ def _make_moves(rows: Sequence[MoveInProgress]) -> tuple[Expected, ...]:
     found = []
     for row in rows:
         one = row_to_move(row)
-        wanted = replace(one.wanted, rate_bytes_s=rates[row.node_id])
-        found.append(replace(one, wanted=wanted))
+        wanted = replace(one.target, rate_bytes_s=rates[row.node_id])
+        found.append(replace(one, target=wanted))
     return tuple(found)
 
 

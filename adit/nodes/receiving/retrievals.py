@@ -67,7 +67,7 @@ class ReceiverClient:
 
     @contextmanager
     def expect(
-        self, wanted: MoveTarget, check: Callable[[], None]
+        self, target: MoveTarget, check: Callable[[], None]
     ) -> Iterator["LeaseRenewingArrivals"]:
         """Register a C-MOVE for the block and yield its images.
 
@@ -78,7 +78,7 @@ class ReceiverClient:
         receive = receive_by_broker if settings.HAND_OVER_URL else receive_by_spool
         try:
             self._count_both_associations()
-            row = self._register_when_free(wanted, check)
+            row = self._register_when_free(target, check)
             try:
                 with receive(row) as awaited:
                     yield LeaseRenewingArrivals(awaited, row)
@@ -93,7 +93,7 @@ class ReceiverClient:
         finally:
             close_thread_connection()
 
-    def strays(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
+    def unexpected_since(self, source: str, since: datetime) -> Sequence[UnexpectedArrival]:
         """Return what came unexpectedly and seems to belong to this node.
 
         Waits up to `SENDERS_WRITTEN_WITHIN_S`, because the receiver may not have written it yet.
@@ -111,14 +111,16 @@ class ReceiverClient:
 
     @contextmanager
     def await_report(
-        self, asked: PendingReport, within_s: float
+        self, report_request: PendingReport, within_s: float
     ) -> Iterator[Callable[[], CommitmentReport | None]]:
         """Wait for a Storage Commitment report through a row that the receiver fills.
 
         The connection on which the archive sends the report is not counted as a slot.
         """
         try:
-            with commitment_reports.expect_report(self._node_id, asked, within_s) as get_report:
+            with commitment_reports.expect_report(
+                self._node_id, report_request, within_s
+            ) as get_report:
                 yield get_report
         finally:
             close_thread_connection()
@@ -142,7 +144,7 @@ class ReceiverClient:
         """
         if self._slot is None:
             return
-        Node.objects.filter(pk=self._node_id, moves=False).update(moves=True)
+        Node.objects.filter(pk=self._node_id, uses_c_move=False).update(uses_c_move=True)
         if not slots.widen_slot(self._slot, ASSOCIATIONS_OF_MOVE):
             raise NoSlot(self._name, "node-unavailable.no-second-connection")
 
@@ -163,15 +165,17 @@ class ReceiverClient:
             nodes = {
                 node.pk: node for node in Node.objects.select_for_update(no_key=True).order_by("pk")
             }
-            names = nodes[self._node_id].names_originator
+            names = nodes[self._node_id].sends_move_originator
             for row in live_moves().filter(study_uid=wanted.study_uid):
-                if not can_run_together(row_to_move(row).wanted, wanted, names):
+                if not can_run_together(row_to_move(row).target, wanted, names):
                     return None
             return MoveInProgress.objects.create(
                 node=nodes[self._node_id],
                 token=secrets.token_hex(16),
-                calling=wanted.calling,
-                senders=[[one.ae_title, list(one.networks)] for one in wanted.senders],
+                calling_ae_title=wanted.calling,
+                allowed_senders=[
+                    [one.ae_title, list(one.networks)] for one in wanted.allowed_senders
+                ],
                 study_uid=wanted.study_uid,
                 series_uids=sorted(wanted.series_uids),
                 instance_uids=sorted(wanted.instance_uids),
@@ -213,11 +217,11 @@ class LeaseRenewingArrivals:
         self._row_id = row.pk
         self._renew_at = _get_next_renewal()
 
-    def arrived(self) -> Iterator[Instance]:
+    def take_images(self) -> Iterator[Instance]:
         if time.monotonic() > self._renew_at:
             self._renew_at = _get_next_renewal()
             MoveInProgress.objects.filter(pk=self._row_id).update(expires_at=_get_expiry())
-        yield from self._awaited.arrived()
+        yield from self._awaited.take_images()
 
     def is_coming(self) -> bool:
         return self._awaited.is_coming()
@@ -225,8 +229,8 @@ class LeaseRenewingArrivals:
     def is_throttled(self) -> bool:
         return self._awaited.is_throttled()
 
-    def check_room(self) -> None:
-        self._awaited.check_room()
+    def check_space(self) -> None:
+        self._awaited.check_space()
 
 
 def make_receiver_client(row: Node, slot: Slot | None = None) -> ReceiverClient | None:
@@ -246,8 +250,8 @@ def row_to_move(row: MoveInProgress) -> Expected:
     """Return the row as the engine type."""
     wanted = MoveTarget(
         row.node.name,
-        tuple(AllowedSender(title, tuple(networks)) for title, networks in row.senders),
-        row.calling,
+        tuple(AllowedSender(title, tuple(networks)) for title, networks in row.allowed_senders),
+        row.calling_ae_title,
         row.study_uid,
         frozenset(row.series_uids),
         frozenset(row.instance_uids),

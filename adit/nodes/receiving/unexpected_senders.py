@@ -29,9 +29,9 @@ class SenderCount:
     size_bytes: int
     first_at: datetime
 
-    def and_one(self, stray: UnexpectedArrival) -> "SenderCount":
-        size = self.size_bytes + stray.size_bytes
-        return replace(self, newest=stray, count=self.count + 1, size_bytes=size)
+    def with_arrival(self, unexpected: UnexpectedArrival) -> "SenderCount":
+        size = self.size_bytes + unexpected.size_bytes
+        return replace(self, newest=unexpected, count=self.count + 1, size_bytes=size)
 
 
 class SenderCounter:
@@ -39,32 +39,32 @@ class SenderCounter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tallies: dict[tuple[str, ...], SenderCount] = {}
+        self._counts: dict[tuple[str, ...], SenderCount] = {}
         self._written_at = 0.0
 
-    def add(self, stray: UnexpectedArrival) -> bool:
+    def add(self, unexpected: UnexpectedArrival) -> bool:
         """Count one arrival; return whether it is time to write."""
-        key = tuple(_get_row_key(stray).values())
+        key = tuple(_get_row_key(unexpected).values())
         with self._lock:
-            held = self._tallies.get(key)
-            once = SenderCount(stray, 1, stray.size_bytes, stray.at)
-            self._tallies[key] = held.and_one(stray) if held else once
+            held = self._counts.get(key)
+            once = SenderCount(unexpected, 1, unexpected.size_bytes, unexpected.at)
+            self._counts[key] = held.with_arrival(unexpected) if held else once
             return time.monotonic() - self._written_at > WRITE_INTERVAL_S
 
     def take(self) -> list[SenderCount]:
         """Return and clear the counts. The caller has to write them."""
         with self._lock:
-            taken, self._tallies = list(self._tallies.values()), {}
+            taken, self._counts = list(self._counts.values()), {}
             self._written_at = time.monotonic()
             return taken
 
 
-def write_counts(tallies: Sequence[SenderCount]) -> None:
+def write_counts(counts: Sequence[SenderCount]) -> None:
     """Add the counts to the rows. Only the newest `MAX_ROWS` rows are kept."""
-    if not tallies:
+    if not counts:
         return
     with transaction.atomic():
-        for one in tallies:
+        for one in counts:
             row, _ = Row.objects.get_or_create(
                 **_get_row_key(one.newest),
                 defaults={"first_at": one.first_at, "last_at": one.newest.at},
@@ -84,10 +84,10 @@ def find_for_node(source: str, since: datetime) -> list[UnexpectedArrival]:
     Of a caller that was turned away it is unknown what it wanted to send.
     """
     rows = Row.objects.filter(last_at__gte=since)
-    mine = rows.filter(Q(source=source) | Q(fate=Disposition.TURNED_AWAY))
+    mine = rows.filter(Q(source=source) | Q(disposition=Disposition.REJECTED))
     return [
         UnexpectedArrival(
-            Disposition(row.fate),
+            Disposition(row.disposition),
             row.calling,
             row.called,
             row.address,
@@ -100,12 +100,12 @@ def find_for_node(source: str, since: datetime) -> list[UnexpectedArrival]:
     ]
 
 
-def _get_row_key(stray: UnexpectedArrival) -> dict[str, str]:
+def _get_row_key(unexpected: UnexpectedArrival) -> dict[str, str]:
     return {
-        "fate": stray.fate.value,
-        "calling": stray.calling[:16],
-        "called": stray.called[:16],
-        "address": stray.address[:64],
-        "class_uid": stray.class_uid[:64],
-        "source": stray.source[:64],
+        "disposition": unexpected.disposition.value,
+        "calling": unexpected.calling[:16],
+        "called": unexpected.called[:16],
+        "address": unexpected.address[:64],
+        "class_uid": unexpected.class_uid[:64],
+        "source": unexpected.source[:64],
     }

@@ -24,7 +24,7 @@ class UsageBar:
     height: float
     width: float
     mark: float | None
-    is_beyond: bool
+    is_over_limit: bool
     text: str
 
 
@@ -76,7 +76,7 @@ def _sum_by_day(rows: Sequence[NodeDailyUsage]) -> list[_DayTotals]:
 def _sum_rows(at: date, rows: Sequence[NodeDailyUsage]) -> _DayTotals:
     return _DayTotals(
         at,
-        max((row.most_at_once for row in rows), default=0),
+        max((row.peak_connections for row in rows), default=0),
         max((row.allowed for row in rows), default=0),
         sum(row.connections for row in rows),
         sum(row.images for row in rows),

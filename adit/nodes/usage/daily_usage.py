@@ -31,13 +31,13 @@ def record_usage(slots: Iterable[Slot]) -> None:
             images=F("images") + slot.images,
             size_bytes=F("size_bytes") + slot.size_bytes,
             seconds=F("seconds") + _get_held_s(slot) * slot.weight,
-            most_at_once=Greatest("most_at_once", slot.at_once),
+            peak_connections=Greatest("peak_connections", slot.lane_weight),
             allowed=Greatest("allowed", slot.allowed),
         )
     fetched = [
         (slot.user_id, slot.size_bytes)
         for slot in ended
-        if slot.fetches and slot.user_id is not None
+        if slot.counts_for_budget and slot.user_id is not None
     ]
     for user, size_bytes in sorted(fetched):
         _add(
@@ -68,7 +68,7 @@ def delete_old_usage() -> int:
 def get_daily_usage(node: Node) -> list[NodeDailyUsage]:
     """Return the usage of the last `RETENTION_DAYS` days, newest day first."""
     since = timezone.localdate() - timedelta(days=RETENTION_DAYS)
-    return list(node.uses.filter(day__gte=since))
+    return list(node.daily_usage.filter(day__gte=since))
 
 
 def _get_held_s(slot: Slot) -> float:

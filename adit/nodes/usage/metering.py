@@ -25,7 +25,7 @@ class TransferMeter(TrafficObserver):
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
-        self.pace: RateLimiter | None = None
+        self.rate_limiter: RateLimiter | None = None
         self._lock = threading.Lock()
         self._images = self._size_bytes = 0
 
@@ -49,17 +49,17 @@ class TransferMeter(TrafficObserver):
             Slot.objects.filter(pk=self.slot.pk).update(
                 images=F("images") + images, size_bytes=F("size_bytes") + size_bytes
             )
-        if self.pace is not None:
-            self.pace.rate_bytes_s = _get_rate_share(self.slot)
+        if self.rate_limiter is not None:
+            self.rate_limiter.rate_bytes_s = _get_rate_share(self.slot)
 
 
 _meters: dict[int, TransferMeter] = {}
 """The meters of this process, by primary key of the slot."""
 
 
-def start_metering(meter: TransferMeter, pace: RateLimiter | None) -> None:
+def start_metering(meter: TransferMeter, rate_limiter: RateLimiter | None) -> None:
     """Write the counts of this meter and adapt the rate of its node from now on."""
-    meter.pace = pace
+    meter.rate_limiter = rate_limiter
     meter.flush()
     _meters[meter.slot.pk] = meter
 

@@ -16,9 +16,9 @@ class OpenConnection:
     """One holder of connections; `weight` is their number."""
 
     pk: int
-    what: str
+    purpose: str
     job: int | None
-    who: str
+    user_name: str
     since: datetime
     weight: int
     images: int

@@ -63,7 +63,7 @@ def node_adopt(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _run_test(
-    request: HttpRequest, pk: int, what: str, act: Callable[[], list[NodeFinding]]
+    request: HttpRequest, pk: int, kind: str, act: Callable[[], list[NodeFinding]]
 ) -> HttpResponse:
     try:
         findings = act()
@@ -76,4 +76,4 @@ def _run_test(
         messages.warning(request, words % {"n": count})
     else:
         messages.success(request, _("The test was successful."))
-    return redirect(f"{reverse('node', args=[pk])}#found-{what}")
+    return redirect(f"{reverse('node', args=[pk])}#found-{kind}")

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import NotPermitted, Right, may, require
+from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.nodes import access, alarms, diagnostics, pause, presentation, services
 from adit.nodes.calendar import chart
 from adit.nodes.forms import FetchTestForm, NodeAccessForm, NodeEditor
@@ -32,7 +32,7 @@ from adit_engine.registration_sheet import SheetSection, format_sheet
 @require_safe
 def node_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
-    manages = may(user, Right.MANAGE_NODES)
+    manages = has_right(user, Right.MANAGE_NODES)
     table = NodeTable(list_nodes(user), request, exclude=() if manages else ("test",))
     context = {"table": table, "manages": manages}
     return render(request, "nodes/node_list.html", context)
@@ -43,11 +43,11 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one node, with the findings of its last tests."""
     user = current_user(request)
     node = get_visible_node(user, pk)
-    manages = may(user, Right.MANAGE_NODES)
+    manages = has_right(user, Right.MANAGE_NODES)
     may_test = manages or access.may_read(user, node)
     context = {
         "node": node,
-        "place": NodeOverview.of(user, node),
+        "place": NodeOverview.from_node(user, node),
         "manages": manages,
         "may_test": may_test,
         "tests": diagnostics.get_last_reports(node, manages=manages) if may_test else [],
@@ -56,7 +56,7 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "connections": ConnectionTable(
             open_connections.list_open_connections(node), request, prefix="open-"
         ),
-        "sees_jobs": may(user, Right.SEE_ALL_JOBS),
+        "sees_jobs": has_right(user, Right.SEE_ALL_JOBS),
         "charts": charts.make_usage_charts(node) if manages else [],
         "picture": _make_chart(node),
         "alarms": alarms.visible_alarms(user, node),
@@ -67,7 +67,7 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def node_do(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+def node_action(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Open, close or reopen a node."""
     user = current_user(request)
     node = get_visible_node(user, pk)
@@ -139,7 +139,7 @@ def node_access(request: HttpRequest, pk: int) -> HttpResponse:
     form = NodeAccessForm(request.POST or None, node=node)
     if request.method == "POST" and form.is_valid():
         try:
-            services.save_node(user, node, form.access)
+            services.save_node(user, node, form.get_access)
         except AditError as error:
             messages.error(request, str(error))
         else:
@@ -224,10 +224,10 @@ def require_manager(user: User) -> None:
 
 def _make_chart(node: Node) -> chart.CalendarChart | None:
     """The chart of the hours; None if there are none, or if they are invalid."""
-    if not (node.windows or node.exceptions):
+    if not (node.windows or node.special_days):
         return None
     try:
-        return chart.make_calendar_chart(node, node.windows, node.exceptions)
+        return chart.make_calendar_chart(node, node.windows, node.special_days)
     except InvalidInput:
         return None
 

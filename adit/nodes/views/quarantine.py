@@ -21,7 +21,7 @@ def quarantine(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
     require_manager(user)
     held = receiver_quarantine.list_quarantine(user)
-    context = {"held": held, "rejected": RejectedSenderTable(held.turned, request)}
+    context = {"held": held, "rejected": RejectedSenderTable(held.rejected, request)}
     return render(request, "nodes/quarantine.html", context)
 
 

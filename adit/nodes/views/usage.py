@@ -41,14 +41,14 @@ def node_end(request: HttpRequest, pk: int, slot: int) -> HttpResponse:
 
 
 @require_safe
-def node_use_csv(request: HttpRequest, pk: int) -> HttpResponse:
+def node_usage_csv(request: HttpRequest, pk: int) -> HttpResponse:
     node = get_managed_node(current_user(request), pk)
     lines = "".join(csv_export.csv_lines([_usage_columns(), *_usage_rows(node)]))
     return _file_response(lines.encode(), "text/csv; charset=utf-8", f"use-{pk}.csv")
 
 
 @require_safe
-def node_use_xlsx(request: HttpRequest, pk: int) -> HttpResponse:
+def node_usage_xlsx(request: HttpRequest, pk: int) -> HttpResponse:
     node = get_managed_node(current_user(request), pk)
     target = BytesIO()
     book = xlsxwriter.Workbook(target, {"in_memory": True})
@@ -82,7 +82,7 @@ def _usage_rows(node: Node) -> Iterator[list[str | int]]:
             use.day.isoformat(),
             use.lane,
             use.connections,
-            use.most_at_once,
+            use.peak_connections,
             use.allowed,
             use.images,
             use.size_bytes,

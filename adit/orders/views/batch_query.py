@@ -46,26 +46,27 @@ def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
 
 
 def make_query_request(
-    upload: Upload, judged: ValidatedSheet[QueryRow], form: QueryForm
+    upload: Upload, sheet: ValidatedSheet[QueryRow], form: QueryForm
 ) -> OrderRequest[batch_query.BatchQueryRow]:
     """Return the order of a validated sheet."""
     values = form.cleaned_data
     return OrderRequest(
-        kind=batch_query.BatchQuery.word,
-        items=tuple(_order_row(row) for row in judged.good),
+        kind=batch_query.BatchQuery.code,
+        items=tuple(_order_row(row) for row in sheet.valid_rows),
         key=upload.key,
         sources=tuple(node.pk for node in values["sources"]),
         project=values["project"].pk if values["project"] else None,
         title=values["title"],
-        sheet=SheetOptions(own_headers=judged.own_headers),
+        sheet=SheetOptions(own_headers=sheet.own_headers),
     )
 
 
-def _order_row(judged: ValidatedRow[QueryRow]) -> batch_query.BatchQueryRow:
-    row = judged.row
+def _order_row(validated: ValidatedRow[QueryRow]) -> batch_query.BatchQueryRow:
+    row = validated.row
     assert row is not None, "only good rows are ordered"
     return batch_query.BatchQueryRow(
-        SheetRow(row.line, judged.own, row.pseudonym, row_as_asked(row)), make_question(row)
+        SheetRow(row.line, validated.user_cells, row.pseudonym, row_as_asked(row)),
+        make_question(row),
     )
 
 
@@ -111,14 +112,14 @@ def row_as_asked(row: QueryRow) -> dict[str, str]:
 
 
 QUERY_WORKFLOW = SheetWorkflow(
-    kind=batch_query.BatchQuery.word,
-    word="query",
+    kind=batch_query.BatchQuery.code,
+    code="query",
     sheet=SheetKind.QUERY,
     title=_("New batch query"),
     lead=_("Search for a list of patients. Each row returns the studies found."),
     help="batch-query",
     order_template="orders/_query_order.html",
-    judge=validate_sheet,
+    validate=validate_sheet,
     form=QueryForm,
     request=make_query_request,
 )

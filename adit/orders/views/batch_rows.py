@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.jobs import estimates, states
-from adit.jobs.disclosure import disclosed
+from adit.jobs.disclosure import get_disclosure
 from adit.jobs.estimates import describe_start
 from adit.jobs.models import Job, JobStage, JobState, TaskType
 from adit.jobs.views.access import current_user, get_visible_job, record_view
@@ -75,7 +75,7 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
     """
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
-    disclosure = disclosed(user, job)
+    disclosure = get_disclosure(user, job)
     if disclosure.rows:
         # Together with the rows, generated pseudonyms need a reason: see transfer_pseudonyms().
         disclosure = replace(disclosure, generated=False)
@@ -102,7 +102,7 @@ def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
         return _render_rows(request, user, job, str(error))
     details = {"reason": reason}
     trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
-    disclosure = disclosed(user, job)
+    disclosure = get_disclosure(user, job)
     columns = transfer_results.result_columns(job, disclosure, names=True)
     rows = transfer_results.result_rows(job, disclosure, names=True)
     return make_sheet_response("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
@@ -113,7 +113,7 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
     """Download the failed rows as a sheet that can be corrected and uploaded again."""
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
-    disclosure = disclosed(user, job)
+    disclosure = get_disclosure(user, job)
     if not disclosure.rows:
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
@@ -130,8 +130,8 @@ def _get_batch_transfer(user: User, pk: int) -> Job:
     return job
 
 
-def _render_rows(request: HttpRequest, user: User, job: Job, trouble: str = "") -> HttpResponse:
-    disclosure = disclosed(user, job)
+def _render_rows(request: HttpRequest, user: User, job: Job, problem: str = "") -> HttpResponse:
+    disclosure = get_disclosure(user, job)
     sees = disclosure.rows
     show = request.GET.get("show", "")
     rows = _filter_rows(job, show)
@@ -139,33 +139,33 @@ def _render_rows(request: HttpRequest, user: User, job: Job, trouble: str = "") 
     answers = [as_disclosed(job, answer, disclosure) for answer in get_row_results(job, list(page))]
     if sees:
         record_view(user, job, {"rows": True})
-    tally = summarize_check(job)
-    typed = request.POST if trouble else _failed_start_input(job)
-    start = job.tasks.filter(work=TaskType.START, state__in=states.LIVE_TASKS).first()
+    check_summary = summarize_check(job)
+    typed = request.POST if problem else _failed_start_input(job)
+    start = job.tasks.filter(type=TaskType.START, state__in=states.LIVE_TASKS).first()
     waits = job.state == JobState.WAITING_FOR_OWNER
     context = {
         "job": job,
         "table": RowResultTable(answers, request, job, shows_own=sees),
         "page": page,
         "show": show if show in ROW_FILTERS else "",
-        "tally": tally,
+        "check_summary": check_summary,
         "sees": sees,
         "is_live": job.state in LIVE_JOB_STATES,
         "is_check": job.stage == JobStage.CHECK,
         "may_start": waits and may_act_on(user, job),
         "may_reidentify": services.may_link(user, job.project or services.default_project()),
         "hides_pseudonyms": any(answer.is_hidden for answer in answers),
-        "trouble": trouble,
+        "trouble": problem,
         "start": start,
         "typed": typed,
-        **_storage_context(job, tally),
-        **(_start_context(job, tally, sees, typed) if waits else {}),
+        **_storage_context(job, check_summary),
+        **(_start_context(job, check_summary, sees, typed) if waits else {}),
     }
-    return render(request, "orders/transfer_rows.html", context, status=422 if trouble else 200)
+    return render(request, "orders/transfer_rows.html", context, status=422 if problem else 200)
 
 
 def _start_context(
-    job: Job, tally: CheckSummary, sees: bool, typed: Mapping[str, str]
+    job: Job, check_summary: CheckSummary, access: bool, form_data: Mapping[str, str]
 ) -> dict[str, Any]:
     """The context that is needed before the start."""
     sources = _sources_in_order(job)
@@ -174,23 +174,33 @@ def _start_context(
     end = None
     if source is not None and job.destination is not None:
         end = estimates.estimate_transfer_end(
-            source, job.destination, tally.size_bytes, tally.ready, urgent=job.urgent
+            source,
+            job.destination,
+            check_summary.size_bytes,
+            check_summary.ready,
+            urgent=job.urgent,
         )
-    several = transfer_lines(job).filter(line__in=tally.several_lines[:MAX_CHOICES]) if sees else []
+    several = (
+        transfer_lines(job).filter(line__in=check_summary.several_lines[:MAX_CHOICES])
+        if access
+        else []
+    )
     return {
         "sources": sources,
-        "size": format_estimated_size(tally.size_bytes),
+        "size": format_estimated_size(check_summary.size_bytes),
         "when": describe_start(
-            nodes, is_urgent=job.urgent, owner=job.owner_id, studies=tally.ready
+            nodes, is_urgent=job.urgent, owner=job.owner_id, studies=check_summary.ready
         ),
         "finish": end,
         "choices": [
-            (answer, typed.get(f"choice-{answer.line}", ""))
+            (answer, form_data.get(f"choice-{answer.line}", ""))
             for answer in get_row_results(job, list(several))
         ],
-        "more_choices": max(0, tally.several - MAX_CHOICES),
+        "more_choices": max(0, check_summary.several - MAX_CHOICES),
         "needs_approval": job.approved_by_id is None
-        and service.needs_approval(job.owner, tally.ready + tally.several, job.kind, job.project),
+        and service.needs_approval(
+            job.owner, check_summary.ready + check_summary.several, job.kind, job.project
+        ),
     }
 
 
@@ -201,12 +211,12 @@ def _sources_in_order(job: Job) -> list[Node]:
     return [nodes[pk] for pk in chosen if pk in nodes]
 
 
-def _storage_context(job: Job, tally: CheckSummary) -> dict[str, Any]:
+def _storage_context(job: Job, check_summary: CheckSummary) -> dict[str, Any]:
     """Whether the destination has enough space, as long as the job has not been started."""
     if job.state not in states.UNSTARTED_JOBS or job.destination is None:
         return {}
     return {
-        "no_room": storage_quota.explain_no_space(job.destination, tally.size_bytes),
+        "no_room": storage_quota.explain_no_space(job.destination, check_summary.size_bytes),
         "is_measured": destination_folders.can_measure_space(job.destination),
     }
 

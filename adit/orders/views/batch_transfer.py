@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.base import OrderRequest, Pseudonymize, SendAsIs, SheetOptions
 from adit.jobs.kinds.batch_transfer import BatchTransfer, BatchTransferRow
 from adit.jobs.models import Task
@@ -79,8 +79,8 @@ class TransferForm(TransferFormBase):
         self.limit("destinations", places)
         self.limit("project", services.usable_projects(user))
         self.remove_forbidden_fields(
-            send_identified=may(user, Right.TRANSFER_IDENTIFIED),
-            be_urgent=may(user, Right.BE_URGENT),
+            send_identified=has_right(user, Right.TRANSFER_IDENTIFIED),
+            be_urgent=has_right(user, Right.BE_URGENT),
         )
         if not (settings.MAIL and user.email):
             del self.fields["mail"]
@@ -89,12 +89,12 @@ class TransferForm(TransferFormBase):
         values = super().clean()
         if any(map(archives.is_archive, values.get("destinations") or ())):
             try:
-                values["archive_password"] = self.password.checked(values)
+                values["archive_password"] = self.password.validate(values)
             except InvalidInput as error:
                 self.add_error("archive_kept", str(error))
         if self.is_as_is:
             return values
-        bare = [row.line for row in self.judged.good if row.row and not row.row.pseudonym]
+        bare = [row.line for row in self.judged.valid_rows if row.row and not row.row.pseudonym]
         if bare and not values.get("generate"):
             text = _(
                 "These rows have no pseudonym (line %(lines)s). Select this option, or add the "
@@ -124,13 +124,13 @@ def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[TransferRow]:
 
 
 def make_transfer_request(
-    upload: Upload, judged: ValidatedSheet[TransferRow], form: TransferForm
+    upload: Upload, sheet: ValidatedSheet[TransferRow], form: TransferForm
 ) -> OrderRequest[BatchTransferRow]:
     """Return the order of a validated sheet. Raises InvalidInput."""
     values = form.cleaned_data
     return OrderRequest(
-        kind=BatchTransfer.word,
-        items=tuple(_order_row(row) for row in judged.good),
+        kind=BatchTransfer.code,
+        items=tuple(_order_row(row) for row in sheet.valid_rows),
         key=upload.key,
         destinations=tuple(node.pk for node in values["destinations"]),
         sources=(values["source"].pk, *(node.pk for node in values["further"])),
@@ -141,7 +141,7 @@ def make_transfer_request(
         mail=values.get("mail", False),
         archive_password=values.get("archive_password", ""),
         sheet=SheetOptions(
-            own_headers=judged.own_headers,
+            own_headers=sheet.own_headers,
             skips_delivered=values["skips_delivered"],
             starts_itself=values["starts_itself"],
             pilot=values["pilot"] or 0,
@@ -149,12 +149,12 @@ def make_transfer_request(
     )
 
 
-def _order_row(judged: ValidatedRow[TransferRow]) -> BatchTransferRow:
-    row = judged.row
+def _order_row(validated: ValidatedRow[TransferRow]) -> BatchTransferRow:
+    row = validated.row
     assert row is not None, "only good rows are ordered"
     return BatchTransferRow(
         line=row.line,
-        wanted=StudyCriteria(
+        criteria=StudyCriteria(
             patient_id=row.patient_id,
             study_uid=row.study_uid,
             accession_number=row.accession,
@@ -164,19 +164,19 @@ def _order_row(judged: ValidatedRow[TransferRow]) -> BatchTransferRow:
         ),
         series_uid=row.series_uid,
         pseudonym=row.pseudonym,
-        own=judged.own,
+        user_cells=validated.user_cells,
     )
 
 
 TRANSFER_WORKFLOW = SheetWorkflow(
-    kind=BatchTransfer.word,
-    word="transfer",
+    kind=BatchTransfer.code,
+    code="transfer",
     sheet=SheetKind.TRANSFER,
     title=_("New batch transfer"),
     lead=_("Transfer a list of studies. It is checked first, and each row gets a result."),
     help="batch-transfer",
     order_template="orders/_transfer_order.html",
-    judge=validate_sheet,
+    validate=validate_sheet,
     form=TransferForm,
     request=make_transfer_request,
 )

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
 from adit.jobs.kinds.selective import MAX_STUDIES
 from adit.jobs.views.access import current_user, order_permission_required
@@ -50,20 +50,20 @@ class SelectiveSession:
 
     request: HttpRequest
     user: User
-    found: StoredSearch
+    search: StoredSearch
 
     @classmethod
-    def of(cls, request: HttpRequest, user: User) -> "SelectiveSession":
+    def from_request(cls, request: HttpRequest, user: User) -> "SelectiveSession":
         """Load the stored state; a POST updates it with its input and stores that."""
         posted = request.POST if request.method == "POST" else None
         key = (posted or request.GET).get("found", "")
         found = StoredSearch.load(user, key) or StoredSearch(drafts.new_key())
         bench = cls(request, user, found)
         if posted is not None:
-            bench._take(posted)
+            bench._read_input(posted)
         return bench
 
-    def _take(self, posted: QueryDict) -> None:
+    def _read_input(self, posted: QueryDict) -> None:
         typed = {
             name: values
             for name, values in posted.lists()
@@ -71,8 +71,8 @@ class SelectiveSession:
         }
         mine = {name: typed.pop(name) for name in SearchForm.base_fields if name in typed}
         ticked = frozenset(posted.getlist("study") + posted.getlist("series"))
-        self.is_new_search = mine != dict(self.found.typed)
-        self.found = replace(self.found, typed=mine, ticked=ticked)
+        self.is_new_search = mine != dict(self.search.form_data)
+        self.search = replace(self.search, form_data=mine, ticked=ticked)
         _save_order_input(self.user, typed)
 
     @cached_property
@@ -90,9 +90,9 @@ class SelectiveSession:
     @cached_property
     def may(self) -> OrderRights:
         return OrderRights(
-            send_identified=may(self.user, Right.TRANSFER_IDENTIFIED),
-            choose_pseudonyms=may(self.user, Right.CHOOSE_PSEUDONYMS),
-            be_urgent=may(self.user, Right.BE_URGENT),
+            send_identified=has_right(self.user, Right.TRANSFER_IDENTIFIED),
+            choose_pseudonyms=has_right(self.user, Right.CHOOSE_PSEUDONYMS),
+            be_urgent=has_right(self.user, Right.BE_URGENT),
         )
 
     @cached_property
@@ -113,7 +113,7 @@ class SelectiveSession:
 
         Unbound it is filled in with earlier input, or with all sources selected.
         """
-        typed = self.found.typed
+        typed = self.search.form_data
         if bound:
             return SearchForm(_as_querydict(typed), sources=self.sources)
         first = {"sources": [node.pk for node in self.sources]}
@@ -132,19 +132,19 @@ class SelectiveSession:
             may=self.may,
         )
 
-    def again(self, place: str = "") -> HttpResponse:
+    def redirect(self, place: str = "") -> HttpResponse:
         """Store the state and redirect to the page; the URL contains no patient data."""
-        self.found.keep(self.user)
-        address = f"{reverse('job_new_selective')}?found={self.found.key}"
+        self.search.save(self.user)
+        address = f"{reverse('job_new_selective')}?found={self.search.key}"
         return HttpResponseRedirect(f"{address}&at={place}#{place}" if place else address)
 
-    def elsewhere(self, address: str) -> HttpResponse:
+    def redirect_to(self, address: str) -> HttpResponse:
         """Redirect to another page, also from an HTMX request."""
         if "HX-Request" in self.request.headers:
             return HttpResponse(headers={"HX-Redirect": address})
         return HttpResponseRedirect(address)
 
-    def page(
+    def render(
         self,
         search_form: SearchForm | None = None,
         order_form: SelectiveOrderForm | None = None,
@@ -153,10 +153,10 @@ class SelectiveSession:
         """Render the page; a form that is passed shows its errors."""
         wrong = bool(search_form or order_form or notice)
         if wrong:
-            self.found.keep(self.user)
+            self.search.save(self.user)
         order_form = order_form or self.order_form(bound=False)
         context = {
-            "found": self.found,
+            "found": self.search,
             "place": self.request.GET.get("at", ""),
             "fresh": drafts.new_key(),
             "basket": self.basket,
@@ -165,7 +165,7 @@ class SelectiveSession:
             "patients": self._patients(order_form),
             "notice": notice,
             "may": self.may,
-            "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
+            "sees_identified": has_right(self.user, Right.SEE_IDENTIFIED),
             "sources": self.sources,
             "destinations": self.destinations,
         }
@@ -183,9 +183,11 @@ class SelectiveSession:
         return [(patient, field, picks[patient.token]) for patient, field in form.patient_rows()]
 
 
-def _save_order_input(user: User, typed: Mapping[str, list[str]]) -> None:
-    names = {name: values for name, values in typed.items() if name.startswith(PSEUDONYM_PREFIX)}
-    rest = {name: values for name, values in typed.items() if name not in names}
+def _save_order_input(user: User, form_data: Mapping[str, list[str]]) -> None:
+    names = {
+        name: values for name, values in form_data.items() if name.startswith(PSEUDONYM_PREFIX)
+    }
+    rest = {name: values for name, values in form_data.items() if name not in names}
     hidden = orders_drafts.seal_pseudonyms(
         _chosen_project(rest), {name: v for name, v in names.items() if any(v)}
     )
@@ -210,22 +212,24 @@ def _load_order_input(user: User) -> dict[str, list[str]]:
     }
 
 
-def _chosen_project(typed: Mapping[str, list[str]]) -> str:
+def _chosen_project(form_data: Mapping[str, list[str]]) -> str:
     """The chosen project; empty for none."""
-    return (typed.get("project") or [""])[-1]
+    return (form_data.get("project") or [""])[-1]
 
 
-def _as_querydict(typed: Mapping[str, list[str]]) -> QueryDict:
+def _as_querydict(form_data: Mapping[str, list[str]]) -> QueryDict:
     data = QueryDict(mutable=True)
-    for name, values in typed.items():
+    for name, values in form_data.items():
         data.setlist(name, list(values))
     return data
 
 
-def _initial_values(typed: Mapping[str, list[str]]) -> dict[str, Any]:
+def _initial_values(form_data: Mapping[str, list[str]]) -> dict[str, Any]:
     several = ("sources", "destinations")
     return {
-        name: values if name in several else values[-1] for name, values in typed.items() if values
+        name: values if name in several else values[-1]
+        for name, values in form_data.items()
+        if values
     }
 
 
@@ -233,9 +237,9 @@ def _initial_values(typed: Mapping[str, list[str]]) -> dict[str, Any]:
 @require_http_methods(["GET", "POST"])
 def new_selective(request: HttpRequest) -> HttpResponse:
     """Show the page. Each button posts the whole form and names its action."""
-    bench = SelectiveSession.of(request, current_user(request))
+    bench = SelectiveSession.from_request(request, current_user(request))
     if request.method != "POST":
-        return bench.page()
+        return bench.render()
     verb, _colon, what = request.POST.get("do", "").partition(":")
     return BUTTON_HANDLERS.get(verb, handle_enter)(bench, what)
 
@@ -250,26 +254,26 @@ def cancel_search(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-def handle_enter(bench: SelectiveSession, what: str) -> HttpResponse:
+def handle_enter(session: SelectiveSession, value: str) -> HttpResponse:
     """Handle the Enter key: search if the search fields changed, else summarize."""
-    if bench.is_new_search or not len(bench.basket):
-        return run_search(bench, what)
-    return show_summary(bench, what)
+    if session.is_new_search or not len(session.basket):
+        return run_search(session, value)
+    return show_summary(session, value)
 
 
-def run_search(bench: SelectiveSession, what: str) -> HttpResponse:
-    form = bench.search_form(bound=True)
+def run_search(session: SelectiveSession, value: str) -> HttpResponse:
+    form = session.search_form(bound=True)
     if not form.is_valid():
-        return bench.page(search_form=form)
-    fresh = bench.request.POST.get("fresh", "")
+        return session.render(search_form=form)
+    fresh = session.request.POST.get("fresh", "")
     key = fresh if drafts.is_key(fresh) else drafts.new_key()
     rows: list[FoundStudy] = []
     notes: list[Message] = []
     hints: list[Message] = []
     sources = list(form.cleaned_data["sources"])
-    canceled = _search_key(bench.user.pk, key)
+    canceled = _search_key(session.user.pk, key)
     try:
-        results = search.search_nodes(bench.user, sources, form.query(), cancelled=canceled)
+        results = search.search_nodes(session.user, sources, form.query(), cancelled=canceled)
     except AditError as error:
         notes.append(error.message)
         sources, results = [], []
@@ -284,76 +288,76 @@ def run_search(bench: SelectiveSession, what: str) -> HttpResponse:
             FoundStudy(node.pk, node.name, get_domain(node), record) for record in result.records
         ]
         hints += _describe_limits(node, result)
-    bench.found = StoredSearch(
-        key, bench.found.typed, sort_studies(rows), tuple(notes), tuple(hints)
+    session.search = StoredSearch(
+        key, session.search.form_data, sort_studies(rows), tuple(notes), tuple(hints)
     )
-    return bench.again("results")
+    return session.redirect("results")
 
 
 def _describe_limits(node: Node, result: search.SearchResult) -> list[Message]:
     count = len(result.records)
     if result.more:
         return [Message("selective.more-studies", node=node.name, count=count)]
-    if result.capped:
+    if result.is_capped:
         return [Message("selective.limited-results", node=node.name, count=count)]
     return []
 
 
-def toggle_series(bench: SelectiveSession, what: str) -> HttpResponse:
+def toggle_series(session: SelectiveSession, value: str) -> HttpResponse:
     """Query and show the series of one study; a second time hide them."""
-    row = bench.found.row(what)
+    row = session.search.row(value)
     if row is not None:
-        opened = replace(row, is_open=not row.is_open, trouble=None)
-        if opened.is_open and opened.series is None:
-            opened = _with_series(bench, opened)
-        bench.found = bench.found.with_row(int(what), opened)
-    return bench.again(f"study-{what}" if row else "results")
+        opened = replace(row, is_expanded=not row.is_expanded, error=None)
+        if opened.is_expanded and opened.series is None:
+            opened = _with_series(session, opened)
+        session.search = session.search.with_row(int(value), opened)
+    return session.redirect(f"study-{value}" if row else "results")
 
 
-def add_to_basket(bench: SelectiveSession, what: str) -> HttpResponse:
-    picks = basket.picks_from_search(bench.found, bench.found.ticked)
+def add_to_basket(session: SelectiveSession, value: str) -> HttpResponse:
+    picks = basket.picks_from_search(session.search, session.search.ticked)
     if not picks:
-        return bench.page(notice=_("Select a study or some of its series first."))
-    if len(bench.basket) + len(picks) > MAX_STUDIES:
-        return bench.page(
+        return session.render(notice=_("Select a study or some of its series first."))
+    if len(session.basket) + len(picks) > MAX_STUDIES:
+        return session.render(
             notice=_("The basket can contain at most %(limit)d studies.") % {"limit": MAX_STUDIES}
         )
-    basket.add(bench.user, picks)
-    bench.found = bench.found.with_ticks(frozenset())
-    return bench.again("basket")
+    basket.add(session.user, picks)
+    session.search = session.search.with_ticks(frozenset())
+    return session.redirect("basket")
 
 
-def remove_from_basket(bench: SelectiveSession, what: str) -> HttpResponse:
-    basket.remove(bench.user, [what])
-    return bench.again("basket")
+def remove_from_basket(session: SelectiveSession, value: str) -> HttpResponse:
+    basket.remove(session.user, [value])
+    return session.redirect("basket")
 
 
-def clear_basket(bench: SelectiveSession, what: str) -> HttpResponse:
-    basket.clear(bench.user)
-    return bench.again("basket")
+def clear_basket(session: SelectiveSession, value: str) -> HttpResponse:
+    basket.clear(session.user)
+    return session.redirect("basket")
 
 
-def show_summary(bench: SelectiveSession, what: str) -> HttpResponse:
+def show_summary(session: SelectiveSession, value: str) -> HttpResponse:
     """Validate the order, query the sources for the summary, and show it."""
-    if not len(bench.basket):
-        return bench.page(notice=_("The basket is empty. Add studies to it first."))
-    form = bench.order_form(bound=True)
+    if not len(session.basket):
+        return session.render(notice=_("The basket is empty. Add studies to it first."))
+    form = session.order_form(bound=True)
     if not form.is_valid():
-        return bench.page(order_form=form)
-    prepared = _prepare(bench, form)
+        return session.render(order_form=form)
+    prepared = _prepare(session, form)
     key = drafts.new_key()
     try:
-        service.preview_order(bench.user, prepared.request(key))
+        service.preview_order(session.user, prepared.request(key))
     except RefusedPseudonyms as refused:
         _add_pseudonym_errors(form, prepared.basket, refused)
-        return bench.page(order_form=form)
+        return session.render(order_form=form)
     except AditError as error:
         form.add_error(None, str(error))
-        return bench.page(order_form=form)
-    bench.found.keep(bench.user)
-    drafts.save_draft(bench.user, key, prepared.to_json())
-    bench.replace_summary(key)
-    return bench.elsewhere(reverse("job_summary", args=[key]))
+        return session.render(order_form=form)
+    session.search.save(session.user)
+    drafts.save_draft(session.user, key, prepared.to_json())
+    session.replace_summary(key)
+    return session.redirect_to(reverse("job_summary", args=[key]))
 
 
 BUTTON_HANDLERS: dict[str, Callable[[SelectiveSession, str], HttpResponse]] = {
@@ -366,18 +370,18 @@ BUTTON_HANDLERS: dict[str, Callable[[SelectiveSession, str], HttpResponse]] = {
 }
 
 
-def _prepare(bench: SelectiveSession, form: SelectiveOrderForm) -> PreparedOrder:
+def _prepare(session: SelectiveSession, form: SelectiveOrderForm) -> PreparedOrder:
     values = form.cleaned_data
     return PreparedOrder(
-        basket=bench.basket,
+        basket=session.basket,
         destinations=tuple(node.pk for node in values["destinations"]),
         project=values["project"].pk if values["project"] else None,
         reason=values["reason"] if form.is_as_is else "",
         pseudonyms=form.pseudonyms(),
         urgent=values.get("urgent", False),
         title=values["title"],
-        found=bench.found.key,
-        password=bench.password,
+        found=session.search.key,
+        password=session.password,
     )
 
 
@@ -392,15 +396,15 @@ def _add_pseudonym_errors(
             form.add_error(name if name in form.fields else None, why)
 
 
-def _with_series(bench: SelectiveSession, row: FoundStudy) -> FoundStudy:
-    node = next((node for node in bench.sources if node.pk == row.node_id), None)
+def _with_series(session: SelectiveSession, row: FoundStudy) -> FoundStudy:
+    node = next((node for node in session.sources if node.pk == row.node_id), None)
     if node is None:
-        return replace(row, trouble=Message("selective.source-not-permitted"))
+        return replace(row, error=Message("selective.source-not-permitted"))
     try:
         study = StudyRef(row.study.study_uid)
-        records = search.list_series(bench.user, node, study, row.study.patient_id)
+        records = search.list_series(session.user, node, study, row.study.patient_id)
     except AditError as error:
-        return replace(row, trouble=error.message)
+        return replace(row, error=error.message)
     by_number = sorted(records, key=lambda record: (record.series_number or 0, record.series_uid))
     return replace(row, series=tuple(by_number))
 

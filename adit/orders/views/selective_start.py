@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs.estimates import describe_start
 from adit.jobs.kinds.base import OrderRequest, Pseudonymize, SendAsIs
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
@@ -85,7 +85,7 @@ class PreparedOrder:
         self, key: str, *, mail: bool = False, password: str = ""
     ) -> OrderRequest[PickedStudy]:
         return OrderRequest(
-            kind=Selective.word,
+            kind=Selective.code,
             items=tuple(
                 replace(pick, pseudonym=self.pseudonyms.get(pick.patient.token, ""))
                 for pick in self.basket
@@ -122,7 +122,7 @@ def order_summary(request: HttpRequest, key: str) -> HttpResponse:
 
 
 def _render_summary(
-    request: HttpRequest, user: User, key: str, prepared: PreparedOrder, trouble: str = ""
+    request: HttpRequest, user: User, key: str, prepared: PreparedOrder, problem: str = ""
 ) -> HttpResponse:
     project = _get_project(prepared)
     nodes = Node.objects.in_bulk(prepared.nodes)
@@ -140,12 +140,12 @@ def _render_summary(
                 for patient in prepared.basket.patients
             ],
             request,
-            sees_identified=may(user, Right.SEE_IDENTIFIED),
+            sees_identified=has_right(user, Right.SEE_IDENTIFIED),
             is_identified=bool(prepared.reason),
         ),
         "sources": sorted({pick.node for pick in prepared.basket}),
         "size": format_estimated_size(preview.summary.size_bytes),
-        "sees_identified": may(user, Right.SEE_IDENTIFIED),
+        "sees_identified": has_right(user, Right.SEE_IDENTIFIED),
         "when": describe_start(
             nodes_used,
             is_urgent=prepared.urgent,
@@ -153,13 +153,13 @@ def _render_summary(
             studies=len(prepared.basket) * len(prepared.destinations),
         ),
         "needs_approval": preview.needs_approval,
-        "trouble": trouble,
+        "trouble": problem,
         "may_be_mailed": settings.MAIL and bool(user.email),
         "no_room": preview.no_space,
         "makes_archive": preview.makes_archive,
         "password": prepared.password,
     }
-    return render(request, "orders/summary.html", context, status=422 if trouble else 200)
+    return render(request, "orders/summary.html", context, status=422 if problem else 200)
 
 
 def _place_orders(
@@ -167,7 +167,7 @@ def _place_orders(
 ) -> HttpResponse:
     try:
         makes_archive = service.describe_order(user, prepared.request(key)).makes_archive
-        password = prepared.password.checked(request.POST) if makes_archive else ""
+        password = prepared.password.validate(request.POST) if makes_archive else ""
         wishes = prepared.request(key, mail="mail" in request.POST, password=password)
         jobs = service.place_order(user, wishes)
     except AditError as error:

@@ -22,7 +22,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.base import OrderRequest
 from adit.jobs.views.access import current_user, order_permission_required
 from adit.orders import archive_passwords, drafts, service, uploads
@@ -49,29 +49,31 @@ class SheetWorkflow:
     """What differs between the kinds of sheets; `word` is part of URLs and route names."""
 
     kind: str
-    word: str
+    code: str
     sheet: SheetKind
     title: Any
     lead: Any
     help: str
     order_template: str
     """Included below the rows, within the form; its context has `form`, `judged` and `upload`."""
-    judge: Callable[[User, Upload], ValidatedSheet[Any]]
+    validate: Callable[[User, Upload], ValidatedSheet[Any]]
     form: Callable[..., forms.Form]
     """form(data, user=…, upload=…, judged=…, initial=…)."""
     request: Callable[[Upload, ValidatedSheet[Any], Any], OrderRequest[Any]]
     """Makes the order of a valid form. Raises InvalidInput."""
 
     def address(self, page: str, *args: Any) -> str:
-        return reverse(f"job_{self.word}_{page}", args=args)
+        return reverse(f"job_{self.code}_{page}", args=args)
 
 
-def get_upload(user: User, desk: SheetWorkflow, key: str) -> Upload | None:
+def get_upload(user: User, workflow: SheetWorkflow, key: str) -> Upload | None:
     """Return the user's upload of this kind, as long as it is stored."""
-    return uploads.load_upload(user, key, desk.sheet)
+    return uploads.load_upload(user, key, workflow.sheet)
 
 
-def redirect_without_upload(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
+def redirect_without_upload(
+    request: HttpRequest, workflow: SheetWorkflow, key: str
+) -> HttpResponse:
     """Redirect a request for an upload that is no longer stored.
 
     After the start, Back or a second Start leads to the existing job.
@@ -81,7 +83,7 @@ def redirect_without_upload(request: HttpRequest, desk: SheetWorkflow, key: str)
     if jobs := service.find_jobs(current_user(request), key):
         return HttpResponseRedirect(reverse("job", args=[jobs[0].pk]))
     messages.info(request, _("This sheet has expired. Please upload it again."))
-    return HttpResponseRedirect(reverse(f"job_new_{desk.word}"))
+    return HttpResponseRedirect(reverse(f"job_new_{workflow.code}"))
 
 
 PREVIEW_LINES = 8
@@ -89,51 +91,51 @@ MAX_HEADER_LINE = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def columns_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
+def columns_page(request: HttpRequest, workflow: SheetWorkflow, key: str) -> HttpResponse:
     """Ask for the column mapping, with guesses; it is remembered for the same headers."""
     user = current_user(request)
-    upload = get_upload(user, desk, key)
+    upload = get_upload(user, workflow, key)
     if upload is None:
-        return redirect_without_upload(request, desk, key)
+        return redirect_without_upload(request, workflow, key)
     if request.method != "POST":
         return _render_columns(
-            request, desk, upload, _mapping_at(upload, request.GET.get("header"))
+            request, workflow, upload, _mapping_at(upload, request.GET.get("header"))
         )
     said = _mapping_at(upload, request.POST.get("header"))
     if request.POST.get("do") == "header":
-        return HttpResponseRedirect(f"{desk.address('columns', key)}?header={said.header_line}")
+        return HttpResponseRedirect(f"{workflow.address('columns', key)}?header={said.header_line}")
     try:
         mapping = make_mapping(
-            upload.table, desk.sheet, said.header_line, _read_places(request, upload)
+            upload.table, workflow.sheet, said.header_line, _read_places(request, upload)
         )
         if not mapping.enough():
-            is_query = desk.sheet is SheetKind.QUERY
+            is_query = workflow.sheet is SheetKind.QUERY
             raise InvalidInput(
                 "columns.missing-for-query" if is_query else "columns.missing-for-transfer"
             )
     except InvalidInput as error:
         return _render_columns(
-            request, desk, upload, said, str(error), _read_columns(request, upload)
+            request, workflow, upload, said, str(error), _read_columns(request, upload)
         )
     uploads.set_mapping(user, upload, mapping)
-    return HttpResponseRedirect(desk.address("rows", key))
+    return HttpResponseRedirect(workflow.address("rows", key))
 
 
 def _render_columns(
     request: HttpRequest,
-    desk: SheetWorkflow,
+    workflow: SheetWorkflow,
     upload: Upload,
     mapping: ColumnMapping,
-    trouble: str = "",
-    said: dict[int, str] | None = None,
+    problem: str = "",
+    input_values: dict[int, str] | None = None,
 ) -> HttpResponse:
     table = upload.table
-    guessed = {column: str(place) for place, column in mapping.places}
-    chosen = guessed if said is None else said
+    guessed = {column: str(place) for place, column in mapping.columns}
+    chosen = guessed if input_values is None else input_values
     examples = [line for line in table.lines if line.number > mapping.header_line][:3]
     context = {
-        "desk": desk,
-        "new_address": reverse(f"job_new_{desk.word}"),
+        "desk": workflow,
+        "new_address": reverse(f"job_new_{workflow.code}"),
         "upload": upload,
         "mapping": mapping,
         "lines": table.lines[:PREVIEW_LINES],
@@ -148,10 +150,10 @@ def _render_columns(
             }
             for column in range(table.width)
         ],
-        "fields": FIELDS[desk.sheet],
-        "trouble": trouble,
+        "fields": FIELDS[workflow.sheet],
+        "trouble": problem,
     }
-    return render(request, "orders/sheet_columns.html", context, status=422 if trouble else 200)
+    return render(request, "orders/sheet_columns.html", context, status=422 if problem else 200)
 
 
 def _mapping_at(upload: Upload, text: str | None) -> ColumnMapping:
@@ -185,24 +187,24 @@ class ShownRow:
     line: int
     verdict: str
     """A state that the badge template tag knows."""
-    word: Any
+    label: Any
     findings: tuple[str, ...]
     cells: tuple[str, ...]
     is_out: bool
     may_be_left_out: bool
 
 
-def filter_rows(judged: ValidatedSheet[Any], upload: Upload, show: str) -> Sequence[Any]:
+def filter_rows(sheet: ValidatedSheet[Any], upload: Upload, show: str) -> Sequence[Any]:
     """Return the rows that the filter `show` selects; all rows for an unknown filter."""
     if show == "out":
         return [
             row
-            for row in judged.rows
+            for row in sheet.rows
             if row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
         ]
     if show in ("error", "warning"):
-        return [row for row in judged.rows if row.verdict == show]
-    return judged.rows
+        return [row for row in sheet.rows if row.verdict == show]
+    return sheet.rows
 
 
 def make_shown_row(row: Any, upload: Upload) -> ShownRow:
@@ -217,7 +219,7 @@ def make_shown_row(row: Any, upload: Upload) -> ShownRow:
             f"{f.column}: {f.message}" if f.column else str(f.message)
             for f in _findings_with_lines(row)
         ),
-        row.shown,
+        row.values,
         is_out,
         row.verdict is not RowVerdict.LEFT_OUT,
     )
@@ -265,58 +267,58 @@ class SheetReview:
     """The state of an upload within one request."""
 
     request: HttpRequest
-    desk: SheetWorkflow
+    workflow: SheetWorkflow
     user: User
     upload: Upload
 
     @cached_property
-    def judged(self) -> ValidatedSheet[Any]:
+    def validated(self) -> ValidatedSheet[Any]:
         """All rows with their verdicts. Raises UnreadableSheet.
 
         Rows excluded by the user do not affect the verdicts of others.
         """
-        return self.desk.judge(self.user, self.upload)
+        return self.workflow.validate(self.user, self.upload)
 
     @property
-    def chosen(self) -> ValidatedSheet[Any]:
-        return self.judged.without(self.upload.left_out)
+    def selected(self) -> ValidatedSheet[Any]:
+        return self.validated.without(self.upload.left_out)
 
     def form(self, *, bound: bool) -> Any:
-        typed = self.upload.typed
+        typed = self.upload.form_data
         confirmed = self.request.POST.getlist(archive_passwords.KEPT)
         data = as_form_data({**typed, archive_passwords.KEPT: confirmed}) if bound else None
         initial = {name: v if len(v) > 1 else v[0] for name, v in typed.items() if v}
-        return self.desk.form(
-            data, user=self.user, upload=self.upload, judged=self.chosen, initial=initial
+        return self.workflow.form(
+            data, user=self.user, upload=self.upload, judged=self.selected, initial=initial
         )
 
-    def take(self) -> None:
+    def save_input(self) -> None:
         """Store what was ticked and entered on the page."""
         posted = self.request.POST
         shown = _parse_numbers(posted.getlist("shown"))
         upload = self.upload.without(shown, _parse_numbers(posted.getlist("out")))
         typed = {name: values for name, values in posted.lists() if name not in FIELDS_NOT_KEPT}
         password = upload.password.with_entries(posted)
-        self.upload = replace(upload, typed=typed, password=password)
-        self.upload.keep(self.user)
+        self.upload = replace(upload, form_data=typed, password=password)
+        self.upload.save(self.user)
 
-    def again(self, page: str = "1", show: str = "") -> HttpResponse:
-        address = self.desk.address("rows", self.upload.key)
+    def redirect(self, page: str = "1", show: str = "") -> HttpResponse:
+        address = self.workflow.address("rows", self.upload.key)
         query = f"?page={page}" if page.isdecimal() else "?page=1"
         shown = f"&show={show}" if show in ROW_FILTERS else ""
         return HttpResponseRedirect(f"{address}{query}{shown}#rows")
 
-    def page(self, form: Any = None, notice: str = "") -> HttpResponse:
+    def render(self, form: Any = None, notice: str = "") -> HttpResponse:
         show = self.request.GET.get("show", "")
-        rows = filter_rows(self.judged, self.upload, show)
+        rows = filter_rows(self.validated, self.upload, show)
         page = Paginator(rows, ROWS_PER_PAGE).get_page(self.request.GET.get("page"))
-        counts = self.chosen.counts
+        counts = self.selected.counts
         context = {
-            "desk": self.desk,
-            "new_address": reverse(f"job_new_{self.desk.word}"),
-            "rows_address": self.desk.address("rows", self.upload.key),
+            "desk": self.workflow,
+            "new_address": reverse(f"job_new_{self.workflow.code}"),
+            "rows_address": self.workflow.address("rows", self.upload.key),
             "upload": self.upload,
-            "judged": self.judged,
+            "judged": self.validated,
             "rows": [make_shown_row(row, self.upload) for row in page],
             "page": page,
             "show": show if show in ROW_FILTERS else "",
@@ -324,105 +326,109 @@ class SheetReview:
             "ok": counts[RowVerdict.OK],
             "warned": counts[RowVerdict.WARNING],
             "wrong": counts[RowVerdict.ERROR],
-            "ready": len(self.chosen.good),
-            "left_out": len(self.judged.rows) - len(self.chosen.rows) + counts[RowVerdict.LEFT_OUT],
+            "ready": len(self.selected.valid_rows),
+            "left_out": len(self.validated.rows)
+            - len(self.selected.rows)
+            + counts[RowVerdict.LEFT_OUT],
             "form": form or self.form(bound=False),
-            "sees_identified": may(self.user, Right.SEE_IDENTIFIED),
+            "sees_identified": has_right(self.user, Right.SEE_IDENTIFIED),
             "notice": notice,
         }
         wrong = bool(notice) or form is not None
         return render(self.request, "orders/sheet_rows.html", context, status=422 if wrong else 200)
 
 
-def make_urls(desk: SheetWorkflow) -> list[URLPattern]:
+def make_urls(workflow: SheetWorkflow) -> list[URLPattern]:
     """Return the URLs of one kind of sheet: job_new_<word>, job_<word>_template, …"""
 
     def view(function: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         def bound(request: HttpRequest, **kwargs: Any) -> HttpResponse:
-            return function(request, desk, **kwargs)
+            return function(request, workflow, **kwargs)
 
-        return order_permission_required(desk.kind)(bound)
+        return order_permission_required(workflow.kind)(bound)
 
-    base = f"new/{desk.word}/"
+    base = f"new/{workflow.code}/"
     return [
-        path(base, view(new_sheet), name=f"job_new_{desk.word}"),
-        path(f"{base}template.<str:form>", view(sheet_template), name=f"job_{desk.word}_template"),
-        path(f"{base}<str:key>/columns/", view(columns_page), name=f"job_{desk.word}_columns"),
-        path(f"{base}<str:key>/", view(rows_page), name=f"job_{desk.word}_rows"),
+        path(base, view(new_sheet), name=f"job_new_{workflow.code}"),
+        path(
+            f"{base}template.<str:form>", view(sheet_template), name=f"job_{workflow.code}_template"
+        ),
+        path(f"{base}<str:key>/columns/", view(columns_page), name=f"job_{workflow.code}_columns"),
+        path(f"{base}<str:key>/", view(rows_page), name=f"job_{workflow.code}_rows"),
     ]
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def new_sheet(request: HttpRequest, desk: SheetWorkflow) -> HttpResponse:
+def new_sheet(request: HttpRequest, workflow: SheetWorkflow) -> HttpResponse:
     """Upload a file; an unreadable file is rejected with a message."""
     if request.method != "POST":
-        return _render_upload(request, desk)
+        return _render_upload(request, workflow)
     file = request.FILES.get("sheet")
     if file is None:
-        return _render_upload(request, desk, _explain_missing_file(request))
+        return _render_upload(request, workflow, _explain_missing_file(request))
     order = DateOrder.MONTH_FIRST if request.POST.get("dates") == "month" else DateOrder.DAY_FIRST
     try:
         upload = uploads.read_upload(
-            current_user(request), file, file.name or "sheet", desk.sheet, order
+            current_user(request), file, file.name or "sheet", workflow.sheet, order
         )
     except AditError as error:
-        return _render_upload(request, desk, str(error))
-    page = "rows" if upload.mapping.sure else "columns"
-    return HttpResponseRedirect(desk.address(page, upload.key))
+        return _render_upload(request, workflow, str(error))
+    page = "rows" if upload.mapping.is_certain else "columns"
+    return HttpResponseRedirect(workflow.address(page, upload.key))
 
 
 @require_safe
-def sheet_template(request: HttpRequest, desk: SheetWorkflow, form: str) -> HttpResponse:
+def sheet_template(request: HttpRequest, workflow: SheetWorkflow, form: str) -> HttpResponse:
     """Download an empty sheet with text columns and two examples."""
     makers = {"xlsx": (make_template_xlsx, XLSX), "csv": (make_template_csv, "text/csv")}
     if form not in makers:
         raise Http404
     make, content_type = makers[form]
-    headers = {"Content-Disposition": f'attachment; filename="adit-{desk.word}.{form}"'}
-    return HttpResponse(make(desk.sheet), content_type=content_type, headers=headers)
+    headers = {"Content-Disposition": f'attachment; filename="adit-{workflow.code}.{form}"'}
+    return HttpResponse(make(workflow.sheet), content_type=content_type, headers=headers)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def rows_page(request: HttpRequest, desk: SheetWorkflow, key: str) -> HttpResponse:
+def rows_page(request: HttpRequest, workflow: SheetWorkflow, key: str) -> HttpResponse:
     """Show each row with its verdict, and the order form.
 
     Each button stores the input.
     """
     user = current_user(request)
-    upload = get_upload(user, desk, key)
+    upload = get_upload(user, workflow, key)
     if upload is None:
-        return redirect_without_upload(request, desk, key)
-    one = SheetReview(request, desk, user, upload)
-    if not upload.mapping.sure:
-        return HttpResponseRedirect(desk.address("columns", key))
+        return redirect_without_upload(request, workflow, key)
+    one = SheetReview(request, workflow, user, upload)
+    if not upload.mapping.is_certain:
+        return HttpResponseRedirect(workflow.address("columns", key))
     try:
         if request.method != "POST":
-            return one.page()
-        one.take()
+            return one.render()
+        one.save_input()
         verb, _colon, what = request.POST.get("do", "").partition(":")
         if verb == "start":
             return _place_order(one)
         show = request.POST.get("show", "")
-        return one.again(what, show) if verb == "page" else one.again(show=what)
+        return one.redirect(what, show) if verb == "page" else one.redirect(show=what)
     except UnreadableSheet as error:
-        return _render_upload(request, desk, str(error))
+        return _render_upload(request, workflow, str(error))
 
 
-def as_form_data(typed: dict[str, list[str]]) -> Any:
+def as_form_data(input_data: dict[str, list[str]]) -> Any:
     """Return stored input as data for a form."""
     data = QueryDict(mutable=True)
-    for name, values in typed.items():
+    for name, values in input_data.items():
         data.setlist(name, values)
     return data
 
 
-def _place_order(one: SheetReview) -> HttpResponse:
-    form = one.form(bound=True)
-    if not one.chosen.good:
-        return one.page(form, _("There is no row that can be ordered."))
-    wrong = one.chosen.counts[RowVerdict.ERROR]
-    if wrong and "skip_errors" not in one.request.POST:
-        return one.page(
+def _place_order(review: SheetReview) -> HttpResponse:
+    form = review.form(bound=True)
+    if not review.selected.valid_rows:
+        return review.render(form, _("There is no row that can be ordered."))
+    wrong = review.selected.counts[RowVerdict.ERROR]
+    if wrong and "skip_errors" not in review.request.POST:
+        return review.render(
             form,
             ngettext(
                 "%(n)d row has an error. Correct the file and upload it again, or choose to exclude "
@@ -434,29 +440,31 @@ def _place_order(one: SheetReview) -> HttpResponse:
             % {"n": wrong},
         )
     if not form.is_valid():
-        return one.page(form)
+        return review.render(form)
     try:
-        order = one.desk.request(one.upload, one.chosen, form)
-        job, *_others = service.place_order(one.user, order)
+        order = review.workflow.request(review.upload, review.selected, form)
+        job, *_others = service.place_order(review.user, order)
     except AditError as error:
         form.add_error(None, str(error))
-        return one.page(form)
-    drafts.delete_draft(one.user, one.upload.key)
-    messages.success(one.request, _("The job was created."))
+        return review.render(form)
+    drafts.delete_draft(review.user, review.upload.key)
+    messages.success(review.request, _("The job was created."))
     return HttpResponseRedirect(reverse("job", args=[job.pk]))
 
 
-def _render_upload(request: HttpRequest, desk: SheetWorkflow, trouble: str = "") -> HttpResponse:
+def _render_upload(
+    request: HttpRequest, workflow: SheetWorkflow, problem: str = ""
+) -> HttpResponse:
     templates = (("xlsx", _("Download Excel template")), ("csv", _("Download CSV template")))
     context = {
-        "desk": desk,
-        "trouble": trouble,
-        "forms": [(desk.address("template", form), word) for form, word in templates],
-        "columns": get_template_columns(desk.sheet),
-        "examples": get_template_examples(desk.sheet),
+        "desk": workflow,
+        "trouble": problem,
+        "forms": [(workflow.address("template", form), word) for form, word in templates],
+        "columns": get_template_columns(workflow.sheet),
+        "examples": get_template_examples(workflow.sheet),
         "month_first": request.POST.get("dates") == "month",
     }
-    return render(request, "orders/sheet_new.html", context, status=422 if trouble else 200)
+    return render(request, "orders/sheet_new.html", context, status=422 if problem else 200)
 
 
 def _explain_missing_file(request: HttpRequest) -> str:

@@ -8,7 +8,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.nodes import access
 from adit.projects import profile_text, profile_versions, services
 from adit.projects.forms import ProfilePreviewForm, ProfileTextForm
@@ -29,7 +29,7 @@ def profile_list(request: HttpRequest) -> HttpResponse:
     profile_versions.create_presets()
     used = Counter(services.visible_projects(user).values_list("profile", flat=True))
     table = ProfileTable(ProfileVersion.objects.all(), request, projects=used)
-    context = {"table": table, "manages": may(user, Right.MANAGE_PROFILES)}
+    context = {"table": table, "manages": has_right(user, Right.MANAGE_PROFILES)}
     return render(request, "projects/profile_list.html", context)
 
 
@@ -38,7 +38,7 @@ def profile_page(request: HttpRequest, pk: int) -> HttpResponse:
     user = current_user(request)
     profile = get_profile(pk)
     rules = profile_versions.parse_rules(profile)
-    manages = may(user, Right.MANAGE_PROFILES)
+    manages = has_right(user, Right.MANAGE_PROFILES)
     context = {
         "profile": profile,
         "options": profile_text.list_options(rules),
@@ -46,13 +46,13 @@ def profile_page(request: HttpRequest, pk: int) -> HttpResponse:
         "edition": EDITION,
         "projects": services.visible_projects(user).filter(profile=profile),
         "manages": manages,
-        "may_try": may(user, Right.SEE_IDENTIFIED),
+        "may_try": has_right(user, Right.SEE_IDENTIFIED),
     }
     return render(request, "projects/profile.html", context)
 
 
 @require_safe
-def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
+def profile_as_text(request: HttpRequest, pk: int) -> HttpResponse:
     """Show the profile in plain language on one page, to print for an ethics board."""
     current_user(request)
     profile = get_profile(pk)
@@ -60,7 +60,7 @@ def profile_plain(request: HttpRequest, pk: int) -> HttpResponse:
         "profile": profile,
         "sections": build_sections(profile_versions.parse_rules(profile)),
     }
-    return render(request, "projects/profile_plain.html", context)
+    return render(request, "projects/profile_as_text.html", context)
 
 
 @get_or_post
@@ -85,7 +85,7 @@ def profile_new(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @get_or_post
-def profile_try(request: HttpRequest, pk: int) -> HttpResponse:
+def profile_preview_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one image before and after the profile is applied.
 
     Nothing of it is stored, and no URL shows it.
@@ -112,12 +112,12 @@ def profile_try(request: HttpRequest, pk: int) -> HttpResponse:
         "everything": everything,
     }
     status = 422 if form.errors else 200
-    return render(request, "projects/profile_try.html", context, status=status)
+    return render(request, "projects/profile_preview_page.html", context, status=status)
 
 
 def _select_lines(tried: ProfilePreview | None, everything: bool) -> list[object]:
     if tried is None:
         return []
     return [
-        line for line in tried.lines if everything or tried.withheld or line.fate.value != "same"
+        line for line in tried.lines if everything or tried.reason or line.change.value != "same"
     ]

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.projects import risks, services
 from adit.projects.forms import DestroyKeyForm, ProjectForm
 from adit.projects.key_destruction import (
@@ -34,7 +34,7 @@ def project_list(request: HttpRequest) -> HttpResponse:
     rows = services.visible_projects(user).select_related("profile").prefetch_related("members")
     context = {
         "table": ProjectTable(rows.order_by("is_default", "protocol_id"), request),
-        "manages": may(user, Right.MANAGE_PROJECTS),
+        "manages": has_right(user, Right.MANAGE_PROJECTS),
     }
     return render(request, "projects/project_list.html", context)
 
@@ -48,9 +48,9 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
         "project": project,
         "state": state,
         "word": word,
-        "manages": may(user, Right.MANAGE_PROJECTS),
+        "manages": has_right(user, Right.MANAGE_PROJECTS),
         "may_export": services.may_link(user, project),
-        "may_import": may(user, Right.CHOOSE_PSEUDONYMS),
+        "may_import": has_right(user, Right.CHOOSE_PSEUDONYMS),
         "patients": project.patients.count(),
         "options": list_options(parse_rules(project.profile)),
         "risks": risks.decisions(project),
@@ -133,7 +133,7 @@ def project_destroy(request: HttpRequest, pk: int) -> HttpResponse:
 def _edit_project(request: HttpRequest, project: Project) -> HttpResponse:
     is_new = project.pk is None
     user = current_user(request)
-    proposer = None if may(user, Right.MANAGE_PROJECTS) else user
+    proposer = None if has_right(user, Right.MANAGE_PROJECTS) else user
     posted = request.POST if request.method == "POST" else None
     form = ProjectForm(posted, instance=project, proposer=proposer)
     if request.method == "POST" and form.is_valid():
@@ -158,7 +158,7 @@ def _save_project(request: HttpRequest, form: ProjectForm) -> HttpResponseRedire
         if project.pk is None:
             make = (
                 services.create_project
-                if may(user, Right.MANAGE_PROJECTS)
+                if has_right(user, Right.MANAGE_PROJECTS)
                 else services.propose_project
             )
             project = make(user, project, **form.relations)

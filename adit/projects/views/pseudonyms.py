@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.audit.csv_export import csv_lines
 from adit.nodes import access
 from adit.nodes.models import Node
@@ -36,7 +36,7 @@ def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
         "project": project,
         "table": PseudonymTable(rows, request, exclude=() if may_reidentify else ("actions",)),
         "may_reidentify": may_reidentify,
-        "may_import": may(user, Right.CHOOSE_PSEUDONYMS) and project.key_destroyed_at is None,
+        "may_import": has_right(user, Right.CHOOSE_PSEUDONYMS) and project.key_destroyed_at is None,
     }
     return render(request, "projects/pseudonyms.html", context)
 
@@ -60,7 +60,7 @@ def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpRespo
 
 
 @get_or_post
-def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
+def project_merge_patient(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
     """Merge another patient ID of the same person."""
     user = current_user(request)
     project = get_visible_project(user, pk)
@@ -85,7 +85,7 @@ def project_join(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
             return redirect("project_pseudonyms", pk)
     context = {"project": project, "patient": row, "form": form}
     status = 422 if form.errors else 200
-    return render(request, "projects/join.html", context, status=status)
+    return render(request, "projects/merge_patient.html", context, status=status)
 
 
 @get_or_post
@@ -104,7 +104,9 @@ def project_export(request: HttpRequest, pk: int) -> HttpResponse:
             rows = [("pseudonym", "patient_id", "patient_id_domain")]
             for each in found:
                 rows.append((each.pseudonym, each.patient_id, each.domain))
-                rows += [(each.pseudonym, patient_id, domain) for domain, patient_id in each.joined]
+                rows += [
+                    (each.pseudonym, patient_id, domain) for domain, patient_id in each.merged_ids
+                ]
             return _csv_response(f"{project.protocol_id}-pseudonyms.csv", rows)
     context = {"project": project, "form": form, "patients": project.patients.count()}
     status = 422 if form.errors else 200

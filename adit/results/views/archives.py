@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, may
+from adit.accounts.permissions import Right, has_right
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import actions
@@ -49,7 +49,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 def archive_list(request: HttpRequest) -> HttpResponse:
     """List the files that may be downloaded, newest first."""
     user = current_user(request)
-    if not may(user, Right.DOWNLOAD):
+    if not has_right(user, Right.DOWNLOAD):
         raise PermissionDenied(str(Message("archive-file.download-not-permitted")))
     files = archives.visible_archives(user)[:200]
     context = {
@@ -89,7 +89,7 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         password = password.with_entries(request.POST)
         archive_passwords.keep_for_next_file(user, job, password)
         try:
-            checked = password.checked(request.POST)
+            checked = password.validate(request.POST)
             with transaction.atomic():
                 archives.save_password(user, job, checked)
                 actions.perform(user, job, verb)

@@ -23,10 +23,10 @@ from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import may, order_right
+from adit.accounts.permissions import has_right, order_right
 from adit.audit import trail
 from adit.jobs import encrypted_payload
-from adit.jobs.disclosure import disclosed
+from adit.jobs.disclosure import get_disclosure
 from adit.jobs.models import Job
 from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.orders import drafts, uploads
@@ -51,7 +51,7 @@ class QueryResultsPage:
     job: Job
 
     @classmethod
-    def of(cls, request: HttpRequest, pk: int) -> "QueryResultsPage":
+    def from_request(cls, request: HttpRequest, pk: int) -> "QueryResultsPage":
         """Return the page of a batch query; raise Http404 for other jobs."""
         user = current_user(request)
         job = get_visible_job(user, pk)
@@ -64,7 +64,7 @@ class QueryResultsPage:
         return f"results.{self.job.pk}"
 
     @cached_property
-    def kept(self) -> dict[str, Any]:
+    def saved_state(self) -> dict[str, Any]:
         """Return the draft.
 
         `picks` has the primary keys of the picked lines; None means all results. `text` is the
@@ -72,25 +72,25 @@ class QueryResultsPage:
         """
         return drafts.load_draft(self.user, self.key) or {"picks": None, "text": ""}
 
-    def keep(self, **values: Any) -> None:
-        self.kept = {**self.kept, **values}
-        drafts.save_draft(self.user, self.key, self.kept)
+    def save_state(self, **values: Any) -> None:
+        self.saved_state = {**self.saved_state, **values}
+        drafts.save_draft(self.user, self.key, self.saved_state)
 
     @cached_property
-    def sees(self) -> QueryResultAccess:
-        disclosure = disclosed(self.user, self.job)
+    def access(self) -> QueryResultAccess:
+        disclosure = get_disclosure(self.user, self.job)
         return QueryResultAccess(
             identified=disclosure.identified, own=disclosure.rows, pseudonyms=disclosure.given
         )
 
     @cached_property
-    def every(self) -> list[QueryResult]:
+    def all_results(self) -> list[QueryResult]:
         """Return all results; empty if the key of the project is destroyed."""
-        return self._opened(query_results.result_lines(self.job))
+        return self._open_results(query_results.result_lines(self.job))
 
-    def _opened(self, rows: Any) -> list[QueryResult]:
+    def _open_results(self, rows: Any) -> list[QueryResult]:
         try:
-            return query_results.open_results(encrypted_payload.get_box(self.job.project), rows)
+            return query_results.open_results(encrypted_payload.get_cipher(self.job.project), rows)
         except DecryptionError:
             return []
 
@@ -98,7 +98,7 @@ class QueryResultsPage:
         """Return the sort order and the filter. Neither contains patient data."""
         asked = self.request.POST if self.request.method == "POST" else self.request.GET
         sort, show = asked.get("sort", ""), asked.get("show", "")
-        is_known = sort.removeprefix("-") in query_results.SORTS and self.sees.identified
+        is_known = sort.removeprefix("-") in query_results.SORTS and self.access.identified
         return sort if is_known else "", show if show in ROW_FILTERS else ""
 
     def page(self, number: str | None) -> tuple[Any, list[QueryResult]]:
@@ -108,21 +108,24 @@ class QueryResultsPage:
         """
         sort, show = self.view()
         rows = query_results.filter_by_outcome(query_results.result_lines(self.job), show)
-        if not sort and not self.kept["text"]:
+        if not sort and not self.saved_state["text"]:
             stored = Paginator(rows, ROWS_PER_PAGE).get_page(number)
-            return stored, self._opened(stored)
-        box = encrypted_payload.get_box(self.job.project)
+            return stored, self._open_results(stored)
+        box = encrypted_payload.get_cipher(self.job.project)
         try:
-            pks = query_results.sort_and_search(box, rows, sort, self.kept["text"], self.sees)
+            pks = query_results.sort_and_search(
+                box, rows, sort, self.saved_state["text"], self.access
+            )
         except DecryptionError:
             pks = []
         page = Paginator(pks, ROWS_PER_PAGE).get_page(number)
         by_pk = {
-            r.pk: r for r in self._opened(query_results.result_lines(self.job).filter(pk__in=page))
+            r.pk: r
+            for r in self._open_results(query_results.result_lines(self.job).filter(pk__in=page))
         }
         return page, [by_pk[pk] for pk in page if pk in by_pk]
 
-    def again(self, number: str = "1") -> HttpResponse:
+    def redirect(self, number: str = "1") -> HttpResponse:
         sort, show = self.view()
         said = {"sort": sort, "show": show, "page": number if number.isdecimal() else "1"}
         query = urlencode({name: word for name, word in said.items() if word})
@@ -130,14 +133,14 @@ class QueryResultsPage:
         return HttpResponseRedirect(f"{address}?{query}#results")
 
     def is_picked(self, result: QueryResult) -> bool:
-        picks = self.kept["picks"]
+        picks = self.saved_state["picks"]
         return bool(result.values) and (picks is None or result.pk in set(picks))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def results_page(request: HttpRequest, pk: int) -> HttpResponse:
     """Show the results. Each button also saves the checkboxes of the page."""
-    query_page = QueryResultsPage.of(request, pk)
+    query_page = QueryResultsPage.from_request(request, pk)
     if request.method != "POST":
         return _render_results(query_page)
     _save_ticks(query_page)
@@ -147,10 +150,10 @@ def results_page(request: HttpRequest, pk: int) -> HttpResponse:
     if verb == "rule":
         _apply_pick_rule(query_page)
     elif verb in ("all", "none"):
-        query_page.keep(picks=None if verb == "all" else [])
+        query_page.save_state(picks=None if verb == "all" else [])
     elif verb == "look":
-        query_page.keep(text=request.POST.get("text", "").strip()[:100])
-    return query_page.again(what)
+        query_page.save_state(text=request.POST.get("text", "").strip()[:100])
+    return query_page.redirect(what)
 
 
 @require_safe
@@ -160,24 +163,28 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     With ?picked, only the picked results and the rows without a result. With ?again, only the rows
     without a result, as they were in the sheet.
     """
-    query_page = QueryResultsPage.of(request, pk)
-    picks = query_page.kept["picks"] if "picked" in request.GET else None
+    query_page = QueryResultsPage.from_request(request, pk)
+    picks = query_page.saved_state["picks"] if "picked" in request.GET else None
     only = None if picks is None else frozenset(picks)
     columns = query_results.export_columns()
-    rows = query_results.export_rows(query_page.job, query_page.every, query_page.sees, only)
+    rows = query_results.export_rows(
+        query_page.job, query_page.all_results, query_page.access, only
+    )
     if "again" in request.GET:
-        if not query_page.sees.own:
+        if not query_page.access.own:
             raise PermissionDenied(_("You do not have the permission to see the uploaded rows."))
         columns = query_results.unanswered_columns()
-        rows = query_results.unanswered_rows(query_page.job, query_page.every, query_page.sees)
+        rows = query_results.unanswered_rows(
+            query_page.job, query_page.all_results, query_page.access
+        )
     columns = add_own_columns(columns, query_results.own_headers(query_page.job))
     trail.record(
         "job.results_downloaded",
         user=query_page.user,
         about=f"job:{query_page.job.pk}",
         details={
-            "rows": len(query_page.every),
-            "identified": query_page.sees.identified,
+            "rows": len(query_page.all_results),
+            "identified": query_page.access.identified,
             "form": form,
         },
     )
@@ -188,9 +195,9 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
     page, results = query_page.page(query_page.request.GET.get("page"))
     sort, show = query_page.view()
     counts = query_results.count_outcomes(query_page.job)
-    picks = query_page.kept["picks"]
+    picks = query_page.saved_state["picks"]
     found = query_results.result_lines(query_page.job).filter(is_found=True)
-    if query_page.sees.identified and results:
+    if query_page.access.identified and results:
         record_view(query_page.user, query_page.job, {"results": True})
     context = {
         "job": query_page.job,
@@ -200,7 +207,9 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
                 "result": result,
                 "reason": query_results.describe_notes(result),
                 "is_picked": query_page.is_picked(result),
-                "own": result.own if query_page.sees.own else ("•••",) * len(result.own),
+                "own": result.user_cells
+                if query_page.access.own
+                else ("•••",) * len(result.user_cells),
             }
             for result in results
         ],
@@ -210,16 +219,17 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
         "has_sources": query_page.job.tasks.order_by().values("source").distinct().count() > 1,
         "sort": sort,
         "show": show,
-        "text": query_page.kept["text"],
+        "text": query_page.saved_state["text"],
         "filters": _filter_links(counts, found.count(), query_page),
         "picked": found.count() if picks is None else found.filter(pk__in=picks).count(),
         "all_picked": picks is None,
         "found": found.count(),
-        "sees_identified": query_page.sees.identified,
-        "sees_own": query_page.sees.own,
-        "sees_pseudonyms": query_page.sees.pseudonyms,
+        "sees_identified": query_page.access.identified,
+        "sees_own": query_page.access.own,
+        "sees_pseudonyms": query_page.access.pseudonyms,
         "without_result": counts[QueryRowOutcome.NOTHING] + counts[QueryRowOutcome.FAILED],
-        "may_transfer": bool(_transfer_url("x")) and may(query_page.user, order_right(TRANSFER)),
+        "may_transfer": bool(_transfer_url("x"))
+        and has_right(query_page.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
         "is_live": bool(counts[QueryRowOutcome.OPEN]) and query_page.job.ended_at is None,
     }
@@ -257,14 +267,14 @@ def _save_ticks(query_page: QueryResultsPage) -> None:
     posted = query_page.request.POST
     shown = {int(text) for text in posted.getlist("shown") if text.isdecimal()}
     ticked = {int(text) for text in posted.getlist("pick") if text.isdecimal()} & shown
-    if not shown - ticked and query_page.kept["picks"] is None:
+    if not shown - ticked and query_page.saved_state["picks"] is None:
         return
-    if query_page.kept["picks"] is None:
+    if query_page.saved_state["picks"] is None:
         found = query_results.result_lines(query_page.job).filter(is_found=True)
         picks = set(found.values_list("pk", flat=True))
     else:
-        picks = set(query_page.kept["picks"])
-    query_page.keep(picks=sorted((picks - shown) | ticked))
+        picks = set(query_page.saved_state["picks"])
+    query_page.save_state(picks=sorted((picks - shown) | ticked))
 
 
 def _apply_pick_rule(query_page: QueryResultsPage) -> None:
@@ -272,12 +282,12 @@ def _apply_pick_rule(query_page: QueryResultsPage) -> None:
     most = posted.get("most", "")
     words = posted.get("modalities", "").upper().replace(",", " ").split()
     rule = PickRule(
-        most=int(most) if most.isascii() and most.isdecimal() and 0 < int(most) < 1000 else None,
+        limit=int(most) if most.isascii() and most.isdecimal() and 0 < int(most) < 1000 else None,
         near=_parse_date(posted.get("near", "")) if posted.get("order") == "near" else None,
         modalities=tuple(words),
     )
-    picks = query_results.pick_results(query_page.every, rule)
-    query_page.keep(picks=picks)
+    picks = query_results.pick_results(query_page.all_results, rule)
+    query_page.save_state(picks=picks)
     messages.success(query_page.request, _("%(n)d results selected.") % {"n": len(picks)})
 
 
@@ -291,14 +301,16 @@ def _parse_date(text: str) -> date | None:
 def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
     """Start a batch transfer with the picked results, as if their file was uploaded."""
     address = _transfer_url("")
-    if not may(query_page.user, order_right(TRANSFER)) or not address:
+    if not has_right(query_page.user, order_right(TRANSFER)) or not address:
         raise PermissionDenied(_("You do not have the permission to order batch transfers."))
-    picks = query_page.kept["picks"]
-    chosen = [r for r in query_page.every if r.values and (picks is None or r.pk in set(picks))]
+    picks = query_page.saved_state["picks"]
+    chosen = [
+        r for r in query_page.all_results if r.values and (picks is None or r.pk in set(picks))
+    ]
     if not chosen:
         messages.error(query_page.request, _("Select at least one result."))
-        return query_page.again()
-    sees_both = query_page.sees.own and query_page.sees.pseudonyms
+        return query_page.redirect()
+    sees_both = query_page.access.own and query_page.access.pseudonyms
     if not sees_both and any(result.pseudonym for result in chosen):
         raise PermissionDenied(
             _(

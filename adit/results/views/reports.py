@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit import trail
 from adit.audit.csv_export import csv_lines
-from adit.jobs.disclosure import disclosed
+from adit.jobs.disclosure import get_disclosure
 from adit.jobs.views.access import current_user, get_visible_job
 from adit.jobs.views.task_labels import kind_label
 from adit.projects import risks, services
@@ -34,7 +34,7 @@ STUDIES_PER_PAGE = 50
 def job_report(request: HttpRequest, pk: int) -> HttpResponse:
     user = current_user(request)
     job = get_visible_job(user, pk)
-    reports = StudyReports(job, disclosed(user, job))
+    reports = StudyReports(job, get_disclosure(user, job))
     page = Paginator(report.reported_tasks(job), STUDIES_PER_PAGE).get_page(request.GET.get("page"))
     report_data = report.report_header(job, reports) | report.report_totals(job)
     codes = sorted({code for rules in report_data["rules"] for code in rules["option_codes"]})
@@ -45,7 +45,7 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
         "page": page,
         "studies": [
             {**study, "table": SeriesReportTable(study, request)}
-            for study in reports.of(list(page))
+            for study in reports.iter_reports(list(page))
         ],
         "elements": ElementTable(report_data["elements"], request, per_page=None),
         "codes": [(code, OPTION_MEANINGS.get(code, "")) for code in codes],
@@ -56,7 +56,7 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _risks(report_data: dict[str, Any]) -> list[dict[str, Any]]:
     """The decisions on each risk in all attempts, and the number of affected images."""
-    chosen = [one for rules in report_data["rules"] for one in risks.decisions_in(rules)]
+    chosen = [one for rules in report_data["rules"] for one in risks.parse_decisions(rules)]
     return [
         {
             "name": risk.name,
@@ -74,7 +74,7 @@ def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     job = get_visible_job(user, pk)
     trail.record("job.report_downloaded", user=user, about=f"job:{job.pk}")
     headers = {"Content-Disposition": f'attachment; filename="job-{job.pk}-report.json"'}
-    text = report.stream_report(job, disclosed(user, job))
+    text = report.stream_report(job, get_disclosure(user, job))
     return StreamingHttpResponse(text, content_type="application/json", headers=headers)
 
 

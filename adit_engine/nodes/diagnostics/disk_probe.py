@@ -37,8 +37,8 @@ class DiskProbe:
     def findings(self) -> Iterator[NodeFinding]:
         """Yield the findings on an existing folder. Writes nothing."""
         yield NodeFinding(Grade.GOOD, Message("test.folder-exists", node=self.name))
-        yield from self._mount()
-        yield self._room()
+        yield from self._mount_findings()
+        yield self._free_space_finding()
         if os.access(self.base, os.R_OK | os.W_OK | os.X_OK):
             yield NodeFinding(Grade.GOOD, Message("test.folder-writable"))
         else:
@@ -48,13 +48,13 @@ class DiskProbe:
                 Message("step.grant-write"),
             )
 
-    def tried(self) -> Iterator[NodeFinding]:
+    def test_writing(self) -> Iterator[NodeFinding]:
         """Write a file as images are written, and remove it. Never raises StorageError."""
         from shutil import rmtree  # slow to load, and only a test needs it
 
         place = self.base / f"{TEMP_PREFIX}{os.urandom(16).hex()}"
         try:
-            yield from self._written(place)
+            yield from self._test_folder(place)
         except OSError as error:
             reason = to_storage_error(self.name, error).message
             yield NodeFinding(Grade.BAD, Message("test.file-not-written", error=reason))
@@ -63,7 +63,7 @@ class DiskProbe:
         finally:
             rmtree(place, ignore_errors=True)
 
-    def _mount(self) -> Iterator[NodeFinding]:
+    def _mount_findings(self) -> Iterator[NodeFinding]:
         kind = filesystem_type(self.base)
         if self.is_network:
             mounted = Message("test.mounted-as", filesystem=kind)
@@ -76,7 +76,7 @@ class DiskProbe:
                 (SettingProposal("network", True, Message("proposal.network")),),
             )
 
-    def _room(self) -> NodeFinding:
+    def _free_space_finding(self) -> NodeFinding:
         status = os.statvfs(self.base)
         free_gb = status.f_bavail * status.f_frsize / 1e9
         if free_gb * 1000 < self.reserve_mb:
@@ -87,16 +87,16 @@ class DiskProbe:
             )
         return NodeFinding(Grade.GOOD, Message("test.space", free=f"{free_gb:.0f}"))
 
-    def _written(self, place: Path) -> Iterator[NodeFinding]:
+    def _test_folder(self, path: Path) -> Iterator[NodeFinding]:
         started = time.monotonic()
-        place.mkdir()
-        temp, last = place / f"{TEMP_PREFIX}part", place / "test.txt"
+        path.mkdir()
+        temp, last = path / f"{TEMP_PREFIX}part", path / "test.txt"
         with temp.open("xb") as file:
             file.write(_TEXT)
             file.flush()
             os.fsync(file.fileno())
         temp.rename(last)
-        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
@@ -106,10 +106,10 @@ class DiskProbe:
             raise StorageError(self.name, "folder.test-file-differs")
         one_disk = last.stat().st_dev == self.base.stat().st_dev
         last.unlink()
-        place.rmdir()
-        yield from self._verdict(took_s, one_disk=one_disk)
+        path.rmdir()
+        yield from self._speed_findings(took_s, one_disk=one_disk)
 
-    def _verdict(self, took_s: float, *, one_disk: bool) -> Iterator[NodeFinding]:
+    def _speed_findings(self, took_s: float, *, one_disk: bool) -> Iterator[NodeFinding]:
         took_ms = f"{took_s * 1000:.0f}"
         if took_s < SLOW_S:
             yield NodeFinding(Grade.GOOD, Message("test.file-written", milliseconds=took_ms))

@@ -55,7 +55,7 @@ class FetchAttempt:
     `way` is such as C-GET. `reason` is None when the image arrived.
     """
 
-    way: str | Message
+    method: str | Message
     seconds: float
     size_bytes: int = 0
     reason: Message | None = None
@@ -63,11 +63,11 @@ class FetchAttempt:
     """The error of the node, if it raised one."""
 
     @property
-    def came(self) -> bool:
+    def is_successful(self) -> bool:
         return self.reason is None
 
     def finding(self, next_step: Message | None = None) -> NodeFinding:
-        values = {"method": self.way, "duration": _format_seconds(self.seconds)}
+        values = {"method": self.method, "duration": _format_seconds(self.seconds)}
         if self.reason is not None:
             what = Message("test.image-not-received", reason=self.reason, **values)
             return NodeFinding(Grade.BAD, what, next_step)
@@ -87,11 +87,11 @@ class FetchLimit:
     """
 
     within_s: float
-    break_off: Callable[[], None]
+    cancel: Callable[[], None]
 
 
 def attempt_fetch(
-    way: str | Message,
+    method: str | Message,
     image: InstanceRef,
     fetch: Callable[[], Iterator[Instance]],
     limit: FetchLimit,
@@ -101,7 +101,7 @@ def attempt_fetch(
 
     def end() -> None:
         over.set()
-        limit.break_off()
+        limit.cancel()
 
     timer = threading.Timer(limit.within_s, end)
     timer.daemon = True
@@ -111,22 +111,22 @@ def attempt_fetch(
         with closing(fetch()) as instances:  # type: ignore[type-var]  # generators all
             found = [one for one in instances if one.instance_uid == image.instance_uid]
     except _FETCH_ERRORS as error:
-        return FetchAttempt(way, time.monotonic() - started, reason=error.message, error=error)
+        return FetchAttempt(method, time.monotonic() - started, reason=error.message, error=error)
     except Stopped:
         if not over.is_set():
             raise
         reason = Message("fetch.nothing-in-time", seconds=f"{limit.within_s:g}")
-        return FetchAttempt(way, time.monotonic() - started, reason=reason)
+        return FetchAttempt(method, time.monotonic() - started, reason=reason)
     finally:
         timer.cancel()
     mismatch = _describe_mismatch(found[0], image) if found else _NOTHING_SENT
     size_bytes = found[0].size_bytes if found else 0
-    return FetchAttempt(way, time.monotonic() - started, size_bytes, mismatch)
+    return FetchAttempt(method, time.monotonic() - started, size_bytes, mismatch)
 
 
 def _describe_mismatch(found: Instance, image: InstanceRef) -> Message | None:
-    if found.fault is not None:
-        return Message("fetch.unreadable", error=found.fault)
+    if found.defect is not None:
+        return Message("fetch.unreadable", error=found.defect)
     try:
         is_it = found.in_header.ref == image
     except (Malformed, InvalidInput) as error:
@@ -220,8 +220,8 @@ def send_test_image(
     return taken
 
 
-def _confirmation_finding(node: Storable, kept: bool) -> NodeFinding:
-    if kept:
+def _confirmation_finding(node: Storable, confirmed: bool) -> NodeFinding:
+    if confirmed:
         what = Message("test.image-stored", node=node.name, patient_id=TEST_PATIENT_ID)
         return NodeFinding(Grade.GOOD, what)
     return NodeFinding(
@@ -234,9 +234,9 @@ def _confirmation_finding(node: Storable, kept: bool) -> NodeFinding:
 MAX_REPORTED = 5
 
 _UNEXPECTED_CODES = {
-    Disposition.TURNED_AWAY: "test.sender-rejected",
+    Disposition.REJECTED: "test.sender-rejected",
     Disposition.REFUSED: "test.sender-refused",
-    Disposition.LAID_APART: "test.sender-quarantined",
+    Disposition.QUARANTINED: "test.sender-quarantined",
 }
 
 
@@ -252,12 +252,12 @@ class MoveDiagnosis:
     known: tuple[AllowedSender, ...]
     reception: MoveReceiver
 
-    def findings(self, attempt: FetchAttempt, began: datetime) -> Iterator[NodeFinding]:
+    def findings(self, attempt: FetchAttempt, started_at: datetime) -> Iterator[NodeFinding]:
         """Yield the finding of the attempt, then who sent instead.
 
         May wait for some seconds.
         """
-        strays = _without_duplicates(self.reception.strays(self.name, began))
+        strays = _without_duplicates(self.reception.unexpected_since(self.name, started_at))
         yield attempt.finding(
             None if strays or _explains_itself(attempt) else self._describe_no_sender()
         )
@@ -268,33 +268,33 @@ class MoveDiagnosis:
         title, address = self.reception.ae_title, self.reception.address
         return Message("step.no-sender", ae_title=title, address=address)
 
-    def _unexpected_finding(self, stray: UnexpectedArrival) -> NodeFinding:
-        sender = {"sender": stray.calling, "sender_address": stray.address}
+    def _unexpected_finding(self, arrival: UnexpectedArrival) -> NodeFinding:
+        sender = {"sender": arrival.calling, "sender_address": arrival.address}
         title = self.reception.ae_title
-        if stray.fate is Disposition.TURNED_AWAY and stray.called != title:
+        if arrival.disposition is Disposition.REJECTED and arrival.called != title:
             what = Message(
-                "test.wrong-called-title", called_title=stray.called, ae_title=title, **sender
+                "test.wrong-called-title", called_title=arrival.called, ae_title=title, **sender
             )
             step = Message("step.correct-called-title", node=self.name, ae_title=title)
             return NodeFinding(Grade.WARNING, what, step)
-        proposal = self._proposal(stray)
+        proposal = self._proposal(arrival)
         return NodeFinding(
             Grade.WARNING,
-            Message(_UNEXPECTED_CODES[stray.fate], **sender),
+            Message(_UNEXPECTED_CODES[arrival.disposition], **sender),
             Message("step.add-sender", node=self.name, **sender),
             (proposal,) if proposal else (),
         )
 
-    def _proposal(self, stray: UnexpectedArrival) -> SettingProposal | None:
+    def _proposal(self, arrival: UnexpectedArrival) -> SettingProposal | None:
         """Return a proposal; None for an AE title that cannot be written this way."""
-        addition = f"{stray.calling}@{stray.address}"
+        addition = f"{arrival.calling}@{arrival.address}"
         try:
-            if [one.ae_title for one in parse_senders(addition)] != [stray.calling]:
+            if [one.ae_title for one in parse_senders(addition)] != [arrival.calling]:
                 return None
         except InvalidInput:
             return None
         before = self.text.strip() or ", ".join(_format_sender(one) for one in self.known)
-        why = Message("proposal.senders", sender=stray.calling, sender_address=stray.address)
+        why = Message("proposal.senders", sender=arrival.calling, sender_address=arrival.address)
         return SettingProposal("senders", f"{before}, {addition}".strip(", "), why)
 
 
@@ -305,13 +305,13 @@ def _explains_itself(attempt: FetchAttempt) -> bool:
     return known or isinstance(error, ConnectionLost)
 
 
-def _without_duplicates(strays: Sequence[UnexpectedArrival]) -> list[UnexpectedArrival]:
+def _without_duplicates(arrivals: Sequence[UnexpectedArrival]) -> list[UnexpectedArrival]:
     """Return arrivals without duplicates.
 
     These are the arrivals that certainly belong to this node; only if there are none, the rejected
     senders.
     """
-    sure = [one for one in strays if one.source] or list(strays)
+    sure = [one for one in arrivals if one.source] or list(arrivals)
     return list({(one.calling, one.called, one.address): one for one in sure}.values())
 
 

@@ -87,8 +87,8 @@ class QueryProbe:
     Findings contain no patient, no UID and no description.
     """
 
-    def __init__(self, ask: FindCall, result_cap: int | None, *, by_patient: bool = False) -> None:
-        self._ask = ask
+    def __init__(self, find: FindCall, result_cap: int | None, *, by_patient: bool = False) -> None:
+        self._find = find
         self._result_cap = result_cap
         self._by_patient = by_patient
         self.studies: tuple[Record, ...] = ()
@@ -99,7 +99,7 @@ class QueryProbe:
 
         Raises NodeError where the node does not answer at all.
         """
-        found = find_newest_studies(self._ask)
+        found = find_newest_studies(self._find)
         if found.refusal is not None:
             yield NodeFinding(
                 Grade.WARNING,
@@ -115,9 +115,9 @@ class QueryProbe:
             )
             return
         self.studies = found.records
-        yield from self._limit(found)
-        yield self._filled(found.records)
-        sample = find_sample_series(self._ask, found.records, by_patient=self._by_patient)
+        yield from self._cap_findings(found)
+        yield self._return_keys_finding(found.records)
+        sample = find_sample_series(self._find, found.records, by_patient=self._by_patient)
         if sample is None:
             yield NodeFinding(
                 Grade.WARNING,
@@ -125,16 +125,16 @@ class QueryProbe:
                 Message("step.allow-series-level"),
             )
             return
-        yield from self._images(sample)
-        yield from self._descriptions(found.records)
-        yield self._across(sample)
+        yield from self._image_findings(sample)
+        yield from self._description_findings(found.records)
+        yield self._relational_finding(sample)
 
     # Result cap --------------------------------------------------------------------------------
 
-    def _limit(self, found: ProbeResult) -> Iterator[NodeFinding]:
+    def _cap_findings(self, found: ProbeResult) -> Iterator[NodeFinding]:
         """Search for two halves: if they hold more than the whole, the whole was truncated."""
         count = len(found.records)
-        if not found.is_whole:
+        if not found.is_complete:
             yield NodeFinding(Grade.GOOD, Message("test.many-studies", count=count))
             return
         days = sorted(day for one in found.records if (day := one.study_date) is not None)
@@ -148,14 +148,14 @@ class QueryProbe:
         if sum(halves) <= whole or self._count(days[0], None) != whole:
             yield NodeFinding(Grade.GOOD, Message("test.not-truncated", count=count))
             return
-        yield self._cut(whole)
+        yield self._cap_finding(whole)
 
     def _count(self, first: date | None, last: date | None) -> int:
         return len(
-            run_query(self._ask, Query(QueryLevel.STUDY, {}, DateRange(first, last))).records
+            run_query(self._find, Query(QueryLevel.STUDY, {}, DateRange(first, last))).records
         )
 
-    def _cut(self, cap: int) -> NodeFinding:
+    def _cap_finding(self, cap: int) -> NodeFinding:
         if self._result_cap == cap:
             return NodeFinding(Grade.GOOD, Message("test.truncated-known", count=cap))
         return NodeFinding(
@@ -167,7 +167,7 @@ class QueryProbe:
 
     # Returned attributes -----------------------------------------------------------------------
 
-    def _filled(self, studies: Sequence[Record]) -> NodeFinding:
+    def _return_keys_finding(self, studies: Sequence[Record]) -> NodeFinding:
         lacks = [one for one, key in _COUNTED.items() if not any(s.text(key) for s in studies)]
         returned = tuple(Message(one) for one in _COUNTED if one not in lacks)
         if not lacks:
@@ -182,7 +182,7 @@ class QueryProbe:
             Message("step.attributes-missing"),
         )
 
-    def _images(self, sample: SampleSeries) -> Iterator[NodeFinding]:
+    def _image_findings(self, sample: SampleSeries) -> Iterator[NodeFinding]:
         if not sample.images:
             yield NodeFinding(
                 Grade.WARNING,
@@ -191,26 +191,30 @@ class QueryProbe:
             )
             return
         count = len(sample.images)
-        if sample.told not in (None, count) and count < MAX_ANSWERS:
+        if sample.reported_count not in (None, count) and count < MAX_ANSWERS:
             yield NodeFinding(
                 Grade.WARNING,
-                Message("test.image-count-differs", reported=sample.told, listed=count),
+                Message("test.image-count-differs", reported=sample.reported_count, listed=count),
                 Message("step.image-count-differs"),
             )
         else:
             yield NodeFinding(Grade.GOOD, Message("test.image-level"))
         if count > 1:
-            yield self._several(sample)
+            yield self._uid_list_finding(sample)
 
-    def _several(self, sample: SampleSeries) -> NodeFinding:
+    def _uid_list_finding(self, sample: SampleSeries) -> NodeFinding:
         uids = sample.images[:2]
-        keys = Query.instances_of(sample.place, sample.patient_id).keys
-        answer = run_query(self._ask, Query(QueryLevel.IMAGE, {**keys, "SOPInstanceUID": uids}), 10)
-        if {one.instance_uid for one in answer.records} >= set(uids) and answer.raw <= len(uids):
+        keys = Query.instances_of(sample.ref, sample.patient_id).keys
+        answer = run_query(
+            self._find, Query(QueryLevel.IMAGE, {**keys, "SOPInstanceUID": uids}), 10
+        )
+        if {one.instance_uid for one in answer.records} >= set(
+            uids
+        ) and answer.received_count <= len(uids):
             return NodeFinding(Grade.GOOD, Message("test.uid-lists"))
         return NodeFinding(Grade.GOOD, Message("test.no-uid-lists"))
 
-    def _descriptions(self, studies: Sequence[Record]) -> Iterator[NodeFinding]:
+    def _description_findings(self, studies: Sequence[Record]) -> Iterator[NodeFinding]:
         """Probe with the known description of one study.
 
         Is matching case-sensitive, and does the node match descriptions at all?
@@ -235,12 +239,12 @@ class QueryProbe:
         patient_id = study.patient_id if self._by_patient else ""
         keys = Query.study(StudyRef(study.study_uid), patient_id).keys
         query = Query(QueryLevel.STUDY, {**keys, "StudyDescription": description})
-        return run_query(self._ask, query, 10).raw > 0
+        return run_query(self._find, query, 10).received_count > 0
 
-    def _across(self, sample: SampleSeries) -> NodeFinding:
-        query = Query(QueryLevel.SERIES, {"SeriesInstanceUID": sample.place.series_uid})
-        answer = run_query(self._ask, query, 10)
-        if any(one.series_uid == sample.place.series_uid for one in answer.records):
+    def _relational_finding(self, sample: SampleSeries) -> NodeFinding:
+        query = Query(QueryLevel.SERIES, {"SeriesInstanceUID": sample.ref.series_uid})
+        answer = run_query(self._find, query, 10)
+        if any(one.series_uid == sample.ref.series_uid for one in answer.records):
             return NodeFinding(Grade.GOOD, Message("test.series-across-studies"))
         return NodeFinding(Grade.GOOD, Message("test.series-within-study"))
 

@@ -33,44 +33,44 @@ class ProbeResult:
     """The matching answers to one search. `raw` is how many came, matching or not."""
 
     records: tuple[Record, ...] = ()
-    raw: int = 0
-    is_whole: bool = True
+    received_count: int = 0
+    is_complete: bool = True
     refusal: Message | None = None
 
 
-def run_query(ask: FindCall, query: Query, most: int = MAX_ANSWERS) -> ProbeResult:
+def run_query(find: FindCall, query: Query, limit: int = MAX_ANSWERS) -> ProbeResult:
     """Return at most `most` answers; a refusal is a result too.
 
     Raises TimedOut, ConnectionLost, …
     """
     try:
-        with closing(ask(query)) as answers:
-            came = list(islice(answers, most))
+        with closing(find(query)) as answers:
+            came = list(islice(answers, limit))
     except _REFUSAL_ERRORS as error:
         return ProbeResult(refusal=error.message)
     # Some archives answer once per image.
     once = {frozenset(one.values.items()): one for one in came if query.matches(one)}
-    return ProbeResult(tuple(once.values()), len(came), len(came) < most)
+    return ProbeResult(tuple(once.values()), len(came), len(came) < limit)
 
 
-def find_newest_studies(ask: FindCall) -> ProbeResult:
+def find_newest_studies(find: FindCall) -> ProbeResult:
     """Return the studies of the last days, or else whatever the node returns."""
-    week = run_query(ask, Query(QueryLevel.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
+    week = run_query(find, Query(QueryLevel.STUDY, {}, DateRange(_days_ago(NEWEST_DAYS), None)))
     if len(week.records) >= ENOUGH_ANSWERS or week.refusal:
         return week
-    everything = run_query(ask, Query(QueryLevel.STUDY, {}))
+    everything = run_query(find, Query(QueryLevel.STUDY, {}))
     return week if everything.refusal and week.records else everything
 
 
 def find_sample_series(
-    ask: FindCall, studies: Sequence[Record], *, by_patient: bool
+    find: FindCall, studies: Sequence[Record], *, by_patient: bool
 ) -> "SampleSeries | None":
     """Return one study, series and its images for tests; a small one if possible.
 
     `by_patient`: the node requires the Patient ID with each UID (patient root).
     """
     for study in sorted(filter(has_uid, studies), key=_size_key)[:3]:
-        found = SampleSeries.of(ask, study, by_patient=by_patient)
+        found = SampleSeries.from_study(find, study, by_patient=by_patient)
         if found is not None:
             return found
     return None
@@ -80,25 +80,27 @@ def find_sample_series(
 class SampleSeries:
     """One series of a study that the node listed, and its images as the node lists them."""
 
-    place: SeriesRef
+    ref: SeriesRef
     patient_id: str = field(repr=False)
     """That of the study where the node requires it with each UID; else empty."""
-    told: int | None
+    reported_count: int | None
     """Number of images in the series, by the count of the node."""
     images: tuple[str, ...]
     """Their instance UIDs, at most MAX_ANSWERS."""
 
     @classmethod
-    def of(cls, ask: FindCall, study: Record, *, by_patient: bool) -> "SampleSeries | None":
+    def from_study(
+        cls, find: FindCall, study: Record, *, by_patient: bool
+    ) -> "SampleSeries | None":
         """Return a series; None for a study whose series are not listed."""
         ref, patient_id = StudyRef(study.study_uid), study.patient_id if by_patient else ""
-        found = run_query(ask, Query.series_of(ref, patient_id)).records
+        found = run_query(find, Query.series_of(ref, patient_id)).records
         series = sorted((one for one in found if one.series_uid), key=_size_key)
         if not series:
             return None
         first = next((one for one in series if (one.instance_count or 0) > 1), series[0])
         place = SeriesRef(ref.study_uid, first.series_uid)
-        images = run_query(ask, Query.instances_of(place, patient_id)).records
+        images = run_query(find, Query.instances_of(place, patient_id)).records
         uids = tuple(one.instance_uid for one in images if one.instance_uid)
         return cls(place, patient_id, first.instance_count, uids)
 
@@ -107,7 +109,7 @@ class SampleSeries:
         """The first of its images."""
         if not self.images:
             return None
-        return InstanceRef(self.place.study_uid, self.place.series_uid, self.images[0])
+        return InstanceRef(self.ref.study_uid, self.ref.series_uid, self.images[0])
 
 
 def choose_image(node: Any, study: StudyRef | None) -> "tuple[InstanceRef, str]":

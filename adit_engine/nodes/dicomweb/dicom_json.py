@@ -32,16 +32,16 @@ def read_objects(pieces: Iterable[bytes]) -> Iterator[Object]:
     reader = _JsonReader(pieces)
     if not reader.next_character():
         return
-    reader.take("[")
+    reader.expect("[")
     if reader.next_character() == "]":
-        reader.take("]")
+        reader.expect("]")
     else:
         while True:
-            yield reader.object()
+            yield reader.read_object()
             if reader.next_character() != ",":
                 break
-            reader.take(",")
-        reader.take("]")
+            reader.expect(",")
+        reader.expect("]")
     if reader.next_character():
         raise Malformed("json.trailing-text")
 
@@ -131,16 +131,16 @@ class _JsonReader:
                 if self._window[self._at] not in _SPACE:
                     return self._window[self._at]
                 self._at += 1
-            if not self._more():
+            if not self._read_more():
                 return ""
         raise Malformed("json.too-much-space")
 
-    def take(self, character: str) -> None:
+    def expect(self, character: str) -> None:
         if self.next_character() != character:
             raise Malformed("json.incomplete-array")
         self._at += 1
 
-    def object(self) -> Object:
+    def read_object(self) -> Object:
         if self.next_character() != "{":
             raise Malformed("json.no-objects")
         tried = 0
@@ -157,12 +157,12 @@ class _JsonReader:
                     return dict(found)
             if len(self._window) - self._at > MAX_OBJECT_CHARACTERS:
                 raise Malformed("json.object-too-large")
-            if not self._more():
+            if not self._read_more():
                 if tried == len(self._window) - self._at:
                     raise Malformed("json.truncated")
                 tried = 0
 
-    def _more(self) -> bool:
+    def _read_more(self) -> bool:
         try:
             text = next(self._texts, None)
         except UnicodeDecodeError:

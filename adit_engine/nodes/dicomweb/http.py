@@ -92,7 +92,7 @@ def parse_root_url(url: str) -> httpx.URL:
     return root
 
 
-def why_refused(ip: str, allow_local: bool) -> Message | None:
+def explain_refusal(ip: str, allow_local: bool) -> Message | None:
     """Return the kind of an address that must not be called; None if it is allowed."""
     one = _unwrap(ipaddress.ip_address(ip.partition("%")[0]))
     if one.is_multicast or one.is_unspecified or (one.version == 4 and one.is_reserved):
@@ -154,7 +154,7 @@ class DicomwebServer:
 
     name: str
     root: httpx.URL
-    patience: Timeouts
+    timeouts: Timeouts
     authorization: str = field(default="", repr=False)
     ca_file: str = ""
     client_certificate: str = ""
@@ -172,12 +172,12 @@ class DicomwebServer:
         """
         host = self.root.host
         try:
-            found = DnsLookup(host, self.port).addresses(self.patience.connect_s)
+            found = DnsLookup(host, self.port).addresses(self.timeouts.connect_s)
         except TimeoutError:
             raise Unreachable(self.name, "host.no-dns-answer", host=host) from None
         if not found:
             raise Unreachable(self.name, "host.unknown", host=host)
-        reasons = [why_refused(address[0], self.allow_local) for _, address in found]
+        reasons = [explain_refusal(address[0], self.allow_local) for _, address in found]
         if all(reasons):
             raise NodeRefused(self.name, "host.not-allowed", host=host, kind=reasons[0])
         return [one for one, reason in zip(found, reasons, strict=True) if reason is None]
@@ -190,7 +190,7 @@ class DicomwebServer:
         if self.root.scheme != "https":
             return None
         try:
-            credentials = TlsCredentials.of_files(
+            credentials = TlsCredentials.from_files(
                 ("Client certificate file", self.client_certificate),
                 ("Client key file", self.client_key if self.client_certificate else ""),
                 ("CA file", self.ca_file),
@@ -299,7 +299,7 @@ class DicomwebResponse:
         return self.status in _OK
 
     @property
-    def is_gone(self) -> bool:
+    def is_missing(self) -> bool:
         return self.status in _GONE
 
     @property
@@ -320,12 +320,12 @@ class DicomwebResponse:
     def pieces(self) -> Iterator[bytes]:
         """Yield the body as it arrives. Raises ConnectionLost, TimedOut, Stopped."""
         if self._headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise self.fault("dicomweb.encoding")
+            raise self.protocol_error("dicomweb.encoding")
         try:
             while piece := next(self._body, b""):
                 yield piece
         except httpx.ProtocolError as error:
-            raise self.fault("dicomweb.truncated") from error
+            raise self.protocol_error("dicomweb.truncated") from error
 
     def read_all(self, limit_bytes: int) -> bytes:
         """Return the whole body of a response that has no reason to be large."""
@@ -333,13 +333,13 @@ class DicomwebResponse:
         for piece in self.pieces():
             body += piece
             if len(body) > limit_bytes:
-                raise self.fault("dicomweb.response-too-large")
+                raise self.protocol_error("dicomweb.response-too-large")
         return bytes(body)
 
     def expect_within(self, seconds: float, awaited: Message) -> None:
         self.exchange.expect_within(seconds, awaited)
 
-    def fault(self, code: str, **values: Any) -> AditError:
+    def protocol_error(self, code: str, **values: Any) -> AditError:
         """Return the error for an unreadable response; the connection is not used again."""
         return ConnectionLost(self._node, code, request=self._what, hint=_HINT, **values)
 
@@ -398,7 +398,7 @@ class DicomwebClient:
         self._opening = threading.Lock()
         self._exchanges: set[_Exchange] = set()
         self._aborted = False
-        self._broken_off = False
+        self._is_canceled = False
 
     def close(self) -> None:
         """End every wait and close all connections."""
@@ -413,14 +413,14 @@ class DicomwebClient:
         self._aborted = True
         self._abort_exchanges()
 
-    def break_off(self) -> None:
+    def cancel_requests(self) -> None:
         """End every wait now, as `abort` does; after `resume` requests are possible again."""
-        self._broken_off = True
+        self._is_canceled = True
         self._abort_exchanges()
 
-    def resume(self) -> None:
+    def allow_requests(self) -> None:
         """Allow requests again. The caller must know that no interrupted wait is left."""
-        self._broken_off = False
+        self._is_canceled = False
 
     @contextmanager
     def send(self, request: DicomwebRequest) -> Iterator[DicomwebResponse]:
@@ -473,7 +473,7 @@ class DicomwebClient:
         try:
             response = self._open().send(request.to_httpx(self.server, exchange), stream=True)
         except httpx.ProtocolError as error:
-            raise exchange.cut or exchange.not_http() from error
+            raise exchange.is_cut or exchange.not_http_error() from error
         exchange.expect_body()
         return DicomwebResponse(name, request.what, response, exchange)
 
@@ -502,7 +502,7 @@ class DicomwebClient:
             time.sleep(min(_POLL_S, max(until - time.monotonic(), 0)))
 
     def _check_aborted(self) -> None:
-        if self._aborted or self._broken_off:
+        if self._aborted or self._is_canceled:
             raise Stopped("node.stopped", node=self.server.name)
 
 
@@ -544,18 +544,18 @@ class _Exchange:
         self.socket: socket.socket | None = None
         self.is_reused = False
         self.is_waiting = False
-        self.cut: ConnectionLost | None = None
+        self.is_cut: ConnectionLost | None = None
         """Why the request was not sent completely; the node may have responded before."""
         self._node = server.name
-        self._patience = server.patience
+        self._timeouts = server.timeouts
         self._request = request
         self._aborted = False
         self._total_s = total_s
         self._head_left: int | None = None
         self._is_answered = False
-        self.connect_until = time.monotonic() + server.patience.connect_s
+        self.connect_until = time.monotonic() + server.timeouts.connect_s
         self.expect_within(
-            self._patience.no_progress_s,
+            self._timeouts.no_progress_s,
             Message("clause.await-accept-request", request=request.what),
         )
 
@@ -582,7 +582,7 @@ class _Exchange:
     def expect_body(self) -> None:
         self._head_left = None
         self.expect_within(
-            self._patience.no_progress_s,
+            self._timeouts.no_progress_s,
             Message("clause.await-response-end", request=self._request.what),
         )
 
@@ -595,14 +595,14 @@ class _Exchange:
             self.expect_within(self._request.within_s, awaited, firm=True)
         size = _READ_BYTES if self._head_left is None else min(_READ_BYTES, self._head_left)
         if not size:
-            raise self._lost("dicomweb.headers-too-long")
+            raise self._lost_error("dicomweb.headers-too-long")
         one.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         data = self._wait(one, lambda: one.recv(size))
         self._note_progress(len(data))
         if self._head_left is not None:
             # h11 would wait for an empty line, which a mail server never sends.
             if self._head_left == MAX_HEAD_BYTES and not b"HTTP/".startswith(data[:5]):
-                raise self.not_http()
+                raise self.not_http_error()
             self._head_left -= len(data)
         return data
 
@@ -614,7 +614,7 @@ class _Exchange:
     def _wait(self, one: socket.socket, operation: Callable[[], _T]) -> _T:
         left_s = min(self._phase_s, self._total_s)
         if left_s <= 0:
-            raise self._timed_out()
+            raise self._timeout_error()
         started = time.monotonic()
         self.is_waiting = True
         try:
@@ -622,9 +622,9 @@ class _Exchange:
             one.settimeout(left_s)
             result = operation()
         except TimeoutError:
-            raise self._timed_out() from None
+            raise self._timeout_error() from None
         except OSError as error:
-            raise self._lost("connection.lost") from error
+            raise self._lost_error("connection.lost") from error
         finally:
             self.is_waiting = False
         self.check_aborted()
@@ -635,22 +635,22 @@ class _Exchange:
 
     def _note_progress(self, count: int) -> None:
         self._gathered += count
-        patience_s = self._patience.no_progress_s
+        patience_s = self._timeouts.no_progress_s
         is_enough = self._gathered >= MIN_BYTES_PER_S * patience_s
         if not self._firm and (is_enough or not self._begun):
             self._begun = True
             self._gathered = 0
             self._phase_s = self._granted_s = patience_s
-        self._patience.pace.keep(count, lambda: self._aborted)
+        self._timeouts.rate_limiter.throttle(count, lambda: self._aborted)
 
-    def not_http(self) -> AditError:
+    def not_http_error(self) -> AditError:
         return ConnectionLost(self._node, "dicomweb.not-http", request=self._request.what)
 
-    def _lost(self, code: str) -> AditError:
+    def _lost_error(self, code: str) -> AditError:
         self.check_aborted()
         return ConnectionLost(self._node, code, hint=_HINT)
 
-    def _timed_out(self) -> AditError:
+    def _timeout_error(self) -> AditError:
         self.check_aborted()
         if self._total_s < self._phase_s:
             return TimedOut(self._node, "connection.total-time-exceeded", hint=_HINT)
@@ -722,7 +722,7 @@ class _Stream(httpcore.NetworkStream):
                 view = view[exchange.write(self._socket, view[:_WRITE_BYTES]) :]
         except ConnectionLost as error:
             # httpcore then reads what the node may have sent before it closed.
-            exchange.cut = error
+            exchange.is_cut = error
             raise httpcore.WriteError from error
 
     def start_tls(
@@ -771,4 +771,4 @@ def _unreachable(server: DicomwebServer, error: OSError | None) -> NodeError:
         return NodeRefused(server.name, "dicomweb.certificate-untrusted", reason=reason)
     if isinstance(error, ssl.SSLError) and not isinstance(error, TimeoutError):
         return Unreachable(server.name, "host.tls-failed", host=host, port=port)
-    return unreachable_error(server.name, host, port, server.patience.connect_s, error)
+    return unreachable_error(server.name, host, port, server.timeouts.connect_s, error)

@@ -85,13 +85,13 @@ class _MultipartReader:
         preamble = _Preamble()
         last = self._read_to_boundary(preamble.add)
         while not last:
-            headers = self._headers()
+            headers = self._read_headers()
             body = MessageBuffer(None)
             try:
                 last = self._read_to_boundary(body.add)
-                yield BodyPart(headers, body.whole())
+                yield BodyPart(headers, body.get_content())
             finally:
-                body.drop()
+                body.discard()
 
     def _read_to_boundary(self, add: Callable[[memoryview], None]) -> bool:
         """Pass on what precedes the next boundary; return True if that was the last one."""
@@ -99,31 +99,31 @@ class _MultipartReader:
             found = self._window.find(self._mark, self._at)
             if found < 0:
                 # Keep what may be the beginning of a boundary, with the CR before it.
-                self._give(add, len(self._window) - len(self._mark) - 1)
-                self._more()
+                self._emit(add, len(self._window) - len(self._mark) - 1)
+                self._read_more()
                 continue
             line = found + len(self._mark)
             end = _AFTER_BOUNDARY.match(self._window, line, line + _MAX_PADDING)
-            if end or self._is_last_word(line):
+            if end or self._is_closing_boundary(line):
                 is_cr = found > self._at and self._window[found - 1] == 0x0D
-                self._give(add, found - is_cr)
+                self._emit(add, found - is_cr)
                 self._at = end.end() if end else len(self._window)
                 return end is None or end[1] is not None
             if self._may_become_boundary(line):
-                self._give(add, found - 1)
-                self._more()
+                self._emit(add, found - 1)
+                self._read_more()
             else:
-                self._give(add, found + 1)
+                self._emit(add, found + 1)
 
     def _may_become_boundary(self, line: int) -> bool:
         rest = self._window[line : line + _MAX_PADDING]
         return len(rest) < _MAX_PADDING and bool(_PARTIAL_LINE_END.fullmatch(rest))
 
-    def _is_last_word(self, line: int) -> bool:
+    def _is_closing_boundary(self, line: int) -> bool:
         """Return whether this is a closing boundary at the end of the body, without a line end."""
         return self._ended and self._window[line:].rstrip(b" \t\r") == b"--"
 
-    def _headers(self) -> dict[str, str]:
+    def _read_headers(self) -> dict[str, str]:
         while True:
             block = self._window[self._at : self._at + MAX_HEADER_BYTES]
             end = _END_OF_HEADERS.search(block)
@@ -132,14 +132,14 @@ class _MultipartReader:
                 return _parse_headers(block[: end.end()])
             if len(block) == MAX_HEADER_BYTES:
                 raise Malformed("multipart.headers-too-long")
-            self._more()
+            self._read_more()
 
-    def _give(self, add: Callable[[memoryview], None], end: int) -> None:
+    def _emit(self, add: Callable[[memoryview], None], end: int) -> None:
         if end > self._at:
             add(memoryview(self._window)[self._at : end])
             self._at = end
 
-    def _more(self) -> None:
+    def _read_more(self) -> None:
         """Read another piece. Raises Malformed when the body has ended for the second time."""
         if self._ended:
             raise Malformed("multipart.truncated")

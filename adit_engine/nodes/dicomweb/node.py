@@ -19,7 +19,7 @@ from adit_engine.nodes.base import (
     TrafficObserver,
     observe_received,
     observe_sent,
-    setting,
+    setting_field,
 )
 from adit_engine.nodes.diagnostics import image_probe
 from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
@@ -30,10 +30,10 @@ from adit_engine.nodes.dicomweb.http import (
     basic_authorization,
     parse_root_url,
 )
-from adit_engine.nodes.dicomweb.qido import Qido, proven
+from adit_engine.nodes.dicomweb.qido import Qido, find_confirmed
 from adit_engine.nodes.dicomweb.stow import Stow
 from adit_engine.nodes.dicomweb.wado import Wado
-from adit_engine.nodes.dicomweb.web_probe import WebOffers
+from adit_engine.nodes.dicomweb.web_probe import DicomwebProbe
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import InstanceRef, Ref
@@ -52,69 +52,73 @@ def _origin(url: str) -> str:
 
 @dataclass(frozen=True)
 class DicomwebSettings:
-    url: str = setting(
+    url: str = setting_field(
         "", "Root URL", help="Such as https://pacs1.example/dicom-web.", recipient=_origin
     )
-    sign_in: str = setting(
+    sign_in: str = setting_field(
         "none", "Sign-in", help="none, basic (user and password) or bearer (token)."
     )
-    user: str = setting("", "User", help="For basic.")
-    password: str = setting(
+    user: str = setting_field("", "User", help="For basic.")
+    password: str = setting_field(
         "", "Password", help="For basic.", secret=True, belongs_to="sign_in=basic"
     )
-    token: str = setting("", "Token", help="For bearer.", secret=True, belongs_to="sign_in=bearer")
-    ca_file: str = setting(
+    token: str = setting_field(
+        "", "Token", help="For bearer.", secret=True, belongs_to="sign_in=bearer"
+    )
+    ca_file: str = setting_field(
         "",
         "CA file",
         help="Certificate of the issuer. Empty: the authorities that this machine trusts.",
         advanced=True,
         recipient=str.strip,
     )
-    client_certificate: str = setting(
+    client_certificate: str = setting_field(
         "",
         "Client certificate file",
         help="If the server requires one (mutual TLS).",
         advanced=True,
     )
-    client_key: str = setting(
+    client_key: str = setting_field(
         "", "Client key file", help="Empty: the key is in the certificate file.", advanced=True
     )
-    qido_prefix: str = setting(
+    qido_prefix: str = setting_field(
         "", "Path for searches", help="Below the root URL, if different.", advanced=True
     )
-    wado_prefix: str = setting("", "Path for retrieval", advanced=True)
-    stow_prefix: str = setting("", "Path for uploads", advanced=True)
-    result_cap: int | None = setting(
+    wado_prefix: str = setting_field("", "Path for retrieval", advanced=True)
+    stow_prefix: str = setting_field("", "Path for uploads", advanced=True)
+    result_cap: int | None = setting_field(
         None,
         "Result limit",
         help="Maximum number of results that the server returns. Empty: no limit.",
         advanced=True,
     )
-    page_size: int = setting(1000, "Results per request", advanced=True)
-    connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
-    first_byte_s: float = setting(
+    page_size: int = setting_field(1000, "Results per request", advanced=True)
+    connect_s: float = setting_field(5.0, "Seconds to connect", advanced=True)
+    first_byte_s: float = setting_field(
         600.0,
         "Seconds until the first image",
         help="Long for tape and cloud archives.",
         advanced=True,
     )
-    no_progress_s: float = setting(60.0, "Seconds without progress", advanced=True)
-    total_s: float | None = setting(
+    no_progress_s: float = setting_field(60.0, "Seconds without progress", advanced=True)
+    total_s: float | None = setting_field(
         None, "Seconds for one request", help="Total waiting time. Empty: one day.", advanced=True
     )
-    allow_local: bool = setting(
+    allow_local: bool = setting_field(
         False,
         "Allow local addresses",
         help="Allow loopback and link-local addresses, which are otherwise refused.",
         advanced=True,
     )
-    domain: str = setting(
+    domain: str = setting_field(
         "",
         "Patient ID domain",
         help="Nodes that share patient IDs have the same domain.",
         advanced=True,
     )
-    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
+    contact: str = setting_field(
+        "", "Contact", help="Name, phone or mail address of its administrator."
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", self.url.strip())
@@ -158,7 +162,7 @@ class DicomwebSettings:
             raise InvalidInput("setting.positive-or-empty", setting="Seconds for one request")
 
     @property
-    def patience(self) -> Timeouts:
+    def timeouts(self) -> Timeouts:
         return Timeouts(**{name: getattr(self, name) for name in _TIMES})
 
     def server(self, name: str) -> DicomwebServer:
@@ -170,7 +174,7 @@ class DicomwebSettings:
         return DicomwebServer(
             name,
             parse_root_url(self.url),
-            self.patience,
+            self.timeouts,
             authorization,
             self.ca_file,
             self.client_certificate,
@@ -191,10 +195,10 @@ class DicomwebNode(NodeCapabilities):
         self.name = name
         self._observer = observer
         self.settings = settings
-        patience = settings.patience
+        patience = settings.timeouts
         total_s = patience.total_s if settings.total_s is None else settings.total_s
         server = settings.server(name)
-        self.pace = server.patience.pace
+        self.rate_limiter = server.timeouts.rate_limiter
         self._client = DicomwebClient(server, total_s)
         within_s = patience.no_progress_s
         self._qido = Qido(self._client, settings.qido_prefix, settings.page_size, within_s)
@@ -211,10 +215,10 @@ class DicomwebNode(NodeCapabilities):
         """Check by some small searches, and by requests that transfer no image."""
         yield from self._check_secrecy()
         given = self.settings
-        probe = WebOffers(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
+        probe = DicomwebProbe(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
         try:
             yield from probe.findings()
-            yield from QueryProbe(self._qido.everything, given.result_cap).findings()
+            yield from QueryProbe(self._qido.find_unfiltered, given.result_cap).findings()
         except (NodeError, InvalidInput) as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-pacs"))
 
@@ -222,7 +226,7 @@ class DicomwebNode(NodeCapabilities):
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""
     ) -> Iterator[NodeFinding]:
         """Fetch by WADO-RS."""
-        limit = FetchLimit(within_s, self.break_off)
+        limit = FetchLimit(within_s, self.cancel_fetches)
         yield attempt_fetch("WADO-RS", image, lambda: self.fetch([image]), limit).finding()
 
     def try_writing(self) -> Iterator[NodeFinding]:
@@ -240,16 +244,16 @@ class DicomwebNode(NodeCapabilities):
 
     def find(self, query: Query) -> FindResults:
         """Search by QIDO-RS, page by page."""
-        self._client.resume()
+        self._client.allow_requests()
         return self._qido.find(query, self.settings.result_cap)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         """Fetch by WADO-RS, in the stored transfer syntax. `patient_id` is not sent."""
-        self._client.resume()
+        self._client.allow_requests()
         return observe_received(self._wado.images(refs), self._observer)
 
-    def break_off(self) -> None:
-        self._client.break_off()
+    def cancel_fetches(self) -> None:
+        self._client.cancel_requests()
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Store by STOW-RS, some instances per request.
@@ -258,9 +262,9 @@ class DicomwebNode(NodeCapabilities):
         """
         within_s = self.settings.no_progress_s
         stow = Stow(self._client, self.settings.stow_prefix, self._qido, within_s)
-        return stow.answers(observe_sent(instances, self._observer))
+        return stow.store(observe_sent(instances, self._observer))
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         """Confirm by QIDO-RS at instance level for each series; the rest by UID."""
-        kept = [(one.ref.series, one.ref.instance_uid) for one in stored if one.kept]
-        return proven(self._qido, kept)
+        kept = [(one.ref.series, one.ref.instance_uid) for one in stored if one.is_stored]
+        return find_confirmed(self._qido, kept)

@@ -24,7 +24,7 @@ ACCEPT = "application/dicom+json"
 UIDS_PER_REQUEST = 50
 """Keeps a URL below the 8 kB that most servers accept."""
 
-LEAST_CAP = 20
+MIN_CAP = 20
 """A page with fewer answers was not truncated: no node limits its searches to so few."""
 
 _JSON_TYPES = frozenset({"application/dicom+json", "application/json"})
@@ -38,12 +38,12 @@ _OWN_UID = {
     QueryLevel.SERIES: "SeriesInstanceUID",
     QueryLevel.IMAGE: "SOPInstanceUID",
 }
-LEAST_PLAIN = 3
+MIN_PLAIN = 3
 """This many plain letters keep a broadened search from listing every patient."""
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._~,*-]|\*")
 _WITH_WILDCARDS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"})
-_HARMLESS = ("fuzzy", "parameter", "timezone")
+_UNRESERVED = ("fuzzy", "parameter", "timezone")
 _WHAT = Message("clause.request-qido")
 
 
@@ -61,24 +61,24 @@ class Qido:
         self._prefix = prefix
         self.within_s = within_s
 
-    def find(self, query: Query, cap: int | None) -> "Found":
+    def find(self, query: Query, cap: int | None) -> "QidoResults":
         """Search. Answers that do not match the query are dropped. Raises NotSupported."""
         if query.level not in _RESOURCES:
             name = self._client.server.name
             raise NotSupported(name, "qido.no-patient-level")
-        return Found(_Search(self, query), query, cap)
+        return QidoResults(_Search(self, query), query, cap)
 
-    def everything(self, query: Query) -> FindResults:
+    def find_unfiltered(self, query: Query) -> FindResults:
         """Return what the node answers, whether it matches the query or not."""
         return FindResults(_Search(self, query).records())
 
-    def ask(
+    def request(
         self, target: str, parameters: Sequence[tuple[str, str]]
     ) -> AbstractContextManager[DicomwebResponse]:
         path = f"{self._prefix}/{target}?{urlencode(parameters, quote_via=quote, safe='*,')}"
         return self._client.send(DicomwebRequest("GET", path, ACCEPT, _WHAT, self.within_s))
 
-    def items(self, answer: DicomwebResponse) -> Iterator[dicom_json.Object]:
+    def read_objects(self, answer: DicomwebResponse) -> Iterator[dicom_json.Object]:
         """Yield the objects of a response that must be a list.
 
         Raises NodeRefused, ConnectionLost.
@@ -92,10 +92,10 @@ class Qido:
         try:
             yield from dicom_json.read_objects(answer.pieces())
         except Malformed as error:
-            raise answer.fault("dicomweb.invalid-json") from error
+            raise answer.protocol_error("dicomweb.invalid-json") from error
 
 
-class Found(FindResults):
+class QidoResults(FindResults):
     """The records of one search; `capped` also when the node indicates that it has more."""
 
     def __init__(self, search: "_Search", query: Query, cap: int | None) -> None:
@@ -105,7 +105,7 @@ class Found(FindResults):
 
     def __next__(self) -> Record:
         for record in self._records:
-            if super().capped:
+            if super().is_capped:
                 break
             self.count += 1
             if self._query.matches(record):
@@ -114,8 +114,8 @@ class Found(FindResults):
         raise StopIteration
 
     @property
-    def capped(self) -> bool:
-        return super().capped or self._search.is_cut
+    def is_capped(self) -> bool:
+        return super().is_capped or self._search.is_cut
 
 
 class _Search:
@@ -126,11 +126,11 @@ class _Search:
         self.is_cut = False
 
     def records(self) -> Iterator[Record]:
-        for query in _in_lots(self._query):
+        for query in _split_uids(self._query):
             yield from self._pages(query)
         # Orthanc 1.12.7 with DICOMweb 1.20 (seen in 2026) does not decode percent-encoding, so that
         # a name with a caret or an umlaut is never found; other nodes differ in character sets.
-        broad = None if self._seen else _broadened(self._query)
+        broad = None if self._seen else _broaden(self._query)
         if broad is not None:
             yield from self._pages(broad)
 
@@ -139,9 +139,9 @@ class _Search:
 
         Some nodes truncate their lists without indicating it.
         """
-        offset, before = 0, _Page()
+        offset, before = 0, _QidoPage()
         while True:
-            page = _Page()
+            page = _QidoPage()
             try:
                 with closing(self._page(query, offset, page)) as records:
                     yield from records
@@ -153,27 +153,27 @@ class _Search:
             if not page.fresh:
                 # Answers that are not new: a node that ignores offset repeats the first page.
                 is_stuck = page.count > 0 and before.count == self._qido.page_size
-                self.is_cut |= page.tells_of_more or before.tells_of_more or is_stuck
+                self.is_cut |= page.is_truncated or before.is_truncated or is_stuck
                 return
-            if page.count < min(LEAST_CAP, self._qido.page_size) and not page.tells_of_more:
+            if page.count < min(MIN_CAP, self._qido.page_size) and not page.is_truncated:
                 return
             offset += page.count
             before = page
 
-    def _page(self, query: Query, offset: int, page: "_Page") -> Generator[Record, None, None]:
+    def _page(self, query: Query, offset: int, page: "_QidoPage") -> Generator[Record, None, None]:
         limit = [("limit", str(self._qido.page_size)), ("offset", str(offset))]
-        with self._qido.ask(_target(query), _parameters(query) + limit) as answer:
+        with self._qido.request(_target(query), _parameters(query) + limit) as answer:
             if self._is_unknown(answer, query):
                 return
             repeats = LoopDetector(self._qido.within_s)
-            page.tells_of_more = answer.status == 206 or _tells_of_more(answer.warnings)
-            for item in self._qido.items(answer):
+            page.is_truncated = answer.status == 206 or _reports_truncation(answer.warnings)
+            for item in self._qido.read_objects(answer):
                 page.count += 1
-                record = _filled(dicom_json.decode_record(query.level, item), query)
+                record = _fill_uids(dicom_json.decode_record(query.level, item), query)
                 # Two patients may share a study UID, so records are compared by all their values.
                 values = frozenset(record.values.items())
                 if repeats.is_endless(values):
-                    raise answer.fault("dicomweb.endless-list")
+                    raise answer.protocol_error("dicomweb.endless-list")
                 mark = hash(values)
                 if mark not in self._seen:
                     self._seen.add(mark)
@@ -182,14 +182,14 @@ class _Search:
 
     def _is_unknown(self, answer: DicomwebResponse, query: Query) -> bool:
         """Return whether the node lacks the study or series, as opposed to a wrong URL."""
-        return answer.is_gone and "/" in _target(query)
+        return answer.is_missing and "/" in _target(query)
 
 
-class _Page:
+class _QidoPage:
     def __init__(self) -> None:
         self.count = 0
         self.fresh = 0
-        self.tells_of_more = False
+        self.is_truncated = False
 
 
 def _target(query: Query) -> str:
@@ -234,20 +234,20 @@ def _single_uid(query: Query, level: QueryLevel) -> str:
         return ""
 
 
-def _in_lots(query: Query) -> Iterator[Query]:
+def _split_uids(query: Query) -> Iterator[Query]:
     """Yield the query, or several where a list of UIDs is too long for one URL."""
     for keyword, value in query.keys.items():
         if not isinstance(value, str) and keyword.endswith("UID") and len(value) > UIDS_PER_REQUEST:
             for start in range(0, len(value), UIDS_PER_REQUEST):
                 lot = value[start : start + UIDS_PER_REQUEST]
-                yield from _in_lots(
+                yield from _split_uids(
                     Query(query.level, {**query.keys, keyword: lot}, query.study_date)
                 )
             return
     yield query
 
 
-def _broadened(query: Query) -> Query | None:
+def _broaden(query: Query) -> Query | None:
     """Return a wider query without characters that need encoding.
 
     Its answers have to be matched again. None where all characters are plain, or where too few
@@ -257,12 +257,12 @@ def _broadened(query: Query) -> Query | None:
     for keyword, value in query.keys.items():
         if isinstance(value, str) and dictionary_VR(keyword) in _WITH_WILDCARDS:
             keys[keyword] = _NOT_PLAIN.sub("*", value)
-            if keys[keyword] != value and len(value) - len(_NOT_PLAIN.findall(value)) < LEAST_PLAIN:
+            if keys[keyword] != value and len(value) - len(_NOT_PLAIN.findall(value)) < MIN_PLAIN:
                 return None
     return Query(query.level, keys, query.study_date) if keys != query.keys else None
 
 
-def _filled(record: Record, query: Query) -> Record:
+def _fill_uids(record: Record, query: Query) -> Record:
     """Add the UIDs of the query: some nodes omit those of higher levels."""
     values = dict(record.values)
     for level in (QueryLevel.STUDY, QueryLevel.SERIES):
@@ -272,22 +272,22 @@ def _filled(record: Record, query: Query) -> Record:
     return Record(query.level, values)
 
 
-def _tells_of_more(warnings: Sequence[str]) -> bool:
+def _reports_truncation(warnings: Sequence[str]) -> bool:
     """Whether the warnings say that the list was truncated.
 
     Warning 299 says so, but also that a key is not supported (PS3.18 8.3.4.4).
     """
-    return any(not any(word in text.lower() for word in _HARMLESS) for text in warnings)
+    return any(not any(word in text.lower() for word in _UNRESERVED) for text in warnings)
 
 
-def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]:
+def find_confirmed(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]:
     """Yield those instance UIDs that the node lists: by series, then the rest by UID."""
     series: dict[SeriesRef, set[str]] = {}
     for ref, uid in wanted:
         series.setdefault(ref, set()).add(uid)
     for ref, unproven in series.items():
         whole = Query.uids_of(ref)
-        yield from _listed(qido, whole, unproven)
+        yield from _find_listed(qido, whole, unproven)
         before = len(unproven) + 1
         # A node may truncate these answers too.
         while 0 < len(unproven) < before:
@@ -295,10 +295,10 @@ def proven(qido: Qido, wanted: Sequence[tuple[SeriesRef, str]]) -> Iterator[str]
             by_uid = Query(
                 QueryLevel.IMAGE, {**whole.keys, "SOPInstanceUID": tuple(sorted(unproven))}
             )
-            yield from _listed(qido, by_uid, unproven)
+            yield from _find_listed(qido, by_uid, unproven)
 
 
-def _listed(qido: Qido, query: Query, unproven: set[str]) -> Iterator[str]:
+def _find_listed(qido: Qido, query: Query, unproven: set[str]) -> Iterator[str]:
     for record in qido.find(query, None):
         if record.instance_uid in unproven:
             unproven.discard(record.instance_uid)

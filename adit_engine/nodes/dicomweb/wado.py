@@ -31,10 +31,10 @@ class Wado:
     `prefix` is the path of the service below the root URL.
     """
 
-    def __init__(self, client: DicomwebClient, prefix: str, patience: Timeouts) -> None:
+    def __init__(self, client: DicomwebClient, prefix: str, timeouts: Timeouts) -> None:
         self._client = client
         self._prefix = prefix
-        self._patience = patience
+        self._timeouts = timeouts
         self._name = client.server.name
         # As stored. A node that does not know the parameter responds with 406; then the request is
         # sent again without it.
@@ -47,15 +47,15 @@ class Wado:
         series, ConnectionLost where a response is cut off or is not DICOM.
         """
         for ref in refs:
-            yield from self._images_of(ref)
+            yield from self._fetch_one(ref)
 
-    def _images_of(self, ref: Ref) -> Iterator[Instance]:
+    def _fetch_one(self, ref: Ref) -> Iterator[Instance]:
         with self._client.send(self._request(ref)) as answer:
             if answer.status != 406 or self._accept == ACCEPT:
                 yield from self._read(answer, ref)
                 return
         self._accept = ACCEPT
-        yield from self._images_of(ref)
+        yield from self._fetch_one(ref)
 
     def _request(self, ref: Ref) -> DicomwebRequest:
         path = f"{self._prefix}/studies/{ref.study_uid}"
@@ -63,12 +63,12 @@ class Wado:
             path += f"/series/{ref.series_uid}"
         if isinstance(ref, InstanceRef):
             path += f"/instances/{ref.instance_uid}"
-        return DicomwebRequest("GET", path, self._accept, _WHAT, self._patience.first_byte_s)
+        return DicomwebRequest("GET", path, self._accept, _WHAT, self._timeouts.first_byte_s)
 
     def _read(self, answer: DicomwebResponse, ref: Ref) -> Iterator[Instance]:
         if answer.status == NO_CONTENT:
             return
-        if answer.is_gone:
+        if answer.is_missing:
             if isinstance(ref, InstanceRef):
                 return
             is_series = isinstance(ref, SeriesRef)
@@ -78,42 +78,42 @@ class Wado:
         if not answer.is_ok:
             raise answer.error()
         awaited = Message("clause.await-first-image")
-        answer.expect_within(self._patience.first_byte_s, awaited)
+        answer.expect_within(self._timeouts.first_byte_s, awaited)
         broken = 0
         for body in self._bodies(answer):
             try:
                 instance = part10.parse_file(body)
             except Malformed as error:
                 if isinstance(ref, InstanceRef):
-                    yield Instance("", ref.instance_uid, "", b"", fault=error.message)
+                    yield Instance("", ref.instance_uid, "", b"", defect=error.message)
                 else:
                     broken += 1
             else:
                 yield instance
                 del instance
         if broken:
-            raise answer.fault("dicomweb.invalid-parts", count=broken)
+            raise answer.protocol_error("dicomweb.invalid-parts", count=broken)
 
     def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
         """Yield the files of a response: its parts, or the whole of it if it is a single file."""
         kind, pieces = answer.content_type, answer.pieces()
         if answer.media_type == multipart.DICOM_MEDIA_TYPE:
             if not answer.has_length:
-                raise answer.fault("dicomweb.no-length")
+                raise answer.protocol_error("dicomweb.no-length")
             boundary = multipart.new_boundary()
-            kind, pieces = multipart.content_type(boundary), _wrapped(pieces, boundary)
+            kind, pieces = multipart.content_type(boundary), _wrap(pieces, boundary)
         elif answer.media_type != "multipart/related":
             raise answer.type_error()
         try:
             for part in multipart.read_parts(pieces, kind):
                 yield part.body
         except Malformed as error:
-            raise answer.fault("dicomweb.invalid-multipart") from error
+            raise answer.protocol_error("dicomweb.invalid-multipart") from error
         except OSError as error:
             raise temp_files.disk_full_error(self._name) from error
 
 
-def _wrapped(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:
+def _wrap(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:
     yield multipart.make_part_head(boundary)
     yield from pieces
     yield multipart.closing_boundary(boundary)

@@ -23,7 +23,7 @@ _NOT_OFFERED = frozenset({404, 405, 410, 501})
 _NOT_ALLOWED = frozenset({401, 403, 407})
 
 
-class WebOffers:
+class DicomwebProbe:
     """Probes a service. `prefixes` are the paths of retrieval and upload below the root URL."""
 
     def __init__(self, client: DicomwebClient, qido: Qido, prefixes: tuple[str, str]) -> None:
@@ -38,26 +38,28 @@ class WebOffers:
         Raises NodeError, or InvalidInput where it cannot be searched.
         """
         started = time.monotonic()
-        first = self._studies(limit="1")
+        first = self._list_studies(limit="1")
         took_ms = (time.monotonic() - started) * 1000
         yield NodeFinding(
             Grade.GOOD,
             Message("test.qido", node=self._name, milliseconds=f"{took_ms:.0f}"),
         )
         if first:
-            yield self._paging(first)
-            yield self._fuzzy()
-        yield self._retrieving()
-        yield self._storing()
+            yield self._paging_finding(first)
+            yield self._fuzzy_finding()
+        yield self._retrieve_finding()
+        yield self._store_finding()
 
     # Searches ----------------------------------------------------------------------------------
 
-    def _studies(self, **parameters: str) -> list[str]:
+    def _list_studies(self, **parameters: str) -> list[str]:
         """Return the study UIDs of one page. Raises NodeError."""
-        with self._qido.ask("studies", list(parameters.items())) as answer:
-            return [dicom_json.first_text(one, _STUDY_UID) for one in self._qido.items(answer)]
+        with self._qido.request("studies", list(parameters.items())) as answer:
+            return [
+                dicom_json.first_text(one, _STUDY_UID) for one in self._qido.read_objects(answer)
+            ]
 
-    def _paging(self, first: list[str]) -> NodeFinding:
+    def _paging_finding(self, first: list[str]) -> NodeFinding:
         if len(first) > 1:
             return NodeFinding(
                 Grade.WARNING,
@@ -65,7 +67,7 @@ class WebOffers:
                 Message("step.result-cap-if-truncated"),
             )
         try:
-            second = self._studies(limit="1", offset="1")
+            second = self._list_studies(limit="1", offset="1")
         except NodeRefused:
             second = first
         if second == first:
@@ -76,9 +78,11 @@ class WebOffers:
             )
         return NodeFinding(Grade.GOOD, Message("test.paging"))
 
-    def _fuzzy(self) -> NodeFinding:
+    def _fuzzy_finding(self) -> NodeFinding:
         try:
-            with self._qido.ask("studies", [("limit", "1"), ("fuzzymatching", "true")]) as answer:
+            with self._qido.request(
+                "studies", [("limit", "1"), ("fuzzymatching", "true")]
+            ) as answer:
                 told = " ".join(answer.warnings).lower()
                 knows = answer.is_ok and "fuzzy" not in told
         except NodeError:
@@ -87,16 +91,16 @@ class WebOffers:
 
     # Images ------------------------------------------------------------------------------------
 
-    def _retrieving(self) -> NodeFinding:
+    def _retrieve_finding(self) -> NodeFinding:
         request = DicomwebRequest(
             "GET", f"{self._wado}{NOWHERE}", ACCEPT, Message("clause.request-wado"), 30
         )
         status = self._status(request)
         if status in _KNOWS_RETRIEVAL:
             return NodeFinding(Grade.GOOD, Message("test.wado"))
-        return self._lacking("test.no-wado", status)
+        return self._missing_finding("test.no-wado", status)
 
-    def _storing(self) -> NodeFinding:
+    def _store_finding(self) -> NodeFinding:
         """Probe STOW-RS with an empty upload."""
         boundary = multipart.new_boundary()
         request = DicomwebRequest(
@@ -111,7 +115,7 @@ class WebOffers:
         status = self._status(request)
         if status is not None and status not in _NOT_OFFERED | _NOT_ALLOWED:
             return NodeFinding(Grade.GOOD, Message("test.stow", http_status=status))
-        return self._lacking("test.no-stow", status)
+        return self._missing_finding("test.no-stow", status)
 
     def _status(self, request: DicomwebRequest) -> int | None:
         """Return the status; None where the connection broke or the node was too busy."""
@@ -121,7 +125,7 @@ class WebOffers:
         except NodeError:
             return None
 
-    def _lacking(self, code: str, status: int | None) -> NodeFinding:
+    def _missing_finding(self, code: str, status: int | None) -> NodeFinding:
         answer = (
             Message("clause.no-answer")
             if status is None

@@ -39,7 +39,7 @@ _PROPOSED_CONTEXTS = (
         PresentationContext(one, _UNCOMPRESSED)
         for one in (*_GETS, *_MOVES, STORAGE_COMMITMENT_PUSH_MODEL, CT_IMAGE)
     ),
-    PresentationContext(MR_IMAGE, _UNCOMPRESSED, received=True),
+    PresentationContext(MR_IMAGE, _UNCOMPRESSED, scp_role=True),
 )
 
 
@@ -57,10 +57,10 @@ class ProbedSettings:
 class AssociationProbe:
     """Probes a PACS. `root` is the query root to use, once the findings have been read."""
 
-    def __init__(self, associations: OpenAssociations, chosen: ProbedSettings) -> None:
+    def __init__(self, associations: OpenAssociations, settings: ProbedSettings) -> None:
         self._associations = associations
         self._name = associations.peer.name
-        self._chosen = chosen
+        self._chosen = settings
         self.root = ""
 
     def findings(self) -> Iterator[NodeFinding]:
@@ -69,7 +69,7 @@ class AssociationProbe:
         with self._associations.open(_PROPOSED_CONTEXTS) as association:
             self._echo(association)
             took_ms = (time.monotonic() - started) * 1000
-            agreement, seal = association.agreement, association.seal
+            agreement, seal = association.negotiated, association.tls_session
         yield NodeFinding(
             Grade.GOOD,
             Message("test.echo", node=self._name, milliseconds=f"{took_ms:.0f}"),
@@ -77,20 +77,20 @@ class AssociationProbe:
         yield from settings.check_encryption(seal)
         yield self._implementation_finding(agreement)
         yield self._query_finding(agreement)
-        yield self._fetching(agreement)
-        yield self._storing(agreement)
-        yield from self._committing(agreement)
+        yield self._retrieve_finding(agreement)
+        yield self._store_finding(agreement)
+        yield from self._commitment_findings(agreement)
 
     def _echo(self, association: ClientAssociation) -> None:
-        context_id = association.agreement.context_of(VERIFICATION)
+        context_id = association.negotiated.context_of(VERIFICATION)
         if context_id is None:
             raise statuses.not_offered_error(self._name, "C-ECHO")
         number = association.next_message_id()
         association.send(context_id, make_request(Operation.ECHO, number, VERIFICATION, data=False))
-        within_s = association.peer.patience.association_s
+        within_s = association.peer.timeouts.association_s
         answer = association.receive(within_s, "clause.await-echo").command
         if not answer.is_response_to(Operation.ECHO, number) or answer.status is None:
-            raise association.fault(
+            raise association.protocol_error(
                 "association.wrong-response", request=Message("clause.request-echo")
             )
         if answer.status != statuses.SUCCESS:
@@ -121,7 +121,7 @@ class AssociationProbe:
             root for root, one in zip(_ROOTS, _FINDS, strict=True) if _is_accepted(agreement, one)
         ]
         if not roots:
-            return self._lacking(Message("test.no-search"))
+            return self._missing_finding(Message("test.no-search"))
         is_relational = any(
             agreement.extended.get(one, b"")[:1] == RELATIONAL_QUERIES for one in _FINDS
         )
@@ -135,7 +135,7 @@ class AssociationProbe:
         step = Message("step.query-root", root=self.root)
         return NodeFinding(Grade.WARNING, what, step, (proposal,))
 
-    def _fetching(self, agreement: NegotiatedAssociation) -> NodeFinding:
+    def _retrieve_finding(self, agreement: NegotiatedAssociation) -> NodeFinding:
         """Report whether images can be retrieved at all, and by the configured method."""
         by_get = any(_is_accepted(agreement, one) for one in _GETS)
         sends = agreement.context_of(MR_IMAGE) is not None
@@ -149,7 +149,7 @@ class AssociationProbe:
         ]
         if not ways:
             code = "test.c-get-without-images" if by_get else "test.no-retrieval"
-            return self._lacking(Message(code))
+            return self._missing_finding(Message(code))
         what = Message("test.retrieval", methods=tuple(f"C-{way.upper()}" for way in ways))
         if self._chosen.retrieve in ("auto", *ways):
             return NodeFinding(Grade.GOOD, what)
@@ -158,12 +158,12 @@ class AssociationProbe:
         step = Message("step.retrieve-by", method=ways[0])
         return NodeFinding(Grade.WARNING, what, step, (SettingProposal("retrieve", ways[0], why),))
 
-    def _storing(self, agreement: NegotiatedAssociation) -> NodeFinding:
+    def _store_finding(self, agreement: NegotiatedAssociation) -> NodeFinding:
         if agreement.context_of(CT_IMAGE) is not None:
             return NodeFinding(Grade.GOOD, Message("test.accepts-images"))
-        return self._lacking(Message("test.refuses-images"))
+        return self._missing_finding(Message("test.refuses-images"))
 
-    def _committing(self, agreement: NegotiatedAssociation) -> Iterator[NodeFinding]:
+    def _commitment_findings(self, agreement: NegotiatedAssociation) -> Iterator[NodeFinding]:
         """Report on Storage Commitment, for a PACS that accepts images."""
         if agreement.context_of(CT_IMAGE) is None:
             return
@@ -185,7 +185,7 @@ class AssociationProbe:
             step = Message("step.allow-proof", ae_title=self._chosen.calling)
             yield NodeFinding(Grade.WARNING, Message("test.no-proof"), step)
 
-    def _lacking(self, what: Message) -> NodeFinding:
+    def _missing_finding(self, what: Message) -> NodeFinding:
         step = Message("step.allow-for-title", ae_title=self._chosen.calling)
         return NodeFinding(Grade.WARNING, what, step)
 

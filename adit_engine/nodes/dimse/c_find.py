@@ -29,7 +29,7 @@ class CFind:
         self._node = node
         self._root = root
         self._fallback = fallback
-        self._listings: dict[str, KnownContents] = {}
+        self._contents: dict[str, KnownContents] = {}
         self._classes: dict[str, tuple[str, ...]] = {}
 
     def context(self, level: QueryLevel = QueryLevel.STUDY) -> PresentationContext:
@@ -37,25 +37,25 @@ class CFind:
         root = PATIENT_ROOT if level is QueryLevel.PATIENT else self._root
         return PresentationContext(root, (EXPLICIT_LE, IMPLICIT_LE))
 
-    def ask(self, association: ClientAssociation, query: Query) -> Iterator[Record]:
+    def search(self, association: ClientAssociation, query: Query) -> Iterator[Record]:
         """Run one C-FIND. Lazy. Ends normally only after a final status of success."""
-        context_id = association.agreement.context_of(self.context(query.level).class_uid)
+        context_id = association.negotiated.context_of(self.context(query.level).class_uid)
         if context_id is None:
             raise statuses.not_offered_error(self._node, "C-FIND")
-        find_class, syntax = association.agreement.contexts[context_id]
+        find_class, syntax = association.negotiated.contexts[context_id]
         explicit = syntax == EXPLICIT_LE
         number = association.next_message_id()
         command = make_request(Operation.FIND, number, find_class, data=True)
         asked = identifier.encode_identifier(query.to_identifier(), explicit)
         association.send(context_id, command, [asked])
         listing = KnownContents()
-        within_s = association.peer.patience.no_progress_s
+        within_s = association.peer.timeouts.no_progress_s
         repeats = LoopDetector(within_s)
         while True:
             message = association.receive(within_s, "clause.await-query")
             status = message.command.status
             if not message.command.is_response_to(Operation.FIND, number) or status is None:
-                raise association.fault(
+                raise association.protocol_error(
                     "association.wrong-response", request=Message("clause.request-query")
                 )
             if status == statuses.SUCCESS:
@@ -73,16 +73,16 @@ class CFind:
     def _endless_error(self) -> TimedOut:
         return TimedOut(self._node, "c-find.endless")
 
-    def listing(self, series_uid: str) -> "KnownContents | None":
+    def known_contents(self, series_uid: str) -> "KnownContents | None":
         """Return the result of an earlier complete list of a series, if any."""
-        return self._listings.get(series_uid)
+        return self._contents.get(series_uid)
 
-    def classes_of(self, study_uid: str) -> tuple[str, ...]:
+    def known_classes(self, study_uid: str) -> tuple[str, ...]:
         """Return the SOP classes of a study if an earlier search returned them."""
         return self._classes.get(study_uid, ())
 
-    def forget(self) -> None:
-        self._listings.clear()
+    def clear(self) -> None:
+        self._contents.clear()
         self._classes.clear()
 
     def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
@@ -130,10 +130,10 @@ class CFind:
             return
         if "SOPInstanceUID" in query.keys or query.only is not None:
             return
-        self._listings.pop(series_uid, None)
-        self._listings[series_uid] = listing
-        if len(self._listings) > MAX_REMEMBERED_SERIES:
-            del self._listings[next(iter(self._listings))]
+        self._contents.pop(series_uid, None)
+        self._contents[series_uid] = listing
+        if len(self._contents) > MAX_REMEMBERED_SERIES:
+            del self._contents[next(iter(self._contents))]
 
 
 class KnownContents:
@@ -168,7 +168,7 @@ class CFindResults(FindResults):
 
     def __next__(self) -> Record:
         for record in self._records:
-            if self.capped:
+            if self.is_capped:
                 break
             self.count += 1
             mark = hash(frozenset(record.values.items()))

@@ -115,14 +115,14 @@ class RetrieveRequest:
             return QueryLevel.IMAGE
         return QueryLevel.SERIES if self.series_uid else QueryLevel.STUDY
 
-    def split_by_image(self, came: Collection[str] = ()) -> "list[RetrieveRequest]":
+    def split_by_image(self, received_uids: Collection[str] = ()) -> "list[RetrieveRequest]":
         """Return one request per image that is not in `came`, if it names several images.
 
         Not every archive accepts a list of UIDs, and some give up at the first image that they
         cannot send.
         """
         uids = self.instance_uids if len(self.instance_uids) > 1 else ()
-        return [but(self, instance_uids=(uid,)) for uid in uids if uid not in came]
+        return [but(self, instance_uids=(uid,)) for uid in uids if uid not in received_uids]
 
     def identifier(self) -> Mapping[str, str | tuple[str, ...]]:
         """Return the unique keys by DICOM keyword (PS3.4 C.4.3.1.3)."""
@@ -140,7 +140,7 @@ class RetrieveRequest:
 class RetrieveBatch:
     """Requests that one association can serve, and the SOP classes that will come."""
 
-    wishes: tuple[RetrieveRequest, ...]
+    requests: tuple[RetrieveRequest, ...]
     classes: tuple[str, ...]
 
 
@@ -180,17 +180,19 @@ def make_requests(refs: Sequence[Ref], patient_id: str) -> list[RetrieveRequest]
     return [*wishes.values(), *single]
 
 
-def batch_requests(wishes: Iterable[tuple[RetrieveRequest, frozenset[str]]]) -> list[RetrieveBatch]:
+def batch_requests(
+    requests: Iterable[tuple[RetrieveRequest, frozenset[str]]],
+) -> list[RetrieveBatch]:
     """Group requests into associations, in order.
 
     As few as the limit on presentation contexts allows.
     """
     loads: list[RetrieveBatch] = []
-    for wish, classes in wishes:
+    for wish, classes in requests:
         last = loads[-1] if loads else RetrieveBatch((), ())
         together = tuple(dict.fromkeys((*last.classes, *sorted(classes))))
         if loads and len(together) <= CLASSES_PER_ASSOCIATION:
-            loads[-1] = RetrieveBatch((*last.wishes, wish), together)
+            loads[-1] = RetrieveBatch((*last.requests, wish), together)
         else:
             loads.append(RetrieveBatch((wish,), tuple(sorted(classes))))
     return loads
@@ -200,17 +202,17 @@ class FailureTimer:
     """Measures how long single-image requests have returned nothing."""
 
     def __init__(self) -> None:
-        self._fruitful_at = time.monotonic()
+        self._last_success_at = time.monotonic()
 
-    def note(self, refusal: NodeBusy | NodeRefused | None, came: bool) -> None:
+    def record(self, refusal: NodeBusy | NodeRefused | None, has_received: bool) -> None:
         """Record one request.
 
         Raises `refusal` once nothing has arrived for GIVE_UP_AFTER_S.
         """
         now = time.monotonic()
-        if came:
-            self._fruitful_at = now
-        elif refusal is not None and now - self._fruitful_at > GIVE_UP_AFTER_S:
+        if has_received:
+            self._last_success_at = now
+        elif refusal is not None and now - self._last_success_at > GIVE_UP_AFTER_S:
             raise refusal
 
 
@@ -234,9 +236,9 @@ class CGet:
         with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
             self._check_offer(association)
             if expected is not None:
-                limit_s = self._associations.peer.patience.total_s
+                limit_s = self._associations.peer.timeouts.total_s
                 association.limit_total_wait(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
-            wishes, in_vain = deque(load.wishes), FailureTimer()
+            wishes, in_vain = deque(load.requests), FailureTimer()
             while wishes:
                 wish, tally = wishes.popleft(), _RetrieveCounts()
                 refusal = yield from self._try_request(association, wish, tally, in_vain)
@@ -264,21 +266,21 @@ class CGet:
     def _try_request(
         self,
         association: ClientAssociation,
-        wish: RetrieveRequest,
-        tally: _RetrieveCounts,
+        request: RetrieveRequest,
+        retrieved: _RetrieveCounts,
         in_vain: "FailureTimer",
     ) -> Generator[Instance, None, NodeBusy | NodeRefused | None]:
         """Run one C-GET. Return a refusal that another request may cure; raise all others."""
         try:
-            yield from self._get(association, wish, tally)
+            yield from self._get(association, request, retrieved)
         except (NodeBusy, NodeRefused) as refusal:
-            is_list = len(wish.instance_uids) > 1 and not tally.received
+            is_list = len(request.instance_uids) > 1 and not retrieved.received
             if not (is_list or statuses.is_retrieve_failure(refusal.status)):
                 raise
-            self.has_tried |= tally.failed > 0
-            in_vain.note(refusal, bool(tally.received))
+            self.has_tried |= retrieved.failed > 0
+            in_vain.record(refusal, bool(retrieved.received))
             return refusal
-        in_vain.note(None, bool(tally.received))
+        in_vain.record(None, bool(retrieved.received))
         return None
 
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[PresentationContext]:
@@ -290,33 +292,33 @@ class CGet:
         if compressed and len(classes) <= CLASSES_PER_ASSOCIATION:
             syntaxes = (*UNCOMPRESSED, *COMPRESSED, *RARE_SYNTAXES)
         storage = [
-            PresentationContext(class_uid, (syntax,), received=True)
+            PresentationContext(class_uid, (syntax,), scp_role=True)
             for syntax in syntaxes
             for class_uid in classes
         ]
         return [PresentationContext(self._get_class, UNCOMPRESSED), *storage[: MAX_CONTEXTS - 1]]
 
     def _check_offer(self, association: ClientAssociation) -> None:
-        agreement = association.agreement
+        agreement = association.negotiated
         if agreement.context_of(self._get_class) is None:
             raise statuses.not_offered_error(self._name, "C-GET")
         if len(agreement.contexts) < 2:
             raise statuses.not_offered_error(self._name, Message("clause.images-by-c-get"))
 
     def _get(
-        self, association: ClientAssociation, wish: RetrieveRequest, tally: _RetrieveCounts
+        self, association: ClientAssociation, request: RetrieveRequest, retrieved: _RetrieveCounts
     ) -> Iterator[Instance]:
         """Run one C-GET. Ends normally only after a final status that is not a failure."""
-        agreement = association.agreement
+        agreement = association.negotiated
         context_id = agreement.context_of(self._get_class)
         assert context_id is not None
         explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
         number = association.next_message_id()
         command = make_request(Operation.GET, number, self._get_class, data=True)
         association.send(
-            context_id, command, [identifier.encode_identifier(wish.identifier(), explicit)]
+            context_id, command, [identifier.encode_identifier(request.identifier(), explicit)]
         )
-        patience = association.peer.patience
+        patience = association.peer.timeouts
         within_s = patience.first_byte_s
         progress_until = time.monotonic() + within_s
         counts: tuple[int | None, ...] = ()
@@ -326,13 +328,13 @@ class CGet:
             if message.command.operation == Operation.STORE:
                 instance = self._take(association, message)
                 if instance is not None:
-                    tally.received.add(instance.instance_uid)
+                    retrieved.received.add(instance.instance_uid)
                     yield instance
                 progress_until = time.monotonic() + within_s
             elif message.command.is_response_to(Operation.GET, number):
                 status = message.command.status
                 if status is None or status not in statuses.PENDING:
-                    self._finish(message, status, explicit, tally)
+                    self._finish(message, status, explicit, retrieved)
                     return
                 before, counts = counts, tuple(message.command.number(one) for one in _COUNTS)
                 if before and counts != before:
@@ -346,7 +348,7 @@ class CGet:
 
     def _take(self, association: ClientAssociation, message: DimseMessage) -> Instance | None:
         """Respond to one C-STORE request and return its instance; None when it was refused."""
-        class_uid, syntax = association.agreement.contexts[message.context_id]
+        class_uid, syntax = association.negotiated.contexts[message.context_id]
         command = message.command
         try:
             uid = validate_uid(command.text(CommandField.INSTANCE_UID))
@@ -358,39 +360,41 @@ class CGet:
         # Respond first, since the node sends nothing more before it has our response.
         association.send(message.context_id, make_response(command, statuses.SUCCESS))
         try:
-            return Instance.of(class_uid, uid, syntax, message.data)
+            return Instance.from_data_set(class_uid, uid, syntax, message.data)
         except Malformed as error:
-            return Instance(class_uid, uid, syntax, b"", fault=error.message)
+            return Instance(class_uid, uid, syntax, b"", defect=error.message)
 
     def _finish(
-        self, message: DimseMessage, status: int | None, explicit: bool, tally: _RetrieveCounts
+        self, message: DimseMessage, status: int | None, explicit: bool, retrieved: _RetrieveCounts
     ) -> None:
         """Read the final response. Raises NodeBusy or NodeRefused for a failure."""
-        tally.failed = message.command.number(CommandField.FAILED) or 0
+        retrieved.failed = message.command.number(CommandField.FAILED) or 0
         if message.data:
             try:
-                tally.failed_uids = identifier.decode_uids(message.data, explicit, _FAILED_UIDS)
+                retrieved.failed_uids = identifier.decode_uids(message.data, explicit, _FAILED_UIDS)
             except Malformed:
-                tally.failed_uids = ()
+                retrieved.failed_uids = ()
         if status is None:
             raise NodeRefused(self._name, "retrieval.no-status")
         if status != statuses.SUCCESS and status >> 12 != 0xB:
             failure = statuses.status_error(self._name, "clause.request-retrieval", status)
             # A702: some sub-operations failed; our own count says which images arrived.
-            if not (isinstance(failure, NodeBusy) and tally.received):
+            if not (isinstance(failure, NodeBusy) and retrieved.received):
                 raise failure
 
 
-def _missing_requests(wish: RetrieveRequest, tally: _RetrieveCounts) -> list[RetrieveRequest]:
+def _missing_requests(
+    request: RetrieveRequest, retrieved: _RetrieveCounts
+) -> list[RetrieveRequest]:
     """Return what to request once more: failed images, or everything when nothing arrived."""
-    if not tally.received:
-        return [wish]
-    if wish.level is QueryLevel.STUDY or not (tally.failed or tally.failed_uids):
+    if not retrieved.received:
+        return [request]
+    if request.level is QueryLevel.STUDY or not (retrieved.failed or retrieved.failed_uids):
         return []
-    failed = [uid for uid in tally.failed_uids if uid not in tally.received]
-    if not failed and wish.level is QueryLevel.IMAGE:
-        failed = [uid for uid in wish.instance_uids if uid not in tally.received]
-    return [but(wish, instance_uids=lot) for lot in split_uids(failed)]
+    failed = [uid for uid in retrieved.failed_uids if uid not in retrieved.received]
+    if not failed and request.level is QueryLevel.IMAGE:
+        failed = [uid for uid in request.instance_uids if uid not in retrieved.received]
+    return [but(request, instance_uids=lot) for lot in split_uids(failed)]
 
 
 def split_uids(uids: Sequence[str]) -> list[tuple[str, ...]]:

@@ -88,26 +88,26 @@ class CMove:
             raise Stopped("node.stopped", node=self.name)
 
     def images(
-        self, wish: RetrieveRequest, listed: ListedUids, count: int | None = None
+        self, request: RetrieveRequest, listed: ListedUids, count: int | None = None
     ) -> Iterator[Instance]:
         """Yield the images. Lazy. `count` is their number if known before `listed` is.
 
         Ends normally when a final status that is not a failure has come, and then either all listed
         images, or none for `drain_s`. Raises NodeError, Stopped.
         """
-        with self.reception.expect(self._wanted(wish, listed()), self.check) as awaited:
+        with self.reception.expect(self._make_target(request, listed()), self.check) as awaited:
             self._busy = True
             try:
-                yield from _MoveOperation(self, wish, awaited, listed, count).images()
+                yield from _MoveOperation(self, request, awaited, listed, count).images()
             finally:
                 self._busy = False
                 if self._timer is not None:
                     self._timer.cancel()
 
-    def _wanted(self, wish: RetrieveRequest, listed: frozenset[str]) -> MoveTarget:
-        series = frozenset({wish.series_uid} if wish.series_uid else ())
-        rate_bytes_s = self.peer.patience.pace.rate_bytes_s
-        asked = wish.study_uid, series, listed
+    def _make_target(self, request: RetrieveRequest, listed: frozenset[str]) -> MoveTarget:
+        series = frozenset({request.series_uid} if request.series_uid else ())
+        rate_bytes_s = self.peer.timeouts.rate_limiter.rate_bytes_s
+        asked = request.study_uid, series, listed
         return MoveTarget(self.name, self._senders, self.peer.calling, *asked, rate_bytes_s)
 
 
@@ -117,20 +117,20 @@ class _MoveOperation:
     def __init__(
         self,
         moving: CMove,
-        wish: RetrieveRequest,
+        request: RetrieveRequest,
         awaited: MoveImages,
         listed: ListedUids,
         count: int | None,
     ) -> None:
-        self._moving = moving
-        self._wish = wish
+        self._mover = moving
+        self._request = request
         self._awaited = awaited
         self._listed = listed
-        self._came: set[str] = set()
+        self._received: set[str] = set()
         self._counts: tuple[int | None, ...] = ()
-        patience = moving.peer.patience
+        patience = moving.peer.timeouts
         self._no_progress_s = patience.no_progress_s
-        self._pace = patience.pace
+        self._rate_limiter = patience.rate_limiter
         self._left_s = patience.total_s
         expected = len(listed()) or count
         if expected:
@@ -140,23 +140,23 @@ class _MoveOperation:
         self._look_s = _MIN_POLL_S
 
     def images(self) -> Iterator[Instance]:
-        with self._moving.associations.open([self._moving.context]) as association:
+        with self._mover.associations.open([self._mover.context]) as association:
             yield from self._receive_until_response(association)
         yield from self._receive_late_images()
 
     def _receive_until_response(self, association: ClientAssociation) -> Iterator[Instance]:
-        number = self._ask(association)
+        number = self._send_request(association)
         try:
             while True:
-                yield from self._arrived()
+                yield from self._take_images()
                 if not self._wait_for_response(association):
                     continue
-                message = self._answer(association)
+                message = self._receive_response(association)
                 if message.command.is_response_to(Operation.MOVE, number):
                     status = message.command.status
                     if status is None or status not in statuses.PENDING:
                         break
-                    self._note(message.command)
+                    self._record_counts(message.command)
         except (GeneratorExit, Stopped):
             self._cancel(association, number, CANCEL_WAIT_S)
             raise
@@ -164,27 +164,27 @@ class _MoveOperation:
             # Images in the spool have arrived and count, whatever happens to the rest.
             if isinstance(error, TimedOut):
                 self._cancel(association, number, 0)
-            yield from self._arrived()
+            yield from self._take_images()
             raise
-        yield from self._arrived()
-        if self._listed() - self._came or status != statuses.SUCCESS:
-            self._awaited.check_room()
+        yield from self._take_images()
+        if self._listed() - self._received or status != statuses.SUCCESS:
+            self._awaited.check_space()
         self._finish(status)
 
-    def _answer(self, association: ClientAssociation) -> DimseMessage:
+    def _receive_response(self, association: ClientAssociation) -> DimseMessage:
         try:
             return association.receive(self._no_progress_s, "clause.await-retrieval")
         except ConnectionLost as error:
             # Orthanc 1.12 and others give no other sign that they do not know our AE title.
-            if self._came or self._counts:
+            if self._received or self._counts:
                 raise
-            title, address = self._moving.reception.ae_title, self._moving.reception.address
+            title, address = self._mover.reception.ae_title, self._mover.reception.address
             raise ConnectionLost(
-                self._moving.name, "c-move.association-ended", ae_title=title, address=address
+                self._mover.name, "c-move.association-ended", ae_title=title, address=address
             ) from error
 
-    def _ask(self, association: ClientAssociation) -> int:
-        moving, agreement = self._moving, association.agreement
+    def _send_request(self, association: ClientAssociation) -> int:
+        moving, agreement = self._mover, association.negotiated
         context_id = agreement.context_of(moving.context.class_uid)
         if context_id is None:
             raise statuses.not_offered_error(moving.name, "C-MOVE")
@@ -198,21 +198,23 @@ class _MoveOperation:
         )
         explicit = agreement.contexts[context_id][1] == EXPLICIT_LE
         association.send(
-            context_id, command, [identifier.encode_identifier(self._wish.identifier(), explicit)]
+            context_id,
+            command,
+            [identifier.encode_identifier(self._request.identifier(), explicit)],
         )
         return number
 
-    def _arrived(self) -> Iterator[Instance]:
+    def _take_images(self) -> Iterator[Instance]:
         """Yield what has arrived by now."""
-        for instance in self._awaited.arrived():
-            self._came.add(instance.instance_uid)
-            self._left_s += self._pace.due_s(instance.size_bytes)
+        for instance in self._awaited.take_images():
+            self._received.add(instance.instance_uid)
+            self._left_s += self._rate_limiter.transfer_time_s(instance.size_bytes)
             yield instance
-            self._progress()
+            self._extend_deadline()
 
     def _wait_for_response(self, association: ClientAssociation) -> bool:
         """Return whether a response is available within a moment. Raises TimedOut, Stopped."""
-        self._moving.check()
+        self._mover.check()
         self._look_s = min(2 * self._look_s, _MAX_POLL_S)
         started = time.monotonic()
         heard = association.poll(self._look_s)
@@ -220,27 +222,27 @@ class _MoveOperation:
         self._left_s -= now - started
         if self._left_s <= 0 and not self._is_throttled_by_us():
             hint = Message("clause.hint-retry")
-            raise TimedOut(self._moving.name, "connection.total-time-exceeded", hint=hint)
+            raise TimedOut(self._mover.name, "connection.total-time-exceeded", hint=hint)
         if not heard and now > self._deadline:
             if not self._awaited.is_coming():
-                raise self._timed_out()
+                raise self._timeout_error()
             self._deadline = now + 1
         return heard
 
     def _is_throttled_by_us(self) -> bool:
         """Whether our own side keeps to the rate of the source, which does not count against it."""
-        return self._pace.rate_bytes_s is not None and self._awaited.is_throttled()
+        return self._rate_limiter.rate_bytes_s is not None and self._awaited.is_throttled()
 
-    def _progress(self) -> None:
+    def _extend_deadline(self) -> None:
         self._look_s = _MIN_POLL_S
         self._within_s = self._no_progress_s
         self._deadline = time.monotonic() + self._no_progress_s
 
-    def _note(self, command: CommandSet) -> None:
+    def _record_counts(self, command: CommandSet) -> None:
         """Record the counts of a response. Unchanged counts are no progress."""
         counts = tuple(command.number(field) for field in _COUNTS)
         if self._counts and counts != self._counts:
-            self._progress()
+            self._extend_deadline()
         self._counts = counts
 
     def _finish(self, status: int | None) -> None:
@@ -248,13 +250,13 @@ class _MoveOperation:
 
         The counts of the response are not trusted.
         """
-        name, reception = self._moving.name, self._moving.reception
+        name, reception = self._mover.name, self._mover.reception
         if status is None:
             raise NodeRefused(name, "retrieval.no-status")
         if status == statuses.SUCCESS or status >> 12 == 0xB:
             return
         # Some were not sent, or it gave up at the first of them; our own count says which arrived.
-        if not statuses.is_retrieve_failure(status) or not self._came:
+        if not statuses.is_retrieve_failure(status) or not self._received:
             raise statuses.move_status_error(name, status, reception.ae_title, reception.address)
 
     def _receive_late_images(self) -> Iterator[Instance]:
@@ -262,21 +264,21 @@ class _MoveOperation:
 
         Some archives respond with success before the images are received, or even sent.
         """
-        quiet_at = time.monotonic() + self._moving.drain_s
-        while not (listed := self._listed()) or listed - self._came:
-            for instance in self._arrived():
+        quiet_at = time.monotonic() + self._mover.drain_s
+        while not (listed := self._listed()) or listed - self._received:
+            for instance in self._take_images():
                 yield instance
-                quiet_at = time.monotonic() + self._moving.drain_s
-            self._moving.check()
+                quiet_at = time.monotonic() + self._mover.drain_s
+            self._mover.check()
             if time.monotonic() > quiet_at and not self._awaited.is_coming():
                 return
             time.sleep(min(self._look_s, _MAX_POLL_S))
             self._look_s = min(2 * self._look_s, _MAX_POLL_S)
 
-    def _cancel(self, association: ClientAssociation, number: int, patience_s: float) -> None:
+    def _cancel(self, association: ClientAssociation, number: int, timeout_s: float) -> None:
         """Send a C-CANCEL and wait up to `patience_s`; the association is aborted afterwards."""
-        context_id = association.agreement.context_of(self._moving.context.class_uid)
-        until = time.monotonic() + patience_s
+        context_id = association.negotiated.context_of(self._mover.context.class_uid)
+        until = time.monotonic() + timeout_s
         with suppress(AditError):
             association.send(context_id or 1, make_cancel_request(number))
             while (left_s := until - time.monotonic()) > 0 and association.poll(left_s):
@@ -286,10 +288,10 @@ class _MoveOperation:
                     association.release()
                     return
 
-    def _timed_out(self) -> TimedOut:
-        awaited = "clause.await-next-image" if self._came else "clause.await-first-image"
+    def _timeout_error(self) -> TimedOut:
+        awaited = "clause.await-next-image" if self._received else "clause.await-first-image"
         return TimedOut(
-            self._moving.name,
+            self._mover.name,
             "connection.timed-out",
             awaited=Message(awaited),
             seconds=f"{self._within_s:g}",

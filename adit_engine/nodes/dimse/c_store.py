@@ -81,12 +81,12 @@ class CStore:
         self._offered: dict[str, list[str]] = {}
         self._stack = ExitStack()
         self._lanes: list[_StoreAssociation] = []
-        self._coming: _StoreAssociation | None = None
+        self._pending: _StoreAssociation | None = None
         """A further association that was requested and is not accepted yet."""
         self._sent = self._sent_bytes = 0
         self._retries = MAX_VAIN_RETRIES
 
-    def answers(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
+    def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Yield one result for each instance, in order. Lazy. Raises NodeError, Stopped.
 
         When the iterable raises, the results that are due come first.
@@ -99,24 +99,24 @@ class CStore:
                 try:
                     instance = next(stream, None)
                 except AditError:
-                    yield from self._last(due)
+                    yield from self._drain_results(due)
                     raise
                 if instance is None:
                     break
                 self._associations.check_aborted()
                 if len(due) == len(self._lanes) and not self._add_association_if_useful():
                     yield self._await_result(due.popleft())
-                due.append(self._begun(self._idle(due), instance))
+                due.append(self._begin(self._get_idle(due), instance))
             while due:
                 yield self._await_result(due.popleft())
 
-    def _last(self, due: deque[_PendingStore]) -> Iterator[StoreResult]:
+    def _drain_results(self, due: deque[_PendingStore]) -> Iterator[StoreResult]:
         """Yield the pending results after the stream has failed, as long as the node responds."""
         with suppress(AditError):
             while due:
                 yield self._await_result(due.popleft())
 
-    def _begun(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
+    def _begin(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
         """Send an instance without waiting for the response."""
         self._prepare(lane, instance)
         outgoing = self._adapt_to_node(lane, instance)
@@ -140,7 +140,7 @@ class CStore:
         """
         if due.answer is not None:
             return due.answer
-        ref, status = due.instance.in_header.ref, self._status(due)
+        ref, status = due.instance.in_header.ref, self._receive_status(due)
         if status != statuses.SUCCESS and not statuses.is_stored_with_warning(status):
             return StoreResult(ref, status, error=statuses.describe_store_error(status))
         warning = statuses.describe_store_warning(status) if status != statuses.SUCCESS else None
@@ -151,7 +151,7 @@ class CStore:
         kind = due.instance.sop_class_uid
         return StoreResult(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
 
-    def _status(self, due: _PendingStore) -> int:
+    def _receive_status(self, due: _PendingStore) -> int:
         try:
             status = self._receive(due)
         except ConnectionLost:
@@ -172,7 +172,7 @@ class CStore:
         """Return the instance, re-encoded if necessary, or why the node does not accept it."""
         assert lane.association is not None
         kind = instance.sop_class_uid
-        syntaxes = lane.association.agreement.syntaxes(kind)
+        syntaxes = lane.association.negotiated.syntaxes(kind)
         syntax = instance.transfer_syntax_uid
         if syntax in syntaxes:
             return instance
@@ -195,7 +195,7 @@ class CStore:
         association, instance = due.lane.association, due.instance
         assert association is not None
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
-        context_id = association.agreement.context_for(kind, syntax)
+        context_id = association.negotiated.context_for(kind, syntax)
         if context_id is None:
             raise NodeRefused(self._name, "c-store.context-lost")
         due.number = association.next_message_id()
@@ -206,21 +206,21 @@ class CStore:
     def _receive(self, due: _PendingStore) -> int:
         association = due.lane.association
         assert association is not None
-        patience = association.peer.patience
+        patience = association.peer.timeouts
         patience_s = patience.no_progress_s + due.instance.size_bytes / _BYTES_PER_S
         answer = association.receive(patience_s, "clause.await-store").command
         status = answer.status
         is_mine = answer.is_response_to(Operation.STORE, due.number)
         # C-STORE has no pending responses, and nothing would say which one is the last.
         if not is_mine or status is None or status in statuses.PENDING:
-            raise association.fault(
+            raise association.protocol_error(
                 "association.wrong-response", request=Message("clause.request-store")
             )
         return status
 
     # Associations ------------------------------------------------------------------------------
 
-    def _idle(self, due: Iterable[_PendingStore]) -> _StoreAssociation:
+    def _get_idle(self, due: Iterable[_PendingStore]) -> _StoreAssociation:
         busy = {id(one.lane) for one in due}
         return next(lane for lane in self._lanes if id(lane) not in busy)
 
@@ -232,10 +232,10 @@ class CStore:
         )
         if len(self._lanes) >= self._most_lanes or not is_worth_it:
             return False
-        lane = self._coming or self._stack.enter_context(_StoreAssociation())
+        lane = self._pending or self._stack.enter_context(_StoreAssociation())
         try:
-            if self._coming is None:
-                self._coming = lane
+            if self._pending is None:
+                self._pending = lane
                 self._request(lane)
             assert lane.association is not None
             if not lane.association.poll(0):
@@ -246,7 +246,7 @@ class CStore:
             self._most_lanes = len(self._lanes)
             return False
         self._lanes.append(lane)
-        self._coming = None
+        self._pending = None
         return True
 
     def _add_association(self) -> None:
@@ -258,7 +258,7 @@ class CStore:
         offered = self._offered.setdefault(kind, [EXPLICIT_LE, IMPLICIT_LE])
         if syntax not in offered and syntax not in (DEFLATED_LE, EXPLICIT_BE):
             offered.append(syntax)
-        usable = lane.association is not None and not lane.association.over
+        usable = lane.association is not None and not lane.association.is_closed
         if not usable or not set(offered) <= set(lane.proposed.get(kind, ())):
             self._forget_oldest(kind)
             self._renew(lane)
@@ -273,17 +273,17 @@ class CStore:
         A node that serves one at a time would first serve the one that was requested and never
         used.
         """
-        if self._coming is not None:
-            self._coming.stack.close()
-            self._coming = None
+        if self._pending is not None:
+            self._pending.stack.close()
+            self._pending = None
             self._most_lanes = len(self._lanes)
-        self._take(lane, self._associations.open)
+        self._finish_request(lane, self._associations.open)
 
     def _request(self, lane: _StoreAssociation) -> None:
         """Request an association without waiting for the response."""
-        self._take(lane, self._associations.requested)
+        self._finish_request(lane, self._associations.open_without_waiting)
 
-    def _take(self, lane: _StoreAssociation, asking: _RequestAssociation) -> None:
+    def _finish_request(self, lane: _StoreAssociation, asking: _RequestAssociation) -> None:
         lane.stack.close()
         lane.association = None
         contexts = [

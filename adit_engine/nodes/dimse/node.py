@@ -72,7 +72,7 @@ class DimseNode(NodeCapabilities):
         self._observer = observer
         self.settings = settings
         self._associations = OpenAssociations(settings.peer(name))
-        self.pace = self._associations.peer.patience.pace
+        self.rate_limiter = self._associations.peer.timeouts.rate_limiter
         patient_root = settings.query_root == "patient"
         self._find_class = _FIND_CLASSES[settings.query_root]
         self._get_class = PATIENT_ROOT_GET if patient_root else STUDY_ROOT_GET
@@ -80,7 +80,7 @@ class DimseNode(NodeCapabilities):
         self._reception = reception
         self._aborted = False
         self._shared: SharedAssociation | None = None
-        self.lists_meanwhile = False
+        self.lists_concurrently = False
         """Whether a second association may be held, to request a list while images arrive."""
         self._asking = Event()
         self._fetches: set[ImageRetrieval] = set()
@@ -92,10 +92,10 @@ class DimseNode(NodeCapabilities):
             settings.resolve_senders,
         )
         self._search = CFind(name, self._find_class, settings.character_set_fallback)
-        committing = self._committing(settings.commitment_s)
+        committing = self._make_storage_commitment(settings.commitment_s)
         self._proving = StorageProof(settings.proof, self._associations, self._search, committing)
 
-    def _committing(self, within_s: float) -> StorageCommitment:
+    def _make_storage_commitment(self, within_s: float) -> StorageCommitment:
         senders = self.settings.resolve_senders
         return StorageCommitment(self._associations, self._reception, senders, within_s)
 
@@ -106,7 +106,7 @@ class DimseNode(NodeCapabilities):
         for fetching in tuple(self._fetches):
             fetching.close()
         self._asking.set()
-        self._search.forget()
+        self._search.clear()
 
     def abort(self) -> None:
         """End every wait at once.
@@ -115,7 +115,7 @@ class DimseNode(NodeCapabilities):
         """
         self._aborted = True
         self._associations.abort()
-        self.break_off()
+        self.cancel_fetches()
 
     # Checks ------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class DimseNode(NodeCapabilities):
         search = CFind(self.name, _FIND_CLASSES[root], query_probe.ASSUMED_CHARACTER_SET)
 
         def ask(query: Query) -> FindResults:
-            return FindResults(self._records(query, search))
+            return FindResults(self._find_records(query, search))
 
         probe = QueryProbe(ask, self.settings.result_cap, by_patient=root == "patient")
         yield from probe.findings()
@@ -171,11 +171,11 @@ class DimseNode(NodeCapabilities):
                 yield NodeFinding(Grade.WARNING, Message("test.no-receiver"))
                 continue
             began = datetime.now(UTC)
-            fetch = partial(self._fetch, but(self._route, by=by), [image], patient_id)
-            attempt = attempt_fetch(way, image, fetch, FetchLimit(within_s, self.break_off))
-            if attempt.came:
+            fetch = partial(self._fetch, but(self._route, method=by), [image], patient_id)
+            attempt = attempt_fetch(way, image, fetch, FetchLimit(within_s, self.cancel_fetches))
+            if attempt.is_successful:
                 came.append(by)
-            if attempt.came or by == "get" or self._reception is None:
+            if attempt.is_successful or by == "get" or self._reception is None:
                 yield attempt.finding()
                 continue
             text, known = self.settings.senders, self.settings.resolve_senders()
@@ -204,14 +204,14 @@ class DimseNode(NodeCapabilities):
         from adit_engine.nodes.dimse import storage_commitment  # only a check needs these modules
 
         image, given = image_probe.make_test_image(self.settings.calling_ae_title), self.settings
-        taken = yield from image_probe.send_test_image(self, image, self._proving.found)
+        taken = yield from image_probe.send_test_image(self, image, self._proving.confirm_by_query)
         if taken:
             most_s = (
                 storage_commitment.WITHOUT_RECEIVER_S
                 if self._reception is None
                 else storage_commitment.WITHIN_S
             )
-            committing = self._committing(min(given.commitment_s, most_s))
+            committing = self._make_storage_commitment(min(given.commitment_s, most_s))
             named = image.sop_class_uid, image.instance_uid
             yield from storage_commitment.check_storage_commitment(committing, named, given.proof)
 
@@ -222,7 +222,7 @@ class DimseNode(NodeCapabilities):
 
         Answers that do not match the query are dropped, but count for the result cap.
         """
-        return CFindResults(self._records(query), query, self.settings.result_cap)
+        return CFindResults(self._find_records(query), query, self.settings.result_cap)
 
     @contextmanager
     def share_association(self) -> Iterator[None]:
@@ -238,14 +238,14 @@ class DimseNode(NodeCapabilities):
             finally:
                 self._shared = None
 
-    def _records(self, query: Query, search: CFind | None = None) -> Iterator[Record]:
+    def _find_records(self, query: Query, search: CFind | None = None) -> Iterator[Record]:
         asking = search or self._search
         if self._shared is not None and search is None and query.level is not QueryLevel.PATIENT:
-            yield from self._shared.records(lambda association: asking.ask(association, query))
+            yield from self._shared.records(lambda association: asking.search(association, query))
             return
         with self._associations.open([asking.context(query.level)]) as association:
             self._asking.set()
-            yield from asking.ask(association, query)
+            yield from asking.search(association, query)
 
     # Retrieval ---------------------------------------------------------------------------------
 
@@ -258,29 +258,29 @@ class DimseNode(NodeCapabilities):
             raise NotSupported(self.name, "retrieval.no-receiver")
         return observe_received(self._fetch(self._route, refs, patient_id), self._observer)
 
-    def fetch_early(
+    def prefetch(
         self,
         series: SeriesRef,
         *,
         patient_id: str,
         count: int | None,
-        may_come: Callable[[str], bool],
+        expected_uids: Callable[[str], bool],
     ) -> Iterator[Instance] | None:
         """Fetch by C-GET or, where configured, by C-MOVE.
 
         Proposes the SOP classes that an earlier search for the study returned.
         """
-        classes = self._search.classes_of(series.study_uid)
-        is_told = 0 < len(classes) <= CLASSES_PER_ASSOCIATION and all(map(may_come, classes))
-        is_deaf = self._route.by == "move" and self._reception is None
-        if not self.lists_meanwhile or is_deaf or not is_told:
+        classes = self._search.known_classes(series.study_uid)
+        is_told = 0 < len(classes) <= CLASSES_PER_ASSOCIATION and all(map(expected_uids, classes))
+        is_deaf = self._route.method == "move" and self._reception is None
+        if not self.lists_concurrently or is_deaf or not is_told:
             return None
-        fetching, wishes = self._fetching(self._route, [series], patient_id)
+        fetching, wishes = self._make_retrieval(self._route, [series], patient_id)
         self._asking.clear()
-        fetched = self._fetched_early(fetching, RetrieveBatch(tuple(wishes), classes), count)
+        fetched = self._prefetch(fetching, RetrieveBatch(tuple(wishes), classes), count)
         return observe_received(fetched, self._observer)
 
-    def _fetched_early(
+    def _prefetch(
         self, fetching: ImageRetrieval, load: RetrieveBatch, count: int | None
     ) -> Generator[Instance, None, None]:
         """Start once the search has its association.
@@ -290,7 +290,7 @@ class DimseNode(NodeCapabilities):
         came = False
         try:
             if self._asking.wait(self.settings.association_s):
-                for instance in fetching.early(load, count):
+                for instance in fetching.prefetch(load, count):
                     came = True
                     yield instance
         except NodeError:
@@ -302,10 +302,10 @@ class DimseNode(NodeCapabilities):
     def _fetch(
         self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
     ) -> Generator[Instance, None, None]:
-        fetching, wishes = self._fetching(route, refs, patient_id)
-        return self._fetched(fetching, wishes)
+        fetching, wishes = self._make_retrieval(route, refs, patient_id)
+        return self._track_fetch(fetching, wishes)
 
-    def _fetching(
+    def _make_retrieval(
         self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
     ) -> tuple[ImageRetrieval, list[RetrieveRequest]]:
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
@@ -318,15 +318,15 @@ class DimseNode(NodeCapabilities):
             fetching.stop()
         return fetching, make_requests(refs, patient_id if patient_root else "")
 
-    def _fetched(
-        self, fetching: ImageRetrieval, wishes: Sequence[RetrieveRequest]
+    def _track_fetch(
+        self, fetching: ImageRetrieval, requests: Sequence[RetrieveRequest]
     ) -> Generator[Instance, None, None]:
         try:
-            yield from fetching.images(wishes)
+            yield from fetching.images(requests)
         finally:
             self._fetches.discard(fetching)
 
-    def break_off(self) -> None:
+    def cancel_fetches(self) -> None:
         """End the running fetches at once, from any thread; the node remains usable."""
         for fetching in tuple(self._fetches):
             fetching.stop()
@@ -340,8 +340,8 @@ class DimseNode(NodeCapabilities):
         An instance that the node accepts in no possible transfer syntax has an error in its result.
         """
         c_store = CStore(self._associations, self.settings.store_associations)
-        return c_store.answers(observe_sent(instances, self._observer))
+        return c_store.store(observe_sent(instances, self._observer))
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         """Confirm by the method in the settings: a search, Storage Commitment, or none."""
-        return self._proving.proofs(stored)
+        return self._proving.confirmations(stored)

@@ -33,7 +33,7 @@ from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 class RetrieveSettings:
     """How images of a node are retrieved. `by` is get, move, or auto for either."""
 
-    by: str
+    method: str
     get_class: str
     move_class: str
     drain_s: float
@@ -68,14 +68,14 @@ class ImageRetrieval:
         if self._moving is not None:
             self._moving.associations.abort()
 
-    def images(self, wishes: Sequence[RetrieveRequest]) -> Iterator[Instance]:
+    def images(self, requests: Sequence[RetrieveRequest]) -> Iterator[Instance]:
         """Yield the images. Lazy. Raises NodeError, Stopped.
 
         Searches first for what will come, unless an earlier search has returned it.
         """
-        listed = self._listed(wishes)
-        if self._route.by == "move":
-            yield from self._moved([wish for wish, _ in listed])
+        listed = self._list_contents(requests)
+        if self._route.method == "move":
+            yield from self._move([wish for wish, _ in listed])
             return
         counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
         pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
@@ -83,7 +83,7 @@ class ImageRetrieval:
         for load in batch_requests(pairs):
             got = False
             try:
-                total = sum(counts[wish] for wish in load.wishes) or None
+                total = sum(counts[wish] for wish in load.requests) or None
                 for instance in retrieval.images(load, total):
                     got = True
                     yield instance
@@ -99,32 +99,32 @@ class ImageRetrieval:
                     yield from retrieval.images(singly, total)
                     got = True
             if not got and self._may_move():
-                yield from self._moved(load.wishes)
+                yield from self._move(load.requests)
 
     def _split_batch_by_image(self, load: RetrieveBatch) -> RetrieveBatch:
         """Split by the images that a search returned: one unsendable image may block the others."""
         wishes = [
             replace(wish, instance_uids=lot)
-            for wish in load.wishes
-            for lot in split_uids(sorted(self._uids(wish)))
-            if len(self._uids(wish)) > 1
+            for wish in load.requests
+            for lot in split_uids(sorted(self._known_uids(wish)))
+            if len(self._known_uids(wish)) > 1
         ]
-        return replace(load, wishes=tuple(wishes)) if wishes else load
+        return replace(load, requests=tuple(wishes)) if wishes else load
 
-    def early(self, load: RetrieveBatch, count: int | None) -> Iterator[Instance]:
+    def prefetch(self, load: RetrieveBatch, count: int | None) -> Iterator[Instance]:
         """Yield images without a search of its own. Raises as `images`.
 
         A search that runs meanwhile may list them.
         """
-        if self._route.by == "move":
-            return self._moved(load.wishes, count)
+        if self._route.method == "move":
+            return self._move(load.requests, count)
         return CGet(self._associations, self._route.get_class).images(load, count)
 
     def _may_move(self) -> bool:
-        return self._route.by == "auto" and self._reception is not None
+        return self._route.method == "auto" and self._reception is not None
 
-    def _moved(
-        self, wishes: Sequence[RetrieveRequest], count: int | None = None
+    def _move(
+        self, requests: Sequence[RetrieveRequest], count: int | None = None
     ) -> Iterator[Instance]:
         """Retrieve by C-MOVE, one request after the other."""
         assert self._reception is not None
@@ -136,11 +136,11 @@ class ImageRetrieval:
             self._route.drain_s,
         )
         self._associations.check_aborted()
-        for wish in wishes:
+        for wish in requests:
             came: set[str] = set()
             refusal = None
             try:
-                for instance in self._moving.images(wish, partial(self._uids, wish), count):
+                for instance in self._moving.images(wish, partial(self._known_uids, wish), count):
                     came.add(instance.instance_uid)
                     yield instance
             except (NodeBusy, NodeRefused) as error:
@@ -152,19 +152,19 @@ class ImageRetrieval:
                 yield from self._move_single_images(self._moving, wish, refusal)
 
     def _move_single_images(
-        self, moving: CMove, wish: RetrieveRequest, refusal: NodeBusy | NodeRefused | None
+        self, moving: CMove, request: RetrieveRequest, refusal: NodeBusy | NodeRefused | None
     ) -> Iterator[Instance]:
         """Move images one by one that neither a series nor a list of UIDs returned.
 
         Raises `refusal` if none of them arrives.
         """
-        uids = self._uids(wish)
-        singles = replace(wish, instance_uids=tuple(sorted(uids))).split_by_image()
+        uids = self._known_uids(request)
+        singles = replace(request, instance_uids=tuple(sorted(uids))).split_by_image()
         got, in_vain = False, FailureTimer()
-        for single in singles if refusal is not None or wish.instance_uids else ():
+        for single in singles if refusal is not None or request.instance_uids else ():
             came, said = False, None
             try:
-                for instance in moving.images(single, partial(self._uids, single)):
+                for instance in moving.images(single, partial(self._known_uids, single)):
                     came = got = True
                     yield instance
             except (NodeBusy, NodeRefused) as error:
@@ -173,62 +173,62 @@ class ImageRetrieval:
                 refusal = said = error
             if said is None and not came:
                 break
-            in_vain.note(said, came)
+            in_vain.record(said, came)
         if refusal is not None and not got:
             raise refusal
 
-    def _uids(self, wish: RetrieveRequest) -> frozenset[str]:
+    def _known_uids(self, request: RetrieveRequest) -> frozenset[str]:
         """Return the instance UIDs of a request, as far as they are known by now."""
-        listing = self._search.listing(wish.series_uid)
-        return frozenset(wish.instance_uids or (listing.uids if listing is not None else ()))
+        listing = self._search.known_contents(request.series_uid)
+        return frozenset(request.instance_uids or (listing.uids if listing is not None else ()))
 
-    def _listed(
-        self, wishes: Sequence[RetrieveRequest]
+    def _list_contents(
+        self, requests: Sequence[RetrieveRequest]
     ) -> list[tuple[RetrieveRequest, KnownContents]]:
         """Return what is known of each request, with a search where nothing is known.
 
         The association of the search is released first.
         """
-        known = [(wish, self._search.listing(wish.series_uid)) for wish in wishes]
+        known = [(wish, self._search.known_contents(wish.series_uid)) for wish in requests]
         if all(listing is not None for _, listing in known):
             return [(wish, listing) for wish, listing in known if listing is not None]
         with self._associations.open([self._search.context()]) as association:
-            return [pair for wish in wishes for pair in self._look(association, wish)]
+            return [pair for wish in requests for pair in self._query_contents(association, wish)]
 
-    def _look(
-        self, association: ClientAssociation, wish: RetrieveRequest
+    def _query_contents(
+        self, association: ClientAssociation, request: RetrieveRequest
     ) -> Iterator[tuple[RetrieveRequest, KnownContents]]:
         """Yield a request and its contents; by series for a study of unknown or too many classes.
 
         Raises NotFound.
         """
-        if wish.level is not QueryLevel.STUDY:
-            yield wish, self._list_series_contents(association, wish)
+        if request.level is not QueryLevel.STUDY:
+            yield request, self._list_series_contents(association, request)
             return
-        study, listing = StudyRef(wish.study_uid), KnownContents()
-        for record in self._search.ask(association, Query.study(study, wish.patient_id)):
+        study, listing = StudyRef(request.study_uid), KnownContents()
+        for record in self._search.search(association, Query.study(study, request.patient_id)):
             listing.classes.update(record.texts("SOPClassesInStudy"))
             listing.count += record.instance_count or 0
         if 0 < len(listing.classes) <= CLASSES_PER_ASSOCIATION:
-            yield wish, listing
+            yield request, listing
             return
-        answers = list(self._search.ask(association, Query.series_of(study, wish.patient_id)))
+        answers = list(self._search.search(association, Query.series_of(study, request.patient_id)))
         if not answers:
-            raise self._not_found("retrieval.study-not-found")
+            raise self._not_found_error("retrieval.study-not-found")
         for record in answers:
-            part = replace(wish, series_uid=record.series_uid)
+            part = replace(request, series_uid=record.series_uid)
             yield part, self._list_series_contents(association, part)
 
     def _list_series_contents(
-        self, association: ClientAssociation, wish: RetrieveRequest
+        self, association: ClientAssociation, request: RetrieveRequest
     ) -> KnownContents:
-        known = self._search.listing(wish.series_uid)
+        known = self._search.known_contents(request.series_uid)
         if known is not None:
             return known
-        ref, listing = SeriesRef(wish.study_uid, wish.series_uid), KnownContents()
-        query = Query.instances_of(ref, wish.patient_id)
+        ref, listing = SeriesRef(request.study_uid, request.series_uid), KnownContents()
+        query = Query.instances_of(ref, request.patient_id)
         try:
-            for record in self._search.ask(association, query):
+            for record in self._search.search(association, query):
                 listing.add(record)
         except NodeRefused as refusal:
             if not statuses.is_find_unsupported(refusal.status):
@@ -236,9 +236,9 @@ class ImageRetrieval:
         if not listing.count:
             # Not every node lists single images: a series that it knows can still be fetched.
             series = Query(QueryLevel.SERIES, query.keys)
-            if not any(series.matches(r) for r in self._search.ask(association, series)):
-                raise self._not_found("retrieval.series-not-found")
+            if not any(series.matches(r) for r in self._search.search(association, series)):
+                raise self._not_found_error("retrieval.series-not-found")
         return listing
 
-    def _not_found(self, code: str) -> NotFound:
+    def _not_found_error(self, code: str) -> NotFound:
         return NotFound(code, node=self._associations.peer.name)

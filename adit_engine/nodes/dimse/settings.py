@@ -11,7 +11,7 @@ from adit_engine.dicom_ul import identifier
 from adit_engine.dicom_ul.peer import Peer, Timeouts
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
-from adit_engine.nodes.base import Grade, NodeFinding, setting
+from adit_engine.nodes.base import Grade, NodeFinding, setting_field
 from adit_engine.storage_scp.pending_moves import AllowedSender, parse_senders
 from adit_engine.values.references import AETitle
 
@@ -42,30 +42,30 @@ class TransportSettings(Protocol):
     def least_tls(self) -> str: ...
 
 
-def check_transport(given: TransportSettings) -> None:
+def check_transport(settings: TransportSettings) -> None:
     """Check the TLS settings. Raises InvalidInput.
 
     Certificates are checked for transport tls only.
     """
-    if given.transport not in TRANSPORTS:
+    if settings.transport not in TRANSPORTS:
         raise InvalidInput("setting.choice", setting="Transport", choices=TRANSPORTS)
-    if given.least_tls not in LEAST_TLS:
+    if settings.least_tls not in LEAST_TLS:
         raise InvalidInput("setting.choice", setting="Minimum TLS version", choices=LEAST_TLS)
     for label, text in (
-        ("CA certificate", given.ca_certificate),
-        ("Client certificate", given.client_certificate),
+        ("CA certificate", settings.ca_certificate),
+        ("Client certificate", settings.client_certificate),
     ):
         # Of these fields only the client key is stored encrypted.
         if "PRIVATE KEY-----" in text:
             raise InvalidInput("setting.private-key-in-certificate", setting=label)
-    tls = make_client_tls(given)
+    tls = make_client_tls(settings)
     if tls is not None:
         tls.check()
 
 
-def make_client_tls(given: TransportSettings) -> "ClientTls | None":
+def make_client_tls(settings: TransportSettings) -> "ClientTls | None":
     """Return the TLS configuration, or None for an unencrypted connection."""
-    if given.transport == "plain":
+    if settings.transport == "plain":
         return None
     from adit_engine.dicom_ul.tls import (  # loads ssl, which most nodes do not need
         ClientTls,
@@ -74,22 +74,24 @@ def make_client_tls(given: TransportSettings) -> "ClientTls | None":
     )
 
     credentials = TlsCredentials(
-        Pem("Client certificate", given.client_certificate),
-        Pem("Client key", given.client_key),
-        Pem("CA certificate", given.ca_certificate),
+        Pem("Client certificate", settings.client_certificate),
+        Pem("Client key", settings.client_key),
+        Pem("CA certificate", settings.ca_certificate),
     )
-    return ClientTls(credentials, given.certificate_name.strip() or given.host, given.least_tls)
+    return ClientTls(
+        credentials, settings.certificate_name.strip() or settings.host, settings.least_tls
+    )
 
 
-def check_encryption(seal: "TlsSession | None") -> Iterator[NodeFinding]:
+def check_encryption(session: "TlsSession | None") -> Iterator[NodeFinding]:
     """Report the encryption of an open association; nothing for an unencrypted one."""
-    if seal is None:
+    if session is None:
         return
-    if seal.ends_at is None:
-        yield NodeFinding(Grade.GOOD, Message("test.encrypted", version=seal.version))
+    if session.ends_at is None:
+        yield NodeFinding(Grade.GOOD, Message("test.encrypted", version=session.version))
         return
-    values = {"version": seal.version, "day": f"{seal.ends_at:%Y-%m-%d}"}
-    if (seal.ends_at - datetime.now(UTC)).days >= WARN_DAYS:
+    values = {"version": session.version, "day": f"{session.ends_at:%Y-%m-%d}"}
+    if (session.ends_at - datetime.now(UTC)).days >= WARN_DAYS:
         yield NodeFinding(Grade.GOOD, Message("test.encrypted-until", **values))
     else:
         yield NodeFinding(
@@ -117,15 +119,17 @@ def _pem(text: str) -> str:
 
 @dataclass(frozen=True)
 class DimseSettings:
-    called_ae_title: str = setting(
+    called_ae_title: str = setting_field(
         "", "Called AE title", help="AE title of the PACS, as given by its administrator."
     )
-    host: str = setting("", "Host", help="Name or IP address.", recipient=_host)
-    port: int = setting(104, "Port", help="Often 104, 4242 or 11112, with TLS 2762.", recipient=str)
-    calling_ae_title: str = setting(
+    host: str = setting_field("", "Host", help="Name or IP address.", recipient=_host)
+    port: int = setting_field(
+        104, "Port", help="Often 104, 4242 or 11112, with TLS 2762.", recipient=str
+    )
+    calling_ae_title: str = setting_field(
         "ADIT", "Our AE title", help="The administrator of the PACS must register it there."
     )
-    transport: str = setting(
+    transport: str = setting_field(
         "plain",
         "Transport",
         help="plain: unencrypted and without authentication; tls: encrypted and authenticated. "
@@ -133,7 +137,7 @@ class DimseSettings:
         choices=TRANSPORTS,
         recipient=str,
     )
-    ca_certificate: str = setting(
+    ca_certificate: str = setting_field(
         "",
         "CA certificate",
         help="For tls: the certificate of the issuer of the PACS certificate, or the PACS "
@@ -142,21 +146,21 @@ class DimseSettings:
         pem=True,
         recipient=_pem,
     )
-    certificate_name: str = setting(
+    certificate_name: str = setting_field(
         "",
         "Name in the certificate",
         help="For tls: only if the PACS certificate is issued for another name than the host.",
         advanced=True,
         recipient=_host,
     )
-    client_certificate: str = setting(
+    client_certificate: str = setting_field(
         "",
         "Client certificate",
         help="For tls: our certificate in PEM format, if the PACS requires one.",
         advanced=True,
         pem=True,
     )
-    client_key: str = setting(
+    client_key: str = setting_field(
         "",
         "Client key",
         help="For tls: the key of the client certificate, in PEM format, without a password.",
@@ -165,47 +169,47 @@ class DimseSettings:
         pem=True,
         belongs_to="client_certificate",
     )
-    least_tls: str = setting("1.2", "Minimum TLS version", choices=LEAST_TLS, advanced=True)
-    query_root: str = setting(
+    least_tls: str = setting_field("1.2", "Minimum TLS version", choices=LEAST_TLS, advanced=True)
+    query_root: str = setting_field(
         "study",
         "Query root",
         help="study or patient. Use patient only if the PACS does not support study.",
         advanced=True,
     )
-    retrieve: str = setting(
+    retrieve: str = setting_field(
         "auto",
         "Retrieve by",
         help="get: C-GET; move: C-MOVE, for which our address and port must be registered at the "
         "PACS; auto: C-GET, and C-MOVE if that fails.",
         advanced=True,
     )
-    senders: str = setting(
+    senders: str = setting_field(
         "",
         "Senders",
         help="Who may send us images after a C-MOVE, and Storage Commitment reports, such as "
         "PACS1@10.0.0.0/24, PACS2. Empty: the called AE title, from the address of the host.",
         advanced=True,
     )
-    result_cap: int | None = setting(
+    result_cap: int | None = setting_field(
         None,
         "Result limit",
         help="Maximum number of results that the PACS returns. Empty: no limit.",
         advanced=True,
     )
-    character_set_fallback: str = setting(
+    character_set_fallback: str = setting_field(
         "",
         "Default character set",
         help="Used if the PACS declares none, such as ISO_IR 100. Empty: UTF-8, then Latin-1.",
         advanced=True,
     )
-    store_associations: int = setting(
+    store_associations: int = setting_field(
         1,
         "Connections for sending",
         help="1 or 2. With 2, the next image is sent while the PACS stores the previous one. Each "
         "counts towards the connection limit.",
         advanced=True,
     )
-    proof: str = setting(
+    proof: str = setting_field(
         "find",
         "Verification of storage",
         help="For images that we send. find: by a query; commitment: by a Storage Commitment "
@@ -213,38 +217,40 @@ class DimseSettings:
         choices=_PROOFS,
         advanced=True,
     )
-    commitment_s: float = setting(
+    commitment_s: float = setting_field(
         60.0,
         "Seconds for the Storage Commitment report",
         help="After that, storage is verified by a query.",
         advanced=True,
     )
-    max_pdu: int = setting(131072, "Maximum PDU size (bytes)", advanced=True)
-    connect_s: float = setting(5.0, "Seconds to connect", advanced=True)
-    association_s: float = setting(15.0, "Seconds to open an association", advanced=True)
-    first_byte_s: float = setting(
+    max_pdu: int = setting_field(131072, "Maximum PDU size (bytes)", advanced=True)
+    connect_s: float = setting_field(5.0, "Seconds to connect", advanced=True)
+    association_s: float = setting_field(15.0, "Seconds to open an association", advanced=True)
+    first_byte_s: float = setting_field(
         600.0,
         "Seconds until the first image",
         help="Long for tape and cloud archives.",
         advanced=True,
     )
-    no_progress_s: float = setting(60.0, "Seconds without progress", advanced=True)
-    drain_s: float = setting(
+    no_progress_s: float = setting_field(60.0, "Seconds without progress", advanced=True)
+    drain_s: float = setting_field(
         10.0, "Seconds for late images", help="After the end of a C-MOVE.", advanced=True
     )
-    total_s: float | None = setting(
+    total_s: float | None = setting_field(
         None,
         "Seconds for one retrieval",
         help="Empty: depends on the number of images.",
         advanced=True,
     )
-    domain: str = setting(
+    domain: str = setting_field(
         "",
         "Patient ID domain",
         help="Nodes that share patient IDs have the same domain.",
         advanced=True,
     )
-    contact: str = setting("", "Contact", help="Name, phone or mail address of its administrator.")
+    contact: str = setting_field(
+        "", "Contact", help="Name, phone or mail address of its administrator."
+    )
 
     def __post_init__(self) -> None:
         for name, label in (
@@ -326,6 +332,6 @@ class DimseSettings:
             called=self.called_ae_title,
             calling=self.calling_ae_title,
             max_pdu=self.max_pdu,
-            patience=Timeouts(**times),
+            timeouts=Timeouts(**times),
             tls=make_client_tls(self),
         )

@@ -53,31 +53,31 @@ def is_report(command: CommandSet) -> bool:
 
 
 def receive_report(
-    conversation: MessageChannel,
+    channel: MessageChannel,
     context_id: int,
     command: CommandSet,
-    take: Callable[[CommitmentReport], ReportReceipt],
+    accept: Callable[[CommitmentReport], ReportReceipt],
 ) -> None:
     """Read a report whose command was received, pass it to `take`, and respond."""
     body = MessageBuffer(MAX_REPORT_BYTES)
     try:
-        conversation.receive_data(context_id, body)
-        data = body.whole()
+        channel.receive_data(context_id, body)
+        data = body.get_content()
     except Malformed as error:
-        raise conversation.fault("commitment.report-too-large") from error
+        raise channel.protocol_error("commitment.report-too-large") from error
     finally:
-        body.drop()
-    class_uid, syntax = conversation.agreement.contexts[context_id]
+        body.discard()
+    class_uid, syntax = channel.negotiated.contexts[context_id]
     if class_uid != STORAGE_COMMITMENT_PUSH_MODEL:
         status = statuses.NO_SUCH_CLASS
     elif command.number(CommandField.EVENT_TYPE) not in (EVENT_ALL_STORED, EVENT_FAILURES_EXIST):
         status = statuses.NO_SUCH_EVENT
     else:
         try:
-            status = _STATUSES[take(CommitmentReport.decode(data, syntax == EXPLICIT_LE))]
+            status = _STATUSES[accept(CommitmentReport.decode(data, syntax == EXPLICIT_LE))]
         except Malformed:
             status = statuses.INVALID_VALUE
-    conversation.send(context_id, make_response(command, status))
+    channel.send(context_id, make_response(command, status))
 
 
 KEEP_OPEN_S = 5.0
@@ -121,16 +121,16 @@ class StorageCommitment:
         asked = PendingReport(
             self._associations.peer.name, generate_transaction_uid(), self._senders()
         )
-        with self._awaiting(asked) as come:
+        with self._await_report(asked) as come:
             asking = _CommitmentTransaction(self._associations, asked, come, self._within_s)
-            return asking.answered(images, may_come_later=self.is_reachable)
+            return asking.get_report(images, may_arrive_later=self.is_reachable)
 
-    def _awaiting(
-        self, asked: PendingReport
+    def _await_report(
+        self, requested: PendingReport
     ) -> "AbstractContextManager[Callable[[], CommitmentReport | None]]":
         if self._reception is None:
             return nullcontext(lambda: None)
-        return self._reception.await_report(asked, self._within_s)
+        return self._reception.await_report(requested, self._within_s)
 
 
 class _CommitmentTransaction:
@@ -139,42 +139,44 @@ class _CommitmentTransaction:
     def __init__(
         self,
         associations: OpenAssociations,
-        asked: PendingReport,
+        requested: PendingReport,
         come: Callable[[], CommitmentReport | None],
         within_s: float,
     ) -> None:
         self._associations = associations
         self._name = associations.peer.name
-        self._asked = asked
-        self._come = come
+        self._requested = requested
+        self._is_received = come
         self._within_s = within_s
         self._report: CommitmentReport | None = None
 
-    def answered(self, images: Sequence[SopReference], *, may_come_later: bool) -> CommitmentReport:
+    def get_report(
+        self, images: Sequence[SopReference], *, may_arrive_later: bool
+    ) -> CommitmentReport:
         """Return the report.
 
         `may_come_later`: over an association of its own, after this one has ended.
         """
-        hold_s = KEEP_OPEN_S if may_come_later else self._within_s
+        hold_s = KEEP_OPEN_S if may_arrive_later else self._within_s
         with self._associations.open(
             [PresentationContext(STORAGE_COMMITMENT_PUSH_MODEL, UNCOMPRESSED)]
         ) as association:
-            self._ask(association, images)
+            self._send_request(association, images)
             until = time.monotonic() + self._within_s
             held_until = min(until, time.monotonic() + hold_s)
             try:
-                self._wait(held_until, lambda look_s: self._hear(association, look_s))
+                self._wait(held_until, lambda look_s: self._poll_association(association, look_s))
             except (ConnectionLost, TimedOut):
                 # The PACS may end it and report over another one.
                 association.close()
-        if may_come_later:
+        if may_arrive_later:
             self._wait(until, time.sleep)
         if self._report is None:
             raise TimedOut(self._name, "commitment.no-report", seconds=f"{self._within_s:g}")
         return self._report
 
-    def _ask(self, association: ClientAssociation, images: Sequence[SopReference]) -> None:
-        agreement = association.agreement
+    def _send_request(self, association: ClientAssociation, images: Sequence[SopReference]) -> None:
+        agreement = association.negotiated
         context_id = agreement.context_of(STORAGE_COMMITMENT_PUSH_MODEL)
         if context_id is None:
             raise statuses.not_offered_error(self._name, "Storage Commitment")
@@ -183,60 +185,60 @@ class _CommitmentTransaction:
         command = make_action_request(
             number, STORAGE_COMMITMENT_PUSH_MODEL, WELL_KNOWN_INSTANCE, REQUEST_ACTION_TYPE
         )
-        data = encode_request(self._asked.transaction_uid, images, explicit)
+        data = encode_request(self._requested.transaction_uid, images, explicit)
         association.send(context_id, command, [data])
-        status = self._answer(association, number)
+        status = self._receive_status(association, number)
         if status != statuses.SUCCESS:
             raise statuses.status_error(self._name, "clause.request-commitment", status)
 
-    def _answer(self, association: ClientAssociation, number: int) -> int:
+    def _receive_status(self, association: ClientAssociation, number: int) -> int:
         """Return the status of the response. Some nodes send the report before they respond."""
-        within_s = association.peer.patience.no_progress_s
+        within_s = association.peer.timeouts.no_progress_s
         until = time.monotonic() + within_s
         while (left_s := until - time.monotonic()) > 0:
             context_id, command = association.receive_command(left_s, "clause.await-commitment")
             if is_report(command):
-                receive_report(association, context_id, command, self._take)
+                receive_report(association, context_id, command, self._accept_report)
                 continue
             status = command.number(CommandField.STATUS)
             is_mine = command.is_response_to(Operation.ACTION, number) and not command.has_data
             if not is_mine or status is None:
                 break
             return status
-        raise association.fault(
+        raise association.protocol_error(
             "association.wrong-response", request=Message("clause.request-commitment")
         )
 
-    def _hear(self, association: ClientAssociation, look_s: float) -> None:
+    def _poll_association(self, association: ClientAssociation, look_s: float) -> None:
         if association.poll(look_s):
-            within_s = association.peer.patience.no_progress_s
+            within_s = association.peer.timeouts.no_progress_s
             context_id, command = association.receive_command(
                 within_s, "clause.await-commitment-report"
             )
             if not is_report(command):
-                raise association.fault("commitment.report-expected")
-            receive_report(association, context_id, command, self._take)
+                raise association.protocol_error("commitment.report-expected")
+            receive_report(association, context_id, command, self._accept_report)
 
-    def _take(self, report: CommitmentReport) -> ReportReceipt:
+    def _accept_report(self, report: CommitmentReport) -> ReportReceipt:
         """Take a report.
 
         The first one counts; a PACS that missed our response may send it again.
         """
-        if report.transaction_uid != self._asked.transaction_uid:
+        if report.transaction_uid != self._requested.transaction_uid:
             return ReportReceipt.UNKNOWN
         self._report = self._report or report
         return ReportReceipt.TAKEN
 
-    def _wait(self, until: float, look: Callable[[float], object]) -> None:
+    def _wait(self, until: float, poll: Callable[[float], object]) -> None:
         """Wait until the report has come either way, or the time is over. Raises Stopped."""
         look_s = _MIN_POLL_S
         while True:
             self._associations.check_aborted()
-            self._report = self._report or self._come()
+            self._report = self._report or self._is_received()
             left_s = until - time.monotonic()
             if self._report is not None or left_s <= 0:
                 return
-            look(min(look_s, left_s))
+            poll(min(look_s, left_s))
             look_s = min(2 * look_s, _MAX_POLL_S)
 
 
@@ -252,7 +254,7 @@ _PROPOSE_FIND = SettingProposal("proof", "find", Message("proposal.find"))
 
 
 def check_storage_commitment(
-    committing: StorageCommitment, image: SopReference, chosen: str
+    committing: StorageCommitment, image: SopReference, settings: str
 ) -> Iterator[NodeFinding]:
     """Check whether a report comes for the test image. Never raises NodeError.
 
@@ -263,28 +265,28 @@ def check_storage_commitment(
     try:
         report = committing.report([image])
     except NotSupported as error:
-        if chosen == "commitment":
+        if settings == "commitment":
             yield _unsuitable_finding(error)
         return
     except NodeError as error:
-        if chosen == "commitment":
+        if settings == "commitment":
             yield _unsuitable_finding(error)
         else:
             what = Message("test.commitment-without-report", error=error.message)
             yield NodeFinding(Grade.GOOD, what)
         return
     took_ms = (time.monotonic() - started) * 1000
-    if not report.proves(image):
+    if not report.confirms(image):
         yield NodeFinding(
             Grade.WARNING,
-            Message("test.commitment-negative", reason=report.why_not(image)),
+            Message("test.commitment-negative", reason=report.failure_reason(image)),
             Message("step.commitment-negative"),
-            (_PROPOSE_FIND,) if chosen == "commitment" else (),
+            (_PROPOSE_FIND,) if settings == "commitment" else (),
         )
         return
     what = Message("test.commitment-reported", milliseconds=f"{took_ms:.0f}")
     proposal = SettingProposal("proof", "commitment", Message("proposal.commitment"))
-    yield NodeFinding(Grade.GOOD, what, None, () if chosen == "commitment" else (proposal,))
+    yield NodeFinding(Grade.GOOD, what, None, () if settings == "commitment" else (proposal,))
 
 
 def _unsuitable_finding(error: NodeError) -> NodeFinding:

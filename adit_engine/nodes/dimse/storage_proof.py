@@ -27,9 +27,13 @@ class StorageProof:
     """Confirms stored images. `by` is the setting: find, commitment or none."""
 
     def __init__(
-        self, by: str, associations: OpenAssociations, search: CFind, committing: StorageCommitment
+        self,
+        method: str,
+        associations: OpenAssociations,
+        search: CFind,
+        committing: StorageCommitment,
     ) -> None:
-        self._by = by
+        self._method = method
         self._associations = associations
         self._search = search
         self._committing = committing
@@ -40,25 +44,25 @@ class StorageProof:
         self._proven: dict[SeriesRef, int] = {}
         """How many images of a series it was found to store, at least."""
 
-    def proofs(self, stored: Iterable[StoreResult]) -> Iterator[StorageConfirmation]:
+    def confirmations(self, stored: Iterable[StoreResult]) -> Iterator[StorageConfirmation]:
         """Yield the confirmations. Lazy. Raises NodeError.
 
         Raises NotSupported if only a search is configured and the node offers none.
         """
-        kept = [one for one in stored if one.kept]
-        if self._by == "none":
+        kept = [one for one in stored if one.is_stored]
+        if self._method == "none":
             yield ConfirmationRemark(Message("proof.disabled"))
             yield from (one.ref.instance_uid for one in kept)
-        elif self._by == "commitment":
+        elif self._method == "commitment":
             for begin in range(0, len(kept), MAX_REFERENCES):
                 yield from self._confirm_by_report(kept[begin : begin + MAX_REFERENCES])
         else:
-            yield from self.found(kept)
+            yield from self.confirm_by_query(kept)
 
     # By report ---------------------------------------------------------------------------------
 
     def _confirm_by_report(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
-        report = self._report(stored)
+        report = self._request_report(stored)
         if report is None:
             if self._silence is not None:
                 yield ConfirmationRemark(self._silence)
@@ -67,13 +71,13 @@ class StorageProof:
         claimed = []
         for one in stored:
             image = one.class_uid, one.ref.instance_uid
-            if report.proves(image):
+            if report.confirms(image):
                 claimed.append(one)
             else:
-                yield NotConfirmed(one.ref.instance_uid, report.why_not(image))
-        yield from self._compared(claimed)
+                yield NotConfirmed(one.ref.instance_uid, report.failure_reason(image))
+        yield from self._compare_with_query(claimed)
 
-    def _compared(self, claimed: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
+    def _compare_with_query(self, claimed: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         """Confirm reported images by a search as well.
 
         Some nodes report at once, whatever happened to the images. The report alone counts where a
@@ -82,9 +86,9 @@ class StorageProof:
         if not claimed:
             return
         try:
-            found = set(self.found(claimed))
+            found = set(self.confirm_by_query(claimed))
         except NodeError as error:
-            if error.again:
+            if error.is_transient:
                 raise
             found = {one.ref.instance_uid for one in claimed}
         yield from found
@@ -92,7 +96,7 @@ class StorageProof:
             if one.ref.instance_uid not in found:
                 yield NotConfirmed(one.ref.instance_uid, Message("not-kept.not-found"))
 
-    def _report(self, stored: Sequence[StoreResult]) -> CommitmentReport | None:
+    def _request_report(self, stored: Sequence[StoreResult]) -> CommitmentReport | None:
         """Return the report, or None.
 
         After a None a search is used, so that only one wait is lost.
@@ -107,14 +111,14 @@ class StorageProof:
 
     def _confirm_by_search(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
         try:
-            yield from self.found(stored)
+            yield from self.confirm_by_query(stored)
         except NotSupported:
             reason = Message("not-kept.no-report-no-query")
             yield from (NotConfirmed(one.ref.instance_uid, reason) for one in stored)
 
     # By search ---------------------------------------------------------------------------------
 
-    def found(self, stored: Iterable[StoreResult]) -> Iterator[str]:
+    def confirm_by_query(self, stored: Iterable[StoreResult]) -> Iterator[str]:
         """Yield instance UIDs found by a C-FIND at IMAGE level per series, then by UID.
 
         Few images of a series that is known to hold many are searched by UID first.
@@ -127,13 +131,13 @@ class StorageProof:
                 count, whole = len(unproven), Query.uids_of(ref)
                 is_little = self._takes_lists and count <= self._proven.get(ref, 0)
                 if not is_little:
-                    yield from self._listed(association, whole, unproven)
-                yield from self._by_uid(association, whole, unproven)
+                    yield from self._find_listed(association, whole, unproven)
+                yield from self._find_by_uid(association, whole, unproven)
                 if is_little and unproven:
-                    yield from self._listed(association, whole, unproven)
+                    yield from self._find_listed(association, whole, unproven)
                 self._proven[ref] = self._proven.get(ref, 0) + count - len(unproven)
 
-    def _by_uid(
+    def _find_by_uid(
         self, association: ClientAssociation, query: Query, unproven: set[str]
     ) -> Iterator[str]:
         """Search by UID as long as that proves anything: a node may truncate these answers too."""
@@ -143,16 +147,16 @@ class StorageProof:
             for lot in split_uids(sorted(unproven)):
                 by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
                 try:
-                    yield from self._listed(association, by_uid, unproven)
+                    yield from self._find_listed(association, by_uid, unproven)
                 except NodeRefused:
                     # The list of the whole series decides.
                     self._takes_lists = False
                     break
 
-    def _listed(
+    def _find_listed(
         self, association: ClientAssociation, query: Query, unproven: set[str]
     ) -> Iterator[str]:
-        for record in self._search.ask(association, query):
+        for record in self._search.search(association, query):
             if record.instance_uid in unproven and query.matches(record):
                 unproven.discard(record.instance_uid)
                 yield record.instance_uid

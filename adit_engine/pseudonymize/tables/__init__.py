@@ -36,27 +36,27 @@ class AdmittedSopClass:
     uid: str
     iod: str
     modality: str
-    asks: frozenset[str]
+    conditions: frozenset[str]
     name: str
 
-    def needs_rule(self, header_word: RiskDecision) -> bool:
+    def needs_rule(self, annotation_decision: RiskDecision) -> bool:
         """Whether objects leave only if a pixel rule covers the device."""
-        return "rule" in self.asks or (
-            self.needs_risk_decision and header_word is not RiskDecision.ACCEPT
+        return "rule" in self.conditions or (
+            self.needs_risk_decision and annotation_decision is not RiskDecision.ACCEPT
         )
 
     @property
     def needs_risk_decision(self) -> bool:
         """Whether a project must accept the header's word, without a pixel rule."""
-        return "header-word" in self.asks
+        return "header-word" in self.conditions
 
 
 @dataclass(frozen=True, slots=True)
 class IodLevel:
     """The attributes of an IOD at one level: tag to type, and tag to the level of its items."""
 
-    kinds: dict[int, str]
-    inside: dict[int, int]
+    types: dict[int, str]
+    item_levels: dict[int, int]
 
 
 def _read_rows(name: str) -> Iterator[list[str]]:
@@ -121,8 +121,8 @@ class SafePrivateAttribute:
     """One private element of Table E.3.10-1. `most` is None if any number of values is valid."""
 
     vr: str
-    least: int
-    most: int | None
+    min_values: int
+    max_values: int | None
 
 
 @cache

@@ -84,7 +84,7 @@ class OutputAttributes:
         found: OriginalIdentifiers,
         content: DatasetContent,
     ) -> None:
-        self.top: dict[int, bytes] = {}
+        self.top_level: dict[int, bytes] = {}
         self.codes: set[str] = set()
         self._options = options
         self._pseudonym = pseudonym
@@ -94,18 +94,18 @@ class OutputAttributes:
 
     def text(self, tag: int) -> bytes:
         """Return a top-level value without padding; empty if absent."""
-        return self.top.get(tag, b"").strip(b" \0")
+        return self.top_level.get(tag, b"").strip(b" \0")
 
-    def look(self, empty: frozenset[int], differ: frozenset[int]) -> None:
+    def check(self, empty: frozenset[int], differ: frozenset[int]) -> None:
         """Check all elements. Raises InstanceWithheld for one that the rules do not allow."""
         for region in self._content.regions:
-            self._look_at(region, empty, differ)
+            self._check_region(region, empty, differ)
             self._check_codes(region)
             if RETAIN_SAFE_PRIVATE in self._options:
                 _check_private_creators(region)
         self._check_uid_texts()
 
-    def _look_at(self, region: Region, empty: frozenset[int], differ: frozenset[int]) -> None:
+    def _check_region(self, region: Region, empty: frozenset[int], differ: frozenset[int]) -> None:
         data, checked = region.data, -1
         for tag, vr, start, end, depth in region.elements:
             if tag >> 16 != checked:
@@ -123,9 +123,9 @@ class OutputAttributes:
                 if vr == b"SQ" or (value and not stands_in):
                     raise element_error("verify-element.not-removed", tag)
             elif tag in TOP_LEVEL_TAGS and not depth:
-                if tag in self.top:
+                if tag in self.top_level:
                     raise element_error("verify-element.duplicate", tag)
-                self.top[tag] = data[start:end]
+                self.top_level[tag] = data[start:end]
             if vr in _CHECKED_VRS or tag == PATIENT_ID:
                 self._check_value(tag, vr, data[start:end].strip(b" \0"))
             if tag in differ:
@@ -223,7 +223,7 @@ class OutputAttributes:
         shifts = {
             _parse_date(after) - _parse_date(before)
             for tag in _DATE_TAGS
-            if (before := self._found.top.get(tag, b"").strip(b" \0"))
+            if (before := self._found.top_level.get(tag, b"").strip(b" \0"))
             and (after := self._main_date(tag))
         }
         if len(shifts) != 1:
@@ -244,7 +244,7 @@ class OutputAttributes:
         word = value.strip(b" \0").lower()
         if tag in _OWN_TAGS and word in (self.text(tag).lower(), self._pseudonym.lower()):
             return  # a clinical trial attribute, compared elsewhere
-        if word in self._found.kept.get(tag, ()) and word not in _COMMON_VALUES:
+        if word in self._found.values_by_tag.get(tag, ()) and word not in _COMMON_VALUES:
             raise element_error("verify-element.not-replaced", tag)
 
     def _check_codes(self, region: Region) -> None:

@@ -60,8 +60,8 @@ class OriginalIdentifiers:
     uids: set[bytes] = field(default_factory=set)
     dates: set[bytes] = field(default_factory=set)
     birth_dates: set[bytes] = field(default_factory=set)
-    kept: dict[int, set[bytes]] = field(default_factory=dict)
-    top: dict[int, bytes] = field(default_factory=dict)
+    values_by_tag: dict[int, set[bytes]] = field(default_factory=dict)
+    top_level: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ class PatternSet:
     `binary` are long numbers in binary form, searched without changing case.
     """
 
-    tokens: tuple[IdentifierPattern, ...]
+    words: tuple[IdentifierPattern, ...]
     by_year: dict[bytes, tuple[IdentifierPattern, ...]]
-    whole: dict[bytes, str]
+    whole_values: dict[bytes, str]
     binary: tuple[IdentifierPattern, ...]
 
 
@@ -108,10 +108,10 @@ def collect_identifiers(
                     continue
                 value = data[start:end]
                 if not depth and tag in top:
-                    found.top[tag] = value
+                    found.top_level[tag] = value
                 value = value.strip(b" \0")
                 if tag in keep:
-                    found.kept.setdefault(tag, set()).add(value.lower())
+                    found.values_by_tag.setdefault(tag, set()).add(value.lower())
                 if tag in _COLLECTED_TAGS or vr in _COLLECTED_VRS:
                     _collect(found, tag, vr, value)
     return found

@@ -68,12 +68,12 @@ _DECISION_REQUIRED = tuple(
 
 
 def find_pixel_rules(
-    change: Pseudonymization, picture: ImagePixelModule, top: Mapping[int, bytes]
+    change: Pseudonymization, image_module: ImagePixelModule, top: Mapping[int, bytes]
 ) -> "list[PixelRule]":
     """Return the rules of the profile that apply to the original."""
-    if not picture.pixels:
+    if not image_module.pixels:
         return []
-    size = (picture.number(ROWS), picture.number(COLUMNS))
+    size = (image_module.number(ROWS), image_module.number(COLUMNS))
     device = [
         _normalize(top.get(tag, b"")) for tag in (_SOP_CLASS_UID, _MANUFACTURER, _MODEL, _SOFTWARE)
     ]
@@ -99,7 +99,7 @@ def check_rule_coverage(change: Pseudonymization, top: Mapping[int, bytes]) -> N
 
 def _needs_pixel_rule(change: Pseudonymization, kind: str) -> bool:
     return kind in _RULE_REQUIRED or (
-        kind in _DECISION_REQUIRED and change.header_word.value != "accept"
+        kind in _DECISION_REQUIRED and change.annotation_decision.value != "accept"
     )
 
 
@@ -170,7 +170,7 @@ def _check_frame(
         raise InstanceWithheld("verify-pixel.mask-rectangle")
 
 
-def _decode_frames(picture: ImagePixelModule, syntax: str) -> Iterator["NDArray[generic]"]:
+def _decode_frames(image_module: ImagePixelModule, syntax: str) -> Iterator["NDArray[generic]"]:
     """Yield each frame as rows, columns, samples, without color conversion."""
     # Imported here because they are slow to import, and few images are masked.
     from pydicom.dataset import Dataset, FileMetaDataset
@@ -179,18 +179,18 @@ def _decode_frames(picture: ImagePixelModule, syntax: str) -> Iterator["NDArray[
 
     ds = Dataset()
     for tag, keyword in _KEYWORDS.items():
-        if tag in picture.values:
-            setattr(ds, keyword, picture.number(tag))
+        if tag in image_module.values:
+            setattr(ds, keyword, image_module.number(tag))
     if ds.SamplesPerPixel > 1 and "PlanarConfiguration" not in ds:
         ds.PlanarConfiguration = 0
-    ds.PhotometricInterpretation = picture.values[PHOTOMETRIC_INTERPRETATION].decode("ascii")
-    ds.NumberOfFrames = int(picture.values.get(FRAMES, b"1") or 1)
-    ds.PixelData = b"".join(picture.pixels[PIXELS].parts)
+    ds.PhotometricInterpretation = image_module.values[PHOTOMETRIC_INTERPRETATION].decode("ascii")
+    ds.NumberOfFrames = int(image_module.values.get(FRAMES, b"1") or 1)
+    ds.PixelData = b"".join(image_module.pixels[PIXELS].parts)
     ds["PixelData"].VR = "OB" if ds.BitsAllocated <= 8 else "OW"
-    ds["PixelData"].is_undefined_length = picture.pixels[PIXELS].encapsulated
+    ds["PixelData"].is_undefined_length = image_module.pixels[PIXELS].encapsulated
     ds.file_meta = FileMetaDataset()
-    plain = EXPLICIT_BE if picture.big_endian else EXPLICIT_LE
-    is_compressed = picture.pixels[PIXELS].encapsulated
+    plain = EXPLICIT_BE if image_module.big_endian else EXPLICIT_LE
+    is_compressed = image_module.pixels[PIXELS].encapsulated
     ds.file_meta.TransferSyntaxUID = UID(syntax if is_compressed else plain)
     for frame in iter_pixels(ds, raw=True):
         yield frame.astype(frame.dtype.newbyteorder("="))

@@ -59,7 +59,7 @@ class IdentifierPattern:
 
     text: bytes
     code: str
-    loose: bool = False
+    matches_inside_words: bool = False
 
 
 def make_patterns(code: str, raw: bytes, codecs: tuple[str, ...]) -> Iterator[IdentifierPattern]:
@@ -70,7 +70,7 @@ def make_patterns(code: str, raw: bytes, codecs: tuple[str, ...]) -> Iterator[Id
     if b"\x1b" in raw:
         for piece in re.split(rb"[=^\\]", raw):
             if len(piece) > 6:
-                yield IdentifierPattern(piece.strip().lower(), code, loose=True)
+                yield IdentifierPattern(piece.strip().lower(), code, matches_inside_words=True)
 
 
 def _encode_patterns(text: str, codec: str, code: str) -> Iterator[IdentifierPattern]:
@@ -85,7 +85,7 @@ def _encode_patterns(text: str, codec: str, code: str) -> Iterator[IdentifierPat
         except UnicodeEncodeError:
             continue
         if len(text) >= (2 if wide else 4):
-            yield IdentifierPattern(data, code, loose=True)
+            yield IdentifierPattern(data, code, matches_inside_words=True)
         elif len(data) < 4:
             yield IdentifierPattern(data, code)
 
@@ -236,36 +236,36 @@ def _decode(data: bytes, codecs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             continue
 
 
-def contains_word(needle: IdentifierPattern, text: bytes) -> bool:
-    at = text.find(needle.text)
+def contains_word(word: IdentifierPattern, text: bytes) -> bool:
+    at = text.find(word.text)
     while at >= 0:
-        if is_whole_word(needle, text, at, (0, len(text))):
+        if is_whole_word(word, text, at, (0, len(text))):
             return True
-        at = text.find(needle.text, at + 1)
+        at = text.find(word.text, at + 1)
     return False
 
 
-def is_whole_word(needle: IdentifierPattern, data: bytes, at: int, within: tuple[int, int]) -> bool:
+def is_whole_word(word: IdentifierPattern, data: bytes, at: int, within: tuple[int, int]) -> bool:
     """Whether a match is a separate word within the bounds of its value.
 
     A word of letters ends at a digit, and a number of six digits or more ends at a letter. A
     shorter number must be separated from both, and must not be next to a decimal point or a UID
     component.
     """
-    if needle.loose:
+    if word.matches_inside_words:
         return True
-    end = at + len(needle.text)
+    end = at + len(word.text)
     before = data[at - 1 : at] if at > within[0] else b""
     after = data[end : end + 1] if end < within[1] else b""
-    if _DIGITS.fullmatch(needle.text):
+    if _DIGITS.fullmatch(word.text):
         if before.isdigit() or after.isdigit():
             return False
-        if len(needle.text) >= 6:
+        if len(word.text) >= 6:
             return True
         in_number = (before == b"." and data[max(at - 2, within[0]) : at - 1].isdigit()) or (
             after == b"." and data[end + 1 : min(end + 2, within[1])].isdigit()
         )
         return not (before.isalpha() or after.isalpha() or in_number)
-    if needle.text.isalpha():
+    if word.text.isalpha():
         return not (before.isalpha() or after.isalpha())
     return not (before.isalnum() or after.isalnum())

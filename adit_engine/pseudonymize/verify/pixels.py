@@ -39,7 +39,7 @@ class ImagePixelModule:
 
     def __init__(self, content: DatasetContent, top: Mapping[int, bytes]) -> None:
         self.big_endian = content.big_endian
-        self.pixels = content.pixels
+        self.pixels = content.pixel_values
         self.values = {
             tag: top[tag] if tag in NUMERIC_TAGS else top[tag].strip(b" \0")
             for tag in PIXEL_MODULE_TAGS
@@ -142,39 +142,39 @@ def _has_equal_pixel_bits(
     return not bool(((one ^ other) & mask).any())
 
 
-def pixel_mask(picture: ImagePixelModule) -> int:
+def pixel_mask(image_module: ImagePixelModule) -> int:
     """Return the mask of the bits that hold the pixel; all bits for an invalid header."""
-    allocated, stored, high = (picture.number(tag) for tag in (ALLOCATED, STORED, HIGH_BIT))
+    allocated, stored, high = (image_module.number(tag) for tag in (ALLOCATED, STORED, HIGH_BIT))
     if not 0 < stored <= high + 1 <= allocated:
         return (1 << allocated) - 1
     return ((1 << stored) - 1) << (high + 1 - stored)
 
 
-def has_clean_spare_bits(picture: ImagePixelModule) -> bool:
+def has_clean_spare_bits(image_module: ImagePixelModule) -> bool:
     """Whether the bits above all pixels are zero, or above all pixels extend the sign."""
-    allocated, high = picture.number(ALLOCATED), picture.number(HIGH_BIT)
+    allocated, high = image_module.number(ALLOCATED), image_module.number(HIGH_BIT)
     if allocated not in (8, 16, 32) or high + 1 >= allocated:
         return True
-    data = _join_parts(picture, PIXELS)
+    data = _join_parts(image_module, PIXELS)
     import numpy as np  # slow to import, and not needed if pixels use all bits
 
-    values = np.frombuffer(data, _dtype(picture, allocated // 8), len(data) * 8 // allocated)
+    values = np.frombuffer(data, _dtype(image_module, allocated // 8), len(data) * 8 // allocated)
     if not len(values):
         return True
     if int(values.max()) < 1 << (high + 1):
         return True
-    if not picture.number(PIXEL_REPRESENTATION):
+    if not image_module.number(PIXEL_REPRESENTATION):
         return False
     values = values.view(values.dtype.str.replace("u", "i"))
     return int(values.min()) >= -(1 << high) and int(values.max()) < 1 << high
 
 
-def _dtype(picture: ImagePixelModule, width: int) -> str:
-    return f"{'>' if picture.big_endian else '<'}u{width}"
+def _dtype(image_module: ImagePixelModule, width: int) -> str:
+    return f"{'>' if image_module.big_endian else '<'}u{width}"
 
 
-def _join_parts(picture: ImagePixelModule, tag: int) -> bytes | memoryview:
-    parts = picture.pixels[tag].parts
+def _join_parts(image_module: ImagePixelModule, tag: int) -> bytes | memoryview:
+    parts = image_module.pixels[tag].parts
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -219,7 +219,7 @@ def extract_readable_bytes(content: DatasetContent) -> bytes:
     """Return all bytes of compressed pixels in which text can hide, joined."""
     return b"\0".join(
         part
-        for value in content.pixels.values()
+        for value in content.pixel_values.values()
         if value.encapsulated
         for frame in _join_frames(value)
         for part in readable_segments(frame)

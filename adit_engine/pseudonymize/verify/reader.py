@@ -58,20 +58,20 @@ class PixelValue:
 
     encapsulated: bool
     parts: list[memoryview]
-    where: list[BufferRange] = field(default_factory=list)
+    ranges: list[BufferRange] = field(default_factory=list)
 
     def is_same_memory_as(self, other: "PixelValue") -> bool:
         """Whether both refer to the same memory, so that no comparison is needed."""
-        return len(self.where) == len(other.where) and all(
+        return len(self.ranges) == len(other.ranges) and all(
             one[0] is another[0] and one[1:] == another[1:]
-            for one, another in zip(self.where, other.where, strict=True)
+            for one, another in zip(self.ranges, other.ranges, strict=True)
         )
 
 
 @dataclass(slots=True)
 class DatasetContent:
     regions: list[Region]
-    pixels: dict[int, PixelValue]
+    pixel_values: dict[int, PixelValue]
     big_endian: bool
 
 
@@ -88,7 +88,7 @@ def read_instance(instance: Instance, *, tolerant: bool = False) -> DatasetConte
         header, rest = _inflate(b"".join((header, *rest)), 8 if tolerant else 0), ()
     reader = _DatasetReader(header, syntax == EXPLICIT_BE)
     explicit = syntax != IMPLICIT_LE
-    end = reader.data_set(0, len(header), 0, explicit)
+    end = reader.read_dataset(0, len(header), 0, explicit)
     content = DatasetContent([reader.region], {}, syntax == EXPLICIT_BE)
     stream = _BufferStream([memoryview(header)[end:], *rest])
     if stream.size:
@@ -138,21 +138,21 @@ def _read_stream(
     while at < stream.size:
         head = stream.take(at, min(at + 12, stream.size))
         reader = _DatasetReader(head, content.big_endian)
-        tag, _vr, value, length = reader.head(0, explicit)
+        tag, _vr, value, length = reader.read_header(0, explicit)
         if tag not in _PIXEL_TAGS:
             break
-        if tag in content.pixels:
+        if tag in content.pixel_values:
             raise InstanceWithheld("verify-not-understood.two-pixel-data")
         start = at + value
         encapsulated = length == _UNDEFINED
         at = _find_fragments_end(stream, start) if encapsulated else start + length
         stop = at - 8 if encapsulated else at
-        content.pixels[tag] = stream.value(start, stop, encapsulated)
+        content.pixel_values[tag] = stream.value(start, stop, encapsulated)
         if tolerant and not stream.take(at, stream.size).strip(b"\0"):
             return
     if at < stream.size:
         reader = _DatasetReader(stream.take(at, stream.size), content.big_endian)
-        end = reader.data_set(0, len(reader.data), 0, explicit)
+        end = reader.read_dataset(0, len(reader.data), 0, explicit)
         content.regions.append(reader.region)
         if end < len(reader.data):
             left = _BufferStream([memoryview(reader.data)[end:]])
@@ -211,7 +211,7 @@ class _DatasetReader:
         self._guesses = 0
         self._order = _BIG if big_endian else _LITTLE
 
-    def head(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
+    def read_header(self, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Return tag, VR, start of value, length. Items and delimiters have an empty VR."""
         group, number, length = self._order.implicit(self.data, at)
         tag = group << 16 | number
@@ -226,7 +226,9 @@ class _DatasetReader:
             raise InstanceWithheld("verify-not-understood.vr")
         return tag, vr, at + 12, self._order.long(self.data, at + 8)[0]
 
-    def data_set(self, at: int, end: int, depth: int, explicit: bool, is_open: bool = False) -> int:
+    def read_dataset(
+        self, at: int, end: int, depth: int, explicit: bool, is_open: bool = False
+    ) -> int:
         """Read elements up to `end`, the item delimiter, or pixel data at the top level."""
         if depth > _MAX_DEPTH:
             raise InstanceWithheld("verify-not-understood.depth")
@@ -237,7 +239,7 @@ class _DatasetReader:
             if explicit and vr in _SHORT_LENGTH and group != 0xFFFE:
                 value = at + 8
             else:
-                tag, vr, value, length = self.head(at, explicit)
+                tag, vr, value, length = self.read_header(at, explicit)
                 if tag == _ITEM_END and is_open:
                     return value
                 if group == 0xFFFE:
@@ -264,14 +266,14 @@ class _DatasetReader:
         if stop > end:
             raise InstanceWithheld("verify-not-understood.length")
         if vr == b"SQ":
-            return self._sequence((tag, value, stop, depth), explicit, length == _UNDEFINED)
+            return self._read_sequence((tag, value, stop, depth), explicit, length == _UNDEFINED)
         if length == _UNDEFINED:
             if tag in _PIXEL_TAGS:
                 rest = _BufferStream([memoryview(self.data)[value:stop]])
                 return value + _find_fragments_end(rest, 0)
             if vr != b"UN":
                 raise InstanceWithheld("verify-not-understood.undefined-length")
-            return self._sequence((tag, value, stop, depth), False, True)
+            return self._read_sequence((tag, value, stop, depth), False, True)
         known = _implicit_vr(tag)
         if self.data.startswith(self._order.item, value, stop) or known == b"SQ":
             for as_explicit in (False, True):
@@ -286,12 +288,14 @@ class _DatasetReader:
             raise _TooManyReadings
         before = len(self.region.elements)
         try:
-            return self._sequence(where, explicit, False) == where[2]
+            return self._read_sequence(where, explicit, False) == where[2]
         except (InstanceWithheld, ArithmeticError, ValueError, LookupError, StructError):
             del self.region.elements[before:]
             return False
 
-    def _sequence(self, where: tuple[int, int, int, int], explicit: bool, is_open: bool) -> int:
+    def _read_sequence(
+        self, where: tuple[int, int, int, int], explicit: bool, is_open: bool
+    ) -> int:
         tag, at, stop, depth = where
         elements = self.region.elements
         mine = len(elements)
@@ -309,7 +313,7 @@ class _DatasetReader:
             item_end = stop if item_open else start + length
             if item_end > stop:
                 raise InstanceWithheld("verify-not-understood.length")
-            at = self.data_set(start, item_end, depth + 1, explicit, item_open)
+            at = self.read_dataset(start, item_end, depth + 1, explicit, item_open)
         if is_open:
             raise InstanceWithheld("verify-not-understood.unterminated")
         return at

@@ -84,7 +84,7 @@ def _format_tag(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def search_region(region: Region, proof: PatternSet, options: frozenset[str]) -> None:
+def search_region(region: Region, patterns: PatternSet, options: frozenset[str]) -> None:
     """Search all bytes for patterns, and judge each match by its element.
 
     Raises InstanceWithheld.
@@ -93,7 +93,7 @@ def search_region(region: Region, proof: PatternSet, options: frozenset[str]) ->
     spared = description_tags() if _CLEAN_DESCRIPTORS in options else frozenset()
     low = region.data.lower()
     starts: list[int] = []
-    for needle in _matching_patterns(low, proof):
+    for needle in _matching_patterns(low, patterns):
         at = low.find(needle.text)
         starts = starts or [element[2] for element in region.elements]
         while at >= 0:
@@ -102,48 +102,48 @@ def search_region(region: Region, proof: PatternSet, options: frozenset[str]) ->
             if tag is not None and not (needle.code == TEXT and tag in spared):
                 raise leak_error(needle.code, tag)
             at = low.find(needle.text, at + 1)
-    if proof.whole:
-        _search_whole_values(region, low, proof.whole)
+    if patterns.whole_values:
+        _search_whole_values(region, low, patterns.whole_values)
     for tag, vr, begin, end, _ in region.elements:
         if end - begin >= _MIN_SEARCHED_BYTES[vr]:
-            _search_numbers(tag, region.data[begin:end], proof)
+            _search_numbers(tag, region.data[begin:end], patterns)
 
 
-def _matching_patterns(low: bytes, proof: PatternSet) -> list[IdentifierPattern]:
-    present = [needle for needle in proof.tokens if needle.text in low]
-    for year, needles in proof.by_year.items():
+def _matching_patterns(low: bytes, patterns: PatternSet) -> list[IdentifierPattern]:
+    present = [needle for needle in patterns.words if needle.text in low]
+    for year, needles in patterns.by_year.items():
         if year in low:
             present += [needle for needle in needles if needle.text in low]
     return present
 
 
-def _search_numbers(tag: int, data: bytes, proof: PatternSet) -> None:
+def _search_numbers(tag: int, data: bytes, patterns: PatternSet) -> None:
     """Search for long binary numbers, and for text stored in arrays of numbers."""
-    for needle in proof.binary:
+    for needle in patterns.binary:
         at = data.find(needle.text)
         if at >= 0 and not at % len(needle.text):
             raise leak_error(needle.code, tag)
     if len(data) >= _SHORTEST_ARRAY:
-        _search_array(tag, data.lower(), proof)
+        _search_array(tag, data.lower(), patterns)
 
 
-def _search_array(tag: int, low: bytes, proof: PatternSet) -> None:
+def _search_array(tag: int, low: bytes, patterns: PatternSet) -> None:
     """Search for text in an array: reversed, two bytes per letter, or with swapped byte pairs."""
     even = low[: len(low) & ~1]
     turned = bytearray(even)
     turned[::2], turned[1::2] = even[1::2], even[::2]
     for text in (low[::-1], low.replace(b"\0", b""), bytes(turned)):
-        for needle in _matching_patterns(text, proof):
+        for needle in _matching_patterns(text, patterns):
             if len(needle.text) >= _LONG_WORD:
                 raise leak_error(needle.code, tag)
 
 
-def search_bytes(low: bytes, proof: PatternSet) -> None:
+def search_bytes(low: bytes, patterns: PatternSet) -> None:
     """Search the readable bytes of compressed pixels. Raises InstanceWithheld.
 
     The bytes next to a long word do not matter here.
     """
-    for needle in _matching_patterns(low, proof):
+    for needle in _matching_patterns(low, patterns):
         if len(needle.text) >= _LONG_WORD or contains_word(needle, low):
             raise InstanceWithheld(_LEAK_CODES[needle.code], place=_IN_PIXEL_DATA)
 

@@ -62,8 +62,8 @@ class Spellings:
     """`folded` is searched in text without punctuation, `tokens` as words of the text itself."""
 
     folded: tuple[tuple[bytes, str], ...]
-    tokens: tuple[IdentifierPattern, ...]
-    short_days: re.Pattern[bytes] | None
+    words: tuple[IdentifierPattern, ...]
+    short_dates: re.Pattern[bytes] | None
     _clean: bytes = b""
 
     def find_code(self, region: Region) -> str | None:
@@ -80,10 +80,10 @@ class Spellings:
                 for needle, code in self.folded:
                     if needle in text:
                         return code
-            for token in self.tokens:
+            for token in self.words:
                 if contains_word(token, form):
                     return token.code
-            if self.short_days is not None and self.short_days.search(form):
+            if self.short_dates is not None and self.short_dates.search(form):
                 return BIRTH
         self._clean = said
         return None

@@ -81,8 +81,8 @@ class Verifier:
         self._pseudonym = change.pseudonym.encode()
         self._empty = must_be_empty(self._options)
         self._differ = must_differ(self._options)
-        self._stamps = _own_text(change)
-        self._evidence: OrderedDict[object, tuple[PatternSet, Spellings]] = OrderedDict()
+        self._deid_values = _own_text(change)
+        self._patterns: OrderedDict[object, tuple[PatternSet, Spellings]] = OrderedDict()
 
     def check(self, source: Instance, output: Instance) -> None:
         """Raise InstanceWithheld if `output` must not leave, or either is unreadable."""
@@ -99,7 +99,7 @@ class Verifier:
         found = collect_identifiers(before, self._differ, TOP_LEVEL_TAGS)
         proof, spelled = self._get_patterns(found)
         made = OutputAttributes(self._options, self._pseudonym, found, after)
-        made.look(self._empty, self._differ)
+        made.check(self._empty, self._differ)
         self._check_file_meta(source, output, made)
         self._check_deid_attributes(made)
         self._check_pixels(source, output, (before, found), (after, made))
@@ -122,32 +122,39 @@ class Verifier:
         }
         identity, births = frozenset(found.identity), frozenset(found.birth_dates)
         key = (identity, found.charset, found.equipment, dates, births)
-        known = self._evidence.get(key)
+        known = self._patterns.get(key)
         if known is None:
             left = {value for value in identity if value[0] in lifted}
             asked = replace(found, identity=set(identity - left), dates=set(dates))
             words = [word for _, word in left]
-            known = build_patterns(asked, self._stamps), build_spellings(asked, self._stamps, words)
+            known = (
+                build_patterns(asked, self._deid_values),
+                build_spellings(asked, self._deid_values, words),
+            )
             self._check_pseudonym(known[0])
-            self._evidence[key] = known
-            if len(self._evidence) > _MAX_CACHED:
-                self._evidence.popitem(last=False)
+            self._patterns[key] = known
+            if len(self._patterns) > _MAX_CACHED:
+                self._patterns.popitem(last=False)
         return known
 
-    def _check_pseudonym(self, proof: PatternSet) -> None:
+    def _check_pseudonym(self, patterns: PatternSet) -> None:
         """A pseudonym that a person chose may itself identify the patient."""
         own = self._pseudonym.lower()
-        year_needles = (needle for needles in proof.by_year.values() for needle in needles)
+        year_needles = (needle for needles in patterns.by_year.values() for needle in needles)
         long_ones = [
             needle
-            for needle in (*proof.tokens, *year_needles)
+            for needle in (*patterns.words, *year_needles)
             if needle.code in (ID, BIRTH) and len(needle.text) >= 6
         ]
-        hidden = [text for text, code in proof.whole.items() if code == ID and len(text) >= 6]
-        names = [text for text, code in proof.whole.items() if code == NAME and len(text) >= 4]
+        hidden = [
+            text for text, code in patterns.whole_values.items() if code == ID and len(text) >= 6
+        ]
+        names = [
+            text for text, code in patterns.whole_values.items() if code == NAME and len(text) >= 4
+        ]
         if (
-            own in proof.whole
-            or any(needle.text == own for needle in proof.tokens)
+            own in patterns.whole_values
+            or any(needle.text == own for needle in patterns.words)
             or any(contains_word(needle, own) for needle in long_ones)
             or any(contains_word(IdentifierPattern(text, ID), own) for text in hidden)
             or len([name for name in names if contains_word(IdentifierPattern(name, NAME), own)])
@@ -172,7 +179,7 @@ class Verifier:
             raise InstanceWithheld("verify-meta.character-set")
 
     def _check_deid_attributes(self, made: OutputAttributes) -> None:
-        stamp = self._change.stamp
+        stamp = self._change.clinical_trial
         subject = made.text(SUBJECT_ID) if stamp or made.text(SUBJECT_ID) else self._pseudonym
         names = (made.text(PATIENT_NAME).rstrip(b"^="), made.text(PATIENT_ID), subject)
         if any(name != self._pseudonym for name in names):
@@ -198,17 +205,20 @@ class Verifier:
         was: tuple[DatasetContent, OriginalIdentifiers],
         now: tuple[DatasetContent, OutputAttributes],
     ) -> None:
-        before, after = ImagePixelModule(was[0], was[1].top), ImagePixelModule(now[0], now[1].top)
-        rules = find_pixel_rules(self._change, before, was[1].top)
+        before, after = (
+            ImagePixelModule(was[0], was[1].top_level),
+            ImagePixelModule(now[0], now[1].top_level),
+        )
+        rules = find_pixel_rules(self._change, before, was[1].top_level)
         rectangles = [list(one) for rule in rules for one in rule.rectangles]
         claimed = CLEAN_PIXELS in now[1].codes
-        said = was[1].top.get(BURNED_IN_ANNOTATION, b"").strip(b" \0")
+        said = was[1].top_level.get(BURNED_IN_ANNOTATION, b"").strip(b" \0")
         if claimed is not bool(rectangles):
             raise InstanceWithheld("verify-stamp.pixels")
         if now[1].text(BURNED_IN_ANNOTATION) not in ((b"NO",) if claimed else (b"", said)):
             raise InstanceWithheld("verify-stamp.burned-in")
         if not rules:
-            check_rule_coverage(self._change, was[1].top)
+            check_rule_coverage(self._change, was[1].top_level)
         if rectangles:
             check_masked_pixels(before, after, rectangles, source.transfer_syntax_uid)
             return
@@ -216,7 +226,7 @@ class Verifier:
 
 
 def _own_text(change: Pseudonymization) -> bytes:
-    stamp = change.stamp
+    stamp = change.clinical_trial
     own = [change.pseudonym, change.profile.name]
     if stamp is not None:
         own += [getattr(stamp, field) for field in CLINICAL_TRIAL_FIELDS.values()]

@@ -11,7 +11,7 @@ from adit.accounts.permissions import (
     Right,
     create_order_rights,
     create_standard_groups,
-    may,
+    has_right,
     order_right,
     require,
     require_active,
@@ -33,22 +33,22 @@ def test_each_right_is_a_permission_and_each_permission_a_right():
 def test_members_of_a_standard_group_have_its_rights_and_no_other(make_user, group):
     user = make_user("someone", group)
 
-    assert {right for right in EVERY_RIGHT if may(user, right)} == STANDARD_GROUPS[group]
+    assert {right for right in EVERY_RIGHT if has_right(user, right)} == STANDARD_GROUPS[group]
 
 
 def test_rights_of_several_groups_add_up(make_user):
     user = make_user("someone", *STANDARD_GROUPS)
 
-    assert {r for r in EVERY_RIGHT if may(user, r)} == set().union(*STANDARD_GROUPS.values())
+    assert {r for r in EVERY_RIGHT if has_right(user, r)} == set().union(*STANDARD_GROUPS.values())
 
 
 def test_a_stranger_and_a_visitor_may_nothing(stranger):
-    assert not any(may(stranger, right) for right in EVERY_RIGHT)
-    assert not any(may(AnonymousUser(), right) for right in EVERY_RIGHT)
+    assert not any(has_right(stranger, right) for right in EVERY_RIGHT)
+    assert not any(has_right(AnonymousUser(), right) for right in EVERY_RIGHT)
 
 
 def test_a_superuser_may_all(root):
-    assert all(may(root, right) for right in EVERY_RIGHT)
+    assert all(has_right(root, right) for right in EVERY_RIGHT)
 
 
 @pytest.mark.parametrize("who", ["coordinator", "root"])
@@ -57,7 +57,7 @@ def test_a_closed_account_may_nothing(request, who):
     user.is_active = False
     user.save()
 
-    assert not any(may(user, right) for right in EVERY_RIGHT)
+    assert not any(has_right(user, right) for right in EVERY_RIGHT)
     with pytest.raises(NotPermitted, match="account is deactivated"):
         require_active(user)
 
@@ -72,7 +72,7 @@ def test_a_new_kind_of_job_brings_a_right_that_groups_can_have(groups, make_user
     create_order_rights(["mass_transfer"])
     groups[COORDINATORS].permissions.add(Permission.objects.get(codename="order_mass_transfer"))
 
-    assert may(make_user("someone", COORDINATORS), order_right("mass_transfer"))
+    assert has_right(make_user("someone", COORDINATORS), order_right("mass_transfer"))
 
 
 def test_making_the_standard_groups_again_leaves_changed_rights_alone(groups):

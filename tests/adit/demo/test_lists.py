@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 def judged(user: User, path: Path) -> ValidatedSheet:
     file = SimpleUploadedFile(path.name, path.read_bytes())
     upload = uploads.read_upload(user, file, path.name, SheetKind.QUERY, DateOrder.DAY_FIRST)
-    assert upload.mapping.sure
+    assert upload.mapping.is_certain
     return validate_sheet(user, upload)
 
 
@@ -29,7 +29,7 @@ def test_the_good_list_has_no_error_and_the_other_one_most_of_them(
     sample_sheets.write(tmp_path)
     sample_sheets.write(tmp_path)
     good = judged(coordinator, tmp_path / sample_sheets.GOOD)
-    assert (good.counts[RowVerdict.ERROR], len(good.good)) == (0, 10)
+    assert (good.counts[RowVerdict.ERROR], len(good.valid_rows)) == (0, 10)
     faulty = judged(coordinator, tmp_path / sample_sheets.FAULTY)
     verdicts = {row.line: row.verdict for row in faulty.rows}
     assert {line for line, verdict in verdicts.items() if verdict is RowVerdict.ERROR} >= {

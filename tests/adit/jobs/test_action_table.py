@@ -123,7 +123,7 @@ def test_a_registered_action_has_a_button_an_endpoint_a_help_entry_and_a_timelin
     Job.objects.update(state=JobState.SUCCESS)
     with pytest.raises(NotPermitted, match="“complete”"):
         actions.perform(coordinator, job, "rename")
-    assert get_timeline(job)[0].words == "got another title"
+    assert get_timeline(job)[0].text == "got another title"
 
 
 def test_an_action_that_needs_a_reason_has_a_form_and_is_refused_without_one(

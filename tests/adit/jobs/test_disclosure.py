@@ -81,12 +81,12 @@ def listed(coordinator: User, source: Node, folder_node: Node, project: Project)
     put_study(source, "1")
     put_study(source, "2", PatientID=OTHER)
     rows = (
-        BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1"), own=("mine",)),
+        BatchTransferRow(2, StudyCriteria(PATIENT, study_uid=f"{ROOT}.1"), user_cells=("mine",)),
         BatchTransferRow(
-            3, StudyCriteria(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, own=("mine",)
+            3, StudyCriteria(OTHER, study_uid=f"{ROOT}.2"), pseudonym=GIVEN, user_cells=("mine",)
         ),
         BatchTransferRow(
-            4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, own=("mine",)
+            4, StudyCriteria(OTHER, study_uid=f"{ROOT}.9"), pseudonym=GIVEN, user_cells=("mine",)
         ),
     )
     job = worked(
@@ -133,7 +133,7 @@ CHANGES = frozenset(
 """They lead to one of the pages below, and show nothing themselves."""
 ARGUMENTS: dict[str, list[tuple[object, ...]]] = {
     "job_batch_result": [("xlsx",), ("csv",)],
-    "job_batch_again": [("xlsx",), ("csv",)],
+    "job_batch_failed_rows": [("xlsx",), ("csv",)],
     "job_results_file": [("csv",)],
     "job_password": [("retry",)],
     "archive_file": [(1,)],
@@ -151,7 +151,7 @@ def responses(client: Client, job: Job) -> Iterator[tuple[str, str]]:
             more = [(position,) for position in job.tasks.values_list("position", flat=True)]
         for arguments in more:
             address = reverse(name, args=[job.pk, *arguments])
-            method = client.post if name == "job_batch_names" else client.get
+            method = client.post if name == "job_batch_pseudonyms" else client.get
             yield address, text_of(method(address))
     for address in (
         reverse("jobs"),
@@ -200,7 +200,9 @@ def test_the_sheet_names_the_place_without_the_pseudonym(
 
     assert "Research folder (folder not shown" in text_of(as_user(colleague).get(address))
     assert "Re-identify patients" in text_of(as_user(colleague).get(rows))
-    again = text_of(as_user(colleague).get(reverse("job_batch_again", args=[listed.pk, "xlsx"])))
+    again = text_of(
+        as_user(colleague).get(reverse("job_batch_failed_rows", args=[listed.pk, "xlsx"]))
+    )
     assert "•••" in again, "a blank would get another pseudonym when uploaded again"
 
 
@@ -241,7 +243,7 @@ def test_the_sheet_with_both_needs_a_reason(listed: Job, key_holder: User, as_us
     client = as_user(key_holder)
     plain = text_of(client.get(reverse("job_batch_result", args=[listed.pk, "xlsx"])))
     with_names = text_of(
-        client.post(reverse("job_batch_names", args=[listed.pk]), {"reason": "a finding"})
+        client.post(reverse("job_batch_pseudonyms", args=[listed.pk]), {"reason": "a finding"})
     )
 
     assert PATIENT in plain

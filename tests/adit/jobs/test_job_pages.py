@@ -114,7 +114,7 @@ def test_a_job_counts_images_and_says_why_some_are_missing(
     first, second = job.tasks.all()
     make_item(first, expected=10, delivered=8, withheld=2, reasons=[(HELD, 2)])
     make_item(second, expected=5, delivered=4, failed=1, reasons=[(LOST, 1)])
-    make_item(second, left_out=NOT_SELECTED)
+    make_item(second, skip_reason=NOT_SELECTED)
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     counts = page.context["counts"]
     assert (counts.expected, counts.delivered, counts.withheld, counts.failed) == (15, 12, 2, 1)
@@ -232,7 +232,7 @@ def test_what_an_archive_says_is_shown_as_text_everywhere(
     TaskGroup.objects.update(wait_reason=hostile)
     values = {"reasons": [(hostile, 1)], "notes": [hostile], "remarks": [hostile]}
     make_item(task, description=HOSTILE, why=hostile, modality="<script>", **values)
-    make_item(task, left_out=hostile)
+    make_item(task, skip_reason=hostile)
     client = as_user(coordinator)
     addresses = [
         reverse("jobs"),
@@ -437,7 +437,7 @@ def test_series_are_sorted_by_their_counts_but_not_by_their_description(
     task = make_job(coordinator, state=JobState.WARNING).tasks.get()
     make_item(task, expected=3, delivered=3)
     make_item(task, expected=9, delivered=7, failed=2)
-    make_item(task, left_out=NOT_SELECTED)
+    make_item(task, skip_reason=NOT_SELECTED)
     client = as_user(coordinator)
 
     def numbers(sort: str) -> list[int]:

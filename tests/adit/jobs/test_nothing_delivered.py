@@ -73,7 +73,7 @@ def test_the_report_says_so_as_a_fact_of_its_own(
 
 def test_the_mail_says_so(job: Job) -> None:
     letter = JobMail(
-        job=job, what=JobMail.Reason.ENDED, number=1, state="success", address="a@b.example"
+        job=job, reason=JobMail.Reason.ENDED, number=1, state="success", address="a@b.example"
     )
 
     subject, text = notifications._compose(letter)
@@ -107,7 +107,7 @@ def test_a_query_that_was_answered_is_complete(
     coordinator: User, make_job: Callable[..., Job]
 ) -> None:
     """Nothing was to be delivered, and nothing held back."""
-    assert make_job(coordinator, state=JobState.SUCCESS).state_words == "complete"
+    assert make_job(coordinator, state=JobState.SUCCESS).state_text == "complete"
 
 
 def test_many_jobs_are_asked_at_once(
@@ -124,7 +124,7 @@ def test_many_jobs_are_asked_at_once(
         connection,
     ) as asked:
         progress.set_delivered_nothing(jobs)
-        words = {one.pk: one.state_words for one in jobs}
+        words = {one.pk: one.state_text for one in jobs}
 
     assert len(asked) == 1
     assert words == {job.pk: WORDS, made[0].pk: "complete", made[1].pk: "failed"}

@@ -188,7 +188,11 @@ def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
     patient_id_changes.confirm_patient(steward, task, WHY)
     job = run_all(job)
     task.refresh_from_db()
-    assert (job.state, task.state, task.broke_rule) == (JobState.FAILURE, TaskState.FAILURE, True)
+    assert (job.state, task.state, task.has_broken_rule) == (
+        JobState.FAILURE,
+        TaskState.FAILURE,
+        True,
+    )
     assert len(shelf(destination)) == 2, "the other patient's image did not leave"
 
 
@@ -295,7 +299,7 @@ def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: 
     job = order("1")
     merged(source)
     job = run_all(job)
-    Task.objects.create(job=job, position=2, work=TaskType.PACK, payload=b"")
+    Task.objects.create(job=job, position=2, type=TaskType.PACK, payload=b"")
     task_groups.assign_groups(job)
     with transaction.atomic():
         states.update_job_state(states.lock_job(job.pk))

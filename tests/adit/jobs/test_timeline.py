@@ -33,7 +33,7 @@ def test_studies_end_by_themselves_and_the_job_after_them(
     ended(job, 1, "success")
     job.ended_at = timezone.now()
     ended(job, 2, "failure")  # written just after, in the same transaction
-    told = [(one.words, one.who) for one in get_timeline(job)]
+    told = [(one.text, one.user_name) for one in get_timeline(job)]
     assert told[0] == (f"finished: {job.get_state_display()}", "")
     assert told[1:3] == [("task 2 finished: failed", ""), ("task 1 finished: complete", "")]
     assert told[3][1] == coordinator.get_username()
@@ -45,7 +45,7 @@ def test_what_is_done_with_an_ended_job_stands_above_its_end(
     job = make_job(coordinator, state=JobState.SUCCESS)
     job.ended_at = timezone.now() - timedelta(minutes=5)
     record("job.report_downloaded", user=coordinator, about=f"job:{job.pk}", details={})
-    assert [one.words for one in get_timeline(job)] == ["report downloaded", "finished: complete"]
+    assert [one.text for one in get_timeline(job)] == ["report downloaded", "finished: complete"]
 
 
 def test_the_ends_of_many_studies_do_not_push_out_the_order(
@@ -59,6 +59,6 @@ def test_the_ends_of_many_studies_do_not_push_out_the_order(
     for number in range(1, 70):
         ended(job, number, "success")
     assert job.tasks.count() > MAX_NAMED_TASKS
-    assert [one.words for one in get_timeline(job)] == ["ordered"]
+    assert [one.text for one in get_timeline(job)] == ["ordered"]
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     assert b"ordered" in page.content

@@ -17,7 +17,7 @@ def ready(settings, db):
     return lambda: Client().get("/readyz")
 
 
-def test_a_house_in_order_is_ready(ready):
+def test_a_installation_in_order_is_ready(ready):
     answer = ready()
     assert answer.json() == dict.fromkeys(("database", "tables", "broker", "cache", "disk"), "ok")
     assert answer.status_code == 200

@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 from lab.certificates import Authority
 from lab.node_pages import client_of
-from lab.postbox import Postbox, postbox
+from lab.smtp_server import SmtpServer, smtp_server
 
 from adit.accounts.models import User
 from adit.nodes import alarms, host_checks, notifications, services
@@ -107,7 +107,7 @@ def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
     source.name = "PACS One"
     services.save_node(pacsadmin, source)
     assert not Alarm.objects.exists()
-    source.retrieve_limit, source.gap_s = 7, 3
+    source.retrieve_limit, source.pause_between_studies_s = 7, 3
     services.save_node(pacsadmin, source)
 
     alarm = Alarm.objects.get()
@@ -131,10 +131,10 @@ def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
     monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", 1.0)
     host_checks.check_host()
     alarm = Alarm.objects.get()
-    assert (alarm.machine, alarm.about) == (socket.gethostname(), "data"), "one disk, one alarm"
+    assert (alarm.host, alarm.subject) == (socket.gethostname(), "data"), "one disk, one alarm"
     free = 100 * shutil.disk_usage(tmp_path).free // shutil.disk_usage(tmp_path).total
     assert alarm.text == Message(
-        "alarm.disk-almost-full", folder="data", host=alarm.machine, percent=free
+        "alarm.disk-almost-full", folder="data", host=alarm.host, percent=free
     )
 
     monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", 0.0)
@@ -168,7 +168,7 @@ def on_machine(monkeypatch: pytest.MonkeyPatch, name: str, *, low_disk: float) -
 
 
 def still_open() -> list[str]:
-    return list(Alarm.objects.filter(ended_at=None).values_list("machine", flat=True))
+    return list(Alarm.objects.filter(ended_at=None).values_list("host", flat=True))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -187,7 +187,7 @@ def test_two_schedulers_send_one_letter_each(
     rest(source)
     alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", quarantined(1))
     settings.MAIL_ADMINS = [f"staff-{n}@hospital.example" for n in range(4)]
-    with postbox() as box:
+    with smtp_server() as box:
         by_smtp(settings, box)
         sent: list[int] = []
 
@@ -212,7 +212,7 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     source: Node, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest(source)
-    with postbox() as box:
+    with smtp_server() as box:
         by_smtp(settings, box)
 
         def dies(*_: object) -> int:
@@ -232,7 +232,7 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     assert other != first
 
 
-def by_smtp(settings, box: Postbox) -> None:
+def by_smtp(settings, box: SmtpServer) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", box.port
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
@@ -247,7 +247,7 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
 
     host_checks.check_node_rows()
 
-    alarm = Alarm.objects.get(what=Alarm.Cause.CERTIFICATE)
+    alarm = Alarm.objects.get(cause=Alarm.Cause.CERTIFICATE)
     assert alarm.node == node
     assert "Replace it by a renewed one before" in str(alarm.text)
     node.settings = {**place, "ca_certificate": later}

@@ -41,7 +41,7 @@ def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
     assert caplog.messages == [f"audit trail: {count} events, hash of the last one {last}"]
     assert (mail.outbox[0].to, last in mail.outbox[0].body) == (["dpo@hospital.example"], True)
 
-    ChainHead.objects.update(told_at=F("told_at") - timedelta(days=1))
+    ChainHead.objects.update(sent_at=F("sent_at") - timedelta(days=1))
     told()
     assert AuditHeadMail.objects.count() == 2
 

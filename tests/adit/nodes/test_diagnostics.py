@@ -44,7 +44,7 @@ def client_of(user: User) -> Client:
 
 @pytest.fixture
 def receiver(settings: Any, tmp_path: Path) -> Iterator[StorageScp]:
-    """The receiver of this house, in this process."""
+    """The receiver of this installation, in this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -60,7 +60,7 @@ def archive(receiver: StorageScp, tmp_path: Path) -> Iterator[Lying]:
     folder = tmp_path / "demo"
     folder.mkdir()
     (folder / "1.dcm").write_bytes(
-        b"".join(part10.file_parts(make_test_image("the house's tests")))
+        b"".join(part10.file_parts(make_test_image("the installation's tests")))
     )
     with plain_archive("DEMO", folder, {"ADIT": ("127.0.0.1", receiver.port)}) as one:
         yield one
@@ -88,7 +88,7 @@ def kept(node: Node, *findings: NodeFinding) -> None:
 
     NodeTestResult.objects.create(
         node=node,
-        what="plain",
+        kind="plain",
         at="2026-01-01T00:00Z",
         findings=json.loads(json.dumps([one.to_json() for one in findings])),
     )
@@ -328,7 +328,7 @@ def test_a_stored_finding_is_shown_with_the_current_template(
 def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
     what = Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7")
     kept(pacs, NodeFinding(Grade.WARNING, what))
-    NodeTestResult.objects.update(what="fetch")
+    NodeTestResult.objects.update(kind="fetch")
 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()
 

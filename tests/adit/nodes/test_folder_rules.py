@@ -61,7 +61,7 @@ def folder(path: object, name: str = "Research") -> Node:
 def refusal(node: Node) -> str:
     """The sentence; empty if the folder may be used."""
     try:
-        folder_rules.checked(node, node.settings)
+        folder_rules.validate_folders(node, node.settings)
     except FolderRefused as error:
         return str(error)
     return ""
@@ -142,7 +142,7 @@ def test_our_own_folders_are_refused_from_within_and_from_above(place: Path, pat
 def test_other_folders_are_used_with_all_links_followed(place: Path, path: str, real: str) -> None:
     node = folder(f"{place}/{path}")
 
-    assert folder_rules.checked(node, node.settings)["path"] == str(place / real)
+    assert folder_rules.validate_folders(node, node.settings)["path"] == str(place / real)
 
 
 def test_both_spellings_of_a_letter_are_told_apart_as_the_disk_does(place: Path, settings) -> None:

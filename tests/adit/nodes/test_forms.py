@@ -10,17 +10,17 @@ from adit.nodes.forms import NodeAccessForm, NodeForm, get_settings_form_class
 from adit.nodes.models import Node
 from adit_engine.errors import InvalidInput
 from adit_engine.nodes import KINDS
-from adit_engine.nodes.base import setting
+from adit_engine.nodes.base import setting_field
 
 
 @dataclass(frozen=True)
 class VaultSettings:
-    host: str = setting("", "Host", help="Where it is.", recipient=str)
-    port: int = setting(443, "Port")
-    wait_s: float = setting(2.5, "Seconds to wait", advanced=True)
-    cap: int | None = setting(None, "Cap", advanced=True)
-    strict: bool = setting(True, "Strict")
-    password: str = setting("", "Password", secret=True)
+    host: str = setting_field("", "Host", help="Where it is.", recipient=str)
+    port: int = setting_field(443, "Port")
+    wait_s: float = setting_field(2.5, "Seconds to wait", advanced=True)
+    cap: int | None = setting_field(None, "Cap", advanced=True)
+    strict: bool = setting_field(True, "Strict")
+    password: str = setting_field("", "Password", secret=True)
 
     def __post_init__(self):
         if not self.host:
@@ -50,7 +50,7 @@ def posted(**values):
 
 def sealed():
     node = Node(kind="vault", settings={"host": "pacs1"})
-    node.give_secrets({"password": "canary"})
+    node.set_secrets({"password": "canary"})
     return node
 
 
@@ -73,8 +73,8 @@ def test_labels_help_and_types_come_from_the_dataclass(form_class):
     assert form["port"].initial == 443
     assert isinstance(form.fields["port"].widget, NumberInput)
     assert isinstance(form.fields["password"].widget, PasswordInput)
-    assert [field.name for field in form.plain()] == ["host", "port", "strict", "password"]
-    assert [field.name for field in form.advanced()] == ["wait_s", "cap"]
+    assert [field.name for field in form.basic_fields()] == ["host", "port", "strict", "password"]
+    assert [field.name for field in form.advanced_fields()] == ["wait_s", "cap"]
 
 
 def test_typed_values_become_settings_and_empty_ones_the_default(form_class):
@@ -200,5 +200,5 @@ def test_ticked_boxes_become_access(groups, source):
     form = NodeAccessForm(ticked, node=source)
 
     assert form.is_valid()
-    assert form.access[groups[DATA_PROTECTION]] == (False, True)
-    assert form.access[groups[COORDINATORS]] == (False, False)
+    assert form.get_access[groups[DATA_PROTECTION]] == (False, True)
+    assert form.get_access[groups[COORDINATORS]] == (False, False)

@@ -28,7 +28,7 @@ PACS = CA.issue("receiver")
 
 
 @pytest.fixture(autouse=True)
-def house(settings, tmp_path: Path, monkeypatch) -> None:
+def installation(settings, tmp_path: Path, monkeypatch) -> None:
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -262,7 +262,7 @@ def secured(make_node, settings) -> Callable[..., Node]:
                 **values,
             },
         )
-        node.give_secrets({"client_key": held.key})
+        node.set_secrets({"client_key": held.key})
         node.save()
         return node
 
@@ -294,14 +294,14 @@ def test_of_several_authorities_one_that_lasts_is_enough(secured):
     assert "PACS7, its CA certificate" in problems()[0]
 
     node.settings["ca_certificate"] += CA.certificate
-    node.give_secrets({"client_key": held.key})
+    node.set_secrets({"client_key": held.key})
     node.save()
     assert problems() == []
 
 
 def test_a_nodes_key_that_does_not_belong_is_said(secured):
     node = secured(CA.issue("adit"))
-    node.give_secrets({"client_key": CA.issue("other").key})
+    node.set_secrets({"client_key": CA.issue("other").key})
     node.save()
 
     (problem,) = problems()

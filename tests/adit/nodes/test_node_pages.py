@@ -253,7 +253,7 @@ def test_removed_node_is_gone_from_the_list(
 
 
 def test_secret_is_neither_shown_nor_lost(pacsadmin: User, folder_node: Node) -> None:
-    folder_node.give_secrets({"password": "s3cret-canary"})
+    folder_node.set_secrets({"password": "s3cret-canary"})
     folder_node.save()
 
     for path in ("", "edit/"):

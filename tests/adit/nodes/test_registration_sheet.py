@@ -65,7 +65,7 @@ def test_it_is_for_those_who_manage_nodes(coordinator: User, pacs: Node) -> None
 def test_it_repeats_no_secret(pacsadmin: User, make_node: Callable[..., Node]) -> None:
     values = {"url": "https://localhost/dicom-web", "sign_in": "bearer"}
     node = make_node("Web", kind="dicomweb", settings=values)
-    node.give_secrets({"token": "s3cret-canary"})
+    node.set_secrets({"token": "s3cret-canary"})
     node.save()
 
     page = client_of(pacsadmin).get(f"/nodes/{node.pk}/sheet/").content.decode()

@@ -41,8 +41,8 @@ MATRIX = {
     "node_stop": ("get", ("node",), MANAGERS),
     "stop_all": ("get", (), MANAGERS_ALONE),
     "node_end": ("post", ("node", 1), but(MANAGERS, AWAY)),
-    "node_use_csv": ("get", ("node",), MANAGERS),
-    "node_use_xlsx": ("get", ("node",), MANAGERS),
+    "node_usage_csv": ("get", ("node",), MANAGERS),
+    "node_usage_xlsx": ("get", ("node",), MANAGERS),
     "node_delete": ("get", ("node",), MANAGERS),
     "node_test": ("post", ("node",), DEED),
     "node_fetch": ("post", ("node",), but(MANAGERS, AWAY)),
@@ -53,7 +53,7 @@ MATRIX = {
     "budgets": ("get", (), MANAGERS_ALONE),
     "quarantine": ("get", (), MANAGERS_ALONE),
     "quarantine_delete": ("post", (), but(MANAGERS_ALONE, AWAY)),
-    "node_do": ("post", ("node", "close"), DEED),
+    "node_action": ("post", ("node", "close"), DEED),
 }
 MANAGED = ("pacsadmin", "root")
 

@@ -39,7 +39,7 @@ def put(shelf, study, series="1", instance="1", *, sop_class=CT, **values):
     buffer = BytesIO()
     dcmwrite(buffer, header, implicit_vr=False, little_endian=True)
     held = MemoryNode.shelves.setdefault(shelf, {})
-    held[uid] = Instance.of(sop_class, uid, EXPLICIT_LE, buffer.getvalue())
+    held[uid] = Instance.from_data_set(sop_class, uid, EXPLICIT_LE, buffer.getvalue())
 
 
 def by_id(patient_id="4711"):
@@ -53,7 +53,7 @@ def test_it_finds_what_matches(coordinator, source):
     result = search.search_studies(coordinator, source, by_id())
 
     assert [record.study_uid for record in result.records] == ["1.2.3"]
-    assert (result.more, result.capped) == (False, False)
+    assert (result.more, result.is_capped) == (False, False)
     assert 0 <= result.seconds < 10
     assert not Slot.objects.exists()
 

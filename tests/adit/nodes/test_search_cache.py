@@ -79,12 +79,12 @@ def shared(settings, redis_service):
             "LOCATION": redis_service.url,
         }
     }
-    RedisCache.rests_until = 0.0
-    caches["default"].here.clear()
+    RedisCache.paused_until = 0.0
+    caches["default"].local.clear()
     with redis.Redis.from_url(redis_service.url) as client:
         client.flushall()
     yield redis_service
-    RedisCache.rests_until = 0.0
+    RedisCache.paused_until = 0.0
 
 
 def ask(user, node, patient_id=CANARY):
@@ -269,7 +269,7 @@ def test_without_redis_all_goes_on(coordinator, source, counted, shared, caplog)
         assert search._is_canceled("one"), "this process remembers for itself"
     finally:
         shared.start()
-    RedisCache.rests_until = 0.0
+    RedisCache.paused_until = 0.0
     cache.set("note", [1, "kept"], 30)
     with redis.Redis.from_url(shared.url) as client:
         assert client.get(caches["default"].make_key("note")) == b'[1, "kept"]'
@@ -286,7 +286,7 @@ def test_a_frozen_redis_holds_up_one_page_for_a_second(shared):
         assert cache.get("note-19") == 19
     finally:
         shared.thaw()
-        RedisCache.rests_until = 0.0
+        RedisCache.paused_until = 0.0
 
 
 @needs_redis

@@ -61,7 +61,7 @@ def make_sealed(make_node: Callable[..., Node]) -> Callable[..., Node]:
 
     def make(kind: str, given: dict[str, object], secret: str) -> Node:
         node = make_node("PACS1", kind=kind, settings=dict(given))
-        node.give_secrets({secret: SECRETS[secret]})
+        node.set_secrets({secret: SECRETS[secret]})
         node.save()
         return node
 
@@ -157,7 +157,7 @@ def test_the_service_refuses_a_changed_address_without_the_secret(
         services.save_node(pacsadmin, node)
 
     assert stored(node).settings == given
-    assert stored(node).secrets_for(given) == {secret: SECRETS[secret]}
+    assert stored(node).get_secrets(given) == {secret: SECRETS[secret]}
 
 
 def test_the_trail_says_that_secrets_changed(pacsadmin, make_sealed) -> None:

@@ -85,11 +85,11 @@ def test_the_receiver_cuts_a_stopped_pacs_and_lets_it_in_no_more(
     with StorageScp(StorageScpSettings("ADIT", "127.0.0.1", 0), open_spool(), register) as receiver:
         sending, other = calling(receiver, "PACS"), calling(receiver, "PACS")
         sending.open([PresentationContext(CT, ("1.2.840.10008.1.2.1",))])
-        assert receiver.cut(register.is_stopped) == 0
+        assert receiver.abort_associations(register.is_stopped) == 0
 
         pause.stop_node(pacsadmin, node, "fire")
 
-        assert receiver.cut(register.is_stopped) == 1
+        assert receiver.abort_associations(register.is_stopped) == 1
         with pytest.raises(ConnectionLost):
             sending.receive(10, "say something")
         with pytest.raises(AssociationRejected):
@@ -114,12 +114,12 @@ def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
     node, register = pacs(make_node, 104), DatabaseReceiverState()
     with StorageScp(StorageScpSettings("ADIT", "127.0.0.1", 0), open_spool(), register) as receiver:
         first, second = unasked(1), unasked(2)
-        assert not next(sender(receiver).store([first])).kept
+        assert not next(sender(receiver).store([first])).is_stored
         Node.objects.filter(pk=node.pk).update(rate_kb_s=50)
-        receiver.limit_rates(register.rate_of)
+        receiver.limit_rates(register.get_rate)
         began = time.monotonic()
 
-        assert not next(sender(receiver).store([second])).kept
+        assert not next(sender(receiver).store([second])).is_stored
 
     assert time.monotonic() - began >= second.size_bytes / 50_000 - BURST_S
 

@@ -55,7 +55,7 @@ def test_the_transport_is_a_choice_and_plain_unless_somebody_chooses() -> None:
     assert [value for value, _ in form.fields["transport"].choices] == ["plain", "tls"]
     assert form["transport"].initial == "plain"
     assert "not encrypted" in str(form["transport"])
-    assert form["ca_certificate"].field in [field.field for field in form.advanced()]
+    assert form["ca_certificate"].field in [field.field for field in form.advanced_fields()]
 
 
 def test_a_form_without_the_transport_means_the_default() -> None:

@@ -86,7 +86,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def found(job: Job) -> dict[int, list[str]]:
     """Patient IDs of the answers to each line."""
-    box = encrypted_payload.get_box(job.project)
+    box = encrypted_payload.get_cipher(job.project)
     answers: dict[int, list[str]] = {}
     for line in ResultLine.objects.filter(job=job):
         study = sheet_rows.open_row(box, line).study
@@ -110,8 +110,8 @@ def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
     assert found(job) == {2: ["ID3"], 3: ["ID0", "ID0"], 5: []}
     assert job.state == JobState.SUCCESS
     assert str(job.message) == "Matches found for 2 of 3 rows."
-    box = encrypted_payload.get_box(job.project)
-    own = [sheet_rows.open_row(box, line).own for line in ResultLine.objects.filter(job=job)]
+    box = encrypted_payload.get_cipher(job.project)
+    own = [sheet_rows.open_row(box, line).user_cells for line in ResultLine.objects.filter(job=job)]
     assert own == [("key 2",), ("key 3",), ("key 3",), ("key 5",)]
     assert list(ResultLine.objects.filter(line=5).values_list("notes", "is_asked")) == [
         (["nothing"], True)

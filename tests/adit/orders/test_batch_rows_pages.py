@@ -38,7 +38,7 @@ OWN = ("=HYPERLINK(1)", "007")
 
 def row(line: int, study: str, **more: Any) -> BatchTransferRow:
     return BatchTransferRow(
-        line, StudyCriteria(PATIENT, study_uid=f"{ROOT}.{study}"), own=OWN, **more
+        line, StudyCriteria(PATIENT, study_uid=f"{ROOT}.{study}"), user_cells=OWN, **more
     )
 
 
@@ -89,7 +89,7 @@ def test_the_check_is_looked_through_and_started_on_its_page(
     put_study(source, "2", images=3, StudyDate="20240301")
     put_study(source, "3", images=4, StudyDate="20240302")
     days = StudyCriteria(PATIENT, study_date=date(2024, 3, 1), days=2, modalities=("CT",))
-    job = checked(row(2, "1"), BatchTransferRow(3, days, own=OWN), row(4, "9"))
+    job = checked(row(2, "1"), BatchTransferRow(3, days, user_cells=OWN), row(4, "9"))
     client = as_user(coordinator)
 
     page = client.get(reverse("job", args=[job.pk])).content.decode()
@@ -175,8 +175,8 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
     put_study(source, "1", images=2, PatientID="000123")
     wanted = StudyCriteria("000123", study_uid=f"{ROOT}.1")
     job = checked(
-        BatchTransferRow(5, wanted, pseudonym="0007", own=OWN),
-        BatchTransferRow(9, wanted, own=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
+        BatchTransferRow(5, wanted, pseudonym="0007", user_cells=OWN),
+        BatchTransferRow(9, wanted, user_cells=OWN, pseudonym="0007", series_uid=f"{ROOT}.1.1"),
         to=folder_node,
     )
     batch_start.request_start(coordinator, job, StartOptions())
@@ -209,18 +209,20 @@ def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
 
     put_study(source, "1")
     day = StudyCriteria("000999", study_date=date(2024, 1, 1), days=3, modalities=("CT", "MR"))
-    job = checked(row(2, "1"), row(3, "9"), BatchTransferRow(4, day, own=OWN, pseudonym="P9"))
+    job = checked(
+        row(2, "1"), row(3, "9"), BatchTransferRow(4, day, user_cells=OWN, pseudonym="P9")
+    )
     batch_start.request_start(coordinator, job, StartOptions())
     run_all(job)
-    answer = as_user(coordinator).get(reverse("job_batch_again", args=[job.pk, "xlsx"]))
+    answer = as_user(coordinator).get(reverse("job_batch_failed_rows", args=[job.pk, "xlsx"]))
     table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
     judged = validate_transfer_rows(table, guess_mapping(table, SheetKind.TRANSFER))
-    assert [one.row.study_uid for one in judged.good if one.row] == [f"{ROOT}.9", ""]
-    last = judged.good[1].row
+    assert [one.row.study_uid for one in judged.valid_rows if one.row] == [f"{ROOT}.9", ""]
+    last = judged.valid_rows[1].row
     assert last is not None
     assert (last.patient_id, last.study_date, last.days) == ("000999", date(2024, 1, 1), 3)
     assert (last.modalities, last.pseudonym) == (("CT", "MR"), "P9")
-    assert judged.good[1].own == OWN
+    assert judged.valid_rows[1].user_cells == OWN
 
 
 def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
@@ -232,7 +234,7 @@ def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
     run_all(job)
     text = str(sheet_of(as_user(coordinator), job))
     assert "LUNG-0001" not in text
-    names = reverse("job_batch_names", args=[job.pk])
+    names = reverse("job_batch_pseudonyms", args=[job.pk])
     assert as_user(coordinator).post(names, {"reason": "why not"}).status_code == 422
     assert as_user(root).post(names, {"reason": " "}).status_code == 422
     answer = as_user(root).post(names, {"reason": "a finding must be told"})
@@ -253,7 +255,7 @@ def test_who_may_not_see_identified_data_sees_no_row_of_another_person(
         assert "GIVEN" in text
         for value in (PATIENT, ROOT, "HYPERLINK", "Thorax"):
             assert value not in text
-    again = reverse("job_batch_again", args=[job.pk, "xlsx"])
+    again = reverse("job_batch_failed_rows", args=[job.pk, "xlsx"])
     assert as_user(pacsadmin).get(again).status_code == 404
 
 

@@ -91,7 +91,7 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     put_study(source, "1", images=3, series=2)
-    job = run_all(order_rows(by_uid(2, "1", own=("my key",))))
+    job = run_all(order_rows(by_uid(2, "1", user_cells=("my key",))))
 
     assert job.state == JobState.WAITING_FOR_OWNER
     assert "Review the rows" in str(job.message)
@@ -100,8 +100,8 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     assert (line.is_asked, line.is_found, line.notes) == (True, True, [])
     assert line.facts["series"] == 2
     assert line.facts["images"] == 6
-    content = sheet_rows.open_row(encrypted_payload.get_box(job.project), line)
-    assert content.own == ("my key",)
+    content = sheet_rows.open_row(encrypted_payload.get_cipher(job.project), line)
+    assert content.user_cells == ("my key",)
     assert content.study is not None
     assert {task.lane for task in job.tasks.all()} == {Lane.SEARCH}
 
@@ -206,7 +206,7 @@ def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], sou
     again = Job.objects.get(pk=job.pk)
     batch_start.request_start(job.owner, job, StartOptions())
     batch_start.request_start(job.owner, again, StartOptions(left_out={2}))
-    assert Task.objects.filter(work=TaskType.START).count() == 1
+    assert Task.objects.filter(type=TaskType.START).count() == 1
     job = run_all(job)
     batch_start.request_start(job.owner, again, StartOptions())
     assert job.state == JobState.SUCCESS
@@ -253,13 +253,13 @@ def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
     second = run_all(second)
     assert second.state == JobState.SUCCESS
     assert notes(second)[3] == [RowNote.DELIVERED]
-    sent = SeriesResult.objects.filter(task__job=second, left_out__isnull=True)
+    sent = SeriesResult.objects.filter(task__job=second, skip_reason__isnull=True)
     assert [item.delivered for item in sent] == [2]
 
     third = run_all(order_rows(by_uid(2, "1"), skips_delivered=False))
     batch_start.request_start(third.owner, third, StartOptions())
     assert run_all(third).state == JobState.SUCCESS
-    assert SeriesResult.objects.filter(task__job=third, left_out__isnull=True).count() == 2
+    assert SeriesResult.objects.filter(task__job=third, skip_reason__isnull=True).count() == 2
     assert len(shelf(destination)) == 6
 
 
@@ -372,8 +372,8 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
         order_rows(by_uid(2, "1"), BatchTransferRow(3, StudyCriteria(accession_number="A1")))
     )
     assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
-    content = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
-    assert "test.accession-number-refused" in str(content.why)
+    content = sheet_rows.open_row(encrypted_payload.get_cipher(job.project), job.lines.get(line=3))
+    assert "test.accession-number-refused" in str(content.reason)
 
 
 def test_a_right_that_is_gone_ends_the_check_and_is_said(
@@ -413,7 +413,7 @@ def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
     job = order_rows(*(by_uid(2 + n, study) for n, study in enumerate("123")))
     task = queue.claim("dies")
     assert task is not None
-    sheet_rows.write_check(encrypted_payload.get_box(job.project), task, _nothing(2), {})
+    sheet_rows.write_check(encrypted_payload.get_cipher(job.project), task, _nothing(2), {})
     Task.objects.filter(pk=task.pk).update(lease_until="2020-01-01T00:00:00+00:00")
     queue.sweep()
     job = run_all(job)
@@ -456,7 +456,7 @@ def test_nothing_that_identifies_stands_in_the_job_or_in_facts(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1")
-    job = run_all(order_rows(by_uid(2, "1", own=("secret key",))))
+    job = run_all(order_rows(by_uid(2, "1", user_cells=("secret key",))))
     plain = f"{job.order} {job.message} {job.lines.get().facts} {job.tasks.get().message}"
     for value in (ANNE, "Mustermann", "ACC20240229", "19560412", "secret key", ROOT):
         assert value not in plain
@@ -517,7 +517,12 @@ def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there
     put_study(source, "1", images=1)
     put_study(old_pacs, "1", images=3)
     put_study(old_pacs, "2", images=2, PatientID=BEN)
-    rows = (by_uid(2, "1"), by_uid(3, "2", BEN, own=("key",)), by_uid(4, "3"), by_uid(5, "2"))
+    rows = (
+        by_uid(2, "1"),
+        by_uid(3, "2", BEN, user_cells=("key",)),
+        by_uid(4, "3"),
+        by_uid(5, "2"),
+    )
     job = run_all(order_rows(*rows, further=(old_pacs.pk,)))
 
     assert job.state == JobState.WAITING_FOR_OWNER
@@ -529,8 +534,8 @@ def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there
     job = run_all(job)
     assert job.state == JobState.SUCCESS
     assert len(shelf(destination)) == 3
-    found = sheet_rows.open_row(encrypted_payload.get_box(job.project), job.lines.get(line=3))
-    assert found.own == ("key",)
+    found = sheet_rows.open_row(encrypted_payload.get_cipher(job.project), job.lines.get(line=3))
+    assert found.user_cells == ("key",)
     said = {
         answer.line: answer.source for answer in get_row_results(job, list(transfer_lines(job)))
     }
@@ -587,7 +592,7 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
         "complete",
     ]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
-    assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
+    assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
 
 
 def test_radiographs_that_the_check_told_of_are_no_gap(
@@ -606,7 +611,7 @@ def test_radiographs_that_the_check_told_of_are_no_gap(
     job = run_all(job)
 
     assert job.order["announced"] == ["header-word"]
-    assert (job.state, job.state_words) == (JobState.SUCCESS, "complete")
+    assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
 
 
 def test_a_source_that_could_not_answer_passes_nothing_on(

@@ -25,7 +25,7 @@ from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node, NodeAccess
 from adit.orders.service import place_order
 from adit_engine.nodes import KINDS as NODE_KINDS
-from adit_engine.nodes.base import NOT_OBSERVED, TrafficObserver, setting
+from adit_engine.nodes.base import NOT_OBSERVED, TrafficObserver, setting_field
 from adit_engine.nodes.memory import MemoryNode
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,8 +33,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @dataclass(frozen=True)
 class TapeSettings:
-    shelf: str = setting("", "Tape library")
-    domain: str = setting("", "Patient-ID domain")
+    shelf: str = setting_field("", "Tape library")
+    domain: str = setting_field("", "Patient-ID domain")
 
 
 class TapeNode(MemoryNode):
@@ -60,7 +60,7 @@ class StudiesOfPatient:
 class WholePatient(Kind):
     """All given studies of one patient."""
 
-    word: ClassVar[str] = "whole_patient"
+    code: ClassVar[str] = "whole_patient"
     label: ClassVar[str] = "Whole patient"
 
     def plan(self, request: OrderRequest[StudiesOfPatient]) -> list[TaskPlan]:
@@ -86,7 +86,7 @@ def tape_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def whole_patient_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(JOB_KINDS, WholePatient.word, WholePatient())
+    monkeypatch.setitem(JOB_KINDS, WholePatient.code, WholePatient())
 
 
 def page_of(user: User, url: str) -> str:
@@ -147,7 +147,7 @@ def test_a_new_kind_of_job_is_ordered_queued_worked_on_and_shown(
 ) -> None:
     studies = tuple(put_study(source, study, images=2) for study in ("1", "2"))
     request = OrderRequest(
-        kind=WholePatient.word,
+        kind=WholePatient.code,
         items=(StudiesOfPatient("PID-4711-0815", studies),),
         key="one",
         destinations=(destination.pk,),
@@ -157,7 +157,7 @@ def test_a_new_kind_of_job_is_ordered_queued_worked_on_and_shown(
         place_order(coordinator, request)
 
     create_order_rights(JOB_KINDS)
-    right = order_right(WholePatient.word)
+    right = order_right(WholePatient.code)
     permissions = groups["Coordinators"].permissions
     permissions.add(permissions.model.objects.get(codename=right))
     user = User.objects.get(pk=coordinator.pk)

@@ -119,7 +119,7 @@ def put(
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, ds)
-    MemoryNode.shelves.setdefault(shelf, {})[ds.SOPInstanceUID] = Instance.of(
+    MemoryNode.shelves.setdefault(shelf, {})[ds.SOPInstanceUID] = Instance.from_data_set(
         sop_class, ds.SOPInstanceUID, ExplicitVRLittleEndian, buffer.getvalue()
     )
 
@@ -590,7 +590,7 @@ def test_a_kept_search_stores_messages_instead_of_sentences(coordinator: User) -
     note = Message("selective.search-canceled", node="PACS1")
     hint = Message("selective.more-studies", node="PACS1", count=500)
     made = StoredSearch(drafts.new_key(), notes=(note,), hints=(hint,), rows=())
-    made.keep(coordinator)
+    made.save(coordinator)
 
     assert StoredSearch.load(coordinator, made.key) == made
     assert "canceled before" not in str(drafts.load_draft(coordinator, made.key))

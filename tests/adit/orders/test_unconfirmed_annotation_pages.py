@@ -8,7 +8,7 @@ from test_selective_pages import Person, goes_to, put
 from adit.accounts.models import User
 from adit.jobs.models import Job
 from adit.nodes.models import Node
-from adit.orders.summary import ExpectedWithholding, OrderSummary, RiskTold
+from adit.orders.summary import ExpectedWithholding, OrderSummary, RiskSummary
 from adit.projects.models import Project
 from adit.projects.risks import decisions
 from adit_engine.messages import Message
@@ -82,7 +82,7 @@ def test_an_order_without_radiographs_says_nothing_of_them(
 
 
 def test_a_summary_survives_being_kept(project: Project) -> None:
-    risks = tuple(RiskTold(one, 1, 0, 3, "CR") for one in decisions(project))
+    risks = tuple(RiskSummary(one, 1, 0, 3, "CR") for one in decisions(project))
     withheld = (ExpectedWithholding(Message("pixel-rule.test", device="Sonomaker"), True, 3),)
     notes = (Message("test.unreachable", node="PACS1"),)
     made = OrderSummary(1, 1, 1, 3, 100, withheld, notes, risks)

@@ -51,7 +51,7 @@ def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
     coordinator: User,
 ) -> None:
     first = upload(coordinator)
-    assert not first.mapping.sure
+    assert not first.mapping.is_certain
     said = make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 1})
 
     settled = uploads.set_mapping(coordinator, first, said)
@@ -59,9 +59,9 @@ def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
     other = upload(coordinator, b"Wer;Fallnr.\nOTHER;A2\n")
 
     assert uploads.load_upload(coordinator, first.key, QUERY) == settled
-    assert again.mapping.sure
-    assert again.mapping.places == said.places
-    assert not other.mapping.sure
+    assert again.mapping.is_certain
+    assert again.mapping.columns == said.columns
+    assert not other.mapping.is_certain
 
 
 def test_what_is_remembered_holds_nothing_of_the_sheet(coordinator: User) -> None:
@@ -83,7 +83,7 @@ def test_answers_of_one_person_are_not_taken_for_another(
         coordinator, first, make_mapping(first.table, QUERY, 1, {SheetField.PATIENT_ID: 1})
     )
 
-    assert not upload(make_user("other")).mapping.sure
+    assert not upload(make_user("other")).mapping.is_certain
 
 
 def test_rows_of_other_pages_stay_left_out(coordinator: User) -> None:

@@ -65,7 +65,7 @@ def test_joining_twice_changes_nothing(
 ) -> None:
     for _ in range(2):
         merge_patient_id(root, patient, source, "NEW-canary", WHY)
-    assert patient.joined.count() == 1
+    assert patient.merged_ids.count() == 1
     assert AuditEvent.objects.filter(action="patient.joined").count() == 1
 
 
@@ -73,8 +73,8 @@ def test_the_key_holder_sees_both_ids(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     merge_patient_id(root, patient, source, "NEW-canary", WHY)
-    assert reidentify(root, patient, "x").joined == (("PACS1", "NEW-canary"),)
-    assert export_patient_map(root, project, "x")[0].joined == (("PACS1", "NEW-canary"),)
+    assert reidentify(root, patient, "x").merged_ids == (("PACS1", "NEW-canary"),)
+    assert export_patient_map(root, project, "x")[0].merged_ids == (("PACS1", "NEW-canary"),)
 
 
 def test_it_needs_the_right_and_a_reason(
@@ -158,6 +158,6 @@ def test_a_trust_centre_that_cannot_answer_registers_nobody(
     with pytest.raises(TrustCentreError) as refused:
         get_or_create_pseudonym(project, "PACS1", "4711")
 
-    assert refused.value.again
+    assert refused.value.is_transient
     assert str(refused.value).endswith("a pseudonym: Maintenance until 18:00.")
     assert not project.patients.exists()

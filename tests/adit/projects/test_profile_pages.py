@@ -152,13 +152,13 @@ def test_one_image_is_shown_before_and_after(
 
     page = answer.content.decode()
     lines = {line.keyword: line for line in answer.context["tried"].lines}
-    assert answer.context["tried"].withheld is None
+    assert answer.context["tried"].reason is None
     assert (lines["PatientName"].before, lines["PatientName"].after) == (
         "Canary^Clara",
         "TRY-IT-0001",
     )
     assert lines["PatientBirthDate"].after == ""
-    assert lines["Modality"].fate == "same"
+    assert lines["Modality"].change == "same"
     assert lines["PatientName"].why == "PS3.15 E.1-1: Z"
     assert "Canary^Clara" in page
     assert "no-store" in answer["Cache-Control"]

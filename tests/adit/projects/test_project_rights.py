@@ -45,15 +45,15 @@ MATRIX = {
     "project_destroy": ("get", ("project",), MANAGES),
     "project_pseudonyms": ("get", ("project",), who(HIDDEN, **SEES)),
     "project_reidentify": ("get", ("project", "patient"), KEY),
-    "project_join": ("get", ("project", "patient"), KEY),
+    "project_merge_patient": ("get", ("project", "patient"), KEY),
     "project_export": ("get", ("project",), KEY),
     "project_import": ("get", ("project",), who(HIDDEN, member=OK, keyholder=OK, dpo=NO, root=OK)),
     "profiles": ("get", (), who(OK)),
     "profile_version": ("get", ("profile",), who(OK)),
-    "profile_plain": ("get", ("profile",), who(OK)),
+    "profile_as_text": ("get", ("profile",), who(OK)),
     "profile_new": ("get", ("profile",), who(NO, dpo=OK, root=OK)),
     "profile_pixels": ("get", ("profile",), who(NO, dpo=OK, root=OK)),
-    "profile_try": ("get", ("profile",), who(NO, member=OK, keyholder=OK, root=OK)),
+    "profile_preview_page": ("get", ("profile",), who(NO, member=OK, keyholder=OK, root=OK)),
 }
 
 

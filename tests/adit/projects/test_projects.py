@@ -60,7 +60,7 @@ def test_a_new_project_has_a_key_of_its_own_and_the_default_profile(dpo, groups)
 
     assert len(bytes.fromhex(one.key)) == 32
     assert one.key != two.key
-    assert Rules.parse(one.profile.text) == Rules.default()
+    assert Rules.from_toml(one.profile.text) == Rules.default()
     assert AuditEvent.objects.get(action="project.created", about="project:HEART").user == dpo
 
 

@@ -155,7 +155,7 @@ def test_the_change_carries_profile_pseudonym_key_and_stamp(
 
     assert change.pseudonym == "LUNG-0001"
     assert change.key.uid("1.2.3") == get_project_key(project).uid("1.2.3")
-    assert change.stamp == ClinicalTrialAttributes("Test University", "LUNG", "Lung study")
+    assert change.clinical_trial == ClinicalTrialAttributes("Test University", "LUNG", "Lung study")
     project.profile.refresh_from_db()
     assert project.profile.frozen_at is not None
 
@@ -163,7 +163,7 @@ def test_the_change_carries_profile_pseudonym_key_and_stamp(
 def test_without_a_project_the_sites_own_is_used_and_not_stamped(coordinator, source, destination):
     change = make_change(coordinator, None, source, destination, "4711")
 
-    assert change.stamp is None
+    assert change.clinical_trial is None
     assert change.pseudonym == find_pseudonym(default_project(), "PACS1", "4711")
 
 

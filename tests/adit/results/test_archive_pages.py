@@ -46,7 +46,7 @@ def archive(
     job = make_job(coordinator)
     job.destination = archive_node
     job.save()
-    Task.objects.create(job=job, position=2, work=TaskType.PACK, payload=b"", state="success")
+    Task.objects.create(job=job, position=2, type=TaskType.PACK, payload=b"", state="success")
     (tmp_path / "archives" / f"job-{job.pk}.7z").write_bytes(CONTENT)
     now = timezone.now()
     return ArchiveFile.objects.create(
@@ -245,7 +245,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     client: Client, archive: ArchiveFile
 ) -> None:
     Job.objects.update(state=JobState.WARNING)
-    Task.objects.filter(work=TaskType.KIND).update(state="warning")
+    Task.objects.filter(type=TaskType.ORDERED).update(state="warning")
 
     led = client.post(reverse("job_action", args=[archive.job_id, "retry"]))
     page = client.get(led["Location"]).content.decode()

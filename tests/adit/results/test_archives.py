@@ -47,7 +47,7 @@ from adit.results import archives
 from adit.worker.tasks import clean_up
 from adit_engine.errors import InvalidInput, Malformed
 from adit_engine.messages import Message
-from adit_engine.nodes.sevenzip_builder import Packing
+from adit_engine.nodes.sevenzip_builder import ArchiveBuilder
 from adit_engine.transfer.study_lookup import StudyCriteria
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -187,8 +187,8 @@ def test_packing_waits_for_all_others_of_its_job(
     queue.finish(second, TaskState.FAILURE, Message("task.internal-error"))
     third = queue.claim("three")
     assert third is not None
-    assert third.work == TaskType.PACK
-    assert job.tasks.filter(work=TaskType.PACK).get().pk == third.pk
+    assert third.type == TaskType.PACK
+    assert job.tasks.filter(type=TaskType.PACK).get().pk == third.pk
 
 
 def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
@@ -405,7 +405,7 @@ def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_ag
     job = order("1", images=3)
     assert work() is not None
     monkeypatch.setattr("adit.worker.packing._record_files", _lost)
-    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MAX_FILES", 2)
     work()
     assert len(files_below(places["path"])) == 2
     monkeypatch.undo()
@@ -452,15 +452,15 @@ def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
     failed = work()
     assert failed is not None
     assert failed.state == TaskState.FAILURE
-    pack = Packing.pack
+    pack = ArchiveBuilder.pack
 
-    def meanwhile(self: Packing, bundle: object) -> object:
+    def meanwhile(self: ArchiveBuilder, bundle: object) -> object:
         monkeypatch.undo()
         shelf(source).update(held)
         perform(coordinator, failed, "retry")
         return pack(self, bundle)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.Packing.pack", meanwhile)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.ArchiveBuilder.pack", meanwhile)
 
     work_off()
 
@@ -574,7 +574,7 @@ def test_a_batch_is_packed_once_all_of_it_was_started(
     job = checked_batch("1", "2", "3")
     assert job.state == JobState.WAITING_FOR_OWNER
     assert job.archive_password == PASSWORD
-    assert not job.tasks.filter(work=TaskType.PACK).exists()
+    assert not job.tasks.filter(type=TaskType.PACK).exists()
 
     batch_start.request_start(coordinator, job, StartOptions(pilot=1))
     work_off()
@@ -648,7 +648,7 @@ def test_a_file_is_not_built_from_another_machines_folder(
     )
     task = work()
     assert task is not None
-    assert (task.work, task.state) == (TaskType.PACK, TaskState.PENDING)
+    assert (task.type, task.state) == (TaskType.PACK, TaskState.PENDING)
     assert "is not the one that the other servers use" in str(task.message)
     assert not job.archives.exists()
 
@@ -658,7 +658,7 @@ def test_doctor_says_which_machine_has_another_folder(settings: object, tmp_path
     settings.GATHERED_DIR = tmp_path / "mine"  # type: ignore[attr-defined]
     settings.ARCHIVE_DIR = tmp_path / "files"  # type: ignore[attr-defined]
     assert not [one for one in shared_folders.check_shared_folders() if one.next_step]
-    SharedFolder.objects.create(word="gathered", mark="theirs")
+    SharedFolder.objects.create(name="gathered", mark="theirs")
     (said,) = [one for one in shared_folders.check_shared_folders() if one.next_step]
     assert str(tmp_path / "mine") in str(said.what)
     assert "ADIT_GATHERED" in str(said.next_step)

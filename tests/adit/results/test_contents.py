@@ -137,7 +137,7 @@ def test_a_folder_that_is_away_gets_its_list_later(
     assert deliveries.write_due_lists() == 0
     assert deliveries.write_due_lists() == 0
     (tmp_path / "away").rename(tmp_path / "out")
-    Job.objects.update(contents_at=Job.objects.get().ended_at)
+    Job.objects.update(delivery_list_due_at=Job.objects.get().ended_at)
 
     assert deliveries.write_due_lists() == 1
 

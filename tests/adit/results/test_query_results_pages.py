@@ -89,11 +89,11 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
         tasks = [first, *queue.claim_more(job, first, len(rows))]
         told = {}
         for task, one in zip(tasks, answers, strict=False):
-            line = rows[task.position - 1].sheet.line
+            line = rows[task.position - 1].sheet_row.line
             records = tuple(answers[one])
             empty = () if records else (RowNote.NOTHING,)
             told[task] = [RowMatches(line, records, empty + notes.get(one, ()))]
-        sheet_rows.write_matches(encrypted_payload.get_box(job.project), told)
+        sheet_rows.write_matches(encrypted_payload.get_cipher(job.project), told)
         ends: dict[tuple[TaskState, Message], list[Task]] = {}
         for task in tasks[: len(answers)]:
             ends.setdefault((TaskState.SUCCESS, Message("query.matched")), []).append(task)
@@ -260,7 +260,7 @@ def test_a_download_is_a_batch_transfer_as_it_is(client: Client, query: Job, for
     mapping = guess_mapping(table, SheetKind.TRANSFER)
     judged = validate_transfer_rows(table, mapping)
 
-    assert mapping.sure
+    assert mapping.is_certain
     assert [r.verdict for r in judged.rows] == [RowVerdict.OK] * 3 + [RowVerdict.LEFT_OUT] * 2
     first = judged.rows[0].row
     assert first is not None
@@ -361,16 +361,16 @@ def test_rows_without_a_result_are_downloaded_to_be_asked_again(client: Client, 
     table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
     judged = validate_query_rows(table, guess_mapping(table, SheetKind.QUERY))
 
-    assert [r.row.patient_id for r in judged.good] == ["0003", "0004"]  # type: ignore[union-attr]
-    assert [r.row.pseudonym for r in judged.good] == ["P4", "P5"]  # type: ignore[union-attr]
-    assert [r.own for r in judged.good] == [("my key",), ("my key",)]
+    assert [r.row.patient_id for r in judged.valid_rows] == ["0003", "0004"]  # type: ignore[union-attr]
+    assert [r.row.pseudonym for r in judged.valid_rows] == ["P4", "P5"]  # type: ignore[union-attr]
+    assert [r.user_cells for r in judged.valid_rows] == [("my key",), ("my key",)]
 
 
 def test_results_whose_key_is_destroyed_say_so(
     client: Client, query: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A destroyed key opens nothing: the box that is left is another one."""
-    monkeypatch.setattr(encrypted_payload, "get_box", lambda project: ValueCipher(b"0" * 32))
+    monkeypatch.setattr(encrypted_payload, "get_cipher", lambda project: ValueCipher(b"0" * 32))
 
     page = page_of(client, query)
 

@@ -101,7 +101,7 @@ def test_what_is_held_back_stands_in_a_group_for_its_class(
     group = only_group(reviewer)
     assert (group.code, group.images, group.jobs) == ("pixel-rule", 2, [job.pk])
     assert group.device == ImagingDevice(US_FRAMES)
-    assert group.may_be_opened
+    assert group.is_liftable
     assert not group.device.is_known
 
 
@@ -343,7 +343,7 @@ def test_classes_that_nobody_can_release_can_only_be_left(
     order(pdf)
     group = only_group(reviewer)
     assert group.code == "class"
-    assert not group.may_be_opened
+    assert not group.is_liftable
     with pytest.raises((NotPermitted, InvalidInput)):
         review_decisions.release(reviewer, group, "harmless")
     review_decisions.keep_withheld(reviewer, group, "a document")
@@ -354,7 +354,7 @@ def test_a_device_without_a_name_can_only_be_left(
 ) -> None:
     order(clip(1, ManufacturerModelName=""))
     group = known_group(reviewer)
-    assert not group.names_its_device
+    assert not group.has_device
     with pytest.raises((NotPermitted, InvalidInput)):
         review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
@@ -443,7 +443,7 @@ def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
 ) -> None:
     job = order(radiograph(1, "NO"), radiograph(2, None))
     group = known_group(reviewer)
-    assert (group.code, group.images, group.may_be_opened) == ("header-word", 2, True)
+    assert (group.code, group.images, group.is_liftable) == ("header-word", 2, True)
 
     review_decisions.mask(reviewer, group, (BAND,), "names at the top")
     perform(coordinator, job, "retry_withheld")

@@ -30,7 +30,7 @@ def queries(data: bytes, file: str = "list.csv") -> ValidatedSheet[QueryRow]:
 
 
 def only(data: bytes, file: str = "list.csv") -> QueryRow:
-    (row,) = queries(data, file).good
+    (row,) = queries(data, file).valid_rows
     assert row.row is not None
     return row.row
 
@@ -177,7 +177,7 @@ def test_slashes_are_read_in_the_order_that_is_set() -> None:
 
     judged = validate_query_rows(table, mapping, DateOrder.MONTH_FIRST)
 
-    assert judged.good[0].row.first_day == date(2024, 5, 3)
+    assert judged.valid_rows[0].row.first_day == date(2024, 5, 3)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
@@ -205,7 +205,7 @@ def test_a_separator_line_of_excel_is_no_data() -> None:
 def test_a_comma_in_names_does_not_part_columns_of_a_semicolon_file() -> None:
     data = b"PatientName;PatientBirthDate\nDoe, Jane;1970-01-01\nRoe, Max;1971-01-01\n"
 
-    assert [row.row.name.family for row in queries(data).good] == ["Doe", "Roe"]
+    assert [row.row.name.family for row in queries(data).valid_rows] == ["Doe", "Roe"]
 
 
 def test_a_line_break_inside_a_cell_does_not_shift_the_line_numbers() -> None:
@@ -241,7 +241,7 @@ def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
     mapping = guess_mapping(table, SheetKind.QUERY)
 
     assert mapping.header_line == 3
-    assert not mapping.sure
+    assert not mapping.is_certain
     assert [row.line for row in validate_query_rows(table, mapping).rows] == [4]
 
 
@@ -258,12 +258,12 @@ def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
 
 def test_an_unknown_header_asks() -> None:
     table = read_sheet(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
-    assert not guess_mapping(table, SheetKind.QUERY).sure
+    assert not guess_mapping(table, SheetKind.QUERY).is_certain
 
     said = make_mapping(table, SheetKind.QUERY, 1, {SheetField.PATIENT_ID: 1})
 
-    assert said.sure
-    assert [row.row.patient_id for row in validate_query_rows(table, said).good] == ["7"]
+    assert said.is_certain
+    assert [row.row.patient_id for row in validate_query_rows(table, said).valid_rows] == ["7"]
 
 
 def test_a_table_comes_back_from_json_as_it_was() -> None:
@@ -277,7 +277,7 @@ def test_own_columns_are_kept() -> None:
     judged = queries(b"Center;PatientID;Remark\nBern;7;urgent\n")
 
     assert judged.own_headers == ("Center", "Remark")
-    assert judged.rows[0].own == ("Bern", "urgent")
+    assert judged.rows[0].user_cells == ("Bern", "urgent")
 
 
 def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
@@ -288,7 +288,7 @@ def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
         "upper and lower case. Check whether they are the same patient.",
         "Lines 3 and 5: The row occurs more than once. It is processed once.",
     ]
-    assert len(judged.good) == 4
+    assert len(judged.valid_rows) == 4
 
 
 def test_a_modality_may_be_several_and_german() -> None:
@@ -305,7 +305,7 @@ def test_a_template_is_read_and_its_examples_are_left_out(kind: SheetKind, form:
     rows = validate_query_rows if kind is SheetKind.QUERY else validate_transfer_rows
     judged = rows(table, mapping)
 
-    assert mapping.sure
+    assert mapping.is_certain
     assert [row.verdict for row in judged.rows] == [RowVerdict.LEFT_OUT] * 2
 
 
@@ -333,7 +333,7 @@ def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -
 
     judged = queries(target.getvalue(), f"list.{form}")
 
-    assert len(judged.good) == limits.MAX_ROWS
+    assert len(judged.valid_rows) == limits.MAX_ROWS
     # Not by the clock: other tests run beside this one.
     assert _processor_s() - began < 3
 

@@ -90,14 +90,14 @@ def test_without_a_usable_key_it_refuses_and_says_where_the_key_belongs(
 
 def test_a_sealed_column_holds_no_clear_text(db):
     node = Node(name="PACS1", kind="memory")
-    node.give_secrets({"password": "canary"})
+    node.set_secrets({"password": "canary"})
     node.save()
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT secrets FROM nodes_node")
         assert b"canary" not in bytes(cursor.fetchone()[0])
     node.refresh_from_db()
-    assert node.secrets_for(node.settings) == {"password": "canary"}
+    assert node.get_secrets(node.settings) == {"password": "canary"}
 
 
 def test_an_empty_sealed_column_stays_empty(db):

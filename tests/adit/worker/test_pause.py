@@ -47,7 +47,7 @@ def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
     until(lambda: len(shelf(destination)) == 1)
 
     pause.pause_node(pacsadmin, source, "moving")
-    until(lambda: leases[0].stop.ends_soon)
+    until(lambda: leases[0].stop.is_set_after_series)
     assert not leases[0].stop.is_set()
     for _ in range(5):
         gated.gate.release()
@@ -95,9 +95,9 @@ def test_a_pause_that_ends_in_time_stops_nothing(
     gated.gate.release()
     until(lambda: len(shelf(destination)) == 1)
     pause.pause_node(pacsadmin, source, "moving")
-    until(lambda: leases[0].stop.ends_soon)
+    until(lambda: leases[0].stop.is_set_after_series)
     pause.reopen_node(pacsadmin, source)
-    until(lambda: not leases[0].stop.ends_soon)
+    until(lambda: not leases[0].stop.is_set_after_series)
     for _ in range(3):
         gated.gate.release()
 

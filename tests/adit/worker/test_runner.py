@@ -134,7 +134,7 @@ def test_another_patients_image_breaks_a_rule_and_fails_the_job(
     job.refresh_from_db()
     assert job.state == JobState.FAILURE
     assert "mixing up patients" in str(job.message)
-    assert job.tasks.get(position=1).broke_rule
+    assert job.tasks.get(position=1).has_broken_rule
     assert job.tasks.get(position=2).state == TaskState.SUCCESS
 
 

@@ -17,7 +17,7 @@ KB_S = "10"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Installed:
+def installation(tmp_path: Path) -> Installed:
     made = Installed(tmp_path / "var", {"ADIT_WORKERS": "1"})
     made.do("prepare")
     made.do("fill", str(SERIES), str(IMAGES))
@@ -25,52 +25,56 @@ def house(tmp_path: Path) -> Installed:
     return made
 
 
-def kill_the_pages(house: Installed, pid: int) -> None:
-    until(lambda: is_serving(house.port), 60)
+def kill_the_pages(installation: Installed, pid: int) -> None:
+    until(lambda: is_serving(installation.port), 60)
     for one in [pid, *family_of(pid)]:
         os.kill(one, signal.SIGKILL)
-    until(lambda: not is_serving(house.port), 20)
+    until(lambda: not is_serving(installation.port), 20)
 
 
-def ordered_and_on_its_way(house: Installed) -> None:
-    house.do("order")
-    until(house.delivered, 60)
-    assert state(house) == ("in_progress", 0)
+def ordered_and_on_its_way(installation: Installed) -> None:
+    installation.do("order")
+    until(installation.delivered, 60)
+    assert state(installation) == ("in_progress", 0)
 
 
-def state(house: Installed) -> tuple[str, int]:
-    ((found, failures),) = house.rows("select state, failures from jobs_task")
+def state(installation: Installed) -> tuple[str, int]:
+    ((found, failures),) = installation.rows("select state, failures from jobs_task")
     return str(found), int(failures)
 
 
-def test_all_is_stopped_within_ten_seconds_while_the_pages_are_dead(house: Installed) -> None:
-    with house.running("web", "worker", "scheduler") as (web, _worker, _scheduler):
-        kill_the_pages(house, web.pid)
-        ordered_and_on_its_way(house)
-        done = house.adit("stop", "--all", "--reason", "fire")
+def test_all_is_stopped_within_ten_seconds_while_the_pages_are_dead(
+    installation: Installed,
+) -> None:
+    with installation.running("web", "worker", "scheduler") as (web, _worker, _scheduler):
+        kill_the_pages(installation, web.pid)
+        ordered_and_on_its_way(installation)
+        done = installation.adit("stop", "--all", "--reason", "fire")
         told_at = time.monotonic()
         assert (done.returncode, "2 stopped." in done.stderr) == (0, True), done.stderr
-        until(lambda: state(house) == ("pending", 0), 10)
+        until(lambda: state(installation) == ("pending", 0), 10)
         assert time.monotonic() - told_at < 10
-        assert house.rows("select count(*) from nodes_slot") == [(0,)]
-        after = house.delivered()
+        assert installation.rows("select count(*) from nodes_slot") == [(0,)]
+        after = installation.delivered()
         assert len(after) < SERIES * IMAGES
         time.sleep(3)  # sweeps and rings come and go
-        assert house.delivered() == after, "nothing more is sent"
-        assert state(house) == ("pending", 0)
-    ((message,),) = house.rows("select message from jobs_task")
+        assert installation.delivered() == after, "nothing more is sent"
+        assert state(installation) == ("pending", 0)
+    ((message,),) = installation.rows("select message from jobs_task")
     assert "stopped: fire (" in message
 
 
-def test_a_pause_while_the_pages_are_dead_lets_the_series_finish(house: Installed) -> None:
-    with house.running("web", "worker", "scheduler") as (web, _worker, _scheduler):
-        kill_the_pages(house, web.pid)
-        ordered_and_on_its_way(house)
-        done = house.adit("pause", "from", "--reason", "migration")
+def test_a_pause_while_the_pages_are_dead_lets_the_series_finish(installation: Installed) -> None:
+    with installation.running("web", "worker", "scheduler") as (web, _worker, _scheduler):
+        kill_the_pages(installation, web.pid)
+        ordered_and_on_its_way(installation)
+        done = installation.adit("pause", "from", "--reason", "migration")
         assert (done.returncode, "from is paused." in done.stderr) == (0, True), done.stderr
-        until(lambda: state(house) == ("pending", 0), 60)
-        assert house.rows("select count(*) from nodes_slot") == [(0,)]
-    series = house.rows("select delivered, is_final from jobs_seriesresult where delivered > 0")
+        until(lambda: state(installation) == ("pending", 0), 60)
+        assert installation.rows("select count(*) from nodes_slot") == [(0,)]
+    series = installation.rows(
+        "select delivered, is_final from jobs_seriesresult where delivered > 0"
+    )
     assert len(series) < SERIES, "no series was begun after it"
     assert all((count, bool(final)) == (IMAGES, True) for count, final in series)
-    assert len(house.delivered()) == len(series) * IMAGES
+    assert len(installation.delivered()) == len(series) * IMAGES

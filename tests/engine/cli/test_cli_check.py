@@ -158,7 +158,7 @@ def test_the_sheet_asks_for_the_proof_that_was_chosen(
 def test_the_sheet_promises_no_receiver_of_another_name_for_reports(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In the house the receiver has one name; a report goes to whoever asked."""
+    """In the installation the receiver has one name; a report goes to whoever asked."""
     us = registration_sheet.LocalApplication("ADIT", "10.0.0.9", 11112)
     given = DimseSettings("PACS1", "10.0.0.5", 104, "OTHER", retrieve="get", proof="commitment")
 

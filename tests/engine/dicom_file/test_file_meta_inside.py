@@ -24,7 +24,9 @@ def test_the_transfer_syntax_of_a_file_is_the_one_in_which_its_data_came(explici
     inside = element(0x0010, other + bytes(len(other) % 2), explicit)
     sent = inside + b"".join(bytes(part) for part in clean.parts())
 
-    came = Instance.of(clean.sop_class_uid, clean.instance_uid, clean.transfer_syntax_uid, sent)
+    came = Instance.from_data_set(
+        clean.sop_class_uid, clean.instance_uid, clean.transfer_syntax_uid, sent
+    )
 
     assert came.sha256() == clean.sha256()
     file = b"".join(bytes(part) for part in part10.file_parts(came))
@@ -46,6 +48,8 @@ def test_a_file_written_with_it_is_read_by_its_own_head(tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_nothing_else_is_empty() -> None:
-    came = Instance.of("1.2", "1.3", EXPLICIT_LE, element(0x0010, b"1.2.3\0", explicit=True))
+    came = Instance.from_data_set(
+        "1.2", "1.3", EXPLICIT_LE, element(0x0010, b"1.2.3\0", explicit=True)
+    )
 
     assert (came.size_bytes, came.rest) == (0, ())

@@ -7,7 +7,7 @@ def came(stock: BufferPool, data: bytes) -> memoryview:
     body = MessageBuffer(None, stock)
     for start in range(0, len(data), 100):
         body.add(memoryview(data[start : start + 100]))
-    whole = body.whole()
+    whole = body.get_content()
     assert isinstance(whole, memoryview)
     return whole
 

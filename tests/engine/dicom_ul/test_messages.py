@@ -134,6 +134,6 @@ def test_people_are_found_in_an_orthanc_whatever_letters_they_have(
     node = filled.node(character_set_fallback=fallback)
     question = PatientQuery(PersonCriteria(family=family, given=given, birth_date=born))
 
-    (answer,) = PatientSearch(node, Stop()).answers([question])
+    (answer,) = PatientSearch(node, Stop()).search([question])
 
     assert sorted(record.patient_id for record in answer.records) == found

@@ -192,7 +192,7 @@ def test_dcmtks_storescu_is_taken_in_by_the_receiver(tmp_path: Path, trusted: st
         with received.reception.expect(receiving.wanted(STUDY.study_uid), receiving.never) as wait:
             run("storescu", *options, *whom(received.port), str(tmp_path / "one.dcm"))
 
-            assert [one.sha256() for one in wait.arrived()] == [instance(ct(1)).sha256()]
+            assert [one.sha256() for one in wait.take_images()] == [instance(ct(1)).sha256()]
 
 
 # Versions and names ----------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def refused(node: DimseNode, words: str) -> None:
     error = failed(lambda: find(node))
     assert isinstance(error, Untrusted), repr(error)
     assert words in str(error)
-    assert not error.again
+    assert not error.is_transient
 
 
 # Refusals --------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_what_was_damaged_in_the_handshake_is_worth_another_try() -> None:
 
     assert isinstance(error, ConnectionLost)
     assert "TLS" in str(error)
-    assert error.again
+    assert error.is_transient
 
 
 def test_a_peer_that_never_answers_the_handshake_times_out() -> None:
@@ -299,7 +299,7 @@ def test_a_conversation_that_breaks_off_is_lost(
         error = failed(lambda: find(peers.node(peer.port, **tls())))
 
     assert isinstance(error, ConnectionLost)
-    assert error.again
+    assert error.is_transient
 
 
 def stalls_within_a_record(one: tls_peers.Encrypted, answer: bytes) -> None:
@@ -481,7 +481,7 @@ def test_what_goes_out_over_a_bad_wire_is_never_taken_for_kept(
 
         with suppress(AditError):
             for one in node.store(images(5, study)):
-                kept += [one] if one.kept else []
+                kept += [one] if one.is_stored else []
 
         assert wire.reached.wait(5)
     there = archive.node(**mutual()).find(Query.instances_of(SeriesRef(*uids_of(study))))

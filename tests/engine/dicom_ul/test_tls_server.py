@@ -263,8 +263,8 @@ def test_an_image_that_breaks_off_is_not_kept(received: receiving.Received, how:
         sender = received.sender(**mutual(port=wire.port, **times))
         kept = []
         with suppress(AditError):
-            kept = [one for one in sender.store([image]) if one.kept]
+            kept = [one for one in sender.store([image]) if one.is_stored]
 
         assert wire.reached.is_set()
-        assert [one.sha256() for one in awaited.arrived()] == [image.sha256()] * len(kept)
+        assert [one.sha256() for one in awaited.take_images()] == [image.sha256()] * len(kept)
         assert len(kept) == (how == "flip")

@@ -171,7 +171,7 @@ def test_the_key_may_stand_in_the_certificates_file(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_text(PACS.certificate + PACS.key)
 
-    ServerTls(TlsCredentials.of_files(("C", str(both)), ("K", ""), ("CA", "")))
+    ServerTls(TlsCredentials.from_files(("C", str(both)), ("K", ""), ("CA", "")))
 
 
 @pytest.mark.parametrize(
@@ -191,4 +191,4 @@ def test_files_that_do_not_fit_are_named(
     OURS.files(tmp_path, "other")
 
     with pytest.raises(InvalidInput, match=sentence):
-        ServerTls(TlsCredentials.of_files(("C", certificate), ("K", key), ("CA", "")))
+        ServerTls(TlsCredentials.from_files(("C", certificate), ("K", key), ("CA", "")))

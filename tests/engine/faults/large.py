@@ -91,7 +91,7 @@ def main(service: str, port: int, folder: Path) -> None:
         order = StudyRequest(StudyRef(f"{ROOT}.1"), "PID-4711-0815")
         with Memory() as memory:
             told = list(transfer(order, source, destination, change_for("LUNG"), {}, Stop()))
-        outcomes = [str(one.verdict) for one in told if isinstance(one, SeriesOutcome)]
+        outcomes = [str(one.completeness) for one in told if isinstance(one, SeriesOutcome)]
         print(json.dumps({"outcomes": outcomes, "most_mib": memory.most_mib}))
 
 

@@ -59,7 +59,7 @@ class Tried:
     service: Service
     plan: Plan
     comes: Comes
-    names_originator: bool = True
+    sends_move_originator: bool = True
 
     @property
     def name(self) -> str:
@@ -98,7 +98,7 @@ class Row:
     comes: Mapping[Service, str] = field(default_factory=dict)
     elsewhere: Mapping[Service, str] = field(default_factory=dict)
     not_here: Mapping[Service, str] = field(default_factory=dict)
-    names_originator: bool = True
+    sends_move_originator: bool = True
 
     def plan(self, service: Service) -> Plan:
         making = self.making if callable(self.making) else self.making[service]
@@ -108,7 +108,9 @@ class Row:
 def tried() -> Iterator[Tried]:
     for row in ROWS:
         for service, text in row.comes.items():
-            yield Tried(row.fault, service, row.plan(service), Comes(text), row.names_originator)
+            yield Tried(
+                row.fault, service, row.plan(service), Comes(text), row.sends_move_originator
+            )
 
 
 _SEARCH, _FETCH = (FIND, QIDO), (GET, MOVE, WADO)
@@ -403,7 +405,7 @@ ROWS = (
             SUB: "storage_scp/test_server.py::test_without_the_originator_two_moves_of_one_study_take_turns"
         },
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
-        names_originator=False,
+        sends_move_originator=False,
     ),
     Row(
         "sub-operations from another AE title",

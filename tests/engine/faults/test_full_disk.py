@@ -37,6 +37,6 @@ def test_a_large_image_that_finds_no_room_is_told(
     (error,) = order.errors
     assert isinstance(error, StorageFull)
     assert error.message.code == "disk.temporary-folder-full"
-    assert error.again
+    assert error.is_transient
     assert order.kept == [{}]
     assert_the_next_attempt_heals(again)

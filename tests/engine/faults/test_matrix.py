@@ -60,7 +60,7 @@ def order_of(cell: Tried) -> Case:
     healing = type(cell.plan)()
     plans = [cell.plan, healing]
     kept_by = keeper.get(cell.service, "dimse")
-    return Case(1, "1", route, kept_by, AsIs(), plans, cell.names_originator)
+    return Case(1, "1", route, kept_by, AsIs(), plans, cell.sends_move_originator)
 
 
 def came(order: Case) -> str:
@@ -69,8 +69,8 @@ def came(order: Case) -> str:
     for told in order.ledger.attempts[0]:
         if isinstance(told, InstanceEvent) and told.ref.series_uid == SERIES:
             ends[int(told.ref.instance_uid.rpartition(".")[2])] = told.state.value[0]
-        elif isinstance(told, SeriesOutcome) and told.series.series_uid == SERIES:
-            verdict = told.verdict.value
+        elif isinstance(told, SeriesOutcome) and told.ref.series_uid == SERIES:
+            verdict = told.completeness.value
     error = type(order.errors[0]).__name__ if order.errors[0] else ""
     return " ".join(filter(None, ("".join(ends.values()), verdict, error)))
 
@@ -78,7 +78,7 @@ def came(order: Case) -> str:
 def assert_the_next_attempt_heals(order: Case) -> None:
     last = [told for told in order.ledger.attempts[-1] if isinstance(told, SeriesOutcome)]
     assert order.errors[-1] is None
-    assert [outcome.verdict for outcome in last] == [Completeness.COMPLETE] * 2
+    assert [outcome.completeness for outcome in last] == [Completeness.COMPLETE] * 2
 
 
 # The table --------------------------------------------------------------------------------------

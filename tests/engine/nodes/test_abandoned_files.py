@@ -13,7 +13,7 @@ def part(folder: Path) -> list[str]:
 
 def publish(tree: AtomicFolder, draft: UnpublishedFile) -> None:
     tree.publish([draft], Stop())
-    draft.held.close()
+    draft.file.close()
 
 
 def age(path: Path) -> None:

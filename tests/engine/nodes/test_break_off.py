@@ -137,7 +137,7 @@ def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_come
 
     assert error is None
     assert seconds < AT_ONCE_S
-    sums = {one.series.series_uid[-1]: (one.delivered, one.withheld) for one in outcomes}
+    sums = {one.ref.series_uid[-1]: (one.delivered, one.withheld) for one in outcomes}
     assert sums == {"1": (1, 2), "2": (2, 0)}
 
 

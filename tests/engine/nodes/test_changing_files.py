@@ -87,7 +87,7 @@ def test_a_large_file_that_is_cut_off_while_it_is_read_is_told_and_the_rest_goes
     )
 
     (outcome,) = [one for one in told if isinstance(one, SeriesOutcome)]
-    assert outcome.verdict is Completeness.PARTIAL
+    assert outcome.completeness is Completeness.PARTIAL
     events = [one for one in told if isinstance(one, InstanceEvent)]
     ended = {one.ref.instance_uid: (one.state, one.reason) for one in events}
     delivered = (InstanceState.DELIVERED, None)
@@ -112,7 +112,7 @@ def test_a_small_file_that_is_cut_off_before_its_pixels_is_told(
     monkeypatch.setattr(os, "read", cut)
     (one,) = node.fetch([STUDY])
 
-    assert one.fault == SHORTER
+    assert one.defect == SHORTER
 
 
 def test_a_stop_is_heeded_in_the_middle_of_a_large_file(

@@ -190,7 +190,7 @@ def place(
     _, made, _ = PLACES[request.param]
     with made(tmp_path_factory.mktemp("place")) as one:
         with closing(one.open()) as node:
-            assert all(stored.kept for stored in node.store(sent()))
+            assert all(stored.is_stored for stored in node.store(sent()))
         yield one
 
 
@@ -320,7 +320,7 @@ def test_each_stored_instance_is_answered_once_and_in_order(node: Any) -> None:
     stored = list(node.store(sent()))
 
     assert [one.ref for one in stored] == [one.in_header.ref for one in sent()]
-    assert all(one.kept for one in stored)
+    assert all(one.is_stored for one in stored)
     assert [one.sha256 for one in stored] == [one.sha256() for one in sent()]
     assert [one.size_bytes for one in stored] == [one.size_bytes for one in sent()]
 
@@ -364,7 +364,7 @@ def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:
     list(node.store(sent()))
     again = list(node.store(sent()))
 
-    assert all(one.kept for one in again)
+    assert all(one.is_stored for one in again)
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent())
     assert len(list(node.find(Query.instances_of(SERIES)))) == len(below(SERIES))
     if place.keeps is not None:

@@ -198,7 +198,7 @@ def test_small_pieces_cost_time() -> None:
 @pytest.mark.parametrize("granted", [True, False])
 def test_what_a_peer_says_of_itself_is_read(granted: bool) -> None:
     proposal = AssociateRequest(
-        "PACS", "ADIT", (PresentationContext(MR_IMAGE, (EXPLICIT_LE,), received=True),), 16384
+        "PACS", "ADIT", (PresentationContext(MR_IMAGE, (EXPLICIT_LE,), scp_role=True),), 16384
     )
     name, syntax = MR_IMAGE.encode(), EXPLICIT_LE.encode()
     length = len(name).to_bytes(2, "big")
@@ -256,7 +256,7 @@ def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNo
 
     count = len(list(shelf.find(Query(QueryLevel.STUDY, {}))))
     assert count > 1
-    assert (len(told.records), told.raw) == (count, 3 * count)
+    assert (len(told.records), told.received_count) == (count, 3 * count)
 
 
 def test_a_study_that_comes_in_meanwhile_is_no_cut_list(shelf: MemoryNode) -> None:
@@ -416,7 +416,7 @@ def test_an_image_under_another_ones_label_is_no_success() -> None:
 
     attempt = attempt_fetch("C-GET", asked.in_header.ref, fetch, FetchLimit(5, lambda: None))
 
-    assert not attempt.came
+    assert not attempt.is_successful
     assert "Another image was received than announced" in str(attempt.finding().what)
 
 

@@ -74,7 +74,7 @@ def test_a_share_that_goes_away_in_between_ends_it_cleanly_and_goes_on_later(
         assert files(base) == []  # nothing was written into the empty mount point
     (base / "later").mkdir()
     again = node(base / "later")
-    assert all(one.kept for one in again.store(instance(ct(n)) for n in range(1, 41)))
+    assert all(one.is_stored for one in again.store(instance(ct(n)) for n in range(1, 41)))
     assert len(files(base / "later")) == 40
 
 
@@ -122,7 +122,7 @@ def test_same_object_again_changes_nothing(tmp_path: Path) -> None:
 
     (stored,) = node(tmp_path).store([instance(ct(1))])
 
-    assert stored.kept
+    assert stored.is_stored
     assert files(tmp_path)[0].stat().st_ino == before.st_ino
 
 
@@ -132,7 +132,7 @@ def test_another_object_under_the_same_uid_is_refused_and_the_first_stays(tmp_pa
 
     (stored,) = node(tmp_path).store([instance(ct(1, KVP="80"))])
 
-    assert not stored.kept
+    assert not stored.is_stored
     assert "already exists at the destination" in str(stored.error)
     assert files(tmp_path)[0].read_bytes() == before
 
@@ -236,7 +236,7 @@ def test_disk_that_fills_up_in_mid_file_leaves_nothing(tmp_path: Path) -> None:
 
 def test_images_to_and_from_a_folder_keep_to_its_rate(tmp_path: Path) -> None:
     opened, images = node(tmp_path), [instance(ct(n)) for n in range(1, 11)]
-    opened.pace.rate_bytes_s = sum(one.size_bytes for one in images) / 0.75
+    opened.rate_limiter.rate_bytes_s = sum(one.size_bytes for one in images) / 0.75
 
     began = time.monotonic()
     stored = list(opened.store(images))
@@ -250,7 +250,7 @@ def test_images_to_and_from_a_folder_keep_to_its_rate(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_to_stop_does_not_wait_for_its_rate(tmp_path: Path) -> None:
     opened = node(tmp_path)
-    opened.pace.rate_bytes_s = 1.0
+    opened.rate_limiter.rate_bytes_s = 1.0
     threading.Timer(0.3, opened.abort).start()
 
     began = time.monotonic()
@@ -289,7 +289,7 @@ def test_copies_count_once_and_contradictions_are_held_back(tmp_path: Path) -> N
     fetched = list(node(tmp_path).fetch([StudyRef(f"{ROOT}.1")]))
 
     assert len(fetched) == 2
-    assert {one.instance_uid[-1]: bool(one.fault) for one in fetched} == {"1": False, "2": True}
+    assert {one.instance_uid[-1]: bool(one.defect) for one in fetched} == {"1": False, "2": True}
 
 
 # What lies there and is no plain file ---------------------------------------------------------------
@@ -301,7 +301,7 @@ def uids(folder: Path) -> tuple[list[str], bool]:
     """The last part of each image's UID, and whether the list can be trusted."""
     answers = node(folder).find(Query(QueryLevel.IMAGE, {}))
     found = sorted(record.instance_uid.rpartition(".")[2] for record in answers)
-    return found, not answers.capped
+    return found, not answers.is_capped
 
 
 def test_a_pipe_in_a_folder_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ def test_what_may_not_be_read_is_told_until_it_may() -> None:
 
         def find() -> tuple[int, bool, str]:
             answers = reader.find(Query(QueryLevel.IMAGE, {}))
-            return len(list(answers)), answers.capped, answers.shortfall
+            return len(list(answers)), answers.is_capped, answers.shortfall
 
         (folder / "2.dcm").chmod(0)
         (folder / "shut").chmod(0)

@@ -83,7 +83,7 @@ def test_files_of_another_one_keep_their_inode_and_their_times(
     assert len(before) == 8
     assert {name: after[name] for name in before} == before
     assert len(after) == 10, "and nothing half-written is left"
-    assert all(one.kept for one in stored)
+    assert all(one.is_stored for one in stored)
     assert set(late.confirm(stored)) == {one.ref.instance_uid for one in stored}
 
 
@@ -100,7 +100,7 @@ def test_another_object_that_came_first_stays_and_the_late_one_is_refused(
 
     stored = list(folder(tmp_path).store(then(images(range(1, 3)), the_other_one)))
 
-    assert [one.kept for one in stored] == [False, True]
+    assert [one.is_stored for one in stored] == [False, True]
     assert "already exists at the destination" in str(stored[0].error)
     after = stamps(tmp_path)
     assert {name: after[name] for name in before} == before
@@ -150,7 +150,7 @@ def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_
     monkeypatch.setattr(atomic, "_METHODS", ((forgetful, frozenset[int]()),))
     stored = list(folder(tmp_path).store(images(range(1, 3))))
 
-    assert all(one.kept for one in stored)
+    assert all(one.is_stored for one in stored)
     assert len(stamps(tmp_path)) == 2
 
 
@@ -159,7 +159,7 @@ def test_the_list_beside_images_is_that_of_who_began_last(tmp_path: Path) -> Non
     list(node.store(images(range(1, 3))))
     late = AtomicFolder("Research", tmp_path)
     name = "contents-job-1"
-    drafts = [late.begin((f"{name}.{ending}",), lot=name) for ending in ("csv", "json")]
+    drafts = [late.create((f"{name}.{ending}",), group=name) for ending in ("csv", "json")]
 
     folder(tmp_path).write_delivery_list(ArchiveRequest("job-1", 0, 0, []))
     before = stamps(tmp_path)
@@ -178,7 +178,7 @@ def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(
     """Frozen while it wrote (5 members), read them back, and before the name became visible."""
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     late, other = archives(tmp_path), archives(tmp_path)
-    bundle = ArchiveRequest("job-7", 3, 3, late.gathered)
+    bundle = ArchiveRequest("job-7", 3, 3, late.staged_images)
     seen: list[PackingProgress | ArchivesTested] = []
     before: Stamps = {}
 
@@ -206,7 +206,7 @@ def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
             path.unlink()
 
     monkeypatch.setattr("adit_engine.nodes.sevenzip.shutil.rmtree", at_length)
-    opened.forget()
+    opened.discard_staged()
 
     (again,) = anew
     assert len(again.pack(bundle_of(again), PASSWORD, Stop())) == 1
@@ -223,4 +223,4 @@ def archives(base: Path) -> ArchiveNode:
 
 
 def bundle_of(opened: ArchiveNode) -> ArchiveRequest:
-    return ArchiveRequest("job-7", 3, 3, opened.gathered)
+    return ArchiveRequest("job-7", 3, 3, opened.staged_images)

@@ -43,7 +43,7 @@ def gather(opened: ArchiveNode, numbers: range = range(1, 4)) -> None:
 
 
 def packed(opened: ArchiveNode, **more: object) -> list[FinishedArchive]:
-    gathered, stop = opened.gathered, more.pop("stop", None) or Stop()
+    gathered, stop = opened.staged_images, more.pop("stop", None) or Stop()
     size = sum(one.size_bytes for one in gathered)
     name = opened._staging.name
     report = more.pop("report", lambda _: None)
@@ -60,7 +60,7 @@ def test_what_was_gathered_is_packed_once_and_forgotten(tmp_path: Path) -> None:
     gather(opened)
 
     (made,) = packed(opened)
-    opened.forget()
+    opened.discard_staged()
 
     assert everything_below(tmp_path) == ["out/job-7.7z"]
     assert (made.name, made.images) == ("job-7.7z", 3)
@@ -97,7 +97,7 @@ def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
 def test_a_large_order_becomes_several_files_each_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MAX_FILES", 2)
     opened = node(tmp_path)
     gather(opened, range(1, 6))
 
@@ -148,7 +148,7 @@ def test_an_archive_that_reads_back_otherwise_is_never_shown(
 ) -> None:
     opened = node(tmp_path)
     gather(opened)
-    reopen = opened._filing.tree.__class__.reopen
+    reopen = opened._filing.folder.__class__.open_unpublished
 
     def damaged(tree: object, draft: object) -> object:
         """The disk keeps something else than what was written."""
@@ -159,7 +159,7 @@ def test_an_archive_that_reads_back_otherwise_is_never_shown(
             other.write(b"\0" * 16)
         return file
 
-    monkeypatch.setattr(opened._filing.tree.__class__, "reopen", damaged)
+    monkeypatch.setattr(opened._filing.folder.__class__, "reopen", damaged)
 
     with pytest.raises(StorageError, match="could not be read back as it was written"):
         packed(opened)
@@ -173,7 +173,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     short = node(tmp_path, reserve_mb=10**9)
 
     with pytest.raises(StorageFull, match="almost full"):
-        short.pack(ArchiveRequest("job-7", 3, 1000, opened.gathered), PASSWORD, Stop())
+        short.pack(ArchiveRequest("job-7", 3, 1000, opened.staged_images), PASSWORD, Stop())
 
     assert everything_below(tmp_path / "out") == []
 
@@ -228,14 +228,14 @@ def test_a_large_image_is_stopped_in_its_middle(
         packed(opened, stop=stop, report=report)
 
     assert [step.size_bytes for step in steps] == [500, 500]
-    assert opened.gathered[0].size_bytes > 1000
+    assert opened.staged_images[0].size_bytes > 1000
 
 
 def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
-    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MOST_FILES", 2)
+    monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MAX_FILES", 2)
     opened, events, visible = node(tmp_path), [], []
     gather(opened)
 
@@ -290,10 +290,10 @@ def test_a_folder_that_is_not_there_is_said_before_anything_is_fetched(tmp_path:
 def test_killed_at_any_moment_it_is_built_anew_from_what_was_gathered(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened, range(1, 41))
-    wanted = {one.path for one in opened.gathered}
+    wanted = {one.path for one in opened.staged_images}
     script = tmp_path / "pack.py"
     script.write_text(_PACK)
-    (tmp_path / "gathered.txt").write_text(repr(opened.gathered))
+    (tmp_path / "gathered.txt").write_text(repr(opened.staged_images))
     arguments = [sys.executable, str(script), str(tmp_path), PASSWORD]
 
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5):
@@ -310,7 +310,7 @@ def test_killed_at_any_moment_it_is_built_anew_from_what_was_gathered(tmp_path: 
     time.sleep(2.1)  # so long a temporary file of a dead process is left in peace
     gather(node(tmp_path, "another"))
     packed(node_with(tmp_path, "another"))
-    opened.forget()
+    opened.discard_staged()
 
     names = [n for n in unpacked(tmp_path / "out/job-7.7z", PASSWORD) if n.endswith(".dcm")]
     assert set(names) == wanted

@@ -85,7 +85,7 @@ def series(of: int, number: int, **values: object) -> Record:
 
 
 def ask(shelf: Shelf, *questions: PatientQuery) -> list[PatientQueryResult]:
-    return list(PatientSearch(shelf, Stop()).answers(questions))
+    return list(PatientSearch(shelf, Stop()).search(questions))
 
 
 def uids(answer: PatientQueryResult) -> list[str]:
@@ -222,10 +222,10 @@ def test_a_key_that_the_archive_ignores_does_not_let_strangers_in(key: str) -> N
 def test_a_key_that_the_archive_refuses_is_left_out_and_said() -> None:
     shelf = Shelf([study(1), study(2, StudyDate="20200101")], refuses=frozenset({"StudyDate"}))
 
-    (answer,) = ask(shelf, PatientQuery(BY_ID, first=date(2024, 1, 1)))
+    (answer,) = ask(shelf, PatientQuery(BY_ID, first_day=date(2024, 1, 1)))
 
     assert uids(answer) == ["1.2.1"]
-    assert answer.is_loose
+    assert answer.is_relaxed
 
 
 def test_an_archive_that_refuses_the_only_key_is_an_error() -> None:
@@ -288,7 +288,7 @@ def test_a_stop_ends_the_asking() -> None:
     stop.set(Message("node.stopped", node="PACS1"))
 
     with pytest.raises(Stopped):
-        list(PatientSearch(Shelf([study(1)]), stop).answers([PatientQuery(BY_ID)]))
+        list(PatientSearch(Shelf([study(1)]), stop).search([PatientQuery(BY_ID)]))
 
 
 def test_a_question_comes_back_from_json_as_it_was() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from deid_corpus import Road, Tally, real_files
+from deid_corpus import CorpusTotals, Deidentifier, real_files
 from deid_rows import classes
 from deid_whole import whole_objects
 from lab import peers
@@ -43,27 +43,27 @@ class Pair(NamedTuple):
     after: bytes
 
 
-def of_classes(road: Road) -> Iterator[Pair]:
-    tally = Tally("whole objects")
+def of_classes(deidentifier: Deidentifier) -> Iterator[Pair]:
+    totals = CorpusTotals("whole objects")
     for name, data in whole_objects():
-        out = road.take(data, tally)
-        assert out is not None, (name, road.reason)
+        out = deidentifier.process(data, totals)
+        assert out is not None, (name, deidentifier.reason)
         yield Pair(name, data, out)
 
 
-def of_files(road: Road) -> Iterator[Pair]:
-    tally = Tally("real files")
+def of_files(deidentifier: Deidentifier) -> Iterator[Pair]:
+    totals = CorpusTotals("real files")
     for path in real_files() if ALL else real_files(largest_bytes=1 << 17)[::3]:
         data = path.read_bytes()
-        out = road.take(data, tally) if data[128:132] == b"DICM" else None
+        out = deidentifier.process(data, totals) if data[128:132] == b"DICM" else None
         if out is not None:
             yield Pair(path.name, data, out)
 
 
 @pytest.fixture(scope="module")
 def pairs() -> list[Pair]:
-    road = Road(ConfidentialityProfile.default())
-    return [*of_classes(road), *of_files(road)]
+    deidentifier = Deidentifier(ConfidentialityProfile.default())
+    return [*of_classes(deidentifier), *of_files(deidentifier)]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_dciodvfy_finds_no_error_that_was_not_there(pairs: list[Pair], folder: P
 @pytest.mark.parametrize("preset", [name for name in preset_names() if name != "default"])
 def test_no_preset_makes_an_error_that_was_not_there(preset: str, tmp_path: Path) -> None:
     file = tmp_path / "one.dcm"
-    for pair in of_classes(Road(ConfidentialityProfile.preset(preset))):
+    for pair in of_classes(Deidentifier(ConfidentialityProfile.preset(preset))):
         file.write_bytes(pair.before)
         before = complaints(file)
         file.write_bytes(pair.after)
@@ -124,7 +124,7 @@ def test_dcmtk_reads_each(tool: str, pairs: list[Pair], folder: Path, tmp_path: 
 def test_dcmtk_takes_each_by_c_store(pairs: list[Pair], tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "taken", "+xa", "--accept-all") as port:
         instances = [part10.parse_file(pair.after) for pair in pairs]
-        kept = [stored.kept for stored in peers.node(port).store(instances)]
+        kept = [stored.is_stored for stored in peers.node(port).store(instances)]
     assert kept == [True] * len(pairs)
 
 
@@ -138,7 +138,7 @@ def test_orthanc_takes_each_and_gives_the_same_pixels_back(
         assert given_back(archive, by_uid) == by_uid.keys()
         archive.clear()
         instances = [part10.parse_file(pair.after) for pair in by_uid.values()]
-        assert all(stored.kept for stored in archive.node().store(instances))
+        assert all(stored.is_stored for stored in archive.node().store(instances))
         assert given_back(archive, by_uid) == by_uid.keys()
 
 

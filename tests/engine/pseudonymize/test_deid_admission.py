@@ -27,7 +27,7 @@ from adit_engine.pseudonymize.verify.verifier import verify
 
 XA, RF, NM, RTIMAGE = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("12.1", "12.2", "20", "481.1"))
 NO_IMAGES = {f"1.2.840.10008.5.1.4.1.1.481.{end}" for end in (3, 5, 8)}
-OPEN = {uid for uid, one in tables.admitted_sop_classes().items() if "rule" not in one.asks}
+OPEN = {uid for uid, one in tables.admitted_sop_classes().items() if "rule" not in one.conditions}
 
 
 def code(made: dict[int, tuple[str, bytes]]) -> str:

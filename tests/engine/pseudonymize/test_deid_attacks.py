@@ -4,7 +4,7 @@ import time
 from struct import pack
 
 import pytest
-from deid_corpus import MOST, Road, Tally, attacked, attacks
+from deid_corpus import MOST, CorpusTotals, Deidentifier, attacked, attacks
 from deid_file import IMPLICIT, file
 from deid_victim import BIRTH, GIVEN, NAME, NUMBER, REMARK, base, left_in
 
@@ -25,9 +25,9 @@ ALL = list(attacks())
 def test_no_attack_leaves_a_trace_and_no_reason_names_the_person(
     profile: ConfidentialityProfile, every: int
 ) -> None:
-    tally = attacked(profile, ALL[::every])
-    assert tally.residues == []
-    assert tally.released > 0.75 * tally.objects
+    totals = attacked(profile, ALL[::every])
+    assert totals.residues == []
+    assert totals.released > 0.75 * totals.objects
 
 
 def test_the_attacks_know_many_kinds_of_places_and_each_holds_the_person() -> None:
@@ -61,7 +61,9 @@ def test_the_search_finds_what_is_there(trace: bytes) -> None:
 def test_a_text_of_100_megabytes_is_dealt_with_in_seconds(where: tuple[int, str]) -> None:
     tag, vr = where
     long = (REMARK + " ").encode() * (100_000_000 // (len(REMARK) + 1))
-    road, began = Road(ConfidentialityProfile.default()), time.process_time()
-    out = road.take(file(base() | {tag: ("UT", long)}, IMPLICIT), Tally("long text"))
+    deidentifier, began = Deidentifier(ConfidentialityProfile.default()), time.process_time()
+    out = deidentifier.process(
+        file(base() | {tag: ("UT", long)}, IMPLICIT), CorpusTotals("long text")
+    )
     assert out is None or not left_in(out)
     assert time.process_time() - began < 20

@@ -153,7 +153,7 @@ def compressed(frames: list[bytes], syntax: str, samples: int, photometric: str)
         front = front.replace(
             encode(tag, "US", pack("<H", size)), encode(tag, "US", pack("<H", size * 8))
         )
-    return Instance.of(plain.sop_class_uid, plain.instance_uid, syntax, front + pixels)
+    return Instance.from_data_set(plain.sop_class_uid, plain.instance_uid, syntax, front + pixels)
 
 
 BIG = replace(RULE, rows=ROWS * 8, columns=COLUMNS * 8)
@@ -255,7 +255,7 @@ def test_implicit_and_big_endian_images_are_blanked_too() -> None:
         buffer.is_little_endian = order == "<u2"
         buffer.is_implicit_VR = syntax == "1.2.840.10008.1.2"
         write_dataset(buffer, ds)
-        source = Instance.of(US_FRAMES, ds.SOPInstanceUID, syntax, buffer.getvalue())
+        source = Instance.from_data_set(US_FRAMES, ds.SOPInstanceUID, syntax, buffer.getvalue())
         made = released(source)
         assert (made.pixel_array[~inside()] == pixels[0, ..., 0][~inside()]).all()
         assert not made.pixel_array[inside()].any()

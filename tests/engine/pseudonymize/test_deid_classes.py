@@ -57,7 +57,7 @@ def as_instance(ds: Dataset) -> Instance:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_dataset(buffer, ds)
-    return Instance.of(ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_LE, buffer.getvalue())
+    return Instance.from_data_set(ds.SOPClassUID, ds.SOPInstanceUID, EXPLICIT_LE, buffer.getvalue())
 
 
 def released(ds: Dataset, *options: str) -> Dataset:

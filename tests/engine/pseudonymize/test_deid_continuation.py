@@ -149,7 +149,7 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
 
 
 def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:
-    device = ImagingDevice.of(image(noise()))
+    device = ImagingDevice.from_instance(image(noise()))
     assert device == ImagingDevice(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
     assert ImagingDevice.from_json(device.to_json()) == device
     assert PixelRule.for_device(device, ((0, 0, 1, 1),), "seen", RiskDecision.ACCEPT).covers(device)

@@ -3,7 +3,7 @@
 import pytest
 from deid_auditor import audit_made
 from deid_cases import leak_cases
-from deid_corpus import MOST, Tally, made_up, mixable, mixed, real, real_files
+from deid_corpus import MOST, CorpusTotals, made_up, mixable, mixed, real, real_files
 from deid_file import NAME, Case, Planted, file, header
 from deid_rows import rows
 
@@ -13,24 +13,26 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture(scope="module")
-def tallies() -> list[Tally]:
+def all_totals() -> list[CorpusTotals]:
     return made_up(ConfidentialityProfile.default(), short=True)
 
 
-def test_nothing_planted_is_left(tallies: list[Tally]) -> None:
-    assert [residue for tally in tallies for residue in tally.residues] == []
-    assert sum(tally.looked_for for tally in tallies) > 400
+def test_nothing_planted_is_left(all_totals: list[CorpusTotals]) -> None:
+    assert [residue for totals in all_totals for residue in totals.residues] == []
+    assert sum(totals.looked_for for totals in all_totals) > 400
 
 
-def test_rows_leave_without_their_values_rather_than_being_withheld(tallies: list[Tally]) -> None:
-    assert tallies[0].released > 0.98 * tallies[0].objects
+def test_rows_leave_without_their_values_rather_than_being_withheld(
+    all_totals: list[CorpusTotals],
+) -> None:
+    assert all_totals[0].released > 0.98 * all_totals[0].objects
 
 
 def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
-    tally = real(ConfidentialityProfile.default(), real_files(largest_bytes=1 << 17))
-    assert tally.residues == []
-    assert not tally.by_verification, tally.by_verification
-    assert tally.released > 30
+    totals = real(ConfidentialityProfile.default(), real_files(largest_bytes=1 << 17))
+    assert totals.residues == []
+    assert not totals.by_verification, totals.by_verification
+    assert totals.released > 30
 
 
 @pytest.mark.parametrize(
@@ -39,9 +41,9 @@ def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
 def test_what_became_of_other_images_before_changes_nothing(
     profile: ConfidentialityProfile,
 ) -> None:
-    tally = mixed(profile, mixable(short=True), runs=60)
-    assert tally.residues == []
-    assert tally.released > tally.objects // 2
+    totals = mixed(profile, mixable(short=True), runs=60)
+    assert totals.residues == []
+    assert totals.released > totals.objects // 2
 
 
 def test_the_corpus_knows_every_row_and_every_kind_of_leak() -> None:

@@ -19,7 +19,7 @@ def leaves(
     sop_class: str = CT, faces: RiskDecision = RiskDecision.UNDECIDED, **elements: tuple[str, bytes]
 ):
     """True if it leaves; else the code of the reason."""
-    how = replace(change(), faces=faces)
+    how = replace(change(), face_decision=faces)
     try:
         apply(how, instance(header(sop_class, **elements)))
     except InstanceWithheld as held:
@@ -120,7 +120,7 @@ def test_enhanced_images_tell_it_inside(sop_class: str, group: str) -> None:
 
 def test_the_decision_changes_no_byte_of_what_leaves() -> None:
     free = instance(header(t00180015=("CS", b"ABDOMEN")))
-    made = {apply(replace(change(), faces=faces), free).sha256() for faces in RiskDecision}
+    made = {apply(replace(change(), face_decision=faces), free).sha256() for faces in RiskDecision}
     assert len(made) == 1
 
 
@@ -128,4 +128,4 @@ def test_an_accepted_face_is_counted() -> None:
     tally = ChangeStatistics()
     for part in (b"HEAD", b"ABDOMEN"):
         apply(change(), instance(header(t00180015=("CS", part), t00180050=THIN)), tally)
-    assert tally.counts[PIXEL_DATA, AppliedAction.FACE] == 1
+    assert tally.counts[PIXEL_DATA, AppliedAction.FACE_RISK_ACCEPTED] == 1

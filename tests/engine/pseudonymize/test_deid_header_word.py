@@ -37,7 +37,9 @@ NOT_ACCEPTED = [RiskDecision.UNDECIDED, RiskDecision.WITHHOLD]
 def how(choice: RiskDecision = RiskDecision.UNDECIDED, *rules: PixelRule) -> Pseudonymization:
     options = frozenset({"113107", CLEAN_PIXELS} if rules else {"113107"})
     return replace(
-        change(), profile=ConfidentialityProfile("Test", 1, options, rules), header_word=choice
+        change(),
+        profile=ConfidentialityProfile("Test", 1, options, rules),
+        annotation_decision=choice,
     )
 
 
@@ -114,7 +116,7 @@ def test_what_no_choice_can_open_says_so_first(choice: RiskDecision) -> None:
 
 def test_these_are_all_classes_of_the_six_modalities() -> None:
     asking = {
-        one.uid for one in tables.admitted_sop_classes().values() if "header-word" in one.asks
+        one.uid for one in tables.admitted_sop_classes().values() if "header-word" in one.conditions
     }
 
     assert asking == set(WORDY)
@@ -124,7 +126,7 @@ def test_these_are_all_classes_of_the_six_modalities() -> None:
 @pytest.mark.parametrize("sop_class", WORDY)
 def test_where_the_word_is_accepted_the_header_decides_as_before(sop_class: str) -> None:
     accepted = how(RiskDecision.ACCEPT)
-    asks = tables.admitted_sop_classes()[sop_class].asks
+    asks = tables.admitted_sop_classes()[sop_class].conditions
 
     assert code(with_name(sop_class), accepted) == ""
     assert code(with_name(sop_class, burned_in=b"YES"), accepted) == "burned-in"
@@ -189,7 +191,7 @@ def test_what_leaves_on_its_word_is_counted() -> None:
     apply(how(RiskDecision.ACCEPT, rule(CR)), with_name(CR), tally)
     apply(how(RiskDecision.ACCEPT), with_name(CT), tally)
 
-    assert tally.counts[PIXEL_DATA, AppliedAction.HEADER_WORD] == 1
+    assert tally.counts[PIXEL_DATA, AppliedAction.ANNOTATION_ACCEPTED] == 1
 
 
 # One UID never has two contents -------------------------------------------------------------------

@@ -56,7 +56,7 @@ def told(how: Pseudonymization, source: Instance, memory: ElementCache | None) -
         out = apply(how, source, tally, memory)
     except InstanceWithheld as held:
         return held.message
-    return out.sha256(), out.instance_uid, dict(tally.treatments)
+    return out.sha256(), out.instance_uid, dict(tally.changes)
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -105,13 +105,13 @@ def test_a_long_element_is_not_remembered_and_memory_stays_small() -> None:
     how = change()
     memory = ElementCache(how)
     apply(how, instance(SERIES[-1]), None, memory)
-    kept = [known for context in memory.contexts() for known in context.values()]
+    kept = [known for context in memory.iter_contexts() for known in context.values()]
     assert kept
     assert all(len(known.raw) <= MAX_CACHED_BYTES for known in kept)
     for number in range(40):
         name = ("PN", f"Name{number}^Erika".encode().ljust(14))
         apply(how, instance(header(t00100010=name)), None, memory)
-    assert len(list(memory.contexts())) <= 8
+    assert len(list(memory.iter_contexts())) <= 8
 
 
 def test_real_files_are_changed_alike_in_any_order(

@@ -92,7 +92,7 @@ def test_sequences_of_undefined_length_agree_with_defined_ones() -> None:
     for sequence in (encode(0x00082112, "SQ", items(inner)), endless(0x00082112, inner)):
         data = b"".join(encode(t, *e) for t, e in sorted(front.items())) + sequence
         data += b"".join(encode(t, *e) for t, e in sorted(back.items()))
-        out = apply(change(), Instance.of("", "", EXPLICIT_LE, data))
+        out = apply(change(), Instance.from_data_set("", "", EXPLICIT_LE, data))
         outs.append(b"".join(bytes(part) for part in out.parts()))
     assert outs[0] == outs[1]
 
@@ -123,7 +123,7 @@ def test_big_endian_and_deflated_give_what_explicit_gives() -> None:
     ds = read(plain)
     ds.PixelData = pack(">16H", *range(16))
     for syntax, data in ((DEFLATED_LE, deflated), (EXPLICIT_BE, big_endian(ds))):
-        out = apply(change(), Instance.of("", "", syntax, data))
+        out = apply(change(), Instance.from_data_set("", "", syntax, data))
         assert out.transfer_syntax_uid == EXPLICIT_LE
         assert out.sha256() == expected.sha256()
 
@@ -132,7 +132,7 @@ def test_a_deflated_bomb_is_withheld() -> None:
     deflate = zlib.compressobj(9, wbits=-15)
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(300)) + deflate.flush()
     with pytest.raises(InstanceWithheld) as caught:
-        apply(change(), Instance.of("", "", DEFLATED_LE, bomb))
+        apply(change(), Instance.from_data_set("", "", DEFLATED_LE, bomb))
     assert caught.value.message.category == "too-large"
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_object_is_refused_or_still_clean(data: st.DataObject) -> None
 def _said(data: bytes) -> bytes:
     """All that comes out: the object, or the sentence of the refusal."""
     try:
-        out = apply(change(), Instance.of("", "", EXPLICIT_LE, data))
+        out = apply(change(), Instance.from_data_set("", "", EXPLICIT_LE, data))
     except (InstanceWithheld, Malformed) as reason:
         return str(reason).encode()
     return b"".join(bytes(part) for part in out.parts())

@@ -174,7 +174,7 @@ def with_fragment(made: Instance, change_it: Callable[[bytes], bytes]) -> Instan
     """The same object with its only fragment changed by a function."""
     whole = b"".join(bytes(part) for part in made.rest)
     element = next(elements(whole, True))
-    (fragment,) = EncapsulatedPixelData.of(whole, element).fragments
+    (fragment,) = EncapsulatedPixelData.from_element(whole, element).fragments
     new = change_it(bytes(fragment))
     new += b"\0" * (len(new) & 1)
     item = pack("<HHI", 0xFFFE, 0xE000, 0)
@@ -290,7 +290,7 @@ def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
     verify(source, apply(change(), source), change())
     assert NAME not in pixel_element(source)
     assert plain in pixel_element(source)
-    colour = replace(FORM, samples=3, rows=64, columns=48)
+    colour = replace(FORM, samples_per_pixel=3, rows=64, columns=48)
     with pytest.raises(InstanceWithheld) as caught:
         strip_jpeg_2000(boxed(plain), colour)
     assert caught.value.message.code == "pixel-stream.no-jpeg-2000"

@@ -217,7 +217,7 @@ def test_the_stamp_says_who_it_is_now_and_what_was_done() -> None:
 
 def test_without_a_trial_no_trial_is_named() -> None:
     how = change()
-    untold = replace(how, stamp=None)
+    untold = replace(how, clinical_trial=None)
     ds = result(instance(header()), untold)
     assert [e.keyword for e in ds if e.tag.group == 0x12] == [
         "PatientIdentityRemoved",

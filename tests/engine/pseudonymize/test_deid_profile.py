@@ -25,18 +25,18 @@ code = "113108"
 
 
 def test_a_profile_is_read_and_written_without_loss(tmp_path: Path) -> None:
-    profile = ConfidentialityProfile.parse(TEXT)
+    profile = ConfidentialityProfile.from_toml(TEXT)
     assert profile == ConfidentialityProfile("PET", 3, frozenset({"113107", "113108"}))
-    assert ConfidentialityProfile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
     (tmp_path / "p.toml").write_text(ConfidentialityProfile.default().to_text(), encoding="utf-8")
-    assert ConfidentialityProfile.read(tmp_path / "p.toml") == ConfidentialityProfile.default()
+    assert ConfidentialityProfile.from_file(tmp_path / "p.toml") == ConfidentialityProfile.default()
 
 
 @pytest.mark.parametrize("code", sorted(SUPPORTED_OPTIONS))
 def test_every_available_option_survives_the_round(code: str) -> None:
     rules = (RULE,) if code == "113101" else ()
     profile = ConfidentialityProfile('Say "so"', 1, frozenset({code}), rules)
-    assert ConfidentialityProfile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_every_available_option_survives_the_round(code: str) -> None:
 )
 def test_what_is_ambiguous_or_unknown_is_refused(old: str, new: str, line: str, says: str) -> None:
     with pytest.raises(ProfileError) as caught:
-        ConfidentialityProfile.parse(TEXT.replace(old, new))
+        ConfidentialityProfile.from_toml(TEXT.replace(old, new))
     assert line in str(caught.value)
     assert says in str(caught.value)
 
@@ -68,9 +68,9 @@ def test_what_is_ambiguous_or_unknown_is_refused(old: str, new: str, line: str, 
 def test_a_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ProfileError, match=r"p\.toml"):
-        ConfidentialityProfile.read(tmp_path / "p.toml")
+        ConfidentialityProfile.from_file(tmp_path / "p.toml")
     with pytest.raises(ProfileError):
-        ConfidentialityProfile.read(tmp_path / "none.toml")
+        ConfidentialityProfile.from_file(tmp_path / "none.toml")
 
 
 PIXELS = """
@@ -89,11 +89,11 @@ rectangles = [[0, 0, 80, 10], [60, 50, 20, 10]]
 
 
 def test_pixel_rules_are_read_from_a_profile() -> None:
-    profile = ConfidentialityProfile.parse(TEXT + PIXELS)
+    profile = ConfidentialityProfile.from_toml(TEXT + PIXELS)
     (rule,) = profile.pixel_rules
     assert (rule.model, rule.rows, rule.columns) == ("Sonograph 5", 60, 80)
     assert rule.rectangles == ((0, 0, 80, 10), (60, 50, 20, 10))
-    assert ConfidentialityProfile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
 @pytest.mark.parametrize(
@@ -118,39 +118,39 @@ def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
     old: str, new: str, says: str
 ) -> None:
     with pytest.raises(ProfileError) as caught:
-        ConfidentialityProfile.parse(TEXT + PIXELS.replace(old, new))
+        ConfidentialityProfile.from_toml(TEXT + PIXELS.replace(old, new))
     assert "Line 16" in str(caught.value)
     assert says in str(caught.value)
 
 
 def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
     said = PIXELS.replace("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]").replace('"V2.1"', '""')
-    profile = ConfidentialityProfile.parse(
+    profile = ConfidentialityProfile.from_toml(
         TEXT + said + 'applies = "withheld"\nreason = "a \\"phantom\\" device"\n'
     )
     (rule,) = profile.pixel_rules
     assert (rule.rectangles, rule.software, rule.reason) == ((), "", 'a "phantom" device')
-    assert ConfidentialityProfile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
 def test_two_pixel_rules_for_one_device_are_refused() -> None:
     twice = TEXT + PIXELS + PIXELS[PIXELS.index("[[pixels]]") :].replace("Maker", "MAKER")
     with pytest.raises(ProfileError) as caught:
-        ConfidentialityProfile.parse(twice)
+        ConfidentialityProfile.from_toml(twice)
     problem = Message("profile.pixel-duplicate")
     assert caught.value.message == Message("profile.line", line=24, problem=problem)
 
 
 def test_pixel_rules_without_their_option_are_refused() -> None:
     with pytest.raises(ProfileError) as caught:
-        ConfidentialityProfile.parse(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
+        ConfidentialityProfile.from_toml(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
     problem = Message("profile.pixel-option")
     assert caught.value.message == Message("profile.line", line=12, problem=problem)
 
 
 def test_example_rules_are_legal_together_and_in_no_preset() -> None:
     profile = ConfidentialityProfile("With examples", 1, frozenset({"113101"}), example_rules())
-    assert ConfidentialityProfile.parse(profile.to_text()) == profile
+    assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
 def test_presets_come_along() -> None:
@@ -159,7 +159,7 @@ def test_presets_come_along() -> None:
     assert ConfidentialityProfile.preset("strict").options == frozenset()
     for name in preset_names():
         profile = ConfidentialityProfile.preset(name)
-        assert ConfidentialityProfile.parse(profile.to_text()) == profile
+        assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
 @pytest.mark.parametrize("name", ["", "none", "../profiles/default", "default.toml"])

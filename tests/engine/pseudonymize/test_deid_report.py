@@ -41,7 +41,7 @@ def test_each_element_is_counted_by_what_became_of_it() -> None:
     assert counts[0x00081048, AppliedAction.REMOVED] == 1
     assert counts[0x00100030, AppliedAction.EMPTIED] == 1
     assert counts[0x00180050, AppliedAction.KEPT] == 1
-    assert counts[0x00080020, AppliedAction.MOVED] == 1
+    assert counts[0x00080020, AppliedAction.DATE_SHIFTED] == 1
     assert counts[0x0020000D, AppliedAction.NEW_UID] == 1
     assert counts[0x00090000, AppliedAction.REMOVED] == 3
     assert counts[0x00081155, AppliedAction.NEW_UID] == 2
@@ -168,4 +168,4 @@ def test_a_series_counts_its_blanked_images() -> None:
     how = change()
     source = instance(header(t00081090=("LO", b"M"), t00280301=("CS", b"YES")))
     apply(replace(how, profile=profile), source, tally)
-    assert tally.blanked == 1
+    assert tally.masked == 1

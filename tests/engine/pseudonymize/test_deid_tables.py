@@ -63,13 +63,13 @@ def test_no_rule_lets_identity_pass_by_type_alone(iod: str) -> None:
     available = SUPPORTED_OPTIONS - {"113101"}  # which speaks of pixels alone
     for options in (frozenset(), available - {"113106"}, available - {"113107"}):
         book = compile_rules(ConfidentialityProfile("Test", 1, options), iod)
-        places = [book.top, *(book.place(n) for n in range(len(book._levels)))]
+        places = [book.top, *(book.level(n) for n in range(len(book._levels)))]
         for rules in (place.rules for place in places):
             for tag, rule in rules.items():
                 if rule.vrs[0] in ("PN", "AE", "UR", "UN"):
-                    assert rule.act is None, f"{tag:08x}"
+                    assert rule.action is None, f"{tag:08x}"
                 if rule.vrs[0] in ("DA", "DT", "TM") and not options:
-                    assert rule.act is None, f"{tag:08x}"
+                    assert rule.action is None, f"{tag:08x}"
                 if rule.vrs[0] == "AS" and "113108" not in options:
-                    assert rule.act is None, f"{tag:08x}"
+                    assert rule.action is None, f"{tag:08x}"
                 assert not tag >> 16 & 1

@@ -263,7 +263,7 @@ def test_sequences_of_undefined_length_are_looked_into(vr: str) -> None:
     back = {t: e for t, e in made.items() if t > 0x00082112}
     whole = b"".join(encode(t, *front[t]) for t in sorted(front)) + data
     whole += b"".join(encode(t, *back[t]) for t in sorted(back))
-    ds = result(Instance.of("", "", EXPLICIT_LE, whole))
+    ds = result(Instance.from_data_set("", "", EXPLICIT_LE, whole))
     (item,) = ds.SourceImageSequence
     assert item.ReferencedSOPInstanceUID == KEY.uid(ROOT)
     assert item.ReferencedSOPClassUID == MR

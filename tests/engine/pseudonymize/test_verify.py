@@ -281,7 +281,7 @@ def test_korean_name_is_found() -> None:
 def test_name_of_a_source_with_a_wrong_label_is_found() -> None:
     source = original()
     data = encoded(source).replace("Müller".encode("latin-1"), "Müle".encode() + b"r")
-    mislabelled = Instance.of(
+    mislabelled = Instance.from_data_set(
         str(source.SOPClassUID), str(source.SOPInstanceUID), EXPLICIT_LE, data
     )
     output = pseudonymized(source)

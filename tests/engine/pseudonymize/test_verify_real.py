@@ -29,7 +29,7 @@ def real_files() -> Iterator[tuple[str, Instance]]:
         said = [str(meta.get(f"MediaStorageSOP{what}UID", "")) for what in ("Class", "Instance")]
         syntax = str(meta.get("TransferSyntaxUID", ""))
         try:
-            yield path.name, Instance.of(said[0], said[1], syntax, data[stream.tell() :])
+            yield path.name, Instance.from_data_set(said[0], said[1], syntax, data[stream.tell() :])
         except Malformed:
             continue
 

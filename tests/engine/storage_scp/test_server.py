@@ -66,7 +66,7 @@ def test_what_was_kept_is_what_was_sent(received: receiving.Received) -> None:
         sending(received.port, sent[0]) as archive,
     ):
         answers = [archive.store(one, ("ADIT", awaited.message_id)) for one in sent]
-        taken = list(awaited.arrived())
+        taken = list(awaited.take_images())
 
     assert answers == [KEPT] * 10
     assert [one.sha256() for one in taken] == [one.sha256() for one in sent]
@@ -85,8 +85,8 @@ def test_the_originator_decides_between_two_moves_of_one_study(
         with received.reception.expect(wanted(STUDY), never) as other:
             assert archive.store(second, ("ADIT", other.message_id)) == KEPT
             assert archive.store(second) == REFUSED
-            assert [i.instance_uid for i in other.arrived()] == [second.instance_uid]
-        assert [i.instance_uid for i in one.arrived()] == [first.instance_uid]
+            assert [i.instance_uid for i in other.take_images()] == [second.instance_uid]
+        assert [i.instance_uid for i in one.take_images()] == [first.instance_uid]
 
 
 def test_an_archive_that_names_itself_as_the_originator_is_told_by_our_number(
@@ -104,7 +104,7 @@ def test_an_archive_that_names_itself_as_the_originator_is_told_by_our_number(
         assert archive.store(second, ("PACS", (number + 7) % 65536)) == REFUSED
         assert archive.store(foreign, ("PACS", number)) == REFUSED
         assert archive.store(nameless, ("PACS", number)) == REFUSED
-        assert [one.instance_uid for one in awaited.arrived()] == [first.instance_uid]
+        assert [one.instance_uid for one in awaited.take_images()] == [first.instance_uid]
 
 
 def test_without_the_originator_two_moves_of_one_study_take_turns(
@@ -134,8 +134,8 @@ def test_moves_of_different_series_need_not_take_turns(received: receiving.Recei
         sending(received.port, *ours) as archive,
     ):
         assert [archive.store(i) for i in (*theirs, *ours)] == [KEPT, KEPT]
-        assert [i.instance_uid for i in one.arrived()] == [ours[0].instance_uid]
-        assert [i.instance_uid for i in other.arrived()] == [theirs[0].instance_uid]
+        assert [i.instance_uid for i in one.take_images()] == [ours[0].instance_uid]
+        assert [i.instance_uid for i in other.take_images()] == [theirs[0].instance_uid]
 
 
 def test_an_image_that_the_list_did_not_know_comes_along(received: receiving.Received) -> None:
@@ -148,7 +148,7 @@ def test_an_image_that_the_list_did_not_know_comes_along(received: receiving.Rec
     ):
         assert archive.store(new) == KEPT
         assert archive.store(images(1, series="2")[0]) == REFUSED
-        assert [one.instance_uid for one in awaited.arrived()] == [new.instance_uid]
+        assert [one.instance_uid for one in awaited.take_images()] == [new.instance_uid]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_what_nobody_expects_is_refused(
             number if originator[1] is None else (number + 7) % 65536,
         )
         assert archive.store(image, named) == REFUSED
-        assert list(awaited.arrived()) == []
+        assert list(awaited.take_images()) == []
         assert not list((received.spool.folder / "_incoming").iterdir())
 
 
@@ -194,7 +194,7 @@ def test_late_images_reach_nobody_else(received: receiving.Received) -> None:
     ):
         assert archive.store(first, late) == REFUSED
         assert archive.store(second, ("ADIT", awaited.message_id)) == KEPT
-        assert [one.instance_uid for one in awaited.arrived()] == [second.instance_uid]
+        assert [one.instance_uid for one in awaited.take_images()] == [second.instance_uid]
 
 
 def test_quarantine_takes_what_nobody_expects_up_to_its_bound(tmp_path: Path) -> None:
@@ -222,12 +222,12 @@ def test_the_same_again_is_fine_and_something_else_is_a_fault(
     ):
         mine = ("ADIT", awaited.message_id)
         assert archive.store(image, mine) == KEPT
-        assert len(list(awaited.arrived())) == 1
+        assert len(list(awaited.take_images())) == 1
         assert archive.store(image, mine) == KEPT
-        assert list(awaited.arrived()) == []
+        assert list(awaited.take_images()) == []
         assert archive.store(twin, mine) == CONFUSED
         # The retrieval sees the other one too, so that its ledger can tell.
-        assert [one.sha256() for one in awaited.arrived()] == [twin.sha256()]
+        assert [one.sha256() for one in awaited.take_images()] == [twin.sha256()]
 
 
 def test_a_receiver_that_begins_anew_remembers_what_has_come(tmp_path: Path) -> None:
@@ -239,11 +239,11 @@ def test_a_receiver_that_begins_anew_remembers_what_has_come(tmp_path: Path) -> 
     ):
         with sending(received.port, image) as archive:
             assert archive.store(image) == KEPT
-        assert len(list(awaited.arrived())) == 1
+        assert len(list(awaited.take_images())) == 1
         with sending(second.port, image) as archive:
             assert archive.store(image) == KEPT
             assert archive.store(instance(ct(1, KVP="80"))) == CONFUSED
-        assert len(list(awaited.arrived())) == 1
+        assert len(list(awaited.take_images())) == 1
 
 
 def test_a_full_spool_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_full_spool_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> 
         assert archive.store(image) == NO_ROOM
         received.spool.reserve_bytes = 0
         assert archive.store(image) == KEPT
-        assert len(list(awaited.arrived())) == 1
+        assert len(list(awaited.take_images())) == 1
 
 
 def test_a_slow_retrieval_slows_the_archive(tmp_path: Path) -> None:
@@ -270,8 +270,8 @@ def test_a_slow_retrieval_slows_the_archive(tmp_path: Path) -> None:
         started = time.monotonic()
         assert archive.store(first) == KEPT
         assert time.monotonic() - started > 0.5
-        list(awaited.arrived())
-        taker = threading.Timer(0.1, lambda: list(awaited.arrived()))
+        list(awaited.take_images())
+        taker = threading.Timer(0.1, lambda: list(awaited.take_images()))
         taker.start()
         started = time.monotonic()
         assert archive.store(second) == KEPT
@@ -290,8 +290,8 @@ def test_a_data_set_without_identity_goes_only_where_the_originator_says(
     ):
         assert archive.store(broken) == REFUSED
         assert archive.store(broken, ("ADIT", awaited.message_id)) == KEPT
-        (taken,) = awaited.arrived()
-    assert taken.fault
+        (taken,) = awaited.take_images()
+    assert taken.defect
 
 
 def test_a_large_image_goes_through_files_alone(received: receiving.Received) -> None:
@@ -303,7 +303,7 @@ def test_a_large_image_goes_through_files_alone(received: receiving.Received) ->
     ):
         assert archive.store(whole) == KEPT
         assert resident_mib() - before < 20
-        (taken,) = awaited.arrived()
+        (taken,) = awaited.take_images()
         assert memory_bytes(taken) == 0
         assert taken.sha256() == whole.sha256()
 
@@ -315,7 +315,7 @@ def test_an_illegal_uid_is_refused(received: receiving.Received) -> None:
         sending(received.port, image) as archive,
     ):
         assert archive.store(image, uid="../../x") == 0x0122
-        assert list(awaited.arrived()) == []
+        assert list(awaited.take_images()) == []
 
 
 def test_kill_of_the_receiver_loses_nothing_that_was_answered_for(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_kill_of_the_receiver_loses_nothing_that_was_answered_for(tmp_path: Path
         child.stdout.close()
 
     assert answers == [KEPT] * 5
-    taken = list(Spool(tmp_path / "spool").taken(token))
+    taken = list(Spool(tmp_path / "spool").take(token))
     assert [one.sha256() for one in taken] == [one.sha256() for one in sent]
 
 
@@ -369,7 +369,7 @@ def test_strangers_are_turned_away_with_the_reason(
 
 def test_a_known_title_from_another_address_is_a_stranger(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path) as received:
-        elsewhere = but(wanted(STUDY), senders=parse_senders("PACS@10.1.2.0/24"))
+        elsewhere = but(wanted(STUDY), allowed_senders=parse_senders("PACS@10.1.2.0/24"))
         with received.reception.expect(elsewhere, never):
             assert echo_grade(received) is Grade.BAD
         with received.reception.expect(wanted(STUDY), never):

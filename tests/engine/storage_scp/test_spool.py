@@ -24,7 +24,9 @@ def spool(tmp_path: Path) -> Spool:
 
 
 def filled(spool: Spool, whole: Instance, piece_bytes: int = 100_000) -> IncomingInstance:
-    arriving = spool.arriving(whole.sop_class_uid, whole.instance_uid, whole.transfer_syntax_uid)
+    arriving = spool.begin_instance(
+        whole.sop_class_uid, whole.instance_uid, whole.transfer_syntax_uid
+    )
     for part in whole.parts():
         for start in range(0, len(part), piece_bytes):
             arriving.add(memoryview(part)[start : start + piece_bytes])
@@ -39,24 +41,24 @@ def test_instances_come_out_as_they_went_in_and_in_order(spool: Spool) -> None:
     sent = [instance(ct(n)) for n in (3, 1, 2)]
 
     for one in sent:
-        filled(spool, one).place(TOKEN)
-    taken = list(spool.taken(TOKEN))
+        filled(spool, one).publish(TOKEN)
+    taken = list(spool.take(TOKEN))
 
     assert [one.sha256() for one in taken] == [one.sha256() for one in sent]
     assert [one.in_header.ref for one in taken] == [one.in_header.ref for one in sent]
-    assert list(spool.taken(TOKEN)) == []
+    assert list(spool.take(TOKEN)) == []
     assert spool.waiting_bytes(TOKEN) == 0
 
 
 def test_half_an_instance_is_never_seen(spool: Spool) -> None:
     arriving = filled(spool, large(1, 3 * MIB))
 
-    assert list(spool.taken(TOKEN)) == []
+    assert list(spool.take(TOKEN)) == []
     assert spool.last_activity_s() < 5
-    arriving.drop()
+    arriving.discard()
 
     assert spool.last_activity_s() == float("inf")
-    assert list(spool.taken(TOKEN)) == []
+    assert list(spool.take(TOKEN)) == []
 
 
 def test_what_a_dead_receiver_left_half_received_is_swept(spool: Spool) -> None:
@@ -72,8 +74,8 @@ def test_a_large_instance_is_written_piece_by_piece_and_mapped(spool: Spool) -> 
     digest = whole.sha256()
     tracemalloc.start()
     try:
-        filled(spool, whole).place(TOKEN)
-        (taken,) = spool.taken(TOKEN)
+        filled(spool, whole).publish(TOKEN)
+        (taken,) = spool.take(TOKEN)
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -99,17 +101,17 @@ def test_nothing_is_placed_in_what_was_closed(spool: Spool) -> None:
     spool.close(TOKEN)
 
     with pytest.raises(FileNotFoundError):
-        arriving.place(TOKEN)
-    arriving.drop()
+        arriving.publish(TOKEN)
+    arriving.discard()
     assert spool.tokens() == []
     assert not [path for path in spool.folder.rglob("*") if path.is_file()]
 
 
 def test_the_journal_outlives_what_was_taken(spool: Spool) -> None:
     arriving = filled(spool, instance(ct()))
-    arriving.place(TOKEN)
-    spool.note(TOKEN, "1.2.3", arriving.digest)
-    list(spool.taken(TOKEN))
+    arriving.publish(TOKEN)
+    spool.add_to_journal(TOKEN, "1.2.3", arriving.digest)
+    list(spool.take(TOKEN))
 
     assert Spool(spool.folder).journal(TOKEN) == {"1.2.3": arriving.digest}
 
@@ -117,17 +119,17 @@ def test_the_journal_outlives_what_was_taken(spool: Spool) -> None:
 def test_a_broken_instance_comes_out_with_its_fault(spool: Spool) -> None:
     whole = instance(ct())
     broken = Instance(whole.sop_class_uid, whole.instance_uid, whole.transfer_syntax_uid, b"\x08")
-    filled(spool, broken).place(TOKEN)
+    filled(spool, broken).publish(TOKEN)
 
-    (taken,) = spool.taken(TOKEN)
+    (taken,) = spool.take(TOKEN)
 
     assert taken.instance_uid == whole.instance_uid
-    assert taken.fault
+    assert taken.defect
 
 
 def test_what_lies_there_is_a_plain_dicom_file(spool: Spool) -> None:
     whole = instance(ct())
-    filled(spool, whole).place(TOKEN)
+    filled(spool, whole).publish(TOKEN)
 
     (path,) = (spool.folder / TOKEN).glob("*.dcm")
 

@@ -59,7 +59,7 @@ def study(*notes: Dataset) -> list[Instance]:
     ],
 )
 def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> None:
-    note = RejectionNote.of(instance(key_object(title, BAD), explicit=explicit))
+    note = RejectionNote.from_instance(instance(key_object(title, BAD), explicit=explicit))
 
     assert note is not None
     assert words in str(note.reason)
@@ -68,7 +68,7 @@ def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> Non
 
 def test_what_only_the_evidence_or_only_the_content_names_is_rejected_too() -> None:
     for keyword in ("ContentSequence", "CurrentRequestedProcedureEvidenceSequence"):
-        note = RejectionNote.of(instance(key_object(QUALITY, BAD, **{keyword: None})))
+        note = RejectionNote.from_instance(instance(key_object(QUALITY, BAD, **{keyword: None})))
         assert note is not None
         assert note.rejects == set(BAD)
 
@@ -77,8 +77,8 @@ def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
     elsewhere = key_object(QUALITY, BAD)
     elsewhere.ConceptNameCodeSequence[0].CodingSchemeDesignator = "99LOCAL"
 
-    assert RejectionNote.of(instance(key_object(OF_INTEREST, BAD))) is None
-    assert RejectionNote.of(instance(elsewhere)) is None
+    assert RejectionNote.from_instance(instance(key_object(OF_INTEREST, BAD))) is None
+    assert RejectionNote.from_instance(instance(elsewhere)) is None
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
 )
 def test_a_note_without_title_or_images_cannot_be_read(broken: Dataset) -> None:
     with pytest.raises(Malformed) as caught:
-        RejectionNote.of(instance(broken))
+        RejectionNote.from_instance(instance(broken))
 
     assert caught.value.message.code in ("key-object.no-title", "key-object.no-images")
 
@@ -157,7 +157,7 @@ def test_rejected_images_and_their_note_stay_with_the_reason(
     note = manifests[f"{ROOT}.1.9"].entries[NOTE]
     assert note.reason is not None
     assert (note.state, note.reason.code) == (InstanceState.SKIPPED, "rejection-note")
-    verdicts = {one.series.series_uid[-1]: one.verdict for one in outcomes(told)}
+    verdicts = {one.ref.series_uid[-1]: one.completeness for one in outcomes(told)}
     assert verdicts == {
         "1": Completeness.PARTIAL,
         "2": Completeness.COMPLETE,
@@ -264,8 +264,8 @@ def test_with_a_note_that_cannot_be_read_no_series_is_called_complete(
 
     assert error is None
     assert made.tries == tries
-    came = [one for one in outcomes(told) if not one.left_out]
-    assert [(one.delivered, one.verdict) for one in came] == [(5, Completeness.PARTIAL)] * 2
+    came = [one for one in outcomes(told) if not one.skip_reason]
+    assert [(one.delivered, one.completeness) for one in came] == [(5, Completeness.PARTIAL)] * 2
     assert all(one.notes[0] == Message("rejections.unreadable") for one in came)
 
 
@@ -277,7 +277,7 @@ def test_a_broken_note_in_a_folder_is_told_of(tmp_path: Path) -> None:
 
     told, _, _ = run(made, node("B"))
 
-    assert Completeness.COMPLETE not in {one.verdict for one in outcomes(told)}
+    assert Completeness.COMPLETE not in {one.completeness for one in outcomes(told)}
 
 
 def test_a_note_that_comes_meanwhile_tells_what_had_been_sent() -> None:
@@ -332,7 +332,7 @@ def test_rejected_images_stay_even_where_the_list_of_images_is_cut_short() -> No
 
     assert not {*BAD, NOTE} & destination.held.keys()
     assert len(destination.held) == 8
-    assert [one.verdict for one in outcomes(told)][:2] == [Completeness.UNVERIFIABLE] * 2
+    assert [one.completeness for one in outcomes(told)][:2] == [Completeness.UNVERIFIABLE] * 2
 
 
 def test_pseudonymized_or_not_a_note_stays_for_what_it_is() -> None:

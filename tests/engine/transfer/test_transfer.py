@@ -81,9 +81,9 @@ def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):
         ):
             told.append(one)
             if isinstance(one, SourceListing):
-                before = manifests.get(one.series.series_uid)
-                manifests[one.series.series_uid] = SeriesLedger(
-                    one.series, one.expected, dict(before.entries) if before else {}
+                before = manifests.get(one.ref.series_uid)
+                manifests[one.ref.series_uid] = SeriesLedger(
+                    one.ref, one.expected, dict(before.entries) if before else {}
                 )
             elif isinstance(one, InstanceEvent):
                 manifests[one.ref.series_uid].add(one)
@@ -103,7 +103,10 @@ def test_every_instance_arrives_and_is_counted_once() -> None:
 
     assert error is None
     assert destination.held.keys() == source.held.keys()
-    assert [o.verdict for o in outcomes(told)] == [Completeness.COMPLETE, Completeness.COMPLETE]
+    assert [o.completeness for o in outcomes(told)] == [
+        Completeness.COMPLETE,
+        Completeness.COMPLETE,
+    ]
     sums = sum_outcomes(outcomes(told))
     assert (sums.expected, sums.delivered) == (10, 10)
     for manifest in manifests.values():
@@ -134,7 +137,7 @@ def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -
     told, _, error = run(source, destination, order=StudyRequest(STUDY, ""))
 
     assert error is None
-    assert [o.verdict for o in outcomes(told)] == [Completeness.COMPLETE]
+    assert [o.completeness for o in outcomes(told)] == [Completeness.COMPLETE]
 
 
 def test_as_is_leaves_every_byte_as_it_was() -> None:
@@ -177,8 +180,8 @@ def test_series_that_was_not_picked_is_named_and_not_expected() -> None:
 
     told, _, _ = run(source, destination, order=order)
 
-    left_out = [o for o in outcomes(told) if o.left_out]
-    assert [o.series.series_uid for o in left_out] == [f"{ROOT}.1.1"]
+    left_out = [o for o in outcomes(told) if o.skip_reason]
+    assert [o.ref.series_uid for o in left_out] == [f"{ROOT}.1.1"]
     assert sum_outcomes(outcomes(told)).expected == 5
 
 
@@ -187,8 +190,8 @@ def test_picked_series_that_is_gone_is_told() -> None:
 
     told, _, _ = run(node("A", *two_series()), node("B"), order=order)
 
-    gone = next(o for o in outcomes(told) if o.series.series_uid.endswith(".7"))
-    assert gone.verdict is Completeness.PARTIAL
+    gone = next(o for o in outcomes(told) if o.ref.series_uid.endswith(".7"))
+    assert gone.completeness is Completeness.PARTIAL
     assert gone.notes == (Message("series.not-found"),)
 
 
@@ -208,7 +211,7 @@ def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
     told, _, _ = run(source, empty, held=held)
 
     assert set(empty.held) == {lost}
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
 
 
 def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
@@ -228,7 +231,7 @@ def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
 
 
 OTHER = "SOMEBODY-ELSE"
-CHANGED = StudyRequest(STUDY, PATIENT, renamed=OTHER)
+CHANGED = StudyRequest(STUDY, PATIENT, confirmed_patient_id=OTHER)
 
 
 def in_other_hands(listed_as: str = PATIENT) -> MemoryNode:
@@ -262,7 +265,7 @@ def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leav
 
     told, _, error = run(source, destination, pseudonymized(), order=CHANGED)
     assert error is None
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
     assert len(destination.held) == 6
 
 
@@ -286,7 +289,7 @@ def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient:
     order, destination = StudyRequest(STUDY, patient), node("B")
     told, _, error = run(node("A", image(1, patient), image(2, patient)), destination, order=order)
     assert error is None
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
 
     other = image(3, patient.replace("37", "38"))
     destination = node("C")
@@ -313,7 +316,7 @@ def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(pat
     order, destination = StudyRequest(STUDY, patient), node("B")
     told, _, error = run(source, destination, order=order)
     assert error is None
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
     assert len(destination.held) == 2
 
     # Whose the images are is seen in each, all the same.
@@ -391,7 +394,7 @@ def test_image_listed_and_never_sent_is_failed_and_named() -> None:
     told, manifests, error = run(source, node("B"))
 
     assert error is None
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.PARTIAL
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.PARTIAL
     assert manifests[f"{ROOT}.1.1"].entries[f"{ROOT}.1.1.2"].reason == Message("not-received")
 
 
@@ -410,7 +413,7 @@ def test_missing_image_is_asked_for_again_by_itself() -> None:
 
     told, _, _ = run(source, destination)
 
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.COMPLETE
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
     assert len(destination.held) == 10
 
 
@@ -428,7 +431,7 @@ def test_capped_list_makes_the_outcome_unverifiable_though_all_came() -> None:
     told, _, _ = run(source, destination)
 
     assert len(destination.held) == 10
-    assert sum_outcomes(outcomes(told)).verdict is Completeness.UNVERIFIABLE
+    assert sum_outcomes(outcomes(told)).completeness is Completeness.UNVERIFIABLE
     assert sum_outcomes(outcomes(told)).expected is None
 
 
@@ -459,7 +462,7 @@ def test_a_series_that_the_source_cannot_send_keeps_no_other_one_there(
     assert isinstance(error, NodeRefused)
     assert len(destination.held) == delivered
     assert not manifests[f"{ROOT}.1.1"].delivered_entries()
-    assert [one.verdict for one in outcomes(told)] == [Completeness.COMPLETE] * bool(delivered)
+    assert [one.completeness for one in outcomes(told)] == [Completeness.COMPLETE] * bool(delivered)
 
 
 def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end() -> None:
@@ -625,7 +628,7 @@ def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should()
 
 def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
     class Part(FindResults):
-        capped = True
+        is_capped = True
         shortfall = "has 2 files that cannot be read"
 
     class Source(MemoryNode):
@@ -638,7 +641,7 @@ def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
 
     assert error is None
     (outcome,) = outcomes(told)
-    assert outcome.verdict is Completeness.UNVERIFIABLE
+    assert outcome.completeness is Completeness.UNVERIFIABLE
     (note,) = outcome.notes
     assert note.code == "source-list.incomplete"
     assert "2 files that cannot be read" in str(note)

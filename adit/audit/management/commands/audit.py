@@ -30,7 +30,7 @@ class Command(BaseCommand):
         broken = verify_chain()
         if broken is not None:
             where = "At the end" if broken.row is None else f"At event {broken.row}"
-            raise CommandError(f"The audit trail is not intact. {where}: {broken.why}")
+            raise CommandError(f"The audit trail is not intact. {where}: {broken.reason}")
         if options["head"] is not None:
             self._compare(*options["head"])
         count, last = get_head()

@@ -133,7 +133,7 @@ def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
 
 def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -> None:
     """So that the test above can fail: with the key, every place opens."""
-    box = encrypted_payload.get_box(finished)
+    box = encrypted_payload.get_cipher(finished)
     opened = [encrypted_payload.open_task(task) for task in Task.objects.all()]
     assert {(each.patient_id, each.pseudonym) for each in opened} >= {
         (PATIENTS["3"], "GIVEN-7"),

@@ -13,7 +13,7 @@ from lab.jobs import claimed, shelf
 from lab.services import Service, postgresql, postgresql_folder
 
 from adit.jobs import queue, states
-from adit.jobs.encrypted_payload import get_box
+from adit.jobs.encrypted_payload import get_cipher
 from adit.jobs.models import Job, Task, TaskState
 from adit.nodes.models import Node, Slot
 from adit.worker import runner
@@ -80,8 +80,8 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
 
     for write in (
         lambda: queue.renew_lease(first),
-        lambda: queue.still_held(first),
-        lambda: Ledger(first, get_box(first.job.project)).write(),
+        lambda: queue.require_claim(first),
+        lambda: Ledger(first, get_cipher(first.job.project)).flush(),
     ):
         with pytest.raises(AditError):
             write()
@@ -89,15 +89,15 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
 
     assert Task.objects.get().message is None
     queue.renew_lease(second)
-    queue.still_held(second)
-    Ledger(second, get_box(second.job.project)).write()
+    queue.require_claim(second)
+    Ledger(second, get_cipher(second.job.project)).flush()
 
 
 # A database that is killed --------------------------------------------------------------------------
 
 
 @contextmanager
-def house_on(base: Service, folder: Path) -> Iterator[Installed]:
+def installation_on(base: Service, folder: Path) -> Iterator[Installed]:
     made = Installed(folder / "var", {"DATABASE_URL": base.url})
     made.do("prepare")
     made.do("fill", "1", str(IMAGES))
@@ -114,21 +114,21 @@ def freeze_the_writer(base: Service) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
-def state_of(house: Installed) -> tuple[str, int]:
-    ((state, attempt),) = house.rows("select state, attempt from jobs_task")
+def state_of(installation: Installed) -> tuple[str, int]:
+    ((state, attempt),) = installation.rows("select state, attempt from jobs_task")
     return state, attempt
 
 
 @pytest.mark.skipif(postgresql_folder() is None, reason="needs PostgreSQL: apt install postgresql")
 def test_a_claim_survives_a_kill_of_the_database(tmp_path: Path) -> None:
-    with postgresql() as base, house_on(base, tmp_path) as house:
+    with postgresql() as base, installation_on(base, tmp_path) as installation:
         freeze_the_writer(base)
-        worker = house.begin("claim-and-run", "first")
+        worker = installation.begin("claim-and-run", "first")
         assert worker.stdout is not None
         assert worker.stdout.readline().strip() == "1"
         base.kill()
         base.start()
-        found = state_of(house)
+        found = state_of(installation)
         worker.kill()
         worker.communicate()
 

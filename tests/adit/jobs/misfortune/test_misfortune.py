@@ -41,10 +41,12 @@ SERIES, IMAGES = 6, 70
 LISTS = {"contents-job-1.csv", "contents-job-1.json"}
 
 
-def stamps_of(house: Installed) -> dict[Path, tuple[int, int, int]]:
+def stamps_of(installation: Installed) -> dict[Path, tuple[int, int, int]]:
     """Inode, time of change and time of the inode's own change, of whatever lies there."""
     found = {
-        path: path.stat() for path in (house.data / "folders" / "to").rglob("*") if path.is_file()
+        path: path.stat()
+        for path in (installation.data / "folders" / "to").rglob("*")
+        if path.is_file()
     }
     return {p: (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns) for p, stat in found.items()}
 
@@ -106,30 +108,32 @@ def test_a_worker_that_is_still_there_outlasts_a_clock_that_jumps_back(
 
 
 def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path: Path) -> None:
-    house = Installed(
+    installation = Installed(
         tmp_path / "var", {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
     )
-    house.do("prepare")
-    house.do("fill", str(SERIES), str(IMAGES))
-    house.do("pace", "100")
-    with house.up():
-        house.do("order")
-        until(lambda: len(house.delivered()) > IMAGES, 60)
-        ((worker, state),) = house.rows("select worker, state from jobs_task")
+    installation.do("prepare")
+    installation.do("fill", str(SERIES), str(IMAGES))
+    installation.do("pace", "100")
+    with installation.up():
+        installation.do("order")
+        until(lambda: len(installation.delivered()) > IMAGES, 60)
+        ((worker, state),) = installation.rows("select worker, state from jobs_task")
         assert state == "in_progress", "the transfer was over before it could be frozen"
         frozen = int(worker.rsplit(":", 1)[1])
-        house.freeze(frozen)
-        house.do("pace", "0")
+        installation.freeze(frozen)
+        installation.do("pace", "0")
         try:
-            until(lambda: house.rows("select state from jobs_job")[0][0] == "success", 90)
-            until(lambda: {path.name for path in stamps_of(house)} >= LISTS, 60)
-            told, before = house.ledger(), stamps_of(house)
+            until(lambda: installation.rows("select state from jobs_job")[0][0] == "success", 90)
+            until(lambda: {path.name for path in stamps_of(installation)} >= LISTS, 60)
+            told, before = installation.ledger(), stamps_of(installation)
         finally:
             os.kill(frozen, signal.SIGCONT)
-        until(lambda: not [path for path in stamps_of(house) if path.name.startswith(".adit-")])
+        until(
+            lambda: not [path for path in stamps_of(installation) if path.name.startswith(".adit-")]
+        )
         time.sleep(3)  # for whatever it might still do
-        assert house.ledger() == told
-        after = stamps_of(house)
+        assert installation.ledger() == told
+        after = stamps_of(installation)
         left = {path for path in before if path.name.startswith(".adit-")}
         assert {path: after[path] for path in before.keys() - left} == {
             path: before[path] for path in before.keys() - left

@@ -36,19 +36,19 @@ def steps(title: str) -> list[str]:
 
 
 class Rehearsal:
-    """One house, one backup of it."""
+    """One installation, one backup of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.house = Installed(folder / "var", QUICK)
+        self.installation = Installed(folder / "var", QUICK)
         self.places = {name: folder / name.lower() for name in ("BACKUP", "SAFE")}
         for place in self.places.values():
             place.mkdir()
-        self.form = "PostgreSQL" if "DATABASE_URL" in self.house.settings else "one machine"
+        self.form = "PostgreSQL" if "DATABASE_URL" in self.installation.settings else "one machine"
 
     def follow(self, title: str) -> str:
         """Each step by a shell, as an administrator types it; what they said."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        env = {**self.house.env, **{k: str(v) for k, v in self.places.items()}, "PATH": path}
+        env = {**self.installation.env, **{k: str(v) for k, v in self.places.items()}, "PATH": path}
         said = ""
         for step in steps(title):
             done = subprocess.run(
@@ -60,11 +60,11 @@ class Rehearsal:
 
     def lose_everything(self) -> None:
         """But the archive and the folder that images were sent to."""
-        for path in self.house.data.iterdir():
+        for path in self.installation.data.iterdir():
             if path.name != "folders":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         if self.form == "PostgreSQL":
-            server, _, name = self.house.settings["DATABASE_URL"].rpartition("/")
+            server, _, name = self.installation.settings["DATABASE_URL"].rpartition("/")
             with psycopg.connect(f"{server}/postgres", autocommit=True) as base:
                 base.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
                 base.execute(f"CREATE DATABASE {name}".encode())
@@ -72,7 +72,7 @@ class Rehearsal:
     def stamps(self) -> dict[Path, tuple[int, int]]:
         return {
             path: (path.stat().st_ino, path.stat().st_mtime_ns)
-            for path in (self.house.data / "folders" / "to").rglob("*.dcm")
+            for path in (self.installation.data / "folders" / "to").rglob("*.dcm")
         }
 
 
@@ -81,19 +81,19 @@ class Rehearsal:
 @pytest.mark.timeout(400)
 def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_path: Path) -> None:
     rehearsal = Rehearsal(tmp_path)
-    house = rehearsal.house
-    house.do("prepare")
-    house.do("fill", str(SERIES), str(IMAGES))
-    house.do("pace", "10")
-    with house.up() as up:
-        house.do("order")
-        until(lambda: len(house.delivered()) > IMAGES, 90)
+    installation = rehearsal.installation
+    installation.do("prepare")
+    installation.do("fill", str(SERIES), str(IMAGES))
+    installation.do("pace", "10")
+    with installation.up() as up:
+        installation.do("order")
+        until(lambda: len(installation.delivered()) > IMAGES, 90)
         rehearsal.follow(f"back up, {rehearsal.form}")
-        known = len(house.delivered())
-        until(lambda: len(house.delivered()) > known + MEANWHILE, 90)
+        known = len(installation.delivered())
+        until(lambda: len(installation.delivered()) > known + MEANWHILE, 90)
         os.kill(up.pid, signal.SIGKILL)
         up.wait()
-    assert house.rows(STATE) == [("in_progress",)], "nothing was under way any more"
+    assert installation.rows(STATE) == [("in_progress",)], "nothing was under way any more"
     before = rehearsal.stamps()
     assert known + MEANWHILE < len(before) < SERIES * IMAGES
 
@@ -102,30 +102,30 @@ def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_pa
     said = rehearsal.follow("restore, both")
 
     assert "2 stopped." in said
-    assert house.ledger()["ledger"] < len(before), "it knows less than lies there"
-    with house.up():
-        until(lambda: house.rows("select state from jobs_task") == [("pending",)], 60)
+    assert installation.ledger()["ledger"] < len(before), "it knows less than lies there"
+    with installation.up():
+        until(lambda: installation.rows("select state from jobs_task") == [("pending",)], 60)
         time.sleep(3)  # sweeps and rings come and go
         assert rehearsal.stamps() == before, "nothing is sent before somebody opens the source"
-        house.do("reopen")
-        until(lambda: house.rows(STATE) == [("success",)], 120)
-        told = house.ledger()
+        installation.do("reopen")
+        until(lambda: installation.rows(STATE) == [("success",)], 120)
+        told = installation.ledger()
     total = SERIES * IMAGES
     assert (told["expected"], told["delivered"], told["ledger"]) == (total, total, total)
     after = rehearsal.stamps()
     assert {path: after[path] for path in before} == before, "what lay there stays as it was"
     assert len(after) == total
-    assert "whole" in house.adit("manage", "audit", "verify").stdout
+    assert "whole" in installation.adit("manage", "audit", "verify").stdout
 
 
 @pytest.mark.timeout(400)
 def test_the_trail_of_a_database_that_was_tampered_with_is_found_out(tmp_path: Path) -> None:
     """Else the step `audit verify` above proves nothing."""
-    house = Installed(tmp_path / "var")
-    house.do("prepare")
-    house.adit("stop", "--all")
-    assert house.adit("manage", "audit", "verify").returncode == 0
-    house.change(
+    installation = Installed(tmp_path / "var")
+    installation.do("prepare")
+    installation.adit("stop", "--all")
+    assert installation.adit("manage", "audit", "verify").returncode == 0
+    installation.change(
         "update audit_auditevent set action = 'node.reopened' where action = 'node.stopped'"
     )
-    assert house.adit("manage", "audit", "verify").returncode != 0
+    assert installation.adit("manage", "audit", "verify").returncode != 0

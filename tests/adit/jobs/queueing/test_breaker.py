@@ -43,7 +43,7 @@ def fail(node: Node, times: int = 1) -> None:
 
 def rested(node: Node) -> Node:
     """As it is when its rest is over."""
-    CircuitBreaker.objects.filter(node=node).update(rests_until=timezone.now())
+    CircuitBreaker.objects.filter(node=node).update(paused_until=timezone.now())
     return Node.objects.select_related("breaker").get(pk=node.pk)
 
 
@@ -59,7 +59,7 @@ def test_after_one_failure_the_other_tasks_wait_and_say_why(
     assert said.startswith("PACS1 has not answered since ")
     assert "The next attempt is at" in said
     status = get_status(Node.objects.select_related("breaker").get(pk=dead.pk))
-    assert (status.state, "has not answered" in str(status.why)) == ("resting", True)
+    assert (status.state, "has not answered" in str(status.reason)) == ("resting", True)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -77,7 +77,7 @@ def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
     assert TaskGroup.objects.get().wait_reason.code == "node-unavailable.retried-now"
     queue.release_task(trying, Message("task.queued"))
     rested(source)
-    CircuitBreaker.objects.update(tried_until=None)
+    CircuitBreaker.objects.update(trial_until=None)
     assert work() is not None
     assert not CircuitBreaker.objects.exists()
     assert not Alarm.objects.filter(ended_at=None).exists()
@@ -90,8 +90,8 @@ def test_rests_grow_and_only_what_says_nobody_is_there_counts(source: Node) -> N
     for _ in range(6):
         fail(source)
         row = CircuitBreaker.objects.get()
-        assert row.rests_until is not None
-        rests.append(round((row.rests_until - timezone.now()).total_seconds()))
+        assert row.paused_until is not None
+        rests.append(round((row.paused_until - timezone.now()).total_seconds()))
     assert rests == [15, 60, 120, 300, 600, 600]
     CircuitBreaker.objects.all().delete()
     breaker.record_failure(source, NotFound("it is not there"))
@@ -119,20 +119,23 @@ def test_a_conversation_that_breaks_off_later_is_no_reason_to_rest(
 def test_500_tasks_for_a_dead_node_leave_another_ones_rate_at_80_percent(tmp_path: Path) -> None:
     """Two houses at the same time, so that whatever else the machine does meets both."""
     houses = [Installed(tmp_path / name) for name in ("alone", "beside")]
-    for house in houses:
-        house.do("prepare")
-        house.do("limit", "20")
-        house.do("fill-studies", "200")
+    for installation in houses:
+        installation.do("prepare")
+        installation.do("limit", "20")
+        installation.do("fill-studies", "200")
     houses[1].do("order-dead", str(DEAD_TASKS))
-    for house in houses:
-        house.do("order", "200", "living")
+    for installation in houses:
+        installation.do("order", "200", "living")
     workers = {
-        house.data.name: [house.begin("work", str(SECONDS)) for _ in range(2)] for house in houses
+        installation.data.name: [installation.begin("work", str(SECONDS)) for _ in range(2)]
+        for installation in houses
     }
-    for house in houses:
-        until(lambda house=house: len(list(house.data.glob("ready-*"))) == 2, 60)  # type: ignore[misc]
-    for house in houses:
-        (house.data / "go").touch()
+    for installation in houses:
+        until(
+            lambda installation=installation: len(list(installation.data.glob("ready-*"))) == 2, 60
+        )  # type: ignore[misc]
+    for installation in houses:
+        (installation.data / "go").touch()
     done = dict.fromkeys(workers, 0)
     for name, processes in workers.items():
         for process in processes:

@@ -54,7 +54,7 @@ def test_what_is_left_is_shared_out_over_the_connections(job: Job, source: Node)
     assert minutes(job) == 5
     Node.objects.filter(pk=source.pk).update(retrieve_limit=1)
     assert minutes(job) == 10
-    assert estimate_job(job).task_words == "60 s"
+    assert estimate_job(job).task_duration_text == "60 s"
 
 
 def test_hours_are_waited_for_and_their_limits_kept(job: Job, source: Node) -> None:

@@ -21,9 +21,9 @@ def test_a_stuck_job_sounds_an_alarm_until_it_gets_on(order_studies: Ordering) -
 
     assert maintenance.update_stalled_alarms() == 1
     alarm = Alarm.objects.get()
-    assert (alarm.what, alarm.about) == (Alarm.Cause.STUCK, f"job:{job.pk}")
+    assert (alarm.cause, alarm.subject) == (Alarm.Cause.STUCK, f"job:{job.pk}")
     assert f"Job {job.pk} has made no progress for 48 hours" in str(alarm.text)
-    assert str(young.pk) not in alarm.about
+    assert str(young.pk) not in alarm.subject
     Task.objects.filter(job=job).update(started_at=timezone.now())
     assert maintenance.update_stalled_alarms() == 0
     alarm.refresh_from_db()

@@ -241,26 +241,26 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
 
 
 def test_a_double_submit_is_one_job(tmp_path: Path) -> None:
-    house = Installed(tmp_path / "var")
-    house.do("prepare")
+    installation = Installed(tmp_path / "var")
+    installation.do("prepare")
     told = set()
-    for submit in [house.begin("order", "20", "the same key") for _ in range(4)]:
+    for submit in [installation.begin("order", "20", "the same key") for _ in range(4)]:
         out, err = submit.communicate(timeout=60)
         assert submit.returncode == 0, err
         told.add(out)
     assert len(told) == 1
-    assert house.rows("select count(*) from jobs_job") == [(1,)]
-    assert house.rows("select count(*) from jobs_task") == [(20,)]
+    assert installation.rows("select count(*) from jobs_job") == [(1,)]
+    assert installation.rows("select count(*) from jobs_task") == [(20,)]
 
 
 def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
     tmp_path: Path,
 ) -> None:
-    house = Installed(tmp_path / "var")
-    house.do("prepare")
-    house.do("order", "60")
-    house.do("limit", "3")
-    claimers = [house.begin("claim-all", f"process {n}") for n in range(8)]
+    installation = Installed(tmp_path / "var")
+    installation.do("prepare")
+    installation.do("order", "60")
+    installation.do("limit", "3")
+    claimers = [installation.begin("claim-all", f"process {n}") for n in range(8)]
     lines: list[str] = []
     try:
         for claimer in claimers:
@@ -281,7 +281,9 @@ def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
         running += step
         most = max(most, running)
     assert 2 <= most <= 3, "as many at once as the node allows, and no more"
-    assert house.rows("select state, count(*) from jobs_task group by state") == [("success", 60)]
+    assert installation.rows("select state, count(*) from jobs_task group by state") == [
+        ("success", 60)
+    ]
 
 
 # What the database does for a claim -----------------------------------------------------------------
@@ -356,7 +358,7 @@ def test_only_one_of_two_claims_at_the_same_time_tries_a_node_that_did_not_answe
 ) -> None:
     order_studies("1", "2", images=1)
     past = timezone.now() - timedelta(minutes=1)
-    CircuitBreaker.objects.create(node=source, failures=1, since=past, rests_until=past)
+    CircuitBreaker.objects.create(node=source, failures=1, since=past, paused_until=past)
     found: list[Task | None] = []
     first_has_begun, second_waits = threading.Event(), threading.Event()
     lock_nodes, reserve = queue._lock_nodes, slots.reserve

@@ -127,7 +127,7 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     seal = batch_start.encrypted_payload.seal_task
 
     def looked_at(*args: Any, **more: Any) -> bytes:
-        said.append(str(checked.tasks.get(work=TaskType.START).message))
+        said.append(str(checked.tasks.get(type=TaskType.START).message))
         if len(said) == 2:
             perform(checked.owner, checked, "cancel")
             until(lambda: stops and stops[0].is_set())
@@ -146,7 +146,7 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
 
 def test_the_start_is_no_study_and_no_part_of_the_check(checked: Job) -> None:
     batch_start.request_start(checked.owner, checked, StartOptions())
-    assert checked.tasks.get(work=TaskType.START).position == batch_start.START_POSITION
+    assert checked.tasks.get(type=TaskType.START).position == batch_start.START_POSITION
     job = run_all(checked)
     sent = job.tasks.filter(lane=Lane.RETRIEVE).order_by("position")
     assert list(sent.values_list("position", flat=True)) == [2, 3, 4, 5]
@@ -159,4 +159,4 @@ def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, project
     job = run_all(checked)
     assert job.state == JobState.WAITING_FOR_OWNER
     assert str(job.message).startswith("The transfer was not started.")
-    assert job.tasks.get(work=TaskType.START).state == TaskState.FAILURE
+    assert job.tasks.get(type=TaskType.START).state == TaskState.FAILURE

@@ -81,7 +81,7 @@ def test_a_job_stands_where_its_tasks_say(job: Job) -> None:
 def test_a_broken_rule_fails_the_whole_job(job: Job) -> None:
     Job.objects.update(state=J.IN_PROGRESS)
     Task.objects.filter(position=1).update(state=T.SUCCESS)
-    Task.objects.filter(position=2).update(state=T.FAILURE, broke_rule=True)
+    Task.objects.filter(position=2).update(state=T.FAILURE, has_broken_rule=True)
     states.update_job_state(states.lock_job(job.pk))
     job.refresh_from_db()
     assert job.state == J.FAILURE

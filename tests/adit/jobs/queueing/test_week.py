@@ -1,7 +1,7 @@
 """A week at an archive, both nights in which the clock changes: each association within its hours.
 
 The archive's door notes each association; what was allowed is worked out here anew, from the clock
-on the wall, and not by the house's own calendar.
+on the wall, and not by the installation's own calendar.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ import time_machine
 from django.db import connection
 from lab import samples
 from lab.archive import plain_archive
-from lab.gauge import Gauge, Tally
+from lab.counting_proxy import AssociationCounts, CountingProxy
 from lab.jobs import PATIENT, in_thread
 from lab.ordering import order_job
 from pytest_django import Settings
@@ -71,13 +71,15 @@ def allowed(at: datetime, closed: date) -> int:
 
 
 @pytest.fixture
-def tally() -> Tally:
-    return Tally(clock=lambda: datetime.now(UTC))
+def counts() -> AssociationCounts:
+    return AssociationCounts(clock=lambda: datetime.now(UTC))
 
 
 @pytest.fixture
-def archive(tmp_path: Path, tally: Tally, request: pytest.FixtureRequest) -> Iterator[int]:
-    """Behind a gauge; its port. It holds four short studies, or a long one."""
+def archive(
+    tmp_path: Path, counts: AssociationCounts, request: pytest.FixtureRequest
+) -> Iterator[int]:
+    """Behind a counting_proxy; its port. It holds four short studies, or a long one."""
     folder = tmp_path / "archive"
     folder.mkdir()
     is_long = "end" in request.fixturenames
@@ -86,8 +88,11 @@ def archive(tmp_path: Path, tally: Tally, request: pytest.FixtureRequest) -> Ite
             content = samples.file_bytes(samples.ct(image, study=study))
             (folder / f"{study}-{image}.dcm").write_bytes(content)
     delay_s = VERY_SLOWLY_S if is_long else SLOWLY_S
-    with plain_archive("SLOW", folder) as one, Gauge(one.port, tally, delay_s) as gauge:
-        yield gauge.port
+    with (
+        plain_archive("SLOW", folder) as one,
+        CountingProxy(one.port, counts, delay_s) as counting_proxy,
+    ):
+        yield counting_proxy.port
 
 
 @pytest.fixture
@@ -138,8 +143,8 @@ def all_that_may(workers: int = WORKERS) -> int:
     return len(threads)
 
 
-def assert_polite(tally: Tally, closed: date) -> None:
-    for span in tally.spans:
+def assert_polite(counts: AssociationCounts, closed: date) -> None:
+    for span in counts.spans:
         assert span.ended is not None
         for at in (span.begun, span.ended):
             assert allowed(at, closed), f"outside the hours: {at.astimezone(ZONE)}"
@@ -157,10 +162,14 @@ def edges(week: date) -> list[datetime]:
 
 @pytest.mark.parametrize("week", [SPRING, AUTUMN])
 def test_a_week_in_which_the_clock_changes(
-    week: date, order: Callable[[str], Job], source: Node, tally: Tally, settings: Settings
+    week: date,
+    order: Callable[[str], Job],
+    source: Node,
+    counts: AssociationCounts,
+    settings: Settings,
 ) -> None:
     closed = week + timedelta(days=2)
-    source.exceptions = [{"from": closed.isoformat(), "as": "closed", "why": "migration"}]
+    source.special_days = [{"from": closed.isoformat(), "as": "closed", "why": "migration"}]
     source.save()
     moments = {edge + timedelta(seconds=s) for edge in edges(week) for s in (-1, 1, 1800)}
     with time_machine.travel(min(moments), tick=True) as traveller:
@@ -173,7 +182,7 @@ def test_a_week_in_which_the_clock_changes(
             got[moment] = all_that_may()
             most = max(most, got[moment])
 
-    assert_polite(tally, closed)
+    assert_polite(counts, closed)
     assert most == LIMIT, "each was allowed at some time"
     for moment, number in got.items():
         soon = moment + timedelta(seconds=12)
@@ -192,10 +201,10 @@ def test_a_week_in_which_the_clock_changes(
     ids=["a morning", "the hour that is left out", "the hour that comes twice", "a closed day"],
 )
 def test_what_runs_at_the_end_of_the_hours_has_ended_by_then(
-    end: datetime, order: Callable[[str], Job], source: Node, tally: Tally
+    end: datetime, order: Callable[[str], Job], source: Node, counts: AssociationCounts
 ) -> None:
     closed = AUTUMN + timedelta(days=2)
-    source.exceptions = [{"from": closed.isoformat(), "as": "closed", "why": "migration"}]
+    source.special_days = [{"from": closed.isoformat(), "as": "closed", "why": "migration"}]
     source.save()
     with time_machine.travel(end.astimezone(UTC) - timedelta(seconds=18), tick=True):
         order(LONG)
@@ -206,5 +215,5 @@ def test_what_runs_at_the_end_of_the_hours_has_ended_by_then(
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
     assert task.message.code == "node-unavailable.outside-hours"
     assert now < end, "it was not over by itself"
-    assert tally.spans
-    assert_polite(tally, closed)
+    assert counts.spans
+    assert_polite(counts, closed)

@@ -104,7 +104,7 @@ def test_a_broker_that_refuses_us_or_is_not_there_is_said(
     settings.BROKER_URL = gone(rabbitmq_service.url)
     finding = service_checks._check_broker()
     assert finding.next_step.startswith("No answer. Check whether RabbitMQ runs")
-    assert rabbitmq_service.password not in finding.what + finding.next_step
+    assert rabbitmq_service.password not in finding.subject + finding.next_step
 
 
 @needs_redis
@@ -118,7 +118,7 @@ def test_a_redis_that_refuses_us_or_is_not_there_is_said(
     settings.REDIS_URL = gone(redis_service.url)
     finding = service_checks._check_redis()
     assert finding.next_step.startswith("No answer. Check whether Redis runs")
-    assert redis_service.password not in finding.what + finding.next_step
+    assert redis_service.password not in finding.subject + finding.next_step
 
 
 def test_a_zone_that_does_not_exist_is_said(settings: Any) -> None:

@@ -85,10 +85,10 @@ def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
 
 
 def test_warnings_of_libraries_which_quote_values_are_written_nowhere(tmp_path):
-    house = Installed(tmp_path / "var")
-    house.do("prepare")
+    installation = Installed(tmp_path / "var")
+    installation.do("prepare")
 
-    done = house.adit("manage", "shell", "-c", f"import warnings; warnings.warn({CANARY!r})")
+    done = installation.adit("manage", "shell", "-c", f"import warnings; warnings.warn({CANARY!r})")
 
     assert done.returncode == 0, done.stderr
     assert "Mustermann" not in done.stdout + done.stderr

@@ -14,11 +14,11 @@ from lab.jobs import until
 import adit.messages  # noqa: F401 - registers the templates
 from adit_engine.messages import Message
 
-ALARMS = "select what, machine, about, text from nodes_alarm where ended_at is null"
+ALARMS = "select cause, host, subject, text from nodes_alarm where ended_at is null"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Installed:
+def installation(tmp_path: Path) -> Installed:
     installed = Installed(tmp_path / "var")
     installed.do("prepare")
     return installed
@@ -41,27 +41,27 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_worker_tells_of_a_disk_that_only_its_machine_sees(
-    house: Installed, full_disk: Path
+    installation: Installed, full_disk: Path
 ) -> None:
-    house.settings["ADIT_GATHERED"] = str(full_disk)
-    with house.running("worker"):
-        until(lambda: house.rows(ALARMS), 60)
-    ((what, machine, about, text),) = house.rows(ALARMS)
+    installation.settings["ADIT_GATHERED"] = str(full_disk)
+    with installation.running("worker"):
+        until(lambda: installation.rows(ALARMS), 60)
+    ((what, machine, about, text),) = installation.rows(ALARMS)
     assert (what, machine, about) == ("disk", socket.gethostname(), "gathered")
     message = Message.from_json(json.loads(text))
     assert (message.code, message.values["percent"]) == ("alarm.disk-almost-full", 0)
 
 
-def test_the_receiver_tells_of_its_certificate(house: Installed, tmp_path: Path) -> None:
+def test_the_receiver_tells_of_its_certificate(installation: Installed, tmp_path: Path) -> None:
     certificate, key = Authority().issue(until_day=10).files(tmp_path, "receiver")
-    house.settings |= {
+    installation.settings |= {
         "ADIT_RECEIVER_PORT": str(free_port()),
         "ADIT_RECEIVER_HOST": "127.0.0.1",
         "ADIT_RECEIVER_TLS_CERTIFICATE": str(certificate),
         "ADIT_RECEIVER_TLS_KEY": str(key),
     }
-    with house.running("receiver"):
-        until(lambda: house.rows(ALARMS), 60)
-    ((what, machine, about, text),) = house.rows(ALARMS)
+    with installation.running("receiver"):
+        until(lambda: installation.rows(ALARMS), 60)
+    ((what, machine, about, text),) = installation.rows(ALARMS)
     assert (what, machine, about) == ("certificate", socket.gethostname(), "receiver:0")
     assert "Replace it by a renewed one before" in str(Message.from_json(json.loads(text)))

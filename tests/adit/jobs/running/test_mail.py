@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.utils import timezone
 from lab.jobs import PATIENT, work
-from lab.postbox import Postbox, postbox
+from lab.smtp_server import SmtpServer, smtp_server
 from pytest_django import Settings
 
 from adit.accounts.models import User
@@ -22,8 +22,8 @@ Ordering = Callable[..., Job]
 
 
 @pytest.fixture
-def box(settings: Settings) -> Iterator[Postbox]:
-    with postbox() as box:
+def box(settings: Settings) -> Iterator[SmtpServer]:
+    with smtp_server() as box:
         settings.MAIL = True
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", box.port
@@ -49,7 +49,7 @@ def approver(pacsadmin: User) -> User:
 
 
 def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
-    box: Postbox, owner: User, order_studies: Ordering
+    box: SmtpServer, owner: User, order_studies: Ordering
 ) -> None:
     job = order_studies("1", "2", images=1)
     perform(owner, job, "mail")
@@ -67,7 +67,7 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
         assert secret not in letter.as_string()
 
 
-def test_who_wants_none_gets_none(box: Postbox, owner: User, order_studies: Ordering) -> None:
+def test_who_wants_none_gets_none(box: SmtpServer, owner: User, order_studies: Ordering) -> None:
     order_studies("1", images=1)
     work()
     assert notifications.send_due_mails() == 0
@@ -75,7 +75,7 @@ def test_who_wants_none_gets_none(box: Postbox, owner: User, order_studies: Orde
 
 
 def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
-    box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
+    box: SmtpServer, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between the mail server's answer and our note of it."""
     perform(owner, order_studies("1", images=1), "mail")
@@ -94,11 +94,11 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
 
 
 def test_a_late_sender_does_not_note_over_another_ones_head(
-    box: Postbox, owner: User, order_studies: Ordering
+    box: SmtpServer, owner: User, order_studies: Ordering
 ) -> None:
     perform(owner, order_studies("1", images=1), "mail")
     work()
-    late = notifications.JOB_OUTBOX.take()
+    late = notifications.JOB_OUTBOX.claim_due()
     assert late is not None
     JobMail.objects.update(not_before=timezone.now())
     assert notifications.send_due_mails() == 1
@@ -106,7 +106,7 @@ def test_a_late_sender_does_not_note_over_another_ones_head(
 
 
 def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
-    box: Postbox, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
+    box: SmtpServer, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hold on the letter has run out when it wakes up."""
     perform(owner, order_studies("1", images=1), "mail")
@@ -121,7 +121,7 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
 
 
 def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
-    box: Postbox, owner: User, order_studies: Ordering
+    box: SmtpServer, owner: User, order_studies: Ordering
 ) -> None:
     perform(owner, order_studies("1", images=1), "mail")
     work()
@@ -137,7 +137,7 @@ def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
 
 
 def test_a_failure_is_told_to_those_who_look_after_adit(
-    box: Postbox, owner: User, order_studies: Ordering, source: Node, settings: Settings
+    box: SmtpServer, owner: User, order_studies: Ordering, source: Node, settings: Settings
 ) -> None:
     settings.MAIL_ADMINS = ["it@hospital.example"]
     job = order_studies("1", images=1)
@@ -151,7 +151,7 @@ def test_a_failure_is_told_to_those_who_look_after_adit(
 
 
 def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
-    box: Postbox, owner: User, approver: User, order_studies: Ordering, settings: Settings
+    box: SmtpServer, owner: User, approver: User, order_studies: Ordering, settings: Settings
 ) -> None:
     settings.MAX_STUDIES_PER_JOB = 1
     first = order_studies("1", "2", images=1)

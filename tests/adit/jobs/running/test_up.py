@@ -1,4 +1,4 @@
-"""`adit up`: a fresh folder becomes a running house, and leaves no process when it ends."""
+"""`adit up`: a fresh folder becomes a running installation, and leaves no process when it ends."""
 
 import json
 import os
@@ -17,138 +17,152 @@ from adit_engine.messages import Message
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Installed:
+def installation(tmp_path: Path) -> Installed:
     return Installed(tmp_path / "var")
 
 
-def test_a_fresh_folder_is_ready_within_seconds_and_stops_without_a_rest(house: Installed) -> None:
-    house.data.parent.mkdir(exist_ok=True)
-    house.data.mkdir()
+def test_a_fresh_folder_is_ready_within_seconds_and_stops_without_a_rest(
+    installation: Installed,
+) -> None:
+    installation.data.parent.mkdir(exist_ok=True)
+    installation.data.mkdir()
     begun = time.monotonic()
-    with house.up() as up:
+    with installation.up() as up:
         assert time.monotonic() - begun < 20, "10 s on a machine that does nothing else"
-        with urllib.request.urlopen(f"http://127.0.0.1:{house.port}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{installation.port}/healthz", timeout=5
+        ) as answer:
             assert answer.status == 200
         family = family_of(up.pid)
         commands = " ".join(runs(pid) for pid in family)
         for command in ("granian", "cli scheduler", "cli receiver", "cli worker"):
             assert command in commands
-        second = house.adit("up")
+        second = installation.adit("up")
         assert second.returncode == 1
-        assert f"already uses the data folder {house.data} (process {up.pid})" in second.stderr
+        assert (
+            f"already uses the data folder {installation.data} (process {up.pid})" in second.stderr
+        )
         asked = time.monotonic()
         up.terminate()
         assert up.wait(10) == 0
         assert time.monotonic() - asked < 10
         assert not [runs(pid) for pid in family if is_alive(pid)]
-    log = house.log()
+    log = installation.log()
     assert "BACK IT UP" in log
     assert "createsuperuser" in log
     for key in ("master.key", "web.key"):
-        assert stat.S_IMODE((house.data / "keys" / key).stat().st_mode) == 0o600
+        assert stat.S_IMODE((installation.data / "keys" / key).stat().st_mode) == 0o600
 
 
-def test_nothing_is_left_of_a_house_whose_supervisor_was_killed(house: Installed) -> None:
-    house.data.mkdir()
-    with house.up() as up:
+def test_nothing_is_left_of_a_installation_whose_supervisor_was_killed(
+    installation: Installed,
+) -> None:
+    installation.data.mkdir()
+    with installation.up() as up:
         family = family_of(up.pid)
         os.kill(up.pid, signal.SIGKILL)
         up.wait()
         until(lambda: not any(is_alive(pid) for pid in family), 15)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", house.port))
+            probe.bind(("127.0.0.1", installation.port))
 
 
-def test_a_port_in_use_is_said_with_the_next_step(house: Installed) -> None:
+def test_a_port_in_use_is_said_with_the_next_step(installation: Installed) -> None:
     with socket.socket() as other:
-        other.bind(("127.0.0.1", house.port))
+        other.bind(("127.0.0.1", installation.port))
         other.listen()
-        done = house.adit("up")
+        done = installation.adit("up")
     assert done.returncode == 1
-    assert f"Port {house.port} is in use" in done.stderr
+    assert f"Port {installation.port} is in use" in done.stderr
     assert "PORT=8080" in done.stderr
 
 
-def test_a_database_without_its_key_is_refused(house: Installed) -> None:
-    house.do("prepare")
-    (house.data / "keys" / "master.key").unlink()
-    done = house.adit("up")
+def test_a_database_without_its_key_is_refused(installation: Installed) -> None:
+    installation.do("prepare")
+    (installation.data / "keys" / "master.key").unlink()
+    done = installation.adit("up")
     assert done.returncode == 1
     assert "Restore the key from the backup" in done.stderr
-    assert not (house.data / "keys" / "master.key").exists()
+    assert not (installation.data / "keys" / "master.key").exists()
 
 
-def test_another_key_than_the_databases_is_refused(house: Installed) -> None:
-    house.do("prepare")
-    (house.data / "keys" / "master.key").write_text("ab" * 32)
-    done = house.adit("up")
+def test_another_key_than_the_databases_is_refused(installation: Installed) -> None:
+    installation.do("prepare")
+    (installation.data / "keys" / "master.key").write_text("ab" * 32)
+    done = installation.adit("up")
     assert done.returncode == 1
     assert "is not the one" in done.stderr
 
 
-def test_doctor_says_what_is_wrong_and_how_to_mend_it(house: Installed) -> None:
-    done = house.adit("doctor")
+def test_doctor_says_what_is_wrong_and_how_to_mend_it(installation: Installed) -> None:
+    done = installation.adit("doctor")
     assert done.returncode == 1
     assert "`adit up` creates it" in done.stdout
-    house.do("prepare")
-    done = house.adit("doctor")
+    installation.do("prepare")
+    done = installation.adit("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "!!" not in done.stdout
     for part in ("data folder", "master key", "database", "tables", "broker", "time zone", "free"):
         assert f"ok  {part}" in done.stdout
 
 
-def test_a_node_is_stopped_from_the_machine_itself(house: Installed) -> None:
-    house.do("prepare")
-    assert house.adit("stop", "nobody").returncode == 1
-    done = house.adit("stop", "from", "--reason", "migration")
+def test_a_node_is_stopped_from_the_machine_itself(installation: Installed) -> None:
+    installation.do("prepare")
+    assert installation.adit("stop", "nobody").returncode == 1
+    done = installation.adit("stop", "from", "--reason", "migration")
     assert done.returncode == 0, done.stderr
-    ((paused_at, reason),) = house.rows(
+    ((paused_at, reason),) = installation.rows(
         "select paused_at, pause_reason from nodes_node where name = 'from'"
     )
     assert paused_at is not None
     assert reason.startswith("migration (")
-    house.do("order")
-    house.do("claim-none")
-    ((reason,),) = house.rows("select wait_reason from jobs_taskgroup")
+    installation.do("order")
+    installation.do("claim-none")
+    ((reason,),) = installation.rows("select wait_reason from jobs_taskgroup")
     message = str(Message.from_json(json.loads(reason)))
     assert message.startswith("from")
     assert "stopped" in message
     assert "migration (" in message
 
 
-def test_all_nodes_are_stopped_from_the_machine_itself(house: Installed) -> None:
-    house.do("prepare")
+def test_all_nodes_are_stopped_from_the_machine_itself(installation: Installed) -> None:
+    installation.do("prepare")
     for unclear in (("stop",), ("stop", "from", "--all")):
-        done = house.adit(*unclear)
+        done = installation.adit(*unclear)
         assert done.returncode == 1
         assert "or --all" in done.stderr
-    done = house.adit("stop", "--all", "--reason", "fire")
+    done = installation.adit("stop", "--all", "--reason", "fire")
     assert (done.returncode, "2 stopped." in done.stderr + done.stdout) == (0, True)
-    rows = house.rows("select stopped_at, pause_reason from nodes_node")
+    rows = installation.rows("select stopped_at, pause_reason from nodes_node")
     assert len(rows) == 2
     assert all(at is not None and reason.startswith("fire (") for at, reason in rows)
-    ((events,),) = house.rows("select count(*) from audit_auditevent where action = 'node.stopped'")
+    ((events,),) = installation.rows(
+        "select count(*) from audit_auditevent where action = 'node.stopped'"
+    )
     assert events == 2
 
 
-def test_a_zone_that_does_not_exist_is_refused_at_start(house: Installed) -> None:
-    house.do("prepare")
-    house.settings["ADIT_TIME_ZONE"] = "Europe/Atlantis"
+def test_a_zone_that_does_not_exist_is_refused_at_start(installation: Installed) -> None:
+    installation.do("prepare")
+    installation.settings["ADIT_TIME_ZONE"] = "Europe/Atlantis"
     for command in ("up", "worker", "doctor"):
-        done = house.adit(command)
+        done = installation.adit(command)
         assert done.returncode == 1
         assert "ADIT_TIME_ZONE=Europe/Atlantis is not a time zone" in done.stderr
 
 
-def test_a_lease_that_is_shorter_than_two_beats_is_refused_at_start(house: Installed) -> None:
-    house.settings["ADIT_LEASE_S"] = "5"
-    done = house.adit("worker")
+def test_a_lease_that_is_shorter_than_two_beats_is_refused_at_start(
+    installation: Installed,
+) -> None:
+    installation.settings["ADIT_LEASE_S"] = "5"
+    done = installation.adit("worker")
     assert done.returncode == 1
     assert "ADIT_LEASE_S=5 is too short for ADIT_BEAT_S=10" in done.stderr
 
 
-def test_the_key_of_the_pages_and_the_ledger_are_not_readable_by_others(house: Installed) -> None:
-    house.do("prepare")
-    assert stat.S_IMODE(house.data.stat().st_mode) == 0o700
+def test_the_key_of_the_pages_and_the_ledger_are_not_readable_by_others(
+    installation: Installed,
+) -> None:
+    installation.do("prepare")
+    assert stat.S_IMODE(installation.data.stat().st_mode) == 0o700

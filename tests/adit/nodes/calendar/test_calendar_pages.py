@@ -23,7 +23,7 @@ NIGHT = {"days": ["mon", "tue"], "from": "20:00", "to": "06:00", "limit": 3}
 @pytest.fixture
 def node(folder_node: Node) -> Node:
     folder_node.windows = [NIGHT]
-    folder_node.exceptions = [{"from": "2026-06-12", "to": "2026-06-14", "as": "closed"}]
+    folder_node.special_days = [{"from": "2026-06-12", "to": "2026-06-14", "as": "closed"}]
     folder_node.save()
     return folder_node
 
@@ -49,7 +49,7 @@ def test_rows_for_transfers_and_searches_and_special_days_are_written(
         "special-1-first": "2026-12-24",
         "special-1-like": "sun",
         "special-1-why": "Christmas",
-        "gap_s": "5",
+        "pause_between_studies_s": "5",
         "rate_kb_s": "12500",
     }
 
@@ -59,13 +59,13 @@ def test_rows_for_transfers_and_searches_and_special_days_are_written(
     node.refresh_from_db()
     search = {"days": ["mon", "sun"], "from": "07:00", "to": "24:00", "limit": 1, "lane": "search"}
     assert node.windows == [NIGHT, search]
-    assert [row["as"] for row in node.exceptions] == ["closed", "sun"]
-    assert node.exceptions[1] == {
+    assert [row["as"] for row in node.special_days] == ["closed", "sun"]
+    assert node.special_days[1] == {
         "from": "2026-12-24", "to": "2026-12-24", "as": "sun", "why": "Christmas"
     }  # fmt: skip
-    assert (node.gap_s, node.rate_kb_s) == (5, 12500)
+    assert (node.pause_between_studies_s, node.rate_kb_s) == (5, 12500)
     changed = AuditEvent.objects.filter(action="node.changed").latest("pk").details["changed"]
-    assert {"windows", "exceptions", "gap_s", "rate_kb_s"} <= set(changed)
+    assert {"windows", "special_days", "pause_between_studies_s", "rate_kb_s"} <= set(changed)
 
 
 def test_a_row_more_keeps_what_was_typed_and_saves_nothing(manager: Client, node: Node) -> None:
@@ -96,7 +96,7 @@ def test_a_row_is_taken_away_and_those_below_move_up(
     moved = rows.forms[0]["begin" if prefix == "hours" else "why"].value()
     assert moved == ("09:00" if prefix == "hours" else "later")
     node.refresh_from_db()
-    assert len(node.windows) == len(node.exceptions) == 1, "not yet saved"
+    assert len(node.windows) == len(node.special_days) == 1, "not yet saved"
     data = filled(manager, path(node))
     saved = {k: v for k, v in data.items() if not k.startswith("hours-0")} | {
         "hours-TOTAL_FORMS": "1"
@@ -160,7 +160,7 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
     ]
     assert [part.text for part in wednesday.transfers] == ["00:00–06:00: at most 2 connections"]
     assert [part.text for part in wednesday.searches] == ["00:00–24:00: at most 2 connections"]
-    assert (drawn.rows[7].is_special, drawn.rows[7].why) == (True, "Tuesday: x")
+    assert (drawn.rows[7].is_special, drawn.rows[7].reason) == (True, "Tuesday: x")
     with pytest.raises(InvalidInput, match="are empty"):
         chart.make_calendar_chart(node, [{**NIGHT, "to": "20:00"}], [])
 

@@ -35,7 +35,7 @@ def berlin(settings):
 
 def node(*windows, specials=(HOLIDAY, MIGRATION), **values):
     values = {"retrieve_limit": 10, "search_limit": 2, **values}
-    return Node(name="PACS1", windows=list(windows), exceptions=list(specials), **values)
+    return Node(name="PACS1", windows=list(windows), special_days=list(specials), **values)
 
 
 def at(text):
@@ -90,7 +90,9 @@ def test_it_sees_beyond_a_closing_of_many_weeks():
 
 
 def test_what_is_written_is_read_back():
-    assert SpecialDays.read(SpecialDays.read(MIGRATION).row) == SpecialDays.read(MIGRATION)
+    assert SpecialDays.from_row(SpecialDays.from_row(MIGRATION).row) == SpecialDays.from_row(
+        MIGRATION
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_special_days_that_cannot_be_read_open_nothing(rows):
         read_special(rows)
     with pytest.raises(InvalidInput):
         get_limit_at(
-            Node(name="PACS1", windows=[], exceptions=rows), Lane.RETRIEVE, at("2026-06-01T21:00")
+            Node(name="PACS1", windows=[], special_days=rows), Lane.RETRIEVE, at("2026-06-01T21:00")
         )
 
 
@@ -155,7 +157,7 @@ def test_every_minute_of_a_year_agrees_with_the_clock_on_the_wall(zone, settings
         "from": "20:00",
         "to": "02:30",
     }
-    calendar = NodeCalendar.of(node(night, specials=()))
+    calendar = NodeCalendar.from_node(node(night, specials=()))
 
     for moment in _near_changes(place):
         wall = moment.astimezone(place)

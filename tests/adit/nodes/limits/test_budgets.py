@@ -68,7 +68,7 @@ def test_members_share_it_and_what_is_on_its_way_counts(
     assert (warning.code, warning.values["left"]) == ("budget.exceeded", 1)
 
     slots.acquire_slot(
-        source, Lane.RETRIEVE, "task:1", 60, SlotRequest(coordinator.pk, 1, fetches=True)
+        source, Lane.RETRIEVE, "task:1", 60, SlotRequest(coordinator.pk, 1, counts_for_budget=True)
     )
 
     with pytest.raises(OverBudget):

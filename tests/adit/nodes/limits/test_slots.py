@@ -28,7 +28,7 @@ def test_no_more_than_the_limit(node):
 
     with pytest.raises(NoSlot, match="PACS1: 2 of 2 connections are in use") as error:
         slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60)
-    assert error.value.again
+    assert error.value.is_transient
     assert error.value.until is None
     assert slots.slots_in_use(node).count() == 2
 

@@ -136,7 +136,7 @@ def taken(awaited: MoveImages, count: int, seconds: float = 30) -> list[Instance
     found: list[Instance] = []
 
     def enough() -> bool:
-        found.extend(awaited.arrived())
+        found.extend(awaited.take_images())
         return len(found) >= count
 
     until(enough, seconds)
@@ -182,7 +182,7 @@ def test_a_rate_is_kept_and_the_worker_is_told_that_an_image_comes(far, pacs):
         sending.start()
 
         until(awaited.is_throttled)
-        assert not list(awaited.arrived())
+        assert not list(awaited.take_images())
         assert len(taken(awaited, 1)) == 1
         assert time.monotonic() - began >= size_bytes / rate_kb_s / 1000 - BURST_S
         sending.join(30)

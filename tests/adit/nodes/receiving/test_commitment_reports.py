@@ -1,4 +1,4 @@
-"""Questions in the house: what a PACS reports to the receiver reaches the worker that asked."""
+"""Questions in the installation: what a PACS reports to the receiver reaches the worker that asked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +45,9 @@ def pacs(make_node: Any) -> Node:
 def test_a_report_that_the_receiver_got_reaches_who_asked(pacs: Node) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5) as come:
         assert come() is None
-        assert DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.TAKEN
+        assert (
+            DatabaseReceiverState().take_report(REPORT, "PACS", "127.0.0.1") is ReportReceipt.TAKEN
+        )
         came = _until(come)
 
     assert came == REPORT
@@ -62,9 +64,9 @@ def _until(come: Any) -> Any:
 def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5) as come:
         register = DatabaseReceiverState()
-        register.reported(REPORT, "PACS", "127.0.0.1")
+        register.take_report(REPORT, "PACS", "127.0.0.1")
 
-        again = register.reported(replace(REPORT, kept=frozenset()), "PACS", "127.0.0.1")
+        again = register.take_report(replace(REPORT, committed=frozenset()), "PACS", "127.0.0.1")
 
         assert again is ReportReceipt.TAKEN
         assert _until(come) == REPORT
@@ -75,7 +77,7 @@ def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
 )
 def test_a_report_from_somebody_else_is_not_taken(pacs: Node, title: str, address: str) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5) as come:
-        assert DatabaseReceiverState().reported(REPORT, title, address) is ReportReceipt.STRANGER
+        assert DatabaseReceiverState().take_report(REPORT, title, address) is ReportReceipt.STRANGER
         assert PendingCommitment.objects.get().report is None
         assert come() is None
 
@@ -84,7 +86,7 @@ def test_nobody_waits_for_a_report_any_more(pacs: Node) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5):
         pass
 
-    assert DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
+    assert DatabaseReceiverState().take_report(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
 
 
 def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
@@ -95,10 +97,14 @@ def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
     with commitment_reports.expect_report(pacs.pk, replace(ASKED, transaction_uid="2.25.8"), 5):
         open_spool().prepare()
         PendingCommitment.objects.create(
-            node=pacs, transaction_uid="2.25.7", senders=[["PACS", list(HERE)]], expires_at=late
+            node=pacs,
+            transaction_uid="2.25.7",
+            allowed_senders=[["PACS", list(HERE)]],
+            expires_at=late,
         )
         assert (
-            DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
+            DatabaseReceiverState().take_report(REPORT, "PACS", "127.0.0.1")
+            is ReportReceipt.UNKNOWN
         )
 
         delete_expired()
@@ -113,7 +119,7 @@ def test_a_report_that_cannot_be_handed_on_is_not_taken(
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE nodes_pendingcommitment RENAME TO away")
         try:
-            receipt = DatabaseReceiverState().reported(REPORT, "PACS", "127.0.0.1")
+            receipt = DatabaseReceiverState().take_report(REPORT, "PACS", "127.0.0.1")
         finally:
             with connection.cursor() as cursor:
                 cursor.execute("ALTER TABLE away RENAME TO nodes_pendingcommitment")
@@ -125,8 +131,8 @@ def test_a_report_that_cannot_be_handed_on_is_not_taken(
 
 
 @contextmanager
-def house(settings: Any, folder: Path, *lies: Lie) -> Iterator[Lying]:
-    """The receiver of this house, and an archive that reports to it."""
+def installation(settings: Any, folder: Path, *lies: Lie) -> Iterator[Lying]:
+    """The receiver of this installation, and an archive that reports to it."""
     settings.SPOOL_DIR = folder / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -152,7 +158,7 @@ def proofs_of(user: User, row: Node) -> list[StorageConfirmation]:
 def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
     coordinator: User, make_node: Any, settings: Any, tmp_path: Path
 ) -> None:
-    with house(settings, tmp_path) as archive:
+    with installation(settings, tmp_path) as archive:
         row = destination(make_node, archive, proof="commitment")
 
         proofs = proofs_of(coordinator, row)
@@ -165,7 +171,7 @@ def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
 def test_a_pacs_that_lost_the_image_is_believed(
     coordinator: User, make_node: Any, settings: Any, tmp_path: Path
 ) -> None:
-    with house(settings, tmp_path, Lie(Kind.FORGET, on=Part.STORE)) as archive:
+    with installation(settings, tmp_path, Lie(Kind.FORGET, on=Part.STORE)) as archive:
         (proof,) = proofs_of(coordinator, destination(make_node, archive, proof="commitment"))
 
     assert isinstance(proof, NotConfirmed)
@@ -175,7 +181,7 @@ def test_a_pacs_that_lost_the_image_is_believed(
 def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
     coordinator: User, make_node: Any, settings: Any, tmp_path: Path
 ) -> None:
-    with house(settings, tmp_path, Lie(Kind.NOTHING, on=Part.COMMIT)) as archive:
+    with installation(settings, tmp_path, Lie(Kind.NOTHING, on=Part.COMMIT)) as archive:
         row = destination(make_node, archive, proof="commitment", commitment_s=1.0)
 
         remark, proof = proofs_of(coordinator, row)
@@ -189,7 +195,7 @@ def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
 def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
     pacsadmin: User, make_node: Any, settings: Any, tmp_path: Path, client: Client
 ) -> None:
-    with house(settings, tmp_path) as archive:
+    with installation(settings, tmp_path) as archive:
         row = destination(make_node, archive)
         diagnostics.try_writing(pacsadmin, row)
 

@@ -32,7 +32,7 @@ PATH = "/nodes/quarantine/"
 
 
 @pytest.fixture(autouse=True)
-def house(settings: Any, tmp_path: Path) -> None:
+def installation(settings: Any, tmp_path: Path) -> None:
     config.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
@@ -80,7 +80,7 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
     client = client_of(pacsadmin)
 
     page = client.get(PATH).content.decode()
-    (lot,) = client.get(PATH).context["held"].lots
+    (lot,) = client.get(PATH).context["held"].groups
     client.post(f"{PATH}delete/", {"lot": lot.key})
 
     assert "FARM" in page
@@ -106,9 +106,9 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
 
     host_checks.check_host(receives=True)
 
-    alarm = Alarm.objects.get(what=Alarm.Cause.QUARANTINE)
+    alarm = Alarm.objects.get(cause=Alarm.Cause.QUARANTINE)
     assert alarm.text == Message("alarm.quarantine-used", count=1)
-    (lot,) = quarantine.list_quarantine(pacsadmin).lots
+    (lot,) = quarantine.list_quarantine(pacsadmin).groups
     quarantine.delete_images(pacsadmin, [(lot.calling, lot.address, lot.class_uid)])
     host_checks.check_host(receives=True)
     alarm.refresh_from_db()
@@ -130,7 +130,7 @@ def test_unknown_callers_are_counted_and_can_be_forgotten(
     page = client.get(PATH).content.decode()
     client.post(f"{PATH}delete/", {"forget": "1"})
 
-    assert (row.calling, row.fate, row.count) == ("NOBODY", "turned_away", 3)
+    assert (row.calling, row.disposition, row.count) == ("NOBODY", "turned_away", 3)
     assert "NOBODY" in page
     assert "Connection rejected" in page
     assert not UnexpectedSender.objects.exists()
@@ -148,18 +148,18 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
 
     with reception.expect(wanted, lambda: None):
         send(receiver, "FARM")
-        found = reception.strays("PACS1", began)
+        found = reception.unexpected_since("PACS1", began)
 
-    assert [(one.source, one.calling, one.fate) for one in found] == [
-        ("PACS1", "FARM", Disposition.LAID_APART)
+    assert [(one.source, one.calling, one.disposition) for one in found] == [
+        ("PACS1", "FARM", Disposition.QUARANTINED)
     ]
-    assert reception.strays("OTHER", began) == []
+    assert reception.unexpected_since("OTHER", began) == []
 
 
 def test_a_flood_of_names_does_not_fill_the_database() -> None:
     many = unexpected_senders.SenderCounter()
     for number in range(unexpected_senders.MAX_ROWS + 50):
-        many.add(seen(Disposition.TURNED_AWAY, f"AE{number}"))
+        many.add(seen(Disposition.REJECTED, f"AE{number}"))
 
     unexpected_senders.write_counts(many.take())
 
@@ -207,7 +207,7 @@ def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: U
     assert "Unrequested images or connections" not in client_of(pacsadmin).get("/").content.decode()
 
     gatherer = unexpected_senders.SenderCounter()
-    gatherer.add(seen(Disposition.TURNED_AWAY))
+    gatherer.add(seen(Disposition.REJECTED))
     unexpected_senders.write_counts(gatherer.take())
 
     assert "Unrequested images or connections" in client_of(pacsadmin).get("/").content.decode()
@@ -218,7 +218,7 @@ def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: U
 
 def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
     gatherer = unexpected_senders.SenderCounter()
-    gatherer.add(seen(Disposition.TURNED_AWAY, "<script>x"))
+    gatherer.add(seen(Disposition.REJECTED, "<script>x"))
     unexpected_senders.write_counts(gatherer.take())
 
     assert "<script>x" not in client_of(pacsadmin).get(PATH).content.decode()
@@ -226,7 +226,7 @@ def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
 
 def test_an_older_stray_is_no_answer_to_a_new_question(make_node: Callable[..., Node]) -> None:
     gatherer = unexpected_senders.SenderCounter()
-    gatherer.add(seen(Disposition.TURNED_AWAY))
+    gatherer.add(seen(Disposition.REJECTED))
     unexpected_senders.write_counts(gatherer.take())
 
     assert unexpected_senders.find_for_node("PACS1", datetime.now(UTC) + timedelta(seconds=1)) == []

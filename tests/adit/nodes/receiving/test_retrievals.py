@@ -1,4 +1,4 @@
-"""Reception in the house: what a PACS sends after a C-MOVE reaches the worker that asked for it."""
+"""Reception in the installation: what a PACS sends after a C-MOVE reaches the worker that asked for it."""
 
 import os
 import socket
@@ -63,7 +63,7 @@ def image(number: int) -> Instance:
 
 @pytest.fixture
 def receiver(settings, tmp_path: Path) -> Iterator[StorageScp]:
-    """The receiver of this house, in this process."""
+    """The receiver of this installation, in this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -117,7 +117,7 @@ def test_a_worker_gets_what_the_pacs_sends_byte_by_byte(coordinator, pacs):
     assert not MoveInProgress.objects.exists()
     assert open_spool().tokens() == []
     pacs.refresh_from_db()
-    assert pacs.names_originator is True
+    assert pacs.sends_move_originator is True
 
 
 def test_a_fetch_in_a_thread_of_its_own_leaves_no_connection(coordinator, pacs):
@@ -125,7 +125,7 @@ def test_a_fetch_in_a_thread_of_its_own_leaves_no_connection(coordinator, pacs):
 
     def fetch() -> None:
         with ReceiverClient(pacs).expect(wanted(), never) as awaited:
-            list(awaited.arrived())
+            list(awaited.take_images())
         left.append(connection.connection)
 
     thread = threading.Thread(target=fetch)
@@ -155,7 +155,7 @@ def test_two_moves_of_one_study_take_turns_until_the_originator_was_seen(pacs):
             entered.clear()
             with second_move(pacs) as third:
                 assert not third.wait(0.6)
-                type(pacs).objects.update(names_originator=True)
+                type(pacs).objects.update(sends_move_originator=True)
                 assert third.wait(5)
         assert entered
 
@@ -167,19 +167,19 @@ def test_without_an_originator_the_image_goes_where_the_study_says(pacs, receive
     ):
         stored = list(sender(receiver).store([image(1)]))
         assert [one.error for one in stored] == [None]
-        assert [one.instance_uid for one in awaited.arrived()] == [f"{SERIES}.1"]
-        assert list(other.arrived()) == []
+        assert [one.instance_uid for one in awaited.take_images()] == [f"{SERIES}.1"]
+        assert list(other.take_images()) == []
     pacs.refresh_from_db()
-    assert pacs.names_originator is False
+    assert pacs.sends_move_originator is False
 
 
 def test_late_images_are_refused(pacs, receiver):
     with ReceiverClient(pacs).expect(wanted(), never):
-        assert next(sender(receiver).store([image(1)])).kept
+        assert next(sender(receiver).store([image(1)])).is_stored
 
     # The receiver may still believe in the row, and knows the first image already.
     for late in (image(1), image(2)):
-        assert not next(sender(receiver).store([late])).kept
+        assert not next(sender(receiver).store([late])).is_stored
     assert not list(open_spool().folder.rglob("*.dcm"))
 
 
@@ -213,8 +213,8 @@ def test_what_a_dead_worker_left_is_swept_and_nothing_else(pacs):
         dead = MoveInProgress.objects.create(
             node=pacs,
             token="dead",
-            calling="ADIT",
-            senders=[],
+            calling_ae_title="ADIT",
+            allowed_senders=[],
             study_uid=STUDY,
             series_uids=[],
             instance_uids=[],
@@ -273,15 +273,17 @@ def test_the_receiver_knows_the_rate_of_a_node_and_what_its_other_lines_may_use_
     pacs, receiver
 ):
     type(pacs).objects.update(rate_kb_s=90, retrieve_limit=4)
-    slots.acquire_slot(pacs, Lane.RETRIEVE, "task:1", 60, slots.SlotRequest(least=2, most=2))
+    slots.acquire_slot(
+        pacs, Lane.RETRIEVE, "task:1", 60, slots.SlotRequest(min_associations=2, max_associations=2)
+    )
     with ReceiverClient(pacs).expect(wanted(), never):
-        (alone,) = DatabaseReceiverState().live()
+        (alone,) = DatabaseReceiverState().pending_moves()
         slots.acquire_slot(pacs, Lane.RETRIEVE, "task:2", 60)
-        (beside_a_get,) = DatabaseReceiverState().live()
+        (beside_a_get,) = DatabaseReceiverState().pending_moves()
         type(pacs).objects.update(rate_kb_s=None)
-        (free,) = DatabaseReceiverState().live()
+        (free,) = DatabaseReceiverState().pending_moves()
 
-    found = [one.wanted.rate_bytes_s for one in (alone, beside_a_get, free)]
+    found = [one.target.rate_bytes_s for one in (alone, beside_a_get, free)]
     assert found == [90_000, 60_000, None]
 
 
@@ -292,7 +294,7 @@ def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
     )
     with ReceiverClient(pacs).expect(wanted(), never):
         began = time.monotonic()
-        assert next(sender(receiver).store([whole])).kept
+        assert next(sender(receiver).store([whole])).is_stored
 
     assert time.monotonic() - began >= whole.size_bytes / 50_000 - BURST_S
 

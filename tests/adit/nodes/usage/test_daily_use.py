@@ -33,14 +33,14 @@ def transferred(node: Node, holder: str, images: int, size_bytes: int, hold: Slo
 
 
 def test_what_has_ended_is_added_to_its_day(node: Node, coordinator: User) -> None:
-    hold = SlotRequest(coordinator.pk, 7, fetches=True)
+    hold = SlotRequest(coordinator.pk, 7, counts_for_budget=True)
     transferred(node, "task:1", 10, 5_000, hold)
     transferred(node, "task:2", 20, 6_000, hold)
 
     use = NodeDailyUsage.objects.get()
     assert (use.day, use.lane) == (timezone.localdate(), Lane.RETRIEVE)
     assert (use.connections, use.images, use.size_bytes) == (2, 30, 11_000)
-    assert (use.most_at_once, use.allowed) == (1, 3)
+    assert (use.peak_connections, use.allowed) == (1, 3)
     spent = UserDailyUsage.objects.get()
     assert (spent.user, spent.studies, spent.size_bytes) == (coordinator, 2, 11_000)
 
@@ -52,7 +52,10 @@ def test_the_most_at_once_is_kept_beside_what_was_allowed(node: Node) -> None:
         slots.release_slots(f"task:{number}")
     transferred(node, "task:9", 1, 1, SlotRequest())
 
-    assert (NodeDailyUsage.objects.get().most_at_once, NodeDailyUsage.objects.get().allowed) == (
+    assert (
+        NodeDailyUsage.objects.get().peak_connections,
+        NodeDailyUsage.objects.get().allowed,
+    ) == (
         3,
         3,
     )
@@ -88,7 +91,7 @@ def test_what_is_older_than_ninety_days_is_forgotten(node: Node) -> None:
 
 
 def test_between_two_studies_a_connection_rests(node: Node) -> None:
-    node.retrieve_limit, node.gap_s = 1, 30
+    node.retrieve_limit, node.pause_between_studies_s = 1, 30
     node.save()
     slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     slots.release_slots("task:1")
@@ -108,13 +111,17 @@ def test_between_two_studies_a_connection_rests(node: Node) -> None:
 def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, settings) -> None:
     settings.RECEIVER_PORT = 11112
     by_choice = make_node("A", kind="dimse", settings={"retrieve": "move"})
-    unknown, known = make_node("B", kind="dimse"), make_node("C", kind="dimse", moves=True)
+    unknown, known = make_node("B", kind="dimse"), make_node("C", kind="dimse", uses_c_move=True)
 
     holds = [
         make_slot_request(row, [Purpose.RETRIEVE], None) for row in (by_choice, unknown, known)
     ]
 
-    assert [(hold.least, hold.most) for hold in holds] == [(2, 2), (1, 1), (2, 2)]
+    assert [(hold.min_associations, hold.max_associations) for hold in holds] == [
+        (2, 2),
+        (1, 1),
+        (2, 2),
+    ]
     for number in (1, 2):
         slots.acquire_slot(known, Lane.RETRIEVE, f"late:{number}", 60)
     with pytest.raises(NoSlot, match="2 of 2"):
@@ -152,7 +159,9 @@ def test_the_record_is_drawn_and_exported_for_managers(
     node: Node, pacsadmin: User, coordinator: User, settings
 ) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
-    transferred(node, "task:1", 12, 5_000_000_000, SlotRequest(coordinator.pk, 7, fetches=True))
+    transferred(
+        node, "task:1", 12, 5_000_000_000, SlotRequest(coordinator.pk, 7, counts_for_budget=True)
+    )
     slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60, SlotRequest(coordinator.pk, 8))
     client = Client()
     client.force_login(pacsadmin)

@@ -173,9 +173,9 @@ def test_long_lists_come_page_by_page_and_say_when_a_cap_was_reached(
         paged, cut = by_pages.find(query), with_cap.find(query)
 
         assert len({record.instance_uid for record in paged}) == 25
-        assert not paged.capped
+        assert not paged.is_capped
         assert len(list(cut)) == 20
-        assert cut.capped
+        assert cut.is_capped
 
 
 def test_more_uids_than_fit_into_one_address(node: DicomwebNode) -> None:
@@ -206,7 +206,7 @@ def test_storing_twice_changes_nothing(node: DicomwebNode) -> None:
     first = list(node.store(images(3)))
     second = list(node.store(images(3)))
 
-    assert [one.kept for one in second] == [True] * 3
+    assert [one.is_stored for one in second] == [True] * 3
     assert len(set(node.confirm(first))) == 3
     assert len(list(node.fetch([STUDY]))) == 3
 
@@ -247,7 +247,7 @@ def test_a_study_goes_from_archive_to_archive_pseudonymized(
     told = list(transfer(order, node, other, change, {}, Stop()))
 
     outcomes = [one for one in told if isinstance(one, SeriesOutcome)]
-    assert [one.verdict for one in outcomes] == [Completeness.COMPLETE] * 2
+    assert [one.completeness for one in outcomes] == [Completeness.COMPLETE] * 2
     assert [one.delivered for one in outcomes] == [40, 3]
     (study,) = other.find(Query(QueryLevel.STUDY, {"PatientID": "LUNG-0001"}))
     assert study.instance_count == 43

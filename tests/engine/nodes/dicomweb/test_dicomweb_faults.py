@@ -54,7 +54,7 @@ from adit_engine.errors import (
     TimedOut,
     Unreachable,
 )
-from adit_engine.nodes.dicomweb.http import why_refused
+from adit_engine.nodes.dicomweb.http import explain_refusal
 from adit_engine.nodes.dicomweb.node import DicomwebNode, DicomwebSettings
 from adit_engine.values.query import Query
 from adit_engine.values.references import QueryLevel
@@ -144,14 +144,14 @@ def test_addresses_that_no_pacs_has_are_not_called(host: str) -> None:
 
 def test_what_counts_as_this_machine_or_its_link() -> None:
     for ip in ("127.0.0.9", "169.254.1.1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200"):
-        assert why_refused(ip, allow_local=False)
-        assert not why_refused(ip, allow_local=True)
+        assert explain_refusal(ip, allow_local=False)
+        assert not explain_refusal(ip, allow_local=True)
     for ip in ("64:ff9b::a9fe:a9fe", "2002:7f00:1::"):
-        assert why_refused(ip, allow_local=False)
+        assert explain_refusal(ip, allow_local=False)
     for ip in ("0.0.0.0", "224.0.0.1", "255.255.255.255", "::"):
-        assert why_refused(ip, allow_local=True)
+        assert explain_refusal(ip, allow_local=True)
     for ip in ("10.1.2.3", "192.168.1.1", "172.16.0.1", "8.8.8.8", "fd12::1"):
-        assert not why_refused(ip, allow_local=False)
+        assert not explain_refusal(ip, allow_local=False)
 
 
 @pytest.mark.parametrize(
@@ -429,7 +429,7 @@ def test_a_node_that_is_busy_for_long_is_left_to_the_queue(after: str) -> None:
     error = failed(fetch, scripted(answer(503, "", b"", Retry_After=after)), within_s=1)
 
     assert type(error) is NodeBusy
-    assert error.again
+    assert error.is_transient
 
 
 def test_abort_ends_the_pause_too() -> None:

@@ -81,7 +81,7 @@ def test_lists_are_whole_or_said_to_be_cut(
         found = node.find(Query.series_of(STUDY))
 
         assert len({record.series_uid for record in found}) == count
-        assert found.capped is capped
+        assert found.is_capped is capped
 
 
 def test_a_node_that_refuses_a_second_page_has_cut_its_list() -> None:
@@ -90,7 +90,7 @@ def test_a_node_that_refuses_a_second_page_has_cut_its_list() -> None:
         found = node.find(Query.series_of(STUDY))
 
         assert len(list(found)) == 100
-        assert found.capped
+        assert found.is_capped
 
 
 def test_an_unknown_parameter_is_not_taken_for_a_cut() -> None:
@@ -100,7 +100,7 @@ def test_an_unknown_parameter_is_not_taken_for_a_cut() -> None:
         found = node.find(Query.series_of(STUDY))
         list(found)
 
-    assert not found.capped
+    assert not found.is_capped
 
 
 @pytest.mark.parametrize(

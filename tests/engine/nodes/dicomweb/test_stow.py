@@ -55,10 +55,10 @@ def test_each_instance_has_its_own_answer() -> None:
         stow(202, kept=items(*uids(1, 2), reason=0xB000), failed=items(*uids(3), reason=0xA700))
     )
 
-    assert first.kept
+    assert first.is_stored
     assert "changed or removed elements" in str(first.warning)
-    assert second.kept
-    assert not third.kept
+    assert second.is_stored
+    assert not third.is_stored
     assert third.status == 0xA700
     assert "out of resources" in str(third.error)
 
@@ -81,7 +81,7 @@ def test_a_success_that_names_nothing_is_proven_or_no_success(status: int, body:
     with Liar(say) as liar, closing(liar.node()) as node:
         answers = store(node)
 
-    assert [one.kept for one in answers] == [False, True, False]
+    assert [one.is_stored for one in answers] == [False, True, False]
     assert "a query does not find it" in str(answers[0].error)
     assert "but a query finds it" in str(answers[1].warning)
 
@@ -96,7 +96,7 @@ def test_one_bad_instance_does_not_sink_the_others(status: int) -> None:
     with Liar(say) as liar, closing(liar.node()) as node:
         answers = store(node)
 
-    assert [one.kept for one in answers] == [True, False, True]
+    assert [one.is_stored for one in answers] == [True, False, True]
     assert len(liar.requests) == 4
 
 
@@ -122,7 +122,7 @@ def test_a_refusal_in_the_middle_of_an_upload_is_still_read() -> None:
     with Hasty(scripted([*answer(413), 0.3, CLOSE])) as liar, closing(liar.node()) as node:
         (answered,) = node.store([big])
 
-    assert not answered.kept
+    assert not answered.is_stored
     assert "too large" in str(answered.error)
 
 
@@ -179,7 +179,7 @@ def test_an_encoding_that_the_node_refuses_is_sent_uncompressed() -> None:
     with Liar(say) as liar, closing(liar.node()) as node:
         (answered,) = node.store([rle])
 
-    assert answered.kept
+    assert answered.is_stored
     assert "re-encoded without loss" in str(answered.warning)
     assert answered.sha256 != rle.sha256()
 

@@ -146,7 +146,7 @@ def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
         liar._say = scripted(answer(200, TYPE, related(b"junk")))
         (faulty,) = node.fetch([single])
         assert faulty.instance_uid == single.instance_uid
-        assert faulty.fault == Message("dicom-file.no-prefix")
+        assert faulty.defect == Message("dicom-file.no-prefix")
 
 
 def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
@@ -207,7 +207,7 @@ def test_a_duplicate_counts_once() -> None:
 
     outcome, held = transferred(serve_one_series(lambda request: answer(200, TYPE, body)))
 
-    assert outcome.verdict is Completeness.COMPLETE
+    assert outcome.completeness is Completeness.COMPLETE
     assert outcome.delivered == len(held) == 3
 
 
@@ -216,7 +216,7 @@ def test_an_image_of_another_study_is_not_taken() -> None:
 
     outcome, held = transferred(serve_one_series(lambda request: answer(200, TYPE, body)))
 
-    assert outcome.verdict is Completeness.PARTIAL
+    assert outcome.completeness is Completeness.PARTIAL
     assert outcome.delivered == 3
     assert set(held) == set(image_uids(1, 2, 3))
     assert outcome.notes == (Message("series.foreign-object"),)
@@ -230,7 +230,7 @@ def test_what_is_missing_is_asked_for_one_by_one() -> None:
 
     outcome, held = transferred(serve_one_series(wado))
 
-    assert outcome.verdict is Completeness.COMPLETE
+    assert outcome.completeness is Completeness.COMPLETE
     assert set(held) == set(image_uids(1, 2, 3))
 
 
@@ -239,5 +239,5 @@ def test_what_never_comes_is_told() -> None:
         serve_one_series(lambda request: answer(200, TYPE, related(*FILES[:2])))
     )
 
-    assert outcome.verdict is Completeness.PARTIAL
+    assert outcome.completeness is Completeness.PARTIAL
     assert set(held) == set(image_uids(1, 2))

@@ -323,5 +323,5 @@ def test_a_series_whose_images_an_archive_does_not_list_comes_and_proves_nothing
         told = list(transfer(order, by_get(peer), destination, AsIs(), {}, Stop()))
 
     (outcome,) = (one for one in told if isinstance(one, SeriesOutcome))
-    assert (outcome.verdict, outcome.delivered) == (Completeness.UNVERIFIABLE, 1)
+    assert (outcome.completeness, outcome.delivered) == (Completeness.UNVERIFIABLE, 1)
     assert Message("source-list.no-single-images") in outcome.notes

@@ -110,7 +110,7 @@ def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.
     )
 
     outcomes = [one for one in told if isinstance(one, SeriesOutcome)]
-    assert [one.verdict for one in outcomes] == [Completeness.COMPLETE] * 2
+    assert [one.completeness for one in outcomes] == [Completeness.COMPLETE] * 2
 
 
 def test_images_come_by_c_move_before_their_list_is_known(
@@ -120,17 +120,17 @@ def test_images_come_by_c_move_before_their_list_is_known(
     list(archive.node().store(images(20)))
     slow = {"retrieve": "move", "drain_s": 60.0}
     source = peers.node(archive.port, archive.called, received.reception, **slow)
-    source.lists_meanwhile = True
+    source.lists_concurrently = True
     list(source.find(Query.study(STUDY)))
     early: list[str] = []
-    whole = ImageRetrieval.early
+    whole = ImageRetrieval.prefetch
 
     def noted(self: ImageRetrieval, *arguments: object) -> Iterator[Instance]:
         for one in whole(self, *arguments):  # type: ignore[arg-type]
             early.append(one.instance_uid)
             yield one
 
-    monkeypatch.setattr(ImageRetrieval, "early", noted)
+    monkeypatch.setattr(ImageRetrieval, "prefetch", noted)
     began = time.monotonic()
     destination = MemoryNode("there", MemorySettings())
     order = StudyRequest(STUDY, "PID-4711-0815")
@@ -138,7 +138,7 @@ def test_images_come_by_c_move_before_their_list_is_known(
     told = list(transfer(order, source, destination, AsIs(), {}, Stop()))
 
     outcomes = [one for one in told if isinstance(one, SeriesOutcome)]
-    assert [one.verdict for one in outcomes] == [Completeness.COMPLETE]
+    assert [one.completeness for one in outcomes] == [Completeness.COMPLETE]
     assert len(early) == 20
     assert time.monotonic() - began < slow["drain_s"]
 
@@ -151,9 +151,9 @@ def test_a_move_that_is_done_before_the_list_ends_with_the_list(
     source = peers.node(
         archive.port, archive.called, received.reception, retrieve="move", drain_s=60.0
     )
-    source.lists_meanwhile = True
+    source.lists_concurrently = True
     list(source.find(Query.study(STUDY)))
-    coming = source.fetch_early(SERIES, patient_id="", count=5, may_come=lambda kind: True)
+    coming = source.prefetch(SERIES, patient_id="", count=5, expected_uids=lambda kind: True)
     assert coming is not None
     came: list[str] = []
     thread = threading.Thread(target=lambda: came.extend(one.instance_uid for one in coming))
@@ -280,7 +280,7 @@ def test_storescu_sends_to_the_receiver(tmp_path: Path, received: receiving.Rece
             check=True,
             timeout=20,
         )
-        taken = list(awaited.arrived())
+        taken = list(awaited.take_images())
     assert by_uid(taken) == by_uid(sent)
 
 
@@ -513,7 +513,7 @@ def test_a_stop_cancels_and_aborts_an_archive_that_does_not_listen(
             want = receiving.wanted(STUDY.study_uid, series_uids=frozenset({SERIES.series_uid}))
             with received.reception.expect(want, receiving.never) as awaited:
                 answers = self.send(self.images, number)
-                assert list(awaited.arrived()) == []
+                assert list(awaited.take_images()) == []
             return answers
 
     with peers.Scripted(Stubborn(move, received.port)) as peer:  # type: ignore[arg-type]

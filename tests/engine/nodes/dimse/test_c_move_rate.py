@@ -80,7 +80,7 @@ def test_all_associations_of_a_source_share_its_rate(received: receiving.Receive
     rate, mine, others = 100_000.0, [image(1), image(2)], [image(3, study="2"), image(4, study="2")]
     wanted = receiving.wanted(STUDY, rate_bytes_s=rate)
     second = AllowedSender("STORE2", receiving.HERE)
-    wanted = but(wanted, senders=(*wanted.senders, second))
+    wanted = but(wanted, allowed_senders=(*wanted.allowed_senders, second))
     with (
         received.reception.expect(wanted, never),
         received.reception.expect(but(wanted, study_uid=OTHER), never),
@@ -116,7 +116,7 @@ def test_the_images_of_other_sources_do_not_wait(received: receiving.Received) -
 
 
 def is_held_back(received: receiving.Received) -> bool:
-    return any(received.spool.is_held(token) for token in received.spool.tokens())
+    return any(received.spool.is_throttled(token) for token in received.spool.tokens())
 
 
 def test_who_waits_is_answered_at_once_when_nobody_awaits_the_image_any_more(
@@ -198,7 +198,7 @@ def test_an_archive_that_is_held_back_is_not_taken_for_dead(
     list(archive.node().store(sent))
     hasty = {"retrieve": "move", "drain_s": 0.5, "no_progress_s": 1.0, "first_byte_s": 1.0}
     node = peers.node(archive.port, archive.called, received.reception, **hasty, total_s=1.0)
-    node.pace.rate_bytes_s = rate
+    node.rate_limiter.rate_bytes_s = rate
     began = time.monotonic()
 
     fetched = list(node.fetch([StudyRef(STUDY)]))

@@ -33,10 +33,10 @@ def storage(called: str, port: int, **settings: float) -> CStore:
 def test_two_associations_answer_for_each_image_in_order(archive: peers.Orthanc) -> None:
     sent = images()
 
-    answers = list(storage(archive.called, archive.port).answers(sent))
+    answers = list(storage(archive.called, archive.port).store(sent))
 
     assert [a.ref.instance_uid for a in answers] == [one.instance_uid for one in sent]
-    assert all(a.kept and a.sha256 for a in answers)
+    assert all(a.is_stored and a.sha256 for a in answers)
     assert archive.count() == COUNT
 
 
@@ -44,9 +44,9 @@ def test_a_node_that_serves_one_association_at_a_time_gets_all_by_that_one(tmp_p
     """And nobody waits for the second."""
     began = time.monotonic()
     with peers.storescp(tmp_path / "taken") as port:
-        answers = list(storage("ANY", port, association_s=30).answers(images()))
+        answers = list(storage("ANY", port, association_s=30).store(images()))
 
-    assert [a.kept for a in answers] == [True] * COUNT
+    assert [a.is_stored for a in answers] == [True] * COUNT
     assert time.monotonic() - began < 15
 
 
@@ -56,9 +56,9 @@ def test_a_new_kind_of_image_does_not_wait_behind_an_association_that_nobody_use
     other = instance(ct(COUNT + 1, SOPClassUID=MR_IMAGE))
     began = time.monotonic()
     with peers.storescp(tmp_path / "taken") as port:
-        answers = list(storage("ANY", port, association_s=30).answers([*images(), other, other]))
+        answers = list(storage("ANY", port, association_s=30).store([*images(), other, other]))
 
-    assert [a.kept for a in answers] == [True] * (COUNT + 2)
+    assert [a.is_stored for a in answers] == [True] * (COUNT + 2)
     assert time.monotonic() - began < 15
 
 
@@ -73,6 +73,6 @@ def test_what_is_under_way_is_answered_for_before_the_stream_s_error(
 
     got: list[StoreResult] = []
     with pytest.raises(RuleViolation):
-        got.extend(storage(archive.called, archive.port).answers(broken()))
+        got.extend(storage(archive.called, archive.port).store(broken()))
 
     assert len(got) == COUNT == archive.count()

@@ -127,9 +127,9 @@ def test_find_says_when_the_cap_was_reached(archive: peers.Orthanc) -> None:
     whole = archive.node(result_cap=6).find(query)
 
     assert len(list(cut)) == 3
-    assert cut.capped
+    assert cut.is_capped
     assert len(list(whole)) == 5
-    assert not whole.capped
+    assert not whole.is_capped
 
 
 def test_fetch_of_an_unknown_study_says_so(archive: peers.Orthanc) -> None:
@@ -165,7 +165,7 @@ def test_storing_twice_changes_nothing(archive: peers.Orthanc) -> None:
     first = list(node.store(images(3)))
     second = list(node.store(images(3)))
 
-    assert [one.kept for one in second] == [True] * 3
+    assert [one.is_stored for one in second] == [True] * 3
     assert set(node.confirm(second)) == {one.ref.instance_uid for one in first}
     assert archive.count() == 3
 
@@ -295,7 +295,7 @@ def test_a_big_endian_image_keeps_its_values_at_the_destination(tmp_path: Path) 
 
     (path,) = (tmp_path / "taken").glob("*.dcm")
     there = dcmread(path)
-    assert stored.kept
+    assert stored.is_stored
     assert there.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert there.PixelData == pack("<256H", *words)
     assert there[0x00283006].value == pack("<4H", 1, 2, 3, 4)
@@ -307,7 +307,7 @@ def test_a_destination_that_cannot_be_asked_proves_nothing(tmp_path: Path) -> No
         node = peers.node(port)
         stored = list(node.store(images(2)))
 
-        assert [one.kept for one in stored] == [True, True]
+        assert [one.is_stored for one in stored] == [True, True]
         with pytest.raises(NotSupported, match="C-FIND"):
             list(node.confirm(stored))
         warnings = [str(one.what) for one in node.check() if one.grade is Grade.WARNING]
@@ -328,14 +328,14 @@ def test_few_images_of_a_long_series_are_proven_by_uid_or_by_the_whole_list(
         stored[0], ref=dataclasses.replace(stored[0].ref, instance_uid=f"{ROOT}.999")
     )
     asked: list[object] = []
-    ask = CFind.ask
+    ask = CFind.search
 
     def noted(self: CFind, association: ClientAssociation, query: Query) -> Iterator[Record]:
         asked.append(query.keys.get("SOPInstanceUID"))
         answers = ask(self, association, query)
         return answers if knows_uid_lists or asked[-1] is None else iter(())
 
-    monkeypatch.setattr(CFind, "ask", noted)
+    monkeypatch.setattr(CFind, "search", noted)
 
     assert len(list(node.confirm(stored[:9]))) == 9
     assert asked == [None]

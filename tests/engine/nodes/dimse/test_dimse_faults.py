@@ -80,7 +80,7 @@ def test_unknown_host_is_named() -> None:
 
     assert isinstance(error, Unreachable)
     assert "no-such-host.invalid" in str(error)
-    assert error.again
+    assert error.is_transient
 
 
 def test_closed_port_is_named() -> None:
@@ -97,7 +97,7 @@ def test_wrong_called_ae_title_says_which_one(archive: peers.Orthanc) -> None:
 
     assert isinstance(error, AssociationRejected)
     assert "does not accept the AE title WRONG" in str(error)
-    assert not error.again
+    assert not error.is_transient
 
 
 @pytest.mark.parametrize(
@@ -593,8 +593,8 @@ def test_a_broken_image_comes_with_its_fault() -> None:
     with peers.Scripted(Holdings(get)) as peer:
         fetched = fetch(peers.node(peer.port))
 
-    assert [bool(one.fault) for one in fetched] == [True, False, False]
-    assert "Muster" not in str(fetched[0].fault)
+    assert [bool(one.defect) for one in fetched] == [True, False, False]
+    assert "Muster" not in str(fetched[0].defect)
 
 
 def test_closing_a_retrieval_early_ends_the_association() -> None:
@@ -716,7 +716,7 @@ def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, 
     with peers.Scripted(taking(iter([status]))) as peer:
         (stored,) = peers.node(peer.port).store(images(1))
 
-    assert stored.kept is kept
+    assert stored.is_stored is kept
     assert stored.status == status
     assert words in str((stored.warning if kept else stored.error) or "")
 
@@ -726,7 +726,7 @@ def test_a_failure_that_may_pass_is_tried_once_more_afresh(first: int | None) ->
     with peers.Scripted(taking(iter([0, first, 0, 0]))) as peer:
         stored = list(peers.node(peer.port).store(images(3)))
 
-    assert [one.kept for one in stored] == [True, True, True]
+    assert [one.is_stored for one in stored] == [True, True, True]
     assert len(peer.talks) == 2
 
 
@@ -737,7 +737,7 @@ def test_a_failure_that_stays_is_told_and_the_rest_goes_on(status: int, words: s
     with peers.Scripted(taking(iter([status, status, 0, 0]))) as peer:
         stored = list(peers.node(peer.port).store(images(3)))
 
-    assert [one.kept for one in stored] == [False, True, True]
+    assert [one.is_stored for one in stored] == [False, True, True]
     assert stored[0].status == status
     assert words in str(stored[0].error)
 
@@ -789,7 +789,7 @@ def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
     with peers.Scripted(script) as peer:
         stored = list(peers.node(peer.port).store(mixed))
 
-    assert [one.kept for one in stored] == [False, True]
+    assert [one.is_stored for one in stored] == [False, True]
     assert "does not accept MR Image Storage" in str(stored[0].error)
 
 

@@ -82,10 +82,10 @@ def test_no_load_needs_more_contexts_than_an_association_has(sets: list[frozense
 
     loads = batch_requests(wishes)
 
-    assert [wish for load in loads for wish in load.wishes] == [wish for wish, _ in wishes]
+    assert [wish for load in loads for wish in load.requests] == [wish for wish, _ in wishes]
     assert all(len(load.classes) <= CLASSES_PER_ASSOCIATION for load in loads)
     needed = dict(wishes)
-    assert all(needed[wish] <= set(load.classes) for load in loads for wish in load.wishes)
+    assert all(needed[wish] <= set(load.classes) for load in loads for wish in load.requests)
 
 
 def test_a_command_comes_back_as_it_was_sent() -> None:
@@ -106,7 +106,7 @@ def test_any_bytes_are_a_command_or_malformed(data: bytes) -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes_are_an_agreement_or_malformed(data: bytes) -> None:
     proposal = AssociateRequest(
-        "A", "B", (PresentationContext("1.2", ("1.2.840.10008.1.2",), received=True),), 16384
+        "A", "B", (PresentationContext("1.2", ("1.2.840.10008.1.2",), scp_role=True),), 16384
     )
     for body in (
         data,
@@ -119,7 +119,7 @@ def test_any_bytes_are_an_agreement_or_malformed(data: bytes) -> None:
 
 
 def test_a_role_that_is_not_granted_takes_its_contexts_away() -> None:
-    contexts = (PresentationContext("1.2.3", ("1.2.840.10008.1.2",), received=True),)
+    contexts = (PresentationContext("1.2.3", ("1.2.840.10008.1.2",), scp_role=True),)
     answer = bytes(68) + b"\x21\x00\x00\x19\x01\x00\x00\x00\x40\x00\x00\x111.2.840.10008.1.2"
     role = b"\x50\x00\x00\x0d\x54\x00\x00\x09\x00\x051.2.3\x00\x01"
 

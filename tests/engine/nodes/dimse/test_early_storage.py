@@ -33,8 +33,8 @@ def filled(archive: peers.Orthanc) -> DimseNode:
     settings = DimseSettings(archive.called, "127.0.0.1", archive.port)
     node = DimseNode("Archive", settings)
     stored = node.store([instance(ct(number)) for number in range(1, COUNT + 1)])
-    assert all(one.kept for one in stored)
-    node.lists_meanwhile = True
+    assert all(one.is_stored for one in stored)
+    node.lists_concurrently = True
     return node
 
 
@@ -51,19 +51,19 @@ def test_images_come_before_the_list_is_known(
     filled: DimseNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early: list[str] = []
-    whole = ImageRetrieval.early
+    whole = ImageRetrieval.prefetch
 
     def noted(self: ImageRetrieval, *arguments: object) -> object:
         for one in whole(self, *arguments):  # type: ignore[arg-type]
             early.append(one.instance_uid)
             yield one
 
-    monkeypatch.setattr(ImageRetrieval, "early", noted)
+    monkeypatch.setattr(ImageRetrieval, "prefetch", noted)
     with nothing_left():
         told, destination = outcomes(filled)
 
     assert isinstance(filled, SupportsPrefetch)
-    assert [one.verdict for one in told] == [Completeness.COMPLETE]
+    assert [one.completeness for one in told] == [Completeness.COMPLETE]
     assert len(early) == COUNT == len(destination.held)
 
 
@@ -75,7 +75,7 @@ def test_an_observer_counts_early_images_once(filled: DimseNode) -> None:
             received.append(instance.instance_uid)
 
     node = DimseNode("Archive", filled.settings, observer=Observer())
-    node.lists_meanwhile = True
+    node.lists_concurrently = True
 
     _, destination = outcomes(node)
 
@@ -86,7 +86,7 @@ def test_an_observer_counts_early_images_once(filled: DimseNode) -> None:
 def test_what_breaks_off_early_is_fetched_as_usual(
     filled: DimseNode, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = ImageRetrieval.early
+    whole = ImageRetrieval.prefetch
 
     def breaking(self: ImageRetrieval, *arguments: object) -> object:
         for number, one in enumerate(whole(self, *arguments)):  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_what_breaks_off_early_is_fetched_as_usual(
                 raise NodeRefused("Archive", "has had enough.")
             yield one
 
-    monkeypatch.setattr(ImageRetrieval, "early", breaking)
+    monkeypatch.setattr(ImageRetrieval, "prefetch", breaking)
     with nothing_left():
         if at:
             with pytest.raises(NodeRefused):
@@ -102,7 +102,7 @@ def test_what_breaks_off_early_is_fetched_as_usual(
             return
         told, destination = outcomes(filled)
 
-    assert [one.verdict for one in told] == [Completeness.COMPLETE]
+    assert [one.completeness for one in told] == [Completeness.COMPLETE]
     assert len(destination.held) == COUNT
 
 
@@ -132,12 +132,12 @@ def test_nothing_comes_early_of_a_class_that_may_not_or_by_one_association(
     (series,) = (record.ref for record in filled.find(Query.series_of(STUDY)))
 
     def early(node: DimseNode, *, may: bool) -> object:
-        return node.fetch_early(series, patient_id="", count=None, may_come=lambda kind: may)  # type: ignore[arg-type]
+        return node.prefetch(series, patient_id="", count=None, expected_uids=lambda kind: may)  # type: ignore[arg-type]
 
     assert early(filled, may=False) is None
-    filled.lists_meanwhile = False
+    filled.lists_concurrently = False
     assert early(filled, may=True) is None
-    filled.lists_meanwhile = True
+    filled.lists_concurrently = True
     filled.close()
     assert early(DimseNode("Fresh", filled.settings), may=True) is None
 
@@ -148,13 +148,13 @@ def test_an_archive_that_serves_one_association_at_a_time_keeps_nobody_waiting(
 ) -> None:
     with peers.dcmqrscp(tmp_path / "qr", options=["--single-process"]) as port:
         node = DimseNode("QR", DimseSettings("QR", "127.0.0.1", port))
-        assert all(one.kept for one in node.store([instance(ct(n)) for n in range(COUNT)]))
-        node.lists_meanwhile = True
+        assert all(one.is_stored for one in node.store([instance(ct(n)) for n in range(COUNT)]))
+        node.lists_concurrently = True
         # Else it would not be tried: dcmtk does not tell the classes of a study.
-        monkeypatch.setattr(node._search, "classes_of", lambda uid: (str(CTImageStorage),))
+        monkeypatch.setattr(node._search, "known_classes", lambda uid: (str(CTImageStorage),))
         began = time.monotonic()
         with nothing_left():
             told, destination = outcomes(node)
-    assert [one.verdict for one in told] == [Completeness.COMPLETE]
+    assert [one.completeness for one in told] == [Completeness.COMPLETE]
     assert len(destination.held) == COUNT
     assert time.monotonic() - began < 10

@@ -104,21 +104,21 @@ def test_a_report_is_read_as_it_was_written(explicit: bool) -> None:
     report = CommitmentReport.decode(encode_request("2.25.7", asked, explicit), explicit)
 
     assert report.transaction_uid == "2.25.7"
-    assert report.kept == set(asked)
-    assert all(report.proves(image) for image in asked)
+    assert report.committed == set(asked)
+    assert all(report.confirms(image) for image in asked)
 
 
 def test_what_is_reported_both_kept_and_failed_is_not_kept() -> None:
     report = CommitmentReport("2.25.7", frozenset({("1.2", "1.3")}), {"1.3": 0x0131})
 
-    assert not report.proves(("1.2", "1.3"))
+    assert not report.confirms(("1.2", "1.3"))
     reason = Message("clause.commitment.duplicate-transaction")
     told = Message("not-kept.reported", reason=reason, status="0131")
-    assert report.why_not(("1.2", "1.3")) == told
+    assert report.failure_reason(("1.2", "1.3")) == told
 
 
 def test_an_image_reported_under_another_class_is_not_kept() -> None:
-    assert not CommitmentReport("2.25.7", frozenset({("1.9", "1.3")}), {}).proves(("1.2", "1.3"))
+    assert not CommitmentReport("2.25.7", frozenset({("1.9", "1.3")}), {}).confirms(("1.2", "1.3"))
 
 
 def test_what_can_be_no_uid_is_no_image_of_ours() -> None:
@@ -126,7 +126,7 @@ def test_what_can_be_no_uid_is_no_image_of_ours() -> None:
         encode_request("2.25.7", [("1.2", "1.3\0.4")], explicit=True), explicit=True
     )
 
-    assert report.kept == frozenset()
+    assert report.committed == frozenset()
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
@@ -392,7 +392,7 @@ def test_a_transfer_to_orthanc_is_complete_by_its_own_report(tmp_path: Path) -> 
 
         _, outcome = carried(tmp_path, node)
 
-    assert outcome.verdict is Completeness.COMPLETE
+    assert outcome.completeness is Completeness.COMPLETE
     assert (outcome.delivered, outcome.notes, outcome.remarks) == (3, (), ())
 
 
@@ -413,7 +413,7 @@ def test_an_image_deleted_in_orthanc_before_its_report_is_not_delivered(
     ends = {
         event.ref.instance_uid: event for event in events if event.state is not InstanceState.STORED
     }
-    assert outcome.verdict is Completeness.PARTIAL
+    assert outcome.completeness is Completeness.PARTIAL
     assert [ends[uid].state.value for uid in uids()] == ["delivered", "failed", "delivered"]
     reason = ends[uids()[1]].reason
     assert reason is not None
@@ -441,7 +441,7 @@ def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
 
         _, outcome = carried(tmp_path, node)
 
-    assert outcome.verdict is Completeness.COMPLETE
+    assert outcome.completeness is Completeness.COMPLETE
     (remark,) = outcome.remarks
     assert "by a query instead of Storage Commitment" in str(remark)
     assert "within 1 s" in str(remark)

@@ -42,12 +42,12 @@ Files = dict[str, bytes]
 
 
 @dataclass(frozen=True)
-class Doors:
+class EntryPoints:
     data: Path
     source: Orthanc
 
-    def house(self, verb: str, **given: Any) -> dict[str, Any]:
-        done = _run([sys.executable, str(Path(__file__).with_name("doors.py"))], self.data)(
+    def installation(self, verb: str, **given: Any) -> dict[str, Any]:
+        done = _run([sys.executable, str(Path(__file__).with_name("entry_points.py"))], self.data)(
             verb, json.dumps(given)
         )
         return dict(json.loads(done.stdout))
@@ -59,7 +59,7 @@ class Doors:
             "pseudonym": PSEUDONYM,
             **given,
         }
-        told = self.house("send", project=project, to=to, **wanted)
+        told = self.installation("send", project=project, to=to, **wanted)
         assert told["state"] in ("success", "warning"), told["message"]
         return files(self.data.parent / to)
 
@@ -103,8 +103,8 @@ def headers(found: Files) -> list[pydicom.Dataset]:
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
-    folder = tmp_path_factory.mktemp("doors")
+def entry_points(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EntryPoints]:
+    folder = tmp_path_factory.mktemp("entry_points")
     data = folder / "data"
     data.mkdir()
     with running_orthanc("SOURCE", folder / "source") as source:
@@ -114,8 +114,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
             source.put(
                 images.ct(1, number, study=LATER, StudyDate="20260301", SeriesDate="20260301")
             )
-        made = Doors(data, source)
-        made.house(
+        made = EntryPoints(data, source)
+        made.installation(
             "make",
             source=source.settings,
             folders=[str(folder / name) for name in FOLDERS],
@@ -125,21 +125,28 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
 
 
 @pytest.fixture(scope="module")
-def by_job(doors: Doors) -> Files:
-    return doors.send("first")
+def by_job(entry_points: EntryPoints) -> Files:
+    return entry_points.send("first")
 
 
 def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
-    doors: Doors, by_job: Files, tmp_path: Path
+    entry_points: EntryPoints, by_job: Files, tmp_path: Path
 ) -> None:
     assert len(by_job) == sum(images.SLICES.values())
-    url = f"dimse://SOURCE@127.0.0.1:{doors.source.dicom_port}"
+    url = f"dimse://SOURCE@127.0.0.1:{entry_points.source.dicom_port}"
     named = ["--trial", "LUNG", "--trial-name", STAMP.protocol_name, "--sponsor", STAMP.sponsor]
     named += ["--site-name", STAMP.site_name, "--site-id", STAMP.site_id]
     command = Path(sys.executable).with_name("adit-engine")
-    _run([str(command)], doors.data)(
+    _run([str(command)], entry_points.data)(
         *["transfer", "--from", url, "--to", f"folder:{tmp_path / 'out'}"],
-        *["--study", images.STUDY, "--pseudonym", PSEUDONYM, "--key-file", str(doors.key_file())],
+        *[
+            "--study",
+            images.STUDY,
+            "--pseudonym",
+            PSEUDONYM,
+            "--key-file",
+            str(entry_points.key_file()),
+        ],
         *["--accept-faces", "a test", "--allow-withheld", *named],
     )
 
@@ -148,13 +155,13 @@ def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
     change = Pseudonymization(
         ConfidentialityProfile.default(),
         PSEUDONYM,
-        read_key_file(doors.key_file()),
+        read_key_file(entry_points.key_file()),
         STAMP,
         RiskDecision.ACCEPT,
         RiskDecision.ACCEPT,
     )
     by_python = set()
-    for original in doors.source.files():
+    for original in entry_points.source.files():
         instance = part10.parse_file(original)
         if instance.in_header.ref.study_uid != images.STUDY:
             continue
@@ -166,12 +173,14 @@ def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
     assert by_python == set(by_job.values())
 
 
-def test_a_week_later_another_worker_gives_the_same_files(doors: Doors, by_job: Files) -> None:
-    assert doors.send("later", days=7) == by_job
+def test_a_week_later_another_worker_gives_the_same_files(
+    entry_points: EntryPoints, by_job: Files
+) -> None:
+    assert entry_points.send("later", days=7) == by_job
 
 
-def test_two_projects_share_no_identifier(doors: Doors, by_job: Files) -> None:
-    other = doors.send("other", project="HEART")
+def test_two_projects_share_no_identifier(entry_points: EntryPoints, by_job: Files) -> None:
+    other = entry_points.send("other", project="HEART")
 
     uids = [{str(e.value) for e in uids_of(found)} for found in (by_job, other)]
     assert not uids[0] & uids[1]
@@ -187,8 +196,10 @@ def uids_of(found: Files) -> Iterator[pydicom.DataElement]:
                 yield element
 
 
-def test_the_visits_of_two_years_keep_their_interval(doors: Doors, by_job: Files) -> None:
-    later = doors.send("visits", studies=[images.STUDY, LATER])
+def test_the_visits_of_two_years_keep_their_interval(
+    entry_points: EntryPoints, by_job: Files
+) -> None:
+    later = entry_points.send("visits", studies=[images.STUDY, LATER])
 
     days = sorted({_day(ds.StudyDate) for ds in headers(later)})
     assert len(days) == 2

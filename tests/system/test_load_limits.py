@@ -12,8 +12,8 @@ import images
 import pytest
 from conftest import ROOT, free_port, wait_until
 from lab import peers
-from lab.gauge import Gauge, Tally
-from test_moves import ENDED, PATIENT, Archive, House, house
+from lab.counting_proxy import AssociationCounts, CountingProxy
+from test_moves import ENDED, PATIENT, Archive, Installation, installation
 
 from adit_engine.dicom_file import part10
 from adit_engine.rate_limit import BURST_S
@@ -30,9 +30,9 @@ pytestmark = peers.needs_orthanc
 def measured(
     folder: Path, receiver: int, per_series: int, studies: int, series: int = 1
 ) -> Iterator[tuple]:
-    """Orthanc behind a gauge, with another one before our receiver; what both saw together."""
-    tally = Tally()
-    with Gauge(receiver, tally, SLOWLY_S) as back:
+    """Orthanc behind a counting_proxy, with another one before our receiver; what both saw together."""
+    counts = AssociationCounts()
+    with CountingProxy(receiver, counts, SLOWLY_S) as back:
         known = {"adit": ["ADIT", "127.0.0.1", back.port]}
         with peers.orthanc(folder, "PACS", DicomModalities=known) as one:
             held = [
@@ -42,8 +42,8 @@ def measured(
                 for number in range(1, per_series + 1)
             ]
             list(one.node().store(held))
-            with Gauge(one.port, tally, SLOWLY_S) as front:
-                yield Archive(front.port, "PACS"), tally
+            with CountingProxy(one.port, counts, SLOWLY_S) as front:
+                yield Archive(front.port, "PACS"), counts
 
 
 @pytest.mark.timeout(300)
@@ -51,19 +51,19 @@ def measured(
 def test_workers_never_hold_more_associations_than_the_limit(way: str, tmp_path: Path) -> None:
     receiver = free_port()
     with (
-        measured(tmp_path / "pacs", receiver, 6, STUDIES) as (archive, tally),
-        house(tmp_path / "data", archive, receiver, retrieve=way, limit=LIMIT) as one,
+        measured(tmp_path / "pacs", receiver, 6, STUDIES) as (archive, counts),
+        installation(tmp_path / "data", archive, receiver, retrieve=way, limit=LIMIT) as one,
     ):
         pairs = [
             [f"{images.ROOT}.{n}", t] for n in range(1, STUDIES + 1) for t in ("LUNG", "HEART")
         ]
         one.do("order", pairs=pairs, patient=PATIENT)
-        ordered = tally.clock()  # until then orders search the source, which has its own limit
+        ordered = counts.clock()  # until then orders search the source, which has its own limit
         wait_until(lambda: one.states() <= ENDED, "all jobs", 200)
 
         assert one.states() == {"success"}
         assert len(one.children("worker")) > LIMIT, "more could have been held"
-        assert max(span.beside for span in tally.spans if span.begun > ordered) == LIMIT
+        assert max(span.beside for span in counts.spans if span.begun > ordered) == LIMIT
 
 
 @pytest.mark.timeout(200)
@@ -71,8 +71,8 @@ def test_workers_never_hold_more_associations_than_the_limit(way: str, tmp_path:
 def test_two_transfers_at_a_time_keep_to_the_rate_together(way: str, tmp_path: Path) -> None:
     receiver, rate_kb_s, per_series = free_port(), 200, 40
     with (
-        measured(tmp_path / "pacs", receiver, per_series, 2) as (archive, tally),
-        house(
+        measured(tmp_path / "pacs", receiver, per_series, 2) as (archive, counts),
+        installation(
             tmp_path / "data", archive, receiver, retrieve=way, limit=4, rate_kb_s=rate_kb_s
         ) as one,
     ):
@@ -83,7 +83,7 @@ def test_two_transfers_at_a_time_keep_to_the_rate_together(way: str, tmp_path: P
         assert one.states() == {"success"}
         sizes = [len(images.ct(1, number)) for number in range(1, per_series + 1)]
         least_s = 2 * sum(sizes) / rate_kb_s / 1000 - 2 * BURST_S
-        began, ended = tally.spans[0].begun, max(span.ended or span.begun for span in tally.spans)
+        began, ended = counts.spans[0].begun, max(span.ended or span.begun for span in counts.spans)
         assert (ended - began).total_seconds() >= least_s
 
 
@@ -94,26 +94,26 @@ def test_a_stop_from_the_machine_ends_all_associations_within_ten_seconds(
 ) -> None:
     receiver = free_port()
     with (
-        measured(tmp_path / "pacs", receiver, 300, 2) as (archive, tally),
-        house(tmp_path / "data", archive, receiver, retrieve=way, limit=4) as one,
+        measured(tmp_path / "pacs", receiver, 300, 2) as (archive, counts),
+        installation(tmp_path / "data", archive, receiver, retrieve=way, limit=4) as one,
     ):
         pairs = [[f"{images.ROOT}.{n}", "LUNG"] for n in (1, 2)]
         one.do("order", pairs=pairs, patient=PATIENT)
         wait_until(
             lambda: len(list((one.data / "folders" / "LUNG").rglob("*.dcm"))) > 10, "images", 60
         )
-        assert tally.open >= 2
+        assert counts.open >= 2
 
         stopped = adit(one, "stop", "PACS", "--reason", "fire")
         told_at = time.monotonic()
 
         assert stopped.returncode == 0, stopped.stderr
-        wait_until(lambda: not tally.open, "all associations cut", 10)
-        assert tally.last_at - told_at < 10
+        wait_until(lambda: not counts.open, "all associations cut", 10)
+        assert counts.last_at - told_at < 10
         assert not one.states() & ENDED
-        before = len(tally.spans)
+        before = len(counts.spans)
         wait_until(lambda: "fire" in waits(one), "the reason told to who waits", 30)
-        assert len(tally.spans) == before, "nothing new begins"
+        assert len(counts.spans) == before, "nothing new begins"
 
 
 @pytest.mark.timeout(300)
@@ -123,8 +123,8 @@ def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_be
 ) -> None:
     receiver, in_series, rows = free_port(), 60, 4
     with (
-        measured(tmp_path / "pacs", receiver, in_series, 1, rows) as (archive, tally),
-        house(tmp_path / "data", archive, receiver, retrieve=way, limit=2) as one,
+        measured(tmp_path / "pacs", receiver, in_series, 1, rows) as (archive, counts),
+        installation(tmp_path / "data", archive, receiver, retrieve=way, limit=2) as one,
     ):
 
         def arrived() -> Counter[Path]:
@@ -141,16 +141,16 @@ def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_be
             "the reason told to who waits",
             120,
         )
-        wait_until(lambda: not tally.open, "the end of all associations", 30)
-        before = len(tally.spans)
+        wait_until(lambda: not counts.open, "the end of all associations", 30)
+        before = len(counts.spans)
         came = arrived()
         assert set(came.values()) == {in_series}, "whole series alone"
         assert len(came) < rows, "and not all of them"
         wait_until(lambda: one.column("select count(*) from nodes_slot") == [0], "no slot", 30)
-        assert len(tally.spans) == before, "nothing new begins"
+        assert len(counts.spans) == before, "nothing new begins"
 
 
-def adit(one: House, *arguments: str) -> subprocess.CompletedProcess[str]:
+def adit(one: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "adit.cli", *arguments],
         cwd=ROOT,
@@ -161,7 +161,7 @@ def adit(one: House, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def waits(one: House) -> str:
+def waits(one: Installation) -> str:
     """The stored messages of all tasks, as JSON."""
     said = (
         "select coalesce(cast(grp.wait_reason as text), '') || coalesce(cast(task.message as text), '') "

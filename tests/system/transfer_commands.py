@@ -1,7 +1,7 @@
-"""Road: fills an installation for a transfer between two archives, and reads its ledger afterwards.
+"""Fill an installation for a transfer between two archives, and reads its ledger afterwards.
 
-Run in a process of its own: `road.py make '{"Source PACS": {…}, …}'`, `road.py ledger JOB`,
-`road.py order '["PATIENT", "PROJECT"]'` or `road.py pace KB_S`; prints JSON.
+Run: `transfer_commands.py make '{"Source PACS": {…}, …}'`, `transfer_commands.py ledger JOB`,
+`transfer_commands.py order '["PATIENT", "PROJECT"]'` or `transfer_commands.py pace KB_S`; prints JSON.
 """
 
 import json
@@ -120,7 +120,7 @@ def ledger(job_id: int) -> dict[str, Any]:
     manifests = [
         encrypted_payload.open_series(item).manifest.to_json()
         for item in items
-        if not item.left_out
+        if not item.skip_reason
     ]
     uids = {uid for manifest in manifests for uid in manifest["instances"]}
     assert job.project is not None

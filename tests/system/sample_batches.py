@@ -1,6 +1,6 @@
 """Stage of lists: a query with its results, a checked list, what is held back, and a patient who changed.
 
-Called by stage.py, in its process. Nothing here is real, and nothing runs.
+Called by sample_site.py, in its process. Nothing here is real, and nothing runs.
 """
 
 from typing import Any
@@ -88,7 +88,7 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
     tasks = list(job.tasks.order_by("position"))
     for task, (records, notes) in zip(tasks, answers, strict=False):
         sheet_rows.write_matches(
-            encrypted_payload.get_box(job.project),
+            encrypted_payload.get_cipher(job.project),
             {task: [RowMatches(task.position + 1, records, notes)]},
         )
     job.tasks.update(state=TaskState.SUCCESS)
@@ -132,7 +132,7 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
         )
 
     rows = tuple(
-        BatchTransferRow(n, StudyCriteria(f"000{n}", study_uid=f"{ROOT}.{n}"), own=("k",))
+        BatchTransferRow(n, StudyCriteria(f"000{n}", study_uid=f"{ROOT}.{n}"), user_cells=("k",))
         for n in (2, 3, 4)
     )
     request = OrderRequest(
@@ -144,7 +144,7 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
         sheet=SheetOptions(own_headers=("Key",)),
     )
     (job,) = place_order(owner, request)
-    task, box = job.tasks.get(), encrypted_payload.get_box(job.project)
+    task, box = job.tasks.get(), encrypted_payload.get_cipher(job.project)
     job.tasks.update(state=TaskState.IN_PROGRESS)
     for line, studies, notes in (
         (2, (seen(2),), ()),

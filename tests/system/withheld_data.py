@@ -1,6 +1,6 @@
 """Withheld stage: fills an installation with two ordered studies that hold ultrasound clips.
 
-Run in a process of its own: `withheld_stage.py '{"source": {…}, "archive": {…}, "folder": "…"}'`;
+Run in a process of its own: `withheld_data.py '{"source": {…}, "archive": {…}, "folder": "…"}'`;
 prints the jobs by project as JSON.
 """
 

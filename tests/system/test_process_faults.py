@@ -17,17 +17,17 @@ from typing import Any
 import images
 import psycopg
 import pytest
+from cluster import Cluster, cluster, needs_services, start_all
 from conftest import free_port
-from farm import Farm, farm, needs_services, start_all
-from havoc import Harm, Havoc, frozen
 from lab.archive import Lying
 from lab.lies import Site, holdings
 from lab.wire import Wire
-from test_moves import Archive, House, house
+from process_faults import Harm, ProcessFaults, frozen
+from test_moves import Archive, Installation, installation
 
 from adit_engine.dicom_file import part10
 
-KILLS = int(os.environ.get("ADIT_HAVOC_KILLS", "8"))
+KILLS = int(os.environ.get("ADIT_CHAOS_KILLS", "8"))
 STUDIES = max(4, KILLS)
 IMAGES = 25
 AT_ONCE = 4
@@ -37,7 +37,7 @@ BYTES_PER_S = 500_000.0
 ENDED = {"success", "warning", "failure", "canceled"}
 RECOVERS_WITHIN_S = 90
 MOVES = str(Path(__file__).with_name("moves.py"))
-BOOKS = str(Path(__file__).with_name("books.py"))
+AUDIT_DATA = str(Path(__file__).with_name("audit_data.py"))
 
 
 @dataclass
@@ -82,7 +82,7 @@ def embedded(folder: Path, shelf: Path) -> Iterator[Ground]:
     receiver = free_port()
     with (
         archive(shelf, folder / "scratch", receiver) as source,
-        house(folder / "data", source, receiver, told={"ADIT_MAX_FAILURES": "100"}) as one,
+        installation(folder / "data", source, receiver, told={"ADIT_MAX_FAILURES": "100"}) as one,
     ):
 
         def rows(query: str) -> list[tuple[Any, ...]]:
@@ -100,7 +100,7 @@ def embedded(folder: Path, shelf: Path) -> Iterator[Ground]:
 @contextmanager
 def distributed(folder: Path, shelf: Path) -> Iterator[Ground]:
     with (
-        farm(folder / "farm", workers=3) as one,
+        cluster(folder / "cluster", workers=3) as one,
         archive(shelf, folder / "scratch", one.receiver_port) as source,
     ):
         node = {"host": "127.0.0.1", "port": source.port, "called_ae_title": source.called}
@@ -117,7 +117,7 @@ def distributed(folder: Path, shelf: Path) -> Iterator[Ground]:
 PATIENCE = {"connect_s": 3, "association_s": 5, "first_byte_s": 15, "no_progress_s": 10}
 
 
-def _harms(one: Farm) -> dict[str, Harm]:
+def _harms(one: Cluster) -> dict[str, Harm]:
     harms: dict[str, Harm] = {
         name: (lambda name=name: one.kill(name))  # type: ignore[misc]
         for name in ("web", "scheduler", "receiver", "worker-1", "worker-2", "worker-3")
@@ -129,7 +129,7 @@ def _harms(one: Farm) -> dict[str, Harm]:
     return harms
 
 
-def _restarting(one: Farm, name: str) -> Harm:
+def _restarting(one: Cluster, name: str) -> Harm:
     def restart() -> None:
         one.services[name].kill()
         one.services[name].start()
@@ -137,18 +137,18 @@ def _restarting(one: Farm, name: str) -> Harm:
     return restart
 
 
-def _flush(one: Farm) -> None:
+def _flush(one: Cluster) -> None:
     import redis
 
     with redis.Redis.from_url(one.services["redis"].url) as client:
         client.flushall()
 
 
-def _killing(one: House, kind: str) -> Harm:
+def _killing(one: Installation, kind: str) -> Harm:
     return lambda: _signal(one, kind, signal.SIGKILL)
 
 
-def _signal(one: House, kind: str, how: signal.Signals) -> None:
+def _signal(one: Installation, kind: str, how: signal.Signals) -> None:
     """All processes of a kind when they are woken, else one of them."""
     pids = one.children(kind)
     for pid in pids if how == signal.SIGCONT else pids[:1]:
@@ -164,7 +164,7 @@ FORMS = [embedded, pytest.param(distributed, marks=needs_services)]
 def test_whatever_is_killed_each_task_ends_once_and_nothing_is_wrong(
     form: Any, shelf: Path, tmp_path: Path
 ) -> None:
-    seed = int(os.environ.get("ADIT_HAVOC_SEED", "0")) or secrets.randbelow(2**31)
+    seed = int(os.environ.get("ADIT_CHAOS_SEED", "0")) or secrets.randbelow(2**31)
     ordered: list[str] = []
     with form(tmp_path, shelf) as ground:
 
@@ -179,14 +179,16 @@ def test_whatever_is_killed_each_task_ends_once_and_nothing_is_wrong(
                     ground.run(MOVES, "order", json.dumps(given))
                     ordered.extend(lot)
 
-        havoc = Havoc(ground.harms, keep_busy, random.Random(seed))
+        process_faults = ProcessFaults(ground.harms, keep_busy, random.Random(seed))
         keep_busy()
-        havoc.do(KILLS)
+        process_faults.do(KILLS)
         seconds = recovery(ground)
         wait_for(ground, lambda: {state for (state,) in states(ground)} <= ENDED, seed, 400)
-        told = json.loads(ground.run(BOOKS, str(shelf)))
+        told = json.loads(ground.run(AUDIT_DATA, str(shelf)))
     jobs = len(ordered) * len(TRIALS)
-    print(f"{form.__name__}: seed {seed}, {dict(havoc.done)}, back in {seconds:.0f} s, {told}")
+    print(
+        f"{form.__name__}: seed {seed}, {dict(process_faults.done)}, back in {seconds:.0f} s, {told}"
+    )
     assert told["violations"] == {}, (seed, told["found"])
     assert told["jobs"] == {"success": jobs}, (seed, told)
     assert (told["tasks"], told["ended"], told["ended_twice"]) == (jobs, jobs, []), (seed, told)
@@ -195,7 +197,7 @@ def test_whatever_is_killed_each_task_ends_once_and_nothing_is_wrong(
     assert told["slots"] == 0
     assert told["trail"], "the trail is whole"
     assert seconds < RECOVERS_WITHIN_S
-    assert sum(havoc.done.values()) == KILLS
+    assert sum(process_faults.done.values()) == KILLS
 
 
 def states(ground: Ground) -> list[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Havoc: whatever runs is killed, frozen or restarted, one after another, at moments drawn by a seed."""
+"""Kill, freeze or restart processes one after another, at times drawn by a seed."""
 
 import random
 import signal
@@ -14,8 +14,8 @@ Harm = Callable[[], None]
 
 
 @dataclass
-class Havoc:
-    """`harms` by name; `meanwhile` keeps the house going (restarts, new orders) between them."""
+class ProcessFaults:
+    """`harms` by name; `meanwhile` keeps the installation going (restarts, new orders) between them."""
 
     harms: Mapping[str, Harm]
     meanwhile: Callable[[], None]

@@ -1,6 +1,6 @@
 """Lists: fills an installation for batch transfers, and reads afterwards what each row brought.
 
-Run in a process of its own, with ADIT_DATA: `lists_stage.py VERB JSON`, the verb being `make`, `pace`,
+Run in a process of its own, with ADIT_DATA: `batch_commands.py VERB JSON`, the verb being `make`, `pace`,
 `told` or `renamed`; prints JSON.
 """
 
@@ -91,11 +91,11 @@ def told_of(job: int) -> dict[str, Any]:
 
     row = Job.objects.get(pk=job)
     assert row.project is not None
-    box, key = encrypted_payload.get_box(row.project), services.get_project_key(row.project)
+    box, key = encrypted_payload.get_cipher(row.project), services.get_project_key(row.project)
     found: dict[int, list[str]] = {}
     for line in row.lines.select_related("task"):
         content = sheet_rows.open_row(box, line)
-        wanted = content.asked.get("SeriesInstanceUID", "")
+        wanted = content.requested.get("SeriesInstanceUID", "")
         manifests = [
             encrypted_payload.open_series(item, box).manifest
             for item in SeriesResult.objects.filter(task=line.task)
@@ -103,7 +103,7 @@ def told_of(job: int) -> dict[str, Any]:
         found[line.line] = sorted(
             key.uid(uid)
             for one in manifests
-            if wanted in ("", one.series.series_uid)
+            if wanted in ("", one.ref.series_uid)
             for uid in one.delivered_entries()
         )
     return {

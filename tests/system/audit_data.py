@@ -1,6 +1,6 @@
 """Books: what an installation's rows say was delivered, held against the source and the folders.
 
-Run in a process of its own, with ADIT_DATA: `books.py SHELF`, where the source's files lie; prints JSON.
+Run in a process of its own, with ADIT_DATA: `audit_data.py SHELF`, where the source's files lie; prints JSON.
 """
 
 import json
@@ -95,10 +95,10 @@ def _ledger(project: Any) -> Any:
         "task__job__project"
     ):
         manifest = encrypted_payload.open_series(item).manifest
-        uid = manifest.series.series_uid
+        uid = manifest.ref.series_uid
         ledger.attempts[-1] += [
-            SourceListing(manifest.series, manifest.expected),
-            SeriesOutcome.of(manifest),
+            SourceListing(manifest.ref, manifest.expected),
+            SeriesOutcome.from_ledger(manifest),
         ]
         ledger.manifests[uid] = manifest
         ledger.delivered_then[(0, uid)] = frozenset(manifest.delivered_entries())

@@ -1,4 +1,4 @@
-"""Gauge: stands before an archive or a receiver and notes each association, when and how many.
+"""stands before an archive or a receiver and notes each association, when and how many.
 
 An association begins with its A-ASSOCIATE-RQ and ends with its A-RELEASE-RQ, its A-ABORT or the end
 of the connection, whatever comes first.
@@ -26,7 +26,7 @@ class Span:
 
 
 @dataclass
-class Tally:
+class AssociationCounts:
     """What several gauges saw together."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -55,19 +55,19 @@ class Tally:
         return sum(span.ended is None for span in self.spans)
 
 
-class Gauge:
+class CountingProxy:
     """Listens on `port` and carries everything on to the target. Use it with `with`."""
 
-    def __init__(self, target: int, tally: Tally, delay_s: float = 0.0) -> None:
+    def __init__(self, target: int, counts: AssociationCounts, delay_s: float = 0.0) -> None:
         self.target = target
-        self.tally = tally
+        self.counts = counts
         self._delay_s = delay_s
         """Before each piece that comes back from the target."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._open: set[socket.socket] = set()
         self.port = int(self._listener.getsockname()[1])
 
-    def __enter__(self) -> "Gauge":
+    def __enter__(self) -> "CountingProxy":
         threading.Thread(target=self._listen, daemon=True).start()
         return self
 
@@ -90,7 +90,7 @@ class Gauge:
             _shut(caller)
             return
         self._open |= {caller, called}
-        reader = _Reader(self.tally)
+        reader = _Reader(self.counts)
         back = threading.Thread(target=self._pump, args=(called, caller, None), daemon=True)
         back.start()
         self._pump(caller, called, reader)
@@ -113,8 +113,8 @@ class Gauge:
 class _Reader:
     """Reads the heads of PDUs in a stream."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, counts: AssociationCounts) -> None:
+        self._counts = counts
         self._span: Span | None = None
         self._head = b""
         self._skip = 0
@@ -135,13 +135,13 @@ class _Reader:
 
     def _saw(self, kind: int) -> None:
         if kind == _ASSOCIATE_RQ:
-            self._span = self._tally.begin()
+            self._span = self._counts.begin()
         elif kind in (_RELEASE_RQ, _ABORT):
             self.over()
 
     def over(self) -> None:
         if self._span is not None:
-            self._tally.end(self._span)
+            self._counts.end(self._span)
 
 
 def _shut(one: socket.socket) -> None:

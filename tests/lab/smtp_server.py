@@ -1,4 +1,4 @@
-"""Postbox: a mail server on a free port that keeps what it gets, and fails when told."""
+"""a mail server on a free port that keeps what it gets, and fails when told."""
 
 import email
 import email.policy
@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from typing import cast
 
 
-class Postbox(socketserver.ThreadingTCPServer):
+class SmtpServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class Postbox(socketserver.ThreadingTCPServer):
 
 class _Clerk(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        box = cast(Postbox, self.server)
-        self._say("220 postbox")
+        box = cast(SmtpServer, self.server)
+        self._say("220 smtp_server")
         while line := self.rfile.readline():
             word = line.strip().upper()
             if word.startswith(b"EHLO"):
-                self._say("250 postbox")
+                self._say("250 smtp_server")
             elif word == b"DATA":
                 self._say("354 go on")
                 self._take(box)
@@ -43,7 +43,7 @@ class _Clerk(socketserver.StreamRequestHandler):
             else:
                 self._say("250 ok")
 
-    def _take(self, box: Postbox) -> None:
+    def _take(self, box: SmtpServer) -> None:
         lines = []
         while (line := self.rfile.readline()) not in (b".\r\n", b""):
             lines.append(line[1:] if line.startswith(b"..") else line)
@@ -57,8 +57,8 @@ class _Clerk(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def postbox() -> Iterator[Postbox]:
-    with Postbox() as box:
+def smtp_server() -> Iterator[SmtpServer]:
+    with SmtpServer() as box:
         thread = threading.Thread(target=box.serve_forever, daemon=True)
         thread.start()
         try:

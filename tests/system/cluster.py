@@ -1,4 +1,4 @@
-"""Farm: ADIT over several machines, each with a data folder of its own, all by the usual commands.
+"""Cluster: ADIT over several machines, each with a data folder of its own, all by the usual commands.
 
 What they share is PostgreSQL, RabbitMQ, Redis and the keys, as in a hospital; no disk.
 """
@@ -32,7 +32,7 @@ needs_services = [services.needs_postgresql, services.needs_rabbitmq, services.n
 
 
 @dataclass
-class Farm:
+class Cluster:
     """The processes by name, and what ADIT is told on every machine."""
 
     folder: Path
@@ -142,7 +142,7 @@ class Farm:
 
 
 @contextmanager
-def farm(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[Farm]:
+def cluster(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[Cluster]:
     """Made ready by `adit prepare`; nothing runs yet but the services. Secrets come by files."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -166,7 +166,7 @@ def farm(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[Farm]:
             path.write_text(value + "\n")
             path.chmod(0o600)
             told[f"{name}_FILE"] = str(path)
-        one = Farm(folder, {**told, **settings}, running)
+        one = Cluster(folder, {**told, **settings}, running)
         one.run("web", "-m", "adit.cli", "prepare")
         try:
             yield one
@@ -174,7 +174,7 @@ def farm(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[Farm]:
             one.stop()
 
 
-def start_all(one: Farm, workers: int = 2) -> None:
+def start_all(one: Cluster, workers: int = 2) -> None:
     """Web, scheduler and receiver on a machine each, and a worker on each of some more."""
     one.start("web", "web", "web")
     one.start("scheduler", "scheduler", "scheduler")
@@ -184,6 +184,6 @@ def start_all(one: Farm, workers: int = 2) -> None:
     one.wait_for(lambda: answers(f"{one.url}/healthz"), "the pages", 60)
 
 
-def at_orthanc(one: Farm) -> Mapping[str, object]:
+def at_orthanc(one: Cluster) -> Mapping[str, object]:
     """What an Orthanc has to be told so that it sends to our receiver."""
     return {"DicomModalities": {"adit": ["ADIT", "127.0.0.1", one.receiver_port]}}

@@ -1,6 +1,6 @@
-"""Doors: an installation that sends one study to folders by selective jobs, without a web server.
+"""An installation that sends one study to folders by selective jobs, without a web server.
 
-Run in a process of its own: `doors.py make JSON`, or `doors.py send JSON` (orders, works, ends);
+Run in a process of its own: `entry_points.py make JSON` or `entry_points.py send JSON` (order, work);
 prints JSON.
 """
 

@@ -9,7 +9,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from stage_lists import make_lists
+from sample_batches import make_lists
 
 from adit_engine.messages import Message
 
@@ -113,7 +113,7 @@ def make_nodes(groups: dict, admin: object) -> dict:
             is_clinical=True,
             retrieve_limit=4,
             windows=HOURS,
-            exceptions=[{"from": str(timezone.localdate()), "as": "sun", "why": "holiday"}],
+            special_days=[{"from": str(timezone.localdate()), "as": "sun", "why": "holiday"}],
         ),
         "Research PACS": Node(kind="dimse", settings=dimse, is_open=True),
         "Research folder": Node(kind="folder", settings={"path": str(folder)}, is_open=True),
@@ -167,7 +167,7 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
             day=today - timedelta(days=n),
             lane=Lane.RETRIEVE,
             connections=n % 11 * 7 + 4,
-            most_at_once=6 if n == 40 else n % 4 + 1,
+            peak_connections=6 if n == 40 else n % 4 + 1,
             allowed=4,
             images=n % 13 * 900 + 50,
             size_bytes=(n % 9 + 1) * 1_500_000_000,
@@ -230,7 +230,7 @@ def make_checks(node: object, admin: object) -> None:
     for what, findings in found.items():
         rows = [finding.to_json() for finding in findings]
         NodeTestResult.objects.create(
-            node=node, what=what, at=timezone.now(), by=admin, findings=rows
+            node=node, kind=what, at=timezone.now(), by=admin, findings=rows
         )
 
 
@@ -245,7 +245,7 @@ def make_strays() -> None:
     ct = "1.2.840.10008.5.1.4.1.1.2"
     gatherer = unexpected_senders.SenderCounter()
     for fate, title, kind, source in (
-        (Disposition.TURNED_AWAY, "PACS1B", "", ""),
+        (Disposition.REJECTED, "PACS1B", "", ""),
         (Disposition.REFUSED, "FARM2", ct, "PACS1"),
         (Disposition.REFUSED, "MODALITY7", ct, ""),
     ):
