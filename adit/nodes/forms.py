@@ -374,7 +374,7 @@ class NodeEditor:
         node = self.row.save(commit=False)
         node.settings = self.settings.settings
         node.set_secrets(self.settings.secrets)
-        node.windows, node.exceptions = self.hours.rows, self.specials.rows
+        node.windows, node.special_days = self.hours.rows, self.specials.rows
         try:
             return services.save_node(user, node)
         except FolderRefused as error:

@@ -22,17 +22,17 @@ class CheckSummary:
     """
 
     rows: int = 0
-    requested: int = 0
+    checked: int = 0
     ready: int = 0
     several_lines: tuple[int, ...] = ()
     """Rows for which the user has to choose a study."""
     not_found: int = 0
-    delivered: int = 0
+    delivered_before: int = 0
     left_out: int = 0
     series: int = 0
     images: int | None = 0
     size_bytes: int = 0
-    delivered_series: int = 0
+    series_delivered_before: int = 0
     not_allowed: int = 0
     withheld: tuple[tuple[Message, bool, int], ...] = ()
     """The reason, whether it is certain, and the number of images, most frequent first."""
@@ -45,7 +45,7 @@ class CheckSummary:
 
     @property
     def percent(self) -> int:
-        return 100 * self.requested // self.rows if self.rows else 0
+        return 100 * self.checked // self.rows if self.rows else 0
 
     @property
     def several(self) -> int:
@@ -69,12 +69,12 @@ def summarize_check(job: Job) -> CheckSummary:
     values = job.lines.order_by("line").values_list(*_FIELDS)
     for line, is_asked, is_found, notes, facts, lane, state in values:
         counts["rows"] += 1
-        counts["asked"] += is_asked
+        counts["checked"] += is_asked
         sort = _classify(is_asked, is_found, set(notes), lane, state)
         counts[sort] += 1
         if sort == "several":
             several.append(line)
-        counts["series_there"] += facts.get("there", 0)
+        counts["series_delivered_before"] += facts.get("there", 0)
         if sort != "ready" or not facts:
             continue
         all_counted = all_counted and facts["images"] is not None
@@ -102,7 +102,7 @@ def _classify(is_asked: bool, is_found: bool, notes: set[str], lane: str, state:
     if not is_asked:
         return "unanswered" if state in (TaskState.FAILURE, TaskState.CANCELED) else "waiting"
     if RowNote.DELIVERED in notes:
-        return "there"
+        return "delivered_before"
     if not is_found:
         return "not_found"
     if RowNote.SEVERAL in notes and lane == Lane.SEARCH:

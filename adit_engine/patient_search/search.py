@@ -139,8 +139,8 @@ class PatientQuery:
                 "birth_date": _format_date(person.birth_date),
                 "accession_number": person.accession_number,
             },
-            "first": _format_date(self.first_day),
-            "last": _format_date(self.last_day),
+            "first_day": _format_date(self.first_day),
+            "last_day": _format_date(self.last_day),
             "modalities": list(self.modalities),
             "study_description": self.study_description,
             "series_description": self.series_description,
@@ -150,7 +150,7 @@ class PatientQuery:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "PatientQuery":
         person = {**data["person"], "birth_date": _parse_date(data["person"]["birth_date"])}
-        days = {name: _parse_date(data[name]) for name in ("first", "last")}
+        days = {name: _parse_date(data[name]) for name in ("first_day", "last_day")}
         return cls(
             **{
                 **data,

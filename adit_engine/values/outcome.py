@@ -235,7 +235,7 @@ class SeriesLedger:
 class SeriesOutcome:
     """Totals of one series. `expected` is None if the source gave no reliable list.
 
-    A series that the selection excludes has the reason in `left_out`; no instance was expected.
+    A series that the selection excludes has the reason in `skip_reason`; no instance was expected.
     """
 
     ref: SeriesRef

@@ -93,7 +93,7 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
         )
     job.tasks.update(state=TaskState.SUCCESS)
     job.tasks.filter(position=4).update(
-        state=TaskState.FAILURE, message=Message("text", text="PACS1 rejects it.")
+        state=TaskState.FAILURE, message=Message("association.no-free", node="PACS1")
     )
     Job.objects.filter(pk=job.pk).update(
         state="warning", message=Message("query.rows-not-answered", count=1)

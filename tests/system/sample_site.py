@@ -298,7 +298,7 @@ def make_jobs(owner: object, nodes: dict) -> dict[str, int]:
         task_groups.assign_groups(job)
         if state == JobState.PENDING:
             TaskGroup.objects.filter(job=job).update(
-                wait_reason=Message("text", text="PACS1 opens at 20:00.")
+                wait_reason=Message("node-unavailable.outside-hours", node="PACS1", time="20:00")
             )
         delivered, withheld, failed = COUNTS.get(state, (0, 0, 0))
         if state in COUNTS:

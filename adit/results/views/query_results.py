@@ -207,7 +207,7 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
                 "result": result,
                 "reason": query_results.describe_notes(result),
                 "is_picked": query_page.is_picked(result),
-                "own": result.user_cells
+                "user_cells": result.user_cells
                 if query_page.access.own
                 else ("•••",) * len(result.user_cells),
             }

@@ -135,7 +135,7 @@ def test_results_are_shown_with_the_templates_of_today(
     note, remark = Message("series.new-images"), Message("storage-proof", remark="by search")
     values = {"reasons": [(LOST, 1)], "notes": [note], "remarks": [remark]}
     make_item(job.tasks.get(), expected=None, why=Message("source-list.empty"), **values)
-    make_item(job.tasks.get(), left_out=NOT_SELECTED)
+    make_item(job.tasks.get(), skip_reason=NOT_SELECTED)
     changed = {
         LOST.code: "New reason.",
         note.code: "New note.",
@@ -178,11 +178,11 @@ def test_a_waiting_job_says_why_it_waits(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
-    closed = Message("text", text="PACS1 opens at 20:00.")
+    closed = Message("node-unavailable.outside-hours", node="PACS1", time="20:00")
     TaskGroup.objects.filter(job=job).update(wait_reason=closed)
     page = as_user(coordinator).get(reverse("job", args=[job.pk]))
     assert page.context["waits"] == [closed]
-    assert b"PACS1 opens at 20:00" in page.content
+    assert b"It opens at 20:00" in page.content
 
 
 def test_a_patient_is_shown_to_who_may_see_identified_data_and_to_nobody_else(
@@ -321,7 +321,7 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     assert give_back not in own
     judge = as_user(pacsadmin)
     assert give_back in judge.get(reverse("job", args=[job.pk])).content.decode()
-    assert b"Enter a reason" in judge.post(give_back, {"reason": " "}, follow=True).content
+    assert b"Enter the reason why" in judge.post(give_back, {"reason": " "}, follow=True).content
     judge.post(give_back, {"reason": "too many at once"})
     job.refresh_from_db()
     assert job.state == JobState.CANCELED

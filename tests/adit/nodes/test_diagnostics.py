@@ -234,7 +234,7 @@ def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -
 
     page = client.post(f"/nodes/{pacs.pk}/test/fetch/", {"study_uid": "ACC 17"}, follow=True)
 
-    assert "A UID has at most 64 characters" in page.content.decode()
+    assert "A UID must have at most 64 characters" in page.content.decode()
     assert not NodeTestResult.objects.exists()
 
 

@@ -243,7 +243,7 @@ def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
         (
             "dimse",
             {"host": "127.0.0.1", "port": 104, "called_ae_title": "PACS"},
-            {"share_association", "fetch_early", "try_fetching", "try_writing", "store", "confirm"},
+            {"share_association", "prefetch", "try_fetching", "try_writing", "store", "confirm"},
         ),
         ("folder", {"path": "/somewhere"}, {"try_fetching", "try_writing", "store", "set_stop"}),
     ],

@@ -113,7 +113,7 @@ def test_everything_that_was_not_accepted_is_said_once_at_the_top(pacsadmin: Use
     response = client.post("/nodes/new/folder/", filled(client, "/nodes/new/folder/", **typed))
 
     page = response.content.decode()
-    assert "3 things need your attention." in page
+    assert "3 problems found" in page
     assert 'href="#id_name"' in page
     assert "Enter times in the form 20:00." in page
 

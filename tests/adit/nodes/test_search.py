@@ -158,7 +158,7 @@ class SlowNode(MemoryNode):
         SlowNode.asked.set()
         if not SlowNode.aborted.wait(20):
             raise AssertionError("nobody aborted the search")
-        raise NodeError(self.name, "the conversation broke off")
+        raise NodeError(self.name, "association.aborted", hint="")
 
     def abort(self):
         SlowNode.aborted.set()
@@ -252,7 +252,7 @@ def test_canceling_another_search_changes_nothing(coordinator, source):
 def test_what_the_node_raises_comes_through(coordinator, slow):
     SlowNode.aborted.set()
 
-    with pytest.raises(NodeError, match="PACS1: the conversation broke off"):
+    with pytest.raises(NodeError, match=r"association.aborted|aborted the association"):
         search.search_studies(coordinator, slow, by_id())
 
 

@@ -132,7 +132,7 @@ def test_the_same_question_is_asked_once(order_rows: Callable[..., Job], asked: 
 def test_rows_of_different_dates_are_different_questions(
     order_rows: Callable[..., Job], asked: list[str]
 ) -> None:
-    job = order_rows(by_id(2, "ID0", last=date(2022, 1, 1)), by_id(3, "ID0"))
+    job = order_rows(by_id(2, "ID0", last_day=date(2022, 1, 1)), by_id(3, "ID0"))
 
     work()
 

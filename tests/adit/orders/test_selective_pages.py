@@ -237,7 +237,7 @@ def test_a_closed_source_is_a_sentence_beside_what_others_found(
     closed = make_node("Closed PACS", reads=("Coordinators",), is_open=False)
     person.press("search", patient_id="PID-0815", sources=[*goes_to("PACS1"), str(closed.pk)])
     assert "2 studies found" in person.text
-    assert "Closed PACS:" in person.text
+    assert "Closed PACS is closed." in person.text
 
 
 def test_a_source_that_one_may_not_read_is_not_searched(
@@ -515,7 +515,7 @@ def test_the_source_is_no_destination(person: Person, groups: dict[str, Group]) 
     picked(person, "0")
     page = person.press("summary", destinations=[str(node.pk)])
     assert page.status_code == 422
-    assert "choose another destination" in person.text
+    assert "Select another destination" in person.text
 
 
 def test_more_studies_than_one_may_order_alone_wait_for_approval(

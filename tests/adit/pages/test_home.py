@@ -15,7 +15,7 @@ from adit.nodes.models import Node
 from adit.projects import services
 from adit_engine.messages import Message
 
-CLOSED = Message("text", text="PACS1 opens at 20:00.")
+CLOSED = Message("node-unavailable.outside-hours", node="PACS1", time="20:00")
 AsUser = Callable[[User], Client]
 
 
@@ -68,7 +68,7 @@ def test_waiting_job_says_why_it_waits(
 
     page = as_user(coordinator).get("/").content.decode()
 
-    assert "PACS1 opens at 20:00" in page
+    assert "It opens at 20:00" in page
 
 
 def test_home_stops_asking_when_all_jobs_have_ended(

@@ -45,7 +45,9 @@ def many_tasks(coordinator: User, destination: Node) -> None:
     )
     for job in jobs:
         task_groups.assign_groups(job)
-    TaskGroup.objects.update(wait_reason=Message("text", text="PACS1 opens at 20:00."))
+    TaskGroup.objects.update(
+        wait_reason=Message("node-unavailable.outside-hours", node="PACS1", time="20:00")
+    )
 
 
 def test_pages_render_within_200_ms_of_work(

@@ -159,7 +159,7 @@ def test_one_image_is_shown_before_and_after(
     )
     assert lines["PatientBirthDate"].after == ""
     assert lines["Modality"].change == "same"
-    assert lines["PatientName"].why == "PS3.15 E.1-1: Z"
+    assert lines["PatientName"].rule == "PS3.15 E.1-1: Z"
     assert "Canary^Clara" in page
     assert "no-store" in answer["Cache-Control"]
     assert "Canary" not in page.partition("</title>")[0]

@@ -98,7 +98,7 @@ def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
         for task in tasks[: len(answers)]:
             ends.setdefault((TaskState.SUCCESS, Message("query.matched")), []).append(task)
         for task, why in zip(tasks[len(answers) :], failed.values(), strict=True):
-            ends.setdefault((TaskState.FAILURE, Message("text", text=why)), []).append(task)
+            ends.setdefault((TaskState.FAILURE, Message(why, node="PACS1")), []).append(task)
         states.end_tasks(job, ends)
         return Job.objects.get(pk=job.pk)
 
@@ -115,7 +115,7 @@ def query(make_query: Callable[..., Job]) -> Job:
             ],
             "0003": [],
         },
-        failed={"0004": "PACS1 does not like this question."},
+        failed={"0004": "association.no-free"},
         notes={"0002": (RowNote.CAPPED,)},
     )
 
@@ -157,7 +157,7 @@ def test_each_row_is_there_with_its_own_columns_and_what_came_of_it(
     assert "Name0001, Ada" in page
     assert "2024-03-01" in page
     assert "No match was found." in page
-    assert "PACS1 does not like this question." in page
+    assert "PACS1 has no free association at the moment. Try again later." in page
     assert "There may be more" in page
     assert "3 of 3 results selected" in page
 
@@ -246,7 +246,9 @@ def test_a_download_holds_all_rows_as_text_with_own_columns_and_reasons(
     assert [r["ADIT found"] for r in by_line] == ["yes", "yes", "yes", "no", "no"]
     assert by_line[0]["AccessionNumber"] == "01"
     assert by_line[2]["StudyDescription"] == (DANGER if form == "xlsx" else f"'{DANGER}")
-    assert by_line[4]["ADIT reason"] == "PACS1 does not like this question."
+    assert (
+        by_line[4]["ADIT reason"] == "PACS1 has no free association at the moment. Try again later."
+    )
     assert "There may be more" in str(by_line[2]["ADIT reason"])
     assert {r["Key"] for r in by_line} == {"my key"}
 
@@ -351,7 +353,7 @@ def test_the_page_of_a_query_tells_of_questions_and_leads_to_the_results(
 
     assert "4 of 4 queries done" in page
     assert reverse("job_results", args=[query.pk]) in page
-    assert "PACS1 does not like this question." in page
+    assert "PACS1 has no free association at the moment. Try again later." in page
     assert "Delivered" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
 

@@ -1,5 +1,6 @@
 """The pages are dead, and somebody at the machine keeps ADIT from a PACS: at once, or after the series."""
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from lab.installed import Installed, family_of
 from lab.jobs import until
 
 from adit.cli import is_serving
+from adit_engine.messages import Message
 
 SERIES, IMAGES = 4, 80
 KB_S = "10"
@@ -60,8 +62,10 @@ def test_all_is_stopped_within_ten_seconds_while_the_pages_are_dead(
         time.sleep(3)  # sweeps and rings come and go
         assert installation.delivered() == after, "nothing more is sent"
         assert state(installation) == ("pending", 0)
-    ((message,),) = installation.rows("select message from jobs_task")
-    assert "stopped: fire (" in message
+    ((message,),) = installation.rows("select cast(message as text) from jobs_task")
+    told = Message.from_json(json.loads(message))
+    assert told.code == "node-unavailable.stopped"
+    assert told.values["reason"].startswith("fire (")
 
 
 def test_a_pause_while_the_pages_are_dead_lets_the_series_finish(installation: Installed) -> None:

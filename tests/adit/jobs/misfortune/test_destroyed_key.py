@@ -32,6 +32,7 @@ from adit.results.report import build_report
 from adit.vault.cipher import DecryptionError
 from adit.vault.fields import EncryptedField
 from adit.vault.master_key import master_cipher
+from adit_engine.messages import Message
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
@@ -199,7 +200,7 @@ def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
             " (SELECT patient_sealed FROM audit_auditevent WHERE id = %s) WHERE id = %s",
             [other.pk, event.pk],
         )
-    assert trail.verify_chain() == trail.ChainBreak(event.pk, "it was changed")
+    assert trail.verify_chain() == trail.ChainBreak(event.pk, Message("audit-trail.event-changed"))
 
 
 def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> None:

@@ -115,7 +115,7 @@ def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_pa
     after = rehearsal.stamps()
     assert {path: after[path] for path in before} == before, "what lay there stays as it was"
     assert len(after) == total
-    assert "whole" in installation.adit("manage", "audit", "verify").stdout
+    assert "intact" in installation.adit("manage", "audit", "verify").stdout
 
 
 @pytest.mark.timeout(400)

@@ -21,7 +21,7 @@ def test_a_database_with_unknown_migrations_is_refused_and_left_as_it_was(tmp_pa
         refused = site.adit(command)
         assert refused.returncode == 1
         assert "jobs.0007_roads" in refused.stderr
-        assert f"move the data folder {site.data} away" in refused.stderr
+        assert f"move the data folder {site.data} to another place" in refused.stderr
         assert "Traceback" not in refused.stderr
 
     assert site.rows("select app, name from django_migrations order by id") == before

@@ -177,7 +177,7 @@ def test_a_new_pacs_is_proposed_as_a_source_only(manager: Client) -> None:
     assert not editor.row["takes_images"].value()
     assert editor.row["retrieve_limit"].value() == 2
     assert [row["begin"].value() for row in editor.hours][:2] == ["20:00", "00:00"]
-    assert editor.picture is not None
+    assert editor.chart is not None
     assert manager.get("/nodes/new/folder/").context["editor"].row["takes_images"].value()
 
 
