@@ -44,8 +44,8 @@ def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_found_out(
 
     def worn(tree: AtomicFolder, drafts: list, stop: Stop) -> list:  # type: ignore[type-arg]
         taken = publish(tree, drafts, stop)
-        drafts[0].held.seek(-1, 2)
-        drafts[0].held.write(b"\x7f")
+        drafts[0].file.seek(-1, 2)
+        drafts[0].file.write(b"\x7f")
         return taken
 
     monkeypatch.setattr(AtomicFolder, "publish", worn)

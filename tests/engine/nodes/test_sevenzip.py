@@ -77,7 +77,7 @@ def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
     gather(opened)
     other = DeliveryListLine("1.2", "1.2.3", "1.2.3.4", "withheld", "=Text may be burned in.")
 
-    packed(opened, others=[other], about={"job": 7})
+    packed(opened, other_lines=[other], metadata={"job": 7})
 
     files = unpacked(tmp_path / "out/job-7.7z", PASSWORD)
     told = json.loads(files["contents-job-7.json"])
@@ -159,7 +159,7 @@ def test_an_archive_that_reads_back_otherwise_is_never_shown(
             other.write(b"\0" * 16)
         return file
 
-    monkeypatch.setattr(opened._filing.folder.__class__, "reopen", damaged)
+    monkeypatch.setattr(opened._filing.folder.__class__, "open_unpublished", damaged)
 
     with pytest.raises(StorageError, match="could not be read back as it was written"):
         packed(opened)

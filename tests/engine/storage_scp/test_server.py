@@ -261,7 +261,7 @@ def test_a_full_spool_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> 
 
 def test_a_slow_retrieval_slows_the_archive(tmp_path: Path) -> None:
     first, second = images(2)
-    given = {"mark_bytes": 100, "longest_delay_s": 0.6}
+    given = {"throttle_from_bytes": 100, "max_delay_s": 0.6}
     with (
         receiving.receiving(tmp_path, "PACS", **given) as received,
         received.reception.expect(wanted(STUDY), never) as awaited,
