@@ -70,7 +70,7 @@ def _value_to_json(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, list | tuple):
         return [_value_to_json(one) for one in value]
-    return value
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _value_from_json(value: Any) -> Any:
