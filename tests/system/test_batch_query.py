@@ -18,7 +18,7 @@ from conftest import SCREEN, adit_up, free_port, sign_in, wait_until
 from lab.wire import Wire
 from orthanc import needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
-from test_look import findings
+from test_accessibility import findings
 from test_transfer import DESTINATION, SILENT, SOON, SOURCE, run_transfer_site, workers_of
 
 pytestmark = [needs_orthanc, needs_chromium]

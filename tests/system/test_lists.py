@@ -21,7 +21,7 @@ import pytest
 from conftest import ROOT, SCREEN, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
-from test_look import findings
+from test_accessibility import findings
 from test_transfer import workers_of
 
 from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS, add_own_columns, write_xlsx

@@ -22,7 +22,7 @@ from conftest import DIRECTLY, sign_in, wait_until
 from orthanc import needs_chromium, needs_orthanc
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
-from test_look import findings
+from test_accessibility import findings
 from test_transfer import TransferSite, order, transfer_site, wait_for_end, workers_of  # noqa: F401
 
 needs_7z = pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")

@@ -17,7 +17,7 @@ from conftest import ROOT, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from pydicom.dataset import Dataset
-from test_look import findings
+from test_accessibility import findings
 from withheld_data import PATIENTS, STUDIES
 
 pytestmark = [needs_orthanc, needs_chromium]
