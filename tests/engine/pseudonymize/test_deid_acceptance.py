@@ -1,7 +1,7 @@
-"""Acceptance: what leaves is a good object to dcmtk, dciodvfy and Orthanc, as its original was.
+"""Acceptance: released objects are as valid as their originals (dcmtk, dciodvfy, Orthanc).
 
-Every class that may leave, with all that its IOD knows, and real files. `make deid-corpus` takes all
-of them, other runs a part of the real ones.
+Covers every class that can be released, with all attributes of its IOD, and real files.
+`make deid-corpus` uses all real files; other runs use a part of them.
 """
 
 import os
@@ -36,7 +36,7 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 class Pair(NamedTuple):
-    """`before` and `after` are whole files."""
+    """One complete file before and after the change."""
 
     name: str
     before: bytes
@@ -68,7 +68,7 @@ def pairs() -> list[Pair]:
 
 @pytest.fixture(scope="module")
 def folder(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each pair as 0001-before.dcm and 0001-after.dcm."""
+    """Write each pair as 0001-before.dcm and 0001-after.dcm."""
     made = tmp_path_factory.mktemp("acceptance")
     for number, pair in enumerate(pairs):
         (made / f"{number:04}-before.dcm").write_bytes(pair.before)
@@ -76,14 +76,14 @@ def folder(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_all_classes_that_may_leave_are_among_them(pairs: list[Pair]) -> None:
+def test_the_pairs_cover_all_classes_that_can_be_released(pairs: list[Pair]) -> None:
     found = {str(dcmread(BytesIO(pair.after)).SOPClassUID) for pair in pairs}
     assert {uid for uid, _ in classes()} <= found
     assert len(found) >= 27
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
-def test_dciodvfy_finds_no_error_that_was_not_there(pairs: list[Pair], folder: Path) -> None:
+def test_dciodvfy_finds_no_new_error(pairs: list[Pair], folder: Path) -> None:
     for number, pair in enumerate(pairs):
         before, after = (
             complaints(folder / f"{number:04}-{what}.dcm") for what in ("before", "after")
@@ -93,7 +93,7 @@ def test_dciodvfy_finds_no_error_that_was_not_there(pairs: list[Pair], folder: P
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
 @pytest.mark.parametrize("preset", [name for name in preset_names() if name != "default"])
-def test_no_preset_makes_an_error_that_was_not_there(preset: str, tmp_path: Path) -> None:
+def test_dciodvfy_finds_no_new_error_with_any_preset(preset: str, tmp_path: Path) -> None:
     file = tmp_path / "one.dcm"
     for pair in of_classes(Deidentifier(ConfidentialityProfile.preset(preset))):
         file.write_bytes(pair.before)
@@ -103,7 +103,7 @@ def test_no_preset_makes_an_error_that_was_not_there(preset: str, tmp_path: Path
 
 
 def complaints(path: Path) -> set[str]:
-    """What dciodvfy calls an error, without the values that it quotes."""
+    """Return the errors of dciodvfy without the values that it quotes."""
     run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=120)
     lines = (run.stderr + run.stdout).decode("latin-1").splitlines()
     return {
@@ -112,7 +112,9 @@ def complaints(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("tool", ["dcmdump", "dcm2xml", "dcmconv"])
-def test_dcmtk_reads_each(tool: str, pairs: list[Pair], folder: Path, tmp_path: Path) -> None:
+def test_dcmtk_reads_each_object(
+    tool: str, pairs: list[Pair], folder: Path, tmp_path: Path
+) -> None:
     target = [] if tool == "dcmdump" else [str(tmp_path / "out")]
     for number, pair in enumerate(pairs):
         command = [tool, str(folder / f"{number:04}-after.dcm"), *target]
@@ -121,14 +123,14 @@ def test_dcmtk_reads_each(tool: str, pairs: list[Pair], folder: Path, tmp_path: 
         assert (run.returncode, said) == (0, []), pair.name
 
 
-def test_dcmtk_takes_each_by_c_store(pairs: list[Pair], tmp_path: Path) -> None:
+def test_dcmtk_accepts_each_object_by_c_store(pairs: list[Pair], tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "taken", "+xa", "--accept-all") as port:
         instances = [part10.parse_file(pair.after) for pair in pairs]
         kept = [stored.is_stored for stored in peers.node(port).store(instances)]
     assert kept == [True] * len(pairs)
 
 
-def test_orthanc_takes_each_and_gives_the_same_pixels_back(
+def test_orthanc_stores_each_object_and_returns_the_same_pixels(
     pairs: list[Pair], tmp_path: Path
 ) -> None:
     by_uid = {part10.parse_file(pair.after).instance_uid: pair for pair in pairs}
@@ -150,7 +152,7 @@ def post(archive: peers.Orthanc, data: bytes) -> int:
 
 
 def given_back(archive: peers.Orthanc, by_uid: dict[str, Pair]) -> set[str]:
-    """The UIDs of what it holds, each with the pixels that it was given."""
+    """Return the UIDs of all stored instances; assert that their pixels are unchanged."""
     found = set()
     for name in archive.rest("/instances"):
         address = f"http://127.0.0.1:{archive.http_port}/instances/{name}/file"
@@ -163,7 +165,7 @@ def given_back(archive: peers.Orthanc, by_uid: dict[str, Pair]) -> set[str]:
 
 
 def pixels(data: bytes) -> list[bytes]:
-    """The bytes of the pixels; of compressed ones fragment by fragment."""
+    """Return the pixel bytes, one entry per fragment if compressed."""
     ds = dcmread(BytesIO(data))
     (value,) = [ds[name].value for name in PIXELS if name in ds] or [b""]
     if ds.file_meta.TransferSyntaxUID.is_encapsulated and value:

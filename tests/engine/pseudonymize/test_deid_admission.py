@@ -1,4 +1,4 @@
-"""Admission: what never leaves, whatever its header holds."""
+"""Admission: which classes and images are always withheld."""
 
 from struct import pack
 
@@ -37,7 +37,7 @@ def code(made: dict[int, tuple[str, bytes]]) -> str:
 
 
 @pytest.mark.parametrize("sop_class", sorted(OPEN))
-def test_the_open_classes_leave(sop_class: str) -> None:
+def test_admitted_classes_are_released(sop_class: str) -> None:
     assert admission.sop_class_refusal(sop_class, ConfidentialityProfile.default()) is None
     made = header(sop_class)
     if sop_class in NO_IMAGES:
@@ -46,7 +46,7 @@ def test_the_open_classes_leave(sop_class: str) -> None:
 
 
 @pytest.mark.parametrize("sop_class", sorted(NO_IMAGES))
-def test_pixels_where_there_can_be_none_stay_here(sop_class: str) -> None:
+def test_pixels_in_a_class_without_pixel_data_are_withheld(sop_class: str) -> None:
     assert code(header(sop_class)) == "pixel-meaning"
 
 
@@ -76,14 +76,14 @@ def test_every_other_class_is_withheld() -> None:
         (0x00280002, "US", pack("<H", 3), "samples"),
     ],
 )
-def test_what_an_object_says_of_itself_keeps_it_here(
+def test_an_image_with_a_refused_header_value_is_withheld(
     tag: int, vr: str, value: bytes, expected: str
 ) -> None:
     assert code(header() | {tag: (vr, value)}) == expected
 
 
 @pytest.mark.parametrize("sop_class", [CR, XA, RF, NM, RTIMAGE])
-def test_some_images_must_say_that_nothing_is_burned_in(sop_class: str) -> None:
+def test_some_classes_require_burned_in_annotation_in_the_header(sop_class: str) -> None:
     made = header(sop_class)
     del made[0x00280301]
     assert code(made) == "burned-in-unknown"
@@ -91,7 +91,7 @@ def test_some_images_must_say_that_nothing_is_burned_in(sop_class: str) -> None:
     assert apply(change(), instance(plain))
 
 
-def test_burned_in_behind_the_pixels_counts_too() -> None:
+def test_burned_in_annotation_after_the_pixels_is_evaluated() -> None:
     made = header()
     del made[0x00280301]
     with pytest.raises(InstanceWithheld) as caught:
@@ -100,7 +100,7 @@ def test_burned_in_behind_the_pixels_counts_too() -> None:
 
 
 @pytest.mark.parametrize("tag", [0x00080016, 0x00080018, 0x0020000D, 0x0020000E])
-def test_without_its_uids_an_object_stays(tag: int) -> None:
+def test_an_object_with_an_empty_identifying_uid_is_withheld(tag: int) -> None:
     made = instance(header())
     bare = header()
     bare[tag] = ("UI", b"")
@@ -110,7 +110,7 @@ def test_without_its_uids_an_object_stays(tag: int) -> None:
     assert caught.value.message.category == "identity"
 
 
-def test_an_object_that_came_as_one_of_another_class_stays() -> None:
+def test_an_object_received_as_another_class_is_withheld() -> None:
     made = instance(header())
     foreign = type(made)(MR, made.instance_uid, made.transfer_syntax_uid, made.header, made.rest)
     with pytest.raises(InstanceWithheld) as caught:
@@ -118,7 +118,7 @@ def test_an_object_that_came_as_one_of_another_class_stays() -> None:
     assert caught.value.message.category == "identity"
 
 
-def test_a_file_with_another_uid_on_its_label_is_the_object_that_it_holds() -> None:
+def test_the_uid_in_the_data_set_overrides_that_of_the_file_meta() -> None:
     made = instance(header())
     labelled = type(made)(CT, "1.2.3", made.transfer_syntax_uid, made.header, made.rest)
     out = apply(change(), labelled)
@@ -137,11 +137,13 @@ def test_a_file_with_another_uid_on_its_label_is_the_object_that_it_holds() -> N
         (0x52009229, "SQ", b""),
     ],
 )
-def test_what_says_how_pixels_are_read_is_never_dropped(tag: int, vr: str, value: bytes) -> None:
+def test_an_image_with_invalid_pixel_interpretation_attributes_is_withheld(
+    tag: int, vr: str, value: bytes
+) -> None:
     assert code(header() | {tag: (vr, value)}) in ("pixel-meaning", "pixel-format")
 
 
-def test_rescale_and_modality_lut_survive_in_mr() -> None:
+def test_rescale_and_modality_lut_are_kept_in_mr() -> None:
     lut = encode(0x00283002, "US", pack("<3H", 2, 0, 16)) + encode(0x00283003, "LO", b"Erika")
     lut += encode(0x00283004, "LO", b"US") + encode(0x00283006, "OW", pack("<2H", 1, 2))
     ds = result(
@@ -168,7 +170,7 @@ def warning_code(modality: str, profile: ConfidentialityProfile) -> str | None:
     return None if warning is None else warning.code
 
 
-def test_a_modality_alone_gives_a_may_be() -> None:
+def test_the_modality_alone_predicts_whether_images_may_be_withheld() -> None:
     plain = ConfidentialityProfile.default()
     assert warning_code("CT", plain) is None
     assert warning_code("SR", plain) == "may-be-withheld.class"
@@ -176,7 +178,7 @@ def test_a_modality_alone_gives_a_may_be() -> None:
     assert warning_code("CR", plain) == "may-be-withheld.burned-in"
 
 
-def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
+def test_pixel_rules_of_the_profile_change_the_modality_warning() -> None:
     def ruled(uid: str) -> ConfidentialityProfile:
         rule = PixelRule(uid, "Sample Devices", "M", "*", 4, 4, ((0, 0, 4, 1),))
         return ConfidentialityProfile("Test", 1, frozenset({"113107", "113101"}), (rule,))
@@ -187,6 +189,6 @@ def test_what_may_be_is_told_by_the_rules_of_the_profile() -> None:
     assert warning_code("CR", ruled(ultrasound)) == "may-be-withheld.burned-in"
 
 
-def test_what_a_pixel_rule_lifts_are_categories_of_messages() -> None:
+def test_categories_lifted_by_pixel_rules_have_message_templates() -> None:
     categories = {code.partition(".")[0] for code in TEMPLATES}
     assert categories >= admission.LIFTED_BY_PIXEL_RULE

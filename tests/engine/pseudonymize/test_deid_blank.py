@@ -1,4 +1,4 @@
-"""Pixel rules: what a device burns in is blanked in all frames, and only then is it said."""
+"""Pixel rules blank burned-in text in all frames; cleaning is recorded only if applied."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -96,7 +96,7 @@ def inside() -> np.ndarray:
     ("samples", "top", "photometric"),
     [(3, 256, "RGB"), (3, 256, "YBR_FULL"), (1, 256, "MONOCHROME2"), (1, 65536, "MONOCHROME1")],
 )
-def test_rectangles_are_blank_in_all_frames_and_the_rest_is_untouched(
+def test_rectangles_are_blanked_in_all_frames_and_the_rest_is_unchanged(
     samples: int, top: int, photometric: str
 ) -> None:
     pixels = noise(samples=samples, top=top)
@@ -107,7 +107,7 @@ def test_rectangles_are_blank_in_all_frames_and_the_rest_is_untouched(
     assert made.PhotometricInterpretation == photometric
 
 
-def test_colour_by_plane_is_blanked_in_every_plane() -> None:
+def test_planar_colour_images_are_blanked_in_every_plane() -> None:
     pixels = noise()
     planes = np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
     source = image(pixels, t00280006=("US", pack("<H", 1)), t7fe00010=("OB", planes.tobytes()))
@@ -130,7 +130,7 @@ def jls(frame: np.ndarray) -> bytes:
 
 
 def run_lengths(frame: np.ndarray) -> bytes:
-    """Literals alone, which is legal."""
+    """Encode a frame as RLE with literal runs only, which is legal."""
     planes = []
     for sample in range(frame.shape[-1]):
         data = np.ascontiguousarray(frame[..., sample]).tobytes()
@@ -164,7 +164,7 @@ BIG = replace(RULE, rows=ROWS * 8, columns=COLUMNS * 8)
     [(JPEG2000Lossless, j2k), (JPEGLSLossless, jls), (RLELossless, run_lengths)],
 )
 @pytest.mark.parametrize("samples", [1, 3])
-def test_compressed_images_are_decompressed_first(
+def test_compressed_images_are_decompressed_and_then_blanked(
     syntax: str, encoder: Callable[[np.ndarray], bytes], samples: int
 ) -> None:
     pixels = noise(2, samples).repeat(8, 1).repeat(8, 2)
@@ -177,7 +177,7 @@ def test_compressed_images_are_decompressed_first(
     assert (after[:, 12:] == pixels[:, 12:]).all()
 
 
-def test_a_jpeg_of_a_real_device_keeps_its_colours_around_the_rectangle() -> None:
+def test_a_real_jpeg_keeps_its_colours_outside_the_rectangle() -> None:
     before = dcmread(get_testdata_file("SC_rgb_jpeg_dcmtk.dcm"))
     before.Manufacturer, before.ManufacturerModelName = "Maker", "Grabber"
     before.file_meta.MediaStorageSOPInstanceUID = before.SOPInstanceUID
@@ -206,38 +206,38 @@ def code(source: Instance, how: Pseudonymization) -> str:
         replace(RULE, columns=COLUMNS + 1),
     ],
 )
-def test_a_rule_for_another_device_covers_nothing(other: PixelRule) -> None:
+def test_a_rule_for_another_device_does_not_apply(other: PixelRule) -> None:
     assert code(image(noise()), change(other)) == "pixel-rule"
 
 
-def test_without_a_rule_the_class_stays_closed() -> None:
+def test_ultrasound_without_a_rule_is_withheld() -> None:
     assert code(image(noise()), change()) == "pixel-rule"
     assert admission.sop_class_refusal(US_FRAMES, change().profile) is not None
     assert admission.sop_class_refusal(US_FRAMES, change(RULE).profile) is None
     assert admission.sop_class_refusal(US, change(RULE).profile) is not None
 
 
-def test_a_rule_for_any_software_covers_all_of_them() -> None:
+def test_a_rule_for_any_software_applies_to_all_versions() -> None:
     source = image(noise(), t00181020=("LO", b"V9"))
     released(source, change(replace(RULE, software="*")))
     assert code(source, change(RULE)) == "pixel-rule"
 
 
-def test_rectangles_of_all_rules_that_cover_are_blanked() -> None:
+def test_the_rectangles_of_all_matching_rules_are_blanked() -> None:
     more = replace(RULE, software="*", rectangles=((0, 11, 4, 1),))
     made = released(image(noise()), change(RULE, more))
     assert not made.pixel_array[:, 11, :4].any()
     assert not made.pixel_array[:, inside()].any()
 
 
-def test_a_rule_opens_images_that_do_not_say_that_nothing_is_burned_in() -> None:
+def test_a_rule_releases_images_with_burned_in_annotation() -> None:
     rule = replace(RULE, sop_class=CR)
     made = image(noise(1, 1), "MONOCHROME2", t00080016=("UI", CR.encode()))
     assert released(made, change(rule)).SOPClassUID == CR
     assert code(made, change(RULE)) == "burned-in"
 
 
-def test_where_no_rule_ran_no_cleaning_is_claimed() -> None:
+def test_pixel_cleaning_is_not_recorded_if_no_rule_was_applied() -> None:
     how = change(RULE)
     source = instance(header())
     out = apply(how, source)
@@ -246,7 +246,7 @@ def test_where_no_rule_ran_no_cleaning_is_claimed() -> None:
     assert codes == ["113100", "113107"]
 
 
-def test_implicit_and_big_endian_images_are_blanked_too() -> None:
+def test_implicit_vr_and_big_endian_images_are_blanked() -> None:
     pixels = noise(1, 1, 65536)
     ds = read(image(pixels, "MONOCHROME2"))
     for syntax, order in ((ExplicitVRBigEndian, ">u2"), ("1.2.840.10008.1.2", "<u2")):
@@ -261,7 +261,7 @@ def test_implicit_and_big_endian_images_are_blanked_too() -> None:
         assert not made.pixel_array[inside()].any()
 
 
-def test_pixels_that_cannot_be_decoded_stay_here() -> None:
+def test_pixels_that_cannot_be_decoded_are_withheld() -> None:
     broken = run_lengths(noise(1, 3).repeat(8, 1).repeat(8, 2)[0])[:-300]
     assert code(compressed([broken], RLELossless, 3, "RGB"), change(BIG)) in (
         "pixel-stream",
@@ -269,7 +269,7 @@ def test_pixels_that_cannot_be_decoded_stay_here() -> None:
     )
 
 
-# The second look ----------------------------------------------------------------------------------
+# Verification -------------------------------------------------------------------------------------
 
 
 def refused(out: Instance, source: Instance, how: Pseudonymization) -> str:
@@ -278,20 +278,20 @@ def refused(out: Instance, source: Instance, how: Pseudonymization) -> str:
     return caught.value.message.category
 
 
-def test_verification_wants_each_rectangle_blank() -> None:
+def test_verification_fails_if_a_rectangle_is_not_blank() -> None:
     source, whole = image(noise()), change(RULE)
     for part in (TOP, CORNER):
         half = apply(change(replace(RULE, rectangles=(part,))), source)
         assert refused(half, source, whole) == "verify-pixel"
 
 
-def test_verification_wants_nothing_else_blank() -> None:
+def test_verification_fails_if_other_pixels_are_blank() -> None:
     source = image(noise())
     more = apply(change(replace(RULE, rectangles=(TOP, CORNER, (0, 5, 1, 1)))), source)
     assert refused(more, source, change(RULE)) == "verify-pixel"
 
 
-def test_verification_sees_a_rectangle_that_is_left_in_one_frame() -> None:
+def test_verification_fails_if_one_frame_is_not_blanked() -> None:
     source, how = image(noise(3)), change(RULE)
     out = apply(how, source)
     data = bytearray(out.rest[0])
@@ -299,8 +299,8 @@ def test_verification_sees_a_rectangle_that_is_left_in_one_frame() -> None:
     assert refused(replace(out, rest=(bytes(data),)), source, how) == "verify-pixel"
 
 
-def test_verification_does_not_take_the_word_for_the_deed() -> None:
-    """Cleaning claimed where no rule covers the device, or not claimed where one does."""
+def test_verification_fails_if_cleaning_is_recorded_without_a_rule() -> None:
+    """The image records cleaning although no rule applies to the device."""
     covered, plain = image(noise()), image(noise(), t00181020=("LO", b"V9"))
     how = change(RULE)
     out = apply(how, covered)

@@ -1,4 +1,4 @@
-"""Classes beyond plain CT and MR: what research needs of them fits together afterwards."""
+"""Classes other than CT and MR keep the values and references that research needs."""
 
 from struct import pack
 
@@ -31,7 +31,7 @@ def item(**values: object) -> Dataset:
 
 
 def basic(sop_class: str, number: int, **values: object) -> Dataset:
-    """A made-up object of one study, without pixels."""
+    """Return a synthetic object of one study, without pixels."""
     return item(
         SpecificCharacterSet="ISO_IR 100",
         SOPClassUID=sop_class,
@@ -160,7 +160,7 @@ def dose() -> Dataset:
     return made
 
 
-def test_structures_plan_and_dose_still_refer_to_one_another() -> None:
+def test_rt_structures_plan_and_dose_still_reference_each_other() -> None:
     struct, planned, dosed = (released(ds) for ds in (structure_set(), plan(), dose()))
     structures_of_plan = planned.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID
     assert structures_of_plan == struct.SOPInstanceUID
@@ -181,7 +181,7 @@ def test_structures_plan_and_dose_still_refer_to_one_another() -> None:
     assert image.ReferencedSOPInstanceUID == KEY.uid(f"{ROOT}.90.1")
 
 
-def test_the_numbers_of_radiotherapy_stay() -> None:
+def test_radiotherapy_values_are_kept() -> None:
     struct, planned, dosed = (released(ds) for ds in (structure_set(), plan(), dose()))
     contour = struct.ROIContourSequence[0].ContourSequence[0]
     assert contour.ContourData == [0, 0, 1.5, 10, 0, 1.5, 10, 10, 1.5]
@@ -195,7 +195,7 @@ def test_the_numbers_of_radiotherapy_stay() -> None:
     assert dosed.PixelData == dose().PixelData
 
 
-def test_names_typed_into_radiotherapy_go() -> None:
+def test_names_in_radiotherapy_objects_are_removed() -> None:
     struct, planned, dosed = (released(ds) for ds in (structure_set(), plan(), dose()))
     for made in (struct, planned, dosed):
         text = str(made)
@@ -204,7 +204,7 @@ def test_names_typed_into_radiotherapy_go() -> None:
     assert struct.StructureSetROISequence[0].ROIName == ""
 
 
-def test_a_plan_that_breaks_off_is_withheld() -> None:
+def test_a_truncated_plan_is_withheld() -> None:
     whole = as_instance(plan())
     for cut in (1, 7, 40, 200):
         broken = Instance(
@@ -215,8 +215,8 @@ def test_a_plan_that_breaks_off_is_withheld() -> None:
         assert caught.value.message.category == "malformed"
 
 
-def test_a_sequence_that_goes_must_be_whole_too() -> None:
-    """Of what is cut away nobody else would say that the object is damaged."""
+def test_a_damaged_sequence_is_withheld_even_if_it_would_be_removed() -> None:
+    """No later check would detect damage in an element that is removed."""
     inner = pack("<HHI", 0xFFFE, 0xE000, 400) + b"LO" * 20
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(header(t00400275=("SQ", inner), t00081120=("SQ", inner))))
@@ -224,7 +224,7 @@ def test_a_sequence_that_goes_must_be_whole_too() -> None:
 
 
 def enhanced(frames: int = 3) -> Dataset:
-    """An enhanced MR image with two dimensions, and diffusion in each frame."""
+    """Return an enhanced MR image with two dimensions and diffusion in each frame."""
     stack, position = 0x00209056, 0x00209057
     contents = [
         item(
@@ -279,7 +279,7 @@ def enhanced(frames: int = 3) -> Dataset:
     return made
 
 
-def test_functional_groups_stay_frame_by_frame() -> None:
+def test_functional_groups_are_kept_for_each_frame() -> None:
     ds = released(enhanced())
     assert [
         group.FrameContentSequence[0].DimensionIndexValues
@@ -301,7 +301,7 @@ def test_functional_groups_stay_frame_by_frame() -> None:
     assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "121311"
 
 
-def test_dimensions_point_to_what_is_there() -> None:
+def test_dimension_indexes_point_to_existing_elements() -> None:
     ds = released(enhanced())
     organization = ds.DimensionOrganizationSequence[0].DimensionOrganizationUID
     assert organization == KEY.uid(f"{ROOT}.8.8")
@@ -311,7 +311,7 @@ def test_dimensions_point_to_what_is_there() -> None:
             assert index.DimensionIndexPointer in group[index.FunctionalGroupPointer][0]
 
 
-def test_times_of_frames_move_together() -> None:
+def test_frame_dates_are_shifted_with_the_study_date() -> None:
     ds = released(enhanced())
     day = ds.StudyDate
     assert day != "20240229"
@@ -321,7 +321,7 @@ def test_times_of_frames_move_together() -> None:
     assert ds.AcquisitionDateTime == f"{day}101500"
 
 
-def test_segments_of_one_bit_a_pixel_stay_and_nothing_behind_them() -> None:
+def test_one_bit_segmentations_are_kept_without_trailing_bytes() -> None:
     one = ("US", b"\1\0")
     made = header(SEGMENTATION, t00280100=one, t00280101=one, t00280102=("US", b"\0\0"))
     made[0x00280008] = ("IS", b"3")
@@ -333,7 +333,9 @@ def test_segments_of_one_bit_a_pixel_stay_and_nothing_behind_them() -> None:
 @pytest.mark.parametrize(
     ("tag", "vr", "kind"), [(0x7FE00008, "OF", "<f4"), (0x7FE00009, "OD", "<f8")]
 )
-def test_parametric_maps_keep_their_numbers(tag: int, vr: str, kind: str) -> None:
+def test_float_pixels_are_kept_only_in_complete_parametric_maps(
+    tag: int, vr: str, kind: str
+) -> None:
     numbers = np.linspace(-1, 1, 16).astype(kind)
     made = header(PARAMETRIC_MAP, t00280100=("US", pack("<H", numbers.itemsize * 8)))
     for unused in (0x00280101, 0x00280102, 0x00280103, 0x7FE00010):
@@ -353,7 +355,7 @@ def test_parametric_maps_keep_their_numbers(tag: int, vr: str, kind: str) -> Non
     assert caught.value.message.category == "pixel-format"
 
 
-def test_values_whose_vr_a_writer_did_not_know_are_read_by_the_dictionary() -> None:
+def test_values_of_vr_un_are_read_by_the_dictionary() -> None:
     ds = result(instance(header(t00200032=("UN", b"1\\2\\3"), t00104000=("UN", b"Erika"))))
     assert ds.ImagePositionPatient == [1, 2, 3]
     assert "PatientComments" not in ds
@@ -363,10 +365,10 @@ def test_values_whose_vr_a_writer_did_not_know_are_read_by_the_dictionary() -> N
     "groups",
     ["PixelValueTransformationSequence", "PixelMeasuresSequence", "PlanePositionSequence"],
 )
-def test_frames_whose_class_does_not_know_their_geometry_or_values_are_withheld(
+def test_frames_with_functional_groups_outside_their_iod_are_withheld(
     groups: str,
 ) -> None:
-    """Of an enhanced XA image the standard names none of these: without them it would be misread."""
+    """The Enhanced XA IOD lists none of these groups; without them pixels would be misread."""
     made = enhanced()
     made.SOPClassUID, made.Modality = "1.2.840.10008.5.1.4.1.1.12.1.1", "XA"
     for group in (*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence):

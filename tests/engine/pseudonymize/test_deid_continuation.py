@@ -1,4 +1,4 @@
-"""Rules that come later: they open what was withheld, and alter nothing that could leave before."""
+"""Rules added later release withheld images and do not change released ones."""
 
 from dataclasses import replace
 
@@ -54,14 +54,14 @@ def _header(made: Instance) -> dict[int, tuple[str, bytes]]:
     return {e.tag: (e.vr, data[e.value : e.end]) for e in elements(data, True)}
 
 
-def test_an_added_rule_continues_a_version() -> None:
+def test_a_version_with_an_added_rule_is_compatible() -> None:
     assert is_compatible_version(PLAIN, with_rules(LATER), RiskDecision.ACCEPT)
     assert is_compatible_version(
         with_rules(LATER), with_rules(LATER, CR_RULE, version=3), RiskDecision.ACCEPT
     )
     assert is_compatible_version(
         PLAIN, with_rules(RULE), RiskDecision.ACCEPT
-    )  # ultrasound never left without one
+    )  # ultrasound was never released without a rule
 
 
 @pytest.mark.parametrize(
@@ -79,17 +79,17 @@ def test_an_added_rule_continues_a_version() -> None:
         with_rules(LATER, replace(RULE, sop_class=CT)),
     ],
 )
-def test_any_other_change_does_not(after: ConfidentialityProfile) -> None:
+def test_a_version_with_any_other_change_is_not_compatible(after: ConfidentialityProfile) -> None:
     assert not is_compatible_version(with_rules(LATER), after, RiskDecision.ACCEPT)
 
 
-def test_what_could_leave_before_leaves_with_the_same_bytes() -> None:
+def test_images_released_before_keep_the_same_bytes() -> None:
     before, after = PLAIN, with_rules(LATER, CR_RULE)
     for source in (instance(header()), radiograph(b"NO")):
         assert out(source, before) == out(source, after)
 
 
-def test_what_was_withheld_leaves_blanked() -> None:
+def test_images_withheld_before_are_released_with_blanked_pixels() -> None:
     for burned_in in (None, b"YES"):
         source = radiograph(burned_in)
         assert code(source, PLAIN).startswith("burned-in")
@@ -102,7 +102,7 @@ def test_what_was_withheld_leaves_blanked() -> None:
         assert not np.frombuffer(made.PixelData, "u1").reshape(ROWS, -1)[inside()].any()
 
 
-def test_a_released_device_leaves_as_it_is_and_claims_nothing() -> None:
+def test_a_rule_without_rectangles_keeps_pixels_and_records_no_cleaning() -> None:
     profile = with_rules(replace(CR_RULE, rectangles=(), reason="burns nothing in"))
     source = radiograph(None)
     how = Pseudonymization(
@@ -119,19 +119,19 @@ def test_a_released_device_leaves_as_it_is_and_claims_nothing() -> None:
     ]
 
 
-def test_a_release_is_not_believed_where_the_image_says_otherwise() -> None:
+def test_a_rule_without_rectangles_does_not_release_burned_in_images() -> None:
     profile = with_rules(replace(LATER, rectangles=(), reason="burns nothing in"))
     assert code(image(noise()), profile) == "burned-in"
     assert out(image(noise(), t00280301=("CS", b"NO")), profile)
 
 
-def test_a_rule_for_a_device_without_a_version_covers_no_other() -> None:
+def test_a_rule_without_a_version_applies_only_to_images_without_one() -> None:
     rule = replace(LATER, software="")
     assert out(image(noise(), t00181020=("LO", b"")), with_rules(rule))
     assert code(image(noise()), with_rules(rule)) == "pixel-rule"
 
 
-def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_called() -> None:
+def test_verification_fails_for_an_ultrasound_image_that_was_not_blanked() -> None:
     source = image(noise(), t00280301=("CS", b"NO"))
     released = Pseudonymization(
         with_rules(replace(LATER, rectangles=(), reason="nothing")), "LUNG-0001", KEY, TRIAL
@@ -148,7 +148,7 @@ def test_the_second_look_wants_an_ultrasound_image_blank_whatever_the_rule_is_ca
     assert caught.value.message.category == "verify-stamp"
 
 
-def test_a_device_is_read_from_the_header_and_makes_a_rule() -> None:
+def test_a_pixel_rule_is_made_from_the_device_in_the_header() -> None:
     device = ImagingDevice.from_instance(image(noise()))
     assert device == ImagingDevice(US_FRAMES, "MAKER", "Sonograph 5", "V2.1", ROWS, 16)
     assert ImagingDevice.from_json(device.to_json()) == device

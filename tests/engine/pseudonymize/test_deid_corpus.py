@@ -1,4 +1,4 @@
-"""The corpus made to leak, in its short form: nothing that was planted is left."""
+"""Short leak corpus: no planted value remains in the output."""
 
 import pytest
 from deid_auditor import audit_made
@@ -17,18 +17,18 @@ def all_totals() -> list[CorpusTotals]:
     return made_up(ConfidentialityProfile.default(), short=True)
 
 
-def test_nothing_planted_is_left(all_totals: list[CorpusTotals]) -> None:
+def test_no_planted_value_remains(all_totals: list[CorpusTotals]) -> None:
     assert [residue for totals in all_totals for residue in totals.residues] == []
     assert sum(totals.looked_for for totals in all_totals) > 400
 
 
-def test_rows_leave_without_their_values_rather_than_being_withheld(
+def test_over_98_percent_of_the_table_row_objects_are_released(
     all_totals: list[CorpusTotals],
 ) -> None:
     assert all_totals[0].released > 0.98 * all_totals[0].objects
 
 
-def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
+def test_real_files_keep_no_identity_and_none_fails_verification() -> None:
     totals = real(ConfidentialityProfile.default(), real_files(largest_bytes=1 << 17))
     assert totals.residues == []
     assert not totals.by_verification, totals.by_verification
@@ -38,7 +38,7 @@ def test_real_files_keep_nothing_and_the_second_look_stops_none() -> None:
 @pytest.mark.parametrize(
     "profile", [ConfidentialityProfile.default(), MOST], ids=lambda one: one.name
 )
-def test_what_became_of_other_images_before_changes_nothing(
+def test_earlier_images_do_not_affect_the_output(
     profile: ConfidentialityProfile,
 ) -> None:
     totals = mixed(profile, mixable(short=True), runs=60)
@@ -46,7 +46,7 @@ def test_what_became_of_other_images_before_changes_nothing(
     assert totals.released > totals.objects // 2
 
 
-def test_the_corpus_knows_every_row_and_every_kind_of_leak() -> None:
+def test_the_corpus_covers_every_table_row_and_kind_of_leak() -> None:
     assert len(rows()) == 655
     kinds = {case.kind for case in leak_cases()}
     assert kinds >= {
@@ -56,7 +56,7 @@ def test_the_corpus_knows_every_row_and_every_kind_of_leak() -> None:
     }  # fmt: skip
 
 
-def test_the_auditor_finds_what_is_there() -> None:
+def test_the_auditor_finds_planted_values() -> None:
     made = header(t00100010=("PN", NAME), t00101010=("AS", b"067Y"))
     case = Case("none", "none", file(made), (Planted(b"zwoelf"), Planted(b"067Y", 0x00101010)))
     _, found = audit_made(case, case.data)

@@ -1,4 +1,4 @@
-"""Images from which a face could be drawn leave only where somebody has accepted that."""
+"""Images that could show a face are released only if the project accepts the risk."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ LEGACY_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 def leaves(
     sop_class: str = CT, faces: RiskDecision = RiskDecision.UNDECIDED, **elements: tuple[str, bytes]
 ):
-    """True if it leaves; else the code of the reason."""
+    """Return True if the image is released, else the code of the reason."""
     how = replace(change(), face_decision=faces)
     try:
         apply(how, instance(header(sop_class, **elements)))
@@ -78,7 +78,9 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("elements", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("sop_class", [CT, MR, PET])
-def test_what_may_show_a_head_in_thin_slices_is_withheld(sop_class: str, elements) -> None:
+def test_thin_slices_that_may_show_a_head_are_withheld_unless_accepted(
+    sop_class: str, elements
+) -> None:
     withheld = leaves(sop_class, RiskDecision.WITHHOLD, **elements)
     assert withheld in ("face.likely", "face.possible")
     assert leaves(sop_class, **elements) == f"{withheld}-undecided"
@@ -86,12 +88,12 @@ def test_what_may_show_a_head_in_thin_slices_is_withheld(sop_class: str, element
 
 
 @pytest.mark.parametrize("elements", ELSEWHERE.values(), ids=ELSEWHERE)
-def test_what_shows_no_head_leaves_without_a_choice(elements) -> None:
+def test_images_that_show_no_face_are_released_without_a_decision(elements) -> None:
     assert leaves(CT, RiskDecision.UNDECIDED, **elements) is True
     assert leaves(CT, RiskDecision.WITHHOLD, **elements) is True
 
 
-def test_the_localizer_of_a_ct_is_no_slice_and_that_of_an_mr_may_be() -> None:
+def test_a_ct_localizer_is_released_and_an_mr_localizer_is_withheld() -> None:
     localizer = {"t00080008": ("CS", b"ORIGINAL\\PRIMARY\\LOCALIZER"), **said(b"HEAD")}
     assert leaves(CT, **localizer) is True
     assert leaves(MR, **localizer) == "face.likely-undecided"
@@ -106,7 +108,9 @@ def shared(*, region: bytes, thickness: bytes) -> tuple[str, bytes]:
 
 @pytest.mark.parametrize("group", ["t52009229", "t52009230"])
 @pytest.mark.parametrize("sop_class", [ENHANCED_MR, LEGACY_CT])
-def test_enhanced_images_tell_it_inside(sop_class: str, group: str) -> None:
+def test_enhanced_images_are_assessed_by_their_functional_groups(
+    sop_class: str, group: str
+) -> None:
     made = {"t00280008": ("IS", b"1 "), "t00280301": ("CS", b"NO")}
     for region, thickness, free in (
         (b"Head", b"1.0 ", False),
@@ -118,13 +122,13 @@ def test_enhanced_images_tell_it_inside(sop_class: str, group: str) -> None:
     assert leaves(sop_class, **made) == "face.possible-undecided"
 
 
-def test_the_decision_changes_no_byte_of_what_leaves() -> None:
+def test_the_face_decision_does_not_change_released_bytes() -> None:
     free = instance(header(t00180015=("CS", b"ABDOMEN")))
     made = {apply(replace(change(), face_decision=faces), free).sha256() for faces in RiskDecision}
     assert len(made) == 1
 
 
-def test_an_accepted_face_is_counted() -> None:
+def test_an_accepted_face_risk_is_counted() -> None:
     tally = ChangeStatistics()
     for part in (b"HEAD", b"ABDOMEN"):
         apply(change(), instance(header(t00180015=("CS", part), t00180050=THIN)), tally)

@@ -1,4 +1,4 @@
-"""Radiographs leave on the word of their header only where the project accepts that."""
+"""Radiographs without a pixel rule are released only if the project trusts Burned In Annotation."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def rule(
 
 
 def with_name(sop_class: str, name: str = "MUELLER^ANNA", burned_in: bytes = b"NO") -> Instance:
-    """An image with a patient's name in its pixels, whatever its header says."""
+    """Return an image with a patient's name in its pixels, whatever its header states."""
     canvas = np.full((SIDE, SIDE), 40, "<u2")
     for place, letter in enumerate(name):
         strokes = np.unpackbits(np.array([[ord(letter)]], np.uint8), axis=1)
@@ -75,7 +75,7 @@ def has_name(image: Instance) -> bool:
 
 
 def code(image: Instance, choice: Pseudonymization) -> str:
-    """Empty where it leaves, second look and all."""
+    """Return the category of the refusal; empty if released and verified."""
     try:
         verify(image, apply(choice, image), choice)
     except InstanceWithheld as held:
@@ -83,7 +83,7 @@ def code(image: Instance, choice: Pseudonymization) -> str:
     return ""
 
 
-def test_of_80_images_with_a_name_in_their_pixels_no_radiograph_leaves() -> None:
+def test_radiographs_with_names_in_pixels_are_withheld_by_default() -> None:
     kinds = {"CR": CR, "DX": DX, "XA": XA, "CT": CT, "MR": MR}
     names = [f"NAME{number}^ANNA" for number in range(16)]
 
@@ -97,7 +97,9 @@ def test_of_80_images_with_a_name_in_their_pixels_no_radiograph_leaves() -> None
 
 @pytest.mark.parametrize("sop_class", WORDY)
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
-def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: RiskDecision) -> None:
+def test_images_of_six_modalities_are_withheld_unless_headers_are_accepted(
+    sop_class: str, choice: RiskDecision
+) -> None:
     with pytest.raises(InstanceWithheld) as held:
         apply(how(choice), with_name(sop_class))
 
@@ -108,13 +110,13 @@ def test_no_class_of_these_leaves_on_its_header_alone(sop_class: str, choice: Ri
 
 
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
-def test_what_no_choice_can_open_says_so_first(choice: RiskDecision) -> None:
+def test_burned_in_annotation_is_reported_before_the_project_decision(choice: RiskDecision) -> None:
     assert code(with_name(CR, burned_in=b"YES"), how(choice)) == "burned-in"
     assert code(with_name(CR, burned_in=b"YES"), how(choice, rule(CR))) == "burned-in"
     assert code(with_name(CR, burned_in=b""), how(choice)) == "header-word"
 
 
-def test_these_are_all_classes_of_the_six_modalities() -> None:
+def test_the_condition_applies_to_all_classes_of_six_modalities() -> None:
     asking = {
         one.uid for one in tables.admitted_sop_classes().values() if "header-word" in one.conditions
     }
@@ -124,7 +126,7 @@ def test_these_are_all_classes_of_the_six_modalities() -> None:
 
 
 @pytest.mark.parametrize("sop_class", WORDY)
-def test_where_the_word_is_accepted_the_header_decides_as_before(sop_class: str) -> None:
+def test_the_header_decides_if_the_project_accepts_it(sop_class: str) -> None:
     accepted = how(RiskDecision.ACCEPT)
     asks = tables.admitted_sop_classes()[sop_class].conditions
 
@@ -136,7 +138,7 @@ def test_where_the_word_is_accepted_the_header_decides_as_before(sop_class: str)
 
 @pytest.mark.parametrize("choice", RiskDecision)
 @pytest.mark.parametrize("sop_class", [CR, DX, XA])
-def test_a_rule_for_the_device_opens_it_under_every_choice(
+def test_a_device_rule_releases_images_under_every_decision(
     sop_class: str, choice: RiskDecision
 ) -> None:
     image = with_name(sop_class)
@@ -149,7 +151,7 @@ def test_a_rule_for_the_device_opens_it_under_every_choice(
 
 
 @pytest.mark.parametrize("choice", NOT_ACCEPTED)
-def test_a_rule_for_withheld_images_masks_what_the_header_no_longer_opens(
+def test_a_rule_for_withheld_images_masks_only_if_headers_are_not_accepted(
     choice: RiskDecision,
 ) -> None:
     late = rule(DX, *BAND, applies=APPLIES_TO_WITHHELD)
@@ -161,18 +163,18 @@ def test_a_rule_for_withheld_images_masks_what_the_header_no_longer_opens(
 
 
 @pytest.mark.parametrize("sop_class", [CT, MR, PET])
-def test_slices_are_not_concerned(sop_class: str) -> None:
+def test_slices_need_no_decision_on_annotations(sop_class: str) -> None:
     assert code(with_name(sop_class), how()) == ""
 
 
-def test_another_device_stays_withheld() -> None:
+def test_a_rule_for_another_device_does_not_release_an_image() -> None:
     other = replace(rule(CR, *BAND), model="Model 2")
 
     assert code(with_name(CR), how(RiskDecision.UNDECIDED, other)) == "header-word"
 
 
 @pytest.mark.parametrize("sop_class", WORDY)
-def test_the_second_look_refuses_what_left_without_a_choice(sop_class: str) -> None:
+def test_verification_withholds_radiographs_released_without_a_decision(sop_class: str) -> None:
     image = with_name(sop_class)
     made = apply(how(RiskDecision.ACCEPT), image)
 
@@ -184,7 +186,7 @@ def test_the_second_look_refuses_what_left_without_a_choice(sop_class: str) -> N
             assert held.value.message.code == "verify-pixel.no-rule"
 
 
-def test_what_leaves_on_its_word_is_counted() -> None:
+def test_radiographs_released_on_their_header_are_counted() -> None:
     tally = ChangeStatistics()
 
     apply(how(RiskDecision.ACCEPT), with_name(CR), tally)
@@ -197,14 +199,14 @@ def test_what_leaves_on_its_word_is_counted() -> None:
 # One UID never has two contents -------------------------------------------------------------------
 
 
-def test_a_rule_for_all_images_of_a_device_continues_only_where_none_of_them_left() -> None:
+def test_a_rule_for_all_images_is_compatible_only_if_none_were_released() -> None:
     before, after = how().profile, how(RiskDecision.UNDECIDED, rule(CR, *BAND)).profile
 
     assert is_compatible_version(before, after, RiskDecision.UNDECIDED)
     assert not is_compatible_version(before, after, RiskDecision.ACCEPT)
 
 
-def test_a_reviewers_rule_for_the_device_stays_when_the_word_is_accepted_later() -> None:
+def test_a_reviewers_rule_still_masks_after_headers_are_accepted() -> None:
     device = ImagingDevice(CR, "Sample Devices", "Model 1", "", SIDE, SIDE)
 
     made = PixelRule.for_device(device, BAND, "names at the top", RiskDecision.UNDECIDED)
@@ -239,7 +241,7 @@ def test_a_reviewers_rule_for_the_device_stays_when_the_word_is_accepted_later()
         ),
     ],
 )
-def test_another_choice_makes_new_uids_where_images_would_leave_with_other_pixels(
+def test_a_decision_is_compatible_unless_released_pixels_would_change(
     before: RiskDecision, after: RiskDecision, rules: tuple[PixelRule, ...], continuing: bool
 ) -> None:
     assert is_compatible_decision(how(before, *rules).profile, before, after) is continuing

@@ -1,4 +1,4 @@
-"""Derived objects, made and read again with highdicom: segments, maps, converted series."""
+"""Derived objects created and read with highdicom: segmentations, maps, converted series."""
 
 import gc
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ ROOT = "1.2.826.0.1.3680043.8.498.4712"
 
 @pytest.fixture(autouse=True)
 def _rid_of_what_it_leaves_open() -> Iterator[None]:
-    """highdicom closes no database that it makes in memory; the next file's tests heed that."""
+    """Collect unclosed in-memory databases of highdicom; their warnings would fail later tests."""
     yield
     gc.collect()
 
@@ -100,7 +100,7 @@ def segmentation(kind: str) -> Dataset:
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
-def test_a_segmentation_still_fits_its_images(kind: str) -> None:
+def test_a_segmentation_still_references_its_images(kind: str) -> None:
     images = [released(ds) for ds in ct_series()]
     before = segmentation(kind)
     made = highdicom.seg.Segmentation.from_dataset(released(before))
@@ -119,7 +119,7 @@ def test_a_segmentation_still_fits_its_images(kind: str) -> None:
     assert not creator
 
 
-def test_a_parametric_map_keeps_numbers_and_their_meaning() -> None:
+def test_a_parametric_map_keeps_its_real_world_values_and_references() -> None:
     numbers = np.linspace(0, 1, 3 * 128 * 128, dtype=np.float32).reshape(3, 128, 128)
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label="ADC",

@@ -1,4 +1,4 @@
-"""Colour profiles leave with their numbers and without their words."""
+"""ICC profiles keep their numbers and lose their text."""
 
 from struct import pack
 
@@ -21,7 +21,7 @@ NUMBERS = {
 
 
 def profile(tags: dict[bytes, bytes], *, version: int = 2, kind: bytes = b"mntr") -> bytes:
-    """All its marks that hold text or dates hold a name."""
+    """Return an ICC profile whose header fields spell a name."""
     at, table, data = 132 + 12 * len(tags), b"", b""
     for tag, value in tags.items():
         table += tag + pack(">II", at + len(data), len(value))
@@ -52,7 +52,7 @@ def tags_of(made: bytes) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("version", [2, 4])
-def test_a_colour_profile_keeps_its_numbers_and_loses_its_words(version: int) -> None:
+def test_an_icc_profile_keeps_its_numbers_and_loses_its_text(version: int) -> None:
     words = {
         b"desc": b"desc" + pack(">II", 0, len(NAME)) + NAME,
         b"cprt": b"text" + bytes(4) + NAME,
@@ -81,7 +81,7 @@ def test_a_colour_profile_keeps_its_numbers_and_loses_its_words(version: int) ->
         profile(NUMBERS)[:128] + b"\xff\xff\xff\xff",
     ],
 )
-def test_a_colour_profile_that_cannot_be_read_withholds(broken: bytes) -> None:
+def test_an_image_with_an_invalid_icc_profile_is_withheld(broken: bytes) -> None:
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(header(t00282000=("OB", broken))))
     assert caught.value.message.category == "pixel-meaning"

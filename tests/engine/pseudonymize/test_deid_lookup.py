@@ -1,4 +1,4 @@
-"""Look-up tables leave whole, and alone."""
+"""Lookup tables are kept complete, without any bytes after them."""
 
 from struct import pack
 
@@ -17,7 +17,7 @@ def modality(table: bytes, vr: str, *, explicit: bool, entries: int = 4) -> Head
 
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("vr", ["US", "OW"])
-def test_what_stands_behind_a_table_is_cut(vr: str, explicit: bool) -> None:
+def test_bytes_after_a_lookup_table_are_removed(vr: str, explicit: bool) -> None:
     for text in (b"", REMARK):
         made = instance(modality(TABLE + text, vr, explicit=explicit), explicit=explicit)
         assert TABLE in out_bytes(made)
@@ -25,7 +25,7 @@ def test_what_stands_behind_a_table_is_cut(vr: str, explicit: bool) -> None:
         assert result(made).ModalityLUTSequence[0].LUTDescriptor == [4, 0, 16]
 
 
-def test_palettes_are_cut_too_and_zero_entries_are_65536() -> None:
+def test_palettes_are_trimmed_and_zero_entries_mean_65536() -> None:
     made = header(t00280004=("CS", b"PALETTE COLOR"))
     for n in range(3):
         made[0x00281101 + n] = ("US", pack("<3H", 4, 0, 16))
@@ -37,21 +37,21 @@ def test_palettes_are_cut_too_and_zero_entries_are_65536() -> None:
     assert len(result(instance(made)).ModalityLUTSequence[0].LUTData) == len(full)
 
 
-def test_a_table_as_long_as_announced_is_not_touched() -> None:
+def test_a_table_of_the_described_length_is_unchanged() -> None:
     made = instance(modality(TABLE, "OW", explicit=True))
     assert read(made).ModalityLUTSequence[0].LUTData == TABLE
     assert encode(0x00283006, "OW", TABLE) in out_bytes(made)
 
 
 @pytest.mark.parametrize("descriptor", [None, pack("<H", 4)])
-def test_a_table_that_nothing_describes_goes(descriptor: bytes | None) -> None:
+def test_a_palette_without_a_valid_descriptor_is_removed(descriptor: bytes | None) -> None:
     made = header(t00281201=("OW", REMARK))
     if descriptor is not None:
         made[0x00281101] = ("US", descriptor)
     assert REMARK not in out_bytes(instance(made))
 
 
-def test_a_table_inside_an_item_goes_too_where_nothing_describes_it() -> None:
+def test_a_nested_table_without_a_descriptor_is_removed() -> None:
     lut = encode(0x00283004, "LO", b"HU") + encode(0x00283006, "OW", REMARK)
     made = header(t00283000=("SQ", items(lut)))
     assert REMARK not in out_bytes(instance(made))

@@ -1,4 +1,4 @@
-"""An image is changed alike whatever images went before it."""
+"""The element cache never affects the output: earlier images do not change later ones."""
 
 import random
 from dataclasses import replace
@@ -40,14 +40,14 @@ SERIES = [
     header(t0008103E=("LO", UMLAUT)),
     header(t00100010=("PN", b"Head^Erika"), t0008103E=("LO", b"CT HEAD ")),
     header(t00100010=("PN", b"Muster^Erika"), t0008103E=("LO", b"CT HEAD ")),
-    # An illegal trigger time goes from a CT, and leaves an empty one in an MR.
+    # An illegal trigger time is removed in CT and emptied in MR.
     header(t00181060=("DS", b"soon")),
     header(MR, t00181060=("DS", b"soon")),
     header(MR, t0008103E=("LO", b"CT HEAD ")),
     header(t00080008=("CS", b"ORIGINAL\\PRIMARY\\AXIAL ")),
     header(t00081140=("SQ", b"".join(referenced(n) for n in range(MAX_CACHED_BYTES // 64)))),
 ]
-"""Images that differ in one thing each: a value, its character set, whose it is, of what class."""
+"""Images that differ in one aspect each: value, character set, patient or class."""
 
 
 def told(how: Pseudonymization, source: Instance, memory: ElementCache | None) -> object:
@@ -60,7 +60,7 @@ def told(how: Pseudonymization, source: Instance, memory: ElementCache | None) -
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_an_image_is_changed_and_counted_alike_whatever_went_before(name: str) -> None:
+def test_output_and_counts_do_not_depend_on_earlier_images(name: str) -> None:
     how = replace(change(), profile=ConfidentialityProfile.preset(name))
     sources = [instance(made, explicit=explicit) for made in SERIES for explicit in (True, False)]
     alone = [told(how, source, None) for source in sources]
@@ -72,7 +72,7 @@ def test_an_image_is_changed_and_counted_alike_whatever_went_before(name: str) -
     assert len({one[0] for one in alone if isinstance(one, tuple)}) > len(SERIES) // 2
 
 
-def test_a_text_of_the_same_bytes_is_read_in_its_own_character_set() -> None:
+def test_identical_bytes_are_decoded_in_their_own_character_set() -> None:
     how = change("113112")
     memory = ElementCache(how)
     made = [
@@ -85,14 +85,14 @@ def test_a_text_of_the_same_bytes_is_read_in_its_own_character_set() -> None:
         assert told(how, source, memory) == expected
 
 
-def test_what_another_change_made_is_not_taken_over() -> None:
+def test_cached_elements_of_another_change_are_not_reused() -> None:
     source, memory = instance(SERIES[0]), ElementCache(change())
     apply(change(), source, None, memory)
     other = change(pseudonym="HEART-0009")
     assert apply(other, source, None, memory).sha256() == apply(other, source).sha256()
 
 
-def test_what_is_withheld_after_a_good_image_is_withheld_still() -> None:
+def test_a_burned_in_image_is_withheld_after_a_released_image() -> None:
     how = change()
     memory = ElementCache(how)
     apply(how, instance(header()), None, memory)
@@ -101,7 +101,7 @@ def test_what_is_withheld_after_a_good_image_is_withheld_still() -> None:
             apply(how, instance(header(t00280301=("CS", b"YES"))), None, memory)
 
 
-def test_a_long_element_is_not_remembered_and_memory_stays_small() -> None:
+def test_long_elements_are_not_cached_and_the_cache_stays_small() -> None:
     how = change()
     memory = ElementCache(how)
     apply(how, instance(SERIES[-1]), None, memory)
@@ -114,7 +114,7 @@ def test_a_long_element_is_not_remembered_and_memory_stays_small() -> None:
     assert len(list(memory.iter_contexts())) <= 8
 
 
-def test_real_files_are_changed_alike_in_any_order(
+def test_the_output_of_real_files_does_not_depend_on_their_order(
     leaving: list[tuple[Path, Instance, Instance]],  # noqa: F811
 ) -> None:
     how, order = change(), random.Random(11)

@@ -1,4 +1,4 @@
-"""Options and presets: what each of them lets through, and what not even they do."""
+"""Options and presets: what each of them keeps, and what none of them keeps."""
 
 from dataclasses import replace
 
@@ -61,7 +61,7 @@ NAMED = {
     "text",
     [b"CT Thorax 5.0 mm", b"t2 tse sag 320", b"Head/Neck + contrast", b"PTV_60", b"LUNG 1.0 B"],
 )
-def test_descriptions_of_listed_words_stay_with_the_option(text: bytes) -> None:
+def test_descriptions_of_listed_words_are_kept_with_the_option(text: bytes) -> None:
     assert is_safe_text(text)
     made = header(t0008103e=("LO", text), t00081030=("LO", text)) | NAMED
     ds = released(made, change("113107", "113105"))
@@ -82,7 +82,7 @@ def test_descriptions_of_listed_words_stay_with_the_option(text: bytes) -> None:
         b"chest; mr. x?",
     ],
 )
-def test_any_other_description_goes_as_a_whole(text: bytes) -> None:
+def test_any_other_description_is_removed_completely(text: bytes) -> None:
     assert not is_safe_text(text)
     made = header(t0008103e=("LO", text), t00104000=("LT", text)) | NAMED
     ds = released(made, change("113107", "113105"))
@@ -90,7 +90,7 @@ def test_any_other_description_goes_as_a_whole(text: bytes) -> None:
     assert "PatientComments" not in ds
 
 
-def test_a_patient_called_as_a_part_of_the_body_is_not_described() -> None:
+def test_a_description_is_removed_if_a_listed_word_is_the_patient_name() -> None:
     made = header(t0008103e=("LO", b"HEAD plain"), t00081030=("LO", b"neck plain"))
     ds = released(made | {0x00100010: ("PN", b"Head^Erika")}, change("113107", "113105"))
     assert "SeriesDescription" not in ds
@@ -111,14 +111,14 @@ SAID_OF_THE_PERSON = {
 }
 
 
-def test_what_is_said_about_the_person_is_no_description() -> None:
+def test_attributes_about_the_person_are_removed_despite_the_option() -> None:
     made = header() | NAMED | {tag: (vr, b"left 12") for tag, vr in SAID_OF_THE_PERSON.items()}
     ds = released(made, change("113105", "113107", "113108"))
     assert [hex(tag) for tag in SAID_OF_THE_PERSON if tag in ds] == []
 
 
 @pytest.mark.parametrize("tag", SAID_OF_THE_PERSON)
-def test_the_second_look_does_not_let_it_pass_either(tag: int) -> None:
+def test_verification_withholds_attributes_about_the_person(tag: int) -> None:
     how, source = change("113105", "113107"), instance(header() | NAMED)
     out = apply(how, source)
     left = out.header + encode(tag, SAID_OF_THE_PERSON[tag], b"left 12")
@@ -137,7 +137,7 @@ def coded(value: bytes, scheme: bytes, meaning: bytes) -> bytes:
     )
 
 
-def test_structured_content_keeps_standard_codes_and_numbers_only() -> None:
+def test_structured_content_keeps_only_standard_codes() -> None:
     name = encode(0x0040A043, "SQ", items(coded(b"109054", b"DCM", b"Patient State")))
     private = encode(0x0040A043, "SQ", items(coded(b"X1", b"99HOSP", b"Seen by Mustermann")))
     state = encode(0x0040A168, "SQ", items(coded(b"128975004", b"SCT", b"Resting State")))
@@ -151,7 +151,7 @@ def test_structured_content_keeps_standard_codes_and_numbers_only() -> None:
     assert "Mustermann" not in str(others)
 
 
-def test_a_content_item_that_is_a_name_goes_whole_as_it_would_be_broken_without_it() -> None:
+def test_a_person_name_content_item_is_removed_completely() -> None:
     name = encode(0x0040A043, "SQ", items(coded(b"121008", b"DCM", b"Person Observer Name")))
     person = encode(0x0040A040, "CS", b"PNAME ") + name + encode(0x0040A123, "PN", b"Reader^Rita")
     state = encode(0x0040A040, "CS", b"CODE") + encode(
@@ -165,7 +165,7 @@ def test_a_content_item_that_is_a_name_goes_whole_as_it_would_be_broken_without_
 # UIDs ---------------------------------------------------------------------------------------------
 
 
-def test_uids_stay_with_the_option_everywhere() -> None:
+def test_uids_are_kept_everywhere_with_the_option() -> None:
     reference = encode(0x00081150, "UI", CT.encode()) + encode(0x00081155, "UI", ROOT.encode())
     made = header(t00081140=("SQ", items(reference)), t00200052=("UI", f"{ROOT}.5".encode()))
     how = change("113107", "113110")
@@ -180,7 +180,7 @@ def test_uids_stay_with_the_option_everywhere() -> None:
     assert ds.PatientID == "LUNG-0001"
 
 
-def test_a_uid_that_is_none_does_not_stay() -> None:
+def test_an_invalid_uid_is_removed_despite_the_option() -> None:
     made = header(t00200052=("UI", b"Mustermann")) | NAMED
     assert "Mustermann" not in str(released(made, change("113107", "113110")))
 
@@ -188,7 +188,7 @@ def test_a_uid_that_is_none_does_not_stay() -> None:
 # Graphics -----------------------------------------------------------------------------------------
 
 
-def test_graphics_are_cleaned_by_dropping_them() -> None:
+def test_the_clean_graphics_option_removes_overlays() -> None:
     made = header(t60000022=("LO", b"Arrow"), t60003000=("OW", b"\1\2\3\4")) | NAMED
     ds = released(made, change("113107", "113103"))
     assert not [element for element in ds if element.tag.group == 0x6000]
@@ -200,7 +200,7 @@ def test_graphics_are_cleaned_by_dropping_them() -> None:
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_no_preset_lets_a_name_through(name: str) -> None:
+def test_no_preset_keeps_identifying_values(name: str) -> None:
     made = header(
         t00080080=("LO", b"Klinikum Musterstadt"), t00081048=("PN", b"Haus^Arzt"),
         t00104000=("LT", b"Mustermann called"), t00081030=("LO", b"CT for Mustermann"),
@@ -210,7 +210,7 @@ def test_no_preset_lets_a_name_through(name: str) -> None:
         assert word not in text
 
 
-def test_strict_leaves_no_date_no_time_and_no_description() -> None:
+def test_the_strict_preset_keeps_no_date_time_or_description() -> None:
     made = header(t0008103e=("LO", b"CT Thorax"), t00080032=("TM", b"101500")) | NAMED
     ds = released(made, by_preset("strict"))
     assert ds.LongitudinalTemporalInformationModified == "REMOVED"
@@ -218,7 +218,7 @@ def test_strict_leaves_no_date_no_time_and_no_description() -> None:
     assert "SeriesDescription" not in ds
 
 
-def test_ct_and_mr_research_keeps_intervals_descriptions_and_diffusion() -> None:
+def test_ct_mr_research_shifts_dates_and_keeps_descriptions_and_diffusion() -> None:
     made = header(
         MR, t0008103e=("LO", b"epi diff ax 900"),
         t00190010=("LO", b"SIEMENS MR HEADER"), t0019100c=("IS", b"900"),
@@ -232,7 +232,7 @@ def test_ct_and_mr_research_keeps_intervals_descriptions_and_diffusion() -> None
     assert "PatientWeight" not in ds
 
 
-def test_pet_keeps_what_suv_is_computed_from() -> None:
+def test_the_pet_preset_keeps_all_values_needed_for_suv() -> None:
     dose = (
         encode(0x00181072, "TM", b"091500.00")
         + encode(0x00181074, "DS", b"350000000")
@@ -282,7 +282,7 @@ def test_pet_keeps_what_suv_is_computed_from() -> None:
         ("CT", ["heart"], 0.6, 400, FaceRisk.NONE),
     ],
 )
-def test_thin_slices_of_a_head_are_recognized(
+def test_the_face_risk_depends_on_modality_texts_and_thickness(
     modality: str, texts: list[str], thickness: float | None, images: int | None, risk: FaceRisk
 ) -> None:
     assert assess_face_risk(modality, SeriesTexts("", tuple(texts)), thickness, images) is risk

@@ -1,4 +1,4 @@
-"""All roads agree: explicit, implicit, big endian and deflated give the same object."""
+"""All transfer syntaxes give the same result: explicit, implicit, big endian and deflated."""
 
 import zlib
 from io import BytesIO
@@ -31,7 +31,7 @@ from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, I
 
 
 def values(ds: Dataset) -> dict[int, object]:
-    """Tag to value, sequences as lists of the same."""
+    """Map each tag to its value; a sequence becomes a list of such mappings."""
     return {
         int(e.tag): [values(item) for item in e.value] if e.VR == "SQ" else e.value
         for e in ds
@@ -64,7 +64,7 @@ PLAIN = [tag for tag in TAGS if tag not in FIXED]
     st.lists(st.sampled_from(PLAIN), max_size=8, unique=True),
 )
 @settings(max_examples=150, deadline=None)
-def test_explicit_and_implicit_agree(top: list[int], nested: list[int]) -> None:
+def test_explicit_and_implicit_vr_give_the_same_result(top: list[int], nested: list[int]) -> None:
     outs = []
     for explicit in (True, False):
         made = header(MR) | {tag: (dictionary()[tag], VALUE[dictionary()[tag]]) for tag in top}
@@ -77,14 +77,14 @@ def test_explicit_and_implicit_agree(top: list[int], nested: list[int]) -> None:
 
 
 def _ended(made: Instance) -> object:
-    """What was released, or why it was not."""
+    """Return the released values, or the category of the refusal."""
     try:
         return values(read(apply(change(), made)))
     except InstanceWithheld as reason:
         return reason.message.category
 
 
-def test_sequences_of_undefined_length_agree_with_defined_ones() -> None:
+def test_undefined_and_defined_sequence_lengths_give_the_same_bytes() -> None:
     front = {t: e for t, e in header().items() if t < 0x00082112}
     back = {t: e for t, e in header().items() if t > 0x00082112}
     inner = encode(0x00081155, "UI", ROOT.encode()) + encode(0x00081150, "UI", PET.encode())
@@ -104,7 +104,7 @@ def big_endian(ds: Dataset) -> bytes:
     return buffer.parent.getvalue()  # type: ignore[no-any-return]
 
 
-def test_big_endian_and_deflated_give_what_explicit_gives() -> None:
+def test_big_endian_and_deflated_give_the_same_bytes_as_explicit_vr() -> None:
     inner = encode(0x00081155, "UI", ROOT.encode()) + encode(0x00081150, "UI", PET.encode())
     made = header(
         MR,
@@ -128,7 +128,7 @@ def test_big_endian_and_deflated_give_what_explicit_gives() -> None:
         assert out.sha256() == expected.sha256()
 
 
-def test_a_deflated_bomb_is_withheld() -> None:
+def test_a_decompression_bomb_is_withheld() -> None:
     deflate = zlib.compressobj(9, wbits=-15)
     bomb = b"".join(deflate.compress(bytes(1 << 20)) for _ in range(300)) + deflate.flush()
     with pytest.raises(InstanceWithheld) as caught:
@@ -139,14 +139,14 @@ def test_a_deflated_bomb_is_withheld() -> None:
 @pytest.mark.parametrize("syntax", [DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE])
 @given(data=st.binary(max_size=200))
 @settings(max_examples=60, deadline=None)
-def test_whatever_bytes_come_the_end_is_a_refusal(syntax: str, data: bytes) -> None:
+def test_random_bytes_are_withheld_in_every_transfer_syntax(syntax: str, data: bytes) -> None:
     with pytest.raises(InstanceWithheld):
         apply(change(), Instance("1.2", "1.3", syntax, data))
 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_a_damaged_object_is_refused_or_still_clean(data: st.DataObject) -> None:
+def test_a_damaged_object_never_reveals_the_patient_name(data: st.DataObject) -> None:
     made = instance(header(t00100010=("PN", b"Mustermann^Erika"), t00104000=("LT", b"Erika lives")))
     whole = bytearray(b"".join(bytes(part) for part in made.parts()))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -155,7 +155,7 @@ def test_a_damaged_object_is_refused_or_still_clean(data: st.DataObject) -> None
 
 
 def _said(data: bytes) -> bytes:
-    """All that comes out: the object, or the sentence of the refusal."""
+    """Return the bytes of the output, or the text of the refusal."""
     try:
         out = apply(change(), Instance.from_data_set("", "", EXPLICIT_LE, data))
     except (InstanceWithheld, Malformed) as reason:

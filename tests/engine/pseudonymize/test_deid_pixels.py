@@ -1,4 +1,4 @@
-"""Pixels: the image stays as it is, and nothing else travels in its bytes."""
+"""Pixel data: the image is unchanged and its bytes contain nothing else."""
 
 import shutil
 import subprocess
@@ -50,52 +50,52 @@ def words_of(made: Instance) -> list[int]:
     return list(np.frombuffer(pixel_element(made)[12:], "<u2"))
 
 
-def test_pixels_that_need_nothing_are_not_even_copied() -> None:
+def test_pixels_that_need_no_change_are_not_copied() -> None:
     made = native(list(range(16)))
     assert apply(change(), made).rest[0] is made.rest[0]
 
 
-def test_overlays_in_spare_bits_are_wiped() -> None:
+def test_overlays_in_unused_bits_are_cleared() -> None:
     assert words_of(native([0x1FFF, 0x8001, *range(14)])) == [0x0FFF, 0x0001, *range(14)]
 
 
-def test_signed_pixels_are_extended_by_their_sign() -> None:
+def test_unused_bits_of_signed_pixels_are_set_by_sign_extension() -> None:
     signed = ("US", pack("<H", 1))
     made = native([0x1FFF, 0x1001, 0x07FF, *range(13)], t00280103=signed)
     assert words_of(made)[:3] == [0xFFFF, 0x0001, 0x07FF]
 
 
 @pytest.mark.parametrize("words", [[0xFFFF, 0xF800, 0x07FF], [0x0FFF, 0x0800, 0x07FF]])
-def test_signed_pixels_without_an_overlay_stay_as_they_are(words: list[int]) -> None:
+def test_signed_pixels_without_an_overlay_are_unchanged(words: list[int]) -> None:
     made = native([*words, *range(13)], t00280103=("US", pack("<H", 1)))
     assert words_of(made)[:3] == words
     verify(made, apply(change(), made), change())
 
 
-def test_spare_bits_below_the_image_are_wiped_too() -> None:
+def test_unused_bits_below_the_stored_bits_are_cleared() -> None:
     made = native([0xABCD, *[0] * 15], t00280102=("US", pack("<H", 15)))
     assert words_of(made)[0] == 0xABC0
 
 
-def test_padding_in_spare_bits_withholds_rather_than_changing_the_picture() -> None:
+def test_an_image_with_padding_values_in_unused_bits_is_withheld() -> None:
     with pytest.raises(InstanceWithheld) as caught:
         pixel_element(native([0xF000, *[0] * 15], t00280120=("US", pack("<H", 0xF000))))
     assert caught.value.message.category == "pixel-bits"
 
 
-def test_an_overlay_inside_the_image_withholds() -> None:
+def test_an_image_with_an_overlay_in_the_stored_bits_is_withheld() -> None:
     made = native([0] * 16, t60000102=("US", pack("<H", 3)))
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), made)
     assert caught.value.message.category == "pixel-bits"
 
 
-def test_bytes_behind_the_last_pixel_are_cut() -> None:
+def test_bytes_after_the_last_pixel_are_removed() -> None:
     made = instance(header() | {0x7FE00010: ("OW", bytes(32) + NAME)})
     assert pixel_element(made) == encode(0x7FE00010, "OW", bytes(32))
 
 
-def test_the_padding_byte_of_an_odd_image_is_zero() -> None:
+def test_the_padding_byte_of_odd_pixel_data_is_zero() -> None:
     eight = ("US", pack("<H", 8))
     made = header(
         t00280010=("US", pack("<H", 3)),
@@ -108,14 +108,14 @@ def test_the_padding_byte_of_an_odd_image_is_zero() -> None:
     assert pixel_element(instance(made))[12:] == b"123456789\0"
 
 
-def test_missing_pixels_withhold() -> None:
+def test_an_image_with_missing_pixels_is_withheld() -> None:
     with pytest.raises(InstanceWithheld) as caught:
         pixel_element(instance(header() | {0x7FE00010: ("OW", bytes(30))}))
     assert caught.value.message.category == "pixel-length"
 
 
 @pytest.mark.parametrize("tag", [0x00280002, 0x00280010, 0x00280100, 0x00280101, 0x00280103])
-def test_pixels_that_nothing_describes_withhold(tag: int) -> None:
+def test_an_image_without_a_pixel_description_attribute_is_withheld(tag: int) -> None:
     made = header()
     del made[tag]
     with pytest.raises(InstanceWithheld):
@@ -154,14 +154,14 @@ def decoded(made: Instance) -> np.ndarray:
 
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
-def test_compressed_images_leave_with_the_same_pixels(syntax: str, frames: int) -> None:
+def test_compressed_images_keep_their_pixels_and_transfer_syntax(syntax: str, frames: int) -> None:
     ds = compressed(syntax, frames)
     out = apply(change(), as_instance(ds))
     assert out.transfer_syntax_uid == syntax
     assert (decoded(out) == ds.pixel_array).all()
 
 
-def test_the_comments_of_jpeg_2000_are_cut() -> None:
+def test_comments_in_jpeg_2000_are_removed() -> None:
     ds = compressed(JPEG2000Lossless)
     made = as_instance(ds)
     assert b"\xff\x64" in b"".join(bytes(part) for part in made.rest)[:300]
@@ -171,7 +171,7 @@ def test_the_comments_of_jpeg_2000_are_cut() -> None:
 
 
 def with_fragment(made: Instance, change_it: Callable[[bytes], bytes]) -> Instance:
-    """The same object with its only fragment changed by a function."""
+    """Return the object with its only fragment changed by a function."""
     whole = b"".join(bytes(part) for part in made.rest)
     element = next(elements(whole, True))
     (fragment,) = EncapsulatedPixelData.from_element(whole, element).fragments
@@ -186,7 +186,7 @@ def with_fragment(made: Instance, change_it: Callable[[bytes], bytes]) -> Instan
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
-def test_bytes_behind_a_compressed_image_are_cut(syntax: str) -> None:
+def test_bytes_after_a_compressed_image_are_removed(syntax: str) -> None:
     ds = compressed(syntax)
     made = with_fragment(as_instance(ds), lambda data: data.rstrip(b"\0") + NAME)
     out = apply(change(), made)
@@ -203,7 +203,7 @@ def application(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("insert", [comment, application])
-def test_comments_and_application_segments_of_jpeg_ls_are_cut(
+def test_comments_and_application_segments_of_jpeg_ls_are_removed(
     insert: Callable[[bytes], bytes],
 ) -> None:
     ds = compressed(JPEGLSLossless)
@@ -214,13 +214,13 @@ def test_comments_and_application_segments_of_jpeg_ls_are_cut(
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless])
 @pytest.mark.parametrize("keep", [0, 2, 20, 60])
-def test_a_stream_that_ends_too_soon_withholds(syntax: str, keep: int) -> None:
+def test_a_truncated_compressed_stream_is_withheld(syntax: str, keep: int) -> None:
     made = with_fragment(as_instance(compressed(syntax)), lambda data: data[:keep])
     with pytest.raises(InstanceWithheld):
         apply(change(), made)
 
 
-def test_rle_that_uses_spare_bits_withholds() -> None:
+def test_rle_data_in_unused_bits_is_withheld() -> None:
     ds = compressed(RLELossless)
     ds.BitsStored, ds.HighBit = 10, 9
     with pytest.raises(InstanceWithheld) as caught:
@@ -228,7 +228,7 @@ def test_rle_that_uses_spare_bits_withholds() -> None:
     assert caught.value.message.category == "pixel-bits"
 
 
-def test_a_false_table_of_frames_is_written_anew() -> None:
+def test_an_invalid_basic_offset_table_is_replaced() -> None:
     made = as_instance(compressed(JPEGLSLossless))
     whole = b"".join(bytes(part) for part in made.rest)
     table = pack("<HHI", 0xFFFE, 0xE000, len(NAME)) + NAME
@@ -252,7 +252,7 @@ def segment(code: int, content: bytes) -> bytes:
     return bytes((0xFF, code)) + pack(">H", 2 + len(content)) + content
 
 
-def test_jpeg_is_walked_through_all_its_scans() -> None:
+def test_extra_segments_and_trailing_bytes_of_jpeg_are_removed() -> None:
     plain = tiny_jpeg()
     assert strip_jpeg(plain, FORM) is plain
     assert strip_jpeg(tiny_jpeg(between=segment(0xFE, NAME)), FORM) == plain
@@ -263,7 +263,7 @@ def test_jpeg_is_walked_through_all_its_scans() -> None:
         strip_jpeg(tiny_jpeg(between=segment(0xF0, NAME)), FORM)
 
 
-def test_images_of_another_size_than_announced_withhold() -> None:
+def test_a_jpeg_of_another_size_than_the_header_is_withheld() -> None:
     with pytest.raises(InstanceWithheld) as caught:
         strip_jpeg(tiny_jpeg(), PixelFormat(1, 1, 4, 8, 8, 8, 7, False, None))
     assert caught.value.message.code == "pixel-stream.size"
@@ -273,7 +273,7 @@ TALL = PixelFormat(1, 1, 64, 48, 16, 12, 11, False, None)
 
 
 def codestream(ds: Dataset) -> bytes:
-    """Without the comment of the encoder."""
+    """Return the codestream of the first frame, without the comment of the encoder."""
     return strip_jpeg_2000(next(generate_frames(ds.PixelData, number_of_frames=1)), TALL)
 
 
@@ -282,7 +282,7 @@ def boxed(code: bytes) -> bytes:
     return b"\0\0\0\x0cjP  \r\n\x87\n" + box + pack(">I", 8 + len(code)) + b"jp2c" + code
 
 
-def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
+def test_jp2_boxes_around_a_codestream_are_removed() -> None:
     ds = compressed(JPEG2000Lossless)
     plain = codestream(ds)
     ds.PixelData = encapsulate([boxed(plain)])
@@ -296,7 +296,7 @@ def test_jp2_files_in_place_of_codestreams_lose_their_boxes() -> None:
     assert caught.value.message.code == "pixel-stream.no-jpeg-2000"
 
 
-def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
+def test_a_tile_without_a_length_must_end_at_a_single_end_marker() -> None:
     code = codestream(compressed(JPEG2000Lossless))
     at = code.index(b"\xff\x90") + 6
     open_ended = code[:at] + bytes(4) + code[at + 4 :]
@@ -307,14 +307,14 @@ def test_a_tile_without_a_length_ends_at_the_only_end_marker() -> None:
 
 
 def run_lengths(gap: bytes = b"", unused: bytes = b"", behind: bytes = b"") -> bytes:
-    """4 x 4 pixels of 12 bits in RLE, all of one value."""
+    """Return 4 x 4 pixels of 12 bits in RLE, all of one value."""
     runs = bytes([256 - 15, 3])
     head = pack("<3I", 2, 64, 66 + len(gap)).ljust(64 - len(unused), b"\0") + unused
     return head + runs + gap + runs + behind
 
 
 @pytest.mark.parametrize("where", ["gap", "unused", "behind"])
-def test_what_stands_beside_the_runs_of_rle_is_cut(where: str) -> None:
+def test_bytes_outside_the_rle_segments_are_removed(where: str) -> None:
     made = header()
     del made[0x7FE00010]
     before = instance(made)
@@ -328,7 +328,7 @@ def test_what_stands_beside_the_runs_of_rle_is_cut(where: str) -> None:
         assert NAME not in pixel_element(source)
 
 
-def test_an_unknown_compression_withholds() -> None:
+def test_an_unsupported_transfer_syntax_is_withheld() -> None:
     made = as_instance(compressed(RLELossless))
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), Instance(CT, "", "1.2.840.10008.1.2.4.100", made.header, made.rest))
@@ -346,7 +346,7 @@ WIDE = [(JPEG2000Lossless, 16), (JPEGLSLossless, 16)]
 
 @pytest.mark.parametrize(("syntax", "stored"), WIDE)
 @pytest.mark.parametrize("spare", [0, 0x1000])
-def test_a_stream_of_more_bits_than_the_image_is_looked_into(
+def test_a_stream_with_more_bits_is_withheld_if_they_are_used(
     syntax: str, stored: int, spare: int
 ) -> None:
     ds = compressed(EXPLICIT_LE)
@@ -364,7 +364,9 @@ def test_a_stream_of_more_bits_than_the_image_is_looked_into(
 
 @pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="needs dcmtk")
 @pytest.mark.parametrize("spare", [0, 0x1000])
-def test_jpeg_lossless_of_dcmtk_leaves_without_its_overlay(tmp_path: Path, spare: int) -> None:
+def test_jpeg_lossless_of_dcmtk_is_withheld_if_unused_bits_are_set(
+    tmp_path: Path, spare: int
+) -> None:
     ds = compressed(EXPLICIT_LE)
     ds.PixelData = (ds.pixel_array | spare).astype("<u2").tobytes()
     ds.save_as(tmp_path / "plain.dcm", enforce_file_format=True)

@@ -1,4 +1,4 @@
-"""Places where identity hides: private blocks, overlays, curves, icons, behind the pixels."""
+"""Identity in unusual places: private blocks, overlays, curves, icons, data after the pixels."""
 
 from dataclasses import replace
 from struct import pack
@@ -29,7 +29,7 @@ NAME = b"Mustermann^Erika"
 
 
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
-def test_no_private_element_stays(explicit: bool) -> None:
+def test_private_elements_are_removed(explicit: bool) -> None:
     made = header(
         t00090010=("LO", b"VENDOR"),
         t00091001=("PN", NAME),
@@ -45,7 +45,7 @@ def test_no_private_element_stays(explicit: bool) -> None:
 
 
 @pytest.mark.parametrize("group", [0x5000, 0x5002, 0x501E, 0x6000, 0x6002, 0x601E])
-def test_curves_and_overlays_go(group: int) -> None:
+def test_curves_and_overlays_are_removed(group: int) -> None:
     made = header()
     for element, vr, value in (
         (0x0010, "US", pack("<H", 4)),
@@ -61,7 +61,7 @@ def test_curves_and_overlays_go(group: int) -> None:
 
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
 @pytest.mark.parametrize("size", [1, 2, 8, 511])
-def test_zeros_that_fill_a_file_up_are_cut(size: int, explicit: bool) -> None:
+def test_trailing_zero_bytes_are_removed(size: int, explicit: bool) -> None:
     plain = instance(header(), explicit=explicit)
     padded = replace(plain, rest=(b"".join(map(bytes, plain.rest)) + bytes(size),))
     out = apply(change(), padded)
@@ -69,14 +69,14 @@ def test_zeros_that_fill_a_file_up_are_cut(size: int, explicit: bool) -> None:
     assert out.sha256() == apply(change(), plain).sha256()
 
 
-def test_other_bytes_behind_the_pixels_withhold() -> None:
+def test_an_image_with_other_trailing_bytes_is_withheld() -> None:
     plain = instance(header())
     padded = replace(plain, rest=(b"".join(map(bytes, plain.rest)) + bytes(8) + NAME,))
     with pytest.raises(InstanceWithheld):
         apply(change(), padded)
 
 
-def test_group_lengths_and_groups_of_other_services_go() -> None:
+def test_group_lengths_and_directory_elements_are_removed() -> None:
     made = header(
         t00080000=("UL", pack("<I", 4711)),
         t00100000=("UL", pack("<I", 4711)),
@@ -86,21 +86,21 @@ def test_group_lengths_and_groups_of_other_services_go() -> None:
     assert not [e for e in ds if e.tag.element == 0 or e.tag.group == 4]
 
 
-def test_icons_go_with_their_pixels() -> None:
+def test_icon_images_are_removed() -> None:
     icon = encode(0x00280010, "US", pack("<H", 4)) + encode(0x7FE00010, "OB", NAME)
     made = header(t00880200=("SQ", items(icon)))
     assert NAME not in out_bytes(instance(made))
     assert "IconImageSequence" not in result(instance(made))
 
 
-def test_pixels_inside_a_sequence_go() -> None:
+def test_pixel_data_inside_a_sequence_is_removed() -> None:
     inner = encode(0x00081155, "UI", ROOT.encode()) + encode(0x7FE00010, "OW", NAME)
     made = header(t00081140=("SQ", items(inner)))
     assert NAME not in out_bytes(instance(made))
 
 
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
-def test_elements_behind_the_pixels_follow_the_rules(explicit: bool) -> None:
+def test_elements_after_the_pixels_are_removed(explicit: bool) -> None:
     behind = encode(0x7FE10010, "LO", b"VENDOR", explicit)
     behind += encode(0x7FE11001, "LO", NAME, explicit)
     behind += encode(0xFFFAFFFA, "SQ", items(encode(0x00100010, "PN", NAME, explicit)), explicit)
@@ -110,7 +110,7 @@ def test_elements_behind_the_pixels_follow_the_rules(explicit: bool) -> None:
     assert max(read(out).keys()) == 0x7FE00010
 
 
-def test_elements_out_of_order_follow_the_rules_and_are_put_in_order() -> None:
+def test_elements_out_of_order_are_processed_and_sorted() -> None:
     behind = encode(0x00104000, "LT", NAME) + encode(0x00180050, "DS", b"1.5")
     ds = result(instance(header(), behind=behind))
     assert "PatientComments" not in ds
@@ -118,7 +118,7 @@ def test_elements_out_of_order_follow_the_rules_and_are_put_in_order() -> None:
     assert list(ds.keys()) == sorted(ds.keys())
 
 
-def test_an_element_that_stands_twice_withholds() -> None:
+def test_an_image_with_a_duplicate_element_is_withheld() -> None:
     behind = encode(0x00080060, "CS", b"CT")
     with pytest.raises(InstanceWithheld) as caught:
         apply(change(), instance(header(), behind=behind))
@@ -126,12 +126,12 @@ def test_an_element_that_stands_twice_withholds() -> None:
     assert caught.value.message == Message("malformed.data-set", problem=problem)
 
 
-def test_bytes_that_are_no_element_withhold() -> None:
+def test_an_image_with_bytes_that_are_not_an_element_is_withheld() -> None:
     with pytest.raises(InstanceWithheld):
         apply(change(), instance(header(), behind=b"Mustermann^Erika"))
 
 
-def test_a_refusal_never_quotes_a_value() -> None:
+def test_the_reason_of_a_refusal_contains_no_element_value() -> None:
     for extra in (b"Mustermann^Erika", encode(0x00104000, "LT", NAME)[:-3]):
         with pytest.raises(InstanceWithheld) as caught:
             apply(change(), instance(header(), behind=extra))
@@ -139,7 +139,7 @@ def test_a_refusal_never_quotes_a_value() -> None:
         assert caught.value.__cause__ is None
 
 
-def test_deep_nesting_withholds_and_does_not_crash() -> None:
+def test_an_image_with_200_nested_sequences_is_withheld() -> None:
     element = b""
     for _ in range(200):
         element = endless(0x00081140, element)
@@ -150,7 +150,7 @@ def test_deep_nesting_withholds_and_does_not_crash() -> None:
         apply(change(), Instance(CT, "", EXPLICIT_LE, whole))
 
 
-def test_safe_private_elements_stay_with_their_option_only() -> None:
+def test_safe_private_elements_are_kept_only_with_their_option() -> None:
     made = instance(
         header(
             t00190010=("LO", b"SIEMENS MR HEADER"),
@@ -168,20 +168,20 @@ def test_safe_private_elements_stay_with_their_option_only() -> None:
     assert not [e for e in result(made) if e.tag.is_private]
 
 
-def test_a_safe_private_element_holds_as_many_values_as_the_table_says() -> None:
-    """Text in the place of a number would else pass in implicit VR, where no VR is written."""
+def test_a_safe_private_element_of_the_wrong_length_is_removed() -> None:
+    """In implicit VR, text in place of a number is detected only by its length."""
     for value, kept in ((pack("<f", 1.5), True), (NAME, False), (b"", False)):
         made = header(t20010010=("LO", b"Philips Imaging DD 001"), t20011003=("FL", value))
         ds = result(instance(made, explicit=False), change("113107", "113111"))
         assert bool([e for e in ds if e.tag.is_private]) is kept
 
 
-def test_a_private_creator_of_another_block_opens_nothing() -> None:
+def test_a_private_creator_applies_only_to_its_own_block() -> None:
     made = instance(header(t00190010=("LO", b"SIEMENS MR HEADER"), t0019110c=("IS", b"1000")))
     assert not [e for e in result(made, change("113107", "113111")) if e.tag.is_private]
 
 
-def test_inherited_stamps_and_trials_are_replaced() -> None:
+def test_existing_deidentification_and_trial_attributes_are_replaced() -> None:
     code = encode(0x00080100, "SH", b"113101") + encode(0x00080102, "SH", b"DCM")
     code += encode(0x00080104, "LO", b"Clean Pixel Data Option")
     made = instance(
@@ -204,7 +204,7 @@ def test_inherited_stamps_and_trials_are_replaced() -> None:
     assert ds.LongitudinalTemporalInformationModified == "MODIFIED"
 
 
-def test_the_stamp_says_who_it_is_now_and_what_was_done() -> None:
+def test_the_output_records_the_pseudonym_and_the_deidentification() -> None:
     ds = result(instance(header()))
     assert ds.PatientName == ds.PatientID == ds.ClinicalTrialSubjectID == "LUNG-0001"
     assert ds.PatientIdentityRemoved == "YES"
@@ -215,7 +215,7 @@ def test_the_stamp_says_who_it_is_now_and_what_was_done() -> None:
     assert (ds.ClinicalTrialProtocolID, ds.ClinicalTrialSiteName) == ("EUDRA-1", "Site")
 
 
-def test_without_a_trial_no_trial_is_named() -> None:
+def test_output_without_a_trial_has_no_trial_attributes() -> None:
     how = change()
     untold = replace(how, clinical_trial=None)
     ds = result(instance(header()), untold)
@@ -230,7 +230,7 @@ def test_without_a_trial_no_trial_is_named() -> None:
     "words",
     [("", "P1"), ("Sponsor", " "), ("A\\B", "P1"), ("S" * 65, "P"), ("Sponsor", "P\n1")],
 )
-def test_a_trial_that_cannot_be_written_is_refused(words: tuple[str, str]) -> None:
+def test_invalid_clinical_trial_attributes_are_rejected(words: tuple[str, str]) -> None:
     with pytest.raises(InvalidInput):
         ClinicalTrialAttributes(*words)
 
@@ -242,9 +242,7 @@ def test_a_trial_that_cannot_be_written_is_refused(words: tuple[str, str]) -> No
         ("Çavuşoğlu", "iso8859-9"), ("สมชายดี", "tis-620"), ("ﾔﾏﾀﾞ", "shift_jis"),
     ],
 )  # fmt: skip
-def test_a_name_under_a_false_label_is_looked_for_in_every_character_set(
-    name: str, codec: str
-) -> None:
+def test_verification_finds_a_name_with_a_wrong_character_set(name: str, codec: str) -> None:
     made = header(t00080005=("CS", b"ISO_IR 192"), t00100010=("PN", name.encode(codec)))
     verify(instance(made), apply(change(), instance(made)), change())
     told = instance(made | {0x00081090: ("LO", b"of " + name.encode())})

@@ -1,4 +1,4 @@
-"""Profiles as files: read in one way only, or refused with the line."""
+"""Profile files are read unambiguously or rejected with the line number."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_a_profile_is_read_and_written_without_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", sorted(SUPPORTED_OPTIONS))
-def test_every_available_option_survives_the_round(code: str) -> None:
+def test_every_supported_option_survives_writing_and_reading(code: str) -> None:
     rules = (RULE,) if code == "113101" else ()
     profile = ConfidentialityProfile('Say "so"', 1, frozenset({code}), rules)
     assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
@@ -58,14 +58,16 @@ def test_every_available_option_survives_the_round(code: str) -> None:
         ('"PET"', '"PET', "line 1", "TOML"),
     ],
 )
-def test_what_is_ambiguous_or_unknown_is_refused(old: str, new: str, line: str, says: str) -> None:
+def test_ambiguous_or_unknown_entries_are_rejected(
+    old: str, new: str, line: str, says: str
+) -> None:
     with pytest.raises(ProfileError) as caught:
         ConfidentialityProfile.from_toml(TEXT.replace(old, new))
     assert line in str(caught.value)
     assert says in str(caught.value)
 
 
-def test_a_profile_that_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_binary_or_missing_profile_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ProfileError, match=r"p\.toml"):
         ConfidentialityProfile.from_file(tmp_path / "p.toml")
@@ -114,7 +116,7 @@ def test_pixel_rules_are_read_from_a_profile() -> None:
         ("columns = 80", "columns = 80\ncolor = 0", "exactly"),
     ],
 )
-def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
+def test_invalid_pixel_rules_are_rejected_with_their_line_number(
     old: str, new: str, says: str
 ) -> None:
     with pytest.raises(ProfileError) as caught:
@@ -123,7 +125,7 @@ def test_pixel_rules_that_are_ambiguous_are_refused_with_their_line(
     assert says in str(caught.value)
 
 
-def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
+def test_a_pixel_rule_may_have_no_rectangles_if_it_gives_a_reason() -> None:
     said = PIXELS.replace("[[0, 0, 80, 10], [60, 50, 20, 10]]", "[]").replace('"V2.1"', '""')
     profile = ConfidentialityProfile.from_toml(
         TEXT + said + 'applies = "withheld"\nreason = "a \\"phantom\\" device"\n'
@@ -133,7 +135,7 @@ def test_a_rule_may_say_that_a_device_burns_nothing_in() -> None:
     assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
-def test_two_pixel_rules_for_one_device_are_refused() -> None:
+def test_two_pixel_rules_for_one_device_are_rejected() -> None:
     twice = TEXT + PIXELS + PIXELS[PIXELS.index("[[pixels]]") :].replace("Maker", "MAKER")
     with pytest.raises(ProfileError) as caught:
         ConfidentialityProfile.from_toml(twice)
@@ -141,19 +143,19 @@ def test_two_pixel_rules_for_one_device_are_refused() -> None:
     assert caught.value.message == Message("profile.line", line=24, problem=problem)
 
 
-def test_pixel_rules_without_their_option_are_refused() -> None:
+def test_pixel_rules_without_their_option_are_rejected() -> None:
     with pytest.raises(ProfileError) as caught:
         ConfidentialityProfile.from_toml(TEXT + PIXELS[PIXELS.index("[[pixels]]") :])
     problem = Message("profile.pixel-option")
     assert caught.value.message == Message("profile.line", line=12, problem=problem)
 
 
-def test_example_rules_are_legal_together_and_in_no_preset() -> None:
+def test_the_example_rules_are_valid_together() -> None:
     profile = ConfidentialityProfile("With examples", 1, frozenset({"113101"}), example_rules())
     assert ConfidentialityProfile.from_toml(profile.to_text()) == profile
 
 
-def test_presets_come_along() -> None:
+def test_all_presets_are_available_and_can_be_read() -> None:
     assert preset_names() == ("ct-mr-research", "default", "pet-dose-timing", "strict")
     assert ConfidentialityProfile.preset("default") == ConfidentialityProfile.default()
     assert ConfidentialityProfile.preset("strict").options == frozenset()
@@ -163,6 +165,6 @@ def test_presets_come_along() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "none", "../profiles/default", "default.toml"])
-def test_a_preset_that_is_none_is_refused_with_those_there_are(name: str) -> None:
+def test_an_unknown_preset_is_rejected_with_the_available_names(name: str) -> None:
     with pytest.raises(ProfileError, match="ct-mr-research"):
         ConfidentialityProfile.preset(name)

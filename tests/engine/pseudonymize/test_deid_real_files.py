@@ -1,4 +1,4 @@
-"""The real files that pydicom brings: withheld, or released without anything of the original."""
+"""Real files bundled with pydicom are withheld or released without any identifying value."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.tables import well_known_uids
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
-# What is wrong in the originals is no concern of these tests.
+# Invalid values in the originals are not under test.
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR")
 
 FOLDER = Path(pydicom.__file__).parent / "data"
@@ -43,7 +43,7 @@ def parsed(path: Path) -> Instance | None:
 
 
 def released() -> list[tuple[Path, Instance, Instance]]:
-    """The files that leave: path, source, output."""
+    """Return path, source and output of each file that is released."""
     found = []
     for path in FILES:
         source = parsed(path)
@@ -70,13 +70,13 @@ def uids(ds: Dataset) -> set[str]:
     return found - known
 
 
-def test_most_real_images_of_the_open_classes_leave(
+def test_more_than_60_real_images_are_released(
     leaving: list[tuple[Path, Instance, Instance]],
 ) -> None:
     assert len(leaving) > 60
 
 
-def test_no_identifying_value_and_no_uid_of_a_real_file_leaves(
+def test_no_original_uid_or_identifying_value_of_a_real_file_remains(
     leaving: list[tuple[Path, Instance, Instance]],
 ) -> None:
     for path, source, out in leaving:
@@ -94,7 +94,7 @@ def test_no_identifying_value_and_no_uid_of_a_real_file_leaves(
         assert source.transfer_syntax_uid
 
 
-def test_the_image_of_a_real_file_is_the_same(
+def test_the_pixels_of_real_files_are_unchanged(
     leaving: list[tuple[Path, Instance, Instance]],
 ) -> None:
     for path, source, out in leaving[::4]:
@@ -104,7 +104,7 @@ def test_the_image_of_a_real_file_is_the_same(
             assert (dcmread(BytesIO(data)).pixel_array == before.pixel_array).all(), path.name
 
 
-def test_real_files_give_the_same_bytes_twice_and_others_in_another_trial(
+def test_output_is_reproducible_and_shares_no_uid_across_projects(
     leaving: list[tuple[Path, Instance, Instance]],
 ) -> None:
     other_trial = change(key=ProjectKey(b"z" * 32), pseudonym="OTHER-7")
@@ -125,7 +125,7 @@ def test_dciodvfy_finds_no_new_error(
 
 
 def errors(path: Path) -> set[str]:
-    """What dciodvfy complains of, without the values it quotes."""
+    """Return the errors of dciodvfy without the values that it quotes."""
     run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=60)
     lines = (run.stderr + run.stdout).decode("latin-1").splitlines()
     return {

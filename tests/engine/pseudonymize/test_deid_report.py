@@ -1,4 +1,4 @@
-"""What is told of a change: counts without values, a page in plain words, and the conformance page."""
+"""Reports on a change: counts without values, the explanation page and the conformance page."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ def tally_of(
     return tally
 
 
-def test_each_element_is_counted_by_what_became_of_it() -> None:
+def test_each_element_is_counted_by_the_applied_action() -> None:
     inner = encode(0x00081155, "UI", ROOT.encode()) + encode(0x00100010, "PN", NAME)
     tally = tally_of(
         header(
@@ -50,7 +50,7 @@ def test_each_element_is_counted_by_what_became_of_it() -> None:
     assert counts[0x00400275, AppliedAction.REMOVED] == 1
 
 
-def test_counts_add_up_over_instances_and_elements_behind_the_pixels() -> None:
+def test_counts_include_all_instances_and_elements_after_the_pixels() -> None:
     tally = ChangeStatistics()
     source = instance(header(), behind=encode(0xFFFCFFFC, "OB", NAME))
     for _ in range(3):
@@ -61,19 +61,19 @@ def test_counts_add_up_over_instances_and_elements_behind_the_pixels() -> None:
     assert tally.counts[0x00080016, AppliedAction.ADDED] == 0
 
 
-def test_what_is_withheld_is_not_counted() -> None:
+def test_withheld_images_are_not_counted() -> None:
     tally = ChangeStatistics()
     with pytest.raises(InstanceWithheld):
         apply(change(), instance(header(t00280301=("CS", b"YES"))), tally)
     assert not tally.instances
 
 
-def test_counting_changes_nothing() -> None:
+def test_counting_does_not_change_the_output() -> None:
     source = instance(header(t00100010=("PN", NAME)))
     assert apply(change(), source, ChangeStatistics()).sha256() == apply(change(), source).sha256()
 
 
-def test_the_rows_of_a_report_hold_no_value() -> None:
+def test_report_rows_contain_no_element_values() -> None:
     made = header(t00100010=("PN", NAME), t00091001=("LO", NAME), t00104000=("LT", NAME))
     rows = tally_of(made).rows()
     assert {
@@ -86,7 +86,7 @@ def test_the_rows_of_a_report_hold_no_value() -> None:
     assert [row["tag"] for row in rows] == sorted(row["tag"] for row in rows)
 
 
-def test_curves_overlays_and_private_elements_are_called_so() -> None:
+def test_report_rows_name_curves_overlays_and_private_elements() -> None:
     made = header(t60000010=("US", b"\4\0"), t50000010=("US", b"\4\0"), t00091001=("LO", NAME))
     names = {row["tag"]: row["name"] for row in tally_of(made).rows()}
     assert names["(6000,0010)"] == "overlay"
@@ -94,7 +94,7 @@ def test_curves_overlays_and_private_elements_are_called_so() -> None:
     assert "" not in names.values()
 
 
-# In plain words -----------------------------------------------------------------------------------
+# Explanation of a profile -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -111,7 +111,7 @@ def test_each_preset_is_explained(name: str) -> None:
     assert ConfidentialityProfile.preset(name).name in text
 
 
-def test_the_page_counts_every_row_and_says_nothing_stays_that_may_go() -> None:
+def test_the_explanation_counts_add_up_and_omit_removed_attributes() -> None:
     described = explain_profile(ConfidentialityProfile.preset("ct-mr-research"))
     [line] = [line for line in described.splitlines() if "possibly identifying" in line]
     total, *parts = map(int, re.findall(r"(?<![\w.])\d+(?= )", line))
@@ -120,7 +120,7 @@ def test_the_page_counts_every_row_and_says_nothing_stays_that_may_go() -> None:
     assert "Patient attributes, if all words are listed: patient breed" in described
 
 
-def test_the_page_says_what_the_options_do() -> None:
+def test_the_explanation_describes_the_effect_of_options() -> None:
     default, pet = (
         explain_profile(ConfidentialityProfile.default()),
         explain_profile(ConfidentialityProfile.preset("pet-dose-timing")),
@@ -142,14 +142,14 @@ def test_the_page_says_what_the_options_do() -> None:
         assert words in full
 
 
-def test_the_page_names_what_pixel_rules_open() -> None:
+def test_the_explanation_lists_classes_released_by_pixel_rules() -> None:
     rule = PixelRule("1.2.840.10008.5.1.4.1.1.6.1", "Maker", "M", "*", 60, 80, ((0, 0, 80, 10),))
     text = explain_profile(ConfidentialityProfile("Sonography", 1, frozenset({"113101"}), (rule,)))
     assert "Ultrasound Image Storage" in text
     assert "Number of rules: 1." in text
 
 
-def test_the_conformance_page_is_what_the_tables_make() -> None:
+def test_the_conformance_page_matches_the_tables() -> None:
     run = subprocess.run(
         [sys.executable, "scripts/make_conformance.py", "--check"],
         cwd=ROOT_FOLDER,
@@ -161,7 +161,7 @@ def test_the_conformance_page_is_what_the_tables_make() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def test_a_series_counts_its_blanked_images() -> None:
+def test_blanked_images_are_counted() -> None:
     rule = PixelRule("1.2.840.10008.5.1.4.1.1.2", "Sample Devices", "M", "*", 4, 4, ((0, 0, 4, 1),))
     profile = ConfidentialityProfile("Test", 1, frozenset({"113107", "113101"}), (rule,))
     tally = ChangeStatistics()

@@ -1,4 +1,4 @@
-"""Every row of Table E.1-1 at every depth, in both encodings: nothing of it gets through."""
+"""No value of any row of PS3.15 Table E.1-1 remains, at any depth and in both encodings."""
 
 from struct import pack
 
@@ -8,7 +8,7 @@ from lab.deid_objects import change, elements_of, encode, header, instance, item
 from adit_engine.pseudonymize import tables
 
 ROWS = sorted(tables.confidentiality().values(), key=lambda row: row.tag)
-# A place for items that the CT IOD knows: Referenced Image, Source Image, their purpose codes.
+# Sequences of the CT IOD, outermost first: Referenced Image, Purpose of Reference, Equivalent Code.
 NEST = (0x00081140, 0x0040A170, 0x00080121)
 
 SECRET = {
@@ -48,7 +48,7 @@ def secret(row: tables.ConfidentialityRow, explicit: bool) -> tuple[str, bytes]:
 def at_depth(
     tag: int, vr: str, value: bytes, depth: int, explicit: bool
 ) -> dict[int, tuple[str, bytes]]:
-    """Header elements that hold the element inside `depth` sequences."""
+    """Return header elements that contain the element inside `depth` sequences."""
     element = encode(tag, vr, value, explicit)
     for place in reversed(NEST[1 : max(depth, 1)]):
         element = encode(place, "SQ", items(element), explicit)
@@ -59,7 +59,7 @@ SHIFTED = {"DA", "DT", "TM"}
 
 
 def is_clean(row: tables.ConfidentialityRow, value: bytes, out: bytes) -> bool:
-    """Times stay under modified dates (R7); all other values of a row must be gone."""
+    """Return whether the value is gone; times are kept with modified dates (113107)."""
     if row.vr == "TM" and "113107" in row.options:
         return True
     if row.vr == "SQ":
@@ -69,19 +69,19 @@ def is_clean(row: tables.ConfidentialityRow, value: bytes, out: bytes) -> bool:
 
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_no_value_of_any_row_leaves(depth: int, explicit: bool) -> None:
+def test_no_value_of_any_table_row_remains(depth: int, explicit: bool) -> None:
     for row in ROWS:
         vr, value = secret(row, explicit)
         more = at_depth(row.tag, vr, value, depth, explicit)
         if depth == 0 and row.tag in (0x00080018, 0x0020000D, 0x0020000E):
-            continue  # these say what the object is; a test of their own
+            continue  # these identify the object and have their own tests
         made = header() | more
         out = out_bytes(instance(made, explicit=explicit))
         assert is_clean(row, value, out), f"{row.tag:08x} {row.keyword} at depth {depth}"
 
 
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "implicit"])
-def test_rows_in_private_sequences_leave_with_them(explicit: bool) -> None:
+def test_values_in_private_sequences_are_removed(explicit: bool) -> None:
     for row in ROWS:
         vr, value = secret(row, explicit)
         inner = encode(row.tag, vr, value, explicit)
@@ -95,7 +95,7 @@ def test_rows_in_private_sequences_leave_with_them(explicit: bool) -> None:
         assert b"\x09\x00\x01\x10" not in out
 
 
-def test_rows_of_action_x_are_absent_and_z_empty_at_every_depth() -> None:
+def test_action_x_removes_and_action_z_empties_at_each_depth() -> None:
     for row in ROWS:
         if row.basic not in ("X", "Z") or "113107" in row.options or row.tag >> 16 in (0, 2, 4, 18):
             continue
@@ -109,7 +109,7 @@ def test_rows_of_action_x_are_absent_and_z_empty_at_every_depth() -> None:
                 assert all(element.is_empty for element in found), row.keyword
 
 
-def test_rows_of_action_d_hold_a_dummy_at_the_top() -> None:
+def test_action_d_writes_a_dummy_value_at_the_top_level() -> None:
     for row in ROWS:
         dated = "113107" in row.options
         if row.basic != "D" or row.vr in ("SQ", "PN") or dated or row.tag >> 16 == 0x0012:
@@ -119,7 +119,7 @@ def test_rows_of_action_d_hold_a_dummy_at_the_top() -> None:
         assert not element.is_empty, row.keyword
 
 
-def test_conflict_codes_follow_the_type_in_the_iod() -> None:
+def test_combined_actions_follow_the_attribute_type_in_the_iod() -> None:
     # Institution Name is X/Z/D and type 3, Content Date Z/D and 2C, Protocol Name X/D and type 3.
     made = header(
         t00080023=("DA", b"partly"),
@@ -134,7 +134,7 @@ def test_conflict_codes_follow_the_type_in_the_iod() -> None:
     assert ds.ContrastBolusAgent == ""
 
 
-def test_references_are_kept_and_follow_their_objects() -> None:
+def test_references_are_kept_with_the_new_uids() -> None:
     class_uid = encode(0x00081150, "UI", b"1.2.840.10008.5.1.4.1.1.2")
     instance_uid = encode(0x00081155, "UI", b"1.2.826.0.1.3680043.8.498.4711.1.1.1")
     private = encode(0x00091001, "LO", b"Secret") + encode(0x00090010, "LO", b"V")
@@ -157,7 +157,7 @@ OPTION_ROWS = [
 
 
 @pytest.mark.parametrize(("option", "tag", "vr", "value", "left"), OPTION_ROWS)
-def test_an_option_keeps_its_rows_and_only_with_it(
+def test_an_attribute_is_kept_only_with_its_option(
     option: str, tag: int, vr: str, value: bytes, left: bytes
 ) -> None:
     made = instance(header() | {tag: (vr, value)})
@@ -165,7 +165,7 @@ def test_an_option_keeps_its_rows_and_only_with_it(
     assert value not in out_bytes(made, change("113107"))
 
 
-def test_age_is_computed_from_the_real_dates_with_the_option() -> None:
+def test_the_age_is_computed_from_the_original_dates_with_its_option() -> None:
     made = instance(header(t00100030=("DA", b"19240301")))
     ds = result(made, change("113107", "113108"))
     assert ds.PatientAge == "090Y"

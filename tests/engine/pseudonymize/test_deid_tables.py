@@ -1,4 +1,4 @@
-"""The tables: complete, of one edition, and naming only what the standard knows."""
+"""Confidentiality tables are complete, of one edition, and name only standard attributes."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FOLDER = Path(tables.__file__).parent
 def test_the_table_has_all_rows_of_its_edition() -> None:
     head = (FOLDER / "confidentiality.tsv").read_text(encoding="utf-8").splitlines()[0]
     assert head.endswith(tables.EDITION)
-    # The row for odd groups is a rule of its own, the 656th.
+    # Row 656, for private attributes, is implemented as a separate rule.
     assert len(tables.confidentiality()) == 655
 
 
@@ -34,7 +34,7 @@ def test_the_table_has_all_rows_of_its_edition() -> None:
         (0x0040E012, "X", {}),
     ],
 )
-def test_rows_that_a_person_checked(tag: int, basic: str, options: dict[str, str]) -> None:
+def test_selected_rows_match_a_manual_check(tag: int, basic: str, options: dict[str, str]) -> None:
     row = tables.confidentiality()[tag]
     assert (row.basic, row.options) == (basic, options)
 
@@ -49,18 +49,18 @@ def test_reviewed_tables_name_known_attributes_and_give_reasons() -> None:
                 assert name == "code_schemes.tsv" or cells[0] in tables.keywords(), line
 
 
-def test_no_reviewed_text_is_a_row_of_the_table() -> None:
+def test_no_safe_text_attribute_is_in_the_confidentiality_table() -> None:
     assert not tables.safe_text_tags() & tables.confidentiality().keys()
 
 
 def test_well_known_uids_are_exactly_those_of_the_registry() -> None:
-    assert pynetdicom.__version__  # which adds the newest ones to the registry when it is imported
+    assert pynetdicom.__version__  # its import adds the newest UIDs to the registry
     assert {uid.decode() for uid in tables.well_known_uids()} == set(UID_dictionary)
 
 
 @pytest.mark.parametrize("iod", sorted({one.iod for one in tables.admitted_sop_classes().values()}))
-def test_no_rule_lets_identity_pass_by_type_alone(iod: str) -> None:
-    available = SUPPORTED_OPTIONS - {"113101"}  # which speaks of pixels alone
+def test_no_compiled_rule_keeps_identifying_vrs_without_their_option(iod: str) -> None:
+    available = SUPPORTED_OPTIONS - {"113101"}  # concerns pixels only
     for options in (frozenset(), available - {"113106"}, available - {"113107"}):
         book = compile_rules(ConfidentialityProfile("Test", 1, options), iod)
         places = [book.top, *(book.level(n) for n in range(len(book._levels)))]

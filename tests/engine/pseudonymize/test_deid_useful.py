@@ -1,4 +1,4 @@
-"""Usefulness: what a research group computes from the images gives what it gave before."""
+"""Research use: values computed from the images are the same as before."""
 
 from datetime import date
 from itertools import pairwise
@@ -52,7 +52,7 @@ def preset(name: str, pseudonym: str = "LUNG-0001") -> Pseudonymization:
 
 
 def philips(vr: str = "FL") -> Header:
-    """An MR image whose true values need Philips' own scale beside the rescale of the standard."""
+    """Return an MR image whose true values need the private Philips scale and the rescale slope."""
     pixels = pack("<16H", *range(100, 116))
     return header(
         MR, t00281052=("DS", b"-5.5"), t00281053=("DS", b"2.75"), t00281054=("LO", b"normalized"),
@@ -63,7 +63,7 @@ def philips(vr: str = "FL") -> Header:
 
 @pytest.mark.parametrize("vr", ["FL", "UN"])
 @pytest.mark.parametrize("explicit", [True, False])
-def test_values_of_philips_mr_are_what_they_were(vr: str, explicit: bool) -> None:
+def test_true_values_of_philips_mr_are_unchanged(vr: str, explicit: bool) -> None:
     """Displayed and true value: DV = PV * RS + RI, FP = DV / (RS * SS)."""
     ds = released(philips(vr), *SAFE_PRIVATE, explicit=explicit)
     block = ds.private_block(0x2005, "Philips MR Imaging DD 001")
@@ -77,7 +77,7 @@ def test_values_of_philips_mr_are_what_they_were(vr: str, explicit: bool) -> Non
     assert ds.RescaleType == "normalized"
 
 
-def test_without_the_option_no_private_scale_and_the_standard_s_rescale_stay() -> None:
+def test_only_the_standard_rescale_is_kept_without_the_option() -> None:
     ds = released(philips())
     assert (ds.RescaleSlope, ds.RescaleIntercept) == (2.75, -5.5)
     assert not [element for element in ds if element.tag.is_private]
@@ -94,7 +94,7 @@ DIFFUSION = {
 
 @pytest.mark.parametrize("creator", DIFFUSION)
 @pytest.mark.parametrize("explicit", [True, False])
-def test_diffusion_values_of_the_makers_stay(creator: str, explicit: bool) -> None:
+def test_vendor_diffusion_values_are_kept_with_the_option(creator: str, explicit: bool) -> None:
     group, values = DIFFUSION[creator]
     made = header(
         MR, t00189087=("FD", pack("<d", 1000.0)), t00189089=("FD", pack("<3d", 0.6, 0, 0.8))
@@ -126,7 +126,7 @@ def pet(day: str, injected: str) -> Header:
 
 
 def suv_factor(ds: Dataset) -> float:
-    """Body weight over the dose that is left when the series starts (QIBA's recipe)."""
+    """Return body weight in g divided by the dose in Bq left at the series start (QIBA)."""
     dose = ds.RadiopharmaceuticalInformationSequence[0]
 
     def seconds(text: str) -> float:
@@ -137,7 +137,7 @@ def suv_factor(ds: Dataset) -> float:
     return float(ds.PatientWeight) * 1000 / left
 
 
-def test_suv_is_the_same_and_injection_and_scan_move_together() -> None:
+def test_suv_is_unchanged_and_injection_and_scan_are_shifted_equally() -> None:
     before = read(instance(pet("20240229", "20240229093000")))
     ds = released(pet("20240229", "20240229093000"), how=preset("pet-dose-timing"))
     assert suv_factor(ds) == suv_factor(before)
@@ -147,7 +147,7 @@ def test_suv_is_the_same_and_injection_and_scan_move_together() -> None:
     assert (ds.Units, list(ds.CorrectedImage), ds.PatientAge) == ("BQML", ["ATTN", "DECY"], "067Y")
 
 
-def test_intervals_of_one_patient_stay_and_another_s_dates_move_otherwise() -> None:
+def test_intervals_are_kept_and_dates_are_shifted_per_patient() -> None:
     days = ["20220131", "20240229", "20240301"]
 
     def moved(pseudonym: str) -> list[date]:
@@ -163,8 +163,8 @@ def test_intervals_of_one_patient_stay_and_another_s_dates_move_otherwise() -> N
     assert one != other
 
 
-def test_objects_of_one_study_still_name_one_another_at_every_depth() -> None:
-    """An image, and others that refer to it as source, by series, by frame and by geometry."""
+def test_objects_of_one_study_still_reference_each_other_at_any_depth() -> None:
+    """A segmentation references an image by series, by source image and by frame of reference."""
     image = released(header(t00200052=("UI", f"{ROOT}.5".encode())))
     refer = encode(0x00081150, "UI", b"1.2.840.10008.5.1.4.1.1.2")
     refer += encode(0x00081155, "UI", f"{ROOT}.1.1.1".encode())

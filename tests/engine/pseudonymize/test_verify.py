@@ -1,4 +1,4 @@
-"""Verification finds what a pseudonymization forgot, wherever it stands."""
+"""Verification finds identifying values that pseudonymization missed, anywhere in an object."""
 
 import re
 import zlib
@@ -44,7 +44,7 @@ def planted(plant: Plant, syntax: str = EXPLICIT_LE) -> InstanceWithheld:
 
 
 def says(text: str) -> Plant:
-    """Puts a text where texts may stand."""
+    """Put a text into an attribute that may hold text."""
     return lambda ds: setattr(ds, "SoftwareVersions", text)
 
 
@@ -61,24 +61,24 @@ def nested(text: str) -> Plant:
 
 
 def raw(tag: int, vr: str, value: bytes) -> Plant:
-    """An element with these very bytes, legal or not."""
+    """Put an element with exactly these bytes, legal or not."""
     return lambda ds: ds.__setitem__(
         tag, RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
     )
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT_LE, IMPLICIT_LE, EXPLICIT_BE])
-def test_correct_output_may_leave(syntax: str) -> None:
+def test_correct_output_passes(syntax: str) -> None:
     verify(instance(original(), syntax), instance(pseudonymized(original()), syntax), change())
 
 
 @pytest.mark.parametrize("options", [("113106",), ("113107",), ("113107", "113108")])
-def test_correct_output_of_other_profiles_may_leave(options: tuple[str, ...]) -> None:
+def test_correct_output_of_other_profiles_passes(options: tuple[str, ...]) -> None:
     output = pseudonymized(original(), *options)
     verify(instance(original()), instance(output), change(*options))
 
 
-def test_correct_output_without_trial_or_dates_may_leave() -> None:
+def test_correct_output_without_trial_or_dates_passes() -> None:
     output = pseudonymized(original(), "113108")
     for keyword in ("Sponsor", "Protocol", "Site", "Subject"):
         for element in [e for e in output if e.keyword.startswith(f"ClinicalTrial{keyword}")]:
@@ -114,7 +114,7 @@ def test_name_in_a_text_is_found(text: str) -> None:
         ("CTROOM07", "device"), ("sn443322", "device"), ("plays the cello in town", "text"),
     ],
 )  # fmt: skip
-def test_other_values_in_a_text_are_found(text: str, kind: str | None) -> None:
+def test_other_identifying_values_in_a_text_are_found(text: str, kind: str | None) -> None:
     if kind is None:
         output = pseudonymized(original())
         says(text)(output)
@@ -144,7 +144,7 @@ SPELLED = {
     ("kind", "text"),
     [(kind, text.strip()) for kind, all_ in SPELLED.items() for text in re.split(r"[|\n]", all_)],
 )
-def test_what_is_spelled_in_another_way_is_found(kind: str, text: str) -> None:
+def test_other_spellings_of_identifying_values_are_found(kind: str, text: str) -> None:
     source = original()
     for keyword, value in {
         "SpecificCharacterSet": "ISO_IR 192",
@@ -176,7 +176,7 @@ def test_what_is_spelled_in_another_way_is_found(kind: str, text: str) -> None:
         ("InstitutionName", "Universitätsklinikum Radiologie", "Radiology University"),
     ],
 )
-def test_what_only_looks_like_another_spelling_may_leave(
+def test_text_that_only_resembles_another_spelling_passes(
     keyword: str, value: str, text: str
 ) -> None:
     source = original()
@@ -259,7 +259,7 @@ def test_japanese_name_is_found(text: str, charset: str | list[str]) -> None:
     assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
-def test_name_in_its_old_bytes_is_found() -> None:
+def test_name_in_its_original_encoding_is_found() -> None:
     source = original()
     source.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
     source.PatientName = "Yamada^Tarou=山田^太郎"
@@ -278,7 +278,7 @@ def test_korean_name_is_found() -> None:
     assert withheld(instance(source), instance(output)).message.category == "verify-name"
 
 
-def test_name_of_a_source_with_a_wrong_label_is_found() -> None:
+def test_name_in_a_source_with_a_wrong_character_set_is_found() -> None:
     source = original()
     data = encoded(source).replace("Müller".encode("latin-1"), "Müle".encode() + b"r")
     mislabelled = Instance.from_data_set(
@@ -311,7 +311,7 @@ def test_short_name_is_found_as_a_whole_value_and_as_a_full_name() -> None:
             assert withheld(instance(source), instance(output)).message.category == code_
 
 
-def test_identity_inside_unknown_bytes_of_the_source_is_collected() -> None:
+def test_name_in_a_un_element_of_the_source_is_collected() -> None:
     source = original()
     item = Dataset()
     item.PatientName = "Hidden^Person"
@@ -332,7 +332,7 @@ def test_identity_inside_unknown_bytes_of_the_source_is_collected() -> None:
         (b"\0" * 16, "not-understood"),
     ],
 )  # fmt: skip
-def test_what_stands_behind_the_pixels_is_found(behind: bytes, kind: str) -> None:
+def test_data_after_the_pixels_is_found(behind: bytes, kind: str) -> None:
     output = instance(pseudonymized(original()), behind=behind)
     assert withheld(instance(original()), output).message.category == f"verify-{kind}"
 
@@ -352,7 +352,7 @@ def test_outputs_in_several_buffers_are_read_as_one() -> None:
 @pytest.mark.parametrize(
     "element", [b"\x20\0\x11\0IS\x08\0Okonkwo ", b"\x18\0\x10\x12SH\x06\0M\xfcller"]
 )
-def test_name_in_illegal_bytes_is_found(element: bytes) -> None:
+def test_name_in_an_invalid_element_value_is_found(element: bytes) -> None:
     output = instance(pseudonymized(original()))
     output = replace(output, header=bytes(output.header) + element)
     assert withheld(instance(original()), output).message.category == "verify-name"
@@ -368,14 +368,14 @@ def test_group_length_is_found() -> None:
 
 
 @pytest.mark.parametrize("syntax", [DEFLATED_LE, EXPLICIT_BE])
-def test_rare_syntaxes_are_read_too(syntax: str) -> None:
+def test_deflated_and_big_endian_sources_are_read(syntax: str) -> None:
     source = instance(original(), EXPLICIT_BE)
     if syntax == DEFLATED_LE:
         packer = zlib.compressobj(wbits=-15)
         data = packer.compress(encoded(original())) + packer.flush()
         source = replace(source, transfer_syntax_uid=syntax, header=data)
     output = pseudonymized(original())
-    if syntax == EXPLICIT_BE:  # the output is little endian, so its words are turned round
+    if syntax == EXPLICIT_BE:  # the output is little endian, so its bytes are swapped
         pixels = bytearray(output.PixelData)
         pixels[0::2], pixels[1::2] = pixels[1::2], pixels[0::2]
         output.PixelData = bytes(pixels)
@@ -384,7 +384,7 @@ def test_rare_syntaxes_are_read_too(syntax: str) -> None:
     assert withheld(source, instance(output)).message.category == "verify-name"
 
 
-def test_meta_information_that_differs_is_found() -> None:
+def test_inconsistent_meta_information_is_found() -> None:
     source, output = instance(original()), instance(pseudonymized(original()))
     assert (
         withheld(source, replace(output, instance_uid="2.25.1")).message.category == "verify-meta"
@@ -392,14 +392,14 @@ def test_meta_information_that_differs_is_found() -> None:
     assert withheld(source, replace(output, sop_class_uid="1.2")).message.category == "verify-meta"
 
 
-def test_mark_of_an_earlier_trial_is_found() -> None:
+def test_attribute_of_an_earlier_trial_is_found() -> None:
     source = original()
     source.ClinicalTrialTimePointID = "first visit"
     found = withheld(instance(source), instance(pseudonymized(source)))
     assert found.message.category == "verify-element"
 
 
-def test_pseudonym_that_names_the_patient_is_refused() -> None:
+def test_pseudonym_that_identifies_the_patient_is_refused() -> None:
     for pseudonym in ("98765432", "LUNG-98765432", "okonkwo", "X-19700102"):
         output = pseudonymized(original(), pseudonym=pseudonym)
         verifier = Verifier(change(pseudonym=pseudonym))
@@ -409,7 +409,7 @@ def test_pseudonym_that_names_the_patient_is_refused() -> None:
             assert found.value.message.code == "verify-pseudonym.identifies"
 
 
-def test_reason_holds_no_value() -> None:
+def test_reason_contains_no_element_value() -> None:
     found = planted(says("Okonkwo 98765432"))
     told = str(found.message.to_json())
     assert "konkwo" not in told.lower()
@@ -418,7 +418,7 @@ def test_reason_holds_no_value() -> None:
     assert found.__cause__ is None
 
 
-def test_rubbish_nested_in_unknown_bytes_of_the_source_does_no_harm() -> None:
+def test_deeply_nested_invalid_data_in_a_un_element_of_the_source_passes() -> None:
     value = b""
     for _ in range(55):
         inside = b"\x28\0\x0a\x0a" + len(value).to_bytes(4, "little") + value + b"\1\2\3"
@@ -434,7 +434,7 @@ def test_source_that_cannot_be_read_is_withheld() -> None:
     assert withheld(cut, output).message.category == "verify-not-understood"
 
 
-def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
+def test_one_verifier_checks_images_of_several_patients() -> None:
     verifier = Verifier(change())
     output = pseudonymized(original())
     output.SoftwareVersions = "Armstrong"
@@ -446,8 +446,8 @@ def test_one_verifier_serves_a_whole_series_of_several_patients() -> None:
     assert found.value.message.code == "verify-name.found"
 
 
-def test_an_institution_that_may_stay_excuses_its_name_in_its_own_images_alone() -> None:
-    """The patient lives in the Lindenallee; with 113112 the name of the institution is kept."""
+def test_a_kept_institution_name_is_allowed_only_in_its_own_images() -> None:
+    """The patient's address is in Lindenallee; option 113112 keeps the institution name."""
     options = ("113107", "113112")
     verifier = Verifier(change(*options))
 
@@ -466,8 +466,8 @@ def test_an_institution_that_may_stay_excuses_its_name_in_its_own_images_alone()
     verifier.check(*pair("Lindenallee Klinik"))
 
 
-def test_other_pixels_in_the_same_memory_are_not_taken_for_the_same() -> None:
-    """Handed on uncopied they need no comparing; a stretch beside them in one buffer does."""
+def test_different_pixels_in_a_shared_buffer_are_found() -> None:
+    """Pixels passed on uncopied need no comparison; another range of the same buffer does."""
     made = instance(original())
     head, pixels = bytes(b"".join(made.rest)[:12]), b"".join(made.rest)[12:]
     memory = bytearray(pixels + bytes(2))

@@ -1,4 +1,4 @@
-"""Whatever word is planted anywhere, verification finds it; whatever is broken, it withholds."""
+"""Verification finds random words anywhere and never crashes on damaged output."""
 
 import string
 from dataclasses import replace
@@ -84,7 +84,7 @@ def test_planted_word_is_always_found(word, keyword, around, style, depth, synta
 
 
 def answer(header: bytes) -> str:
-    """The code, or that it may leave: not every noise does harm."""
+    """Return the category of the refusal, or "verify-passed": some damage is harmless."""
     try:
         VERIFIER.check(SOURCE, replace(OUTPUT, header=header))
     except InstanceWithheld as found:
@@ -94,7 +94,7 @@ def answer(header: bytes) -> str:
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_broken_output_is_withheld_and_nothing_else_happens(data: st.DataObject) -> None:
+def test_damaged_output_passes_or_is_withheld_without_other_errors(data: st.DataObject) -> None:
     header = bytearray(OUTPUT.header)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(header) - 1))
@@ -104,7 +104,7 @@ def test_broken_output_is_withheld_and_nothing_else_happens(data: st.DataObject)
 
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(1, len(OUTPUT.header) - 1), noise=st.binary(max_size=40))
-def test_cut_or_stuffed_output_is_withheld(at: int, noise: bytes) -> None:
+def test_truncated_output_is_withheld_and_inserted_bytes_never_crash(at: int, noise: bytes) -> None:
     header = bytes(OUTPUT.header)
     with pytest.raises(InstanceWithheld, match=r"."):
         VERIFIER.check(SOURCE, replace(OUTPUT, header=header[:at]))
@@ -113,7 +113,7 @@ def test_cut_or_stuffed_output_is_withheld(at: int, noise: bytes) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.from_regex(r"2\.25\.[1-9][0-9]{20,36}|1\.[23](\.[1-9][0-9]{0,5}){1,6}", fullmatch=True))
-def test_original_uid_is_found_in_any_sequence(uid: str) -> None:
+def test_original_uid_in_a_nested_sequence_is_found(uid: str) -> None:
     source = original()
     source.FrameOfReferenceUID = uid
     output = pseudonymized(source)
@@ -125,7 +125,7 @@ def test_original_uid_is_found_in_any_sequence(uid: str) -> None:
     assert found.value.message.category == "verify-uid"
 
 
-def test_the_second_look_knows_the_kind_of_every_attribute_that_has_a_keyword() -> None:
+def test_verification_knows_the_vr_of_every_attribute_with_a_keyword() -> None:
     named = {
         tag: row[0][:2].encode()
         for tag, row in DicomDictionary.items()
