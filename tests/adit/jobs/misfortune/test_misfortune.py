@@ -252,7 +252,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.django_db
-def test_a_node_with_unfinished_or_kept_jobs_cannot_be_removed(
+def test_a_node_can_be_removed_only_after_its_jobs_are_deleted(
     order_studies: Ordering, source: Node, pacsadmin: User, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
