@@ -68,7 +68,7 @@ def test_the_estimate_respects_allowed_hours(job: Job, source: Node) -> None:
     assert minutes(job) == (8 + 10 + 14 + 5) * 60, "15 hours with two connections need two nights"
 
 
-def test_a_long_job_of_another_owner_only_halves_the_connections(
+def test_a_longer_job_of_another_owner_only_doubles_the_remaining_time(
     job: Job, order_studies: Ordering, make_user: Callable[..., User]
 ) -> None:
     other = make_user("other", "Coordinators")

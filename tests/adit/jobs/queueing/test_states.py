@@ -87,7 +87,7 @@ def test_a_task_that_broke_a_rule_fails_the_whole_job(job: Job) -> None:
     assert job.state == J.FAILURE
 
 
-def test_only_the_module_states_updates_a_state() -> None:
+def test_only_states_py_updates_a_state() -> None:
     """Search the source code: all other modules must use states.py."""
     folder = Path(adit.jobs.__file__).parent
     writers = [
