@@ -269,7 +269,7 @@ def test_a_user_without_see_identified_sees_pseudonyms_but_no_patients(
         assert MADE in own[reverse(name, args=[job.pk])], name
 
 
-def test_the_sheet_of_identified_images_hides_patients_from_a_dpo(
+def test_the_sheet_of_an_identified_transfer_hides_patients_from_the_dpo(
     source: Node, folder_node: Node, root: User, dpo: User, as_user: AsUser
 ) -> None:
     from adit.jobs.kinds.base import SendAsIs

@@ -38,7 +38,7 @@ DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
 MAY_ACT = frozenset({"owner", "staff", "root"})
 
 NOT_A_BATCH = dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}
-"""The job of this matrix has no sheet. Permissions of sheets are tested in test_disclosure.py."""
+"""The job of this matrix has no sheet; see orders/test_batch_rows_pages.py for jobs with a sheet."""
 
 REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
 """No standard group may review. A picture is shown only after it was opened for review."""
@@ -59,7 +59,7 @@ FILE = {
     "staff": NO,
     "root": OK,
 }
-"""Roles that see the job; only some may download. For all other roles the file is hidden (404)."""
+"""Roles that see the job: 403 without the permission to download. Other roles get 404."""
 
 KEY_HOLDERS = {"nobody": SIGN_IN, "member": NO, "dpo": NO, "root": OK}
 
