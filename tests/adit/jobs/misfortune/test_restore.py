@@ -94,7 +94,7 @@ def test_a_job_completes_after_a_restore_without_sending_images_twice(tmp_path: 
         os.kill(up.pid, signal.SIGKILL)
         up.wait()
     assert installation.rows(STATE) == [("in_progress",)], (
-        "the job finished before the backup was complete"
+        "the job finished before the processes were killed"
     )
     before = rehearsal.stamps()
     assert known + MEANWHILE < len(before) < SERIES * IMAGES
