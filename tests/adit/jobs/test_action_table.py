@@ -1,4 +1,4 @@
-"""The table of actions: pages, refusals, the timeline and help follow it without further code."""
+"""The table of actions determines buttons, endpoints, errors, the timeline and the help page."""
 
 import pytest
 from django.test import Client
@@ -81,12 +81,12 @@ def new_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_the_apps_register_their_actions_when_they_are_ready() -> None:
+def test_the_apps_register_all_actions_in_order() -> None:
     assert list(actions.job_actions()) == EXPECTED_JOB_ACTIONS
     assert list(actions.task_actions()) == ["retry", "stop", "reset", "delete"]
 
 
-def test_a_name_is_registered_once(new_actions: None) -> None:
+def test_two_actions_with_the_same_name_cannot_be_registered(new_actions: None) -> None:
     action = actions.job_actions()["rename"]
     register(action)
     with pytest.raises(ValueError, match="registered twice"):
@@ -104,7 +104,7 @@ def test_a_name_is_registered_once(new_actions: None) -> None:
         )
 
 
-def test_a_registered_action_has_a_button_an_endpoint_a_help_entry_and_a_timeline_entry(
+def test_a_registered_action_has_button_endpoint_help_and_timeline_entry(
     new_actions: None, order_studies, coordinator: User, client: Client
 ) -> None:
     job = order_studies("1", images=1)
@@ -126,7 +126,7 @@ def test_a_registered_action_has_a_button_an_endpoint_a_help_entry_and_a_timelin
     assert get_timeline(job)[0].text == "got another title"
 
 
-def test_an_action_that_needs_a_reason_has_a_form_and_is_refused_without_one(
+def test_an_action_with_a_reason_prompt_has_a_form_and_requires_the_reason(
     new_actions: None, order_studies, coordinator: User, client: Client
 ) -> None:
     job = order_studies("1", images=1)
@@ -157,7 +157,7 @@ def test_a_registered_task_action_has_a_button_and_an_endpoint(
     assert job.title == "renamed"
 
 
-def test_an_action_with_a_page_of_its_own_is_not_performed_without_it(
+def test_an_action_with_its_own_page_has_no_direct_endpoint(
     order_studies, coordinator: User, client: Client
 ) -> None:
     job = order_studies("1", images=1)

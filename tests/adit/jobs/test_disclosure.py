@@ -1,4 +1,4 @@
-"""A pseudonym stands beside its patient only for those who may see both, on every page and download."""
+"""Pages and downloads show patient and pseudonym together only to users with permission for both."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -44,13 +44,13 @@ def may_reidentify(user: User) -> User:
 
 @pytest.fixture
 def colleague(make_user: Callable[..., User]) -> User:
-    """Sees patients and the jobs of the project; may not re-identify."""
+    """A user who may see patients and the jobs of the project, but may not re-identify."""
     return make_user("colleague", standard.COORDINATORS)
 
 
 @pytest.fixture
 def key_holder(make_user: Callable[..., User]) -> User:
-    """As the colleague, and may re-identify."""
+    """A user like colleague who may also re-identify."""
     return may_reidentify(make_user("keyholder", standard.COORDINATORS))
 
 
@@ -58,7 +58,7 @@ def key_holder(make_user: Callable[..., User]) -> User:
 def selective(
     coordinator: User, source: Node, folder_node: Node, project: Project
 ) -> Callable[..., Job]:
-    """A finished selective transfer of one study of each patient to a folder."""
+    """Make a finished selective transfer to a folder, with one study of each of two patients."""
 
     def make(**given: str) -> Job:
         picks = tuple(
@@ -77,7 +77,7 @@ def selective(
 
 @pytest.fixture
 def listed(coordinator: User, source: Node, folder_node: Node, project: Project) -> Job:
-    """A finished batch transfer to a folder; the list names one pseudonym, the other is made."""
+    """A finished batch transfer to a folder, with one given and one generated pseudonym."""
     put_study(source, "1")
     put_study(source, "2", PatientID=OTHER)
     rows = (
@@ -130,7 +130,7 @@ NO_JOB = frozenset({"withheld_group", "withheld_devices", "withheld_picture", "u
 CHANGES = frozenset(
     {"job_return", "job_action", "job_task_action", "job_task_decide", "job_batch_start"}
 )
-"""They lead to one of the pages below, and show nothing themselves."""
+"""Endpoints that only redirect to one of the pages below."""
 ARGUMENTS: dict[str, list[tuple[object, ...]]] = {
     "job_batch_result": [("xlsx",), ("csv",)],
     "job_batch_failed_rows": [("xlsx",), ("csv",)],
@@ -141,7 +141,7 @@ ARGUMENTS: dict[str, list[tuple[object, ...]]] = {
 
 
 def responses(client: Client, job: Job) -> Iterator[tuple[str, str]]:
-    """Each page, fragment and download of the job as this person gets it, with its address."""
+    """Yield path and text of each page, fragment and download of the job."""
     for route in addresses.urlpatterns:
         name = str(route.name)
         if name in NO_JOB | CHANGES or "pk" not in route.pattern.converters:
@@ -163,7 +163,9 @@ def responses(client: Client, job: Job) -> Iterator[tuple[str, str]]:
         yield address, text_of(client.get(address, follow=True))
 
 
-def test_who_may_not_reidentify_never_gets_both(job: Job, colleague: User, as_user: AsUser) -> None:
+def test_a_user_without_reidentify_never_sees_patient_and_pseudonym_together(
+    job: Job, colleague: User, as_user: AsUser
+) -> None:
     shown = dict(responses(as_user(colleague), job))
 
     for address, text in shown.items():
@@ -174,7 +176,7 @@ def test_who_may_not_reidentify_never_gets_both(job: Job, colleague: User, as_us
     assert not any(MADE in text or GIVEN in text for text in own.values())
 
 
-def test_pages_and_downloads_say_that_the_pseudonym_is_hidden(
+def test_pages_and_downloads_state_that_pseudonyms_are_hidden(
     job: Job, colleague: User, as_user: AsUser
 ) -> None:
     client = as_user(colleague)
@@ -192,7 +194,7 @@ def test_pages_and_downloads_say_that_the_pseudonym_is_hidden(
     assert '"pseudonyms_shown": false' in report.getvalue().decode()
 
 
-def test_the_sheet_names_the_place_without_the_pseudonym(
+def test_the_result_sheet_hides_the_folder_and_the_pseudonym(
     listed: Job, colleague: User, as_user: AsUser
 ) -> None:
     address = reverse("job_batch_result", args=[listed.pk, "xlsx"])
@@ -203,10 +205,10 @@ def test_the_sheet_names_the_place_without_the_pseudonym(
     again = text_of(
         as_user(colleague).get(reverse("job_batch_failed_rows", args=[listed.pk, "xlsx"]))
     )
-    assert "•••" in again, "a blank would get another pseudonym when uploaded again"
+    assert "•••" in again, "an empty cell would get another pseudonym on the next upload"
 
 
-def test_the_owner_sees_the_pseudonyms_of_the_own_order_alone(
+def test_the_owner_sees_only_the_pseudonyms_given_in_the_order(
     job: Job, coordinator: User, as_user: AsUser
 ) -> None:
     shown = dict(responses(as_user(coordinator), job))
@@ -216,7 +218,7 @@ def test_the_owner_sees_the_pseudonyms_of_the_own_order_alone(
     assert not any(MADE in text for text in own.values())
 
 
-def test_an_owner_who_may_not_see_names_gets_no_link_either(
+def test_an_owner_without_see_identified_sees_no_generated_pseudonym(
     listed: Job, coordinator: User, groups: dict[str, Group], as_user: AsUser
 ) -> None:
     right = Permission.objects.get(codename=Right.SEE_IDENTIFIED)
@@ -229,7 +231,9 @@ def test_an_owner_who_may_not_see_names_gets_no_link_either(
     assert not any(MADE in text for text in own.values())
 
 
-def test_who_may_see_both_sees_both(job: Job, key_holder: User, as_user: AsUser) -> None:
+def test_a_user_with_reidentify_sees_patient_and_pseudonym_together(
+    job: Job, key_holder: User, as_user: AsUser
+) -> None:
     client = as_user(key_holder)
     shown = dict(responses(client, job))
 
@@ -239,7 +243,9 @@ def test_who_may_see_both_sees_both(job: Job, key_holder: User, as_user: AsUser)
     assert not any("Re-identify patients" in text for text in pages if MADE in text)
 
 
-def test_the_sheet_with_both_needs_a_reason(listed: Job, key_holder: User, as_user: AsUser) -> None:
+def test_the_sheet_contains_pseudonyms_only_if_a_reason_is_given(
+    listed: Job, key_holder: User, as_user: AsUser
+) -> None:
     client = as_user(key_holder)
     plain = text_of(client.get(reverse("job_batch_result", args=[listed.pk, "xlsx"])))
     with_names = text_of(
@@ -252,7 +258,9 @@ def test_the_sheet_with_both_needs_a_reason(listed: Job, key_holder: User, as_us
     assert f"LUNG/{MADE}/" in with_names
 
 
-def test_who_sees_no_patient_still_sees_pseudonyms(job: Job, dpo: User, as_user: AsUser) -> None:
+def test_a_user_without_see_identified_sees_pseudonyms_but_no_patients(
+    job: Job, dpo: User, as_user: AsUser
+) -> None:
     shown = dict(responses(as_user(dpo), job))
 
     own = {address: text for address, text in shown.items() if f"/jobs/{job.pk}/" in address}
@@ -261,7 +269,7 @@ def test_who_sees_no_patient_still_sees_pseudonyms(job: Job, dpo: User, as_user:
         assert MADE in own[reverse(name, args=[job.pk])], name
 
 
-def test_the_place_of_identified_images_is_for_those_who_see_patients(
+def test_the_sheet_of_an_identified_transfer_hides_patients_from_the_dpo(
     source: Node, folder_node: Node, root: User, dpo: User, as_user: AsUser
 ) -> None:
     from adit.jobs.kinds.base import SendAsIs
@@ -280,10 +288,10 @@ def test_the_place_of_identified_images_is_for_those_who_see_patients(
     assert PATIENT not in text_of(as_user(dpo).get(address))
 
 
-# The rule itself, and doors that are no page of a finished job ------------------------------------
+# Permissions and error messages --------------------------------------------------------------------
 
 
-def test_the_right_counts_within_ones_projects(
+def test_reidentify_applies_only_to_projects_of_the_user(
     project: Project,
     key_holder: User,
     colleague: User,
@@ -304,7 +312,7 @@ def test_the_right_counts_within_ones_projects(
         services.require_link(key_holder, foreign)
 
 
-def test_no_message_names_the_pseudonym_that_a_patient_has(
+def test_error_messages_do_not_contain_existing_pseudonyms(
     project: Project, source: Node, coordinator: User
 ) -> None:
     pseudonyms.get_or_create_pseudonym(project, "PACS1", PATIENT, given="LUNG-77")

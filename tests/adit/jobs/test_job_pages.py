@@ -1,4 +1,4 @@
-"""The list of jobs, a job's page and a study's page say what is so, to those who may know it."""
+"""The job list, the job page and the study page: content, permissions and sorting."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ HOSTILE = "<script>alert(1)</script>"
 AsUser = Callable[[User | None], Client]
 
 
-def test_a_coordinator_sees_own_jobs_and_nobody_elses(
+def test_a_coordinator_sees_only_their_own_jobs(
     coordinator: User, make_user: Callable[..., User], make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     mine = make_job(coordinator, title="mine")
@@ -31,7 +31,7 @@ def test_a_coordinator_sees_own_jobs_and_nobody_elses(
     assert b"not-mine" not in page.content
 
 
-def test_who_may_see_all_jobs_sees_who_ordered_them(
+def test_a_pacs_administrator_sees_the_owner_of_each_job(
     coordinator: User, pacsadmin: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     make_job(coordinator)
@@ -39,7 +39,7 @@ def test_who_may_see_all_jobs_sees_who_ordered_them(
     assert b"coordinator" in page.content
 
 
-def test_the_list_is_filtered_by_state_text_and_day(
+def test_the_job_list_is_filtered_by_state_text_and_date(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     failed = make_job(coordinator, state=JobState.FAILURE, title="lungs of May")
@@ -56,7 +56,7 @@ def test_the_list_is_filtered_by_state_text_and_day(
     assert found(kind="selective", state="success", text="lungs") == []
 
 
-def test_a_filter_that_makes_no_sense_says_so_and_keeps_what_was_typed(
+def test_an_invalid_filter_shows_an_error_and_keeps_the_escaped_input(
     coordinator: User, as_user: AsUser
 ) -> None:
     page = as_user(coordinator).get(reverse("jobs"), {"since": "yesterday", "text": HOSTILE})
@@ -66,7 +66,7 @@ def test_a_filter_that_makes_no_sense_says_so_and_keeps_what_was_typed(
     assert HOSTILE.encode() not in page.content
 
 
-def test_the_list_comes_in_pages_of_25(
+def test_the_job_list_is_paginated_by_25(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     for _ in range(27):
@@ -76,7 +76,7 @@ def test_the_list_comes_in_pages_of_25(
     assert len(client.get(reverse("jobs"), {"page": "2"}).context["table"].records) == 2
 
 
-def test_the_list_asks_the_database_as_often_for_25_jobs_as_for_one(
+def test_the_job_list_of_25_jobs_needs_at_most_12_queries(
     coordinator: User,
     make_job: Callable[..., Job],
     as_user: AsUser,
@@ -89,7 +89,7 @@ def test_the_list_asks_the_database_as_often_for_25_jobs_as_for_one(
         client.get(reverse("jobs"))
 
 
-def test_a_running_job_asks_again_by_itself_and_an_ended_one_does_not(
+def test_the_page_of_a_running_job_refreshes_until_the_job_has_finished(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     client = as_user(coordinator)
@@ -104,7 +104,7 @@ def test_a_running_job_asks_again_by_itself_and_an_ended_one_does_not(
         assert b'http-equiv="refresh"' not in page.content
 
 
-def test_a_job_counts_images_and_says_why_some_are_missing(
+def test_the_job_page_counts_images_and_shows_why_some_are_missing(
     coordinator: User,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
@@ -124,7 +124,7 @@ def test_a_job_counts_images_and_says_why_some_are_missing(
     assert b"not yet proven complete" not in page.content
 
 
-def test_results_are_shown_with_the_templates_of_today(
+def test_results_are_shown_with_the_current_message_templates(
     coordinator: User,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
@@ -160,7 +160,7 @@ def test_results_are_shown_with_the_templates_of_today(
     assert "New note." in report
 
 
-def test_without_a_list_to_trust_a_job_is_not_yet_proven_complete(
+def test_a_job_without_an_instance_list_is_not_yet_proven_complete(
     coordinator: User,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
@@ -174,7 +174,7 @@ def test_without_a_list_to_trust_a_job_is_not_yet_proven_complete(
     assert b"not yet proven complete: The source listed no images" in page.content
 
 
-def test_a_waiting_job_says_why_it_waits(
+def test_the_page_of_a_waiting_job_shows_the_reason(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
@@ -185,7 +185,7 @@ def test_a_waiting_job_says_why_it_waits(
     assert b"It opens at 20:00" in page.content
 
 
-def test_a_patient_is_shown_to_who_may_see_identified_data_and_to_nobody_else(
+def test_patient_data_are_shown_only_to_users_who_may_see_identified_data(
     coordinator: User, dpo: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     labels = {"patient_name": "Mustermann^Änne", "birth_date": "19560412"}
@@ -202,7 +202,7 @@ def test_a_patient_is_shown_to_who_may_see_identified_data_and_to_nobody_else(
     assert "Thorax" not in hidden
 
 
-def test_looking_at_a_patient_leaves_one_line_in_the_trail(
+def test_repeated_views_of_a_patient_are_recorded_once_in_the_audit_trail(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, labels={"patient_name": "Mustermann^Änne"})
@@ -213,7 +213,7 @@ def test_looking_at_a_patient_leaves_one_line_in_the_trail(
     assert [event.user for event in events] == [coordinator]
 
 
-def test_what_an_archive_says_is_shown_as_text_everywhere(
+def test_text_from_a_pacs_is_escaped_on_every_page(
     coordinator: User,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
@@ -249,7 +249,7 @@ def test_what_an_archive_says_is_shown_as_text_everywhere(
         assert b"<script>&" not in page.content
 
 
-def test_a_title_never_holds_more_than_numbers(
+def test_the_html_title_contains_no_job_title_or_study_description(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, title="secret words", labels={"study_description": "Thorax"})
@@ -260,7 +260,7 @@ def test_a_title_never_holds_more_than_numbers(
         assert "Thorax" not in title
 
 
-def test_pages_with_patients_stay_in_no_cache(
+def test_pages_with_patients_are_not_cached(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator)
@@ -268,7 +268,7 @@ def test_pages_with_patients_stay_in_no_cache(
         assert "no-store" in as_user(coordinator).get(address)["Cache-Control"]
 
 
-def test_canceling_is_a_click_and_doing_it_twice_changes_nothing(
+def test_canceling_a_job_twice_has_the_same_effect_as_once(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING)
@@ -281,7 +281,7 @@ def test_canceling_is_a_click_and_doing_it_twice_changes_nothing(
     assert {task.state for task in job.tasks.all()} == {TaskState.CANCELED}
 
 
-def test_what_may_not_be_done_now_is_said_in_a_sentence(
+def test_an_action_not_allowed_in_this_state_shows_an_error(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.SUCCESS)
@@ -291,7 +291,7 @@ def test_what_may_not_be_done_now_is_said_in_a_sentence(
     assert job.state == JobState.SUCCESS
 
 
-def test_deleting_asks_first(
+def test_deleting_a_job_asks_for_confirmation(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator)
@@ -302,7 +302,7 @@ def test_deleting_asks_first(
     assert not Job.objects.filter(pk=job.pk).exists()
 
 
-def test_buttons_are_shown_for_what_is_allowed_and_nothing_else(
+def test_the_cancel_button_is_shown_only_to_users_who_may_cancel(
     coordinator: User, dpo: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING)
@@ -312,7 +312,7 @@ def test_buttons_are_shown_for_what_is_allowed_and_nothing_else(
     assert cancel not in as_user(dpo).get(address).content
 
 
-def test_a_large_order_is_approved_or_returned_by_somebody_else(
+def test_a_job_is_approved_or_returned_by_an_approver_and_not_by_its_owner(
     coordinator: User, pacsadmin: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
@@ -332,7 +332,7 @@ def test_a_large_order_is_approved_or_returned_by_somebody_else(
     assert (other.state, other.approved_by) == (JobState.PENDING, pacsadmin)
 
 
-def test_a_job_that_waits_for_a_person_is_not_loaded_anew_while_one_types(
+def test_the_page_of_a_job_that_waits_for_approval_does_not_refresh(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.WAITING_FOR_APPROVAL)
@@ -340,7 +340,7 @@ def test_a_job_that_waits_for_a_person_is_not_loaded_anew_while_one_types(
     assert b'http-equiv="refresh"' not in page.content
 
 
-def test_one_study_is_taken_out_of_the_job_on_its_page(
+def test_a_study_can_be_removed_from_a_job_but_not_the_last_one(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING, tasks=2)
@@ -352,7 +352,7 @@ def test_one_study_is_taken_out_of_the_job_on_its_page(
     assert "Remove from job" not in client.get(f"/jobs/{job.pk}/1/live/").content.decode()
 
 
-def test_mail_at_the_end_is_a_click_where_there_is_a_mail_server(
+def test_the_mail_button_is_shown_only_if_mail_is_enabled(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser, settings: Settings
 ) -> None:
     job = make_job(coordinator, state=JobState.PENDING)
@@ -368,7 +368,7 @@ def test_mail_at_the_end_is_a_click_where_there_is_a_mail_server(
     assert job.mail_at_end
 
 
-def test_the_list_is_sorted_by_the_url_and_says_so(
+def test_the_job_list_is_sorted_by_the_url_and_sets_aria_sort(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     jobs = [
@@ -387,7 +387,7 @@ def test_the_list_is_sorted_by_the_url_and_says_so(
     assert page.content.count(b'aria-sort="descending"') == 1
 
 
-def test_nobody_sorts_by_a_column_that_is_not_shown(
+def test_sorting_by_a_hidden_or_unsortable_column_is_ignored(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     jobs = [make_job(coordinator), make_job(coordinator)]
@@ -399,7 +399,7 @@ def test_nobody_sorts_by_a_column_that_is_not_shown(
         assert b"aria-sort" not in page.content
 
 
-def test_studies_are_sorted_by_state_but_not_by_what_is_encrypted(
+def test_studies_can_be_sorted_by_state_but_not_by_encrypted_columns(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.IN_PROGRESS, tasks=3)
@@ -415,7 +415,7 @@ def test_studies_are_sorted_by_state_but_not_by_what_is_encrypted(
         assert positions(f"-{name}") == [1, 2, 3]
 
 
-def test_the_live_part_keeps_the_page_and_the_order(
+def test_the_live_fragment_keeps_page_and_sort_order(
     coordinator: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.IN_PROGRESS, tasks=51)
@@ -428,7 +428,7 @@ def test_the_live_part_keeps_the_page_and_the_order(
     assert b'rel="prev" href="?sort=-position&amp;page=1"' in page.content
 
 
-def test_series_are_sorted_by_their_counts_but_not_by_their_description(
+def test_series_can_be_sorted_by_counts_but_not_by_description(
     coordinator: User,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],

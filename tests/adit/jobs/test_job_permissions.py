@@ -1,4 +1,4 @@
-"""Each address of jobs, for each role, with an own and somebody else's job: who gets what."""
+"""Status codes of each URL of jobs for each role."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,20 +34,20 @@ ORDERERS = dict.fromkeys(ROLES, NO) | {
 LED_AWAY = {role: AWAY if status == OK else status for role, status in ORDERERS.items()}
 JOB = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "other": HIDDEN}
 DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
-"""A deed always leads away: done, or with a sentence why not."""
+"""An action always redirects, with a message if it was not possible."""
 MAY_ACT = frozenset({"owner", "staff", "root"})
 
 NOT_A_BATCH = dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}
-"""The job of this matrix has no sheet; who gets what of one that has stands with its own tests."""
+"""The job of this matrix has no sheet; see orders/test_batch_rows_pages.py for jobs with a sheet."""
 
 REVIEWERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "root": OK}
-"""None of the standard groups reviews; a picture is there for who has looked at it."""
+"""No standard group may review. A picture is shown only after it was opened for review."""
 
 DECIDERS = {role: NO if status == AWAY else status for role, status in DEED.items()} | {
     "nobody": SIGN_IN,
     "root": AWAY,
 }
-"""None of the standard groups confirms changed patient IDs."""
+"""No standard group may confirm changed patient IDs."""
 
 DOWNLOADERS = {"nobody": SIGN_IN, "other": OK, "owner": OK, "member": OK, "root": OK}
 FILE = {
@@ -59,11 +59,11 @@ FILE = {
     "staff": NO,
     "root": OK,
 }
-"""Who sees the job and may download; the stranger's and the other coordinator's is hidden."""
+"""Roles that see the job: 403 without the permission to download. Other roles get 404."""
 
 KEY_HOLDERS = {"nobody": SIGN_IN, "member": NO, "dpo": NO, "root": OK}
 
-# name of the route -> (method, arguments, what each role gets)
+# URL name -> (method, arguments, status code of each role)
 MATRIX = {
     "jobs": ("get", (), ALL_IN),
     "job_new_selective": ("get", (), ORDERERS),
@@ -171,14 +171,16 @@ def address(name: str, arguments: tuple[object, ...], job: Job) -> str:
     return reverse(name, args=[values.get(str(a), a) for a in arguments])
 
 
-def test_every_address_of_jobs_stands_in_the_matrix() -> None:
+def test_the_matrix_contains_every_url_of_jobs() -> None:
     assert {pattern.name for pattern in addresses.urlpatterns} == set(MATRIX)
     assert all(get_resolver().reverse_dict.getlist(name) for name in MATRIX)
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", MATRIX)
-def test_who_gets_what(name: str, role: str, people: dict[str, User | None], job: Job) -> None:
+def test_each_url_returns_the_expected_status_for_each_role(
+    name: str, role: str, people: dict[str, User | None], job: Job
+) -> None:
     method, arguments, expected = MATRIX[name]
     client = Client()
     person = people[role]
@@ -192,7 +194,7 @@ def test_who_gets_what(name: str, role: str, people: dict[str, User | None], job
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_only_owner_and_staff_change_a_job(
+def test_only_the_owner_and_staff_can_cancel_and_delete_a_job(
     role: str, people: dict[str, User | None], job: Job
 ) -> None:
     client = Client()
@@ -207,7 +209,7 @@ def test_only_owner_and_staff_change_a_job(
 
 
 @pytest.mark.parametrize("name", [n for n, row in MATRIX.items() if row[0] == "post"])
-def test_what_changes_something_is_never_a_link(
+def test_urls_that_change_data_reject_get(
     name: str, people: dict[str, User | None], job: Job
 ) -> None:
     client = Client()
@@ -216,16 +218,14 @@ def test_what_changes_something_is_never_a_link(
 
 
 @pytest.mark.parametrize("name", ["job_action", "job_task_action"])
-def test_deeds_that_are_not_known_are_not_there(
-    name: str, people: dict[str, User | None], job: Job
-) -> None:
+def test_an_unknown_action_returns_404(name: str, people: dict[str, User | None], job: Job) -> None:
     client = Client()
     client.force_login(people["owner"])  # type: ignore[arg-type]
     arguments = {"job_action": (job.pk, "x"), "job_task_action": (job.pk, 1, "x")}[name]
     assert client.post(reverse(name, args=arguments)).status_code == 404
 
 
-def test_forms_from_other_places_are_refused(people: dict[str, User | None], job: Job) -> None:
+def test_a_post_without_a_csrf_token_is_rejected(people: dict[str, User | None], job: Job) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(people["owner"])  # type: ignore[arg-type]
     assert client.post(reverse("job_delete", args=[job.pk])).status_code == 403

@@ -1,4 +1,4 @@
-"""Where nothing was delivered, no page, sheet, mail or file says "complete": it was as ordered."""
+"""A successful job that delivered nothing is never called "complete" on pages, in reports or mails."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ BADGE = f'<use href="/static/vendor/icons/icons.svg#circle-dashed"></use></svg>{
 def job(
     coordinator: User, make_job: Callable[..., Job], make_item: Callable[..., SeriesResult]
 ) -> Job:
-    """All images were withheld as announced and accepted."""
+    """A job whose images were all withheld as announced."""
     message = Message("delivery.all-withheld", count=12)
     job = make_job(coordinator, state=JobState.SUCCESS, message=message)
     make_item(job.tasks.get(), expected=12, withheld=12, reasons=[(Message("face"), 12)])
@@ -35,7 +35,7 @@ def is_said(page: str) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/jobs/", "/", "/jobs/{}/", "/jobs/{}/1/", "/jobs/{}/report/"])
-def test_the_page_says_that_nothing_was_delivered(
+def test_pages_show_that_nothing_was_delivered(
     path: str, coordinator: User, job: Job, as_user: AsUser
 ) -> None:
     page = as_user(coordinator).get(path.format(job.pk)).content.decode()
@@ -43,11 +43,15 @@ def test_the_page_says_that_nothing_was_delivered(
     assert is_said(page)
 
 
-def test_home_says_why_nothing_was_delivered(coordinator: User, job: Job, as_user: AsUser) -> None:
+def test_the_home_page_shows_why_nothing_was_delivered(
+    coordinator: User, job: Job, as_user: AsUser
+) -> None:
     assert str(job.message) in as_user(coordinator).get("/").content.decode()
 
 
-def test_both_lines_of_what_happened_say_so(coordinator: User, job: Job, as_user: AsUser) -> None:
+def test_the_timeline_shows_for_task_and_job_that_nothing_was_delivered(
+    coordinator: User, job: Job, as_user: AsUser
+) -> None:
     from django.utils import timezone
 
     from adit.audit.trail import record
@@ -62,7 +66,7 @@ def test_both_lines_of_what_happened_say_so(coordinator: User, job: Job, as_user
     assert f"<span>finished: {WORDS}" in page
 
 
-def test_the_report_says_so_as_a_fact_of_its_own(
+def test_the_report_has_a_field_nothing_delivered(
     coordinator: User, job: Job, as_user: AsUser
 ) -> None:
     told = json.loads(as_user(coordinator).get(f"/jobs/{job.pk}/report.json").getvalue())
@@ -71,7 +75,7 @@ def test_the_report_says_so_as_a_fact_of_its_own(
     assert [study["nothing_delivered"] for study in told["studies"]] == [True]
 
 
-def test_the_mail_says_so(job: Job) -> None:
+def test_the_mail_states_that_nothing_was_delivered(job: Job) -> None:
     letter = JobMail(
         job=job, reason=JobMail.Reason.ENDED, number=1, state="success", address="a@b.example"
     )
@@ -83,7 +87,7 @@ def test_the_mail_says_so(job: Job) -> None:
 
 
 @pytest.mark.parametrize("delivered", [1, 12])
-def test_where_something_was_delivered_it_is_complete(
+def test_a_job_that_delivered_an_image_is_complete(
     delivered: int,
     coordinator: User,
     make_job: Callable[..., Job],
@@ -103,14 +107,12 @@ def test_where_something_was_delivered_it_is_complete(
     assert not told["studies"][0]["nothing_delivered"]
 
 
-def test_a_query_that_was_answered_is_complete(
-    coordinator: User, make_job: Callable[..., Job]
-) -> None:
-    """Nothing was to be delivered, and nothing held back."""
+def test_a_job_without_results_is_complete(coordinator: User, make_job: Callable[..., Job]) -> None:
+    """For example a query: there was nothing to deliver or withhold."""
     assert make_job(coordinator, state=JobState.SUCCESS).state_text == "complete"
 
 
-def test_many_jobs_are_asked_at_once(
+def test_the_state_texts_of_many_jobs_need_one_query(
     coordinator: User,
     job: Job,
     make_job: Callable[..., Job],

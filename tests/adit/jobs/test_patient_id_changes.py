@@ -1,4 +1,4 @@
-"""A patient who has another ID by now: nothing goes on before a named person has said who it is."""
+"""Changed patient IDs: the study is held until an authorized user has confirmed or rejected the change."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,7 +41,7 @@ WHY = "letter of the archive of 27 November"
 
 @pytest.fixture
 def steward(groups: Any) -> User:
-    """May confirm changed IDs, sees identified data and all jobs."""
+    """A user who may confirm changed IDs, see identified data and see all jobs."""
     user = User.objects.create_user("steward", password="a long enough password")
     rights = ("confirm_patients", "see_identified", "see_all_jobs")
     user.user_permissions.set(Permission.objects.filter(codename__in=rights))
@@ -72,7 +72,7 @@ def run_all(job: Job) -> Job:
     return Job.objects.get(pk=job.pk)
 
 
-def test_a_merged_patient_is_held_and_nothing_is_sent_while_the_rest_goes_on(
+def test_a_study_with_a_changed_patient_id_is_held_while_other_studies_run(
     order: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     job = order("1", "2")
@@ -91,7 +91,7 @@ def test_a_merged_patient_is_held_and_nothing_is_sent_while_the_rest_goes_on(
     assert NOW.encode() not in bytes(task.payload)
 
 
-def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
+def test_users_who_may_decide_get_one_mail_per_job_without_patient_data(
     order: Callable[..., Job],
     source: Node,
     steward: User,
@@ -125,7 +125,7 @@ def test_who_may_decide_is_told_by_mail_once_a_job_and_of_no_patient(
     assert notifications.send_due_mails() == 0
 
 
-def test_confirmed_it_goes_on_under_the_same_pseudonym(
+def test_a_confirmed_study_is_delivered_with_the_same_pseudonym(
     order: Callable[..., Job], source: Node, destination: Node, steward: User, project: Project
 ) -> None:
     job = order("1")
@@ -147,7 +147,7 @@ def test_confirmed_it_goes_on_under_the_same_pseudonym(
     assert not any(b"canary" in part or PATIENT.encode() in part for part in parts)
 
 
-def test_refused_it_has_failed_and_a_retry_asks_again(
+def test_a_rejected_study_fails_and_is_held_again_after_a_retry(
     order: Callable[..., Job], source: Node, destination: Node, steward: User
 ) -> None:
     job = order("1")
@@ -164,7 +164,7 @@ def test_refused_it_has_failed_and_a_retry_asks_again(
     assert run_all(job).state == JobState.HELD
 
 
-def test_what_was_confirmed_is_that_one_change_alone(
+def test_a_confirmation_applies_only_to_the_confirmed_patient_id(
     order: Callable[..., Job], source: Node, destination: Node, steward: User
 ) -> None:
     job = order("1")
@@ -177,7 +177,7 @@ def test_what_was_confirmed_is_that_one_change_alone(
     assert not shelf(destination)
 
 
-def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
+def test_an_image_of_a_third_patient_fails_a_confirmed_study(
     order: Callable[..., Job], source: Node, destination: Node, steward: User
 ) -> None:
     job = order("1")
@@ -193,10 +193,10 @@ def test_a_second_patient_behind_the_confirmed_one_still_breaks_the_rule(
         TaskState.FAILURE,
         True,
     )
-    assert len(shelf(destination)) == 2, "the other patient's image did not leave"
+    assert len(shelf(destination)) == 2, "an image of the other patient was sent"
 
 
-def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
+def test_an_id_with_another_pseudonym_cannot_be_confirmed(
     order: Callable[..., Job], source: Node, destination: Node, steward: User, project: Project
 ) -> None:
     pseudonyms.get_or_create_pseudonym(project, "PACS1", NOW)
@@ -210,7 +210,7 @@ def test_an_id_that_has_another_pseudonym_is_not_joined_in_passing(
     assert not shelf(destination)
 
 
-def test_identified_data_of_a_merged_patient_are_held_too(
+def test_an_identified_transfer_with_a_changed_patient_id_is_held_as_well(
     order: Callable[..., Job],
     source: Node,
     destination: Node,
@@ -230,7 +230,7 @@ def test_identified_data_of_a_merged_patient_are_held_too(
     assert len(shelf(destination)) == 3
 
 
-def test_who_may_not_see_or_confirm_does_not_decide(
+def test_a_decision_requires_both_permissions_and_a_reason(
     order: Callable[..., Job], source: Node, steward: User, coordinator: User
 ) -> None:
     job = order("1")
@@ -246,7 +246,7 @@ def test_who_may_not_see_or_confirm_does_not_decide(
     assert Task.objects.get().state == TaskState.HELD
 
 
-def test_a_held_study_is_canceled_stopped_and_resumed_like_others(
+def test_a_held_study_can_be_stopped_canceled_and_resumed(
     order: Callable[..., Job], source: Node, steward: User
 ) -> None:
     job = order("1", "2")
@@ -262,7 +262,7 @@ def test_a_held_study_is_canceled_stopped_and_resumed_like_others(
     assert run_all(job).state == JobState.HELD
 
 
-def test_the_page_shows_both_ids_to_who_may_see_them_and_takes_the_decision(
+def test_the_study_page_shows_both_ids_if_permitted_and_takes_the_decision(
     order: Callable[..., Job], source: Node, destination: Node, steward: User, pacsadmin: User
 ) -> None:
     job = order("1")
@@ -295,7 +295,9 @@ def test_the_page_shows_both_ids_to_who_may_see_them_and_takes_the_decision(
     assert len(shelf(destination)) == 3
 
 
-def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: Node) -> None:
+def test_a_7_zip_task_is_not_claimed_while_a_study_is_held(
+    order: Callable[..., Job], source: Node
+) -> None:
     job = order("1")
     merged(source)
     job = run_all(job)
@@ -306,4 +308,4 @@ def test_a_7_zip_file_waits_for_the_decision(order: Callable[..., Job], source: 
     assert Job.objects.get().state == JobState.HELD
     assert queue.claim("test") is None
     Job.objects.update(state=JobState.IN_PROGRESS)
-    assert queue.claim("test") is None, "not even where its job may run"
+    assert queue.claim("test") is None, "claimed although a study is held"

@@ -1,4 +1,4 @@
-"""Tasks, jobs and groups store the code and the values of a message; pages make the sentence."""
+"""Jobs, tasks and task groups store code and values of a message; pages render the sentence."""
 
 from collections.abc import Callable
 
@@ -63,7 +63,7 @@ def test_a_message_is_read_from_the_database_as_it_was_stored(
     assert Task.objects.values_list("message", flat=True).get(job=job) == reason
 
 
-def test_the_owner_reads_that_the_job_waits_for_them(
+def test_only_the_owner_is_asked_for_your_confirmation(
     coordinator: User, pacsadmin: User, make_job: Callable[..., Job], as_user: AsUser
 ) -> None:
     job = make_job(coordinator, state=JobState.WAITING_FOR_OWNER)

@@ -1,4 +1,4 @@
-"""What happened to a job: by whom, and what came by itself."""
+"""The timeline of a job: events with the user, or without one if the system caused them."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,7 +25,7 @@ def ended(job: Job, number: int, state: str) -> None:
     )
 
 
-def test_studies_end_by_themselves_and_the_job_after_them(
+def test_the_end_of_studies_and_jobs_has_no_user_and_the_job_ends_last(
     coordinator: User, make_job: Callable[..., Job]
 ) -> None:
     job = make_job(coordinator, state=JobState.WARNING)
@@ -39,7 +39,7 @@ def test_studies_end_by_themselves_and_the_job_after_them(
     assert told[3][1] == coordinator.get_username()
 
 
-def test_what_is_done_with_an_ended_job_stands_above_its_end(
+def test_events_after_the_end_of_a_job_are_listed_above_it(
     coordinator: User, make_job: Callable[..., Job]
 ) -> None:
     job = make_job(coordinator, state=JobState.SUCCESS)
@@ -48,7 +48,7 @@ def test_what_is_done_with_an_ended_job_stands_above_its_end(
     assert [one.text for one in get_timeline(job)] == ["report downloaded", "finished: complete"]
 
 
-def test_the_ends_of_many_studies_do_not_push_out_the_order(
+def test_the_timeline_of_many_studies_omits_their_ends(
     coordinator: User, make_job: Callable[..., Job], as_user: Callable[[User | None], Client]
 ) -> None:
     job = make_job(coordinator)

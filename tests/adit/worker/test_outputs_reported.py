@@ -1,4 +1,4 @@
-"""What a job's report names is what lies at the destination: the same UIDs, the same digests."""
+"""The report of a job lists the UIDs and digests of the images at the destination."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from adit.results.report import build_report
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_the_report_names_what_arrived(
+def test_the_report_lists_uids_and_digests_of_all_delivered_images(
     order_studies: Callable[..., Job], destination: Node
 ) -> None:
     job = order_studies("1", images=2, series=2)

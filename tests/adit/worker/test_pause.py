@@ -1,4 +1,4 @@
-"""Pause lets a series finish, stop cuts at once, and one connection can be ended alone."""
+"""Pause and stop of a node while a task runs, and the end of a single connection."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Ordering = Callable[..., Job]
 
 @pytest.fixture
 def leases(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
-    """Those that the worker takes, so that a test knows what it has seen."""
+    """The leases taken by the worker, so that a test can observe their stop requests."""
     made: list[Lease] = []
 
     class Kept(Lease):
@@ -33,7 +33,7 @@ def leases(monkeypatch: pytest.MonkeyPatch) -> list[Lease]:
     return made
 
 
-def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
+def test_a_pause_lets_the_current_series_finish_and_starts_nothing_new(
     order_studies: Ordering,
     gated: type[GatedNode],
     source: Node,
@@ -55,13 +55,13 @@ def test_a_pause_lets_the_series_finish_and_nothing_new_starts(
 
     task = Task.objects.get()
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
-    assert len(shelf(destination)) == 3, "the series in hand, and no other"
+    assert len(shelf(destination)) == 3, "expected the images of the current series only"
     assert work() is None
     task.refresh_from_db()
     assert str(task.group.wait_reason) == "PACS1 was paused by pacsadmin (reason: moving)."
 
 
-def test_a_series_that_takes_too_long_is_cut_after_a_pause(
+def test_a_series_that_exceeds_the_grace_period_of_a_pause_is_stopped(
     order_studies: Ordering,
     gated: type[GatedNode],
     source: Node,
@@ -82,7 +82,7 @@ def test_a_series_that_takes_too_long_is_cut_after_a_pause(
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
 
 
-def test_a_pause_that_ends_in_time_stops_nothing(
+def test_a_node_reopened_before_the_series_ends_does_not_stop_the_task(
     order_studies: Ordering,
     gated: type[GatedNode],
     source: Node,
@@ -108,7 +108,7 @@ def test_a_pause_that_ends_in_time_stops_nothing(
 
 
 @pytest.mark.parametrize("which", ["source", "destination"])
-def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
+def test_a_stopped_node_ends_the_task_within_10_s_and_it_resumes_later(
     which: str,
     order_studies: Ordering,
     gated: type[GatedNode],
@@ -142,7 +142,7 @@ def test_a_stop_cuts_within_seconds_and_the_task_goes_on_later(
     assert len(shelf(destination)) == 3
 
 
-def test_one_connection_is_ended_and_the_others_go_on(
+def test_ending_a_connection_cancels_its_task_and_no_other(
     order_studies: Ordering,
     gated: type[GatedNode],
     source: Node,

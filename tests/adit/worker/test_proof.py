@@ -1,4 +1,4 @@
-"""A job says how it was proven that its images are kept, and what no report names is not delivered."""
+"""Verification of storage: by Storage Commitment, by a query instead, or disabled."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ LOSES_ONE = Lie(Kind.FORGET, 1, 1, Part.STORE)
 
 @contextmanager
 def pacs(destination: Node, folder: Path, *lies: Lie, **values: Any) -> Iterator[Lying]:
-    """The destination is such an archive, which reports on the association on which it was asked."""
+    """Make the destination a test PACS that sends N-EVENT-REPORT on the requesting association."""
     (folder / "kept").mkdir()
     with Lying(Site("PACS", holdings(folder / "kept")), lies, scratch=folder) as archive:
         destination.kind = "dimse"
@@ -33,7 +33,7 @@ def pacs(destination: Node, folder: Path, *lies: Lie, **values: Any) -> Iterator
         yield archive
 
 
-def test_a_job_is_complete_by_the_reports_of_its_pacs(
+def test_a_job_is_complete_if_storage_commitment_confirms_all_images(
     order_studies: Ordering, destination: Node, tmp_path: Path
 ) -> None:
     order_studies("1")
@@ -45,7 +45,7 @@ def test_a_job_is_complete_by_the_reports_of_its_pacs(
     assert set(archive.log.reports) == {0}
 
 
-def test_an_image_that_its_pacs_does_not_keep_is_missing(
+def test_an_image_that_storage_commitment_reports_as_failed_is_missing(
     order_studies: Ordering, destination: Node, tmp_path: Path
 ) -> None:
     order_studies("1")
@@ -60,7 +60,7 @@ def test_an_image_that_its_pacs_does_not_keep_is_missing(
     assert "no such image (0112)" in str(task.message)
 
 
-def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
+def test_a_job_verified_by_query_instead_is_complete_with_a_remark(
     order_studies: Ordering, destination: Node, tmp_path: Path
 ) -> None:
     order_studies("1")
@@ -76,7 +76,7 @@ def test_a_job_that_was_proven_by_a_search_instead_is_complete_and_says_so(
     assert "within 1 s" in str(task.message)
 
 
-def test_a_job_says_that_nobody_asked_whether_its_images_are_kept(
+def test_a_job_without_verification_of_storage_has_a_remark(
     order_studies: Ordering, destination: Node, tmp_path: Path
 ) -> None:
     order_studies("1")

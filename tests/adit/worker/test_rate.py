@@ -1,4 +1,4 @@
-"""A rate that was agreed on for a PACS is kept by a transfer, and followed when it changes."""
+"""The rate limit of a node applies to transfers."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SIZE = SIDE * SIDE * 2 * IMAGES
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[int]:
-    """Holds a study of 2 MB; its port."""
+    """Port of a PACS with a study of 2 MB."""
     folder = tmp_path / "archive"
     folder.mkdir()
     for number in range(1, IMAGES + 1):
@@ -34,7 +34,7 @@ def archive(tmp_path: Path) -> Iterator[int]:
         yield one.port
 
 
-def test_a_transfer_keeps_to_the_rate(
+def test_a_transfer_does_not_exceed_the_rate_limit_of_its_source(
     archive: int, source: Node, destination: Node, coordinator: User
 ) -> None:
     place = {"host": "127.0.0.1", "port": archive, "called_ae_title": "PACS", "retrieve": "get"}

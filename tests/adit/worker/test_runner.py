@@ -1,4 +1,4 @@
-"""A task is run: what is delivered, withheld, lost or stopped stands in rows and in the ledger."""
+"""Execution of a task: results in the database and the ledger for every way in which it can end."""
 
 import socket
 import time
@@ -35,7 +35,7 @@ def sums(item: SeriesResult) -> int:
     return item.delivered + item.withheld + item.failed + item.skipped
 
 
-def test_a_study_is_delivered_pseudonymized_and_accounted_for(
+def test_a_study_is_delivered_pseudonymized_and_all_images_are_counted(
     order_studies: Ordering, destination: Node
 ) -> None:
     job = order_studies("1", images=3, series=2)
@@ -55,7 +55,7 @@ def test_a_study_is_delivered_pseudonymized_and_accounted_for(
         assert instance.in_header.patient_id.decode() == pseudonym
 
 
-def test_no_row_of_ours_names_the_patient_or_an_original_uid(order_studies: Ordering) -> None:
+def test_no_database_row_contains_patient_data_or_an_original_uid(order_studies: Ordering) -> None:
     order_studies("1")
     work()
     rows = ""
@@ -70,7 +70,7 @@ def test_no_row_of_ours_names_the_patient_or_an_original_uid(order_studies: Orde
     assert len(manifest.delivered_entries()) == 3
 
 
-def test_running_again_delivers_the_same_uids(order_studies: Ordering, destination: Node) -> None:
+def test_a_second_job_delivers_the_same_uids(order_studies: Ordering, destination: Node) -> None:
     order_studies("1")
     work()
     first = set(shelf(destination))
@@ -79,7 +79,7 @@ def test_running_again_delivers_the_same_uids(order_studies: Ordering, destinati
     assert set(shelf(destination)) == first
 
 
-def test_what_was_withheld_unannounced_is_a_warning_and_named(
+def test_an_image_withheld_without_announcement_causes_a_warning(
     order_studies: Ordering, source: Node
 ) -> None:
     job = order_studies("1")
@@ -96,7 +96,7 @@ def test_what_was_withheld_unannounced_is_a_warning_and_named(
     assert "1 study has gaps." in str(job.message)
 
 
-def test_what_was_announced_before_the_start_does_not_count_against_success(
+def test_an_image_withheld_as_announced_does_not_cause_a_warning(
     order_studies: Ordering, source: Node
 ) -> None:
     put(source, clip(1))
@@ -109,7 +109,7 @@ def test_what_was_announced_before_the_start_does_not_count_against_success(
     )
 
 
-def test_a_study_that_vanished_fails_with_the_next_step(
+def test_a_study_that_no_longer_exists_fails_with_the_next_step(
     order_studies: Ordering, source: Node
 ) -> None:
     job = order_studies("1")
@@ -123,9 +123,7 @@ def test_a_study_that_vanished_fails_with_the_next_step(
     assert not Slot.objects.exists()
 
 
-def test_another_patients_image_breaks_a_rule_and_fails_the_job(
-    order_studies: Ordering, source: Node
-) -> None:
+def test_an_image_of_another_patient_fails_the_job(order_studies: Ordering, source: Node) -> None:
     job = order_studies("1", "2")
     stranger = samples.instance(samples.ct(9, PatientID="PID-OTHER"))
     MemoryNode.shelves[source.name][stranger.instance_uid] = stranger
@@ -138,7 +136,7 @@ def test_another_patients_image_breaks_a_rule_and_fails_the_job(
     assert job.tasks.get(position=2).state == TaskState.SUCCESS
 
 
-def test_a_folder_that_is_not_there_fails_at_once_with_the_next_step(
+def test_a_missing_source_folder_fails_the_task_without_a_retry(
     order_studies: Ordering, source: Node
 ) -> None:
     job = order_studies("1")
@@ -152,7 +150,7 @@ def test_a_folder_that_is_not_there_fails_at_once_with_the_next_step(
     assert job.state == JobState.FAILURE
 
 
-def test_a_pacs_that_does_not_answer_is_tried_again_and_given_up_in_the_end(
+def test_a_task_of_an_unreachable_pacs_is_retried_and_finally_fails(
     order_studies: Ordering, source: Node, settings: Settings
 ) -> None:
     settings.MAX_FAILURES, settings.RETRY_PAUSES_S, settings.BREAKER_PAUSES_S = 2, [60], [0]
@@ -167,7 +165,7 @@ def test_a_pacs_that_does_not_answer_is_tried_again_and_given_up_in_the_end(
         assert task is not None
         assert (task.state, task.failures) == (TaskState.PENDING, 1)
         assert str(task.message).startswith("PACS1: ")
-        assert work() is None, "not before its pause is over"
+        assert work() is None, "claimed before the end of the pause"
         Task.objects.update(not_before=None)
         task = work()
     assert task is not None
@@ -175,7 +173,7 @@ def test_a_pacs_that_does_not_answer_is_tried_again_and_given_up_in_the_end(
     assert str(task.message).endswith("Tried 2 times.")
 
 
-def test_a_broken_connection_resumes_from_the_ledger(
+def test_a_task_resumes_from_the_ledger_after_a_lost_connection(
     order_studies: Ordering, gated: type[GatedNode], destination: Node, settings: Settings
 ) -> None:
     settings.RETRY_PAUSES_S = [60]
@@ -205,7 +203,7 @@ def test_a_broken_connection_resumes_from_the_ledger(
     assert len(shelf(destination)) == 5
 
 
-def test_a_cancel_takes_effect_between_images_within_seconds(
+def test_a_cancel_takes_effect_between_images_within_8_s(
     order_studies: Ordering, gated: type[GatedNode], destination: Node, coordinator: User
 ) -> None:
     job = order_studies("1", "2", images=5)
@@ -222,10 +220,10 @@ def test_a_cancel_takes_effect_between_images_within_seconds(
     assert set(job.tasks.values_list("state", flat=True)) == {TaskState.CANCELED}
     assert len(shelf(destination)) == 1
     assert not Slot.objects.exists()
-    assert work() is None, "nothing is sent after the page says canceled"
+    assert work() is None, "a task ran after the job was canceled"
 
 
-def test_each_listed_image_of_a_canceled_task_has_an_end(
+def test_every_listed_image_of_a_canceled_task_has_an_outcome(
     order_studies: Ordering, gated: type[GatedNode], destination: Node, coordinator: User
 ) -> None:
     job = order_studies("1", images=5)
@@ -240,7 +238,7 @@ def test_each_listed_image_of_a_canceled_task_has_an_end(
     assert item.reasons == [(Message("canceled"), 4)]
 
 
-def test_each_listed_image_of_a_task_given_up_has_an_end(
+def test_every_listed_image_of_a_failed_task_has_an_outcome(
     order_studies: Ordering, gated: type[GatedNode], destination: Node, settings: Settings
 ) -> None:
     settings.MAX_FAILURES = 1
@@ -257,7 +255,7 @@ def test_each_listed_image_of_a_task_given_up_has_an_end(
     assert sums(item) == item.expected
 
 
-def test_what_is_sent_and_not_yet_confirmed_is_told_as_such(
+def test_images_sent_but_not_yet_confirmed_are_counted_as_stored(
     order_studies: Ordering,
     gated: type[GatedNode],
     destination: Node,
@@ -277,7 +275,7 @@ def test_what_is_sent_and_not_yet_confirmed_is_told_as_such(
     assert (item.delivered, item.stored) == (5, 0)
 
 
-def test_a_canceled_job_goes_on_where_it_was(
+def test_a_canceled_job_can_be_resumed_and_completes(
     order_studies: Ordering, gated: type[GatedNode], destination: Node, coordinator: User
 ) -> None:
     job = order_studies("1", images=3)
@@ -296,7 +294,7 @@ def test_a_canceled_job_goes_on_where_it_was(
     assert len(shelf(destination)) == 3
 
 
-def test_one_task_is_stopped_and_the_others_go_on(
+def test_stopping_one_task_does_not_stop_the_others(
     order_studies: Ordering, gated: type[GatedNode], coordinator: User
 ) -> None:
     job = order_studies("1", "2", images=1)
@@ -312,7 +310,7 @@ def test_one_task_is_stopped_and_the_others_go_on(
     assert job.state == JobState.WARNING
 
 
-def test_a_stopping_worker_gives_the_task_back_without_counting_a_failure(
+def test_a_worker_that_shuts_down_releases_its_task_without_a_failure(
     order_studies: Ordering, gated: type[GatedNode], destination: Node
 ) -> None:
     order_studies("1", images=3)
@@ -327,7 +325,7 @@ def test_a_stopping_worker_gives_the_task_back_without_counting_a_failure(
     assert not Slot.objects.exists()
 
 
-def test_at_the_end_of_the_allowed_hours_a_task_stops_and_knows_when_it_goes_on(
+def test_a_task_stops_at_the_end_of_allowed_hours_until_the_next_window(
     order_studies: Ordering, gated: type[GatedNode], source: Node
 ) -> None:
     order_studies("1", images=3)
@@ -344,7 +342,7 @@ def test_at_the_end_of_the_allowed_hours_a_task_stops_and_knows_when_it_goes_on(
     assert timezone.localtime(task.not_before).strftime("%H:%M") == "20:00"
 
 
-def test_a_lost_attempt_writes_nothing_more(
+def test_a_superseded_attempt_writes_no_results(
     order_studies: Ordering, gated: type[GatedNode], destination: Node
 ) -> None:
     order_studies("1", images=3)
@@ -362,7 +360,7 @@ def test_a_lost_attempt_writes_nothing_more(
     assert not AuditEvent.objects.filter(action="task.ended").exists()
 
 
-def test_nothing_is_stored_on_a_lease_that_ran_out(
+def test_no_image_is_stored_after_the_lease_has_expired(
     order_studies: Ordering,
     gated: type[GatedNode],
     destination: Node,
@@ -379,7 +377,7 @@ def test_nothing_is_stored_on_a_lease_that_ran_out(
     assert Task.objects.get().state == TaskState.PENDING
 
 
-def test_a_right_withdrawn_after_ordering_fails_the_task_before_anything_is_fetched(
+def test_a_permission_revoked_after_the_order_fails_the_task(
     order_studies: Ordering, coordinator: User, destination: Node
 ) -> None:
     order_studies("1")
@@ -390,7 +388,7 @@ def test_a_right_withdrawn_after_ordering_fails_the_task_before_anything_is_fetc
     assert not shelf(destination)
 
 
-def test_an_internal_error_fails_the_task_and_is_logged_once_without_its_values(
+def test_an_internal_error_fails_the_task_and_is_logged_once_without_values(
     order_studies: Ordering,
     source: Node,
     monkeypatch: pytest.MonkeyPatch,
@@ -410,7 +408,7 @@ def test_an_internal_error_fails_the_task_and_is_logged_once_without_its_values(
     assert "Mustermann" not in told + str(task.message) + repr(caplog.records[0].exc_text)
 
 
-def test_retry_fetches_only_what_is_missing(
+def test_a_retry_delivers_only_the_missing_images(
     order_studies: Ordering, source: Node, destination: Node, coordinator: User
 ) -> None:
     job = order_studies("1")

@@ -1,4 +1,4 @@
-"""What a job asks of its nodes is counted while it runs, and kept when it has ended."""
+"""Usage of nodes is counted while a task runs and stored when it has finished."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Ordering = Callable[..., Job]
 
 
-def test_images_are_counted_while_they_travel_and_afterwards(
+def test_usage_is_counted_during_a_transfer_and_stored_afterwards(
     order_studies: Ordering, gated: type[GatedNode], source: Node, destination: Node
 ) -> None:
     job = order_studies("1", images=3)

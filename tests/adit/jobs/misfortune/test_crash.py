@@ -1,4 +1,4 @@
-"""Processes are killed in the middle of a transfer; it completes by itself, each image once."""
+"""A transfer whose processes are killed is resumed and delivers each image once."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from adit.cli import is_serving
 
 SERIES, IMAGES = 6, 70
 SLOW_KB_S = 100
-"""All images take eight seconds."""
+"""Transfer rate in KB/s at which all images take about eight seconds."""
 QUICK = {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
 
 
@@ -28,18 +28,18 @@ def installation(tmp_path: Path) -> Installed:
 
 
 def worker_in_the_middle(installation: Installed) -> int:
-    """Waits until a series is done and another one under way; the process that does it."""
+    """Wait until some series are final and another one is running; return the PID of the worker."""
     finals = "select count(*) from jobs_seriesresult where is_final"
     until(
         lambda: installation.rows(finals)[0][0] >= 2 and len(installation.delivered()) > 2 * IMAGES,
         60,
     )
     ((worker, state),) = installation.rows("select worker, state from jobs_task")
-    assert state == "in_progress", "the transfer was over before it could be killed"
+    assert state == "in_progress", "the transfer finished before the worker could be killed"
     return int(worker.rsplit(":", 1)[1])
 
 
-def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(
+def test_a_killed_worker_is_replaced_and_its_task_completes(
     installation: Installed,
 ) -> None:
     installation.do("pace", str(SLOW_KB_S))
@@ -71,15 +71,17 @@ def test_a_killed_worker_is_replaced_and_its_task_completes_by_itself(
     lists = {"contents-job-1.csv", "contents-job-1.json"}
     files = [path for path in (installation.data / "folders" / "to").rglob("*") if path.is_file()]
     left = [path.name for path in files if path.suffix != ".dcm" and path.name not in lists]
-    assert not left, "nothing half-written is left"
+    assert not left, "partially written files remain"
     assert len(files) == total + len(lists)
     done = {path: inode for path, inode in before.items() if _series(path) in finished}
-    assert done, "a finished series was there before the kill"
-    assert {path: after[path] for path in done} == done, "what the ledger holds is not sent again"
+    assert done, "no series was final before the kill"
+    assert {path: after[path] for path in done} == done, "series in the ledger were sent again"
     assert "ended (killed by SIGKILL)" in installation.log()
 
 
-def test_a_stopped_installation_goes_on_where_it_was(installation: Installed) -> None:
+def test_a_restarted_installation_resumes_the_task_without_a_failure(
+    installation: Installed,
+) -> None:
     installation.do("pace", str(SLOW_KB_S))
     with installation.up() as up:
         installation.do("order")
@@ -91,7 +93,9 @@ def test_a_stopped_installation_goes_on_where_it_was(installation: Installed) ->
     ((state, failures, lease),) = installation.rows(
         "select state, failures, lease_until from jobs_task"
     )
-    assert (state, failures, lease) == ("pending", 0, None), "given back, without a failure"
+    assert (state, failures, lease) == ("pending", 0, None), (
+        "the task was not released without a failure"
+    )
     assert installation.rows("select count(*) from nodes_slot") == [(0,)]
     installation.do("pace", "0")
     with installation.up():
@@ -100,7 +104,9 @@ def test_a_stopped_installation_goes_on_where_it_was(installation: Installed) ->
     assert len(installation.delivered()) == SERIES * IMAGES
 
 
-def test_a_lost_message_delays_a_job_until_the_next_sweep_only(installation: Installed) -> None:
+def test_a_lost_celery_message_delays_a_job_only_until_the_next_sweep(
+    installation: Installed,
+) -> None:
     with installation.up():
         unheard = Installed(
             installation.data, {**installation.settings, "ADIT_BROKER_URL": "memory://"}
@@ -109,12 +115,12 @@ def test_a_lost_message_delays_a_job_until_the_next_sweep_only(installation: Ins
         until(lambda: installation.rows("select state from jobs_job")[0][0] == "success", 60)
 
 
-def test_a_killed_scheduler_and_web_server_are_replaced(installation: Installed) -> None:
+def test_a_killed_scheduler_and_web_server_are_restarted(installation: Installed) -> None:
     with installation.up() as up:
         old = [
             pid for pid in family_of(up.pid) if "scheduler" in runs(pid) or "granian" in runs(pid)
         ]
-        assert len(old) == 3, "the web server has a process of its own below it"
+        assert len(old) == 3, "expected the scheduler, the web server and its child process"
         for pid in old:
             os.kill(pid, signal.SIGKILL)
         until(lambda: not any(is_alive(pid) for pid in old))

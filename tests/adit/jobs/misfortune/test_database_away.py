@@ -1,4 +1,4 @@
-"""A database that cuts its connections for a moment costs a worker nothing."""
+"""A worker continues after the database closed its connections."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ def cut_all_others() -> int:
         return int(cursor.fetchone()[0])
 
 
-def test_a_lease_is_renewed_over_a_new_connection(
+def test_a_lease_is_renewed_on_a_new_database_connection(
     order_studies: Callable[..., Job], settings: object
 ) -> None:
     settings.BEAT_S = 1  # type: ignore[attr-defined]
@@ -46,10 +46,10 @@ def test_a_lease_is_renewed_over_a_new_connection(
         assert not lease.stop.is_set()
 
 
-def test_a_worker_that_finds_its_connection_cut_works_on_after_it(
+def test_a_worker_claims_again_after_its_database_connection_was_closed(
     order_studies: Callable[..., Job],
 ) -> None:
-    """As Celery's next message finds it: the broken connection is closed, another one opened."""
+    """Simulate the next Celery message: close the broken connection and open a new one."""
     from django.db import OperationalError, close_old_connections, connections
 
     order_studies("1")

@@ -1,4 +1,4 @@
-"""After a project's key is destroyed, the whole database and the master key tie nobody to a pseudonym."""
+"""Once a project key is destroyed, the database and the master key no longer link patients to pseudonyms."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ PATIENTS = {"1": "PID-ALPHA-canary", "2": "PID-BETA-canary", "3": "PID-GAMMA-can
 def finished(
     coordinator: User, root: User, source: Node, destination: Node, project: Project
 ) -> Project:
-    """A project with all that it leaves behind: jobs, a registry, drafts, a look at a patient."""
+    """A project with finished jobs, registered pseudonyms, an order draft and a re-identification."""
     rights = Permission.objects.filter(codename__in=["choose_pseudonyms"])
     coordinator.user_permissions.set(rights)
     picks = tuple(
@@ -77,7 +77,7 @@ def finished(
 
 
 def prepare(user: User, source: Node, project: Project) -> None:
-    """Somebody is just typing a pseudonym for a patient in the basket."""
+    """Save an order draft with a pseudonym for a patient in the basket."""
     values = {"StudyInstanceUID": "1.2.3", "PatientID": PATIENTS["1"], "PatientName": "A^Name"}
     pick = PickedStudy(source.pk, Record(QueryLevel.STUDY, values), domain=source.name)
     basket.add(user, [pick])
@@ -90,7 +90,7 @@ def prepare(user: User, source: Node, project: Project) -> None:
 
 
 def rows() -> Iterator[str]:
-    """Every row of every table, with all that the master key opens, as text."""
+    """Yield every row of every table as text, decrypted where the master key suffices."""
     for model in apps.get_models():
         for row in model._base_manager.all():
             told = {field.attname: getattr(row, field.attname) for field in model._meta.fields}
@@ -105,12 +105,12 @@ def _readable(value: Any) -> str:
 
 
 def traces(node: Node, patient: str) -> list[str]:
-    """What the master key makes of a patient, beside the id itself."""
+    """Return the patient ID and the values that the master key derives from it."""
     token = PickedPatient(node.name, patient, "", "").token
     return [patient, trail.patient_index(node.name, patient), token]
 
 
-def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
+def test_no_row_links_a_patient_to_a_pseudonym_after_key_destruction(
     finished: Project, dpo: User, source: Node
 ) -> None:
     pseudonyms = list(finished.patients.values_list("pseudonym", flat=True))
@@ -132,8 +132,10 @@ def test_nothing_ties_a_patient_to_a_pseudonym_any_more(
         assert not any(mark in text for mark in marks), text[:200]
 
 
-def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -> None:
-    """So that the test above can fail: with the key, every place opens."""
+def test_rows_link_patients_to_pseudonyms_before_key_destruction(
+    finished: Project, source: Node
+) -> None:
+    """Control for the test above: with the key, every field can be decrypted."""
     box = encrypted_payload.get_cipher(finished)
     opened = [encrypted_payload.open_task(task) for task in Task.objects.all()]
     assert {(each.patient_id, each.pseudonym) for each in opened} >= {
@@ -147,7 +149,9 @@ def test_before_that_the_same_look_finds_them(finished: Project, source: Node) -
     assert any(PATIENTS["1"] in text for text in rows())
 
 
-def test_no_sealed_column_opens_with_the_master_key(finished: Project, dpo: User) -> None:
+def test_the_master_key_decrypts_no_field_encrypted_with_the_project_key(
+    finished: Project, dpo: User
+) -> None:
     places = {
         "jobs.Task": lambda row: f"job {row.job_id} task {row.position}",
         "jobs.SeriesResult": lambda row: f"task {row.task_id} item",
@@ -171,7 +175,7 @@ def test_no_sealed_column_opens_with_the_master_key(finished: Project, dpo: User
     assert looked_at == set(places) | digests_of_outputs
 
 
-def test_the_registry_stands_in_another_order_and_under_other_indexes(
+def test_key_destruction_reorders_patients_and_replaces_their_indexes(
     finished: Project, dpo: User
 ) -> None:
     before = set(Patient.objects.values_list("index", flat=True))
@@ -186,7 +190,7 @@ def test_the_registry_stands_in_another_order_and_under_other_indexes(
     assert Patient.objects.dates("created_at", "year").count() == 1
 
 
-def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
+def test_the_audit_trail_is_valid_and_detects_a_swapped_encrypted_patient(
     finished: Project, dpo: User
 ) -> None:
     destroy_key(dpo, finished, "the study is over", "LUNG")
@@ -203,7 +207,9 @@ def test_the_trail_stays_verifiable_and_notices_a_change_behind_the_veil(
     assert trail.verify_chain() == trail.ChainBreak(event.pk, Message("audit-trail.event-changed"))
 
 
-def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> None:
+def test_the_report_keeps_totals_but_no_study_uid_or_pseudonym(
+    finished: Project, dpo: User
+) -> None:
     job = Job.objects.get()
     before = build_report(job)
     destroy_key(dpo, finished, "the study is over", "LUNG")
@@ -217,7 +223,7 @@ def test_the_report_says_what_it_still_knows(finished: Project, dpo: User) -> No
 
 
 @pytest.mark.skipif(not settings.EMBEDDED, reason="looks into the file of an embedded database")
-def test_the_key_does_not_linger_in_the_database_file(finished: Project, dpo: User) -> None:
+def test_the_destroyed_key_is_removed_from_the_sqlite_file(finished: Project, dpo: User) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT key FROM projects_project WHERE id = %s", [finished.pk])
         key = bytes(cursor.fetchone()[0])
@@ -236,7 +242,7 @@ def test_the_key_does_not_linger_in_the_database_file(finished: Project, dpo: Us
     assert not any(blob in left for blob in (key, *patients))
 
 
-def test_the_database_is_compacted_whichever_it_is(finished: Project, dpo: User) -> None:
+def test_compacting_the_database_keeps_its_patients(finished: Project, dpo: User) -> None:
     destroy_key(dpo, finished, "the study is over", "LUNG")
     assert compact_database()
     assert finished.patients.count() == 4

@@ -1,4 +1,4 @@
-"""Claims and a database that is killed, or restored from a copy that does not know the last claims."""
+"""Claims after a database was killed, or restored from a backup without the latest claims."""
 
 import os
 import signal
@@ -26,11 +26,11 @@ Ordering = Callable[..., Job]
 IMAGES = 5
 
 
-# Two workers under one number -----------------------------------------------------------------------
+# Two workers with the same attempt number -----------------------------------------------------------
 
 
 def forget(task: Task) -> None:
-    """As a database that was restored from a copy made before the claim."""
+    """Simulate a database that was restored from a backup made before the claim."""
     Slot.objects.all().delete()
     Task.objects.filter(pk=task.pk).update(
         state=TaskState.PENDING, attempt=task.attempt - 1, worker="", lease_until=None
@@ -39,7 +39,7 @@ def forget(task: Task) -> None:
 
 @pytest.fixture
 def twice(order_studies: Ordering) -> tuple[Task, Task]:
-    """One task as two workers hold it: whose claim was forgotten, and who claimed it after that."""
+    """One task held by two workers: the first claim was lost in a restore, the second is current."""
     order_studies("1", images=IMAGES)
     first = claimed()
     forget(first)
@@ -50,7 +50,7 @@ def twice(order_studies: Ordering) -> tuple[Task, Task]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whose_claim_was_forgotten_takes_nothing_from_who_has_the_task_now(
+def test_a_worker_with_a_lost_claim_cannot_affect_the_current_worker(
     twice: tuple[Task, Task], destination: Node
 ) -> None:
     first, second = twice
@@ -73,7 +73,7 @@ def test_whose_claim_was_forgotten_takes_nothing_from_who_has_the_task_now(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
+def test_a_worker_with_a_lost_claim_cannot_renew_its_lease_or_write_the_ledger(
     twice: tuple[Task, Task],
 ) -> None:
     first, second = twice
@@ -93,7 +93,7 @@ def test_whose_claim_was_forgotten_holds_no_lease_and_writes_no_ledger(
     Ledger(second, get_cipher(second.job.project)).flush()
 
 
-# A database that is killed --------------------------------------------------------------------------
+# A killed database ----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def installation_on(base: Service, folder: Path) -> Iterator[Installed]:
 
 
 def freeze_the_writer(base: Service) -> None:
-    """A commit that does not wait for the disk stays in memory from now on."""
+    """Stop the WAL writer, so that an asynchronous commit stays in memory."""
     with psycopg.connect(base.url) as connection:
         connection.execute("CHECKPOINT")
         query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"

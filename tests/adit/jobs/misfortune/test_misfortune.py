@@ -1,4 +1,4 @@
-"""What happens to machines: clocks jump, processes freeze, disks fill up, messages go astray."""
+"""Faults of the environment: clock jumps, frozen processes, full disks and lost or duplicate messages."""
 
 import os
 import secrets
@@ -42,7 +42,7 @@ LISTS = {"contents-job-1.csv", "contents-job-1.json"}
 
 
 def stamps_of(installation: Installed) -> dict[Path, tuple[int, int, int]]:
-    """Inode, time of change and time of the inode's own change, of whatever lies there."""
+    """Return inode, mtime and ctime (ns) of every file at the destination."""
     found = {
         path: path.stat()
         for path in (installation.data / "folders" / "to").rglob("*")
@@ -58,7 +58,7 @@ def claimed() -> Task:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_clock_that_jumps_ahead_costs_an_attempt_and_doubles_nothing(
+def test_a_clock_jump_forward_costs_an_attempt_but_delivers_each_image_once(
     order_studies: Ordering, destination: Node
 ) -> None:
     job = order_studies("1", images=2)
@@ -77,7 +77,7 @@ def test_a_clock_that_jumps_ahead_costs_an_attempt_and_doubles_nothing(
 
 
 @pytest.mark.django_db
-def test_a_clock_that_jumps_back_does_not_keep_a_lost_task_for_an_hour(
+def test_a_clock_jump_back_does_not_prolong_the_lease_of_a_lost_task(
     order_studies: Ordering,
 ) -> None:
     order_studies("1", images=1)
@@ -85,14 +85,14 @@ def test_a_clock_that_jumps_back_does_not_keep_a_lost_task_for_an_hour(
     before = timezone.now() - timedelta(hours=1)
     with time_machine.travel(before):
         queue.sweep()
-        assert Task.objects.get().state == TaskState.IN_PROGRESS, "its worker may still be there"
+        assert Task.objects.get().state == TaskState.IN_PROGRESS, "the worker may still be running"
     with time_machine.travel(before + timedelta(seconds=conf.LEASE_S + 1)):
         queue.sweep()
         assert Task.objects.get().state == TaskState.PENDING
 
 
 @pytest.mark.django_db
-def test_a_worker_that_is_still_there_outlasts_a_clock_that_jumps_back(
+def test_a_running_worker_keeps_its_task_when_the_clock_jumps_back(
     order_studies: Ordering,
 ) -> None:
     order_studies("1", images=1)
@@ -107,7 +107,7 @@ def test_a_worker_that_is_still_there_outlasts_a_clock_that_jumps_back(
         assert Task.objects.get().state == TaskState.IN_PROGRESS
 
 
-def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_worker_resumed_after_its_lease_expired_changes_nothing(tmp_path: Path) -> None:
     installation = Installed(
         tmp_path / "var", {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
     )
@@ -118,7 +118,7 @@ def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path:
         installation.do("order")
         until(lambda: len(installation.delivered()) > IMAGES, 60)
         ((worker, state),) = installation.rows("select worker, state from jobs_task")
-        assert state == "in_progress", "the transfer was over before it could be frozen"
+        assert state == "in_progress", "the transfer finished before the worker could be frozen"
         frozen = int(worker.rsplit(":", 1)[1])
         installation.freeze(frozen)
         installation.do("pace", "0")
@@ -131,14 +131,14 @@ def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path:
         until(
             lambda: not [path for path in stamps_of(installation) if path.name.startswith(".adit-")]
         )
-        time.sleep(3)  # for whatever it might still do
+        time.sleep(3)  # time for unwanted writes of the resumed worker
         assert installation.ledger() == told
         after = stamps_of(installation)
         left = {path for path in before if path.name.startswith(".adit-")}
         assert {path: after[path] for path in before.keys() - left} == {
             path: before[path] for path in before.keys() - left
         }
-        assert after.keys() == before.keys() - left, "nothing half-written is left"
+        assert after.keys() == before.keys() - left, "partially written files remain"
     total = SERIES * IMAGES
     assert (told["expected"], told["delivered"], told["others"]) == (total, total, 0)
     assert told["attempt"] >= 2
@@ -149,10 +149,10 @@ def test_a_worker_frozen_beyond_its_lease_wakes_up_and_changes_nothing(tmp_path:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
+def test_files_are_not_renamed_if_the_lease_expires_during_fsync(
     order_studies: Ordering, folder_node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its lease ran out between writing and naming; another one finds nothing in its way."""
+    """The lease expires between writing and renaming; the next attempt finds no files."""
     job = order_studies("1", images=3, to=folder_node)
     base, slept_s, now, fsync = (
         Path(folder_node.settings["path"]),
@@ -182,7 +182,7 @@ def test_who_is_frozen_while_files_get_to_the_disk_gives_none_of_them_its_name(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_room(
+def test_a_job_completes_after_a_full_database_disk_has_space_again(
     order_studies: Ordering, destination: Node, tmp_path: Path
 ) -> None:
     job = order_studies("1", images=300)
@@ -203,7 +203,7 @@ def test_a_disk_that_is_full_loses_nothing_and_the_job_goes_on_when_there_is_roo
 
 @contextmanager
 def full_database(folder: Path) -> Iterator[None]:
-    """A SQLite file that may not grow; in PostgreSQL the ledger lies on a disk without room."""
+    """Limit the SQLite file to its size, or move the ledger in PostgreSQL to a full disk."""
     if conf.EMBEDDED:
         with connection.cursor() as cursor:
             cursor.execute("VACUUM")
@@ -212,7 +212,7 @@ def full_database(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            connection.close()  # the limit ends with the connection
+            connection.close()  # max_page_count applies to the connection
         return
     with small_disk(folder) as disk, connection.cursor() as cursor:
         name = f"small_{secrets.token_hex(4)}"
@@ -232,7 +232,7 @@ def full_database(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """One that the database server may use."""
+    """Mount a disk of one megabyte that the database server can access."""
     made = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if subprocess.run(made, capture_output=True).returncode:
         pytest.skip("needs root, to mount a small disk")
@@ -252,7 +252,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.django_db
-def test_a_node_for_which_tasks_wait_is_not_removed_and_says_so(
+def test_a_node_can_be_removed_only_after_its_jobs_are_deleted(
     order_studies: Ordering, source: Node, pacsadmin: User, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -269,7 +269,7 @@ def test_a_node_for_which_tasks_wait_is_not_removed_and_says_so(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_order_is_kept_while_the_broker_is_away(
+def test_a_job_placed_while_the_broker_is_unavailable_is_run_later(
     order_studies: Ordering, destination: Node
 ) -> None:
     shutil.rmtree(conf.BROKER_DIR, ignore_errors=True)
@@ -282,14 +282,14 @@ def test_an_order_is_kept_while_the_broker_is_away(
         conf.BROKER_DIR.unlink()
     tasks.sweep()
     waiting = list((conf.BROKER_DIR / "waiting").glob("*.work.msg"))
-    assert waiting, "the sweep rings as soon as the broker is back"
+    assert waiting, "the sweep sent no wake-up after the broker was available again"
     tasks.work()
     job.refresh_from_db()
     assert job.state == JobState.SUCCESS
 
 
 @pytest.mark.django_db(transaction=True)
-def test_messages_that_come_doubled_late_or_for_nothing_change_nothing(
+def test_duplicate_late_or_unneeded_wakeups_run_no_task_twice(
     order_studies: Ordering, destination: Node
 ) -> None:
     tasks.work()

@@ -1,4 +1,4 @@
-"""Back up and restore as docs/operate.md says, word for word, while a job runs: nothing is sent twice."""
+"""Backup and restore with the commands of docs/operate.md while a job runs: no image is sent twice."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ from lab.jobs import until
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "operate.md"
 SERIES, IMAGES = 4, 60
 MEANWHILE = 40
-"""So many images arrive between the backup and the loss of everything."""
+"""Number of images delivered between the backup and the loss of the installation."""
 QUICK = {"ADIT_LEASE_S": "5", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
 STATE = "select state from jobs_job"
 
 
 def steps(title: str) -> list[str]:
-    """The lines of the page's block that begins with this comment."""
+    """Return the commands of the code block in the page that starts with this comment."""
     lines = iter(PAGE.read_text().splitlines())
     found = []
     for line in lines:
@@ -31,12 +31,12 @@ def steps(title: str) -> list[str]:
                 if not step.startswith("    "):
                     break
                 found.append(step.strip())
-    assert found, f"the page has no steps for: {title}"
+    assert found, f"no steps in the page for: {title}"
     return found
 
 
 class Rehearsal:
-    """One installation, one backup of it."""
+    """An installation and its backup."""
 
     def __init__(self, folder: Path) -> None:
         self.installation = Installed(folder / "var", QUICK)
@@ -46,7 +46,7 @@ class Rehearsal:
         self.form = "PostgreSQL" if "DATABASE_URL" in self.installation.settings else "one machine"
 
     def follow(self, title: str) -> str:
-        """Each step by a shell, as an administrator types it; what they said."""
+        """Run each step in a shell and return the combined output."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         env = {**self.installation.env, **{k: str(v) for k, v in self.places.items()}, "PATH": path}
         said = ""
@@ -59,7 +59,7 @@ class Rehearsal:
         return said
 
     def lose_everything(self) -> None:
-        """But the archive and the folder that images were sent to."""
+        """Delete all data except the source and destination folders."""
         for path in self.installation.data.iterdir():
             if path.name != "folders":
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -79,7 +79,7 @@ class Rehearsal:
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs sqlite3: apt install sqlite3")
 @pytest.mark.skipif(shutil.which("pg_dump") is None, reason="needs pg_dump: apt install postgresql")
 @pytest.mark.timeout(400)
-def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_path: Path) -> None:
+def test_a_job_completes_after_a_restore_without_sending_images_twice(tmp_path: Path) -> None:
     rehearsal = Rehearsal(tmp_path)
     installation = rehearsal.installation
     installation.do("prepare")
@@ -93,7 +93,9 @@ def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_pa
         until(lambda: len(installation.delivered()) > known + MEANWHILE, 90)
         os.kill(up.pid, signal.SIGKILL)
         up.wait()
-    assert installation.rows(STATE) == [("in_progress",)], "nothing was under way any more"
+    assert installation.rows(STATE) == [("in_progress",)], (
+        "the job finished before the processes were killed"
+    )
     before = rehearsal.stamps()
     assert known + MEANWHILE < len(before) < SERIES * IMAGES
 
@@ -102,25 +104,29 @@ def test_a_backup_made_while_a_job_runs_is_restored_and_the_job_ends_once(tmp_pa
     said = rehearsal.follow("restore, both")
 
     assert "2 stopped." in said
-    assert installation.ledger()["ledger"] < len(before), "it knows less than lies there"
+    assert installation.ledger()["ledger"] < len(before), (
+        "the restored ledger is not older than the delivered images"
+    )
     with installation.up():
         until(lambda: installation.rows("select state from jobs_task") == [("pending",)], 60)
-        time.sleep(3)  # sweeps and rings come and go
-        assert rehearsal.stamps() == before, "nothing is sent before somebody opens the source"
+        time.sleep(3)  # time for several sweeps and wake-ups
+        assert rehearsal.stamps() == before, "images were sent before the source was reopened"
         installation.do("reopen")
         until(lambda: installation.rows(STATE) == [("success",)], 120)
         told = installation.ledger()
     total = SERIES * IMAGES
     assert (told["expected"], told["delivered"], told["ledger"]) == (total, total, total)
     after = rehearsal.stamps()
-    assert {path: after[path] for path in before} == before, "what lay there stays as it was"
+    assert {path: after[path] for path in before} == before, (
+        "images delivered before the restore have changed"
+    )
     assert len(after) == total
     assert "intact" in installation.adit("manage", "audit", "verify").stdout
 
 
 @pytest.mark.timeout(400)
-def test_the_trail_of_a_database_that_was_tampered_with_is_found_out(tmp_path: Path) -> None:
-    """Else the step `audit verify` above proves nothing."""
+def test_audit_verify_detects_a_changed_event(tmp_path: Path) -> None:
+    """Control for the `audit verify` step above."""
     installation = Installed(tmp_path / "var")
     installation.do("prepare")
     installation.adit("stop", "--all")

@@ -1,4 +1,4 @@
-"""A node that does not answer rests: its tasks wait, one at a time tries, the others' go on."""
+"""Circuit breaker: tasks of an unreachable node wait, one retries at a time, other nodes are unaffected."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ DEAD_TASKS = 500
 
 @pytest.fixture
 def dead(source: Node) -> Node:
-    """The source, at a port where nobody listens."""
+    """The source at a closed port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -42,19 +42,19 @@ def fail(node: Node, times: int = 1) -> None:
 
 
 def rested(node: Node) -> Node:
-    """As it is when its rest is over."""
+    """End the pause of the node's circuit breaker and reload the node."""
     CircuitBreaker.objects.filter(node=node).update(paused_until=timezone.now())
     return Node.objects.select_related("breaker").get(pk=node.pk)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_one_failure_the_other_tasks_wait_and_say_why(
+def test_after_one_failure_the_other_tasks_wait_and_show_the_reason(
     order_studies: Ordering, dead: Node
 ) -> None:
     order_studies("1", "2", "3", images=1)
     assert work() is not None
     assert queue.claim("test") is None
-    assert Task.objects.filter(attempt=1).count() == 1, "the others did not try"
+    assert Task.objects.filter(attempt=1).count() == 1, "more than one task was attempted"
     said = str(TaskGroup.objects.get().wait_reason)
     assert said.startswith("PACS1 has not answered since ")
     assert "The next attempt is at" in said
@@ -63,7 +63,7 @@ def test_after_one_failure_the_other_tasks_wait_and_say_why(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
+def test_after_the_pause_one_task_retries_and_a_success_resumes_the_others(
     order_studies: Ordering, source: Node
 ) -> None:
     order_studies("1", "2", "3", images=1)
@@ -85,7 +85,7 @@ def test_after_its_rest_one_task_tries_and_an_answer_lets_all_go_on(
 
 
 @pytest.mark.django_db
-def test_rests_grow_and_only_what_says_nobody_is_there_counts(source: Node) -> None:
+def test_pauses_grow_and_only_the_nodes_own_unreachable_errors_count(source: Node) -> None:
     rests = []
     for _ in range(6):
         fail(source)
@@ -100,7 +100,7 @@ def test_rests_grow_and_only_what_says_nobody_is_there_counts(source: Node) -> N
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_conversation_that_breaks_off_later_is_no_reason_to_rest(
+def test_a_connection_lost_during_a_fetch_does_not_open_the_circuit_breaker(
     order_studies: Ordering, source: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adit_engine.errors import ConnectionLost
@@ -116,8 +116,8 @@ def test_a_conversation_that_breaks_off_later_is_no_reason_to_rest(
 
 
 @pytest.mark.timeout(400)
-def test_500_tasks_for_a_dead_node_leave_another_ones_rate_at_80_percent(tmp_path: Path) -> None:
-    """Two houses at the same time, so that whatever else the machine does meets both."""
+def test_500_tasks_of_a_dead_node_leave_80_percent_throughput_for_others(tmp_path: Path) -> None:
+    """Run two installations at the same time, so that other load on the machine affects both."""
     houses = [Installed(tmp_path / name) for name in ("alone", "beside")]
     for installation in houses:
         installation.do("prepare")
@@ -143,6 +143,6 @@ def test_500_tasks_for_a_dead_node_leave_another_ones_rate_at_80_percent(tmp_pat
             assert process.returncode == 0, err
             done[name] += json.loads(out)
     tried = houses[1].rows("select count(*) from jobs_task where failures > 0")[0][0]
-    assert 1 <= tried <= 3, "one at a time, ever more seldom"
-    assert done["alone"] > 20, "else nothing was measured"
+    assert 1 <= tried <= 3, "expected one to three tasks to try the dead node"
+    assert done["alone"] > 20, "too few tasks to compare throughput"
     assert done["beside"] >= 0.8 * done["alone"], done

@@ -1,4 +1,4 @@
-"""The broker in a folder: many write and read at once, some are killed, nobody reads half a message."""
+"""The file broker with concurrent and killed processes: each message is read whole and once."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def connected(folder: Path) -> Connection:
     )
 
 
-def test_each_message_is_read_once_and_whole_by_one_of_many(tmp_path: Path) -> None:
+def test_concurrent_readers_receive_each_message_once_and_complete(tmp_path: Path) -> None:
     readers = [postman(tmp_path, "read", "work", 3) for _ in range(3)]
     writers = [postman(tmp_path, "write", "work", 60) for _ in range(3)]
     for writer in writers:
@@ -51,11 +51,11 @@ def test_each_message_is_read_once_and_whole_by_one_of_many(tmp_path: Path) -> N
     assert not list((tmp_path / "waiting").iterdir())
 
 
-def test_killed_writers_and_readers_harm_nobody_else(tmp_path: Path) -> None:
+def test_killed_writers_and_readers_do_not_affect_other_processes(tmp_path: Path) -> None:
     victims = [postman(tmp_path, "write", "work", 100_000) for _ in range(2)]
     victims += [postman(tmp_path, "read", "work", 60) for _ in range(2)]
     until(lambda: (tmp_path / "waiting").is_dir() and any((tmp_path / "waiting").iterdir()))
-    time.sleep(0.5)  # let them be in the middle of something
+    time.sleep(0.5)  # kill them while they read and write
     for victim in victims:
         victim.kill()
         victim.communicate()
@@ -68,7 +68,7 @@ def test_killed_writers_and_readers_harm_nobody_else(tmp_path: Path) -> None:
     assert not list((tmp_path / "waiting").iterdir())
 
 
-def test_queues_do_not_see_each_others_messages(tmp_path: Path) -> None:
+def test_a_queue_does_not_receive_messages_of_another_queue(tmp_path: Path) -> None:
     with connected(tmp_path) as connection:
         connection.SimpleQueue(Queue("work", routing_key="work")).put({"n": 1})
         upkeep = connection.SimpleQueue(Queue("upkeep", routing_key="upkeep"))
@@ -77,7 +77,7 @@ def test_queues_do_not_see_each_others_messages(tmp_path: Path) -> None:
         assert connection.SimpleQueue(Queue("work", routing_key="work")).qsize() == 1
 
 
-def test_a_message_that_is_no_message_is_thrown_away(tmp_path: Path) -> None:
+def test_an_invalid_message_file_is_discarded(tmp_path: Path) -> None:
     with connected(tmp_path) as connection:
         box = connection.SimpleQueue(Queue("work", routing_key="work"))
         box.put({"n": 1})
@@ -88,7 +88,7 @@ def test_a_message_that_is_no_message_is_thrown_away(tmp_path: Path) -> None:
         assert not list((tmp_path / "passing").iterdir())
 
 
-def test_what_killed_processes_left_is_swept_after_a_while(tmp_path: Path) -> None:
+def test_stale_files_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     (tmp_path / "passing").mkdir(parents=True)
     old, new = tmp_path / "passing" / "old", tmp_path / "passing" / "new"
     for path in (old, new):

@@ -1,4 +1,4 @@
-"""A job over its group's budget waits for midnight and says so; others go on."""
+"""A job over the budget of its group waits and shows the reason; other jobs continue."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Ordering = Callable[..., Job]
 
 
-def test_a_job_over_the_budget_waits_and_says_so_and_others_go_on(
+def test_a_job_over_budget_waits_with_a_reason_while_other_jobs_continue(
     order_studies: Ordering, make_user: Callable[..., User], source: Node, root: User
 ) -> None:
     Budget.objects.create(group=Group.objects.get(name=COORDINATORS), studies=1)

@@ -1,4 +1,4 @@
-"""The outlook: about when a job ends, from what its studies took, hours, connections and the queue."""
+"""Estimated end of a job, from the duration of its studies, allowed hours, connections and the queue."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ NIGHTS = [
     {"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "20:00", "to": "06:00"}
 ]
 NOON = datetime.fromisoformat("2026-03-02T12:00:00+01:00")
-"""A Monday in Berlin's winter."""
+"""A Monday in Berlin, winter time."""
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def noon(settings: Settings) -> object:
 
 @pytest.fixture
 def job(noon: object, order_studies: Ordering) -> Job:
-    """Of twelve studies two have ended, a minute each."""
+    """A job of twelve studies, two of them finished in one minute each."""
     job = order_studies(*(str(n) for n in range(12)), images=1)
     for task in job.tasks.all()[:2]:
         task.state, task.ended_at = TaskState.SUCCESS, timezone.now()
@@ -50,23 +50,25 @@ def minutes(job: Job) -> float:
     return (ends_at - NOON).total_seconds() / 60
 
 
-def test_what_is_left_is_shared_out_over_the_connections(job: Job, source: Node) -> None:
+def test_the_estimate_divides_remaining_studies_by_available_connections(
+    job: Job, source: Node
+) -> None:
     assert minutes(job) == 5
     Node.objects.filter(pk=source.pk).update(retrieve_limit=1)
     assert minutes(job) == 10
     assert estimate_job(job).task_duration_text == "60 s"
 
 
-def test_hours_are_waited_for_and_their_limits_kept(job: Job, source: Node) -> None:
+def test_the_estimate_respects_allowed_hours(job: Job, source: Node) -> None:
     Node.objects.filter(pk=source.pk).update(windows=NIGHTS)
     assert minutes(job) == 8 * 60 + 5
     Task.objects.filter(state=TaskState.SUCCESS).update(
         started_at=timezone.now() - timedelta(hours=3)
     )
-    assert minutes(job) == (8 + 10 + 14 + 5) * 60, "15 hours of two connections: two nights"
+    assert minutes(job) == (8 + 10 + 14 + 5) * 60, "15 hours with two connections need two nights"
 
 
-def test_others_take_turns_and_do_not_hold_up_more_than_that(
+def test_a_longer_job_of_another_owner_only_doubles_the_remaining_time(
     job: Job, order_studies: Ordering, make_user: Callable[..., User]
 ) -> None:
     other = make_user("other", "Coordinators")
@@ -74,7 +76,7 @@ def test_others_take_turns_and_do_not_hold_up_more_than_that(
     assert minutes(job) == 10
 
 
-def test_nobody_knows_before_a_study_has_ended_or_while_a_person_is_waited_for(
+def test_no_estimate_is_given_for_a_paused_node_or_before_a_study_has_finished(
     job: Job, source: Node
 ) -> None:
     Node.objects.filter(pk=source.pk).update(paused_at=timezone.now())
@@ -85,6 +87,6 @@ def test_nobody_knows_before_a_study_has_ended_or_while_a_person_is_waited_for(
     assert estimate_job(job) == JobEstimate(is_unknown=True)
 
 
-def test_an_ended_job_has_no_outlook(job: Job) -> None:
+def test_a_finished_job_has_no_estimate(job: Job) -> None:
     job.state = "success"
     assert estimate_job(job) == JobEstimate()

@@ -1,4 +1,4 @@
-"""Lanes: a task that only searches waits for, holds and opens nothing but its source."""
+"""Lanes: a search task waits for, reserves and opens only its source."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -26,7 +26,7 @@ def searching_task(order_studies: Ordering) -> Task:
 
 
 @pytest.mark.django_db
-def test_a_search_takes_a_connection_of_its_lane_at_the_source_alone(
+def test_a_search_reserves_one_slot_of_the_search_lane_at_the_source_only(
     searching_task: Task, source: Node
 ) -> None:
     task = queue.claim("test")
@@ -37,7 +37,7 @@ def test_a_search_takes_a_connection_of_its_lane_at_the_source_alone(
 
 
 @pytest.mark.django_db
-def test_a_search_does_not_wait_for_the_hours_of_transfers(
+def test_a_search_ignores_transfer_hours_and_a_closed_destination(
     searching_task: Task, source: Node, destination: Node
 ) -> None:
     source.windows = [{"days": list(DAYS), "from": "00:00", "to": "00:00", "limit": 0}]
@@ -49,7 +49,7 @@ def test_a_search_does_not_wait_for_the_hours_of_transfers(
 
 
 @pytest.mark.django_db
-def test_transfers_and_searches_of_one_node_wait_apart(
+def test_a_search_runs_while_a_transfer_of_the_same_node_waits(
     searching_task: Task, order_studies: Ordering, source: Node
 ) -> None:
     waiting = order_studies("2").tasks.get()
@@ -64,7 +64,7 @@ def test_transfers_and_searches_of_one_node_wait_apart(
 
 
 @pytest.mark.django_db
-def test_a_search_is_run_with_its_source_and_no_destination(
+def test_a_search_runs_without_a_destination(
     searching_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[tuple[str, Any]] = []

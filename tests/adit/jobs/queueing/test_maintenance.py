@@ -1,4 +1,4 @@
-"""A job that does not get on for two days is pointed out, until it does."""
+"""A job without progress for 48 hours raises an alarm until it continues."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Ordering = Callable[..., Job]
 
 
-def test_a_stuck_job_sounds_an_alarm_until_it_gets_on(order_studies: Ordering) -> None:
+def test_a_stalled_job_raises_an_alarm_until_it_makes_progress(order_studies: Ordering) -> None:
     job, young = order_studies("1"), order_studies("2")
     Job.objects.filter(pk=job.pk).update(created_at=timezone.now() - timedelta(hours=49))
 

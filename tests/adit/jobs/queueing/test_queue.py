@@ -1,4 +1,4 @@
-"""The queue: what is next, who holds it, and what becomes of it when its holder is lost."""
+"""The queue: order of tasks, claims and leases, and recovery when a worker is lost."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def claimed(worker: str = "test") -> Task:
 
 
 @pytest.mark.django_db
-def test_a_claim_leases_the_task_and_takes_a_connection_at_both_ends(
+def test_a_claim_leases_the_task_and_reserves_a_slot_at_both_nodes(
     order_studies: Ordering, source: Node, destination: Node
 ) -> None:
     job = order_studies("1")
@@ -54,7 +54,7 @@ def test_a_claim_leases_the_task_and_takes_a_connection_at_both_ends(
 
 
 @pytest.mark.django_db
-def test_what_waits_for_approval_or_is_canceled_is_never_claimed(
+def test_a_job_that_waits_for_approval_or_is_canceled_is_not_claimed(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1")
@@ -66,7 +66,7 @@ def test_what_waits_for_approval_or_is_canceled_is_never_claimed(
 
 
 @pytest.mark.django_db
-def test_owners_take_turns_so_that_one_long_job_does_not_hold_the_night(
+def test_owners_take_turns_in_the_queue(
     order_studies: Ordering, coordinator: User, make_user: Callable[..., User], source: Node
 ) -> None:
     Node.objects.update(retrieve_limit=20)
@@ -78,7 +78,7 @@ def test_owners_take_turns_so_that_one_long_job_does_not_hold_the_night(
 
 
 @pytest.mark.django_db
-def test_higher_priority_and_urgent_orders_come_first(
+def test_urgent_jobs_are_claimed_first_then_those_of_higher_priority(
     order_studies: Ordering, make_user: Callable[..., User]
 ) -> None:
     Node.objects.update(retrieve_limit=20)
@@ -89,7 +89,7 @@ def test_higher_priority_and_urgent_orders_come_first(
 
 
 @pytest.mark.django_db
-def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits(
+def test_the_connection_limit_holds_and_a_waiting_task_shows_the_reason(
     order_studies: Ordering, source: Node
 ) -> None:
     source.retrieve_limit = 2
@@ -103,7 +103,7 @@ def test_no_more_tasks_run_than_a_node_allows_and_the_next_one_says_why_it_waits
 
 
 @pytest.mark.django_db
-def test_a_claim_that_finds_no_slot_at_the_destination_keeps_none_at_the_source(
+def test_a_claim_without_a_slot_at_the_destination_keeps_none_at_the_source(
     order_studies: Ordering, source: Node, destination: Node
 ) -> None:
     order_studies("1", images=1)
@@ -114,7 +114,7 @@ def test_a_claim_that_finds_no_slot_at_the_destination_keeps_none_at_the_source(
 
 
 @pytest.mark.django_db
-def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
+def test_only_urgent_jobs_start_outside_the_allowed_hours(
     order_studies: Ordering, source: Node
 ) -> None:
     now = timezone.localtime()
@@ -130,7 +130,7 @@ def test_outside_the_allowed_hours_nothing_starts_but_what_is_urgent(
 
 
 @pytest.mark.django_db
-def test_a_closed_node_does_not_hold_up_another_ones_tasks(
+def test_a_closed_node_does_not_block_tasks_of_other_nodes(
     order_studies: Ordering, source: Node, make_node: Callable[..., Node]
 ) -> None:
     other = make_node("Other folder", writes=("Coordinators",))
@@ -142,7 +142,7 @@ def test_a_closed_node_does_not_hold_up_another_ones_tasks(
 
 
 @pytest.mark.django_db
-def test_a_beat_renews_lease_and_slots_of_the_present_attempt_only(
+def test_only_the_current_attempt_can_renew_its_lease_and_slots(
     order_studies: Ordering, settings: Settings
 ) -> None:
     order_studies("1", images=1)
@@ -158,11 +158,11 @@ def test_a_beat_renews_lease_and_slots_of_the_present_attempt_only(
 
 
 @pytest.mark.django_db
-def test_the_sweep_takes_back_what_a_lost_worker_held(order_studies: Ordering) -> None:
+def test_the_sweep_releases_the_task_and_slots_of_a_lost_worker(order_studies: Ordering) -> None:
     order_studies("1", images=1)
     task = claimed()
     assert queue.sweep() == 0
-    assert Task.objects.get().state == TaskState.IN_PROGRESS, "the lease holds"
+    assert Task.objects.get().state == TaskState.IN_PROGRESS, "the lease has not expired"
     Task.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert queue.sweep() == 1
     task.refresh_from_db()
@@ -171,7 +171,7 @@ def test_the_sweep_takes_back_what_a_lost_worker_held(order_studies: Ordering) -
 
 
 @pytest.mark.django_db
-def test_a_task_that_kills_its_workers_is_given_up_after_growing_pauses(
+def test_a_task_that_kills_its_workers_fails_after_growing_pauses(
     order_studies: Ordering, settings: Settings
 ) -> None:
     settings.MAX_FAILURES, settings.RETRY_PAUSES_S = 4, [60, 300]
@@ -193,7 +193,7 @@ def test_a_task_that_kills_its_workers_is_given_up_after_growing_pauses(
 
 
 @pytest.mark.django_db
-def test_the_sweep_ends_a_cancel_whose_worker_was_lost(
+def test_the_sweep_completes_a_cancel_when_the_worker_was_lost(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -207,7 +207,9 @@ def test_the_sweep_ends_a_cancel_whose_worker_was_lost(
 
 
 @pytest.mark.django_db
-def test_failures_are_bounded_and_pauses_grow(order_studies: Ordering, settings: Settings) -> None:
+def test_a_task_fails_after_the_maximum_of_failures_with_growing_pauses(
+    order_studies: Ordering, settings: Settings
+) -> None:
     settings.MAX_FAILURES, settings.RETRY_PAUSES_S = 3, [60, 300]
     order_studies("1", images=1)
     waits = []
@@ -215,7 +217,7 @@ def test_failures_are_bounded_and_pauses_grow(order_studies: Ordering, settings:
         Task.objects.update(not_before=None)
         queue.release_task(claimed(), Message("task.database-down"), failed=True)
         waits.append(round((Task.objects.get().not_before - timezone.now()).total_seconds()))
-        assert queue.claim("test") is None, "not before its pause is over"
+        assert queue.claim("test") is None, "claimed before the end of the pause"
     assert waits == [60, 300]
     Task.objects.update(not_before=None)
     queue.release_task(claimed(), Message("task.database-down"), failed=True)
@@ -225,7 +227,7 @@ def test_failures_are_bounded_and_pauses_grow(order_studies: Ordering, settings:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_retry_of_a_finished_job_begins_with_no_failures(
+def test_a_retry_of_a_failed_job_resets_the_number_of_failures(
     order_studies: Ordering, source: Node, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -240,7 +242,7 @@ def test_a_retry_of_a_finished_job_begins_with_no_failures(
     assert (task.state, task.failures) == (TaskState.SUCCESS, 0)
 
 
-def test_a_double_submit_is_one_job(tmp_path: Path) -> None:
+def test_concurrent_submits_with_the_same_key_create_one_job(tmp_path: Path) -> None:
     installation = Installed(tmp_path / "var")
     installation.do("prepare")
     told = set()
@@ -253,7 +255,7 @@ def test_a_double_submit_is_one_job(tmp_path: Path) -> None:
     assert installation.rows("select count(*) from jobs_task") == [(20,)]
 
 
-def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
+def test_eight_processes_claim_each_task_once_within_the_connection_limit(
     tmp_path: Path,
 ) -> None:
     installation = Installed(tmp_path / "var")
@@ -280,22 +282,22 @@ def test_eight_processes_claim_each_task_once_and_never_more_than_the_limit(
     for _, step in edges:
         running += step
         most = max(most, running)
-    assert 2 <= most <= 3, "as many at once as the node allows, and no more"
+    assert 2 <= most <= 3, "wrong number of concurrent tasks"
     assert installation.rows("select state, count(*) from jobs_task group by state") == [
         ("success", 60)
     ]
 
 
-# What the database does for a claim -----------------------------------------------------------------
+# Queries and locks of a claim -----------------------------------------------------------------------
 
 
 def plan_of(rows: QuerySet[Any]) -> list[str]:
-    """The steps of the database's query plan."""
+    """Return the steps of the query plan."""
     return [step.strip() for step in rows.explain().splitlines()]
 
 
 def copy_tasks(times: int) -> None:
-    """Copy each task, and tell the database nothing of how many there are by then."""
+    """Copy each task without updating the statistics of the database."""
     kept = [f.column for f in Task._meta.concrete_fields if f.name not in ("id", "position")]
     columns = ", ".join(f'"{column}"' for column in kept)
     with connection.cursor() as cursor:
@@ -308,8 +310,8 @@ def copy_tasks(times: int) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("is_analyzed", [False, True])
-def test_a_claim_looks_up_due_tasks_by_an_index(order_studies: Ordering, is_analyzed: bool) -> None:
-    """Also just after a large order, when PostgreSQL has no statistics of it yet."""
+def test_a_claim_finds_due_tasks_with_an_index(order_studies: Ordering, is_analyzed: bool) -> None:
+    """Also right after a large order, when PostgreSQL has no statistics for its tasks yet."""
     jobs = [order_studies(f"{number}", images=1) for number in range(10)]
     group = jobs[0].task_groups.get()
     copy_tasks(2_000)
@@ -334,7 +336,7 @@ def test_a_claim_looks_up_due_tasks_by_an_index(order_studies: Ordering, is_anal
 
 @pytest.mark.django_db
 @pytest.mark.skipif(conf.EMBEDDED, reason="SQLite locks the whole database")
-def test_a_claim_locks_nodes_then_the_job_then_the_task_and_counts_slots_after_that(
+def test_a_claim_locks_nodes_job_and_task_in_order_before_it_counts_slots(
     order_studies: Ordering,
 ) -> None:
     order_studies("1", images=1)
@@ -353,7 +355,7 @@ def test_a_claim_locks_nodes_then_the_job_then_the_task_and_counts_slots_after_t
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_one_of_two_claims_at_the_same_time_tries_a_node_that_did_not_answer(
+def test_only_one_of_two_concurrent_claims_retries_an_unreachable_node(
     order_studies: Ordering, source: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order_studies("1", "2", images=1)

@@ -1,4 +1,4 @@
-"""A worker starts what was checked: all of it or nothing, wherever it is killed, and once."""
+"""Start of a checked batch transfer by a worker: atomic even if the worker is killed, and only once."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def run_all(job: Job) -> Job:
 
 @pytest.fixture
 def checked(coordinator: User, source: Node, destination: Node, project: Project) -> Job:
-    """A check of four patients' studies that is done."""
+    """A batch transfer whose check of four patients' studies is finished."""
     names = [f"PID-{n}" for n in range(STUDIES)]
     for n, patient in enumerate(names):
         put_study(source, f"{n}", images=2, PatientID=patient, AccessionNumber=f"A{n}")
@@ -60,7 +60,7 @@ def checked(coordinator: User, source: Node, destination: Node, project: Project
 
 
 def killed(task: Task, room: Any, name: str, time: int) -> None:
-    """Another process runs it, and is killed when it does this for the first, second … time."""
+    """Run the task in another process and kill it at the given call of the named function."""
     connection.close()
     pid = os.fork()
     if not pid:
@@ -78,7 +78,7 @@ def killed(task: Task, room: Any, name: str, time: int) -> None:
         finally:
             os._exit(1)
     _pid, status = os.waitpid(pid, 0)
-    assert os.WIFSIGNALED(status), "it was over before it could be killed"
+    assert os.WIFSIGNALED(status), "the start finished before the process could be killed"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def killed(task: Task, room: Any, name: str, time: int) -> None:
     ],
     ids=["rows", "pseudonyms", "tasks", "being written", "before it is committed"],
 )
-def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
+def test_a_start_killed_midway_leaves_no_changes_and_is_repeated(
     checked: Job, destination: Node, room: Any, name: str, time: int
 ) -> None:
     before = list(checked.lines.values("line", "task", "sealed", "notes", "facts"))
@@ -112,7 +112,7 @@ def test_killed_in_the_middle_it_is_as_if_nothing_had_been_and_then_it_starts(
     assert AuditEvent.objects.filter(action="job.started").count() == 1
 
 
-def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
+def test_a_start_reports_its_progress_and_can_be_canceled_and_resumed(
     checked: Job, destination: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_start, "PROGRESS_EVERY_S", 0.0)
@@ -144,7 +144,7 @@ def test_a_start_says_how_far_it_is_and_a_cancel_ends_it(
     assert len(shelf(destination)) == 2 * STUDIES
 
 
-def test_the_start_is_no_study_and_no_part_of_the_check(checked: Job) -> None:
+def test_the_start_task_has_a_reserved_position_outside_the_studies(checked: Job) -> None:
     batch_start.request_start(checked.owner, checked, StartOptions())
     assert checked.tasks.get(type=TaskType.START).position == batch_start.START_POSITION
     job = run_all(checked)
@@ -152,7 +152,9 @@ def test_the_start_is_no_study_and_no_part_of_the_check(checked: Job) -> None:
     assert list(sent.values_list("position", flat=True)) == [2, 3, 4, 5]
 
 
-def test_a_project_that_ended_meanwhile_lets_nothing_start(checked: Job, project: Project) -> None:
+def test_a_transfer_does_not_start_if_its_project_has_expired(
+    checked: Job, project: Project
+) -> None:
     batch_start.request_start(checked.owner, checked, StartOptions())
     project.expires_on = timezone.localdate() - timedelta(days=1)
     project.save()

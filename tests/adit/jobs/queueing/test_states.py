@@ -1,4 +1,4 @@
-"""Jobs and tasks move along the table only, and a job stands where its tasks say."""
+"""Jobs and tasks change state only as the transition tables allow; a job follows its tasks."""
 
 from collections.abc import Callable
 from itertools import product
@@ -21,7 +21,7 @@ def job(order_studies: Ordering) -> Job:
     return order_studies("1", "2", images=1)
 
 
-def test_a_task_moves_only_as_the_table_allows(job: Job) -> None:
+def test_a_task_changes_state_only_as_the_table_allows(job: Job) -> None:
     task = job.tasks.get(position=1)
     for now, to in product(TaskState, TaskState):
         Task.objects.filter(pk=task.pk).update(state=now)
@@ -36,14 +36,14 @@ def test_a_task_moves_only_as_the_table_allows(job: Job) -> None:
             assert Task.objects.get(pk=task.pk).state == now
 
 
-def test_every_state_is_in_the_table_and_every_end_can_be_left() -> None:
+def test_every_state_is_in_its_table_and_every_job_state_can_be_reached() -> None:
     assert set(states.TASK_TRANSITIONS) == set(TaskState)
     assert set(states.JOB_TRANSITIONS) == set(JobState)
     reached = set().union(*states.JOB_TRANSITIONS.values())
     assert reached == set(JobState)
 
 
-def test_a_task_is_moved_only_as_the_attempt_it_was_read_with(job: Job) -> None:
+def test_a_stale_attempt_cannot_change_the_state_of_a_task(job: Job) -> None:
     task = job.tasks.get(position=1)
     Task.objects.filter(pk=task.pk).update(attempt=3)
     with pytest.raises(states.StaleRow):
@@ -67,7 +67,7 @@ DERIVED = [
 ]
 
 
-def test_a_job_stands_where_its_tasks_say(job: Job) -> None:
+def test_the_state_of_a_job_follows_from_its_tasks(job: Job) -> None:
     for now, first, second, then in DERIVED:
         Job.objects.update(state=now, ended_at=None)
         for position, state in enumerate((first, second), start=1):
@@ -78,7 +78,7 @@ def test_a_job_stands_where_its_tasks_say(job: Job) -> None:
         assert (job.ended_at is not None) == (then in states.ENDED_JOBS)
 
 
-def test_a_broken_rule_fails_the_whole_job(job: Job) -> None:
+def test_a_task_that_broke_a_rule_fails_the_whole_job(job: Job) -> None:
     Job.objects.update(state=J.IN_PROGRESS)
     Task.objects.filter(position=1).update(state=T.SUCCESS)
     Task.objects.filter(position=2).update(state=T.FAILURE, has_broken_rule=True)
@@ -87,8 +87,8 @@ def test_a_broken_rule_fails_the_whole_job(job: Job) -> None:
     assert job.state == J.FAILURE
 
 
-def test_nothing_but_the_table_writes_a_state() -> None:
-    """A glance at the code itself: other files move rows by states.py."""
+def test_only_states_py_updates_a_state() -> None:
+    """Search the source code: all other modules must use states.py."""
     folder = Path(adit.jobs.__file__).parent
     writers = [
         path.name

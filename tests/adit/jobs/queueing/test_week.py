@@ -1,7 +1,7 @@
-"""A week at an archive, both nights in which the clock changes: each association within its hours.
+"""Allowed hours during weeks with a change of daylight saving time.
 
-The archive's door notes each association; what was allowed is worked out here anew, from the clock
-on the wall, and not by the installation's own calendar.
+A proxy in front of the PACS records each association. The expected limit is computed here from local
+time, independently of the calendar in ADIT.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,15 +39,15 @@ WINDOWS = [
     {"days": ["mon"], "from": "00:00", "to": "04:00", "limit": 1},
 ]
 SPRING, AUTUMN = date(2026, 3, 24), date(2026, 10, 20)
-"""Tuesdays of the weeks in which the clock is put forward and back; Thursday is closed."""
+"""Tuesdays of the weeks in which daylight saving time begins and ends; Thursday is closed."""
 LONG, SHORT = "99", ("1", "2", "3", "4")
 LONG_IMAGES = 300
 SLOWLY_S, VERY_SLOWLY_S = 0.01, 0.1
-"""Before each piece of an answer: so that associations overlap, or last."""
+"""Delay of each chunk of a response, so that associations overlap or last long."""
 
 
 def allowed(at: datetime, closed: date) -> int:
-    """By the clock on the wall; an hour that comes twice counts at its first coming."""
+    """Return the connection limit at this local time; a repeated hour is allowed only the first time."""
     wall = at.astimezone(ZONE)
     if wall.date() == closed:
         return 0
@@ -79,7 +79,7 @@ def counts() -> AssociationCounts:
 def archive(
     tmp_path: Path, counts: AssociationCounts, request: pytest.FixtureRequest
 ) -> Iterator[int]:
-    """Behind a counting_proxy; its port. It holds four short studies, or a long one."""
+    """Port of a proxy in front of a PACS with four short studies or one long study."""
     folder = tmp_path / "archive"
     folder.mkdir()
     is_long = "end" in request.fixturenames
@@ -130,7 +130,7 @@ def begin_anew() -> None:
 
 
 def all_that_may(workers: int = WORKERS) -> int:
-    """As many workers as there are take what they get, at once; how many got something."""
+    """Let the workers claim and run tasks concurrently; return the number of claimed tasks."""
     threads = []
     for number in range(workers):
         task = queue.claim(f"worker {number}")
@@ -147,12 +147,12 @@ def assert_polite(counts: AssociationCounts, closed: date) -> None:
     for span in counts.spans:
         assert span.ended is not None
         for at in (span.begun, span.ended):
-            assert allowed(at, closed), f"outside the hours: {at.astimezone(ZONE)}"
+            assert allowed(at, closed), f"outside the allowed hours: {at.astimezone(ZONE)}"
         assert span.beside <= allowed(span.begun, closed), span.begun.astimezone(ZONE)
 
 
 def edges(week: date) -> list[datetime]:
-    """Where the wall clock could be read in two ways, and the ends of hours: these days' whole."""
+    """Return all window edges and ambiguous local times of eight days, in UTC."""
     days = [week + timedelta(days=n) for n in range(8)]
     times = (time(0), time(1), time(2), time(2, 30), time(3), time(4), time(6), time(12), time(20))
     walls = [datetime.combine(day, at, ZONE) for day in days for at in times]
@@ -161,7 +161,7 @@ def edges(week: date) -> list[datetime]:
 
 
 @pytest.mark.parametrize("week", [SPRING, AUTUMN])
-def test_a_week_in_which_the_clock_changes(
+def test_associations_stay_within_allowed_hours_across_a_clock_change(
     week: date,
     order: Callable[[str], Job],
     source: Node,
@@ -183,7 +183,7 @@ def test_a_week_in_which_the_clock_changes(
             most = max(most, got[moment])
 
     assert_polite(counts, closed)
-    assert most == LIMIT, "each was allowed at some time"
+    assert most == LIMIT, "the limit of the node was never reached"
     for moment, number in got.items():
         soon = moment + timedelta(seconds=12)
         if allowed(moment, closed) == allowed(soon, closed):
@@ -194,13 +194,13 @@ def test_a_week_in_which_the_clock_changes(
     "end",
     [
         datetime(2026, 3, 25, 6, 0, tzinfo=ZONE),
-        datetime(2026, 3, 29, 3, 0, tzinfo=ZONE),  # where 02:30 would have been
-        datetime(2026, 10, 25, 2, 30, tzinfo=ZONE),  # the first of two
+        datetime(2026, 3, 29, 3, 0, tzinfo=ZONE),  # 02:30 does not exist
+        datetime(2026, 10, 25, 2, 30, tzinfo=ZONE),  # the first occurrence
         datetime(2026, 10, 22, 0, 0, tzinfo=ZONE),  # a closed day begins
     ],
     ids=["a morning", "the hour that is left out", "the hour that comes twice", "a closed day"],
 )
-def test_what_runs_at_the_end_of_the_hours_has_ended_by_then(
+def test_a_running_task_stops_before_the_allowed_hours_end(
     end: datetime, order: Callable[[str], Job], source: Node, counts: AssociationCounts
 ) -> None:
     closed = AUTUMN + timedelta(days=2)
@@ -214,6 +214,6 @@ def test_what_runs_at_the_end_of_the_hours_has_ended_by_then(
     task = Task.objects.get()
     assert (task.state, task.failures) == (TaskState.PENDING, 0)
     assert task.message.code == "node-unavailable.outside-hours"
-    assert now < end, "it was not over by itself"
+    assert now < end, "the task did not stop in time"
     assert counts.spans
     assert_polite(counts, closed)

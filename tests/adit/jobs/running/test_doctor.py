@@ -1,4 +1,4 @@
-"""`adit doctor` says of each service what is wrong and how to mend it, and shows no password."""
+"""`adit doctor` reports the problem of each service and the next step, without passwords."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,7 @@ def site(
     rabbitmq_service: Service,
     redis_service: Service,
 ) -> Installed:
-    """An installation of the distributed form that was prepared."""
+    """A prepared installation with PostgreSQL, RabbitMQ and Redis."""
     told = {
         "DATABASE_URL": new_database(postgresql_service.url),
         "ADIT_BROKER_URL": rabbitmq_service.url,
@@ -41,18 +41,18 @@ def told(site: Installed, expected: int, **changes: str) -> str:
 
 
 def wrong(url: str) -> str:
-    """The same place with another password."""
+    """Return the URL with a wrong password."""
     before, _, place = url.rpartition("@")
     return f"{before.rpartition(':')[0]}:wrong@{place}"
 
 
 def gone(url: str) -> str:
-    """Where nobody listens."""
+    """Return the URL with a closed port."""
     before, _, place = url.rpartition("@")
     return f"{before}@127.0.0.1:{free_port()}/{place.partition('/')[2]}"
 
 
-def test_all_in_order(site: Installed) -> None:
+def test_doctor_reports_no_problem_for_a_prepared_installation(site: Installed) -> None:
     said = told(site, 0)
     for part in (
         "database (PostgreSQL at 127.0.0.1:",
@@ -66,7 +66,9 @@ def test_all_in_order(site: Installed) -> None:
     assert "!!" not in said
 
 
-def test_a_database_that_refuses_us_or_is_not_there_is_said(site: Installed) -> None:
+def test_doctor_reports_a_database_that_rejects_the_login_or_is_unreachable(
+    site: Installed,
+) -> None:
     url = site.settings["DATABASE_URL"]
     refused = told(site, 1, DATABASE_URL=wrong(url))
     assert "It rejects the user or password of DATABASE_URL." in refused
@@ -76,7 +78,9 @@ def test_a_database_that_refuses_us_or_is_not_there_is_said(site: Installed) -> 
         assert said.count("!!") == 1, said
 
 
-def test_a_missing_key_beside_a_filled_database_is_refused(site: Installed) -> None:
+def test_doctor_and_prepare_reject_an_existing_database_without_a_master_key(
+    site: Installed,
+) -> None:
     key = site.data / "keys" / "master.key"
     kept = key.read_text()
     key.unlink()
@@ -92,7 +96,7 @@ def test_a_missing_key_beside_a_filled_database_is_refused(site: Installed) -> N
 
 
 @needs_rabbitmq
-def test_a_broker_that_refuses_us_or_is_not_there_is_said(
+def test_doctor_reports_a_broker_that_rejects_the_login_or_is_unreachable(
     settings: Any, rabbitmq_service: Service
 ) -> None:
     settings.BROKER_URL = rabbitmq_service.url
@@ -108,7 +112,7 @@ def test_a_broker_that_refuses_us_or_is_not_there_is_said(
 
 
 @needs_redis
-def test_a_redis_that_refuses_us_or_is_not_there_is_said(
+def test_doctor_reports_a_redis_that_rejects_the_password_or_is_unreachable(
     settings: Any, redis_service: Service
 ) -> None:
     settings.REDIS_URL = redis_service.url
@@ -121,12 +125,12 @@ def test_a_redis_that_refuses_us_or_is_not_there_is_said(
     assert redis_service.password not in finding.subject + finding.next_step
 
 
-def test_a_zone_that_does_not_exist_is_said(settings: Any) -> None:
+def test_doctor_reports_an_unknown_time_zone(settings: Any) -> None:
     settings.TIME_ZONE = "Europe/Nowhere"
     assert "Enter one such as Europe/Berlin" in service_checks._check_time_zone().next_step
 
 
-def test_tables_of_an_older_version_are_said(
+def test_doctor_reports_missing_migrations(
     db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.EMBEDDED = False
@@ -137,7 +141,7 @@ def test_tables_of_an_older_version_are_said(
     assert said == "2 migrations are missing. Run `adit prepare`."
 
 
-def test_clocks_that_differ_are_said(
+def test_doctor_reports_a_clock_that_differs_from_the_database(
     db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if settings.EMBEDDED:
@@ -147,7 +151,7 @@ def test_clocks_that_differ_are_said(
     assert "30 s away from the database's" in service_checks._check_clock().next_step
 
 
-def test_an_old_service_is_said() -> None:
+def test_doctor_reports_an_outdated_service_version() -> None:
     assert service_checks._check_version("RabbitMQ", "broker", 3).next_step.startswith(
         "It is version 3"
     )

@@ -1,4 +1,4 @@
-"""Logs say which job and task, and never what an exception says of a patient."""
+"""Log records name job and task, but never contain exception texts with patient data."""
 
 import io
 import json
@@ -17,7 +17,7 @@ CANARY = "Mustermann^Änne 19560412"
 
 @pytest.fixture(params=["json", "lines"])
 def written(request):
-    """What a logger of ours and one of Celery's write in this form."""
+    """The log format, and a stream with the output of a logger of ADIT and one of Celery."""
     config = logging_config.make_logging_config(request.param)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -32,7 +32,7 @@ def written(request):
         logger.removeHandler(handler)
 
 
-def test_exceptions_are_named_without_their_text(written):
+def test_logs_name_the_exception_type_without_its_text(written):
     form, stream = written
     with bound_contextvars(job=12, task=34):
         try:
@@ -58,7 +58,7 @@ def test_exceptions_are_named_without_their_text(written):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
+def test_an_internal_error_is_logged_with_its_job_and_without_patient_data(
     order_studies, source, monkeypatch, written
 ):
     from adit_engine import nodes
@@ -84,7 +84,7 @@ def test_a_fault_of_the_program_is_logged_with_its_task_and_without_a_patient(
         assert json.loads(told.splitlines()[0])["job"] == job.pk
 
 
-def test_warnings_of_libraries_which_quote_values_are_written_nowhere(tmp_path):
+def test_warnings_of_libraries_are_not_written_to_the_output(tmp_path):
     installation = Installed(tmp_path / "var")
     installation.do("prepare")
 

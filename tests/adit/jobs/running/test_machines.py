@@ -1,4 +1,4 @@
-"""Each machine tells of itself: a worker of its disks, the receiver of its certificate."""
+"""Each host raises its own alarms: a worker for its disks, the receiver for its certificate."""
 
 import json
 import socket
@@ -26,7 +26,7 @@ def installation(tmp_path: Path) -> Installed:
 
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one megabyte without a free byte."""
+    """A full disk of one megabyte."""
     path = tmp_path / "full"
     path.mkdir()
     made = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
@@ -40,7 +40,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(path)], check=True, timeout=20)
 
 
-def test_a_worker_tells_of_a_disk_that_only_its_machine_sees(
+def test_a_worker_raises_an_alarm_for_a_full_disk_of_its_host(
     installation: Installed, full_disk: Path
 ) -> None:
     installation.settings["ADIT_GATHERED"] = str(full_disk)
@@ -52,7 +52,9 @@ def test_a_worker_tells_of_a_disk_that_only_its_machine_sees(
     assert (message.code, message.values["percent"]) == ("alarm.disk-almost-full", 0)
 
 
-def test_the_receiver_tells_of_its_certificate(installation: Installed, tmp_path: Path) -> None:
+def test_the_receiver_raises_an_alarm_for_its_expiring_certificate(
+    installation: Installed, tmp_path: Path
+) -> None:
     certificate, key = Authority().issue(until_day=10).files(tmp_path, "receiver")
     installation.settings |= {
         "ADIT_RECEIVER_PORT": str(free_port()),

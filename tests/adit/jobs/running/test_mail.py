@@ -1,4 +1,4 @@
-"""Mail: at the end of a job, about approvals, and of failures; each once, and never about a patient."""
+"""Mails about finished jobs, approvals and failures: each sent once and without patient data."""
 
 from collections.abc import Callable, Iterator
 
@@ -48,13 +48,13 @@ def approver(pacsadmin: User) -> User:
     return pacsadmin
 
 
-def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
+def test_one_mail_without_patient_data_is_sent_when_the_job_finishes(
     box: SmtpServer, owner: User, order_studies: Ordering
 ) -> None:
     job = order_studies("1", "2", images=1)
     perform(owner, job, "mail")
     work()
-    assert notifications.send_due_mails() == 0, "the job has not ended yet"
+    assert notifications.send_due_mails() == 0, "a mail was sent before the job finished"
     work()
     assert [notifications.send_due_mails(), notifications.send_due_mails()] == [1, 0]
 
@@ -67,24 +67,26 @@ def test_who_wants_it_gets_one_mail_at_the_end_that_names_no_patient(
         assert secret not in letter.as_string()
 
 
-def test_who_wants_none_gets_none(box: SmtpServer, owner: User, order_studies: Ordering) -> None:
+def test_no_mail_is_sent_unless_it_was_requested(
+    box: SmtpServer, owner: User, order_studies: Ordering
+) -> None:
     order_studies("1", images=1)
     work()
     assert notifications.send_due_mails() == 0
     assert not box.taken
 
 
-def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
+def test_a_mail_not_recorded_as_sent_is_repeated_with_the_same_message_id(
     box: SmtpServer, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between the mail server's answer and our note of it."""
+    """The process is killed after the response of the mail server, before the mail is marked as sent."""
     perform(owner, order_studies("1", images=1), "mail")
     work()
     with monkeypatch.context() as context:
         context.setattr(outbox.Outbox, "mark_sent", _killed)
         with pytest.raises(KeyboardInterrupt):
             notifications.send_due_mails()
-    assert notifications.send_due_mails() == 0, "held by who sends it, as far as anybody knows"
+    assert notifications.send_due_mails() == 0, "the mail is still leased by the killed sender"
     JobMail.objects.update(not_before=timezone.now())
     assert notifications.send_due_mails() == 1
 
@@ -93,7 +95,7 @@ def test_a_mail_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
     assert first["Message-ID"].endswith("@hospital.example>")
 
 
-def test_a_late_sender_does_not_note_over_another_ones_head(
+def test_a_sender_with_an_expired_lease_cannot_mark_a_mail_as_sent(
     box: SmtpServer, owner: User, order_studies: Ordering
 ) -> None:
     perform(owner, order_studies("1", images=1), "mail")
@@ -105,10 +107,10 @@ def test_a_late_sender_does_not_note_over_another_ones_head(
     assert notifications.JOB_OUTBOX.mark_sent(late) == 0
 
 
-def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
+def test_a_sender_whose_lease_expired_does_not_send_the_mail(
     box: SmtpServer, owner: User, order_studies: Ordering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its hold on the letter has run out when it wakes up."""
+    """The clock simulates a process that was suspended until its lease had expired."""
     perform(owner, order_studies("1", images=1), "mail")
     work()
     clock = iter([100.0])
@@ -120,7 +122,7 @@ def test_who_was_frozen_before_it_sent_a_mail_leaves_it_to_others(
     assert notifications.send_due_mails() == 1
 
 
-def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
+def test_a_mail_rejected_temporarily_by_the_server_is_sent_later(
     box: SmtpServer, owner: User, order_studies: Ordering
 ) -> None:
     perform(owner, order_studies("1", images=1), "mail")
@@ -136,7 +138,7 @@ def test_a_mail_server_that_is_away_delays_the_mail_and_nothing_else(
     assert notifications.send_due_mails() == 1
 
 
-def test_a_failure_is_told_to_those_who_look_after_adit(
+def test_a_failed_job_is_mailed_to_the_administrators(
     box: SmtpServer, owner: User, order_studies: Ordering, source: Node, settings: Settings
 ) -> None:
     settings.MAIL_ADMINS = ["it@hospital.example"]
@@ -150,7 +152,7 @@ def test_a_failure_is_told_to_those_who_look_after_adit(
     assert box.subjects() == [f"ADIT: job {job.pk} has failed"]
 
 
-def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
+def test_approvers_are_mailed_a_request_and_the_owner_their_decision(
     box: SmtpServer, owner: User, approver: User, order_studies: Ordering, settings: Settings
 ) -> None:
     settings.MAX_STUDIES_PER_JOB = 1
@@ -172,7 +174,7 @@ def test_approvers_are_asked_and_the_owner_is_told_what_they_say(
     assert not any("Mustermann" in letter.as_string() for letter in box.taken)
 
 
-def test_without_a_mail_server_nothing_is_written(
+def test_without_a_mail_server_no_mail_is_queued(
     owner: User, order_studies: Ordering, settings: Settings
 ) -> None:
     settings.MAIL = False

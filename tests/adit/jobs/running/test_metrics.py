@@ -1,4 +1,4 @@
-"""Metrics are true, say nothing about people, and are not for everybody."""
+"""Metrics match the database, contain no personal data and are restricted."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ def scraped(client=None, **headers):
     }
 
 
-def test_images_bytes_and_jobs_are_those_of_the_rows(order_studies):
+def test_metrics_count_the_images_bytes_tasks_and_jobs_of_the_database(order_studies):
     order_studies("1", "2", images=3, series=2)
     before = scraped()
     assert before["adit_tasks_waiting", ("reason", "worker")] == 2
@@ -46,7 +46,7 @@ def test_images_bytes_and_jobs_are_those_of_the_rows(order_studies):
     assert told[("adit_node_connection_seconds", *retrieve)] > 0
 
 
-def test_why_parts_wait(order_studies, source, coordinator):
+def test_metrics_count_waiting_tasks_by_reason(order_studies, source, coordinator):
     order_studies("1")
     Node.objects.filter(pk=source.pk).update(paused_at=timezone.now())
     assert scraped()["adit_tasks_waiting", ("reason", "paused")] == 1
@@ -63,7 +63,7 @@ def test_why_parts_wait(order_studies, source, coordinator):
     assert told["adit_tasks_waiting", ("reason", "connections")] == 0
 
 
-def test_lost_leases_and_retries_are_counted(order_studies):
+def test_metrics_count_lost_leases_and_retries(order_studies):
     order_studies("1")
     task = queue.claim("test")
     Task.objects.update(lease_until=timezone.now() - timedelta(minutes=1))
@@ -76,7 +76,7 @@ def test_lost_leases_and_retries_are_counted(order_studies):
     assert (told["adit_lease_losses_total",], told["adit_retries_total",]) == (1, 1)
 
 
-def test_no_patient_and_no_person_stands_in_them(order_studies, coordinator):
+def test_metrics_contain_no_patient_user_or_uid(order_studies, coordinator):
     order_studies("1", PatientName="Canary^Bird")
     work()
     told = Client().get("/metrics").content.decode()
@@ -84,7 +84,7 @@ def test_no_patient_and_no_person_stands_in_them(order_studies, coordinator):
         assert word not in told
 
 
-def test_they_are_not_there_for_everybody(settings, coordinator):
+def test_metrics_require_an_allowed_address_or_a_token(settings, coordinator):
     assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 404
     assert Client().get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 404
     settings.METRICS_FROM = ["192.0.2.0/24"]

@@ -1,4 +1,4 @@
-"""A database that another version of ADIT wrote is refused before anything in it is changed."""
+"""A database of another version of ADIT is rejected and not changed."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from lab.installed import Installed
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_a_database_with_unknown_migrations_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_database_with_unknown_migrations_is_rejected_and_not_changed(tmp_path: Path) -> None:
     site = Installed(tmp_path / "var")
     assert site.adit("prepare").returncode == 0
     site.change(

@@ -1,4 +1,4 @@
-"""`adit up`: a fresh folder becomes a running installation, and leaves no process when it ends."""
+"""`adit up` starts an installation in an empty folder and leaves no process when it stops."""
 
 import json
 import os
@@ -21,14 +21,14 @@ def installation(tmp_path: Path) -> Installed:
     return Installed(tmp_path / "var")
 
 
-def test_a_fresh_folder_is_ready_within_seconds_and_stops_without_a_rest(
+def test_up_in_an_empty_folder_starts_within_20_s_and_stops_all_processes(
     installation: Installed,
 ) -> None:
     installation.data.parent.mkdir(exist_ok=True)
     installation.data.mkdir()
     begun = time.monotonic()
     with installation.up() as up:
-        assert time.monotonic() - begun < 20, "10 s on a machine that does nothing else"
+        assert time.monotonic() - begun < 20, "start took too long (10 s on an idle machine)"
         with urllib.request.urlopen(
             f"http://127.0.0.1:{installation.port}/healthz", timeout=5
         ) as answer:
@@ -54,7 +54,7 @@ def test_a_fresh_folder_is_ready_within_seconds_and_stops_without_a_rest(
         assert stat.S_IMODE((installation.data / "keys" / key).stat().st_mode) == 0o600
 
 
-def test_nothing_is_left_of_a_installation_whose_supervisor_was_killed(
+def test_all_processes_end_when_the_supervisor_is_killed(
     installation: Installed,
 ) -> None:
     installation.data.mkdir()
@@ -68,7 +68,7 @@ def test_nothing_is_left_of_a_installation_whose_supervisor_was_killed(
             probe.bind(("127.0.0.1", installation.port))
 
 
-def test_a_port_in_use_is_said_with_the_next_step(installation: Installed) -> None:
+def test_up_reports_a_port_in_use_with_the_next_step(installation: Installed) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", installation.port))
         other.listen()
@@ -78,7 +78,7 @@ def test_a_port_in_use_is_said_with_the_next_step(installation: Installed) -> No
     assert "PORT=8080" in done.stderr
 
 
-def test_a_database_without_its_key_is_refused(installation: Installed) -> None:
+def test_up_rejects_a_database_without_its_master_key(installation: Installed) -> None:
     installation.do("prepare")
     (installation.data / "keys" / "master.key").unlink()
     done = installation.adit("up")
@@ -87,7 +87,7 @@ def test_a_database_without_its_key_is_refused(installation: Installed) -> None:
     assert not (installation.data / "keys" / "master.key").exists()
 
 
-def test_another_key_than_the_databases_is_refused(installation: Installed) -> None:
+def test_up_rejects_a_master_key_that_does_not_match_the_database(installation: Installed) -> None:
     installation.do("prepare")
     (installation.data / "keys" / "master.key").write_text("ab" * 32)
     done = installation.adit("up")
@@ -95,7 +95,9 @@ def test_another_key_than_the_databases_is_refused(installation: Installed) -> N
     assert "is not the one" in done.stderr
 
 
-def test_doctor_says_what_is_wrong_and_how_to_mend_it(installation: Installed) -> None:
+def test_doctor_reports_a_missing_installation_and_passes_after_prepare(
+    installation: Installed,
+) -> None:
     done = installation.adit("doctor")
     assert done.returncode == 1
     assert "`adit up` creates it" in done.stdout
@@ -107,7 +109,7 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(installation: Installed) -
         assert f"ok  {part}" in done.stdout
 
 
-def test_a_node_is_stopped_from_the_machine_itself(installation: Installed) -> None:
+def test_the_stop_command_stops_a_node(installation: Installed) -> None:
     installation.do("prepare")
     assert installation.adit("stop", "nobody").returncode == 1
     done = installation.adit("stop", "from", "--reason", "migration")
@@ -126,7 +128,7 @@ def test_a_node_is_stopped_from_the_machine_itself(installation: Installed) -> N
     assert "migration (" in message
 
 
-def test_all_nodes_are_stopped_from_the_machine_itself(installation: Installed) -> None:
+def test_the_stop_command_stops_all_nodes(installation: Installed) -> None:
     installation.do("prepare")
     for unclear in (("stop",), ("stop", "from", "--all")):
         done = installation.adit(*unclear)
@@ -143,7 +145,7 @@ def test_all_nodes_are_stopped_from_the_machine_itself(installation: Installed) 
     assert events == 2
 
 
-def test_a_zone_that_does_not_exist_is_refused_at_start(installation: Installed) -> None:
+def test_an_unknown_time_zone_is_rejected_at_start(installation: Installed) -> None:
     installation.do("prepare")
     installation.settings["ADIT_TIME_ZONE"] = "Europe/Atlantis"
     for command in ("up", "worker", "doctor"):
@@ -152,7 +154,7 @@ def test_a_zone_that_does_not_exist_is_refused_at_start(installation: Installed)
         assert "ADIT_TIME_ZONE=Europe/Atlantis is not a time zone" in done.stderr
 
 
-def test_a_lease_that_is_shorter_than_two_beats_is_refused_at_start(
+def test_a_lease_shorter_than_two_heartbeats_is_rejected_at_start(
     installation: Installed,
 ) -> None:
     installation.settings["ADIT_LEASE_S"] = "5"
@@ -161,7 +163,7 @@ def test_a_lease_that_is_shorter_than_two_beats_is_refused_at_start(
     assert "ADIT_LEASE_S=5 is too short for ADIT_BEAT_S=10" in done.stderr
 
 
-def test_the_key_of_the_pages_and_the_ledger_are_not_readable_by_others(
+def test_the_data_folder_is_accessible_to_its_owner_only(
     installation: Installed,
 ) -> None:
     installation.do("prepare")
