@@ -1,4 +1,4 @@
-"""What people may do with jobs: own ones, others' ones, in each state; done twice changes nothing."""
+"""Actions on jobs: permissions, states, jobs of other users, repeated actions."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ def in_state(job: Job, state: JobState) -> Job:
     return job
 
 
-def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
+def test_each_job_state_allows_the_owner_a_fixed_set_of_actions(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -50,7 +50,7 @@ def test_each_state_offers_the_actions_that_make_sense_to_the_owner(
     }
 
 
-def test_anothers_job_is_neither_seen_nor_touched(
+def test_a_user_can_neither_see_nor_change_another_users_job(
     order_studies: Ordering, make_user: Callable[..., User], pacsadmin: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -61,12 +61,14 @@ def test_anothers_job_is_neither_seen_nor_touched(
         with pytest.raises(NotPermitted):
             perform(other, job, name, "a reason")
     assert visibility.visible_jobs(pacsadmin).get() == job
-    assert not allowed(pacsadmin, job), "who sees all jobs does not thereby act on them"
+    assert not allowed(pacsadmin, job), "seeing all jobs does not allow actions on them"
     job.refresh_from_db()
     assert job.state == JobState.PENDING
 
 
-def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: User) -> None:
+def test_an_inactive_user_sees_no_jobs_and_can_perform_no_action(
+    order_studies: Ordering, coordinator: User
+) -> None:
     job = order_studies("1", images=1)
     coordinator.is_active = False
     coordinator.save()
@@ -75,7 +77,7 @@ def test_a_closed_account_acts_on_nothing(order_studies: Ordering, coordinator: 
     assert not visibility.visible_jobs(coordinator).exists()
 
 
-def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
+def test_a_repeated_action_is_no_error_and_is_audited_once(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -89,7 +91,7 @@ def test_what_is_done_already_is_no_error_and_leaves_one_line_in_the_trail(
     assert work() is not None
 
 
-def test_restart_is_for_staff_and_begins_from_nothing(
+def test_only_staff_can_restart_a_job_and_its_results_are_deleted(
     order_studies: Ordering, coordinator: User, root: User, destination: Node
 ) -> None:
     job = order_studies("1", images=2)
@@ -106,7 +108,7 @@ def test_restart_is_for_staff_and_begins_from_nothing(
     assert len(shelf(destination)) == 2
 
 
-def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
+def test_a_deleted_job_is_removed_and_recorded_in_the_audit_trail(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", images=1)
@@ -120,7 +122,7 @@ def test_a_deleted_job_is_gone_and_the_trail_remembers_it(
     assert AuditEvent.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
 
 
-def test_one_study_is_tried_again_by_itself(
+def test_a_single_study_can_be_retried(
     order_studies: Ordering, coordinator: User, source: Node
 ) -> None:
     job = order_studies("1", "2", images=1)
@@ -140,7 +142,7 @@ def test_one_study_is_tried_again_by_itself(
     assert "1 of 1 images delivered. 1 study failed." in str(job.message)
 
 
-def test_urgent_needs_the_right_of_who_ordered(
+def test_an_urgent_job_requires_the_permission_of_its_owner(
     order_studies: Ordering, coordinator: User, root: User, make_user: Callable[..., User]
 ) -> None:
     job = order_studies("1", images=1)
@@ -155,7 +157,7 @@ def test_urgent_needs_the_right_of_who_ordered(
     assert own.urgent
 
 
-def test_what_passes_the_broker_says_nothing_but_that_there_is_work() -> None:
+def test_a_wakeup_message_in_the_broker_has_no_arguments() -> None:
     waiting = conf.BROKER_DIR / "waiting"
     for path in waiting.iterdir() if waiting.is_dir() else ():
         path.unlink()
@@ -167,7 +169,7 @@ def test_what_passes_the_broker_says_nothing_but_that_there_is_work() -> None:
     assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("()", "{}")
 
 
-def test_a_change_of_what_was_approved_asks_for_approval_again(
+def test_changing_an_approved_job_requires_a_new_approval(
     order_studies: Ordering, make_user: Callable[..., User], pacsadmin: User, settings: Settings
 ) -> None:
     settings.MAX_STUDIES_PER_JOB = 1
@@ -191,7 +193,7 @@ def test_a_change_of_what_was_approved_asks_for_approval_again(
     assert job.approved_by == pacsadmin
 
 
-def test_a_job_that_runs_as_approved_is_not_made_urgent(
+def test_a_running_approved_job_cannot_be_made_urgent(
     order_studies: Ordering, make_user: Callable[..., User], pacsadmin: User, settings: Settings
 ) -> None:
     settings.MAX_STUDIES_PER_JOB = 1
@@ -204,7 +206,7 @@ def test_a_job_that_runs_as_approved_is_not_made_urgent(
         perform(owner, job, "urgent")
 
 
-def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
+def test_every_study_except_the_last_can_be_deleted_from_a_job(
     order_studies: Ordering, coordinator: User
 ) -> None:
     job = order_studies("1", "2", images=1)
@@ -219,7 +221,7 @@ def test_one_study_is_taken_out_of_a_job_and_the_last_one_is_not(
     assert AuditEvent.objects.filter(action="task.deleted").count() == 1
 
 
-def test_staff_start_one_study_from_nothing(
+def test_only_staff_can_reset_a_single_study(
     order_studies: Ordering, coordinator: User, root: User, destination: Node
 ) -> None:
     job = order_studies("1", "2", images=1)

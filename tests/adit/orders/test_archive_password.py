@@ -1,4 +1,4 @@
-"""The password of a 7-Zip file stays the same while an order is prepared, on every page that asks."""
+"""Every page of an order keeps the password of the 7-Zip file until the order is placed."""
 
 import html
 import re
@@ -44,14 +44,14 @@ def client(as_user: Callable[[User | None], Client], coordinator: User) -> Clien
 
 
 Form = tuple[str, dict[str, Any]]
-"""The address of a page that asks for a password, and what its form posts beside it."""
+"""URL of a page that asks for a password, and the other values that its form posts."""
 
 
 @pytest.fixture
 def summary(
     client: Client, coordinator: User, archive_node: Node, source: Node, project: Project
 ) -> Form:
-    """The summary of a selective transfer to a 7-Zip file."""
+    """The summary page of a selective transfer to a 7-Zip file."""
     values = {"StudyInstanceUID": "1.2.3.4", "PatientID": "PID-0815", "ModalitiesInStudy": ("CT",)}
     picks = [PickedStudy(source.pk, Record(QueryLevel.STUDY, values), domain="PACS1")]
     basket.add(coordinator, picks)
@@ -65,7 +65,7 @@ def to_summary(client: Client, archive_node: Node, project: Project) -> str:
 
 @pytest.fixture
 def rows(client: Client, archive_node: Node, source: Node, project: Project) -> Form:
-    """The rows of an uploaded batch transfer, and an order to a 7-Zip file below them."""
+    """The rows page of an uploaded batch transfer, and an order to a 7-Zip file."""
     sheet = SimpleUploadedFile("list.csv", b"PatientID;StudyInstanceUID\n0001;1.2.3.4\n")
     address = client.post(reverse("job_new_transfer"), {"sheet": sheet})["Location"]
     order = {
@@ -80,7 +80,7 @@ def rows(client: Client, archive_node: Node, source: Node, project: Project) -> 
 
 @pytest.fixture
 def retry(coordinator: User, make_job: Callable[..., Job], archive_node: Node) -> Form:
-    """The page that asks for a new password before an ended job goes on."""
+    """The page that asks for a new password before a job is retried."""
     job = make_job(coordinator, state=JobState.WARNING)
     Job.objects.update(destination=archive_node)
     Task.objects.update(state="warning")
@@ -101,7 +101,7 @@ def field(page: str, name: str) -> str:
 
 
 def shown(client: Client, address: str) -> tuple[str, str]:
-    """What stands in both fields of the page."""
+    """Return the values of both password fields."""
     page = client.get(address).content.decode()
     return field(page, "archive_password"), field(page, "archive_password_again")
 
@@ -114,14 +114,12 @@ def proposal(client: Client, address: str) -> str:
 
 
 def ordered() -> list[str | None]:
-    """The passwords that jobs were ordered with."""
+    """Return the passwords of the ordered jobs."""
     passwords = Job.objects.values_list("archive_password", flat=True)
     return [password for password in passwords if password]
 
 
-def test_the_proposal_stays_the_same_when_the_page_is_loaded_again(
-    client: Client, form: Form
-) -> None:
+def test_a_reload_keeps_the_proposed_password(client: Client, form: Form) -> None:
     address, _order = form
     first = proposal(client, address)
 
@@ -130,7 +128,7 @@ def test_the_proposal_stays_the_same_when_the_page_is_loaded_again(
     assert shown(client, address) == (first, "")
 
 
-def test_the_proposal_needs_no_second_entry(client: Client, form: Form) -> None:
+def test_the_proposed_password_needs_no_second_entry(client: Client, form: Form) -> None:
     address, order = form
     password = proposal(client, address)
 
@@ -140,7 +138,7 @@ def test_the_proposal_needs_no_second_entry(client: Client, form: Form) -> None:
     assert ordered() == [password]
 
 
-def test_a_refused_form_keeps_the_proposal(client: Client, form: Form) -> None:
+def test_a_refused_form_keeps_the_proposed_password(client: Client, form: Form) -> None:
     address, order = form
     password = proposal(client, address)
 
@@ -152,7 +150,7 @@ def test_a_refused_form_keeps_the_proposal(client: Client, form: Form) -> None:
     assert proposal(client, address) == password
 
 
-def test_a_typed_password_is_asked_twice(client: Client, form: Form) -> None:
+def test_a_custom_password_must_be_entered_twice(client: Client, form: Form) -> None:
     address, order = form
 
     once = client.post(address, {**order, **KEPT, "archive_password": OWN})
@@ -168,7 +166,7 @@ def test_a_typed_password_is_asked_twice(client: Client, form: Form) -> None:
     assert ordered() == [OWN]
 
 
-def test_a_typed_password_stays_after_an_error_and_a_reload(client: Client, form: Form) -> None:
+def test_a_custom_password_survives_a_form_error_and_a_reload(client: Client, form: Form) -> None:
     address, order = form
 
     page = client.post(address, {**order, **TWICE}).content.decode()
@@ -202,7 +200,7 @@ def test_saving_the_selection_and_filtering_keep_the_password(
     assert proposal(client, address) == first
 
 
-def test_changing_the_order_and_coming_back_keeps_the_password(
+def test_changing_the_order_keeps_the_password(
     client: Client, summary: Form, archive_node: Node, project: Project
 ) -> None:
     address, _order = summary
@@ -218,7 +216,7 @@ def test_changing_the_order_and_coming_back_keeps_the_password(
     assert not Job.objects.exists()
 
 
-def test_another_person_never_gets_it(
+def test_another_user_never_sees_the_password(
     client: Client, form: Form, as_user: Callable[[User | None], Client], root: User
 ) -> None:
     address, order = form
@@ -235,7 +233,9 @@ def drafts() -> list[OrderDraft]:
     return list(OrderDraft.objects.all())
 
 
-def test_it_lies_sealed_in_the_draft_and_in_no_address(client: Client, form: Form) -> None:
+def test_the_password_is_encrypted_in_the_draft_and_absent_from_the_url(
+    client: Client, form: Form
+) -> None:
     address, order = form
     first = proposal(client, address)
     answer = client.post(address, {**order, **TWICE})
@@ -249,7 +249,7 @@ def test_it_lies_sealed_in_the_draft_and_in_no_address(client: Client, form: For
     assert any(OWN in repr(draft.content) for draft in drafts())
 
 
-def test_it_goes_with_the_draft(client: Client, form: Form) -> None:
+def test_placing_the_order_deletes_the_password_from_the_drafts(client: Client, form: Form) -> None:
     address, order = form
     client.post(address, {**order, **TWICE, **KEPT})
 

@@ -1,4 +1,4 @@
-"""Batch query: each row is answered, once, by itself, whatever happens to the others."""
+"""Batch query: each row is answered once and independently of the other rows."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -40,7 +40,7 @@ def by_id(line: int, patient_id: str, **more: object) -> BatchQueryRow:
 
 @pytest.fixture
 def shelf(source: Node) -> Node:
-    """Ten patients with a study each; the first has two."""
+    """Ten patients with one study each; the first patient has two."""
     for number in range(10):
         put_study(source, str(number), 1, PatientID=f"ID{number}", PatientName=f"Fam{number}^A")
     put_study(
@@ -67,7 +67,7 @@ def order_rows(coordinator: User, shelf: Node) -> Callable[..., Job]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The patient IDs that the source was asked for; some of them make it fail."""
+    """The patient IDs queried at the source. REFUSED and AWAY make the query fail."""
     heard: list[str] = []
     plain = MemoryNode.find
 
@@ -85,7 +85,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def found(job: Job) -> dict[int, list[str]]:
-    """Patient IDs of the answers to each line."""
+    """Return the patient IDs of the matches of each line."""
     box = encrypted_payload.get_cipher(job.project)
     answers: dict[int, list[str]] = {}
     for line in ResultLine.objects.filter(job=job):
@@ -98,7 +98,7 @@ def states(job: Job) -> list[str]:
     return list(job.tasks.order_by("position").values_list("state", flat=True))
 
 
-def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
+def test_each_row_gets_its_matches_and_keeps_its_own_columns(
     order_rows: Callable[..., Job],
 ) -> None:
     job = order_rows(by_id(2, "ID3"), by_id(3, "ID0"), by_id(5, "NOBODY"))
@@ -118,7 +118,9 @@ def test_each_row_is_answered_with_what_was_found_and_keeps_its_own_columns(
     ]
 
 
-def test_the_same_question_is_asked_once(order_rows: Callable[..., Job], asked: list[str]) -> None:
+def test_the_source_is_queried_once_for_rows_of_the_same_patient(
+    order_rows: Callable[..., Job], asked: list[str]
+) -> None:
     job = order_rows(
         by_id(2, "ID0"), by_id(3, "ID1"), by_id(4, "ID0", modalities=("MR",)), by_id(5, "ID0")
     )
@@ -129,7 +131,7 @@ def test_the_same_question_is_asked_once(order_rows: Callable[..., Job], asked: 
     assert found(job) == {2: ["ID0", "ID0"], 3: ["ID1"], 4: ["ID0"], 5: ["ID0", "ID0"]}
 
 
-def test_rows_of_different_dates_are_different_questions(
+def test_rows_with_different_dates_are_queried_separately(
     order_rows: Callable[..., Job], asked: list[str]
 ) -> None:
     job = order_rows(by_id(2, "ID0", last_day=date(2022, 1, 1)), by_id(3, "ID0"))
@@ -140,7 +142,7 @@ def test_rows_of_different_dates_are_different_questions(
     assert [len(records) for records in found(job).values()] == [1, 2]
 
 
-def test_a_row_that_the_source_refuses_fails_alone_and_is_tried_again_alone(
+def test_a_row_refused_by_the_source_fails_alone_and_is_retried_alone(
     order_rows: Callable[..., Job], asked: list[str], coordinator: User
 ) -> None:
     job = order_rows(*(by_id(n, "REFUSED" if n == 4 else f"ID{n}") for n in range(2, 9)))
@@ -158,7 +160,7 @@ def test_a_row_that_the_source_refuses_fails_alone_and_is_tried_again_alone(
     assert asked == ["REFUSED"]
 
 
-def test_a_source_that_goes_away_delays_the_row_and_costs_the_others_nothing(
+def test_an_unreachable_source_delays_only_the_affected_row(
     order_rows: Callable[..., Job], asked: list[str]
 ) -> None:
     job = order_rows(*(by_id(n, "AWAY" if n == 4 else f"ID{n}") for n in range(2, 9)))
@@ -173,7 +175,7 @@ def test_a_source_that_goes_away_delays_the_row_and_costs_the_others_nothing(
     assert found(job)[8] == ["ID8"]
 
 
-def test_a_right_that_is_gone_is_said(
+def test_a_withdrawn_permission_fails_all_rows_with_a_message(
     order_rows: Callable[..., Job], coordinator: User, asked: list[str]
 ) -> None:
     job = order_rows(by_id(2, "ID2"), by_id(3, "ID3"))
@@ -186,7 +188,7 @@ def test_a_right_that_is_gone_is_said(
     assert "may fetch from" in str(job.tasks.first().message)  # type: ignore[union-attr]
 
 
-def test_a_streak_holds_one_connection_and_gives_it_back(
+def test_a_query_batch_uses_one_search_slot_and_releases_it(
     order_rows: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: set[tuple[int, str]] = set()
@@ -197,7 +199,7 @@ def test_a_streak_holds_one_connection_and_gives_it_back(
         return plain(self, query)
 
     monkeypatch.setattr(MemoryNode, "find", find)
-    monkeypatch.setattr(query_batch, "MAX_DURATION_S", 600)  # however slow this machine is
+    monkeypatch.setattr(query_batch, "MAX_DURATION_S", 600)  # also on a slow machine
     order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
 
     work()
@@ -207,7 +209,7 @@ def test_a_streak_holds_one_connection_and_gives_it_back(
     assert AuditEvent.objects.filter(action="node.opened").count() == 1
 
 
-def test_a_canceled_query_ends_soon_and_keeps_what_was_answered(
+def test_a_canceled_query_stops_early_and_keeps_its_answers(
     order_rows: Callable[..., Job], coordinator: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = order_rows(*(by_id(n, f"ID{n}") for n in range(2, 40)))
@@ -232,7 +234,7 @@ def test_a_canceled_query_ends_soon_and_keeps_what_was_answered(
     assert not Slot.objects.exists()
 
 
-def test_a_lost_worker_costs_no_row(order_rows: Callable[..., Job]) -> None:
+def test_all_rows_are_answered_after_a_worker_is_lost(order_rows: Callable[..., Job]) -> None:
     job = order_rows(*(by_id(n, f"ID{n}") for n in range(2, 9)))
     first = queue.claim("dies")
     assert first is not None
@@ -251,7 +253,7 @@ def test_a_lost_worker_costs_no_row(order_rows: Callable[..., Job]) -> None:
     assert found(job) == {n: [f"ID{n}"] for n in range(2, 9)}
 
 
-def test_who_was_overtaken_writes_nothing(
+def test_a_worker_with_a_stale_attempt_number_writes_nothing(
     order_rows: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = order_rows(by_id(2, "ID2"))
@@ -291,7 +293,7 @@ def test_a_large_query_waits_for_approval(
     assert len(found(job)) == 5
 
 
-def test_who_may_not_order_queries_is_refused(
+def test_a_user_without_permission_cannot_order_a_query(
     order_rows: Callable[..., Job], stranger: User
 ) -> None:
     with pytest.raises(NotPermitted):
@@ -305,7 +307,7 @@ def test_a_query_without_rows_or_sources_is_refused(order_rows: Callable[..., Jo
         order_rows(by_id(2, "ID2"), sources=())
 
 
-def test_nothing_of_a_patient_lies_in_the_clear(order_rows: Callable[..., Job]) -> None:
+def test_patient_data_of_a_query_are_stored_only_encrypted(order_rows: Callable[..., Job]) -> None:
     job = order_rows(by_id(2, "ID2"))
     work()
 

@@ -1,4 +1,4 @@
-"""The rows of a batch transfer on pages: looked through, started, and given back as a sheet."""
+"""Pages of a batch transfer: upload, review of the rows, start, result sheets."""
 
 import csv
 import io
@@ -71,7 +71,7 @@ def checked(coordinator: User, source: Node, destination: Node, project: Any) ->
 
 
 def sheet_of(client: Client, job: Job, name: str = "job_batch_result") -> list[dict[str, str]]:
-    """The rows of the workbook by header; every cell in it is text."""
+    """Return the rows of the workbook by header. Every cell must be text."""
     answer = client.get(reverse(name, args=[job.pk, "xlsx"]))
     assert answer.status_code == 200
     page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
@@ -82,7 +82,7 @@ def sheet_of(client: Client, job: Job, name: str = "job_batch_result") -> list[d
     return [dict(zip(headers, (c.value or "" for c in line), strict=True)) for line in lines[1:]]
 
 
-def test_the_check_is_looked_through_and_started_on_its_page(
+def test_the_check_is_reviewed_and_started_on_its_rows_page(
     checked: Callable[..., Job], source: Node, destination: Node, coordinator: User, as_user: Any
 ) -> None:
     put_study(source, "1", images=2, AccessionNumber="A1")
@@ -112,7 +112,7 @@ def test_the_check_is_looked_through_and_started_on_its_page(
     assert [r["ADIT delivered"] for r in rows] == ["2", "4", ""]
 
 
-def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
+def test_check_tasks_are_not_shown_or_counted_as_studies(
     checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
 ) -> None:
     put_study(source, "1", images=2)
@@ -141,7 +141,7 @@ def test_a_check_is_no_study_before_the_start_and_is_not_counted_after_it(
     assert len(json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())["studies"]) == 2
 
 
-def test_what_was_typed_comes_back_when_the_start_is_refused(
+def test_a_refused_start_keeps_the_input(
     checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
 ) -> None:
     put_study(source, "1")
@@ -163,7 +163,7 @@ def test_what_was_typed_comes_back_when_the_start_is_refused(
     assert re.search(r'name="leave_out"[^>]*value="2"', page)
 
 
-def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_text(
+def test_the_result_sheet_keeps_own_columns_and_leading_zeros_as_text(
     checked: Callable[..., Job],
     source: Node,
     folder_node: Node,
@@ -199,7 +199,7 @@ def test_the_result_sheet_keeps_the_rows_their_own_columns_and_leading_zeros_as_
     assert line["Key"] == "007"
 
 
-def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
+def test_the_sheet_of_failed_rows_can_be_uploaded_again(
     checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
 ) -> None:
     from adit.spreadsheets.columns import SheetKind
@@ -225,7 +225,7 @@ def test_rows_that_failed_come_as_a_sheet_that_can_be_uploaded_again(
     assert judged.valid_rows[1].user_cells == OWN
 
 
-def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
+def test_generated_pseudonyms_are_exported_only_with_permission_and_reason(
     checked: Callable[..., Job], source: Node, coordinator: User, root: User, as_user: Any
 ) -> None:
     put_study(source, "1")
@@ -244,7 +244,7 @@ def test_made_pseudonyms_stand_only_in_the_sheet_of_those_who_may_reidentify(
     assert event.details == {"reason": "a finding must be told"}
 
 
-def test_who_may_not_see_identified_data_sees_no_row_of_another_person(
+def test_patient_data_of_another_users_rows_are_hidden_without_permission(
     checked: Callable[..., Job], source: Node, pacsadmin: User, as_user: Any
 ) -> None:
     put_study(source, "1")
@@ -259,7 +259,7 @@ def test_who_may_not_see_identified_data_sees_no_row_of_another_person(
     assert as_user(pacsadmin).get(again).status_code == 404
 
 
-def test_a_stranger_does_not_learn_that_the_rows_are_there(
+def test_a_stranger_gets_404_for_the_rows_and_only_the_owner_can_start(
     checked: Callable[..., Job], source: Node, stranger: User, pacsadmin: User, as_user: Any
 ) -> None:
     put_study(source, "1")
@@ -273,7 +273,7 @@ def test_a_stranger_does_not_learn_that_the_rows_are_there(
     assert Job.objects.get(pk=job.pk).state == JobState.WAITING_FOR_OWNER
 
 
-def test_the_forecast_goes_on_only_while_all_nodes_are_open(
+def test_the_forecast_counts_only_the_time_when_all_nodes_are_open(
     source: Node, destination: Node, settings: Any
 ) -> None:
     settings.TIME_ZONE = "UTC"
@@ -288,7 +288,7 @@ def test_the_forecast_goes_on_only_while_all_nodes_are_open(
     assert (later - now).total_seconds() > 24 * 3600
 
 
-def test_the_page_of_ten_thousand_rows_comes_at_once(
+def test_the_page_and_the_start_of_ten_thousand_rows_take_less_than_600_ms(
     checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
 ) -> None:
     import time
@@ -318,11 +318,11 @@ def test_the_page_of_ten_thousand_rows_comes_at_once(
     assert time.process_time() - begun < 0.6
     begun = time.process_time()
     assert client.post(reverse("job_batch_start", args=[job.pk])).status_code == 302
-    assert time.process_time() - begun < 0.6, "a worker does the work"
+    assert time.process_time() - begun < 0.6, "the start must be executed by a worker"
     assert "Waiting for a free worker." in client.get(address).content.decode()
 
 
-def test_whether_it_fits_is_said_before_the_start_and_kept_to(
+def test_the_storage_estimate_is_shown_and_enforced_at_the_start(
     checked: Callable[..., Job],
     source: Node,
     folder_node: Node,
@@ -353,18 +353,18 @@ def test_whether_it_fits_is_said_before_the_start_and_kept_to(
     assert "sufficient (estimate)" in client.get(address).content.decode()
 
 
-# From the file to the order -----------------------------------------------------------------------
+# From the uploaded file to the order --------------------------------------------------------------
 
 
 def upload(client: Client, text: str) -> str:
-    """The address of the rows of an uploaded sheet."""
+    """Upload a sheet and return the URL of its rows page."""
     file = SimpleUploadedFile("list.csv", text.encode())
     answer = client.post(reverse("job_new_transfer"), {"sheet": file})
     assert answer.status_code == 302, answer.content.decode()
     return str(answer["Location"])
 
 
-def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
+def test_an_uploaded_list_creates_one_job_per_destination(
     source: Node,
     destination: Node,
     folder_node: Node,
@@ -401,7 +401,7 @@ def test_a_list_is_uploaded_and_becomes_a_check_for_each_destination(
     assert len(list(Path(folder_node.settings["path"]).rglob("*.dcm"))) == 3
 
 
-def test_a_list_without_pseudonyms_needs_the_word_that_they_are_made(
+def test_a_list_without_pseudonyms_requires_the_option_to_generate_them(
     source: Node, destination: Node, coordinator: User, as_user: Any
 ) -> None:
     client = as_user(coordinator)
@@ -413,7 +413,7 @@ def test_a_list_without_pseudonyms_needs_the_word_that_they_are_made(
     assert not Job.objects.exists()
 
 
-def test_what_may_not_be_used_is_not_offered_and_not_taken(
+def test_nodes_and_options_without_permission_are_not_offered_or_accepted(
     source: Node, destination: Node, make_node: Any, coordinator: User, as_user: Any
 ) -> None:
     hidden = make_node("Hidden PACS")
@@ -433,7 +433,7 @@ def test_what_may_not_be_used_is_not_offered_and_not_taken(
 
 @pytest.fixture
 def queried(source: Node, coordinator: User, as_user: Any) -> Job:
-    """A batch query that found two studies of one patient, and nothing for another."""
+    """A batch query with two studies of one patient and no match for another."""
     put_study(source, "1", series=2)
     put_study(source, "2", images=1)
     client, text = as_user(coordinator), f"PatientID;Pseudonym;Key\n{PATIENT};P-1;007\n009;P-2;8\n"
@@ -444,7 +444,7 @@ def queried(source: Node, coordinator: User, as_user: Any) -> Job:
 
 
 def sent(client: Client, address: str, source: Node, destination: Node) -> list[dict[str, str]]:
-    """Orders the rows of an upload, starts after the check; the result sheet."""
+    """Order the rows of an upload, start after the check and return the result sheet."""
     order = {"do": "start", "source": source.pk, "destinations": [destination.pk]}
     answer = client.post(address, order)
     assert answer.status_code == 302, answer.content.decode()
@@ -454,7 +454,7 @@ def sent(client: Client, address: str, source: Node, destination: Node) -> list[
     return sheet_of(client, job)
 
 
-def test_the_export_of_a_query_is_uploaded_as_it_is(
+def test_the_export_of_a_query_can_be_uploaded_unchanged(
     queried: Job, source: Node, destination: Node, coordinator: User, as_user: Any
 ) -> None:
     client = as_user(coordinator)
@@ -468,7 +468,7 @@ def test_the_export_of_a_query_is_uploaded_as_it_is(
     assert len(shelf(destination)) == 7
 
 
-def test_what_is_picked_of_a_query_is_transferred_without_a_file(
+def test_selected_query_results_are_transferred_without_a_file(
     queried: Job, source: Node, destination: Node, coordinator: User, as_user: Any
 ) -> None:
     client, results = as_user(coordinator), reverse("job_results", args=[queried.pk])
@@ -481,7 +481,7 @@ def test_what_is_picked_of_a_query_is_transferred_without_a_file(
     assert (only["Pseudonym"], only["Key"]) == ("P-1", "007")
 
 
-def test_a_list_ends_in_a_7_zip_file_that_is_built_after_the_pilot_and_the_rest(
+def test_a_7_zip_file_is_built_after_the_pilot_and_the_rest(
     checked: Callable[..., Job],
     source: Node,
     make_node: Any,

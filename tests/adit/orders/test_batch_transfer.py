@@ -1,4 +1,4 @@
-"""A sheet of studies is checked, started, run, and each of its rows is answered."""
+"""Batch transfer: check of the sheet, start, transfer, and a result for each row."""
 
 import re
 from collections.abc import Callable
@@ -87,7 +87,7 @@ def notes(job: Job) -> dict[int, list[str]]:
     return {row.line: row.notes for row in job.lines.all()}
 
 
-def test_a_check_fetches_nothing_and_waits_for_its_owner(
+def test_a_check_fetches_no_images_and_waits_for_its_owner(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     put_study(source, "1", images=3, series=2)
@@ -106,7 +106,7 @@ def test_a_check_fetches_nothing_and_waits_for_its_owner(
     assert {task.lane for task in job.tasks.all()} == {Lane.SEARCH}
 
 
-def test_each_row_says_what_the_source_holds_for_it(
+def test_the_check_notes_missing_and_ambiguous_matches_per_row(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1", AccessionNumber="A1")
@@ -149,7 +149,7 @@ def test_each_row_says_what_the_source_holds_for_it(
     }
 
 
-def test_one_study_uid_under_two_patients_is_never_started(
+def test_a_study_uid_listed_for_two_patients_is_never_transferred(
     order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Orthanc lists such a study twice."""
@@ -172,7 +172,7 @@ def test_one_study_uid_under_two_patients_is_never_started(
     assert "no row identifies exactly one study" in str(job.message)
 
 
-def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
+def test_all_rows_of_one_study_share_one_transfer_task(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     put_study(source, "1", images=2, series=3)
@@ -200,7 +200,9 @@ def test_the_transfer_sends_one_task_a_study_and_answers_all_its_rows(
     assert by_line[5].lane == Lane.SEARCH
 
 
-def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], source: Node) -> None:
+def test_a_second_start_creates_no_second_task(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
     put_study(source, "1")
     job = run_all(order_rows(by_uid(2, "1")))
     again = Job.objects.get(pk=job.pk)
@@ -213,7 +215,7 @@ def test_a_second_start_makes_no_second_task(order_rows: Callable[..., Job], sou
     assert Task.objects.filter(lane=Lane.RETRIEVE).count() == 1
 
 
-def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
+def test_the_owner_selects_one_of_several_matches_and_excludes_rows(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     put_study(source, "1", images=1, StudyDate="20240101")
@@ -234,7 +236,7 @@ def test_the_owner_chooses_among_several_hits_and_leaves_rows_out(
     assert notes(job)[3] == [RowNote.SEVERAL]
 
 
-def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
+def test_delivered_series_are_skipped_and_only_new_series_are_fetched(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     put_study(source, "1", images=2)
@@ -263,7 +265,7 @@ def test_what_was_delivered_before_is_skipped_and_only_new_series_are_fetched(
     assert len(shelf(destination)) == 6
 
 
-def test_a_series_that_has_grown_is_fetched_again(
+def test_a_series_with_new_images_is_fetched_again(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     put_study(source, "1", images=2)
@@ -277,7 +279,7 @@ def test_a_series_that_has_grown_is_fetched_again(
     assert len(shelf(destination)) == 3
 
 
-def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
+def test_a_pilot_sends_the_first_studies_and_a_second_start_sends_the_rest(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     for study in "123":
@@ -301,7 +303,7 @@ def test_a_pilot_sends_the_first_studies_and_waits_then_the_rest_follows(
     ]
 
 
-def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
+def test_a_transfer_starts_automatically_only_if_each_row_has_one_match(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1")
@@ -318,7 +320,7 @@ def test_it_starts_by_itself_only_if_each_row_has_exactly_one_hit(
     assert Job.objects.get(pk=not_asked.pk).state == JobState.WAITING_FOR_OWNER
 
 
-def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
+def test_a_large_transfer_waits_for_approval_after_its_start(
     order_rows: Callable[..., Job], source: Node, pacsadmin: User, settings: object
 ) -> None:
     settings.MAX_TRANSFER_ROWS = 1
@@ -333,7 +335,7 @@ def test_a_large_transfer_is_approved_by_somebody_else_after_its_check(
     assert run_all(job).state == JobState.SUCCESS
 
 
-def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_nothing_starts(
+def test_conflicting_pseudonyms_are_reported_by_line_and_prevent_the_start(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1", AccessionNumber="A1")
@@ -356,7 +358,7 @@ def test_pseudonyms_that_contradict_the_project_are_said_with_their_lines_and_no
     assert run_all(job).state == JobState.SUCCESS
 
 
-def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
+def test_a_row_refused_by_the_source_does_not_affect_other_rows(
     order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_study(source, "1")
@@ -376,7 +378,7 @@ def test_a_row_that_the_source_refuses_is_answered_and_the_others_are_too(
     assert "test.accession-number-refused" in str(content.reason)
 
 
-def test_a_right_that_is_gone_ends_the_check_and_is_said(
+def test_a_withdrawn_permission_fails_the_check_with_a_message(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1")
@@ -390,7 +392,7 @@ def test_a_right_that_is_gone_ends_the_check_and_is_said(
     assert not job.lines.get().is_asked
 
 
-def test_a_canceled_check_is_resumed_and_then_waits_for_its_owner(
+def test_a_resumed_check_waits_for_its_owner_and_can_be_canceled(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1")
@@ -405,7 +407,7 @@ def test_a_canceled_check_is_resumed_and_then_waits_for_its_owner(
     assert work() is None
 
 
-def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
+def test_an_interrupted_check_is_repeated_without_duplicate_rows(
     order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for study in "123":
@@ -421,7 +423,7 @@ def test_a_check_that_broke_off_is_tried_again_and_ends_the_same(
     assert ResultLine.objects.count() == 3
 
 
-def test_staff_restart_the_transfer_and_not_the_check(
+def test_staff_can_restart_the_transfer_without_repeating_the_check(
     order_rows: Callable[..., Job], source: Node, destination: Node, coordinator: User
 ) -> None:
     put_study(source, "1")
@@ -436,7 +438,7 @@ def test_staff_restart_the_transfer_and_not_the_check(
     assert len(shelf(destination)) == 3
 
 
-def test_the_same_study_is_asked_for_once_in_a_sheet(
+def test_a_study_on_many_rows_is_queried_once(
     order_rows: Callable[..., Job], source: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_study(source, "1", series=2)
@@ -452,7 +454,7 @@ def test_the_same_study_is_asked_for_once_in_a_sheet(
     assert asked == ["STUDY", "SERIES"]
 
 
-def test_nothing_that_identifies_stands_in_the_job_or_in_facts(
+def test_identifying_data_are_absent_from_unencrypted_fields(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1")
@@ -468,7 +470,7 @@ def _nothing(line: int) -> object:
     return RowCheck(line, (), (RowNote.NOTHING,))
 
 
-def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_alone(
+def test_a_second_person_project_requires_approval_after_the_start(
     order_rows: Callable[..., Job],
     source: Node,
     project: Project,
@@ -490,7 +492,7 @@ def test_a_project_may_ask_for_a_second_person_of_everyone_and_after_the_check_a
     assert run_all(job).state == JobState.SUCCESS
 
 
-def test_a_transfer_of_which_nothing_arrived_has_failed_though_its_check_went_well(
+def test_a_transfer_that_delivers_nothing_fails_despite_a_successful_check(
     order_rows: Callable[..., Job], source: Node, destination: Node
 ) -> None:
     uid = put_study(source, "1")
@@ -511,7 +513,7 @@ def old_pacs(make_node: Callable[..., Node]) -> Node:
     return make_node("Old PACS", reads=("Coordinators",))
 
 
-def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there(
+def test_studies_missing_in_one_source_are_fetched_from_the_next(
     order_rows: Callable[..., Job], source: Node, destination: Node, old_pacs: Node
 ) -> None:
     put_study(source, "1", images=1)
@@ -542,7 +544,7 @@ def test_what_one_source_does_not_have_is_asked_of_the_next_and_comes_from_there
     assert said == {2: "PACS1", 3: "Old PACS", 4: "", 5: "Old PACS"}
 
 
-def test_the_result_sheet_names_where_each_row_came_from(
+def test_the_result_sheet_names_the_source_of_each_row(
     order_rows: Callable[..., Job], source: Node, old_pacs: Node
 ) -> None:
     put_study(source, "1", images=1)
@@ -562,7 +564,7 @@ def test_the_result_sheet_names_where_each_row_came_from(
         assert sheet[0]["ADIT place"] == "Research PACS"
 
 
-def test_the_result_sheet_of_one_source_does_not_name_it(
+def test_the_result_sheet_has_no_source_column_for_a_single_source(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1", images=1)
@@ -573,7 +575,7 @@ def test_the_result_sheet_of_one_source_does_not_name_it(
     assert {len(row) for row in transfer_results.result_rows(job, ALL)} == {len(columns)}
 
 
-def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
+def test_the_result_sheet_does_not_report_fully_withheld_rows_as_complete(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1", images=2, BurnedInAnnotation="YES")
@@ -595,7 +597,7 @@ def test_the_result_sheet_calls_no_row_complete_of_which_nothing_was_delivered(
     assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
 
 
-def test_radiographs_that_the_check_told_of_are_no_gap(
+def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     radiograph = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "Modality": "CR"}
@@ -614,7 +616,7 @@ def test_radiographs_that_the_check_told_of_are_no_gap(
     assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
 
 
-def test_a_source_that_could_not_answer_passes_nothing_on(
+def test_a_row_refused_by_one_source_is_not_passed_to_the_next(
     order_rows: Callable[..., Job],
     source: Node,
     old_pacs: Node,
@@ -633,7 +635,7 @@ def test_a_source_that_could_not_answer_passes_nothing_on(
     assert notes(job) == {2: [RowNote.NO_ANSWER]}
 
 
-def test_every_source_needs_its_right_and_none_is_the_destination(
+def test_every_source_needs_permission_and_differs_from_the_destination(
     order_rows: Callable[..., Job], source: Node, destination: Node, make_node: Callable[..., Node]
 ) -> None:
     with pytest.raises(NotPermitted):
@@ -642,7 +644,7 @@ def test_every_source_needs_its_right_and_none_is_the_destination(
         order_rows(by_uid(2, "1"), further=(destination.pk,))
 
 
-def test_a_check_knows_all_that_a_row_names() -> None:
+def test_a_row_with_all_criteria_round_trips_through_json() -> None:
     wanted = StudyCriteria(ANNE, "1.2.3", "A1", date(2024, 2, 29), 3, ("CT", "PT"))
     assert all(getattr(wanted, field.name) for field in fields(StudyCriteria))
     row = BatchTransferRow(7, wanted, series_uid="1.2.3.4")

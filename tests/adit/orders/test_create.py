@@ -1,4 +1,4 @@
-"""Ordering a selective transfer: rights, pseudonyms, sealed payloads, one job a submit."""
+"""Orders of selective transfers: permissions, pseudonyms, encrypted payloads, approval."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +35,7 @@ def order(source: Node, destination: Node) -> OrderRequest[PickedStudy]:
     return make_request("selective", picks(source), destination.pk)
 
 
-def test_an_order_becomes_a_job_with_one_task_per_study(
+def test_an_order_creates_a_job_with_one_task_per_study(
     coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
     job = place_order(coordinator, replace(order, title="first"))[0]
@@ -43,7 +43,7 @@ def test_an_order_becomes_a_job_with_one_task_per_study(
     assert AuditEvent.objects.get(action="job.created").details["tasks"] == 2
 
 
-def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
+def test_patient_identifiers_are_stored_only_in_encrypted_payloads(
     coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
     job = place_order(coordinator, replace(order, key="a"))[0]
@@ -55,7 +55,7 @@ def test_what_identifies_a_patient_stands_only_in_sealed_payloads(
     assert encrypted_payload.open_task(task).patient_id == "PAT-1"
 
 
-def test_the_same_submit_twice_is_one_job(
+def test_submitting_the_same_order_twice_creates_one_job(
     coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
     first = place_order(coordinator, replace(order, key="a"))[0]
@@ -65,7 +65,7 @@ def test_the_same_submit_twice_is_one_job(
     assert Task.objects.filter(job=first).count() == 2
 
 
-def test_pseudonyms_are_fixed_before_anything_leaves(
+def test_pseudonyms_are_assigned_when_the_order_is_placed(
     coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
     job = place_order(coordinator, replace(order, key="a"))[0]
@@ -79,7 +79,7 @@ def test_pseudonyms_are_fixed_before_anything_leaves(
     assert all(first)
 
 
-def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
+def test_a_pseudonym_of_another_patient_is_refused_with_its_position(
     coordinator: User, source: Node, destination: Node
 ) -> None:
     named = (PickedStudy.by_uid(source.pk, "1.2.3.1", "PAT-1", pseudonym="P1"),)
@@ -93,13 +93,15 @@ def test_a_pseudonym_that_stands_for_another_patient_is_refused_with_its_row(
     assert Job.objects.count() == 1
 
 
-def test_who_may_not_order_gets_no_job(stranger: User, order: OrderRequest[PickedStudy]) -> None:
+def test_a_user_without_permission_cannot_place_an_order(
+    stranger: User, order: OrderRequest[PickedStudy]
+) -> None:
     with pytest.raises(NotPermitted, match="selective"):
         place_order(stranger, replace(order, key="a"))[0]
     assert not Job.objects.exists()
 
 
-def test_source_and_destination_need_access(
+def test_source_and_destination_require_access(
     coordinator: User,
     order: OrderRequest[PickedStudy],
     make_node: Callable[..., Node],
@@ -113,7 +115,7 @@ def test_source_and_destination_need_access(
         order_job(coordinator, "selective", picks(source), hidden.pk)
 
 
-def test_identified_data_needs_a_right_and_a_reason(
+def test_identified_data_require_a_permission_and_a_reason(
     coordinator: User, order: OrderRequest[PickedStudy]
 ) -> None:
     with pytest.raises(InvalidInput, match="why"):
@@ -122,7 +124,7 @@ def test_identified_data_needs_a_right_and_a_reason(
         place_order(coordinator, replace(order, change=SendAsIs("second opinion")))
 
 
-def test_identified_data_keeps_its_reason_in_the_trail(
+def test_the_audit_trail_records_the_reason_for_identified_data(
     root: User, order: OrderRequest[PickedStudy]
 ) -> None:
     job = place_order(root, replace(order, change=SendAsIs("second opinion")))[0]
@@ -143,7 +145,7 @@ def test_an_order_above_the_limit_waits_for_approval(
     assert (job.state, job.approved_by) == (JobState.PENDING, pacsadmin)
 
 
-def test_nobody_approves_an_own_order(
+def test_a_user_cannot_approve_their_own_order(
     make_user: Callable[..., User], source: Node, destination: Node
 ) -> None:
     both = make_user("both", "Coordinators", "PACS administrators")
@@ -152,7 +154,7 @@ def test_nobody_approves_an_own_order(
         perform(both, job, "approve")
 
 
-def test_a_returned_order_says_why_and_needs_approval_again(
+def test_a_returned_order_shows_the_reason_and_needs_approval_again(
     coordinator: User, pacsadmin: User, source: Node, destination: Node
 ) -> None:
     job = order_job(coordinator, "selective", picks(source, 11), destination.pk)
@@ -194,6 +196,8 @@ def test_a_returned_order_says_why_and_needs_approval_again(
         ({"items": (PickedStudy.by_uid(2, "1.2", "A"),)}, "Source and destination are the same"),
     ],
 )
-def test_an_order_that_contradicts_itself_says_how(change: dict[str, Any], why: str) -> None:
+def test_an_invalid_order_is_refused_with_a_specific_message(
+    change: dict[str, Any], why: str
+) -> None:
     with pytest.raises(InvalidInput, match=why):
         Selective().plan(make_request("selective", change["items"], 2))

@@ -1,4 +1,4 @@
-"""Before the start and afterwards a person reads which images may show a face, and what is done."""
+"""The order summary and the report show images that may show a face, and their handling."""
 
 import json
 
@@ -18,7 +18,7 @@ HEAD = {"PatientID": "PID-9", "StudyDescription": "CCT", "BodyPartExamined": "HE
 
 @pytest.fixture
 def summary(coordinator: User, source: Node, destination: Node, project: Project) -> Person:
-    """A head of 80 images and a knee, picked; go on with `summary.press("summary", …)`."""
+    """A basket with 80 images of a head and one of a knee."""
     for number in range(80):
         put("PACS1", "7", "1", number + 1, **HEAD)
     put("PACS1", "7", "2", 1, **{**HEAD, "BodyPartExamined": "KNEE", "StudyDescription": ""})
@@ -33,7 +33,9 @@ def told(person: Person, project: Project) -> str:
     return " ".join(person.text.split())
 
 
-def test_without_a_choice_the_summary_says_what_to_do(summary: Person, project: Project) -> None:
+def test_the_summary_shows_the_next_step_if_the_project_has_no_decision(
+    summary: Person, project: Project
+) -> None:
     page = told(summary, project)
 
     assert "1 series shows a head." in page
@@ -44,7 +46,9 @@ def test_without_a_choice_the_summary_says_what_to_do(summary: Person, project: 
     assert "face" in Job.objects.get().order["announced"]
 
 
-def test_what_is_accepted_is_told_with_the_reason(summary: Person, project: Project) -> None:
+def test_an_accepted_risk_is_shown_with_its_reason_and_announces_nothing(
+    summary: Person, project: Project
+) -> None:
     Project.objects.filter(pk=project.pk).update(faces="accept", faces_reason="the board agreed")
 
     page = told(summary, project)
@@ -55,7 +59,7 @@ def test_what_is_accepted_is_told_with_the_reason(summary: Person, project: Proj
     assert Job.objects.get().order["announced"] == []
 
 
-def test_an_order_without_a_head_says_nothing_of_faces(
+def test_an_order_without_head_images_does_not_mention_faces(
     coordinator: User, source: Node, destination: Node, project: Project
 ) -> None:
     put("PACS1", "8", "1", 1, PatientID="PID-8")  # a thorax
@@ -66,7 +70,7 @@ def test_an_order_without_a_head_says_nothing_of_faces(
     assert "may show a face" not in told(person, project)
 
 
-def test_the_report_tells_what_was_chosen_and_counted(
+def test_the_report_shows_the_decision_and_the_number_of_face_images(
     summary: Person, coordinator: User, project: Project
 ) -> None:
     told(summary, project)

@@ -1,4 +1,4 @@
-"""A new kind of node or of job is one class and one entry in KINDS: nothing else is changed."""
+"""A new kind of node or job needs one class and one entry in KINDS, and no other change."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class TapeSettings:
 
 
 class TapeNode(MemoryNode):
-    """A node that keeps its objects like the one for tests, under a kind of its own."""
+    """A memory node with a kind of its own."""
 
     Settings = TapeSettings
     is_for_tests = False
@@ -58,7 +58,7 @@ class StudiesOfPatient:
 
 
 class WholePatient(Kind):
-    """All given studies of one patient."""
+    """Transfer the given studies of one patient."""
 
     code: ClassVar[str] = "whole_patient"
     label: ClassVar[str] = "Whole patient"
@@ -103,7 +103,7 @@ def run_all(job: Job) -> None:
     job.refresh_from_db()
 
 
-def test_a_new_kind_of_node_is_offered_saved_searched_and_delivered_to(
+def test_a_new_node_kind_can_be_created_shown_and_used_as_destination(
     tape_kind: None,
     order_studies: Callable[..., Job],
     coordinator: User,
@@ -138,7 +138,7 @@ def test_a_new_kind_of_node_is_offered_saved_searched_and_delivered_to(
     page_of(coordinator, reverse("job_report", args=[job.pk]))
 
 
-def test_a_new_kind_of_job_is_ordered_queued_worked_on_and_shown(
+def test_a_new_job_kind_can_be_ordered_executed_and_shown(
     whole_patient_kind: None,
     coordinator: User,
     groups: dict[str, Any],
@@ -179,7 +179,7 @@ def test_a_new_kind_of_job_is_ordered_queued_worked_on_and_shown(
     page_of(user, reverse("job_report", args=[job.pk]))
 
 
-def test_jobs_of_a_kind_that_is_not_installed_any_more_are_still_shown(
+def test_jobs_of_an_uninstalled_kind_are_still_shown(
     order_studies: Callable[..., Job], coordinator: User
 ) -> None:
     job = order_studies("1", images=1)

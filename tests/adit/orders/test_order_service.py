@@ -1,4 +1,4 @@
-"""The one way in for orders: what is placed is what was previewed, for all destinations or none."""
+"""The order service places an order as previewed, for all destinations or for none."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def request_for(source: Node, project: Project) -> Callable[..., OrderRequest[PickedStudy]]:
-    """An order of a CT series and an ultrasound series, which no pixel rule covers."""
+    """Make an order of a CT series and of an ultrasound series that no pixel rule covers."""
     uid = put_study(source, "1", images=2, BodyPartExamined="CHEST")
     put(source, clip(1))
     pick = PickedStudy.by_uid(source.pk, uid, PATIENT)
@@ -44,13 +44,13 @@ def request_for(source: Node, project: Project) -> Callable[..., OrderRequest[Pi
 Requests = Callable[..., OrderRequest[PickedStudy]]
 
 
-def test_a_caller_cannot_announce_what_is_withheld(request_for: Requests) -> None:
+def test_a_caller_cannot_state_what_is_announced_as_withheld(request_for: Requests) -> None:
     assert "announced" not in {one.name for one in fields(OrderRequest)}
     with pytest.raises(TypeError, match="announced"):
         request_for(announced=("face",))
 
 
-def test_the_summary_and_the_job_announce_the_same(
+def test_the_summary_and_the_job_announce_the_same_reasons(
     coordinator: User, destination: Node, request_for: Requests
 ) -> None:
     shown = preview_order(coordinator, request_for(destination)).summary
@@ -62,7 +62,7 @@ def test_the_summary_and_the_job_announce_the_same(
     assert job.order["announced"] == ["pixel-rule"]
 
 
-def test_the_job_announces_what_was_shown_and_the_source_is_not_asked_again(
+def test_the_job_uses_the_announcement_of_the_preview_without_a_new_query(
     coordinator: User, destination: Node, request_for: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preview_order(coordinator, request_for(destination))
@@ -73,7 +73,7 @@ def test_the_job_announces_what_was_shown_and_the_source_is_not_asked_again(
     assert job.order["announced"] == ["pixel-rule"]
 
 
-def test_a_preview_announces_nothing_for_another_order_with_its_key(
+def test_a_preview_does_not_apply_to_another_order_with_the_same_key(
     coordinator: User, source: Node, destination: Node, request_for: Requests
 ) -> None:
     preview_order(coordinator, request_for(destination))
@@ -84,14 +84,14 @@ def test_a_preview_announces_nothing_for_another_order_with_its_key(
     assert job.order["announced"] == []
 
 
-def test_without_a_preview_the_service_finds_out_what_is_withheld(
+def test_the_service_determines_what_is_withheld_without_a_preview(
     coordinator: User, destination: Node, request_for: Requests
 ) -> None:
     (job,) = place_order(coordinator, request_for(destination))
     assert job.order["announced"] == ["pixel-rule"]
 
 
-def test_nothing_is_announced_for_identified_images(
+def test_an_order_of_identified_images_announces_nothing_as_withheld(
     root: User, destination: Node, request_for: Requests
 ) -> None:
     change = SendAsIs("second opinion")
@@ -99,7 +99,7 @@ def test_nothing_is_announced_for_identified_images(
     assert job.order["announced"] == []
 
 
-def test_if_the_second_destination_is_refused_there_is_no_job_at_all(
+def test_a_refused_second_destination_prevents_all_jobs(
     coordinator: User, destination: Node, make_node: Callable[..., Node], request_for: Requests
 ) -> None:
     with pytest.raises(NotPermitted, match="send to"):
@@ -108,7 +108,7 @@ def test_if_the_second_destination_is_refused_there_is_no_job_at_all(
     assert not Patient.objects.exists()
 
 
-def test_if_the_second_job_cannot_be_written_the_first_is_gone(
+def test_a_failure_to_save_the_second_job_rolls_back_the_first(
     coordinator: User,
     destination: Node,
     folder_node: Node,
@@ -130,7 +130,7 @@ def test_if_the_second_job_cannot_be_written_the_first_is_gone(
     assert not AuditEvent.objects.filter(action="job.created").exists()
 
 
-def test_two_destinations_are_two_jobs_and_the_same_key_means_the_same_jobs(
+def test_two_destinations_create_two_jobs_and_the_same_key_returns_them(
     coordinator: User, destination: Node, folder_node: Node, request_for: Requests
 ) -> None:
     jobs = place_order(coordinator, request_for(destination, folder_node))
@@ -141,7 +141,7 @@ def test_two_destinations_are_two_jobs_and_the_same_key_means_the_same_jobs(
     assert Job.objects.count() == 2
 
 
-def test_two_orders_with_one_key_at_the_same_time_are_one_order(
+def test_concurrent_orders_with_the_same_key_create_the_jobs_once(
     coordinator: User,
     destination: Node,
     folder_node: Node,
@@ -163,7 +163,7 @@ def test_two_orders_with_one_key_at_the_same_time_are_one_order(
     assert Job.objects.count() == 2
 
 
-def test_keys_belong_to_their_user(
+def test_users_can_use_the_same_order_key_independently(
     coordinator: User, root: User, destination: Node, request_for: Requests
 ) -> None:
     (mine,) = place_order(coordinator, request_for(destination))
@@ -171,7 +171,7 @@ def test_keys_belong_to_their_user(
     assert mine.pk != other.pk
 
 
-def test_an_order_that_does_not_fit_is_refused_at_every_door(
+def test_an_order_without_storage_is_reported_by_preview_and_refused(
     coordinator: User, folder_node: Node, request_for: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = Message("storage-quota.used-up", node="Research folder", quota="1.0 GB")
@@ -184,7 +184,7 @@ def test_an_order_that_does_not_fit_is_refused_at_every_door(
     assert not Job.objects.exists()
 
 
-def test_a_preview_refuses_pseudonyms_that_clash_and_registers_none(
+def test_a_preview_refuses_conflicting_pseudonyms_and_registers_none(
     coordinator: User, root: User, source: Node, destination: Node, request_for: Requests
 ) -> None:
     request = request_for(destination)
@@ -201,7 +201,7 @@ def test_a_preview_refuses_pseudonyms_that_clash_and_registers_none(
     assert Patient.objects.count() == 1
 
 
-def test_a_preview_makes_no_job_and_registers_no_pseudonym(
+def test_a_preview_creates_no_job_and_registers_no_pseudonym(
     coordinator: User, destination: Node, request_for: Requests
 ) -> None:
     preview_order(coordinator, request_for(destination))
@@ -209,7 +209,7 @@ def test_a_preview_makes_no_job_and_registers_no_pseudonym(
     assert not Patient.objects.exists()
 
 
-def test_a_project_that_requires_a_second_person_holds_the_order(
+def test_an_order_of_a_second_person_project_waits_for_approval(
     coordinator: User, destination: Node, project: Project, request_for: Requests
 ) -> None:
     Project.objects.filter(pk=project.pk).update(second_person=True)
@@ -219,12 +219,12 @@ def test_a_project_that_requires_a_second_person_holds_the_order(
 
 
 @pytest.mark.parametrize("key", ["", "k" * 57])
-def test_a_key_that_cannot_be_kept_is_refused(key: str) -> None:
+def test_an_empty_or_too_long_order_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidInput, match="key of an order"):
         make_request("selective", [], key=key)
 
 
-def test_a_sheet_goes_the_same_way_to_two_destinations(
+def test_a_batch_transfer_to_two_destinations_creates_two_jobs(
     coordinator: User, source: Node, destination: Node, folder_node: Node, project: Project
 ) -> None:
     rows = [BatchTransferRow(2, StudyCriteria(PATIENT, study_uid="1.2.3"))]
@@ -246,7 +246,7 @@ def test_a_sheet_goes_the_same_way_to_two_destinations(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_the_service_announced_does_not_count_as_a_gap(
+def test_a_job_succeeds_if_its_withheld_images_were_announced(
     coordinator: User, destination: Node, request_for: Requests
 ) -> None:
     (job,) = place_order(coordinator, request_for(destination))

@@ -1,4 +1,4 @@
-"""A research project at work: its risks, its limits, its end; and what was done, counted once."""
+"""Jobs of a research project: risk decisions, counts, limits, end of the project, UID map."""
 
 import threading
 from collections.abc import Callable
@@ -36,10 +36,10 @@ HEAD = {"BodyPartExamined": "HEAD", "StudyDescription": "CCT", "SliceThickness":
 
 @pytest.fixture
 def order(coordinator: User, source: Node, destination: Node, project: Project) -> Ordering:
-    """Orders one study for the project: order("1", images=3, listed=True, …).
+    """Order one study for the project: order("1", images=3, listed=True, …).
 
-    Listed: the source lists the study when it is ordered, so that what will be withheld is
-    announced.
+    With listed=True the source has the study when it is ordered, so that the order announces
+    what will be withheld.
     """
 
     def order(study: str = "1", images: int = 3, listed: bool = False, **changes: Any) -> Job:
@@ -59,14 +59,14 @@ def elements(job: Job) -> dict[tuple[str, str], int]:
     return {(row["name"], row["action"]): row["count"] for row in rows}
 
 
-# Faces --------------------------------------------------------------------------------------------
+# Images that may show a face ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [("", "has no decision"), (RiskChoice.WITHHOLD, "could be reconstructed")],
 )
-def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
+def test_face_images_are_withheld_unless_the_project_accepts_the_risk(
     order: Ordering, project: Project, destination: Node, chosen: str, words: str
 ) -> None:
     Project.objects.filter(pk=project.pk).update(faces=chosen)
@@ -80,7 +80,9 @@ def test_what_may_show_a_face_is_withheld_unless_the_project_accepts_it(
     assert build_report(job)["faces"] == {"accepted": 0, "withheld": 3}
 
 
-def test_what_was_told_before_the_start_is_no_gap(order: Ordering, project: Project) -> None:
+def test_a_task_succeeds_if_its_withheld_face_images_were_announced(
+    order: Ordering, project: Project
+) -> None:
     Project.objects.filter(pk=project.pk).update(faces=RiskChoice.WITHHOLD)
     order(listed=True, **HEAD)
 
@@ -90,7 +92,7 @@ def test_what_was_told_before_the_start_is_no_gap(order: Ordering, project: Proj
     assert task.state == TaskState.SUCCESS
 
 
-def test_an_accepted_face_stands_in_the_report_with_the_reason(
+def test_the_report_counts_accepted_face_images_and_gives_the_reason(
     order: Ordering, project: Project, destination: Node
 ) -> None:
     Project.objects.filter(pk=project.pk).update(
@@ -107,7 +109,7 @@ def test_an_accepted_face_stands_in_the_report_with_the_reason(
     assert (rules["faces"], rules["faces_reason"]) == ("accept", "the ethics board has agreed")
 
 
-# The header's word --------------------------------------------------------------------------------
+# Radiographs cleared only by their header ---------------------------------------------------------
 
 RADIOGRAPH = {
     "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
@@ -120,7 +122,7 @@ RADIOGRAPH = {
     ("chosen", "words"),
     [("", "a manager of research projects"), (RiskChoice.WITHHOLD, "Ask a reviewer to decide")],
 )
-def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
+def test_radiographs_are_withheld_unless_the_project_accepts_the_risk(
     order: Ordering, project: Project, destination: Node, chosen: str, words: str
 ) -> None:
     Project.objects.filter(pk=project.pk).update(header_word=chosen)
@@ -134,7 +136,7 @@ def test_a_radiograph_is_withheld_unless_the_project_accepts_the_headers_word(
     assert build_report(job)["header_word"] == {"accepted": 0, "withheld": 3}
 
 
-def test_a_radiograph_that_was_announced_as_withheld_is_no_gap(order: Ordering) -> None:
+def test_a_task_succeeds_if_its_withheld_radiographs_were_announced(order: Ordering) -> None:
     order(listed=True, **RADIOGRAPH)
 
     task = work()
@@ -143,7 +145,7 @@ def test_a_radiograph_that_was_announced_as_withheld_is_no_gap(order: Ordering) 
     assert task.state == TaskState.SUCCESS
 
 
-def test_the_accepted_word_of_a_header_stands_in_the_report_with_the_reason(
+def test_the_report_counts_accepted_radiographs_and_gives_the_reason(
     order: Ordering, project: Project, destination: Node
 ) -> None:
     Project.objects.filter(pk=project.pk).update(
@@ -160,7 +162,7 @@ def test_the_accepted_word_of_a_header_stands_in_the_report_with_the_reason(
     assert (rules["header_word"], rules["header_word_reason"]) == ("accept", "phantoms alone")
 
 
-def test_what_was_withheld_comes_once_the_word_is_accepted(
+def test_a_retry_delivers_withheld_radiographs_after_the_risk_is_accepted(
     order: Ordering, project: Project, destination: Node
 ) -> None:
     job = order(**RADIOGRAPH)
@@ -178,7 +180,7 @@ def test_what_was_withheld_comes_once_the_word_is_accepted(
 # Counts -------------------------------------------------------------------------------------------
 
 
-def test_what_was_done_is_counted_over_delivered_images(order: Ordering) -> None:
+def test_the_report_counts_actions_per_element_over_delivered_images(order: Ordering) -> None:
     job = order(images=3)
     work()
 
@@ -191,7 +193,7 @@ def test_what_was_done_is_counted_over_delivered_images(order: Ordering) -> None
     assert done["SOPClassUID", "kept"] == 3
 
 
-def test_what_was_withheld_is_not_counted(order: Ordering, source: Node) -> None:
+def test_withheld_images_are_not_counted(order: Ordering, source: Node) -> None:
     job = order(images=2)
     burned = samples.instance(samples.ct(3, BurnedInAnnotation="YES"))
     MemoryNode.shelves[source.name][burned.instance_uid] = burned
@@ -200,10 +202,10 @@ def test_what_was_withheld_is_not_counted(order: Ordering, source: Node) -> None
     assert elements(job)["SOPInstanceUID", "new UID"] == 2
 
 
-def test_a_lost_worker_and_a_retry_neither_lose_nor_double_the_counts(
+def test_counts_stay_correct_after_a_lost_lease_and_a_restart(
     order: Ordering, gated: type[GatedNode], root: User, destination: Node
 ) -> None:
-    """The first attempt is overtaken with some images delivered; the second brings the rest."""
+    """The first attempt loses its lease after some images; the second delivers the rest."""
     job = order(images=5)
     task = queue.claim("first")
     assert task is not None
@@ -243,10 +245,10 @@ def _in_thread(task: Task) -> threading.Thread:
     return thread
 
 
-# Limits and the end -------------------------------------------------------------------------------
+# Limits and end of a project ----------------------------------------------------------------------
 
 
-def test_series_of_other_modalities_stay_with_a_reason(
+def test_series_of_modalities_outside_the_project_are_left_out_with_a_reason(
     order: Ordering, project: Project, destination: Node
 ) -> None:
     Project.objects.filter(pk=project.pk).update(modalities="MR, PT")
@@ -262,7 +264,7 @@ def test_series_of_other_modalities_stay_with_a_reason(
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
-def test_what_waits_for_a_project_that_is_over_fails_with_the_reason(
+def test_pending_tasks_of_an_ended_project_fail_with_a_message(
     order: Ordering, root: User, project: Project, how: str
 ) -> None:
     job = order()
@@ -278,7 +280,7 @@ def test_what_waits_for_a_project_that_is_over_fails_with_the_reason(
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired"])
-def test_what_runs_for_it_stops_between_two_images(
+def test_a_running_task_of_an_ended_project_stops_between_two_images(
     order: Ordering,
     root: User,
     project: Project,
@@ -303,7 +305,7 @@ def test_what_runs_for_it_stops_between_two_images(
     assert len(shelf(destination)) < 5
 
 
-def test_an_extended_project_goes_on_where_it_was(
+def test_a_retry_succeeds_after_the_project_is_extended(
     order: Ordering, root: User, project: Project, destination: Node
 ) -> None:
     job = order()
@@ -325,10 +327,10 @@ def _end(root: User, project: Project, how: str) -> None:
         Project.objects.filter(pk=project.pk).update(expires_on=yesterday)
 
 
-# The map of identifiers ---------------------------------------------------------------------------
+# UID map ------------------------------------------------------------------------------------------
 
 
-def test_the_key_holder_gets_each_original_with_its_new_identifier(
+def test_the_uid_map_pairs_each_original_uid_with_its_new_uid(
     order: Ordering, root: User, project: Project, destination: Node
 ) -> None:
     order(images=2)
@@ -346,7 +348,7 @@ def test_the_key_holder_gets_each_original_with_its_new_identifier(
     assert event.details == {"reason": "audit of 2026", "uids": 4}
 
 
-def test_it_needs_the_right_and_a_reason_and_comes_as_a_file(
+def test_the_uid_map_requires_permission_and_reason_and_is_a_csv_file(
     order: Ordering, root: User, coordinator: User, project: Project
 ) -> None:
     order()

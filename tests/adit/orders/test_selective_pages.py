@@ -1,4 +1,4 @@
-"""A selective transfer is ordered by hand, without JavaScript: search, tick, basket, summary, start."""
+"""Pages of a selective transfer without JavaScript: search, basket, summary, start."""
 
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -33,7 +33,7 @@ NEW = "/jobs/new/selective/"
 
 
 class Fields(HTMLParser):
-    """What a browser without JavaScript would post: the values of the page's big form."""
+    """The values of the main form, as a browser without JavaScript posts them."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Fields(HTMLParser):
 
 
 class Person:
-    """Someone at the page: what is typed and ticked is kept by the page alone."""
+    """A user of the page. Input is kept between requests only by the page."""
 
     def __init__(self, user: User) -> None:
         self.client = Client()
@@ -84,7 +84,7 @@ class Person:
 
     @property
     def text(self) -> str:
-        """The page without its frame and the help."""
+        """The page without navigation and help."""
         whole = str(self.page.content.decode())
         start = max(whole.find('<form id="bench"'), whole.find("</dialog>"))
         return whole[start:] if start > 0 else whole
@@ -99,7 +99,7 @@ def put(
     sop_class: str = CTImageStorage,
     **values: str,
 ) -> None:
-    """Lays one image into a memory node."""
+    """Store one image in a memory node."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = sop_class
@@ -126,7 +126,10 @@ def put(
 
 @pytest.fixture
 def filled(source: Node) -> Node:
-    """PACS1 with two studies of one patient and one of another; two series and a screenshot."""
+    """PACS1 with two studies of one patient and one of another.
+
+    The first study has two CT series and one secondary capture.
+    """
     for number in (1, 2, 3):
         put("PACS1", "1", "1", number)
         put("PACS1", "1", "2", number)
@@ -154,7 +157,7 @@ def with_right(user: User, *rights: str) -> None:
 
 
 def picked(person: Person, *ticks: str, **more: Any) -> Person:
-    """Searched for the first patient, and these rows laid into the basket."""
+    """Search for the first patient and add the given rows to the basket."""
     person.press("search", patient_id="PID-0815", sources=str(Node.objects.get(name="PACS1").pk))
     person.press("add", study=list(ticks), **more)
     return person
@@ -169,14 +172,14 @@ def test_the_empty_page_explains_the_first_step(person: Person) -> None:
     assert "The basket is empty." in person.text
 
 
-def test_who_may_search_nowhere_is_told_whom_to_ask(
+def test_a_user_without_readable_sources_sees_that_none_is_available(
     make_user: Callable[..., User], groups: dict[str, Group]
 ) -> None:
     person = Person(make_user("lonely", "Coordinators"))
     assert "No source available" in person.text
 
 
-def test_a_search_shows_what_was_found_and_its_address_tells_nothing(person: Person) -> None:
+def test_a_search_shows_the_matches_and_keeps_names_out_of_the_url(person: Person) -> None:
     page = person.press("search", patient_name="mustermann", sources=goes_to("PACS1"))
     assert "2 studies found" in person.text
     assert "Mustermann, Änne" in person.text
@@ -187,7 +190,7 @@ def test_a_search_shows_what_was_found_and_its_address_tells_nothing(person: Per
     assert 'value="mustermann"' in person.text
 
 
-def test_names_are_found_as_people_type_them(person: Person) -> None:
+def test_names_are_found_by_display_format_and_by_wildcard(person: Person) -> None:
     person.press("search", patient_name="Mustermann, Än", sources=goes_to("PACS1"))
     assert "2 studies found" in person.text
     person.press("search", patient_name="*tarou*", sources=goes_to("PACS1"))
@@ -196,7 +199,7 @@ def test_names_are_found_as_people_type_them(person: Person) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_search_by_days_description_and_modality(person: Person) -> None:
+def test_studies_are_found_by_date_description_and_modality(person: Person) -> None:
     nodes = goes_to("PACS1")
     person.press("search", study_from="2024-01-01", study_until="2024-12-31", sources=nodes)
     assert "2 studies found" in person.text
@@ -218,7 +221,7 @@ def test_a_search_by_days_description_and_modality(person: Person) -> None:
         ({"patient_id": "x", "sources": []}, "Select at least one PACS"),
     ],
 )
-def test_a_search_that_cannot_be_says_why_and_loses_nothing(
+def test_an_invalid_search_shows_the_reason_and_keeps_the_input(
     person: Person, typed: dict[str, Any], sentence: str
 ) -> None:
     nodes = goes_to("PACS1")
@@ -231,7 +234,7 @@ def test_a_search_that_cannot_be_says_why_and_loses_nothing(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_closed_source_is_a_sentence_beside_what_others_found(
+def test_a_closed_source_is_reported_beside_the_matches_of_other_sources(
     person: Person, make_node: Callable[..., Node]
 ) -> None:
     closed = make_node("Closed PACS", reads=("Coordinators",), is_open=False)
@@ -240,7 +243,7 @@ def test_a_closed_source_is_a_sentence_beside_what_others_found(
     assert "Closed PACS is closed." in person.text
 
 
-def test_a_source_that_one_may_not_read_is_not_searched(
+def test_a_source_without_read_permission_is_not_searched(
     person: Person, make_node: Callable[..., Node]
 ) -> None:
     secret = make_node("Secret PACS")
@@ -249,14 +252,14 @@ def test_a_source_that_one_may_not_read_is_not_searched(
     assert "Secret PACS" not in person.text
 
 
-def test_more_than_the_limit_says_to_narrow_the_search(person: Person, settings: Any) -> None:
+def test_a_search_above_the_limit_asks_to_narrow_it(person: Person, settings: Any) -> None:
     settings.SEARCH_LIMIT = 1
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert "1 study found" in person.text
     assert "PACS1: only the first 1 matching studies are shown. Narrow the search." in person.text
 
 
-def test_a_study_opens_to_its_series_and_keeps_what_was_ticked(person: Person) -> None:
+def test_expanding_a_study_shows_its_series_and_keeps_the_selection(person: Person) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     person.press("expand:0", study=["1"])
     assert "Serie 2" in person.text
@@ -265,7 +268,7 @@ def test_a_study_opens_to_its_series_and_keeps_what_was_ticked(person: Person) -
     assert "Serie 2" not in person.text
 
 
-def test_the_basket_survives_new_searches_and_signing_out(
+def test_the_basket_survives_new_searches_and_a_new_session(
     person: Person, coordinator: User
 ) -> None:
     picked(person, "0")
@@ -277,7 +280,7 @@ def test_the_basket_survives_new_searches_and_signing_out(
     assert "all series" not in again.text
 
 
-def test_single_series_come_along_alone_and_join_what_is_there(
+def test_added_series_are_merged_with_their_study_in_the_basket(
     person: Person, coordinator: User
 ) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
@@ -292,7 +295,7 @@ def test_single_series_come_along_alone_and_join_what_is_there(
     assert [p.series_uids for p in basket.load(coordinator)] == [()]
 
 
-def test_nothing_ticked_is_said(person: Person) -> None:
+def test_adding_an_empty_selection_is_reported(person: Person) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert person.press("add", study=[]).status_code == 422
     assert "Select a study" in person.text
@@ -305,7 +308,7 @@ def test_a_study_is_removed_from_the_basket(person: Person, coordinator: User) -
     assert len(basket.load(coordinator)) == 1
 
 
-def test_what_lies_in_the_basket_is_sealed(person: Person, coordinator: User) -> None:
+def test_the_basket_is_stored_encrypted(person: Person, coordinator: User) -> None:
     picked(person, "0")
     from django.db import connection
 
@@ -320,7 +323,7 @@ def test_what_lies_in_the_basket_is_sealed(person: Person, coordinator: User) ->
     assert not any("selective" in key for key in person.client.session.keys())  # noqa: SIM118
 
 
-def test_what_somebody_else_found_is_nobodys_business(
+def test_a_user_cannot_open_the_search_results_of_another_user(
     person: Person, make_user: Callable[..., User]
 ) -> None:
     page = person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
@@ -329,7 +332,9 @@ def test_what_somebody_else_found_is_nobodys_business(
     assert "Mustermann" not in other.client.get(address).content.decode()
 
 
-def test_a_job_is_ordered_in_a_few_clicks(person: Person, project: Project) -> None:
+def test_a_selective_transfer_is_ordered_through_basket_and_summary(
+    person: Person, project: Project
+) -> None:
     picked(person, "0")
     person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     summary = person.page.context["summary"]
@@ -349,7 +354,7 @@ def test_a_job_is_ordered_in_a_few_clicks(person: Person, project: Project) -> N
     assert "The basket is empty." in person.client.get(NEW).content.decode()
 
 
-def test_start_pressed_twice_is_one_job(person: Person) -> None:
+def test_submitting_the_summary_repeatedly_creates_one_job(person: Person) -> None:
     picked(person, "0").press("summary", destinations=goes_to("Research PACS"))
     address = person.page.request["PATH_INFO"]
     for _ in range(3):
@@ -357,7 +362,7 @@ def test_start_pressed_twice_is_one_job(person: Person) -> None:
     assert Job.objects.count() == 1
 
 
-def test_what_was_picked_after_the_summary_stays_in_the_basket(
+def test_studies_added_after_the_summary_stay_in_the_basket(
     person: Person, coordinator: User
 ) -> None:
     picked(person, "0").press("summary", destinations=goes_to("Research PACS"))
@@ -368,7 +373,7 @@ def test_what_was_picked_after_the_summary_stays_in_the_basket(
     assert other_tab.page.status_code == 200
 
 
-def test_two_destinations_are_two_jobs_with_the_same_pseudonyms(
+def test_two_destinations_create_two_jobs_with_the_same_pseudonyms(
     person: Person, folder_node: Node, project: Project
 ) -> None:
     picked(person, "0", "1")
@@ -390,7 +395,9 @@ def token_of(user: User, patient_id: str) -> str:
     return next(f"pseudonym_{p.token}" for p in patients if p.patient_id == patient_id)
 
 
-def test_a_pseudonym_is_given_by_hand(person: Person, coordinator: User, project: Project) -> None:
+def test_a_pseudonym_can_be_entered_manually(
+    person: Person, coordinator: User, project: Project
+) -> None:
     picked(person, "0", "1")
     typed = {token_of(coordinator, "PID-0815"): "LUNG-7"}
     nodes = goes_to("Research PACS")
@@ -402,7 +409,7 @@ def test_a_pseudonym_is_given_by_hand(person: Person, coordinator: User, project
 
 
 @pytest.mark.parametrize("text", ["Müller", "a b", "x" * 65, HOSTILE, "../etc"])
-def test_an_illegal_pseudonym_is_said_where_it_was_typed_and_nothing_is_lost(
+def test_an_invalid_pseudonym_is_reported_and_the_input_is_kept(
     person: Person, coordinator: User, project: Project, text: str
 ) -> None:
     picked(person, "0")
@@ -419,7 +426,7 @@ def test_an_illegal_pseudonym_is_said_where_it_was_typed_and_nothing_is_lost(
     assert "<script>alert" not in person.text
 
 
-def test_a_pseudonym_of_somebody_else_is_refused_before_the_start(
+def test_a_pseudonym_of_another_patient_is_refused_before_the_start(
     person: Person, coordinator: User, project: Project
 ) -> None:
     pseudonyms.get_or_create_pseudonym(project, "PACS1", "PID-OTHER", given="LUNG-1")
@@ -445,7 +452,7 @@ def test_a_second_pseudonym_for_a_known_patient_is_refused(
 
 
 @pytest.mark.parametrize("may_link", [False, True])
-def test_the_summary_names_a_known_pseudonym_to_who_may_reidentify_alone(
+def test_the_summary_shows_a_known_pseudonym_only_with_permission(
     person: Person, coordinator: User, project: Project, may_link: bool
 ) -> None:
     pseudonyms.get_or_create_pseudonym(project, "PACS1", "PID-0815", given="LUNG-1")
@@ -457,7 +464,9 @@ def test_the_summary_names_a_known_pseudonym_to_who_may_reidentify_alone(
     assert ("LUNG-1" in person.text) is may_link
 
 
-def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinator: User) -> None:
+def test_two_patients_of_one_order_cannot_share_a_pseudonym(
+    person: Person, coordinator: User
+) -> None:
     picked(person, "0")
     person.press("search", patient_id="PID-2", sources=goes_to("PACS1"))
     person.press("add", study=["0"])
@@ -467,14 +476,14 @@ def test_two_patients_of_one_order_have_two_pseudonyms(person: Person, coordinat
     assert "already used for another patient above" in person.text
 
 
-def test_a_registry_is_only_asked_before_the_start(person: Person, project: Project) -> None:
+def test_the_summary_registers_no_pseudonym(person: Person, project: Project) -> None:
     picked(person, "0")
     person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     assert person.page.status_code == 200
     assert project.patients.count() == 0
 
 
-def test_without_the_right_nothing_is_sent_as_it_is(person: Person) -> None:
+def test_images_are_always_pseudonymized_without_permission(person: Person) -> None:
     picked(person, "0")
     assert "Send unchanged" not in person.text
     nodes = goes_to("Research PACS")
@@ -483,7 +492,7 @@ def test_without_the_right_nothing_is_sent_as_it_is(person: Person) -> None:
     assert Job.objects.get().order["change"] == "pseudonymized"
 
 
-def test_with_the_right_nothing_is_preselected_and_as_it_is_needs_a_reason(
+def test_identified_transfer_is_not_preselected_and_needs_a_reason(
     person: Person, coordinator: User
 ) -> None:
     with_right(coordinator, "transfer_identified")
@@ -500,7 +509,7 @@ def test_with_the_right_nothing_is_preselected_and_as_it_is_needs_a_reason(
     assert Job.objects.get().order["change"] == "as_is"
 
 
-def test_urgent_needs_a_right(person: Person, coordinator: User) -> None:
+def test_an_urgent_order_needs_a_permission(person: Person, coordinator: User) -> None:
     picked(person, "0")
     assert "Urgent" not in person.text
     with_right(coordinator, "be_urgent")
@@ -509,7 +518,7 @@ def test_urgent_needs_a_right(person: Person, coordinator: User) -> None:
     assert Job.objects.get().urgent
 
 
-def test_the_source_is_no_destination(person: Person, groups: dict[str, Group]) -> None:
+def test_the_source_cannot_be_the_destination(person: Person, groups: dict[str, Group]) -> None:
     node = Node.objects.get(name="PACS1")
     node.access.update(may_write=True)
     picked(person, "0")
@@ -518,9 +527,7 @@ def test_the_source_is_no_destination(person: Person, groups: dict[str, Group]) 
     assert "Select another destination" in person.text
 
 
-def test_more_studies_than_one_may_order_alone_wait_for_approval(
-    person: Person, settings: Any
-) -> None:
+def test_an_order_above_the_study_limit_waits_for_approval(person: Person, settings: Any) -> None:
     settings.MAX_STUDIES_PER_JOB = 1
     picked(person, "0", "1")
     person.press("summary", destinations=goes_to("Research PACS"))
@@ -529,14 +536,14 @@ def test_more_studies_than_one_may_order_alone_wait_for_approval(
     assert Job.objects.get().state == JobState.WAITING_FOR_APPROVAL
 
 
-def test_a_closed_destination_is_said_before_the_start(person: Person, destination: Node) -> None:
+def test_the_summary_reports_a_closed_destination(person: Person, destination: Node) -> None:
     Node.objects.filter(pk=destination.pk).update(is_open=False)
     picked(person, "0")
     person.press("summary", destinations=goes_to("Research PACS"))
     assert any("Research PACS" in line for line in person.page.context["when"])
 
 
-def test_a_right_withdrawn_before_the_start_is_a_sentence(
+def test_a_permission_withdrawn_before_the_start_is_reported(
     person: Person, destination: Node
 ) -> None:
     picked(person, "0").press("summary", destinations=goes_to("Research PACS"))
@@ -547,7 +554,7 @@ def test_a_right_withdrawn_before_the_start_is_a_sentence(
     assert Job.objects.count() == 0
 
 
-def test_hostile_names_are_text_on_every_page(
+def test_html_in_patient_data_is_escaped_on_every_page(
     person: Person, coordinator: User, project: Project
 ) -> None:
     hostile = {"PatientName": f"{HOSTILE}^x", "StudyDescription": HOSTILE, "PatientID": "<b>x"}
@@ -569,24 +576,24 @@ def test_hostile_names_are_text_on_every_page(
 @pytest.mark.parametrize(
     "button", ["expand:99999", "expand:-1", "expand:²", "remove:nobody", "nonsense", "", "expand:"]
 )
-def test_buttons_that_are_not_there_do_nothing(person: Person, button: str) -> None:
+def test_an_unknown_button_is_ignored(person: Person, button: str) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     assert person.press(button).status_code == 200
 
 
-def test_ticks_that_are_not_there_pick_nothing(person: Person, coordinator: User) -> None:
+def test_unknown_row_numbers_add_nothing_to_the_basket(person: Person, coordinator: User) -> None:
     person.press("search", patient_id="PID-0815", sources=goes_to("PACS1"))
     person.press("add", study=["77", "x", "-1"], series=["0.9", "8.8", "..", "0."])
     assert len(basket.load(coordinator)) == 0
 
 
-def test_an_old_summary_says_that_it_is_gone(person: Person) -> None:
+def test_an_expired_summary_is_reported(person: Person) -> None:
     page = person.client.get(reverse("job_summary", args=[drafts.new_key()]), follow=True)
     assert b"has expired" in page.content
     assert person.client.get(reverse("job_summary", args=["x"])).status_code == 404
 
 
-def test_a_kept_search_stores_messages_instead_of_sentences(coordinator: User) -> None:
+def test_a_stored_search_contains_messages_instead_of_text(coordinator: User) -> None:
     note = Message("selective.search-canceled", node="PACS1")
     hint = Message("selective.more-studies", node="PACS1", count=500)
     made = StoredSearch(drafts.new_key(), notes=(note,), hints=(hint,), rows=())
@@ -596,7 +603,7 @@ def test_a_kept_search_stores_messages_instead_of_sentences(coordinator: User) -
     assert "canceled before" not in str(drafts.load_draft(coordinator, made.key))
 
 
-def test_drafts_are_forgotten_after_a_day(person: Person, coordinator: User) -> None:
+def test_drafts_are_deleted_after_a_day(person: Person, coordinator: User) -> None:
     from datetime import timedelta
 
     from django.utils import timezone
@@ -607,7 +614,7 @@ def test_drafts_are_forgotten_after_a_day(person: Person, coordinator: User) -> 
     assert OrderDraft.objects.count() == 0
 
 
-def test_only_so_many_searches_are_kept(person: Person, coordinator: User) -> None:
+def test_the_number_of_drafts_per_user_is_limited(person: Person, coordinator: User) -> None:
     picked(person, "0")
     for _ in range(drafts.MAX_DRAFTS_PER_USER + 5):
         drafts.save_draft(coordinator, drafts.new_key(), {})
@@ -615,7 +622,7 @@ def test_only_so_many_searches_are_kept(person: Person, coordinator: User) -> No
     assert len(basket.load(coordinator)) == 1
 
 
-def test_without_the_right_names_are_masked_in_results(
+def test_names_are_masked_in_results_without_permission(
     person: Person, coordinator: User, groups: dict[str, Group]
 ) -> None:
     groups["Coordinators"].permissions.remove(Permission.objects.get(codename="see_identified"))

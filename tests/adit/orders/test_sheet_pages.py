@@ -1,4 +1,4 @@
-"""The pages from a dropped file to an order: nothing is created before it, and nothing is lost."""
+"""The pages from an uploaded sheet to the order. No job exists before the order is placed."""
 
 import io
 from collections.abc import Callable
@@ -30,13 +30,13 @@ def upload(client: Client, data: bytes, name: str = "list.csv", **more: str) -> 
 
 
 def rows_of(client: Client, data: bytes) -> str:
-    """The address of the rows of an uploaded sheet."""
+    """Upload a sheet and return the URL of its rows page."""
     answer = upload(client, data)
     assert answer.status_code == 302, answer.content.decode()  # type: ignore[attr-defined]
     return str(answer["Location"])  # type: ignore[index]
 
 
-def test_a_good_file_leads_to_its_rows_and_orders_nothing(client: Client, source: Node) -> None:
+def test_a_valid_file_opens_its_rows_page_and_creates_no_job(client: Client, source: Node) -> None:
     address = rows_of(client, GOOD)
 
     page = client.get(address).content.decode()
@@ -47,7 +47,7 @@ def test_a_good_file_leads_to_its_rows_and_orders_nothing(client: Client, source
     assert not Job.objects.exists()
 
 
-def test_a_broken_file_is_refused_in_words_and_leaves_nothing(client: Client) -> None:
+def test_an_unreadable_file_is_refused_with_a_message_and_not_stored(client: Client) -> None:
     answer = upload(client, b'PatientID;x\n1;"open\n', "patients.csv")
 
     assert answer.status_code == 422  # type: ignore[attr-defined]
@@ -57,20 +57,20 @@ def test_a_broken_file_is_refused_in_words_and_leaves_nothing(client: Client) ->
     assert not OrderDraft.objects.exists()
 
 
-def test_a_file_that_is_too_large_is_refused_unread(client: Client) -> None:
+def test_a_file_larger_than_the_limit_is_refused(client: Client) -> None:
     answer = upload(client, b"PatientID\n" + b"1\n" * 4_000_000)
 
     assert answer.status_code == 422  # type: ignore[attr-defined]
     assert "larger than 5 MB" in answer.content.decode()  # type: ignore[attr-defined]
 
 
-def test_no_file_is_said(client: Client) -> None:
+def test_a_missing_file_is_reported(client: Client) -> None:
     answer = client.post(NEW, {})
 
     assert "Select a file first." in answer.content.decode()
 
 
-def test_which_column_is_what_is_asked_with_guesses_and_remembered(client: Client) -> None:
+def test_a_column_mapping_is_suggested_confirmed_and_remembered(client: Client) -> None:
     address = rows_of(client, b"Fallnr.;Wer\nA1;0001\n")
     assert address.endswith("/columns/")
     page = client.get(address).content.decode()
@@ -94,7 +94,7 @@ def test_which_column_is_what_is_asked_with_guesses_and_remembered(client: Clien
         ({"column-0": "", "column-1": "Modality"}, "Assign at least the patient ID"),
     ],
 )
-def test_columns_that_make_no_question_are_refused(
+def test_an_invalid_column_mapping_is_refused(
     client: Client, said: dict[str, str], complaint: str
 ) -> None:
     address = rows_of(client, b"Fallnr.;Wer\nA1;0001\n")
@@ -105,7 +105,7 @@ def test_columns_that_make_no_question_are_refused(
     assert complaint in answer.content.decode()
 
 
-def test_another_header_line_can_be_chosen(client: Client) -> None:
+def test_another_header_line_can_be_selected(client: Client) -> None:
     address = rows_of(client, b"What;Ever\nWer;Fallnr.\n0001;A1\n")
 
     answer = client.post(address, {"header": "2", "do": "header"})
@@ -114,7 +114,7 @@ def test_another_header_line_can_be_chosen(client: Client) -> None:
     assert 'id_column_1">Fallnr.' in page
 
 
-def test_the_order_makes_the_job_and_forgets_the_sheet(
+def test_placing_the_order_creates_one_job_and_deletes_the_sheet(
     client: Client, source: Node, project: Project
 ) -> None:
     address = rows_of(client, GOOD)
@@ -140,7 +140,7 @@ def test_the_order_makes_the_job_and_forgets_the_sheet(
     assert Job.objects.count() == 1
 
 
-def test_rows_with_errors_hold_the_order_up_until_they_are_left_out(
+def test_rows_with_errors_block_the_order_until_they_are_excluded(
     client: Client, source: Node
 ) -> None:
     address = rows_of(client, b"PatientID\n0001\nwrong*\n")
@@ -156,7 +156,7 @@ def test_rows_with_errors_hold_the_order_up_until_they_are_left_out(
     assert Job.objects.get().tasks.count() == 1
 
 
-def test_a_row_left_out_by_hand_is_not_asked_and_clears_others_of_its_contradiction(
+def test_an_excluded_row_is_not_queried_and_no_longer_causes_conflicts(
     client: Client, source: Node
 ) -> None:
     address = rows_of(client, b"PatientID;Pseudonym\n1;A\n1;B\n2;C\n")
@@ -171,7 +171,7 @@ def test_a_row_left_out_by_hand_is_not_asked_and_clears_others_of_its_contradict
     assert sorted(ResultLine.objects.values_list("line", flat=True)) == [2, 4]
 
 
-def test_a_sheet_can_be_looked_at_by_its_verdicts(client: Client) -> None:
+def test_the_rows_of_a_sheet_can_be_filtered_by_verdict(client: Client) -> None:
     address = rows_of(client, b"PatientID\n0001\nwrong*\n")
 
     answer = client.post(address, {"do": "show:error"})
@@ -181,7 +181,7 @@ def test_a_sheet_can_be_looked_at_by_its_verdicts(client: Client) -> None:
     assert ">0001<" not in page
 
 
-def test_nobody_sees_the_sheet_of_somebody_else(
+def test_a_user_cannot_open_the_sheet_of_another_user(
     client: Client, as_user: Callable[[User | None], Client], make_user: Callable[..., User]
 ) -> None:
     address = rows_of(client, GOOD)
@@ -192,7 +192,7 @@ def test_nobody_sees_the_sheet_of_somebody_else(
     assert answer["Location"] == NEW
 
 
-def test_addresses_and_titles_tell_nothing(client: Client) -> None:
+def test_urls_and_titles_contain_no_patient_id(client: Client) -> None:
     address = rows_of(client, GOOD)
 
     page = client.get(address).content.decode()
@@ -203,7 +203,7 @@ def test_addresses_and_titles_tell_nothing(client: Client) -> None:
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
-def test_a_template_can_be_downloaded_and_read(client: Client, form: str) -> None:
+def test_a_downloaded_template_can_be_uploaded(client: Client, form: str) -> None:
     data = client.get(f"{NEW}template.{form}").content
 
     answer = upload(client, data, f"template.{form}")
@@ -212,7 +212,7 @@ def test_a_template_can_be_downloaded_and_read(client: Client, form: str) -> Non
     assert "an example of the template" in page
 
 
-def test_a_sheet_of_a_thousand_rows_is_shown_in_pages(client: Client) -> None:
+def test_a_sheet_of_a_thousand_rows_is_paginated(client: Client) -> None:
     target = io.BytesIO()
     write_xlsx(("PatientID",), [(f"{n:06}",) for n in range(1000)], target)
     address = str(upload(client, target.getvalue(), "list.xlsx")["Location"])  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Before the start a person reads which radiographs only a header clears, and what is done."""
+"""The order summary shows radiographs cleared only by their header, and their handling."""
 
 import json
 
@@ -19,7 +19,7 @@ CR, DX = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"
 
 @pytest.fixture
 def summary(coordinator: User, source: Node, destination: Node, project: Project) -> Person:
-    """A study of two CR images, one DX image and a CT slice, picked."""
+    """A basket with one study: two CR images, one DX image and one CT image."""
     for number in (1, 2):
         put("PACS1", "7", "1", number, sop_class=CR, Modality="CR", PatientID="PID-9")
     put("PACS1", "7", "2", 1, sop_class=DX, Modality="DX", PatientID="PID-9")
@@ -43,7 +43,7 @@ def told(person: Person, project: Project, **chosen: str) -> str:
         ("withhold", "covers the device, as decided for the project", "ask a reviewer to decide"),
     ],
 )
-def test_what_is_withheld_is_told_with_the_next_step(
+def test_the_summary_shows_withheld_radiographs_and_the_next_step(
     summary: Person, project: Project, chosen: str, words: str, step: str
 ) -> None:
     page = told(summary, project, header_word=chosen)
@@ -58,7 +58,7 @@ def test_what_is_withheld_is_told_with_the_next_step(
     assert Job.objects.get().order["announced"] == ["header-word"]
 
 
-def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
+def test_an_accepted_risk_is_shown_with_its_reason_and_announces_nothing(
     summary: Person, project: Project
 ) -> None:
     page = told(summary, project, header_word="accept", header_word_reason="phantoms alone")
@@ -70,7 +70,7 @@ def test_what_is_accepted_is_told_with_the_reason_and_announces_nothing(
     assert Job.objects.get().order["announced"] == []
 
 
-def test_an_order_without_radiographs_says_nothing_of_them(
+def test_an_order_without_radiographs_does_not_mention_them(
     coordinator: User, source: Node, destination: Node, project: Project
 ) -> None:
     put("PACS1", "8", "1", 1, PatientID="PID-8")
@@ -81,7 +81,7 @@ def test_an_order_without_radiographs_says_nothing_of_them(
     assert "Text in the pixels" not in told(person, project)
 
 
-def test_a_summary_survives_being_kept(project: Project) -> None:
+def test_a_summary_round_trips_through_json(project: Project) -> None:
     risks = tuple(RiskSummary(one, 1, 0, 3, "CR") for one in decisions(project))
     withheld = (ExpectedWithholding(Message("pixel-rule.test", device="Sonomaker"), True, 3),)
     notes = (Message("test.unreachable", node="PACS1"),)

@@ -1,4 +1,4 @@
-"""Uploads: sheets are kept sealed, for their owner alone, and answers about columns are remembered."""
+"""Uploads: encrypted sheets, accessible only to their owner, with remembered column mappings."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,9 @@ def upload(user: User, data: bytes = LIST) -> uploads.Upload:
     return uploads.read_upload(user, io.BytesIO(data), "list.csv", QUERY)
 
 
-def test_an_upload_is_kept_for_its_owner_alone(coordinator: User, stranger: User) -> None:
+def test_an_upload_can_be_loaded_only_by_its_owner_for_its_sheet_kind(
+    coordinator: User, stranger: User
+) -> None:
     mine = upload(coordinator)
 
     assert uploads.load_upload(coordinator, mine.key, QUERY) == mine
@@ -31,7 +33,7 @@ def test_an_upload_is_kept_for_its_owner_alone(coordinator: User, stranger: User
     assert uploads.load_upload(coordinator, mine.key, SheetKind.TRANSFER) is None
 
 
-def test_an_upload_is_sealed(coordinator: User) -> None:
+def test_an_upload_is_stored_encrypted(coordinator: User) -> None:
     upload(coordinator)
 
     with connection.cursor() as cursor:
@@ -40,14 +42,14 @@ def test_an_upload_is_sealed(coordinator: User) -> None:
     assert b"MUSTERMANN" not in bytes(content)
 
 
-def test_an_unreadable_file_leaves_nothing_behind(coordinator: User) -> None:
+def test_an_unreadable_file_stores_no_draft(coordinator: User) -> None:
     with pytest.raises(UnreadableSheet):
         upload(coordinator, b'PatientID;x\n1;"open\n')
 
     assert not OrderDraft.objects.exists()
 
 
-def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
+def test_a_column_mapping_is_reused_for_sheets_with_the_same_headers(
     coordinator: User,
 ) -> None:
     first = upload(coordinator)
@@ -64,8 +66,8 @@ def test_which_column_is_what_is_remembered_for_sheets_with_the_same_headers(
     assert not other.mapping.is_certain
 
 
-def test_what_is_remembered_holds_nothing_of_the_sheet(coordinator: User) -> None:
-    """Somebody may take a row of people for the headers."""
+def test_a_remembered_mapping_contains_no_text_of_the_sheet(coordinator: User) -> None:
+    """A user may select a row of patients as the header line."""
     first = upload(coordinator, b"MUSTERMANN;A1\nMUSTERFRAU;A2\n")
 
     uploads.set_mapping(
@@ -75,7 +77,7 @@ def test_what_is_remembered_holds_nothing_of_the_sheet(coordinator: User) -> Non
     assert "MUSTERMANN".lower() not in str(SheetColumns.objects.values()[0]).lower()
 
 
-def test_answers_of_one_person_are_not_taken_for_another(
+def test_a_column_mapping_is_not_shared_between_users(
     coordinator: User, make_user: Callable[..., User]
 ) -> None:
     first = upload(coordinator)
@@ -86,7 +88,7 @@ def test_answers_of_one_person_are_not_taken_for_another(
     assert not upload(make_user("other")).mapping.is_certain
 
 
-def test_rows_of_other_pages_stay_left_out(coordinator: User) -> None:
+def test_rows_excluded_on_other_pages_stay_excluded(coordinator: User) -> None:
     first = upload(coordinator).without([2, 3], [3]).without([4, 5], [4, 5])
 
     assert first.without([2, 3], []).left_out == {4, 5}

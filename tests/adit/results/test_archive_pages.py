@@ -1,4 +1,4 @@
-"""7-Zip files on pages: built with a new password, downloaded in parts, and gone."""
+"""Pages of 7-Zip files: downloads, permissions, deletion, new password for a retry."""
 
 import html
 import os
@@ -42,7 +42,7 @@ def archive_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
 def archive(
     coordinator: User, make_job: Callable[..., Job], archive_node: Node, tmp_path: Path
 ) -> ArchiveFile:
-    """A finished file of the coordinator."""
+    """A finished 7-Zip file of the coordinator."""
     job = make_job(coordinator)
     job.destination = archive_node
     job.save()
@@ -75,7 +75,7 @@ def body(answer: Any) -> bytes:
     return content
 
 
-def test_the_job_page_offers_the_file_and_says_how_to_open_it(
+def test_the_job_page_links_the_file_and_explains_how_to_open_it(
     client: Client, archive: ArchiveFile
 ) -> None:
     page = client.get(reverse("job", args=[archive.job_id])).content.decode()
@@ -86,7 +86,7 @@ def test_the_job_page_offers_the_file_and_says_how_to_open_it(
     assert "1 of 1 study done" in page
 
 
-def test_the_whole_file_comes_with_its_name_and_length(
+def test_a_download_returns_the_whole_file_with_name_and_length(
     client: Client, archive: ArchiveFile
 ) -> None:
     answer = client.get(address(archive))
@@ -108,7 +108,7 @@ def test_the_whole_file_comes_with_its_name_and_length(
         ("bytes=699999-699999", 699_999, 700_000),
     ],
 )
-def test_a_part_of_it_comes_where_it_was_cut_off(
+def test_a_range_request_returns_the_requested_bytes(
     client: Client, archive: ArchiveFile, header: str, start: int, end: int
 ) -> None:
     answer = client.get(address(archive), headers={"Range": header})
@@ -121,7 +121,7 @@ def test_a_part_of_it_comes_where_it_was_cut_off(
 
 
 @pytest.mark.parametrize("header", ["bytes=5-2", "bytes=-", "bytes=1-2,4-5", "pages=1-2", "bytes"])
-def test_a_range_that_is_none_gets_the_whole(
+def test_an_invalid_range_returns_the_whole_file(
     client: Client, archive: ArchiveFile, header: str
 ) -> None:
     answer = client.get(address(archive), headers={"Range": header})
@@ -131,7 +131,7 @@ def test_a_range_that_is_none_gets_the_whole(
 
 
 @pytest.mark.parametrize("header", ["bytes=700000-", "bytes=900000-900001", "bytes=-0"])
-def test_a_range_beyond_the_end_is_said_so(
+def test_a_range_beyond_the_end_returns_416(
     client: Client, archive: ArchiveFile, header: str
 ) -> None:
     answer = client.get(address(archive), headers={"Range": header})
@@ -140,7 +140,9 @@ def test_a_range_beyond_the_end_is_said_so(
     assert answer["Content-Range"] == f"bytes */{len(CONTENT)}"
 
 
-def test_of_another_file_no_part_is_sent(client: Client, archive: ArchiveFile) -> None:
+def test_if_range_with_another_etag_returns_the_whole_file(
+    client: Client, archive: ArchiveFile
+) -> None:
     tag = client.head(address(archive))["ETag"]
     same = client.get(address(archive), headers={"Range": "bytes=5-", "If-Range": tag})
     other = client.get(address(archive), headers={"Range": "bytes=5-", "If-Range": '"old"'})
@@ -149,9 +151,7 @@ def test_of_another_file_no_part_is_sent(client: Client, archive: ArchiveFile) -
     assert (other.status_code, body(other)) == (200, CONTENT)
 
 
-def test_a_head_request_tells_the_length_and_sends_nothing(
-    client: Client, archive: ArchiveFile
-) -> None:
+def test_head_returns_the_length_without_a_body(client: Client, archive: ArchiveFile) -> None:
     answer = client.head(address(archive))
 
     assert (answer.status_code, answer.content) == (200, b"")
@@ -159,7 +159,7 @@ def test_a_head_request_tells_the_length_and_sends_nothing(
     assert not AuditEvent.objects.filter(action="archive.downloaded").exists()
 
 
-def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: ArchiveFile) -> None:
+def test_a_download_in_parts_is_audited_once(client: Client, archive: ArchiveFile) -> None:
     for start in (0, 100, 200):
         body(client.get(address(archive), headers={"Range": f"bytes={start}-{start + 99}"}))
 
@@ -168,7 +168,7 @@ def test_a_download_in_parts_is_one_line_of_the_trail(client: Client, archive: A
     assert event.details == {"file": archive.name}
 
 
-def test_more_downloads_at_once_than_threads_are_asked_to_wait(
+def test_a_download_above_the_limit_returns_503_with_retry_after(
     client: Client, archive: ArchiveFile, settings: Any
 ) -> None:
     settings.DOWNLOADS = 1
@@ -182,9 +182,7 @@ def test_more_downloads_at_once_than_threads_are_asked_to_wait(
     assert body(client.get(address(archive))) == CONTENT
 
 
-def test_a_browser_gone_in_the_middle_gives_its_place_back(
-    client: Client, archive: ArchiveFile
-) -> None:
+def test_an_aborted_download_releases_its_slot(client: Client, archive: ArchiveFile) -> None:
     answer = client.get(address(archive))
     next(iter(answer.streaming_content))
     answer.close()
@@ -192,7 +190,7 @@ def test_a_browser_gone_in_the_middle_gives_its_place_back(
     assert DOWNLOAD_LIMIT.count == 0
 
 
-def test_downloading_needs_its_right(
+def test_downloading_requires_permission(
     client: Client, archive: ArchiveFile, groups: dict[str, Group]
 ) -> None:
     rights = groups[standard.COORDINATORS].permissions
@@ -205,7 +203,7 @@ def test_downloading_needs_its_right(
     assert "You do not have the permission to download files" in page
 
 
-def test_identified_images_are_for_who_may_transfer_them(
+def test_identified_images_need_the_permission_to_transfer_identified_data(
     client: Client, archive: ArchiveFile
 ) -> None:
     archive.job.order["change"] = "as_is"
@@ -214,7 +212,9 @@ def test_identified_images_are_for_who_may_transfer_them(
     assert client.get(address(archive)).status_code == 403
 
 
-def test_what_was_deleted_says_when_and_is_not_there(client: Client, archive: ArchiveFile) -> None:
+def test_a_deleted_file_returns_404_and_is_shown_as_deleted(
+    client: Client, archive: ArchiveFile
+) -> None:
     ArchiveFile.objects.update(removed_at=timezone.now())
 
     page = client.get(reverse("job", args=[archive.job_id])).content.decode()
@@ -224,7 +224,7 @@ def test_what_was_deleted_says_when_and_is_not_there(client: Client, archive: Ar
     assert "deleted" in page
 
 
-def test_a_file_that_somebody_took_away_is_not_there(
+def test_a_file_missing_on_disk_returns_404(
     client: Client, archive: ArchiveFile, tmp_path: Path
 ) -> None:
     (tmp_path / "archives" / archive.name).unlink()
@@ -232,7 +232,7 @@ def test_a_file_that_somebody_took_away_is_not_there(
     assert client.get(address(archive)).status_code == 404
 
 
-def test_downloads_lists_what_one_may_have(
+def test_the_downloads_page_lists_only_accessible_files(
     client: Client, archive: ArchiveFile, as_user: Callable[[User | None], Client], make_user: Any
 ) -> None:
     assert address(archive) in client.get(reverse("archives")).content.decode()
@@ -241,9 +241,7 @@ def test_downloads_lists_what_one_may_have(
     assert address(archive) not in other.get(reverse("archives")).content.decode()
 
 
-def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
-    client: Client, archive: ArchiveFile
-) -> None:
+def test_a_retry_requires_a_new_password(client: Client, archive: ArchiveFile) -> None:
     Job.objects.update(state=JobState.WARNING)
     Task.objects.filter(type=TaskType.ORDERED).update(state="warning")
 
@@ -266,7 +264,7 @@ def test_an_ended_job_asks_for_a_new_password_before_it_goes_on(
     assert set(job.tasks.values_list("state", flat=True)) == {"pending"}
 
 
-def test_a_refused_retry_keeps_no_password(client: Client, archive: ArchiveFile) -> None:
+def test_a_refused_resume_stores_no_password(client: Client, archive: ArchiveFile) -> None:
     page = reverse("job_password", args=[archive.job_id, "resume"])
 
     answer = client.post(page, {**TWICE, "archive_kept": "yes"})
@@ -275,7 +273,7 @@ def test_a_refused_retry_keeps_no_password(client: Client, archive: ArchiveFile)
     assert Job.objects.get().archive_password is None
 
 
-def test_places_are_counted_by_all_threads() -> None:
+def test_the_download_limit_is_thread_safe() -> None:
     def walk() -> None:
         for _ in range(200):
             if DOWNLOAD_LIMIT.acquire():

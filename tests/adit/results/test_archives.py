@@ -1,4 +1,4 @@
-"""Jobs that end in an encrypted 7-Zip file: built once, whole, with a password that nobody keeps."""
+"""Jobs that deliver an encrypted 7-Zip file: packing, passwords, supplements, deletion."""
 
 import csv
 import io
@@ -106,7 +106,7 @@ def dump() -> str:
     return rows
 
 
-def test_a_job_ends_in_one_file_with_all_that_arrived(
+def test_a_job_produces_one_file_with_all_delivered_images(
     order: Callable[..., Job], places: dict[str, Path]
 ) -> None:
     job = order("1", "2", images=3)
@@ -131,7 +131,7 @@ def test_a_job_ends_in_one_file_with_all_that_arrived(
 
 
 @pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
-def test_7z_opens_it_with_the_password_alone(
+def test_7z_opens_the_file_only_with_the_password(
     order: Callable[..., Job], places: dict[str, Path]
 ) -> None:
     job = order("1")
@@ -147,7 +147,7 @@ def test_7z_opens_it_with_the_password_alone(
     assert "Wrong password" in without.stderr
 
 
-def test_the_contents_say_what_is_in_it_and_what_is_not_and_name_nobody(
+def test_the_contents_list_gives_all_outcomes_and_no_patient_data(
     order: Callable[..., Job], places: dict[str, Path], source: Node
 ) -> None:
     job = order("1", images=3)
@@ -171,7 +171,7 @@ def test_the_contents_say_what_is_in_it_and_what_is_not_and_name_nobody(
     assert PATIENT not in text
 
 
-def test_packing_waits_for_all_others_of_its_job(
+def test_packing_waits_for_all_other_tasks_of_its_job(
     order: Callable[..., Job], places: dict[str, Path]
 ) -> None:
     job = order("1", "2")
@@ -191,7 +191,7 @@ def test_packing_waits_for_all_others_of_its_job(
     assert job.tasks.filter(type=TaskType.PACK).get().pk == third.pk
 
 
-def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
+def test_the_password_is_encrypted_and_deleted_after_the_file_is_built(
     order: Callable[..., Job],
 ) -> None:
     job = order("1")
@@ -210,7 +210,7 @@ def test_the_password_is_sealed_until_the_file_is_built_and_gone_afterwards(
 @pytest.mark.parametrize(
     ("password", "why"), [("", "Enter the password"), ("short", "12 characters")]
 )
-def test_without_a_good_password_nothing_is_ordered(
+def test_an_order_without_a_valid_password_is_refused(
     order: Callable[..., Job], password: str, why: str
 ) -> None:
     with pytest.raises(InvalidInput, match=why):
@@ -219,12 +219,14 @@ def test_without_a_good_password_nothing_is_ordered(
     assert not Job.objects.exists()
 
 
-def test_a_password_that_everybody_tries_first_is_refused(order: Callable[..., Job]) -> None:
+def test_a_common_password_is_refused(order: Callable[..., Job]) -> None:
     with pytest.raises(InvalidInput, match="too common"):
         order("1", password="1234567890qwertyuiop"[:0] + "qwertyuiop123")
 
 
-def test_ordering_one_needs_its_right(order: Callable[..., Job], groups: dict[str, object]) -> None:
+def test_ordering_a_7_zip_file_requires_permission(
+    order: Callable[..., Job], groups: dict[str, object]
+) -> None:
     rights = groups[standard.COORDINATORS].permissions  # type: ignore[attr-defined]
     rights.remove(rights.get(codename=Right.USE_ARCHIVES))
 
@@ -232,7 +234,7 @@ def test_ordering_one_needs_its_right(order: Callable[..., Job], groups: dict[st
         order("1")
 
 
-def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
+def test_a_retry_adds_a_supplement_with_a_new_password(
     order: Callable[..., Job], places: dict[str, Path], source: Node, coordinator: User
 ) -> None:
     job = order("1", "2", images=2)
@@ -261,7 +263,7 @@ def test_what_a_retry_brings_goes_into_a_supplement_with_a_new_password(
     assert [one.round for one in ArchiveFile.objects.order_by("pk")] == [0, 1]
 
 
-def test_canceled_and_resumed_all_lies_in_one_file(
+def test_a_canceled_and_resumed_job_produces_one_file(
     order: Callable[..., Job], places: dict[str, Path], coordinator: User
 ) -> None:
     job = order("1", "2", images=2)
@@ -279,7 +281,7 @@ def test_canceled_and_resumed_all_lies_in_one_file(
     assert len(images_in(places["path"] / f"job-{job.pk}.7z", NEXT_PASSWORD)) == 4
 
 
-def test_when_nothing_arrived_there_is_no_file(
+def test_a_job_without_delivered_images_produces_no_file(
     order: Callable[..., Job], places: dict[str, Path], source: Node
 ) -> None:
     job = order("1")
@@ -292,7 +294,7 @@ def test_when_nothing_arrived_there_is_no_file(
     assert files_below(places["path"]) == []
 
 
-def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
+def test_a_failed_build_fails_the_job_and_is_retried_without_fetching(
     order: Callable[..., Job],
     places: dict[str, Path],
     source: Node,
@@ -318,7 +320,7 @@ def test_a_file_that_cannot_be_built_is_a_failure_and_costs_no_second_fetch(
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 3
 
 
-def test_a_full_disk_is_tried_again_by_itself(
+def test_packing_is_retried_automatically_after_a_full_disk(
     order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = order("1")
@@ -339,7 +341,7 @@ def test_a_full_disk_is_tried_again_by_itself(
     assert job.state == JobState.SUCCESS
 
 
-def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
+def test_a_worker_lost_before_recording_the_file_leaves_one_file_and_row(
     order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = order("1", images=3)
@@ -358,7 +360,7 @@ def test_a_worker_lost_after_the_file_was_shown_leaves_one_file_and_one_row(
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 3
 
 
-def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
+def test_an_unrecorded_file_is_deleted_after_its_job_is_canceled(
     order: Callable[..., Job],
     places: dict[str, Path],
     coordinator: User,
@@ -371,7 +373,9 @@ def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
     monkeypatch.undo()
     (places["path"] / "job-999.7z").write_bytes(b"somebody else's")
     clean_up()
-    assert files_below(places["path"]) == [f"job-{job.pk}.7z", "job-999.7z"], "it is built again"
+    assert files_below(places["path"]) == [f"job-{job.pk}.7z", "job-999.7z"], (
+        "a pending job keeps its file"
+    )
 
     perform(coordinator, job, "cancel")
     clean_up()
@@ -380,7 +384,7 @@ def test_a_file_that_was_shown_and_never_listed_goes_when_its_job_is_canceled(
     assert not PendingArchiveFile.objects.exists()
 
 
-def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
+def test_an_unrecorded_file_is_deleted_with_its_job(
     order: Callable[..., Job],
     places: dict[str, Path],
     coordinator: User,
@@ -399,7 +403,7 @@ def test_a_file_that_was_shown_and_never_listed_goes_with_its_job(
     assert files_below(places["path"]) == []
 
 
-def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_again(
+def test_unrecorded_parts_are_deleted_when_the_file_is_rebuilt(
     order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = order("1", images=3)
@@ -418,7 +422,7 @@ def test_what_was_shown_in_other_parts_and_never_listed_goes_when_it_is_built_ag
     assert not PendingArchiveFile.objects.exists()
 
 
-def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
+def test_a_file_is_not_rebuilt_if_the_worker_is_lost_after_recording_it(
     order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = order("1", images=3)
@@ -437,7 +441,7 @@ def test_a_worker_lost_after_the_row_was_written_builds_nothing_twice(
     assert ArchiveFile.objects.count() == 1
 
 
-def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
+def test_a_study_retried_during_packing_is_delivered_in_a_supplement(
     order: Callable[..., Job],
     places: dict[str, Path],
     coordinator: User,
@@ -471,7 +475,7 @@ def test_a_study_begun_again_while_the_file_is_built_has_it_built_again(
     assert sum(len(images_in(places["path"] / name)) for name in names) == 4
 
 
-def test_files_are_deleted_after_their_days_and_that_is_written_down(
+def test_expired_files_are_deleted_and_the_deletion_is_audited(
     order: Callable[..., Job], places: dict[str, Path], coordinator: User
 ) -> None:
     job = order("1")
@@ -501,7 +505,7 @@ def test_deleting_a_job_deletes_its_files(
     assert not ArchiveFile.objects.exists()
 
 
-def test_what_was_gathered_for_a_job_that_failed_is_forgotten_after_its_days(
+def test_staged_images_of_a_canceled_job_are_deleted_after_retention(
     order: Callable[..., Job],
     places: dict[str, Path],
     coordinator: User,
@@ -518,7 +522,9 @@ def test_what_was_gathered_for_a_job_that_failed_is_forgotten_after_its_days(
     assert files_below(places["staging"]) == []
 
 
-def test_nobody_searches_in_an_archive(root: User, archive_node: Node) -> None:
+def test_a_7_zip_destination_is_not_among_the_readable_nodes(
+    root: User, archive_node: Node
+) -> None:
 
     assert archive_node not in readable_nodes(root)
 
@@ -563,7 +569,7 @@ def checked_batch(
     return ordered
 
 
-def test_a_batch_is_packed_once_all_of_it_was_started(
+def test_a_batch_is_packed_only_after_the_pilot_and_the_rest(
     checked_batch: Callable[..., Job],
     places: dict[str, Path],
     source: Node,
@@ -590,7 +596,7 @@ def test_a_batch_is_packed_once_all_of_it_was_started(
     assert len(images_in(places["path"] / f"job-{job.pk}.7z")) == 6
 
 
-def test_what_lies_in_an_earlier_file_is_not_skipped_in_the_next_one(
+def test_images_in_an_earlier_file_are_not_skipped_in_the_next_one(
     checked_batch: Callable[..., Job],
     places: dict[str, Path],
     source: Node,
@@ -606,7 +612,7 @@ def test_what_lies_in_an_earlier_file_is_not_skipped_in_the_next_one(
     assert [len(images_in(path)) for path in files] == [2, 2]
 
 
-def test_a_machine_with_another_folder_for_what_is_gathered_leaves_the_job_to_others(
+def test_a_server_with_another_staging_folder_postpones_the_task(
     order: Callable[..., Job],
     archive_node: Node,
     places: dict[str, Path],
@@ -637,7 +643,7 @@ def test_a_machine_with_another_folder_for_what_is_gathered_leaves_the_job_to_ot
     assert job.archives.get().images == 6
 
 
-def test_a_file_is_not_built_from_another_machines_folder(
+def test_a_server_with_another_staging_folder_does_not_build_the_file(
     order: Callable[..., Job], archive_node: Node, settings: object, tmp_path: Path
 ) -> None:
     settings.EMBEDDED = False  # type: ignore[attr-defined]
@@ -653,7 +659,9 @@ def test_a_file_is_not_built_from_another_machines_folder(
     assert not job.archives.exists()
 
 
-def test_doctor_says_which_machine_has_another_folder(settings: object, tmp_path: Path) -> None:
+def test_doctor_reports_a_server_with_another_shared_folder(
+    settings: object, tmp_path: Path
+) -> None:
     settings.EMBEDDED = False  # type: ignore[attr-defined]
     settings.GATHERED_DIR = tmp_path / "mine"  # type: ignore[attr-defined]
     settings.ARCHIVE_DIR = tmp_path / "files"  # type: ignore[attr-defined]

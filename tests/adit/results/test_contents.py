@@ -1,4 +1,4 @@
-"""Folders: a list of what came lies beside the images; and nothing is begun without room for it."""
+"""Folder destinations: the list of contents beside the images, storage and quota."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def work_off() -> None:
 
 
 def listed(folder: Path, job: Job) -> list[dict[str, str]]:
-    """The csv, after the json was found to say the same."""
+    """Return the rows of the CSV list, after checking that the JSON list agrees."""
     (path,) = folder.rglob(f"contents-job-{job.pk}.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -62,7 +62,7 @@ def listed(folder: Path, job: Job) -> list[dict[str, str]]:
     return rows
 
 
-def test_each_file_stands_in_the_list_with_its_own_digest(
+def test_the_list_contains_each_file_with_its_digest_size_and_uids(
     order: Callable[..., Job], tmp_path: Path
 ) -> None:
     job = order("1", "2")
@@ -84,7 +84,7 @@ def test_each_file_stands_in_the_list_with_its_own_digest(
         assert row["outcome"] == "delivered"
 
 
-def test_no_original_uid_stands_in_the_list_of_a_pseudonymized_job(
+def test_the_list_of_a_pseudonymized_job_contains_no_original_uid(
     order: Callable[..., Job], source: Node, tmp_path: Path
 ) -> None:
     job = order("1")
@@ -100,7 +100,7 @@ def test_no_original_uid_stands_in_the_list_of_a_pseudonymized_job(
     assert PATIENT not in text
 
 
-def test_what_was_sent_as_it_is_stands_there_as_it_is(
+def test_the_list_of_an_identified_job_contains_original_uids(
     order: Callable[..., Job], root: User, tmp_path: Path
 ) -> None:
     job = order("1", user=root, change=SendAsIs("they treat the patient"), project=None)
@@ -109,7 +109,7 @@ def test_what_was_sent_as_it_is_stands_there_as_it_is(
     assert {row["study_uid"] for row in listed(tmp_path / "out", job)} == {f"{samples.ROOT}.1"}
 
 
-def test_a_retry_brings_the_list_up_to_date(
+def test_a_retry_updates_the_list(
     order: Callable[..., Job], source: Node, coordinator: User, tmp_path: Path
 ) -> None:
     job = order("1", "2")
@@ -127,7 +127,7 @@ def test_a_retry_brings_the_list_up_to_date(
     assert not [p for p in (tmp_path / "out").rglob("*") if p.name.startswith(".adit-")]
 
 
-def test_a_folder_that_is_away_gets_its_list_later(
+def test_the_list_of_an_unavailable_folder_is_written_later(
     order: Callable[..., Job], tmp_path: Path
 ) -> None:
     job = order("1")
@@ -145,7 +145,7 @@ def test_a_folder_that_is_away_gets_its_list_later(
     assert not deliveries.jobs_due().exists()
 
 
-def test_a_file_taken_away_before_is_said_in_the_list(
+def test_the_list_reports_a_file_that_no_longer_exists(
     order: Callable[..., Job], tmp_path: Path
 ) -> None:
     job = order("1")
@@ -158,10 +158,10 @@ def test_a_file_taken_away_before_is_said_in_the_list(
     assert sum("the file no longer exists" in row["reason"] for row in rows) == 1
 
 
-# Room ---------------------------------------------------------------------------------------------
+# Storage ------------------------------------------------------------------------------------------
 
 
-def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
+def test_insufficient_space_and_a_missing_folder_are_reported(
     folder_node: Node, tmp_path: Path
 ) -> None:
     assert storage_quota.explain_no_space(folder_node, 1000) is None
@@ -174,7 +174,7 @@ def test_an_order_that_does_not_fit_is_said_before_anything_is_fetched(
     assert "the folder does not exist" in str(storage_quota.explain_no_space(folder_node, 1000))
 
 
-def test_what_a_folder_was_agreed_to_hold_is_kept_to(
+def test_a_used_up_quota_refuses_orders_and_delays_tasks(
     order: Callable[..., Job], folder_node: Node
 ) -> None:
     folder_node.settings["quota_gb"] = 1
@@ -199,7 +199,7 @@ def test_what_a_folder_was_agreed_to_hold_is_kept_to(
     assert later.state == JobState.PENDING
 
 
-def test_little_room_is_an_alarm_and_one_mail(
+def test_low_storage_raises_one_alarm_and_one_mail_per_recipient(
     order: Callable[..., Job], folder_node: Node, pacsadmin: User, settings: Any
 ) -> None:
     settings.MAIL = True
@@ -228,7 +228,7 @@ def test_little_room_is_an_alarm_and_one_mail(
     assert not Alarm.objects.filter(ended_at=None).exists()
 
 
-def test_a_list_is_written_while_no_task_is_held(
+def test_lists_are_written_while_no_task_is_in_progress(
     order: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []

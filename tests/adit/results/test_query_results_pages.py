@@ -1,4 +1,4 @@
-"""Results of a query: every row answered, picked, downloaded as text, handed to a transfer."""
+"""Results of a batch query: filters, selection, downloads, permissions."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def row(line: int, patient: str, own: tuple[str, ...] = ("my key",)) -> BatchQue
 
 @pytest.fixture
 def make_query(coordinator: User, source: Node) -> Callable[..., Job]:
-    """A query whose rows were answered so: make_query({"0001": [study(…), …]}, failed={"9": "why"})."""
+    """Make an answered query: make_query({"0001": [study(…), …]}, failed={"9": "code"})."""
 
     def make(
         answers: dict[str, list[Record]],
@@ -148,7 +148,7 @@ def rows_in(client: Client, job: Job, form: str, query: str = "") -> list[list[s
     return [[cell.value for cell in line] for line in sheet_.iter_rows()]
 
 
-def test_each_row_is_there_with_its_own_columns_and_what_came_of_it(
+def test_the_page_shows_each_row_with_its_own_columns_and_outcome(
     client: Client, query: Job
 ) -> None:
     page = page_of(client, query)
@@ -165,20 +165,18 @@ def test_each_row_is_there_with_its_own_columns_and_what_came_of_it(
 @pytest.mark.parametrize(
     ("show", "lines"), [("found", 3), ("nothing", 1), ("failed", 1), ("open", 0), ("note", 1)]
 )
-def test_rows_are_filtered_by_what_came_of_them(
-    client: Client, query: Job, show: str, lines: int
-) -> None:
+def test_rows_are_filtered_by_outcome(client: Client, query: Job, show: str, lines: int) -> None:
     assert page_of(client, query, f"?show={show}").count("my key") == lines
 
 
-def test_results_are_sorted(client: Client, query: Job) -> None:
+def test_results_are_sorted_by_date(client: Client, query: Job) -> None:
     page = page_of(client, query, "?sort=date")
     assert page.index("2022-03-01") < page.index("2023-01-01") < page.index("2024-03-01")
     page = page_of(client, query, "?sort=-date")
     assert page.index("2024-03-01") < page.index("2023-01-01") < page.index("2022-03-01")
 
 
-def test_what_is_looked_for_never_stands_in_an_address(client: Client, query: Job) -> None:
+def test_the_search_text_is_not_part_of_the_url(client: Client, query: Job) -> None:
     answer = post(client, query, do="look", text="name0002")
 
     assert "0002" not in answer["Location"]  # type: ignore[index]
@@ -193,7 +191,7 @@ def picks(client: Client, job: Job) -> list[str | None]:
     return [str(row[at]).removeprefix(f"{ROOT}.") for row in rows[1:] if row[at]]
 
 
-def test_results_are_picked_singly(client: Client, query: Job) -> None:
+def test_results_are_selected_individually(client: Client, query: Job) -> None:
     shown = list(ResultLine.objects.filter(is_found=True).values_list("pk", flat=True))
 
     post(client, query, do="keep:1", shown=shown, pick=shown[1:])
@@ -212,7 +210,7 @@ def test_results_are_picked_singly(client: Client, query: Job) -> None:
         ({"most": "1", "modalities": "CT"}, ["1"]),
     ],
 )
-def test_results_are_picked_by_a_rule(
+def test_results_are_selected_by_a_rule(
     client: Client, query: Job, rule: dict[str, str], picked: list[str]
 ) -> None:
     post(client, query, do="rule", **rule)
@@ -220,7 +218,7 @@ def test_results_are_picked_by_a_rule(
     assert picks(client, query) == picked
 
 
-def test_all_and_none_can_be_picked(client: Client, query: Job) -> None:
+def test_all_or_no_results_can_be_selected(client: Client, query: Job) -> None:
     post(client, query, do="none")
     assert picks(client, query) == []
     post(client, query, do="all")
@@ -228,7 +226,7 @@ def test_all_and_none_can_be_picked(client: Client, query: Job) -> None:
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
-def test_a_download_holds_all_rows_as_text_with_own_columns_and_reasons(
+def test_a_download_contains_all_rows_with_own_columns_and_reasons(
     client: Client, query: Job, form: str
 ) -> None:
     head, *rows = rows_in(client, query, form)
@@ -254,7 +252,7 @@ def test_a_download_holds_all_rows_as_text_with_own_columns_and_reasons(
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
-def test_a_download_is_a_batch_transfer_as_it_is(client: Client, query: Job, form: str) -> None:
+def test_a_download_is_a_valid_batch_transfer_sheet(client: Client, query: Job, form: str) -> None:
     answer = client.get(reverse("job_results_file", args=[query.pk, form]))
     data = b"".join(answer.streaming_content) if answer.streaming else answer.content
 
@@ -270,7 +268,7 @@ def test_a_download_is_a_batch_transfer_as_it_is(client: Client, query: Job, for
     assert "Key" in judged.own_headers
 
 
-def test_who_may_not_see_identified_data_sees_masks_in_page_and_download(
+def test_patient_data_are_masked_on_page_and_download_without_permission(
     query: Job,
     as_user: Callable[[User | None], Client],
     make_user: Callable[..., User],
@@ -288,7 +286,7 @@ def test_who_may_not_see_identified_data_sees_masks_in_page_and_download(
     assert "CT" in page
 
 
-def test_pseudonyms_of_another_persons_list_are_for_those_who_may_reidentify(
+def test_pseudonyms_of_another_users_list_need_permission_to_reidentify(
     query: Job, as_user: Callable[[User | None], Client], make_user: Callable[..., User]
 ) -> None:
     client = as_user(make_user("colleague", "Coordinators", "PACS administrators"))
@@ -310,7 +308,7 @@ def test_pseudonyms_of_another_persons_list_are_for_those_who_may_reidentify(
     assert handed.status_code == 403
 
 
-def test_looking_and_downloading_stand_in_the_trail(client: Client, query: Job) -> None:
+def test_viewing_and_downloading_results_are_audited(client: Client, query: Job) -> None:
     page_of(client, query)
     page_of(client, query)
     rows_in(client, query, "csv")
@@ -320,7 +318,7 @@ def test_looking_and_downloading_stand_in_the_trail(client: Client, query: Job) 
     assert events.count("job.results_downloaded") == 1
 
 
-def test_picks_lie_sealed(client: Client, query: Job) -> None:
+def test_the_search_text_is_stored_encrypted(client: Client, query: Job) -> None:
     post(client, query, do="look", text="Name0001")
 
     assert b"Name0001" not in bytes(
@@ -328,8 +326,8 @@ def test_picks_lie_sealed(client: Client, query: Job) -> None:
     )
 
 
-@pytest.mark.timeout(400)  # most of it goes into making them
-def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
+@pytest.mark.timeout(400)  # most of the time is spent on creating the results
+def test_ten_thousand_results_are_shown_sorted_and_filtered_within_300_ms(
     client: Client, make_query: Callable[..., Job], settings: object
 ) -> None:
     settings.MAX_QUERY_ROWS = 10_000  # type: ignore[attr-defined]
@@ -346,7 +344,7 @@ def test_ten_thousand_results_are_shown_sorted_and_found_within_300_ms(
         assert min(took) < 0.3, query
 
 
-def test_the_page_of_a_query_tells_of_questions_and_leads_to_the_results(
+def test_the_job_page_counts_the_queries_and_links_to_the_results(
     client: Client, query: Job
 ) -> None:
     page = client.get(reverse("job", args=[query.pk])).content.decode()
@@ -357,7 +355,9 @@ def test_the_page_of_a_query_tells_of_questions_and_leads_to_the_results(
     assert "Delivered" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
 
-def test_rows_without_a_result_are_downloaded_to_be_asked_again(client: Client, query: Job) -> None:
+def test_rows_without_a_result_can_be_downloaded_for_a_new_query(
+    client: Client, query: Job
+) -> None:
     answer = client.get(reverse("job_results_file", args=[query.pk, "xlsx"]) + "?again")
 
     table = read_sheet(io.BytesIO(answer.content), "again.xlsx")
@@ -368,10 +368,10 @@ def test_rows_without_a_result_are_downloaded_to_be_asked_again(client: Client, 
     assert [r.user_cells for r in judged.valid_rows] == [("my key",), ("my key",)]
 
 
-def test_results_whose_key_is_destroyed_say_so(
+def test_results_with_a_destroyed_key_are_reported_as_undecryptable(
     client: Client, query: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A destroyed key opens nothing: the box that is left is another one."""
+    """A destroyed key is simulated by a cipher with another key."""
     monkeypatch.setattr(encrypted_payload, "get_cipher", lambda project: ValueCipher(b"0" * 32))
 
     page = page_of(client, query)
@@ -380,9 +380,7 @@ def test_results_whose_key_is_destroyed_say_so(
     assert rows_in(client, query, "csv")[1:] == []
 
 
-def test_a_question_of_a_query_is_called_so_and_says_which_lines_it_answers(
-    client: Client, query: Job
-) -> None:
+def test_the_page_of_a_query_task_names_its_lines_of_the_sheet(client: Client, query: Job) -> None:
     page = client.get(reverse("job_task", args=[query.pk, 2])).content.decode()
     told = re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
@@ -393,14 +391,14 @@ def test_a_question_of_a_query_is_called_so_and_says_which_lines_it_answers(
     assert "Study 2" not in told
 
 
-def test_the_list_of_jobs_counts_the_questions_of_a_query(client: Client, query: Job) -> None:
+def test_the_job_list_counts_the_queries_of_a_job(client: Client, query: Job) -> None:
     page = client.get(reverse("jobs")).content.decode()
 
     assert "4 of 4 queries" in page
     assert "studies" not in re.sub("<dialog.*?</dialog>", "", page, flags=re.DOTALL)
 
 
-def test_what_the_page_says_is_not_what_is_looked_for(
+def test_the_search_text_of_a_running_query_is_empty(
     coordinator: User, source: Node, client: Client, query: Job
 ) -> None:
     running = order_job(

@@ -1,4 +1,4 @@
-"""The report of a job: which rules, how many images, which outputs; and never who it was."""
+"""The report of a job: rules, numbers of images and outputs, without patient data."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def job(
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
 ) -> Job:
-    """Two images delivered, one withheld; its rules noted as the worker does."""
+    """A job with two delivered images, one withheld image and recorded rules."""
     labels = {"patient_name": "Canary^Clara", "study_description": "Canary thorax"}
     job = make_job(coordinator, state=JobState.WARNING, project=project, labels=labels)
     task = job.tasks.get()
@@ -70,7 +70,7 @@ def report(client: Client, job: Job) -> dict[str, Any]:
     return made
 
 
-def test_the_report_names_the_rules(
+def test_the_report_names_the_applied_rules(
     coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     made = report(as_user(coordinator), job)
@@ -93,7 +93,7 @@ def test_the_report_names_the_rules(
     assert AuditEvent.objects.filter(action="job.report_downloaded", about=f"job:{job.pk}").exists()
 
 
-def test_outputs_are_named_by_new_uids_and_digests(
+def test_outputs_are_listed_with_new_uids_and_digests(
     coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     made = report(as_user(coordinator), job)
@@ -111,7 +111,9 @@ def test_outputs_are_named_by_new_uids_and_digests(
 
 
 @pytest.mark.parametrize("path", ["report/", "report.json"])
-def test_nothing_in_it_tells_who_it_was(dpo: User, job: Job, as_user: AsUser, path: str) -> None:
+def test_the_report_contains_no_patient_data(
+    dpo: User, job: Job, as_user: AsUser, path: str
+) -> None:
     text = as_user(dpo).get(f"/jobs/{job.pk}/{path}").getvalue().decode()
 
     assert "LUNG-0001" in text
@@ -119,7 +121,7 @@ def test_nothing_in_it_tells_who_it_was(dpo: User, job: Job, as_user: AsUser, pa
         assert secret not in text
 
 
-def test_an_earlier_generation_keeps_its_uids(
+def test_reported_uids_stay_the_same_after_a_new_key_generation(
     coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     before = report(as_user(coordinator), job)["studies"]
@@ -128,7 +130,7 @@ def test_an_earlier_generation_keeps_its_uids(
     assert report(as_user(coordinator), job)["studies"] == before
 
 
-def test_a_study_of_two_generations_names_no_uids(
+def test_a_study_of_two_key_generations_is_reported_without_uids(
     coordinator: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     Project.objects.filter(pk=project.pk).update(generation=2)
@@ -141,7 +143,7 @@ def test_a_study_of_two_generations_names_no_uids(
     assert made["studies"][0]["study_uid"] is None
 
 
-def test_what_left_as_it_is_is_never_named_by_its_uid(
+def test_the_report_of_an_identified_job_contains_no_original_uids(
     coordinator: User, job: Job, as_user: AsUser
 ) -> None:
     Job.objects.update(order={**job.order, "change": "as_is"})
@@ -153,7 +155,7 @@ def test_what_left_as_it_is_is_never_named_by_its_uid(
     assert ROOT not in json.dumps(made)
 
 
-def test_what_kept_its_own_uids_is_never_named_by_them(
+def test_uids_retained_by_the_profile_are_not_reported(
     coordinator: User, dpo: User, job: Job, as_user: AsUser
 ) -> None:
     text = 'name = "K"\nversion = 1\n[[rules]]\ncode = "113100"\n[[rules]]\ncode = "113110"\n'
@@ -167,7 +169,7 @@ def test_what_kept_its_own_uids_is_never_named_by_them(
     assert ROOT not in json.dumps(made)
 
 
-def test_after_the_key_is_gone_pages_say_so_in_words(
+def test_pages_report_that_data_cannot_be_decrypted_after_key_destruction(
     coordinator: User, dpo: User, root: User, job: Job, project: Project, as_user: AsUser
 ) -> None:
     key_destruction.destroy_key(dpo, project, "over", "LUNG")
@@ -190,7 +192,7 @@ def long_job(
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
 ) -> Job:
-    """120 studies of one series; of the last, one image is withheld."""
+    """A job of 120 studies with one series each; one image of the last is withheld."""
     job = make_job(coordinator, project=project, tasks=120)
     for task in job.tasks.select_related("job__project"):
         is_last = task.position == 120
@@ -200,9 +202,7 @@ def long_job(
     return job
 
 
-def test_a_long_report_comes_piece_by_piece(
-    coordinator: User, long_job: Job, as_user: AsUser
-) -> None:
+def test_a_long_report_is_streamed(coordinator: User, long_job: Job, as_user: AsUser) -> None:
     with CaptureQueriesContext(connection) as asked:
         answer = as_user(coordinator).get(f"/jobs/{long_job.pk}/report.json")
         pieces = iter(answer)
@@ -214,10 +214,10 @@ def test_a_long_report_comes_piece_by_piece(
     assert '"studies"' not in first
     assert [study["number"] for study in made["studies"]] == list(range(1, 121))
     assert made["elements"][0]["count"] == 119 * 2 + 3
-    assert len(asked) - before < 15, "a query for each study"
+    assert len(asked) - before < 15, "one database query per study"
 
 
-def test_a_long_report_has_pages_and_sums_of_all(
+def test_a_long_report_is_paginated_with_totals_of_all_studies(
     coordinator: User, long_job: Job, as_user: AsUser
 ) -> None:
     client = as_user(coordinator)

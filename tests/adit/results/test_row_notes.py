@@ -1,4 +1,4 @@
-"""The messages of notes on rows."""
+"""Messages of the notes on rows."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from adit.results.row_notes import note_messages
 
 
 @pytest.mark.parametrize("note", RowNote)
-def test_each_note_has_a_sentence(note: RowNote) -> None:
+def test_each_note_has_a_message_that_is_a_sentence(note: RowNote) -> None:
     (message,) = note_messages([note.value])
 
     assert message.code in TEMPLATES
