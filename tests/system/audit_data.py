@@ -1,6 +1,7 @@
-"""Books: what an installation's rows say was delivered, held against the source and the folders.
+"""Audit an installation: compare its ledger with the source and the destination folders.
 
-Run in a process of its own, with ADIT_DATA: `audit_data.py SHELF`, where the source's files lie; prints JSON.
+Run as a separate process with ADIT_DATA: `audit_data.py SHELF` (folder with the files of the
+source); prints JSON.
 """
 
 import json
@@ -22,7 +23,7 @@ def main(shelf: str) -> None:
 
 
 def audited(shelf: Path) -> dict[str, Any]:
-    """The auditor's count over all projects, and how often each part of a job ended."""
+    """Result of the auditor over all projects, with counts of ended tasks."""
     from lab.auditor import Auditor
     from lab.orders import kept
 
@@ -57,7 +58,7 @@ def audited(shelf: Path) -> dict[str, Any]:
 
 
 def _truth(project: Any, source: list[Any]) -> dict[str, Any]:
-    """What this project's jobs asked for, as it must look."""
+    """Expected output of the jobs of a project."""
     from lab.auditor import expectations
 
     from adit.jobs import encrypted_payload

@@ -1,7 +1,7 @@
-"""Lists: fills an installation for batch transfers, and reads afterwards what each row brought.
+"""Create an installation for batch transfers, and read the result of each row.
 
-Run in a process of its own, with ADIT_DATA: `batch_commands.py VERB JSON`, the verb being `make`, `pace`,
-`told` or `renamed`; prints JSON.
+Run as a separate process with ADIT_DATA: `batch_commands.py VERB JSON`, where VERB is `make`,
+`pace`, `told` or `renamed`; prints JSON.
 """
 
 import json
@@ -42,7 +42,7 @@ def main(verb: str, argument: str = "{}") -> None:
 
 
 def make(**nodes: dict[str, Any]) -> None:
-    """`source` and `pacs` are the settings of two archives; the folder is made here."""
+    """Create users, nodes and projects; `source` and `pacs` are the settings of two archives."""
     from django.contrib.auth.models import Group
 
     from adit.accounts.models import User
@@ -76,14 +76,14 @@ def make(**nodes: dict[str, Any]) -> None:
 
 
 def pace(kb_s: int) -> None:
-    """The source gives so much a second from now on; 0: as fast as it can."""
+    """Set the rate limit of the source in kB/s; 0 removes it."""
     from adit.nodes.models import Node
 
     Node.objects.filter(name=SOURCE).update(rate_kb_s=kb_s or None)
 
 
 def told_of(job: int) -> dict[str, Any]:
-    """The job's state, and for each line the output UIDs of the images delivered for it."""
+    """State of the job, and output UIDs of the delivered images by line."""
     from adit.jobs import encrypted_payload
     from adit.jobs.models import Job, SeriesResult
     from adit.projects import services
@@ -115,7 +115,7 @@ def told_of(job: int) -> dict[str, Any]:
 
 
 def renamed(project: str, uids: list[str]) -> dict[str, str]:
-    """What a project's key makes of these UIDs, whether or not anything was delivered."""
+    """Output UIDs under the project's key, independent of any delivery."""
     from adit.projects import services
     from adit.projects.models import Project
 

@@ -1,6 +1,6 @@
-"""Cluster: ADIT over several machines, each with a data folder of its own, all by the usual commands.
+"""ADIT on several simulated machines, each with its own data folder and the usual commands.
 
-What they share is PostgreSQL, RabbitMQ, Redis and the keys, as in a hospital; no disk.
+They share PostgreSQL, RabbitMQ, Redis and the keys, but no disk.
 """
 
 import os
@@ -33,7 +33,7 @@ needs_services = [services.needs_postgresql, services.needs_rabbitmq, services.n
 
 @dataclass
 class Cluster:
-    """The processes by name, and what ADIT is told on every machine."""
+    """Processes by name, and the settings common to all machines."""
 
     folder: Path
     settings: dict[str, str]
@@ -67,7 +67,7 @@ class Cluster:
         }
 
     def run(self, machine: str, *words: str) -> str:
-        """One command to its end; what it printed."""
+        """Run a command on a machine and return its output."""
         done = subprocess.run(
             [sys.executable, *words],
             cwd=ROOT,
@@ -87,7 +87,7 @@ class Cluster:
         self._begin(name)
 
     def tend(self) -> None:
-        """Starts again what has ended, as whoever runs containers does."""
+        """Restart processes that have ended, as a container runtime does."""
         for name, process in list(self._running.items()):
             if process.poll() is not None:
                 due = self._again_at.setdefault(name, time.monotonic() + AGAIN_S)
@@ -143,7 +143,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[Cluster]:
-    """Made ready by `adit prepare`; nothing runs yet but the services. Secrets come by files."""
+    """Cluster prepared by `adit prepare`, with services only. Secrets are read from files."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         running = {
@@ -175,7 +175,7 @@ def cluster(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[Clus
 
 
 def start_all(one: Cluster, workers: int = 2) -> None:
-    """Web, scheduler and receiver on a machine each, and a worker on each of some more."""
+    """Start web, scheduler, receiver and the workers, each on its own machine."""
     one.start("web", "web", "web")
     one.start("scheduler", "scheduler", "scheduler")
     one.start("receiver", "receiver", "receiver")
@@ -185,5 +185,5 @@ def start_all(one: Cluster, workers: int = 2) -> None:
 
 
 def at_orthanc(one: Cluster) -> Mapping[str, object]:
-    """What an Orthanc has to be told so that it sends to our receiver."""
+    """Orthanc configuration for C-MOVE to our receiver."""
     return {"DicomModalities": {"adit": ["ADIT", "127.0.0.1", one.receiver_port]}}

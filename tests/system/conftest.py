@@ -1,4 +1,4 @@
-"""What the system tests share: a running web server, and a browser to look at it with."""
+"""Fixtures of the system tests: installations, web server, browser."""
 
 import json
 import os
@@ -36,7 +36,7 @@ SCREEN = {"width": 1366, "height": 768}
 
 @dataclass(frozen=True)
 class Site:
-    """A running ADIT: its address, and the rows it was filled with."""
+    """A running ADIT: URL, data folder, and the rows created in it."""
 
     url: str
     data: Path
@@ -44,7 +44,7 @@ class Site:
 
 
 def wait_until(happened: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Looks again until it happened; fails with `what` after the deadline."""
+    """Poll until the condition is true; fail with `what` after the deadline."""
     deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:
@@ -64,12 +64,12 @@ def answers(url: str) -> bool:
 
 
 LOGS: list[Path] = []
-"""Of the installations that run now, for the report of a test that fails."""
+"""Logs of running installations, for the reports of failed tests."""
 
 
 @contextmanager
 def adit_up(log: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """`adit up` in this environment from the moment it answers until the block ends."""
+    """Run `adit up`, wait until it answers, stop it at the end of the block."""
     with log.open("wb") as file:
         up = subprocess.Popen(
             [sys.executable, "-m", "adit.cli", "up"],
@@ -91,7 +91,7 @@ def adit_up(log: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[byt
 
 
 def end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
-    """Asks it to stop, and kills it should it not."""
+    """Terminate the process; kill it after the deadline (seconds)."""
     process.terminate()
     try:
         process.wait(seconds)
@@ -102,7 +102,7 @@ def end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
 
 @contextmanager
 def web_server(data: Path) -> Iterator[str]:
-    """The web process alone, on a free port, over a data folder that was made ready."""
+    """Run only the web process, on a free port, with a prepared data folder."""
     port = free_port()
     environment = {**os.environ, "ADIT_DATA": str(data), "PORT": str(port)}
     command = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
@@ -126,14 +126,14 @@ def web_server(data: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_stays() -> Iterator[None]:
-    """What the tests start ends with them, even if they are killed."""
+    """End all child processes with the test run, even if it is killed."""
     with reaping():
         yield
 
 
 @pytest.fixture(scope="session")
 def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The web server over people, nodes and jobs in every state; no worker runs."""
+    """Web server with sample users, nodes and jobs in every state, without workers."""
     data = tmp_path_factory.mktemp("staged")
     environment = {**os.environ, "ADIT_DATA": str(data)}
     done = subprocess.run(
@@ -163,7 +163,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A fresh browser window, with JavaScript or without."""
+    """Factory of browser pages with a new context, with or without JavaScript."""
     contexts = []
 
     def open_it(javascript: bool = True) -> Page:
@@ -180,7 +180,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails shows where its windows stood, and what the installations said last."""
+    """Add page texts and log tails to the reports of failed tests."""
     report = yield
     if report.when == "call" and report.failed:
         opened = getattr(item, "funcargs", {}).get("open_page")
@@ -203,9 +203,9 @@ def sign_in(page: Page, url: str, username: str, password: str = PASSWORD) -> No
 
 @pytest.fixture(scope="module")
 def visit(browser: Browser, staged: Site) -> Iterator[Callable[..., Page]]:
-    """visit("coordinator", dark=True): a window of this person, signed in once; "" is nobody.
+    """Factory of pages signed in as a user, such as visit("coordinator", dark=True).
 
-    Other options are those of a browser context, such as java_script_enabled or viewport.
+    An empty user name means not signed in. Other options are passed to the browser context.
     """
     signed_in: dict[str, Any] = {}
     contexts: list[BrowserContext] = []

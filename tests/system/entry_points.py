@@ -1,6 +1,6 @@
-"""An installation that sends one study to folders by selective jobs, without a web server.
+"""Installation that sends studies to folders by selective jobs, without a web server.
 
-Run in a process of its own: `entry_points.py make JSON` or `entry_points.py send JSON` (order, work);
+Run as a separate process: `entry_points.py make JSON` or `entry_points.py send JSON` (order, work);
 prints JSON.
 """
 
@@ -62,7 +62,7 @@ def make(source: dict[str, Any], folders: list[str], projects: list[str]) -> dic
 def send(
     project: str, studies: list[str], patient_id: str, pseudonym: str, to: str, days: int = 0
 ) -> dict[str, Any]:
-    """`days`: how much later than now it is in this process."""
+    """Order and run a job; `days` is the offset of the clock in this process."""
     from django.utils import timezone
 
     real = timezone.now

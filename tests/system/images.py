@@ -1,4 +1,4 @@
-"""Images: a CT study with three series and a picture of the screen, of a person who never lived."""
+"""Synthetic images: a CT study with a secondary capture, a long study, an ultrasound clip."""
 
 from io import BytesIO
 
@@ -33,7 +33,7 @@ IDENTIFYING = (
     ROOT,
 )
 SLICES = {1: 12, 2: 20, 3: 4}
-"""Images by series number."""
+"""Number of images by series number."""
 STUDY = f"{ROOT}.1"
 LONG_STUDY = f"{ROOT}.2"
 LONG_ID = "PID-LONG-1"
@@ -47,7 +47,7 @@ def study() -> list[bytes]:
 
 
 def long_study() -> list[bytes]:
-    """So many images of another patient that a worker can be killed between two of them."""
+    """Study of another patient, large enough to kill a worker during its transfer."""
     return [ct(1, number, study=LONG_STUDY, PatientID=LONG_ID) for number in range(1, LONG + 1)]
 
 
@@ -75,7 +75,7 @@ def ct(series: int, number: int, *, study: str = STUDY, **values: str) -> bytes:
     y, x = np.mgrid[0:128, 0:128]
     body = ((x - 64) ** 2 / 50**2 + (y - 64) ** 2 / (30 + number) ** 2 < 1) * (900 + 10 * number)
     ds.PixelData = body.astype("<u2").tobytes()
-    # Half of them implicit, as archives hold both.
+    # Use both transfer syntaxes, because archives hold both.
     return _file(ds, ImplicitVRLittleEndian if number % 2 else ExplicitVRLittleEndian)
 
 
@@ -128,11 +128,11 @@ def _file(ds: Dataset, syntax: UID) -> bytes:
 
 
 CLIP_ROWS, CLIP_COLUMNS, CLIP_FRAMES, CLIP_BAND = 120, 320, 3, 20
-"""An ultrasound clip; the device writes into so many rows at the top."""
+"""Size of an ultrasound clip; CLIP_BAND is the number of top rows with burned-in text."""
 
 
 def clip_pixels() -> np.ndarray:
-    """Frames, rows, columns: noise without black, and a bright name in the band of each frame."""
+    """Pixels (frames, rows, columns): noise without black, and the name in each band."""
     noise = np.random.default_rng(5)
     frames = noise.integers(10, 200, (CLIP_FRAMES, CLIP_ROWS, CLIP_COLUMNS), dtype=np.uint8)
     for frame in frames:
@@ -141,7 +141,7 @@ def clip_pixels() -> np.ndarray:
 
 
 def clip(study: str, *, compressed: bool, patient_id: str = PATIENT_ID) -> bytes:
-    """In a series of its own of a study."""
+    """Ultrasound clip in a separate series of a study."""
     ds = _patient(study, 7, 1)
     ds.PatientID = patient_id
     ds.SOPClassUID = UltrasoundMultiFrameImageStorage

@@ -1,6 +1,6 @@
-"""Moves: fills an installation whose source sends by C-MOVE, orders from it, and reads what came.
+"""Create an installation for C-MOVE transfers, place orders, and read their results.
 
-Run in a process of its own, with ADIT_DATA: `moves.py make JSON`, `order JSON` or `told`; prints JSON.
+Run as a separate process with ADIT_DATA: `moves.py make JSON`, `order JSON` or `told`; prints JSON.
 """
 
 import json
@@ -29,7 +29,7 @@ def main(verb: str, argument: str = "{}") -> None:
 
 
 def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) -> None:
-    """The PACS, a folder for each research project, and one coordinator."""
+    """Create the PACS, a folder for each research project, and one coordinator."""
     from django.contrib.auth.models import Group
 
     from adit.accounts.models import User
@@ -62,7 +62,7 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
 
 
 def order(pairs: list[tuple[str, str]], patient: str) -> None:
-    """A job for each pair of a study and a project."""
+    """Place one job for each pair of study and project."""
     from adit.accounts.models import User
     from adit.jobs.kinds.base import OrderRequest
     from adit.jobs.kinds.picked_study import PickedStudy
@@ -89,7 +89,7 @@ def order(pairs: list[tuple[str, str]], patient: str) -> None:
 
 
 def told_of() -> list[dict[str, Any]]:
-    """What each job says that it delivered, by the UIDs of the source and of the output."""
+    """State of each job and its delivered images (source UID to output UID)."""
     from adit.jobs import encrypted_payload
     from adit.jobs.models import Job, SeriesResult
     from adit.projects import services

@@ -1,4 +1,4 @@
-"""Orthanc: a real archive for the tests, on free ports, over a folder that goes with it."""
+"""Orthanc as a test archive, on free ports, with its own folder."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ class Orthanc:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a node's row of the kind dimse holds for it."""
+        """Settings of a DIMSE node for this archive."""
         return {"host": "127.0.0.1", "port": self.dicom_port, "called_ae_title": self.ae_title}
 
     def get(self, path: str) -> bytes:
@@ -37,7 +37,7 @@ class Orthanc:
             return bytes(got.read())
 
     def put(self, part10: bytes) -> None:
-        """Stores one DICOM file."""
+        """Store one DICOM file."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.http_port}/instances", data=part10, method="POST"
         )
@@ -45,14 +45,14 @@ class Orthanc:
             assert json.loads(answer.read())["Status"] == "Success"
 
     def sends_to(self, port: int) -> None:
-        """Where ADIT is, for a C-MOVE to it."""
+        """Set the port of ADIT as C-MOVE destination."""
         body = json.dumps(["ADIT", "127.0.0.1", port]).encode()
         address = f"http://127.0.0.1:{self.http_port}/modalities/adit"
         request = urllib.request.Request(address, data=body, method="PUT")
         DIRECTLY.open(request, timeout=20).close()
 
     def files(self) -> list[bytes]:
-        """Every instance that it keeps, as a DICOM file."""
+        """All stored instances as DICOM files."""
         return [self.get(f"/instances/{name}/file") for name in json.loads(self.get("/instances"))]
 
     def count(self) -> int:
@@ -61,8 +61,9 @@ class Orthanc:
 
 @contextmanager
 def running_orthanc(ae_title: str, folder: Path, **more: Any) -> Iterator[Orthanc]:
-    """Starts one and ends it again; the folder holds its storage, settings and log. `more` are lines
-    of its configuration.
+    """Run Orthanc with storage, settings and log in the folder.
+
+    `more` is added to its configuration.
     """
     assert ORTHANC is not None
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Kill, freeze or restart processes one after another, at times drawn by a seed."""
+"""Kill, freeze or restart processes at random times."""
 
 import random
 import signal
@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 FROZEN_S = 8.0
-"""Longer than a lease of the tests."""
+"""Seconds; longer than a lease in the tests."""
 
 Harm = Callable[[], None]
 
 
 @dataclass
 class ProcessFaults:
-    """`harms` by name; `meanwhile` keeps the installation going (restarts, new orders) between them."""
+    """Faults by name; `meanwhile` runs between them (restarts, new orders)."""
 
     harms: Mapping[str, Harm]
     meanwhile: Callable[[], None]
@@ -37,7 +37,7 @@ class ProcessFaults:
 
 
 def frozen(signals: Callable[[signal.Signals], None]) -> Harm:
-    """Stopped for longer than its lease, and woken again."""
+    """Stop a process for longer than its lease, then continue it."""
 
     def freeze() -> None:
         signals(signal.SIGSTOP)

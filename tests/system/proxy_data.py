@@ -1,4 +1,4 @@
-"""Behind the proxy: one person who may do all, and one finished 7-Zip file to download. Prints JSON."""
+"""Create a superuser and a finished 7-Zip file for the proxy tests; print its URL as JSON."""
 
 import json
 import os

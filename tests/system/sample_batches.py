@@ -1,6 +1,6 @@
-"""Stage of lists: a query with its results, a checked list, what is held back, and a patient who changed.
+"""Sample batch jobs: a query with results, a checked list, withheld images, a changed patient ID.
 
-Called by sample_site.py, in its process. Nothing here is real, and nothing runs.
+Called by sample_site.py in its process. All data are synthetic; no job runs.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ NOT_SENT = 6
 
 
 def make_lists(owner: Any, nodes: dict[str, Any], job_held: int, password: str) -> dict[str, int]:
-    """The reviewer may decide on all of it."""
+    """Create all sample batches, and a reviewer who may decide on them."""
     from django.contrib.auth.models import Permission
 
     from adit.accounts.models import User
@@ -56,7 +56,7 @@ def study(number: int, **values: Any) -> Any:
 
 
 def make_query(owner: Any, nodes: dict[str, Any]) -> int:
-    """Found twice, found but capped, nothing, and not answered."""
+    """Query with four rows: two matches, a capped match, no match, not answered."""
     from adit.jobs import encrypted_payload
     from adit.jobs.kinds.base import OrderRequest, RowMatches, RowNote, SheetOptions, SheetRow
     from adit.jobs.kinds.batch_query import BatchQueryRow
@@ -102,7 +102,7 @@ def make_query(owner: Any, nodes: dict[str, Any]) -> int:
 
 
 def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
-    """Checked, with one row of each kind: sure, one of several, not there."""
+    """Checked transfer with three rows: one match, several matches, no match."""
     from adit.jobs import encrypted_payload
     from adit.jobs.kinds.base import (
         ListedSeries,
@@ -159,7 +159,7 @@ def make_transfer(owner: Any, nodes: dict[str, Any]) -> int:
 
 
 def hold(pk: int) -> None:
-    """The patient of its one study has another ID now."""
+    """Make the job wait because the patient ID of its study has changed."""
     from dataclasses import replace
 
     from adit.jobs import encrypted_payload
@@ -176,7 +176,7 @@ def hold(pk: int) -> None:
 
 
 def make_held_back() -> int:
-    """Of the job with gaps, by an ultrasound device."""
+    """Add withheld ultrasound images to the job with warnings."""
     from adit.jobs.models import SeriesResult, WithheldImages
     from adit_engine.messages import Message
 

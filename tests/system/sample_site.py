@@ -1,6 +1,6 @@
-"""Stage: fills an empty installation with people, nodes and jobs in every state, to be looked at.
+"""Fill an empty installation with sample users, nodes and jobs in every state.
 
-Run in a process of its own; prints what it made as JSON. Nothing here is real, and nothing runs.
+Run as a separate process; prints the created IDs as JSON. All data are synthetic; no job runs.
 """
 
 import json
@@ -71,7 +71,7 @@ def fill() -> dict[str, object]:
 
 
 def make_projects(people: dict, groups: dict) -> None:
-    """LUNG (2) with patients, OVER (3) whose key is gone; the key holder may do all with them."""
+    """Create LUNG (2) with patients and OVER (3) with a destroyed key; the key holder manages both."""
     from django.contrib.auth.models import Group, Permission
 
     from adit.audit.trail import record
@@ -152,7 +152,7 @@ def make_nodes(groups: dict, admin: object) -> dict:
 
 
 def make_uses(node: object, groups: dict, manager: object) -> None:
-    """Ninety days of transfers, one of them beyond what was allowed, a budget and an alarm."""
+    """Create 90 days of usage, one day over the limit, a budget and alarms."""
     from django.utils import timezone
 
     from adit.nodes import alarms
@@ -179,7 +179,7 @@ def make_uses(node: object, groups: dict, manager: object) -> None:
 
 
 def make_checks(node: object, admin: object) -> None:
-    """A test with something to adopt, and a C-MOVE that went astray."""
+    """Create node test results with proposals and a failed C-MOVE."""
     from django.utils import timezone
 
     from adit.nodes.models import NodeTestResult
@@ -235,7 +235,7 @@ def make_checks(node: object, admin: object) -> None:
 
 
 def make_strays() -> None:
-    """Callers that were turned away, an image that was refused, and some in quarantine."""
+    """Create rejected associations, refused images, and images in quarantine."""
     import json
 
     from adit.nodes.receiving import unexpected_senders

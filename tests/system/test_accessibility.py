@@ -1,4 +1,4 @@
-"""How the pages look and behave for everyone: no accessibility error, both colours, no script."""
+"""Accessibility of all pages (axe-core, WCAG 2.2 AA) in both color schemes, without JavaScript."""
 
 import os
 from collections.abc import Callable
@@ -103,19 +103,19 @@ PAGES = [
     ("dpo", "/trail/"),
     ("dpo", "/trail/?action=project"),
 ]
-"""Who looks at what. A new page is added here."""
+"""User and path of each page. Add new pages here."""
 
 Visit = Callable[..., Page]
 
 
 def findings(page: Page, *rules: str) -> list[str]:
-    """What axe-core finds on the page as it is now; all of its rules, or the ones named."""
+    """Violations that axe-core finds on the current page, by default with RULES."""
     options = {"runOnly": {"type": "rule", "values": rules}} if rules else RULES
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE)
     result = page.evaluate("options => axe.run(document, options)", options)
     broken = [rule["id"] for rule in result["incomplete"] if not rule["nodes"]]
-    assert broken == [], "rules of axe that could not be judged"
+    assert broken == [], "axe could not evaluate these rules"
     return [
         f"{violation['id']}: {node['target']} {node['failureSummary']}"
         for violation in result["violations"]
@@ -124,8 +124,8 @@ def findings(page: Page, *rules: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("person", "path"), PAGES)
-def test_page_is_for_everyone(person: str, path: str, visit: Visit) -> None:
-    """No accessibility error in either colour, nothing inline, nothing cut off at twice the size."""
+def test_each_page_is_accessible(person: str, path: str, visit: Visit) -> None:
+    """Check axe rules in both color schemes, inline code, and the width at 200 % zoom."""
     page = visit(person)
     said: list[str] = []
     page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
@@ -148,7 +148,7 @@ def test_page_is_for_everyone(person: str, path: str, visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_open_menu_and_help_are_for_everyone(dark: bool, visit: Visit) -> None:
+def test_the_open_menu_and_the_help_dialog_are_accessible(dark: bool, visit: Visit) -> None:
     page = visit("pacsadmin", dark=dark)
     page.goto("/nodes/")
 
@@ -173,7 +173,7 @@ def test_open_menu_and_help_are_for_everyone(dark: bool, visit: Visit) -> None:
         ("/jobs/downloads/", "archives"),
     ],
 )
-def test_help_of_lists_is_for_everyone(
+def test_the_help_dialogs_of_list_pages_are_accessible(
     path: str, topic: str, scripted: bool, dark: bool, visit: Visit
 ) -> None:
     page = visit("coordinator", dark=dark, java_script_enabled=scripted)
@@ -208,11 +208,11 @@ ANSWERS = [
     ("coordinator", "/accounts/profile/", {"email": "none"}),
     ("coordinator", "/accounts/password/change/", {"password1": "short"}),
 ]
-"""Who sends what; the page that answers shows errors, findings or a message."""
+"""User, path and form values; the resulting page shows errors, findings or a message."""
 
 
 @pytest.mark.parametrize(("person", "path", "typed"), ANSWERS)
-def test_answer_is_for_everyone(
+def test_pages_after_a_form_submission_are_accessible(
     person: str, path: str, typed: dict[str, str], visit: Visit
 ) -> None:
     page = visit(person)
@@ -234,7 +234,7 @@ def test_answer_is_for_everyone(
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "no script"])
-def test_colours_follow_the_system(scripted: bool, visit: Visit) -> None:
+def test_the_color_scheme_follows_the_system(scripted: bool, visit: Visit) -> None:
     grounds = []
     for dark in (False, True):
         page = visit("coordinator", dark=dark, java_script_enabled=scripted)
@@ -245,7 +245,7 @@ def test_colours_follow_the_system(scripted: bool, visit: Visit) -> None:
     assert grounds[0] != grounds[1]
 
 
-def test_colours_can_be_chosen_without_a_script(visit: Visit) -> None:
+def test_the_theme_can_be_changed_without_javascript(visit: Visit) -> None:
     page = visit("dpo", java_script_enabled=False)
     page.goto("/help/jobs")
 
@@ -256,7 +256,7 @@ def test_colours_can_be_chosen_without_a_script(visit: Visit) -> None:
     assert page.get_attribute("html", "data-bs-theme") == "dark"
 
 
-def test_help_opens_without_a_script(visit: Visit) -> None:
+def test_the_help_dialog_opens_without_javascript(visit: Visit) -> None:
     page = visit("coordinator", java_script_enabled=False)
     page.goto("/nodes/")
 
@@ -266,7 +266,7 @@ def test_help_opens_without_a_script(visit: Visit) -> None:
     assert page.is_visible("text=Who may use it")
 
 
-def test_a_wrong_password_is_said_and_the_name_stays(visit: Visit) -> None:
+def test_a_wrong_password_shows_an_error_and_keeps_the_user_name(visit: Visit) -> None:
     page = visit(NOBODY, java_script_enabled=False)
     page.goto("/accounts/login/")
 
@@ -279,7 +279,7 @@ def test_a_wrong_password_is_said_and_the_name_stays(visit: Visit) -> None:
     assert page.input_value("#id_password") == ""
 
 
-def test_the_keyboard_alone_is_enough_to_sign_in_and_out(visit: Visit) -> None:
+def test_signing_in_and_out_works_with_the_keyboard_alone(visit: Visit) -> None:
     page = visit(NOBODY)
     page.goto("/accounts/login/")
 
@@ -298,7 +298,7 @@ def test_the_keyboard_alone_is_enough_to_sign_in_and_out(visit: Visit) -> None:
     assert "/accounts/login/" in page.url
 
 
-def test_live_part_asks_again_by_itself_and_keeps_the_rest(visit: Visit) -> None:
+def test_the_live_part_of_the_home_page_updates_without_a_reload(visit: Visit) -> None:
     page = visit("coordinator")
     page.goto("/")
     page.click("details.menu summary")
@@ -312,7 +312,7 @@ def test_live_part_asks_again_by_itself_and_keeps_the_rest(visit: Visit) -> None
     assert page.locator("#home-live").count() == 1
 
 
-def test_live_part_leads_to_sign_in_when_the_session_has_ended(visit: Visit) -> None:
+def test_the_live_part_redirects_to_sign_in_after_the_session_has_ended(visit: Visit) -> None:
     page = visit("coordinator")
     page.goto("/")
 
@@ -321,7 +321,7 @@ def test_live_part_leads_to_sign_in_when_the_session_has_ended(visit: Visit) -> 
     page.wait_for_url("**/accounts/login/?next=/")
 
 
-def test_live_part_stays_as_it_is_while_the_server_is_away(visit: Visit) -> None:
+def test_the_live_part_is_kept_while_the_server_returns_errors(visit: Visit) -> None:
     page = visit("coordinator")
     page.goto("/")
     page.route("**/home/live", lambda route: route.fulfill(status=503, body="<h1>away</h1>"))
@@ -335,7 +335,7 @@ def test_live_part_stays_as_it_is_while_the_server_is_away(visit: Visit) -> None
     assert not page.is_visible("text=away")
 
 
-def test_signed_in_pages_stay_in_no_cache(visit: Visit) -> None:
+def test_pages_of_signed_in_users_are_not_cached(visit: Visit) -> None:
     page = visit("coordinator")
 
     for path in ("/", "/nodes/", "/jobs/", "/help/jobs"):

@@ -1,4 +1,4 @@
-"""A mixed sheet of sixty rows, walked through by a person: each row comes back with the right verdict."""
+"""Batch query in the browser: a mixed sheet of sixty rows, accessibility, killed workers."""
 
 import io
 import json
@@ -50,7 +50,7 @@ PEOPLE = (
 
 @dataclass(frozen=True)
 class Expected:
-    """What a row asks, and what has to come back: UIDs' ends, and words of the reason."""
+    """Query values of a row, with the expected UID suffixes and reason."""
 
     asks: dict[str, str]
     studies: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ def workbook() -> bytes:
 
 
 def held() -> list[bytes]:
-    """Twenty people of one study, the fourth with two series; and those of PEOPLE."""
+    """Files of the source: 20 patients with one study each, and those of PEOPLE."""
     made = []
     for n in range(1, 21):
         values = {
@@ -183,7 +183,7 @@ class Site:
     data: Path
 
     def answered(self) -> int:
-        """Of the newest job, how many questions have their answer."""
+        """Number of answered rows of the newest job."""
         query = (
             "select count(*) from jobs_task where state = 'success'"
             " and job_id = (select max(id) from jobs_job)"
@@ -194,7 +194,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """An ADIT as `adit up` runs it, beside an archive that speaks UTF-8, and a slow way to it."""
+    """ADIT started by `adit up`, with a UTF-8 archive that is also reachable over a slow proxy."""
     folder = tmp_path_factory.mktemp("query")
     data = folder / "data"
     data.mkdir()
@@ -220,7 +220,7 @@ def site(running: Site) -> str:
 
 
 def picture(page: Page, name: str) -> None:
-    """For who wants to look: ADIT_PICTURES names a folder."""
+    """Save screenshots to the folder in ADIT_PICTURES, if set."""
     folder = os.environ.get("ADIT_PICTURES")
     if not folder:
         return
@@ -231,7 +231,7 @@ def picture(page: Page, name: str) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
-def test_sixty_mixed_rows_come_back_with_the_right_verdict_on_each(
+def test_a_batch_query_of_sixty_rows_returns_the_expected_result_per_row(
     site: str, open_page: Callable[[bool], Page], tmp_path: Path, javascript: bool
 ) -> None:
     page = open_page(javascript)
@@ -244,7 +244,7 @@ def test_sixty_mixed_rows_come_back_with_the_right_verdict_on_each(
 
 
 def answered(page: Page, site: str, folder: Path, project: str = "") -> Path:
-    """Walks the sixty rows from the upload to the export of all; without a project, to any."""
+    """Run the batch query in the browser and return the exported workbook."""
     assert len(ROWS) == 60
     page.goto(f"{site}/jobs/new/query/")
     file = folder / "patients.xlsx"
@@ -284,7 +284,7 @@ def downloaded(page: Page, link: str) -> Path:
 
 
 def cells_of(export: Path) -> list[tuple[str, ...]]:
-    """Every cell of it is text."""
+    """Return the rows of a workbook; assert that every cell is text."""
     book = openpyxl.load_workbook(io.BytesIO(export.read_bytes()))
     assert book.active is not None
     cells = [cell for row in book.active.iter_rows() for cell in row if cell.value is not None]
@@ -293,7 +293,7 @@ def cells_of(export: Path) -> list[tuple[str, ...]]:
 
 
 def check(head: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
-    """Row by row: which studies or series, and what is said."""
+    """Compare the UIDs and the reason of each exported row with ROWS."""
     by_line: dict[int, list[dict[str, str]]] = {}
     for row in found:
         named = dict(zip(head, row, strict=True))
@@ -324,10 +324,10 @@ def check(head: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_the_pages_of_a_query_are_for_everyone(
+def test_batch_query_pages_are_accessible(
     site: str, open_page: Callable[[bool], Page], tmp_path: Path
 ) -> None:
-    """No accessibility error in either colour, and nothing cut off at twice the size."""
+    """Check axe rules in both color schemes and the width at 200 % zoom."""
     page = open_page(True)
     found: dict[str, list[str]] = {}
 
@@ -368,7 +368,7 @@ def test_the_pages_of_a_query_are_for_everyone(
 
 
 @pytest.mark.timeout(240)
-def test_after_kill_9_of_the_workers_each_row_is_answered_all_the_same(
+def test_a_batch_query_completes_after_its_workers_were_killed(
     running: Site, open_page: Callable[[bool], Page], tmp_path: Path
 ) -> None:
     page = open_page(True)
@@ -382,7 +382,7 @@ def test_after_kill_9_of_the_workers_each_row_is_answered_all_the_same(
     page.click("#start")
 
     wait_until(lambda: running.answered() >= 5, "five answers", 60)
-    assert running.answered() < 41, "all was over before it could be killed"
+    assert running.answered() < 41, "the job finished before a worker was killed"
     for pid in workers_of(running.supervisor):
         os.kill(pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The whole chain: sixty questions, their export sent unchanged, and what lies there compared with it."""
+"""Batch query of sixty rows, transfer of its export, comparison with the destinations."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -34,13 +34,13 @@ HIDDEN = "Research folder (folder not shown: it is named by the pseudonym)"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A row of the export that found something."""
+    """Expected result for a row of the export with a match."""
 
     patient: str
     reference: str
-    """The UID of the series, or of the whole study."""
+    """Series Instance UID, or Study Instance UID for a whole study."""
     instances: frozenset[str]
-    """Their new names under the project's key."""
+    """SOP Instance UIDs as generated with the project's key."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     [(True, "CHAIN-JS"), (False, "CHAIN-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
-def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_there(
+def test_an_exported_query_is_transferred_and_the_result_sheet_matches(
     installation: Installation,
     open_page: Callable[..., Page],
     tmp_path: Path,
@@ -101,7 +101,7 @@ def test_the_export_of_a_query_is_sent_and_its_result_sheet_matches_what_lies_th
 def wanted_of(
     installation: Installation, project: str, found: list[dict[str, str]]
 ) -> dict[int, Wanted]:
-    """By the line that the row has in the export: what has to come of it, from what the source holds."""
+    """Expected result by line of the export, computed from the files of the source."""
     there = [pydicom.dcmread(BytesIO(file), stop_before_pixels=True) for file in held()]
     uids = [str(ds.SOPInstanceUID) for ds in there]
     names = run_commands(installation.env, "renamed", project=project, uids=uids)
@@ -132,7 +132,7 @@ def started_and_approved(page: Page, other: Page, url: str, job: int) -> None:
 def compare_rows(
     wanted: Mapping[int, Wanted], rows: list[dict[str, str]], keys: Mapping[int, str]
 ) -> None:
-    """Every row that found something is answered, under the key that its owner gave it."""
+    """Assert that each row with a match is complete and keeps the user's key."""
     assert [int(row["ADIT line"]) for row in rows] == sorted(wanted)
     for row in rows:
         one = wanted[int(row["ADIT line"])]
@@ -146,7 +146,7 @@ def compare_rows(
 
 
 def compare(wanted: Mapping[int, Wanted], files: list[pydicom.FileDataset]) -> None:
-    """Each instance once, nothing else, a pseudonym for each patient, and nobody's name."""
+    """Assert that each instance occurs once, with one pseudonym per patient and no names."""
     uids = [str(ds.SOPInstanceUID) for ds in files]
     assert sorted(uids) == sorted(set().union(*(one.instances for one in wanted.values())))
     patient_of = {uid: one.patient for one in wanted.values() for uid in one.instances}
@@ -170,8 +170,10 @@ def compare_places(
     rows: list[dict[str, str]],
     lying: Mapping[str, pydicom.FileDataset],
 ) -> None:
-    """The images of a row lie in folders of their own. These are named by pseudonyms, so the sheet
-    does not show them to a coordinator who may not re-identify."""
+    """Assert that the images of each row are in separate folders.
+
+    Folders are named by pseudonyms, so the sheet hides them from users who may not re-identify.
+    """
     folder_of = {str(ds.SOPInstanceUID): at.rpartition("/")[0] for at, ds in lying.items()}
     for row in rows:
         assert row["ADIT place"] == HIDDEN
@@ -186,7 +188,7 @@ def in_pacs(installation: Installation, project: str) -> list[pydicom.FileDatase
 
 
 def unpacked(path: Path, folder: Path) -> list[pydicom.FileDataset]:
-    """What the 7-Zip file holds; its own list of contents says the same."""
+    """Unpack the 7-Zip file, compare it with its list of contents, return the images."""
     assert seven_zip("t", f"-p{PASSWORD}", path).returncode == 0
     locked = seven_zip("l", "-pnot-the-password", path)
     assert ".dcm" not in locked.stdout + locked.stderr

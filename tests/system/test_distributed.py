@@ -1,4 +1,4 @@
-"""Several machines with PostgreSQL, RabbitMQ and Redis: the same path, the same limits, no shared disk."""
+"""ADIT on several machines with PostgreSQL, RabbitMQ and Redis, without a shared disk."""
 
 import json
 import os
@@ -44,7 +44,7 @@ MOVES = str(Path(__file__).with_name("moves.py"))
 ENDED = {"success", "warning", "failure"}
 KILLS = 4
 SLOWLY_S = 0.1
-"""Before each piece of an answer, so that another worker comes along meanwhile."""
+"""Delay in seconds before each chunk of an answer, so that associations overlap."""
 SENT_BYTES_S = 300_000
 
 
@@ -52,7 +52,7 @@ SENT_BYTES_S = 300_000
 def transfer_site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Cluster, TransferSite]]:
-    """All processes, a source that sends by C-MOVE alone, and a destination."""
+    """Cluster with all processes, a source that supports only C-MOVE, and a destination."""
     folder = tmp_path_factory.mktemp("distributed")
     with (
         cluster(folder / "cluster") as one,
@@ -73,7 +73,7 @@ def transfer_site(
 
 @needs_orthanc
 @needs_chromium
-def test_an_order_by_page_goes_over_all_machines_and_each_image_is_accounted_for(
+def test_an_order_by_page_is_transferred_completely_by_the_cluster(
     transfer_site: tuple[Cluster, TransferSite], browser: Browser
 ) -> None:
     one, way = transfer_site
@@ -88,14 +88,18 @@ def test_an_order_by_page_goes_over_all_machines_and_each_image_is_accounted_for
         context.close()
     found = compare(way, job, "LUNG-JS", withheld={f"{images.STUDY}.99.1"})
     assert len(found) == 36
-    assert not list(one.folder.glob("worker-*/spool/*/*")), "workers got them by the broker"
-    assert not list((one.data("receiver") / "spool").glob("[0-9a-f]*/*")), "nothing is left"
+    assert not list(one.folder.glob("worker-*/spool/*/*")), (
+        "workers must get images through the broker"
+    )
+    assert not list((one.data("receiver") / "spool").glob("[0-9a-f]*/*")), (
+        "images remain in the spool"
+    )
     for text in images.IDENTIFYING:
         assert text not in one.log()
 
 
 @needs_orthanc
-def test_a_job_ordered_while_the_broker_is_down_is_kept_and_starts_when_it_is_back(
+def test_a_job_ordered_while_the_broker_is_down_runs_after_its_restart(
     transfer_site: tuple[Cluster, TransferSite],
 ) -> None:
     one, way = transfer_site
@@ -120,7 +124,7 @@ def flush(one: Cluster) -> None:
 
 
 def kill_broker(one: Cluster) -> None:
-    """Until a worker has noticed, and said so with what it was at."""
+    """Kill the broker and wait until a worker logs it with its job and task."""
     one.services["rabbitmq"].kill()
     one.wait_for(lambda: any(map(is_about_broker, lines(one))), "a word of the broker", 60)
 
@@ -130,7 +134,7 @@ def is_about_broker(line: dict[str, Any]) -> bool:
 
 
 def lines(one: Cluster) -> list[dict[str, Any]]:
-    """Of all logs, but for those of the web server itself; the last one may be half written."""
+    """Lines of all logs except those of the web server and incomplete last lines."""
     found = []
     for path in one.folder.glob("*.log"):
         for line in path.read_text().splitlines(keepends=True):
@@ -156,7 +160,7 @@ HARMS: dict[str, tuple[str, Callable[[Cluster], None], Callable[[Cluster], None]
 
 @needs_orthanc
 @pytest.mark.parametrize("harm", HARMS)
-def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
+def test_a_service_failure_during_a_transfer_loses_and_duplicates_nothing(
     harm: str, transfer_site: tuple[Cluster, TransferSite]
 ) -> None:
     one, way = transfer_site
@@ -167,7 +171,9 @@ def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
         ordered = json.loads(one.run("web", TRANSFER_COMMANDS, "order", words))
         one.wait_for(lambda: way.destination.count() > before + 10, "the first images", 120)
         hurt(one)
-        assert way.destination.count() < before + images.LONG, "too late: nothing was tested"
+        assert way.destination.count() < before + images.LONG, (
+            "the transfer finished before the failure"
+        )
         mend(one)
         one.wait_for(lambda: job_state(one, ordered["job"]) in ENDED, "the job", 200)
     assert len(compare(way, ordered["job"], project)) == images.LONG
@@ -176,7 +182,7 @@ def test_what_goes_away_in_mid_transfer_loses_nothing_and_doubles_nothing(
 
 @contextmanager
 def slowly(one: Cluster) -> Iterator[None]:
-    """So slow that there is a middle, however quick the machine."""
+    """Limit the rate, so that the transfer can be interrupted on any machine."""
     one.run("web", TRANSFER_COMMANDS, "pace", "200")
     try:
         yield
@@ -186,7 +192,7 @@ def slowly(one: Cluster) -> Iterator[None]:
 
 @contextmanager
 def slowly_sent(one: Cluster, way: TransferSite) -> Iterator[None]:
-    """A C-MOVE keeps no rate of ours: without this a worker may soon have all images."""
+    """Slow down the C-MOVE of the source, to which our rate limit does not apply."""
     with Wire(one.receiver_port, 0, "rate", amount=SENT_BYTES_S, forth=True) as wire:
         way.source.sends_to(wire.port)
         try:
@@ -196,10 +202,10 @@ def slowly_sent(one: Cluster, way: TransferSite) -> Iterator[None]:
 
 
 @needs_orthanc
-def test_receiver_and_workers_killed_during_the_hand_over_lose_nothing(
+def test_killing_receiver_and_workers_during_the_handover_loses_nothing(
     transfer_site: tuple[Cluster, TransferSite],
 ) -> None:
-    """kill -9: what had been handed over by the broker is found again, or fetched again."""
+    """Images handed over before SIGKILL are recovered or fetched again."""
     one, way = transfer_site
     seed = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31)
     rng, before = random.Random(seed), way.destination.count()
@@ -229,7 +235,7 @@ def all_run(one: Cluster, names: list[str]) -> bool:
     ("service", "parts"),
     [("postgresql", {"database", "tables"}), ("redis", {"cache"}), ("rabbitmq", {"broker"})],
 )
-def test_readiness_says_what_is_away_and_recovers_by_itself(
+def test_readyz_reports_an_unavailable_service_and_recovers(
     transfer_site: tuple[Cluster, TransferSite], service: str, parts: set[str]
 ) -> None:
     one, _ = transfer_site
@@ -239,8 +245,8 @@ def test_readiness_says_what_is_away_and_recovers_by_itself(
         status, body = asked(f"{one.url}/readyz")
         assert status == 503
         assert {part for part, word in json.loads(body).items() if word != "ok"} == parts
-        assert asked(f"{one.url}/healthz")[0] == 200, "the process lives"
-        assert asked(f"{one.url}/accounts/login/")[0] == 200, "a page that needs nobody"
+        assert asked(f"{one.url}/healthz")[0] == 200, "the web process must be alive"
+        assert asked(f"{one.url}/accounts/login/")[0] == 200, "the sign-in page must work"
     finally:
         one.services[service].start()
     one.wait_for(lambda: asked(f"{one.url}/readyz")[0] == 200, "readiness", 30)
@@ -255,8 +261,10 @@ def asked(url: str) -> tuple[int, str]:
 
 
 @needs_orthanc
-def test_logs_are_json_and_without_a_patient(transfer_site: tuple[Cluster, TransferSite]) -> None:
-    """After all that went before."""
+def test_logs_are_json_and_contain_no_patient_data(
+    transfer_site: tuple[Cluster, TransferSite],
+) -> None:
+    """Uses the logs of all previous tests of this module."""
     one, _ = transfer_site
     assert all({"event", "level", "timestamp", "logger"} <= line.keys() for line in lines(one))
     for text in images.IDENTIFYING:
@@ -271,8 +279,8 @@ def job_state(one: Cluster, pk: int) -> str:
     return str(row[0])
 
 
-def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Path) -> None:
-    """Four workers, two associations: measured at the archive, never a third."""
+def test_workers_on_several_machines_share_the_association_limit(tmp_path: Path) -> None:
+    """Four workers, limit of two associations, measured in front of the archive."""
     held, counts = instances(12), AssociationCounts()
     shelf, scratch = tmp_path / "shelf", tmp_path / "scratch"
     for path in (shelf, scratch):
@@ -289,7 +297,7 @@ def test_workers_on_several_machines_share_the_limit_of_an_archive(tmp_path: Pat
         one.run("web", MOVES, "make", json.dumps(made))
         studies = sorted({instance.in_header.ref.study_uid for instance in held})
         pairs = [[study, project] for study in studies for project in ("LUNG", "HEART")]
-        # Orders search the source, which has a limit of its own: they come before the workers.
+        # Place orders before the workers start: orders search the source under another limit.
         one.run("web", MOVES, "order", json.dumps({"pairs": pairs, "patient": images.PATIENT_ID}))
         start_all(one, workers=4)
         told: list[dict[str, object]] = []

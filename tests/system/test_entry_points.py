@@ -1,4 +1,4 @@
-"""Whatever door a study leaves by, it is the same to the last byte; and the same a week later."""
+"""Identical output of jobs, command line and Python API, also at a later time."""
 
 import json
 import os
@@ -33,12 +33,12 @@ pytestmark = [needs_orthanc, pytest.mark.timeout(300)]
 PSEUDONYM = "LUNG-0001"
 STAMP = ClinicalTrialAttributes("University", "LUNG", "Lung of the North", "North", "N1")
 LATER = f"{images.ROOT}.3"
-"""A second visit of the same patient."""
+"""Study of a second visit of the same patient."""
 DAYS_BETWEEN = 731
 FOLDERS = ("first", "later", "other", "visits")
 
 Files = dict[str, bytes]
-"""Contents by path below the folder."""
+"""File contents by relative path."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def by_job(entry_points: EntryPoints) -> Files:
     return entry_points.send("first")
 
 
-def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
+def test_a_job_the_command_line_and_python_produce_identical_files(
     entry_points: EntryPoints, by_job: Files, tmp_path: Path
 ) -> None:
     assert len(by_job) == sum(images.SLICES.values())
@@ -173,13 +173,15 @@ def test_a_selective_job_the_command_line_and_python_give_the_same_bytes(
     assert by_python == set(by_job.values())
 
 
-def test_a_week_later_another_worker_gives_the_same_files(
+def test_another_worker_produces_identical_files_a_week_later(
     entry_points: EntryPoints, by_job: Files
 ) -> None:
     assert entry_points.send("later", days=7) == by_job
 
 
-def test_two_projects_share_no_identifier(entry_points: EntryPoints, by_job: Files) -> None:
+def test_two_projects_share_no_uids_and_no_study_dates(
+    entry_points: EntryPoints, by_job: Files
+) -> None:
     other = entry_points.send("other", project="HEART")
 
     uids = [{str(e.value) for e in uids_of(found)} for found in (by_job, other)]
@@ -189,16 +191,14 @@ def test_two_projects_share_no_identifier(entry_points: EntryPoints, by_job: Fil
 
 
 def uids_of(found: Files) -> Iterator[pydicom.DataElement]:
-    """Those of the images; class, syntax and the like are the standard's."""
+    """Elements of VR UI, except UIDs defined by the standard (SOP classes, transfer syntaxes)."""
     for ds in headers(found):
         for element in ds.iterall():
             if element.VR == "UI" and not str(element.value).startswith("1.2.840.10008."):
                 yield element
 
 
-def test_the_visits_of_two_years_keep_their_interval(
-    entry_points: EntryPoints, by_job: Files
-) -> None:
+def test_shifted_study_dates_keep_their_interval(entry_points: EntryPoints, by_job: Files) -> None:
     later = entry_points.send("visits", studies=[images.STUDY, LATER])
 
     days = sorted({_day(ds.StudyDate) for ds in headers(later)})

@@ -1,4 +1,4 @@
-"""A list as a person walks it: uploaded, checked, approved, sent; then its result is compared."""
+"""Batch transfer in the browser: upload, check, approval, delivery, result sheet."""
 
 import json
 import os
@@ -40,7 +40,7 @@ SOON = {
 HIDDEN = "Research folder (folder not shown: it is named by the pseudonym)"
 SHOWN = "\\\\server\\research\\"
 SLOW_KB_S = 1500
-"""All images take eight seconds."""
+"""Rate at which all images take eight seconds."""
 ZEROS, TWO = "0000815", "PID-TWO"
 SMALL, FIRST, SECOND, DOUBLE = (f"{images.ROOT}.{n}" for n in (3, 4, 5, 6))
 COLUMNS = add_own_columns((*QUERY_RESULT_COLUMNS, "ADIT line"), ("My key",))
@@ -62,7 +62,7 @@ class Installation:
             return base.execute(query).fetchone()[0]
 
     def files_of(self, project: str) -> dict[str, pydicom.FileDataset]:
-        """What lies in the folder for a project, by path below it."""
+        """Files delivered to the folder for a project, by relative path."""
         base = self.data / "folders" / "research"
         return {
             str(path.relative_to(base)): pydicom.dcmread(path)
@@ -85,7 +85,7 @@ def run_commands(env: dict[str, str], verb: str, **values: Any) -> Any:
 
 
 def held() -> list[bytes]:
-    """What the source holds: good studies, two that one number means, and one of two patients."""
+    """Files of the source: valid studies, a shared accession number, a study of two patients."""
     small = [
         images.ct(series, n, study=SMALL, PatientID=ZEROS, AccessionNumber="A-3")
         for series in (1, 2)
@@ -107,9 +107,9 @@ def held() -> list[bytes]:
 def running_installation(
     folder: Path, files: Iterable[bytes], **source_lines: Any
 ) -> Iterator[Installation]:
-    """ADIT as `adit up` runs it, between a source that holds the files and an empty archive.
+    """Run `adit up` with a source that holds the files and an empty archive.
 
-    `source_lines` stand in the configuration of the source.
+    `source_lines` are added to the configuration of the source.
     """
     data = folder / "data"
     data.mkdir()
@@ -135,7 +135,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 def result_of_a_query(folder: Path) -> Path:
-    """A sheet as a batch query exports it: good, ambiguous, missing and contradictory rows."""
+    """Sheet as exported by a batch query, with valid, ambiguous, missing and contradictory rows."""
 
     def row(key: str, **said: str) -> list[str]:
         return [*(said.get(name, "") for name in QUERY_RESULT_COLUMNS), key, f"key {key}"]
@@ -165,7 +165,7 @@ def result_of_a_query(folder: Path) -> Path:
 def order(
     page: Page, url: str, sheet: Path, project: str, *destinations: str, password: str = ""
 ) -> None:
-    """From the empty page to the check; the password is that of a 7-Zip file as destination."""
+    """Upload and order a list; the password is for a 7-Zip file as destination."""
     page.goto(f"{url}/jobs/new/transfer/")
     page.set_input_files("#id_sheet", sheet)
     page.click("main button:has-text('Upload')")
@@ -188,7 +188,7 @@ def number_of(page: Page) -> int:
 
 
 def checked(page: Page, url: str, job: int) -> None:
-    """Waits on the job's page until the check is done, and opens the rows."""
+    """Wait until the check has finished, then open the rows."""
     page.goto(f"{url}/jobs/{job}/")
     expect(page.locator("#job-state")).to_contain_text(
         "waiting for your confirmation", timeout=60_000
@@ -198,7 +198,7 @@ def checked(page: Page, url: str, job: int) -> None:
 
 
 def result(page: Page, url: str, job: int) -> list[dict[str, str]]:
-    """The result sheet by header; every cell of it is text."""
+    """Rows of the result sheet by header; assert that every cell is text."""
     answer = page.request.get(f"{url}/jobs/{job}/result.xlsx")
     assert answer.status == 200
     sheet = openpyxl.load_workbook(BytesIO(answer.body())).active
@@ -214,7 +214,7 @@ def result(page: Page, url: str, job: int) -> list[dict[str, str]]:
     [(True, "LISTS-JS"), (False, "LISTS-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
-def test_a_list_is_checked_approved_and_sent_and_its_result_matches_what_lies_there(
+def test_a_batch_transfer_delivers_what_its_result_sheet_lists(
     installation: Installation,
     open_page: Callable[..., Page],
     tmp_path: Path,
@@ -271,7 +271,7 @@ EXPECTED = {
     7: ("not found", "", "", ""),
     8: ("complete", "300", "300", "0"),
 }
-"""Outcome, expected, delivered, withheld, by line."""
+"""Outcome and numbers of expected, delivered and withheld images, by line."""
 
 
 def compare_rows(told: dict[str, Any], rows: list[dict[str, str]]) -> None:
@@ -319,7 +319,7 @@ def compare_folder(
         if row["Pseudonym"]:
             below = PurePosixPath(row["ADIT place"].removeprefix(SHOWN).replace("\\", "/"))
             assert all(below in (folder, *folder.parents) for folder in folders)
-        else:  # the folder is named by a pseudonym that the owner may not see beside the patient
+        else:  # the folder name is a pseudonym, which the owner may not see next to the patient
             assert row["ADIT place"] == HIDDEN
         mine = [ds.SOPInstanceUID for at, ds in by_path.items() if at.parent in folders]
         assert sorted(mine) == expected
@@ -334,7 +334,7 @@ def assert_clean(found: list[pydicom.FileDataset]) -> None:
 
 
 def long_list(folder: Path) -> Path:
-    """Many rows that find nothing, so that a check lasts; and some that find something."""
+    """List with many rows without a match, so that the check takes time, and three matches."""
     path = folder / "long list.csv"
     lines = ["PatientID;StudyInstanceUID;AccessionNumber"]
     lines += [f"PID-{n};;NONE-{n}" for n in range(150)]
@@ -352,10 +352,10 @@ def kill_workers(installation: Installation) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
+def test_killing_workers_does_not_change_the_result_of_a_batch_transfer(
     installation: Installation, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """In the check, at the start, and between two images."""
+    """Kill the workers during the check, at the start, and between two images."""
     page = open_page()
     sign_in(page, installation.url, "coordinator")
     ends = {}
@@ -365,7 +365,7 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
         asked = f"select count(*) from jobs_resultline where job_id = {job} and is_asked"
         if not is_calm:
             wait_until(lambda asked=asked: installation.one(asked) >= 5, "the first rows")
-            assert installation.one(asked) < 153, "the check was over before it could be killed"
+            assert installation.one(asked) < 153, "the check finished before a worker was killed"
             kill_workers(installation)
         checked(page, installation.url, job)
         assert installation.one(asked) == 153
@@ -376,7 +376,7 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
             kill_workers(installation)
             wait_until(lambda: len(installation.files_of("LISTS-KILL")) > 60, "images", 90)
             assert len(installation.files_of("LISTS-KILL")) < 342, (
-                "all was over before it was killed"
+                "the transfer finished before a worker was killed"
             )
             kill_workers(installation)
             run_commands(installation.env, "pace", kb_s=0)
@@ -391,15 +391,15 @@ def test_after_kill_9_in_each_phase_the_end_is_as_if_nothing_had_been(
         names = [name for name in rows[0] if name != "ADIT place"]
         ends[project] = [[row[name] for name in names] for row in rows], len(files)
         if not is_calm:
-            assert max(told["attempts"]) > 1, "nobody was killed at work"
+            assert max(told["attempts"]) > 1, "no worker was killed during a task"
     assert ends["LISTS-CALM"] == ends["LISTS-KILL"]
     assert ends["LISTS-KILL"][1] == 36 + images.LONG + 6
 
 
-def test_the_rows_are_for_everyone(
+def test_batch_transfer_pages_are_accessible(
     installation: Installation, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
-    """No accessibility error in either colour, and nothing cut off at twice the size."""
+    """Check axe rules in both color schemes and the width at 200 % zoom."""
     page = open_page()
     sign_in(page, installation.url, "coordinator")
     found: dict[str, list[str]] = {}

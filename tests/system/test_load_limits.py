@@ -1,4 +1,4 @@
-"""How hard an archive is used, and how soon a stop is felt, measured at the archive's door."""
+"""Association limit, rate limit, stop and pause, measured by proxies in front of the archive."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from adit_engine.rate_limit import BURST_S
 LIMIT = 2
 STUDIES = 5
 SLOWLY_S = 0.02
-"""Before each piece of an answer, so that transfers overlap."""
+"""Delay in seconds before each chunk of an answer, so that transfers overlap."""
 
 pytestmark = peers.needs_orthanc
 
@@ -30,7 +30,7 @@ pytestmark = peers.needs_orthanc
 def measured(
     folder: Path, receiver: int, per_series: int, studies: int, series: int = 1
 ) -> Iterator[tuple]:
-    """Orthanc behind a counting_proxy, with another one before our receiver; what both saw together."""
+    """Run Orthanc and our receiver behind counting proxies; yield the archive and the counts."""
     counts = AssociationCounts()
     with CountingProxy(receiver, counts, SLOWLY_S) as back:
         known = {"adit": ["ADIT", "127.0.0.1", back.port]}
@@ -48,7 +48,7 @@ def measured(
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["get", "move"])
-def test_workers_never_hold_more_associations_than_the_limit(way: str, tmp_path: Path) -> None:
+def test_workers_together_never_exceed_the_association_limit(way: str, tmp_path: Path) -> None:
     receiver = free_port()
     with (
         measured(tmp_path / "pacs", receiver, 6, STUDIES) as (archive, counts),
@@ -58,17 +58,17 @@ def test_workers_never_hold_more_associations_than_the_limit(way: str, tmp_path:
             [f"{images.ROOT}.{n}", t] for n in range(1, STUDIES + 1) for t in ("LUNG", "HEART")
         ]
         one.do("order", pairs=pairs, patient=PATIENT)
-        ordered = counts.clock()  # until then orders search the source, which has its own limit
+        ordered = counts.clock()  # while orders are placed, searches use their own limit
         wait_until(lambda: one.states() <= ENDED, "all jobs", 200)
 
         assert one.states() == {"success"}
-        assert len(one.children("worker")) > LIMIT, "more could have been held"
+        assert len(one.children("worker")) > LIMIT, "too few workers to exceed the limit"
         assert max(span.beside for span in counts.spans if span.begun > ordered) == LIMIT
 
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("way", ["get", "move"])
-def test_two_transfers_at_a_time_keep_to_the_rate_together(way: str, tmp_path: Path) -> None:
+def test_two_concurrent_transfers_together_respect_the_rate_limit(way: str, tmp_path: Path) -> None:
     receiver, rate_kb_s, per_series = free_port(), 200, 40
     with (
         measured(tmp_path / "pacs", receiver, per_series, 2) as (archive, counts),
@@ -89,9 +89,7 @@ def test_two_transfers_at_a_time_keep_to_the_rate_together(way: str, tmp_path: P
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("way", ["get", "move"])
-def test_a_stop_from_the_machine_ends_all_associations_within_ten_seconds(
-    way: str, tmp_path: Path
-) -> None:
+def test_adit_stop_ends_all_associations_within_ten_seconds(way: str, tmp_path: Path) -> None:
     receiver = free_port()
     with (
         measured(tmp_path / "pacs", receiver, 300, 2) as (archive, counts),
@@ -113,14 +111,12 @@ def test_a_stop_from_the_machine_ends_all_associations_within_ten_seconds(
         assert not one.states() & ENDED
         before = len(counts.spans)
         wait_until(lambda: "fire" in waits(one), "the reason told to who waits", 30)
-        assert len(counts.spans) == before, "nothing new begins"
+        assert len(counts.spans) == before, "a new association was opened"
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["get", "move"])
-def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_begin(
-    way: str, tmp_path: Path
-) -> None:
+def test_adit_pause_finishes_current_series_and_starts_no_other(way: str, tmp_path: Path) -> None:
     receiver, in_series, rows = free_port(), 60, 4
     with (
         measured(tmp_path / "pacs", receiver, in_series, 1, rows) as (archive, counts),
@@ -134,7 +130,7 @@ def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_be
         wait_until(lambda: arrived().total() > 0, "images", 60)
         paused = adit(one, "pause", "PACS", "--reason", "moving")
         assert paused.returncode == 0, paused.stderr
-        assert not one.states() & ENDED, "all was over before the pause"
+        assert not one.states() & ENDED, "the jobs finished before the pause"
 
         wait_until(
             lambda: all(word in waits(one) for word in ("paused", "moving")),
@@ -144,10 +140,10 @@ def test_a_pause_from_the_machine_lets_the_series_in_hand_finish_and_no_other_be
         wait_until(lambda: not counts.open, "the end of all associations", 30)
         before = len(counts.spans)
         came = arrived()
-        assert set(came.values()) == {in_series}, "whole series alone"
-        assert len(came) < rows, "and not all of them"
+        assert set(came.values()) == {in_series}, "a series is incomplete"
+        assert len(came) < rows, "all series were transferred"
         wait_until(lambda: one.column("select count(*) from nodes_slot") == [0], "no slot", 30)
-        assert len(counts.spans) == before, "nothing new begins"
+        assert len(counts.spans) == before, "a new association was opened"
 
 
 def adit(one: Installation, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""C-MOVE with all processes and real archives: projects side by side, and killed in the middle."""
+"""C-MOVE with all processes and real archives: concurrent projects, killed processes."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from adit_engine.values.instance import Instance
 
 PATIENT = images.PATIENT_ID
 STUDIES = {f"{images.ROOT}.1": 2, f"{images.ROOT}.2": 1}
-"""Series by study."""
+"""Number of series by Study Instance UID."""
 TRIALS = ("LUNG", "HEART")
 KILLS = 4
 SOON = {
@@ -46,12 +46,12 @@ SOON = {
 QUICK = {"connect_s": 3, "association_s": 5, "first_byte_s": 15, "no_progress_s": 10, "drain_s": 1}
 ENDED = {"success", "warning", "failure"}
 BYTES_PER_S = 1_000_000.0
-"""For each connection of an archive that is to be killed in the middle."""
+"""Rate per connection of an archive, so that processes can be killed during a transfer."""
 
 
 @dataclass
 class Archive:
-    """Where it listens, as what, and what it truly sent, if it keeps a log."""
+    """Port, AE title and, if logged, the images sent by an archive."""
 
     port: int
     called: str
@@ -84,7 +84,7 @@ def dcmqrscp(folder: Path, receiver: int, held: list[Instance]) -> Iterator[Arch
 
 @contextmanager
 def silent(folder: Path, receiver: int, held: list[Instance]) -> Iterator[Archive]:
-    """Names no originator."""
+    """Archive that sends no Move Originator in C-STORE requests."""
     shelf, scratch = folder / "shelf", folder / "scratch"
     for path in (shelf, scratch):
         path.mkdir(parents=True)
@@ -105,7 +105,7 @@ Running = Callable[[Path, int, list[Instance]], Any]
 
 @dataclass
 class Installation:
-    """An installation that runs, and the folders into which its projects' images go."""
+    """A running installation with one destination folder per project."""
 
     data: Path
     env: dict[str, str]
@@ -116,7 +116,7 @@ class Installation:
         return self.run(script, verb, json.dumps(values))
 
     def run(self, *words: str) -> Any:
-        """One of our scripts to its end; what it printed as JSON."""
+        """Run a script and return its JSON output."""
         done = subprocess.run(
             [sys.executable, *words],
             cwd=ROOT,
@@ -136,7 +136,7 @@ class Installation:
             return [value for (value,) in base.execute(query)]
 
     def order_all(self) -> None:
-        """Each study for each project, all at once."""
+        """Order each study for each project."""
         pairs = [[study, project] for study in STUDIES for project in TRIALS]
         self.do("order", pairs=pairs, patient=PATIENT)
 
@@ -144,7 +144,7 @@ class Installation:
         return (self.data / "up.log").read_text()
 
     def children(self, kind: str) -> list[int]:
-        """The processes of one kind that the supervisor started."""
+        """PIDs of the processes of one kind that the supervisor started."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -179,7 +179,7 @@ def installation(
 
 
 def assert_each_has_its_own(one: Installation, held: list[Instance]) -> None:
-    """Each project's folder holds each image of its jobs once, under its own UIDs, and nothing else."""
+    """Assert that each project's folder holds each image once, under the project's UIDs."""
     jobs = one.do("told")
     by_study = Counter(instance.in_header.ref.study_uid for instance in held)
     for project in TRIALS:
@@ -195,7 +195,7 @@ def assert_each_has_its_own(one: Installation, held: list[Instance]) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("running", ARCHIVES)
-def test_four_moves_of_overlapping_studies_for_two_projects(
+def test_concurrent_moves_deliver_each_image_once_per_project(
     running: Running, tmp_path: Path
 ) -> None:
     held, receiver = instances(40), free_port()
@@ -212,10 +212,10 @@ def test_four_moves_of_overlapping_studies_for_two_projects(
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("running", [ARCHIVES[0], silent])
-def test_kill_9_of_receiver_and_workers_at_random_moments_loses_nothing(
+def test_killing_receiver_and_workers_at_random_loses_no_image(
     running: Running, tmp_path: Path
 ) -> None:
-    """What the archive was told 0000 for is found in the spool, or fetched again."""
+    """Images confirmed with status 0000 are recovered from the spool or fetched again."""
     seed = int(os.environ.get("ADIT_LAB_SEED", "0")) or secrets.randbelow(2**31)
     rng, held, receiver = random.Random(seed), instances(80), free_port()
     with (
@@ -228,7 +228,7 @@ def test_kill_9_of_receiver_and_workers_at_random_moments_loses_nothing(
         wait_until(lambda: one.states() <= ENDED, f"all jobs, seed {seed}", 240)
 
         assert set(killed) <= {"receiver", "worker"}
-        assert len(killed) > 1, f"seed {seed}: all was over before it could be killed"
+        assert len(killed) > 1, f"seed {seed}: the jobs finished before a process was killed"
         assert_each_has_its_own(one, held)
         told = {sent.instance_uid for sent in archive.sent if sent.status == 0}
         delivered = {uid for job in one.do("told") for uid in job["delivered"]}

@@ -1,4 +1,4 @@
-"""A PACS administrator adds a folder, tests it, opens it and lets a group use it, by hand."""
+"""A PACS administrator adds a folder node, tests it, opens it and grants access to a group."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 
 
 @pytest.mark.parametrize("scripted", [True, False], ids=["script", "no script"])
-def test_new_folder_is_tested_opened_and_given_to_a_group(
+def test_a_new_folder_is_tested_opened_and_granted_to_a_group(
     scripted: bool, visit: Callable[..., Page], tmp_path: Path
 ) -> None:
     name = f"Share {'with' if scripted else 'without'} script"

@@ -1,4 +1,4 @@
-"""Everything is killed at random, in both forms; each task ends exactly once and nothing is wrong."""
+"""Random process faults on one machine and on a cluster; an auditor checks the result."""
 
 import json
 import os
@@ -31,7 +31,7 @@ KILLS = int(os.environ.get("ADIT_CHAOS_KILLS", "8"))
 STUDIES = max(4, KILLS)
 IMAGES = 25
 AT_ONCE = 4
-"""Studies ordered at a time, each for two projects."""
+"""Number of studies ordered at a time, each for two projects."""
 TRIALS = ("LUNG", "HEART")
 BYTES_PER_S = 500_000.0
 ENDED = {"success", "warning", "failure", "canceled"}
@@ -42,7 +42,7 @@ AUDIT_DATA = str(Path(__file__).with_name("audit_data.py"))
 
 @dataclass
 class Ground:
-    """One form of ADIT under attack, and what tells of it."""
+    """One kind of installation under test, with its faults and access to its state."""
 
     run: Callable[..., str]
     rows: Callable[[str], list[tuple[Any, ...]]]
@@ -53,7 +53,7 @@ class Ground:
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
-    """The source's studies, of one series each."""
+    """Folder with the studies of the source, one series each."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     for study in studies():
@@ -69,7 +69,7 @@ def studies() -> list[str]:
 
 @contextmanager
 def archive(shelf: Path, scratch: Path, receiver: int) -> Iterator[Archive]:
-    """Sends at a slow pace by C-MOVE, so that there is a middle in which to kill."""
+    """Archive that sends slowly by C-MOVE, so that processes can be killed during a transfer."""
     scratch.mkdir()
     with Wire(receiver, 0, "rate", amount=BYTES_PER_S, forth=True) as slow:
         site = Site("LAB", holdings(shelf), {"ADIT": ("127.0.0.1", slow.port)})
@@ -149,7 +149,7 @@ def _killing(one: Installation, kind: str) -> Harm:
 
 
 def _signal(one: Installation, kind: str, how: signal.Signals) -> None:
-    """All processes of a kind when they are woken, else one of them."""
+    """Send SIGCONT to all processes of a kind, any other signal to one of them."""
     pids = one.children(kind)
     for pid in pids if how == signal.SIGCONT else pids[:1]:
         with suppress(ProcessLookupError):
@@ -161,7 +161,7 @@ FORMS = [embedded, pytest.param(distributed, marks=needs_services)]
 
 @pytest.mark.timeout(300 + 25 * KILLS)
 @pytest.mark.parametrize("form", FORMS)
-def test_whatever_is_killed_each_task_ends_once_and_nothing_is_wrong(
+def test_each_task_ends_exactly_once_when_processes_are_killed_at_random(
     form: Any, shelf: Path, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("ADIT_CHAOS_SEED", "0")) or secrets.randbelow(2**31)
@@ -195,7 +195,7 @@ def test_whatever_is_killed_each_task_ends_once_and_nothing_is_wrong(
     assert told["delivered"] == jobs * IMAGES
     assert told["complete"] == jobs
     assert told["slots"] == 0
-    assert told["trail"], "the trail is whole"
+    assert told["trail"], "the audit trail is broken"
     assert seconds < RECOVERS_WITHIN_S
     assert sum(process_faults.done.values()) == KILLS
 
@@ -205,7 +205,7 @@ def states(ground: Ground) -> list[tuple[Any, ...]]:
 
 
 def recovery(ground: Ground) -> float:
-    """Until somebody has finished a part, or begun an attempt, after the last kill."""
+    """Seconds from the last fault until a task ends or a new attempt starts."""
     begun = time.monotonic()
     before = progress(ground, within_s=60)
 

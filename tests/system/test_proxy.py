@@ -1,4 +1,4 @@
-"""nginx with the file that we ship, in front of a running ADIT: TLS, uploads, downloads, addresses."""
+"""The shipped nginx configuration in front of ADIT: TLS, uploads, downloads, addresses."""
 
 import http.client
 import json
@@ -40,7 +40,7 @@ pytestmark = [
 
 
 class Names(threading.Thread):
-    """A name service that says where `web` is, as Docker's own does."""
+    """DNS server that resolves `web`, like the one of Docker."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -60,7 +60,7 @@ class Names(threading.Thread):
 
 @dataclass
 class Client:
-    """A browser without a window: it keeps its cookies."""
+    """HTTPS client that keeps its cookies."""
 
     port: int
     trusted: ssl.SSLContext
@@ -130,7 +130,7 @@ class Proxied:
 
     def trusting(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self.authority))
-        context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT  # from Python 3.13 on it is set
+        context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT  # default since Python 3.13
         return context
 
 
@@ -169,8 +169,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
 def nginx(
     folder: Path, web: int, names: Names, data: Path, file: str, published: str = ""
 ) -> Iterator[Proxied]:
-    """The shipped file and its start; only what a container would bring is replaced, each of it
-    found there. `published` is what somebody has set for the compose file.
+    """Run nginx with the shipped configuration and the start command of the compose file.
+
+    Only paths, ports and addresses of the container are replaced. `published` is the value of
+    ADIT_HTTPS_PORT.
     """
     authority = Authority()
     certificate, key = authority.issue(names=("localhost",)).files(folder, "tls")
@@ -194,7 +196,7 @@ def nginx(
     assert NGINX is not None
     asked = [NGINX, "-c", str(folder / "nginx.conf"), "-e", "/dev/stderr", "-g", "daemon off;"]
     if os.geteuid() == 0:
-        asked[-1] += " user root;"  # else its workers could not read what the test made
+        asked[-1] += " user root;"  # its workers must read the files of the test
     start = started_by_compose(published or str(https_port)).replace("/tmp/", f"{scratch}/")
     assert START in start
     asked = ["sh", "-c", start.replace(START, shlex.join(asked))]
@@ -212,7 +214,7 @@ def nginx(
 
 
 def started_by_compose(published: str) -> str:
-    """What the container of the proxy runs."""
+    """Start script of the proxy container."""
     done = subprocess.run(
         ["docker-compose", "-f", "deploy/compose.yaml", "config", "--format", "json"],
         cwd=ROOT,
@@ -241,7 +243,7 @@ def root(site: Proxied) -> Client:
     return client
 
 
-def test_plain_http_leads_to_tls_and_nothing_else(site: Proxied) -> None:
+def test_plain_http_redirects_to_https(site: Proxied) -> None:
     there = f"https://{HOST}:{site.https_port}/jobs/?page=2"
     assert led_to(site, "/jobs/?page=2") == (301, there)
 
@@ -249,7 +251,7 @@ def test_plain_http_leads_to_tls_and_nothing_else(site: Proxied) -> None:
 @pytest.mark.parametrize(
     ("published", "port"), [("443", ""), ("10.0.0.1:443", ""), ("10.0.0.1:8443", ":8443")]
 )
-def test_plain_http_leads_to_the_port_that_is_published(
+def test_plain_http_redirects_to_the_published_https_port(
     site: Proxied, tmp_path: Path, published: str, port: str
 ) -> None:
     with nginx(tmp_path, site.web, site.names, site.data, site.file, published) as other:
@@ -264,10 +266,12 @@ def led_to(site: Proxied, path: str) -> tuple[int, str | None]:
 
 
 @pytest.mark.parametrize(("version", "spoken"), [("TLSv1_1", False), ("TLSv1_2", True)])
-def test_only_tls_of_today_is_spoken(site: Proxied, version: str, spoken: bool) -> None:
+def test_tls_1_1_is_rejected_and_tls_1_2_is_accepted(
+    site: Proxied, version: str, spoken: bool
+) -> None:
     context = site.trusting()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that is what is tested
+        warnings.simplefilter("ignore", DeprecationWarning)  # old TLS versions are deprecated
         context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     with socket.create_connection(("127.0.0.1", site.https_port), timeout=20) as line:
@@ -279,7 +283,7 @@ def test_only_tls_of_today_is_spoken(site: Proxied, version: str, spoken: bool) 
             assert not spoken
 
 
-def test_browsers_get_http_2(site: Proxied) -> None:
+def test_http_2_is_negotiated(site: Proxied) -> None:
     context = site.trusting()
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
@@ -289,7 +293,7 @@ def test_browsers_get_http_2(site: Proxied) -> None:
         assert tls.selected_alpn_protocol() == "h2"
 
 
-def test_pages_come_with_their_headers_and_cookies_that_only_tls_carries(site: Proxied) -> None:
+def test_pages_have_security_headers_and_secure_cookies(site: Proxied) -> None:
     client = site.client()
     response, _ = client.ask("GET", "/accounts/login/")
     headers = response.headers
@@ -297,7 +301,7 @@ def test_pages_come_with_their_headers_and_cookies_that_only_tls_carries(site: P
     assert "max-age=31536000" in headers["Strict-Transport-Security"]
     assert "unsafe-inline" not in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Server"] == "nginx", "no version"
+    assert headers["Server"] == "nginx", "the version is exposed"
     assert client.sign_in(PASSWORD) == 302
     response, _ = client.ask("GET", "/accounts/login/")
     for name in ("sessionid", "csrftoken"):
@@ -307,18 +311,18 @@ def test_pages_come_with_their_headers_and_cookies_that_only_tls_carries(site: P
         assert "; Secure" in cookie
 
 
-def test_what_is_for_the_machines_inside_stays_inside(site: Proxied) -> None:
+def test_metrics_and_readyz_are_not_reachable_through_the_proxy(site: Proxied) -> None:
     told = {path: site.client().ask("GET", path)[0].status for path in ("/metrics", "/readyz")}
     assert told == {"/metrics": 404, "/readyz": 404}
 
 
-def test_an_upload_that_is_too_large_is_answered_by_adit_in_its_own_words(
+def test_an_upload_over_5_mb_is_rejected_by_adit_and_over_the_limit_by_nginx(
     site: Proxied, root: Client
 ) -> None:
     status, page = upload(root, 10 * MB)
     assert (status, b"The file is larger than 5 MB" in page) == (422, True)
     status, page = upload(root, 20 * MB)
-    assert (status, b"nginx" in page) == (413, True), "beyond all reason it ends at the proxy"
+    assert (status, b"nginx" in page) == (413, True), "nginx must reject it"
 
 
 def upload(client: Client, size: int) -> tuple[int, bytes]:
@@ -335,15 +339,15 @@ def upload(client: Client, size: int) -> tuple[int, bytes]:
     return response.status, page
 
 
-def test_the_proxy_sets_no_limit_to_images_that_come_by_dicomweb(
+def test_the_proxy_does_not_limit_the_size_of_dicomweb_requests(
     site: Proxied, root: Client
 ) -> None:
-    """Nothing of ours answers there yet, so it may also end before all was sent."""
+    """No DICOMweb endpoint exists yet, so ADIT may answer before the whole body was sent."""
     response, _ = root.ask("POST", "/api/dicom-web/studies", b"x" * (32 * MB))
     assert response.status != 413
 
 
-def test_a_7_zip_file_comes_whole_or_from_where_it_broke_off(site: Proxied, root: Client) -> None:
+def test_a_7_zip_file_can_be_downloaded_completely_or_by_range(site: Proxied, root: Client) -> None:
     lies = (site.data / "archives" / "job-1.7z").read_bytes()
     response, whole = root.ask("GET", site.file)
     assert (response.status, whole == lies) == (200, True)
@@ -354,7 +358,9 @@ def test_a_7_zip_file_comes_whole_or_from_where_it_broke_off(site: Proxied, root
     assert response.headers["Content-Range"] == f"bytes {start}-{FILE_BYTES - 1}/{FILE_BYTES}"
 
 
-def test_a_slow_download_takes_no_memory_at_the_proxy(site: Proxied, root: Client) -> None:
+def test_a_slow_download_creates_no_temporary_files_at_the_proxy(
+    site: Proxied, root: Client
+) -> None:
     with closing(root.connected()) as line:
         response = root.sent(line, "GET", site.file, None, {})
         assert len(response.read(MB)) == MB
@@ -365,7 +371,7 @@ def test_a_slow_download_takes_no_memory_at_the_proxy(site: Proxied, root: Clien
 
 
 def temporary_files(master: int) -> list[str]:
-    """Those that nginx has open, though they have no name any more."""
+    """Temporary files that the nginx workers have open, including deleted ones."""
     found = []
     for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split():
         for link in Path(f"/proc/{pid}/fd").iterdir():
@@ -376,7 +382,7 @@ def temporary_files(master: int) -> list[str]:
     return [name for name in found if "/tmp/proxy" in name]
 
 
-def test_whoever_claims_another_address_stands_in_the_trail_under_his_own(site: Proxied) -> None:
+def test_a_forged_x_forwarded_for_header_is_not_recorded_in_the_audit_trail(site: Proxied) -> None:
     client = site.client(source="127.0.0.2")
     assert client.sign_in("wrong", X_Forwarded_For="10.1.2.3") == 200
     with closing(sqlite3.connect(site.data / "adit.sqlite3", timeout=20)) as base:
@@ -385,7 +391,7 @@ def test_whoever_claims_another_address_stands_in_the_trail_under_his_own(site: 
     assert told[-1] == "127.0.0.2"
 
 
-def test_no_query_string_stands_in_the_proxys_log(site: Proxied, root: Client) -> None:
+def test_the_log_of_the_proxy_contains_no_query_strings(site: Proxied, root: Client) -> None:
     for path in ("/jobs/?q=Mustermann", "/api/dicom-web/studies?PatientName=Mustermann"):
         root.ask("GET", path)
     with closing(http.client.HTTPConnection("127.0.0.1", site.http_port, timeout=20)) as line:
@@ -395,8 +401,10 @@ def test_no_query_string_stands_in_the_proxys_log(site: Proxied, root: Client) -
     assert "Mustermann" not in site.log.read_text()
 
 
-def test_web_processes_that_come_back_elsewhere_are_found(site: Proxied, root: Client) -> None:
-    """The last one: a container that is made anew has another address, and nobody tells the proxy."""
+def test_the_proxy_follows_a_changed_address_of_the_web_container(
+    site: Proxied, root: Client
+) -> None:
+    """Must run last: the new address makes the web container unreachable for a while."""
     site.names.address = "127.0.0.3"
     wait_until(lambda: not is_served(site), "the name's new address", 60)
     root.ask("GET", "/api/dicom-web/studies?PatientName=Mustermann")

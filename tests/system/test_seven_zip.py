@@ -1,4 +1,4 @@
-"""An encrypted 7-Zip file from the order to the download: whole, tested, and its password nowhere."""
+"""Encrypted 7-Zip files: order, download, killed workers; the password is never stored."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def seven_zip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def order_archive(page: Page, url: str, project: str, patient_id: str, password: str) -> None:
-    """From the empty page to Start."""
+    """Order a 7-Zip file, from the search to the start."""
     order(page, url, project, patient_id, to=SEVEN_ZIP)
     page.fill("#archive_password", password)
     page.fill("#archive_password_again", password)
@@ -47,14 +47,14 @@ def order_archive(page: Page, url: str, project: str, patient_id: str, password:
 
 
 def unpacked(path: Path, folder: Path) -> dict[str, Path]:
-    """By SOP Instance UID."""
+    """Unpack a 7-Zip file; return its DICOM files by SOP Instance UID."""
     done = seven_zip("x", f"-p{PASSWORD}", f"-o{folder}", path)
     assert done.returncode == 0, done.stdout
     return {str(dcmread(p).SOPInstanceUID): p for p in folder.rglob("*.dcm")}
 
 
 class Watch:
-    """Looks at all command lines and our processes' environments for a word, while jobs run."""
+    """Search the command lines and environments of all processes for a word, in a thread."""
 
     def __init__(self, word: str) -> None:
         self.word = word.encode()
@@ -87,7 +87,7 @@ class Watch:
     [(True, "LUNG-JS"), (False, "LUNG-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
-def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
+def test_an_ordered_7_zip_file_contains_all_delivered_images(
     transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
     tmp_path: Path,
@@ -133,7 +133,7 @@ def test_a_study_is_ordered_as_a_file_downloaded_and_opened(
 
 
 def places_of(word: str, folder: Path) -> list[str]:
-    """Files below it that hold the word: database and its journals, broker, logs, all of it."""
+    """Files below the folder that contain the word (database, broker, logs, all others)."""
     words = [word.encode(), word.encode("utf-16-le"), word.encode().hex().encode()]
     return [
         str(path)
@@ -143,7 +143,7 @@ def places_of(word: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.timeout(120)
-def test_a_weak_password_is_said_in_words_and_nothing_starts(
+def test_a_weak_password_is_rejected_with_a_message(
     transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_weak_password_is_said_in_words_and_nothing_starts(
 
 
 @pytest.mark.timeout(120)
-def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
+def test_a_download_can_be_resumed_and_aborted_ones_release_threads(
     transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
     assert fetch(Range=f"bytes={len(whole)}-")[0] == 416
     assert fetch(Range="lines=1-2")[:2] == (200, whole)
 
-    with path.open("ab") as file:  # large enough that no buffer on the way holds all of it
+    with path.open("ab") as file:  # larger than all buffers on the way
         file.truncate(200_000_000)
     before = peak_mb(transfer_site)
     assert len(fetch()[1]) == 200_000_000
@@ -202,7 +202,7 @@ def test_a_download_goes_on_where_it_was_cut_off_and_no_thread_is_left_behind(
 
 
 def peak_mb(transfer_site: TransferSite) -> float:  # noqa: F811
-    """The most memory that the web process ever had."""
+    """Peak memory of the web process in MB."""
     mark, peaks = f"ADIT_DATA={transfer_site.data}".encode(), [0.0]
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -215,7 +215,7 @@ def peak_mb(transfer_site: TransferSite) -> float:  # noqa: F811
 
 
 def gone_in_the_middle(url: str, address: str, cookie: str) -> None:
-    """A browser that is closed after the first bytes."""
+    """Start a download and abort it after the first bytes."""
     request = urllib.request.Request(f"{url}{address}", headers={"Cookie": cookie})
     with suppress(urllib.error.HTTPError), DIRECTLY.open(request, timeout=20) as answer:
         answer.read(1000)
@@ -227,7 +227,7 @@ PHASES = {
     "testing": lambda now: any(starts(path) for path in drafts(now)),
     "shown": lambda now: bool(new_archives(now)),
 }
-"""When the workers are killed, by what can be seen on the disk."""
+"""Phases in which the workers are killed, detected by files on the disk."""
 
 known: set[str] = set()
 
@@ -237,7 +237,7 @@ def drafts(transfer_site: TransferSite) -> list[Path]:  # noqa: F811
 
 
 def starts(path: Path) -> bool:
-    """Its signature is written last, so it is being tested."""
+    """Whether the signature is present; it is written last, just before the test."""
     try:
         with path.open("rb") as file:
             return file.read(2) == b"7z"
@@ -251,7 +251,7 @@ def new_archives(transfer_site: TransferSite) -> set[str]:  # noqa: F811
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("phase", PHASES)
-def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
+def test_the_7_zip_file_is_complete_after_workers_were_killed_in_a_phase(
     transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
     tmp_path: Path,
@@ -265,7 +265,7 @@ def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
     order_archive(page, transfer_site.url, "LUNG-KILL", images.LONG_ID, PASSWORD)
     deadline = time.monotonic() + 60
     while not PHASES[phase](transfer_site):
-        assert time.monotonic() < deadline, f"{phase} never began"
+        assert time.monotonic() < deadline, f"{phase} did not start"
         time.sleep(0.001)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -280,7 +280,7 @@ def test_killed_in_each_phase_the_file_is_the_same_as_undisturbed(
 
 
 @pytest.mark.timeout(120)
-def test_its_pages_are_for_everyone(
+def test_pages_of_7_zip_files_are_accessible(
     transfer_site: TransferSite,  # noqa: F811
     open_page: Callable[[bool], Page],
 ) -> None:

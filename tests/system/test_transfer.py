@@ -1,4 +1,4 @@
-"""A transfer as a user makes it: search, select, start; then the destination is checked."""
+"""Selective transfer in the browser, compared with the images at the destination."""
 
 import json
 import os
@@ -26,7 +26,7 @@ pytestmark = [needs_orthanc, needs_chromium]
 SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
 
 SOON = {"ADIT_RECEIVER_PORT": "0", "ADIT_LEASE_S": "12", "ADIT_BEAT_S": "3", "ADIT_SWEEP_S": "3"}
-"""A lost worker is noticed sooner than usual, so that nobody waits a minute for it."""
+"""Short leases, so that lost workers are detected quickly."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def run_transfer_site(
 
 @pytest.fixture(scope="module")
 def transfer_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TransferSite]:
-    """ADIT as `adit up` runs it, between two archives; the first holds a study. A third is silent."""
+    """ADIT started by `adit up`, with a source, a destination and an archive that never answers."""
     folder = tmp_path_factory.mktemp("transfer_site")
     data = folder / "data"
     data.mkdir()
@@ -86,7 +86,7 @@ def transfer_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transfer
     [(True, "LUNG-JS", "LUNG-0001"), (False, "LUNG-PLAIN", "")],
     ids=["with JavaScript", "without JavaScript"],
 )
-def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
+def test_a_selective_transfer_delivers_each_image_of_a_study(
     transfer_site: TransferSite,
     open_page: Callable[[bool], Page],
     javascript: bool,
@@ -107,10 +107,10 @@ def test_a_study_is_found_picked_sent_and_each_image_accounted_for(
 
 
 @pytest.mark.timeout(180)
-def test_each_step_is_for_everyone(
+def test_pages_of_a_selective_transfer_are_accessible(
     transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
-    """No accessibility error in either colour, and nothing cut off at twice the size."""
+    """Check axe rules in both color schemes and the width at 200 % zoom."""
     page = open_page(True)
     found: dict[str, list[str]] = {}
 
@@ -154,7 +154,7 @@ def test_each_step_is_for_everyone(
     assert {step: errors for step, errors in found.items() if errors} == {}
 
 
-def test_a_search_that_takes_long_is_canceled(
+def test_a_slow_search_can_be_canceled(
     transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
     page = open_page(True)
@@ -169,7 +169,7 @@ def test_a_search_that_takes_long_is_canceled(
     expect(page.locator("#cancel-button")).to_be_hidden()
 
 
-def test_an_archive_that_never_answers_is_a_sentence(
+def test_an_archive_that_does_not_answer_is_reported(
     transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
     page = open_page(False)
@@ -181,10 +181,10 @@ def test_an_archive_that_never_answers_is_a_sentence(
 
 
 @pytest.mark.timeout(240)
-def test_after_kill_9_of_the_worker_the_job_completes_by_itself(
+def test_a_job_completes_after_its_worker_was_killed(
     transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
-    """Killed between two images; in the end the destination holds each image exactly once."""
+    """Kill the worker between two images; each image must be delivered exactly once."""
     page = open_page(True)
     sign_in(page, transfer_site.url, "coordinator")
     order(page, transfer_site.url, "LUNG-KILL", images.LONG_ID)
@@ -195,7 +195,7 @@ def test_after_kill_9_of_the_worker_the_job_completes_by_itself(
     for pid in workers_of(transfer_site.up.pid):
         os.kill(pid, signal.SIGKILL)
     arrived = transfer_site.destination.count() - before
-    assert arrived < images.LONG, "killed too late: nothing was tested"
+    assert arrived < images.LONG, "the transfer finished before the worker was killed"
     job = wait_for_end(page, transfer_site.url, seconds=120)
     found = compare(transfer_site, job, "LUNG-KILL")
     assert len(found) == images.LONG
@@ -203,7 +203,7 @@ def test_after_kill_9_of_the_worker_the_job_completes_by_itself(
 
 
 def workers_of(supervisor: int) -> list[int]:
-    """The worker processes that this supervisor started."""
+    """PIDs of the worker processes of this supervisor."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -220,7 +220,7 @@ def workers_of(supervisor: int) -> list[int]:
 def order(
     page: Page, url: str, project: str, patient_id: str, pseudonym: str = "", to: str = DESTINATION
 ) -> None:
-    """From the empty page to the summary."""
+    """Search and select a study and open the summary."""
     page.goto(f"{url}/jobs/new/selective/")
     page.get_by_label("Patient ID", exact=True).fill(patient_id)
     page.click("#search-button")
@@ -241,7 +241,7 @@ def order(
 
 
 def wait_for_end(page: Page, url: str, seconds: float = 60) -> int:
-    """On the job's page, which changes by itself, with JavaScript or without."""
+    """Wait on the job's page until the job is complete; return its ID."""
     page.wait_for_url(re.compile(rf"{url}/jobs/\d+/$"))
     expect(page.locator("#job-state")).to_contain_text("complete", timeout=seconds * 1000)
     return int(page.url.rstrip("/").rsplit("/", 1)[1])
@@ -250,7 +250,7 @@ def wait_for_end(page: Page, url: str, seconds: float = 60) -> int:
 def compare(
     transfer_site: TransferSite, job: int, project: str, withheld: Iterable[str] = ()
 ) -> list[pydicom.FileDataset]:
-    """The destination, instance by instance, with what the ledger says; what lies there."""
+    """Compare the images at the destination with the ledger and return them."""
     ledger = transfer_site.ledger(job)
     assert ledger["state"] == "success", ledger["message"]
     ends = {

@@ -1,4 +1,4 @@
-"""From a withheld ultrasound to its delivery: a reviewer masks the device, the owner retries."""
+"""Review of a withheld ultrasound: a reviewer masks the device, the owner retries the job."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Place:
     jobs: dict[str, int]
 
     def delivered(self, project: str) -> list[Dataset]:
-        """What lies at the job's destination."""
+        """Images at the destination of the job."""
         if project == "LUNG-JS":
             return [pydicom.dcmread(BytesIO(file)) for file in self.archive.files()]
         return [pydicom.dcmread(path) for path in sorted(self.folder.rglob("*.dcm"))]
@@ -42,7 +42,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """ADIT as `adit up` runs it, two jobs ordered; one clip is compressed, the other is not."""
+    """ADIT started by `adit up` with two jobs, one with a compressed and one with a plain clip."""
     base = tmp_path_factory.mktemp("withheld")
     data, folder = base / "data", base / "research"
     data.mkdir()
@@ -85,7 +85,7 @@ def _staged(data: Path, places: dict[str, object]) -> dict[str, int]:
     [(True, "LUNG-JS"), (False, "LUNG-PLAIN")],
     ids=["with JavaScript", "without JavaScript"],
 )
-def test_a_withheld_ultrasound_is_masked_and_delivered_into_its_study(
+def test_a_masked_ultrasound_is_delivered_into_its_study_by_a_retry(
     place: Place, open_page: Callable[[bool], Page], javascript: bool, project: str
 ) -> None:
     owner, reviewer = open_page(javascript), open_page(javascript)
@@ -129,7 +129,7 @@ def _until(page: Page, address: str, state: str) -> None:
 
 
 def _find_out(page: Page, place: Place, project: str) -> None:
-    """To the card of this project's clip, whose device is to be found out first."""
+    """Detect the devices and open the group of this project's clip."""
     page.goto(f"{place.url}/jobs/withheld/")
     card = page.locator(".sheet-card", has_text=project)
     card.get_by_role("button", name="Detect devices").click()

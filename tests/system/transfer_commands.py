@@ -1,4 +1,4 @@
-"""Fill an installation for a transfer between two archives, and reads its ledger afterwards.
+"""Create an installation for transfers between two archives, and read its ledger.
 
 Run: `transfer_commands.py make '{"Source PACS": {…}, …}'`, `transfer_commands.py ledger JOB`,
 `transfer_commands.py order '["PATIENT", "PROJECT"]'` or `transfer_commands.py pace KB_S`; prints JSON.
@@ -73,14 +73,14 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def pace(kb_s: int) -> None:
-    """So much a second comes from the source and goes to the destination; 0: as fast as it goes."""
+    """Set the rate limit of source and destination in kB/s; 0 removes it."""
     from adit.nodes.models import Node
 
     Node.objects.filter(name__in=(SOURCE, DESTINATION)).update(rate_kb_s=kb_s or None)
 
 
 def order(patient: str, protocol_id: str) -> dict[str, Any]:
-    """The one study of a patient, without a page."""
+    """Order the only study of a patient, without the web pages."""
     from adit.accounts.models import User
     from adit.jobs.kinds.base import OrderRequest
     from adit.jobs.kinds.picked_study import PickedStudy
@@ -110,7 +110,7 @@ def order(patient: str, protocol_id: str) -> dict[str, Any]:
 
 
 def ledger(job_id: int) -> dict[str, Any]:
-    """What the job says that it delivered: each series' manifest, opened, and the output's UIDs."""
+    """State, manifests per series, output UIDs and attempts of a job."""
     from adit.jobs import encrypted_payload
     from adit.jobs.models import Job, SeriesResult
     from adit.projects import services

@@ -1,6 +1,6 @@
-"""Withheld stage: fills an installation with two ordered studies that hold ultrasound clips.
+"""Create an installation with two ordered studies that contain ultrasound clips.
 
-Run in a process of its own: `withheld_data.py '{"source": {…}, "archive": {…}, "folder": "…"}'`;
+Run as a separate process: `withheld_data.py '{"source": {…}, "archive": {…}, "folder": "…"}'`;
 prints the jobs by project as JSON.
 """
 

@@ -1,4 +1,4 @@
-"""What the tests of home, help and account share: a browser for each person."""
+"""Fixtures of the page tests."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from adit.accounts.models import User
 
 @pytest.fixture
 def as_user() -> Callable[[User], Client]:
-    """A browser in which this person is signed in."""
+    """Factory of clients signed in as the given user."""
 
     def client_of(user: User) -> Client:
         client = Client(raise_request_exception=False)

@@ -1,4 +1,4 @@
-"""One's own account: sign-in, colours, what one may do."""
+"""Account pages: sign-in, theme, profile, password."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ PASSWORD = "a long enough password"
 AsUser = Callable[[User], Client]
 
 
-def test_sign_in_leads_home(coordinator: User) -> None:
+def test_sign_in_redirects_to_the_home_page(coordinator: User) -> None:
     client = Client()
 
     response = client.post(
@@ -22,7 +22,7 @@ def test_sign_in_leads_home(coordinator: User) -> None:
     assert response["Location"] == "/"
 
 
-def test_wrong_password_says_what_to_do_and_keeps_the_name_only(coordinator: User) -> None:
+def test_a_wrong_password_shows_help_and_keeps_only_the_user_name(coordinator: User) -> None:
     response = Client().post(
         "/accounts/login/", {"login": coordinator.username, "password": "not the right one"}
     )
@@ -34,12 +34,12 @@ def test_wrong_password_says_what_to_do_and_keeps_the_name_only(coordinator: Use
     assert "not the right one" not in page
 
 
-def test_nobody_can_open_an_account_alone(db: None) -> None:
+def test_users_cannot_sign_up(db: None) -> None:
     assert Client().get("/accounts/signup/").status_code == 404
 
 
 @pytest.mark.parametrize("theme", Theme.values)
-def test_colours_are_kept(theme: str, coordinator: User, as_user: AsUser) -> None:
+def test_the_chosen_theme_is_saved(theme: str, coordinator: User, as_user: AsUser) -> None:
     client = as_user(coordinator)
 
     response = client.post("/accounts/theme/", {"theme": theme, "next": "/help/jobs"})
@@ -48,7 +48,9 @@ def test_colours_are_kept(theme: str, coordinator: User, as_user: AsUser) -> Non
     assert f'data-bs-theme="{theme}"' in client.get("/").content.decode()
 
 
-def test_colours_never_lead_to_another_host(coordinator: User, as_user: AsUser) -> None:
+def test_changing_the_theme_never_redirects_to_another_host(
+    coordinator: User, as_user: AsUser
+) -> None:
     response = as_user(coordinator).post(
         "/accounts/theme/", {"theme": "pink", "next": "https://elsewhere.example/"}
     )
@@ -58,21 +60,25 @@ def test_colours_never_lead_to_another_host(coordinator: User, as_user: AsUser) 
     assert coordinator.theme == Theme.AUTO
 
 
-def test_profile_says_what_i_may_do(coordinator: User, as_user: AsUser) -> None:
+def test_the_profile_page_lists_permissions_and_groups(coordinator: User, as_user: AsUser) -> None:
     page = as_user(coordinator).get("/accounts/profile/").content.decode()
 
     assert "See names and birth dates" in page
     assert "Coordinators" in page
 
 
-def test_profile_keeps_a_wrong_address_in_the_form(coordinator: User, as_user: AsUser) -> None:
+def test_the_profile_form_keeps_an_invalid_email_address(
+    coordinator: User, as_user: AsUser
+) -> None:
     response = as_user(coordinator).post("/accounts/profile/", {"email": "no address"})
 
     assert response.status_code == 422
     assert "no address" in response.content.decode()
 
 
-def test_new_password_leads_back_to_the_account(coordinator: User, as_user: AsUser) -> None:
+def test_changing_the_password_redirects_to_the_profile_and_keeps_the_session(
+    coordinator: User, as_user: AsUser
+) -> None:
     client = as_user(coordinator)
     new = "four words in a row"
 

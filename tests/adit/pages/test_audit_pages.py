@@ -1,4 +1,4 @@
-"""The audit trail on its page: found, read with a record of it, verified and exported."""
+"""Page of the audit trail: filters, pagination, verification, export."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 @pytest.fixture
 def client(dpo: User, as_user: AsUser) -> Client:
-    """The browser of somebody who may read the trail."""
+    """Client signed in as a user who may read the audit trail."""
     return as_user(dpo)
 
 
@@ -29,7 +29,7 @@ def numbers(client: Client, **asked: object) -> list[int]:
 
 
 @pytest.mark.parametrize("who", ["coordinator", "pacsadmin", "stranger"])
-def test_the_trail_is_for_those_with_the_right(
+def test_the_audit_trail_requires_the_permission(
     request: pytest.FixtureRequest, who: str, as_user: AsUser
 ) -> None:
     client = as_user(request.getfixturevalue(who))
@@ -41,20 +41,22 @@ def test_the_trail_is_for_those_with_the_right(
     assert 'href="/trail/"' not in client.get("/").content.decode()
 
 
-def test_nobody_reads_it_without_signing_in(db: None) -> None:
+def test_the_audit_trail_requires_sign_in(db: None) -> None:
     assert Client().get("/trail/")["Location"].startswith("/accounts/login/")
 
 
-def test_home_leads_those_with_the_right_to_it(client: Client) -> None:
+def test_the_home_page_links_to_the_audit_trail(client: Client) -> None:
     assert 'href="/trail/"' in client.get("/").content.decode()
 
 
 @pytest.mark.parametrize("path", ["/trail/verify/", "/trail/export/"])
-def test_what_is_recorded_is_never_a_link(client: Client, path: str) -> None:
+def test_verify_and_export_reject_get_requests(client: Client, path: str) -> None:
     assert client.get(path).status_code == 405
 
 
-def test_events_are_found_by_person_action_about_and_day(client: Client, coordinator: User) -> None:
+def test_events_are_filtered_by_person_action_object_and_date(
+    client: Client, coordinator: User
+) -> None:
     mine = record("job.created", user=coordinator, about="job:12").pk
     other = record("job.ended", about="job:13").pk
     record("jobless.thing", about="node:3")
@@ -69,7 +71,7 @@ def test_events_are_found_by_person_action_about_and_day(client: Client, coordin
     assert numbers(client, about="job:12", since=today + timedelta(days=1)) == []
 
 
-def test_reading_it_is_recorded(client: Client, dpo: User) -> None:
+def test_reading_the_audit_trail_is_audited(client: Client, dpo: User) -> None:
     client.get("/trail/", {"about": "job:12"})
 
     event = AuditEvent.objects.get(action="trail.read")
@@ -89,7 +91,7 @@ def test_reading_it_is_recorded(client: Client, dpo: User) -> None:
         {"before": str(2**70)},
     ],
 )
-def test_what_could_be_a_patient_is_neither_asked_nor_recorded(
+def test_an_invalid_filter_is_rejected_and_not_audited(
     client: Client, asked: dict[str, str]
 ) -> None:
     answer = client.get("/trail/", asked)
@@ -99,7 +101,7 @@ def test_what_could_be_a_patient_is_neither_asked_nor_recorded(
     assert not AuditEvent.objects.filter(action="trail.read").exists()
 
 
-def test_pages_of_fifty_hold_each_event_once_though_each_look_adds_one(client: Client) -> None:
+def test_pagination_shows_each_event_once_while_events_are_added(client: Client) -> None:
     made = {record("job.created", about=f"job:{n}").pk for n in range(120)}
     seen: list[int] = []
     path = "/trail/?action=job.created"
@@ -113,7 +115,7 @@ def test_pages_of_fifty_hold_each_event_once_though_each_look_adds_one(client: C
     assert seen == sorted(made, reverse=True)
 
 
-def test_values_are_text_and_patients_stay_sealed(client: Client) -> None:
+def test_values_are_escaped_and_patients_stay_sealed(client: Client) -> None:
     record("job.created", details={"reason": HOSTILE}, patient=("PACS1", "4711-canary"))
 
     page = client.get("/trail/").content.decode()
@@ -124,7 +126,7 @@ def test_values_are_text_and_patients_stay_sealed(client: Client) -> None:
     assert "canary" not in page
 
 
-def test_the_chain_is_verified_on_demand_with_its_date(client: Client) -> None:
+def test_verifying_the_chain_shows_the_result_and_its_date(client: Client) -> None:
     record("job.created", about="job:1")
 
     page = client.post("/trail/verify/", follow=True).content.decode()
@@ -134,7 +136,7 @@ def test_the_chain_is_verified_on_demand_with_its_date(client: Client) -> None:
     assert AuditEvent.objects.get(action="trail.verified").details == {"whole": True}
 
 
-def test_a_changed_event_is_found_and_said(client: Client) -> None:
+def test_verification_reports_a_changed_event(client: Client) -> None:
     event = record("job.created", about="job:1")
     with connection.cursor() as cursor:
         cursor.execute("UPDATE audit_auditevent SET about = 'job:2' WHERE id = %s", [event.pk])
@@ -145,7 +147,7 @@ def test_a_changed_event_is_found_and_said(client: Client) -> None:
     assert AuditEvent.objects.get(action="trail.verified").details["whole"] is False
 
 
-def test_what_matches_is_exported_without_formulas_and_recorded(
+def test_the_export_contains_matching_events_escapes_formulas_and_is_audited(
     client: Client, coordinator: User
 ) -> None:
     record("job.created", user=coordinator, about="job:1", details={"reason": "a, b"})

@@ -1,4 +1,4 @@
-"""Errors say what happened and what to do next, in the same dress as every page."""
+"""Error pages for 403, 404, 500, 503 and missing CSRF tokens."""
 
 from collections.abc import Callable, Iterator
 
@@ -50,7 +50,7 @@ def client(coordinator: User, as_user: Callable[[User], Client]) -> Iterator[Cli
         ("/away", 503, "ADIT is temporarily unavailable"),
     ],
 )
-def test_error_page_says_the_next_step_and_nothing_else(
+def test_error_pages_show_a_message_without_details_of_the_exception(
     address: str, status: int, says: str, client: Client
 ) -> None:
     response = client.get(address)
@@ -62,13 +62,15 @@ def test_error_page_says_the_next_step_and_nothing_else(
     assert SECRET not in page
 
 
-def test_error_page_needs_no_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_for_an_unavailable_database_sets_retry_after(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     response = client.get("/away")
 
     assert response["Retry-After"] == "30"
 
 
-def test_form_without_its_token_is_explained(coordinator: User) -> None:
+def test_a_post_without_csrf_token_gets_an_explanation(coordinator: User) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(coordinator)
 

@@ -1,4 +1,4 @@
-"""Help: each topic has text, a page and a dialog, and can be found by its words."""
+"""Help topics: pages, search, help buttons; translation marks in all templates."""
 
 import re
 from pathlib import Path
@@ -13,51 +13,51 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("slug", [topic.slug for topic in manual.TOPICS])
-def test_each_topic_has_a_page_for_everyone(slug: str) -> None:
+def test_each_topic_has_a_public_page(slug: str) -> None:
     response = Client().get(f"/help/{slug}")
 
     assert response.status_code == 200
     assert len(manual.get_topic(slug).text.split()) > 150
 
 
-def test_unknown_topic_is_not_found() -> None:
+def test_an_unknown_topic_returns_404() -> None:
     assert Client().get("/help/nothing").status_code == 404
 
 
-def test_search_finds_the_topic_that_explains_the_word_first() -> None:
+def test_search_ranks_the_topic_about_the_word_first() -> None:
     hits = manual.search_topics("jobs")
 
     assert hits[0].topic.slug == "jobs"
 
 
-def test_search_needs_every_word_and_ignores_case() -> None:
+def test_search_requires_every_word_and_ignores_case() -> None:
     assert manual.search_topics("AE Title")
     assert manual.search_topics("ae title zeppelin") == []
     assert manual.search_topics("   ") == []
 
 
-def test_excerpt_shows_the_word_in_its_sentence() -> None:
+def test_the_excerpt_contains_the_word() -> None:
     hit = manual.search_topics("firewall")[0]
 
     assert "firewall" in hit.excerpt
     assert len(hit.excerpt) < 260
 
 
-def test_text_of_a_topic_keeps_words_apart() -> None:
+def test_the_text_of_a_topic_has_spaces_between_elements() -> None:
     text = manual.get_topic("words").text
 
     assert "Delivered The destination" in text
     assert "<" not in text
 
 
-def test_search_shows_what_was_typed_as_text() -> None:
+def test_the_search_page_escapes_the_query() -> None:
     page = Client().get("/help/", {"words": "<script>alert(1)</script>"}).content.decode()
 
     assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
 
 
-def test_every_help_button_names_a_topic_that_exists() -> None:
+def test_each_help_button_refers_to_an_existing_topic() -> None:
     templates = settings.PACKAGE_DIR.glob("*/templates/**/*.html")
     named = {
         name
@@ -70,8 +70,8 @@ def test_every_help_button_names_a_topic_that_exists() -> None:
     assert named <= {topic.slug for topic in manual.TOPICS}
 
 
-def test_each_text_on_a_page_is_marked_for_translation() -> None:
-    """Words between tags outside of translate and blocktranslate are forgotten ones."""
+def test_all_text_in_templates_is_marked_for_translation() -> None:
+    """Report words outside of translate and blocktranslate tags."""
     forgotten = {}
     for template in settings.PACKAGE_DIR.glob("*/templates/**/*.html"):
         left = _bare_words(template)

@@ -1,4 +1,4 @@
-"""Home shows each person what that person can do, what runs, and what waits and why."""
+"""Home page: running and waiting jobs, approvals, sample lists, sign-in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ def order(
     return job
 
 
-def test_nobody_gets_in_without_signing_in(db: None) -> None:
+def test_pages_redirect_to_sign_in(db: None) -> None:
     for path in ("/", "/home/live", "/nodes/", "/jobs/", "/accounts/profile/"):
         response = Client().get(path)
 
@@ -47,7 +47,7 @@ def test_nobody_gets_in_without_signing_in(db: None) -> None:
         assert response["Location"].startswith("/accounts/login/")
 
 
-def test_coordinator_sees_own_running_job_with_its_counts(
+def test_the_home_page_shows_a_running_job_with_its_counts(
     coordinator: User, destination: Node, as_user: AsUser
 ) -> None:
     order(coordinator, destination, JobState.IN_PROGRESS)
@@ -61,7 +61,7 @@ def test_coordinator_sees_own_running_job_with_its_counts(
     assert '<noscript><meta http-equiv="refresh"' in page
 
 
-def test_waiting_job_says_why_it_waits(
+def test_the_home_page_shows_why_a_job_is_waiting(
     coordinator: User, destination: Node, as_user: AsUser
 ) -> None:
     order(coordinator, destination, JobState.PENDING, wait_reason=CLOSED)
@@ -71,7 +71,7 @@ def test_waiting_job_says_why_it_waits(
     assert "It opens at 20:00" in page
 
 
-def test_home_stops_asking_when_all_jobs_have_ended(
+def test_the_home_page_stops_polling_when_all_jobs_have_finished(
     coordinator: User, destination: Node, as_user: AsUser
 ) -> None:
     order(coordinator, destination, JobState.SUCCESS)
@@ -82,7 +82,7 @@ def test_home_stops_asking_when_all_jobs_have_ended(
     assert "Recently finished" in page
 
 
-def test_other_peoples_jobs_are_not_on_my_home(
+def test_the_home_page_hides_jobs_of_other_users(
     coordinator: User, make_user: Callable[..., User], destination: Node, as_user: AsUser
 ) -> None:
     other = make_user("other", "Coordinators")
@@ -93,7 +93,7 @@ def test_other_peoples_jobs_are_not_on_my_home(
     assert f"/jobs/{job.pk}/" not in page
 
 
-def test_who_may_approve_sees_that_something_waits(
+def test_approvers_see_the_number_of_jobs_waiting_for_approval(
     coordinator: User, pacsadmin: User, destination: Node, as_user: AsUser
 ) -> None:
     order(coordinator, destination, JobState.WAITING_FOR_APPROVAL)
@@ -102,7 +102,7 @@ def test_who_may_approve_sees_that_something_waits(
     assert "waiting for approval</h2>" not in as_user(coordinator).get("/").content.decode()
 
 
-def test_stranger_is_told_whom_to_ask(stranger: User, as_user: AsUser) -> None:
+def test_a_user_without_permissions_gets_a_hint(stranger: User, as_user: AsUser) -> None:
     page = as_user(stranger).get("/").content.decode()
 
     assert "You have no permissions yet." in page
@@ -110,13 +110,11 @@ def test_stranger_is_told_whom_to_ask(stranger: User, as_user: AsUser) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/home/live", "/help/", "/accounts/profile/"])
-def test_no_page_made_for_a_person_is_kept_in_a_cache(
-    path: str, coordinator: User, as_user: AsUser
-) -> None:
+def test_user_pages_are_not_cached(path: str, coordinator: User, as_user: AsUser) -> None:
     assert "no-store" in as_user(coordinator).get(path)["Cache-Control"]
 
 
-def test_lists_to_try_things_with_are_linked_where_there_are_some(
+def test_sample_lists_are_linked_for_users_with_permissions_if_they_exist(
     coordinator: User, stranger: User, as_user: AsUser, settings: Any, tmp_path: Path
 ) -> None:
     assert "Sample lists" not in as_user(coordinator).get("/").content.decode()

@@ -1,4 +1,4 @@
-"""Two ids of one person go by one pseudonym, with a right, a reason and a record."""
+"""Merging of two patient IDs under one pseudonym, and pseudonyms from a trust centre."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def patient(project: Project) -> Patient:
     return project.patients.get()
 
 
-def test_an_id_that_is_new_goes_by_the_patients_pseudonym(
+def test_a_new_patient_id_gets_the_pseudonym_of_the_merged_patient(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     merge_patient_id(root, patient, source, "NEW-canary", WHY)
@@ -43,7 +43,7 @@ def test_an_id_that_is_new_goes_by_the_patients_pseudonym(
     assert "canary" not in str(event.details)
 
 
-def test_an_id_with_a_pseudonym_of_its_own_needs_a_new_generation(
+def test_merging_an_id_that_has_a_pseudonym_requires_a_new_generation(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     get_or_create_pseudonym(project, "PACS1", "NEW-canary")
@@ -60,7 +60,7 @@ def test_an_id_with_a_pseudonym_of_its_own_needs_a_new_generation(
     assert get_or_create_pseudonym(now, "PACS1", "THIRD") == "LUNG-0003"
 
 
-def test_joining_twice_changes_nothing(
+def test_merging_twice_changes_nothing(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     for _ in range(2):
@@ -69,7 +69,7 @@ def test_joining_twice_changes_nothing(
     assert AuditEvent.objects.filter(action="patient.joined").count() == 1
 
 
-def test_the_key_holder_sees_both_ids(
+def test_reidentification_and_export_show_merged_ids(
     root: User, project: Project, source: Node, patient: Patient
 ) -> None:
     merge_patient_id(root, patient, source, "NEW-canary", WHY)
@@ -77,7 +77,7 @@ def test_the_key_holder_sees_both_ids(
     assert export_patient_map(root, project, "x")[0].merged_ids == (("PACS1", "NEW-canary"),)
 
 
-def test_it_needs_the_right_and_a_reason(
+def test_merging_requires_a_permission_a_reason_and_a_patient_id(
     dpo: User, root: User, source: Node, patient: Patient
 ) -> None:
     with pytest.raises(NotPermitted):
@@ -88,7 +88,7 @@ def test_it_needs_the_right_and_a_reason(
         merge_patient_id(root, patient, source, "  ", WHY)
 
 
-def test_on_the_page(
+def test_the_merge_page_rejects_a_conflict_and_accepts_a_new_generation(
     root: User, project: Project, source: Node, patient: Patient, as_user: Callable[[User], Client]
 ) -> None:
     client, path = as_user(root), f"/projects/{project.pk}/pseudonyms/{patient.pk}/join/"
@@ -110,7 +110,7 @@ def test_on_the_page(
 
 
 class Centre:
-    """Gives what it was told; a class as a site would plug it in."""
+    """Trust centre with fixed answers, configured by PSEUDONYM_SOURCE."""
 
     answers: dict[str, str] = {}
 
@@ -125,7 +125,7 @@ def centre(settings: Any) -> type[Centre]:
     return Centre
 
 
-def test_a_trust_centre_names_new_patients_and_is_asked_once(
+def test_the_trust_centre_is_queried_once_for_a_new_patient(
     project: Project, centre: type[Centre]
 ) -> None:
     assert get_or_create_pseudonym(project, "PACS1", "4711") == "TC-99"
@@ -133,11 +133,15 @@ def test_a_trust_centre_names_new_patients_and_is_asked_once(
     assert get_or_create_pseudonym(project, "PACS1", "4711") == "TC-99"
 
 
-def test_a_given_pseudonym_wins(project: Project, centre: type[Centre]) -> None:
+def test_a_given_pseudonym_overrides_the_trust_centre(
+    project: Project, centre: type[Centre]
+) -> None:
     assert get_or_create_pseudonym(project, "PACS1", "4711", given="MINE-1") == "MINE-1"
 
 
-def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Centre]) -> None:
+def test_a_trust_centre_pseudonym_must_be_valid_and_unused(
+    project: Project, centre: type[Centre]
+) -> None:
     with pytest.raises(UnusablePseudonym) as refused:
         get_or_create_pseudonym(project, "PACS1", "4712")
     assert refused.value.message.code == "trust-centre.invalid-pseudonym"
@@ -147,7 +151,7 @@ def test_what_it_gives_must_be_legal_and_free(project: Project, centre: type[Cen
     assert refused.value.message.code == "pseudonym.taken"
 
 
-def test_a_trust_centre_that_cannot_answer_registers_nobody(
+def test_a_trust_centre_error_registers_no_patient(
     project: Project, centre: type[Centre], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Centre, protocol_id: str, domain: str, patient_id: str) -> str:

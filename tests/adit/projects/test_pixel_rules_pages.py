@@ -1,4 +1,4 @@
-"""Pixel rules on a profile's page: added, changed, removed in a draft; refused when ambiguous."""
+"""Page of a profile's pixel rules: add, change and remove rules in a draft; ambiguous rules."""
 
 import re
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def added(browser: Client, profile: ProfileVersion, text: str, **changes: str) -
     return browser.post(address(profile), values).content
 
 
-def test_a_rule_is_added_changed_and_saved_as_the_next_version(
+def test_pixel_rules_are_added_changed_and_saved_as_a_new_version(
     browser: Client, profile: ProfileVersion
 ) -> None:
     text = draft(added(browser, profile, begun(browser, profile)))
@@ -78,7 +78,7 @@ def test_a_rule_is_added_changed_and_saved_as_the_next_version(
     assert "113101" in parse_rules(second).options
 
 
-def test_a_rule_is_removed_and_its_option_with_the_last(
+def test_removing_the_last_pixel_rule_removes_option_113101(
     browser: Client, profile: ProfileVersion
 ) -> None:
     before = begun(browser, profile)
@@ -100,7 +100,7 @@ def test_a_rule_is_removed_and_its_option_with_the_last(
         ({"rows": "0"}, "greater than or equal to 1"),
     ],
 )
-def test_what_cannot_be_is_refused_and_what_was_typed_comes_back(
+def test_an_invalid_pixel_rule_is_rejected_and_the_form_keeps_its_input(
     changes: dict[str, str], says: str, browser: Client, profile: ProfileVersion
 ) -> None:
     text = begun(browser, profile)
@@ -114,7 +114,7 @@ def test_what_cannot_be_is_refused_and_what_was_typed_comes_back(
     assert 'value="Sonomaker"' in page.decode()
 
 
-def test_a_second_rule_for_one_device_is_refused_with_its_line(
+def test_a_duplicate_rule_for_a_device_is_rejected_with_its_line_number(
     browser: Client, profile: ProfileVersion
 ) -> None:
     text = draft(added(browser, profile, begun(browser, profile)))
@@ -122,7 +122,9 @@ def test_a_second_rule_for_one_device_is_refused_with_its_line(
     assert re.search(r"Line \d+: Two pixel rules are for the same device and image size", page)
 
 
-def test_a_draft_that_somebody_spoiled_is_refused(browser: Client, profile: ProfileVersion) -> None:
+def test_an_invalid_draft_is_rejected_and_not_saved(
+    browser: Client, profile: ProfileVersion
+) -> None:
     answer = browser.post(address(profile), {"text": "name = 5", "do": "save"})
     assert answer.status_code == 422
     assert ProfileVersion.objects.count() == 1

@@ -1,4 +1,4 @@
-"""Profiles on their pages: versions in words, a new one, and one tried on an image."""
+"""Profile pages: versions in words, new versions, preview on one image."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def profile(db: None) -> ProfileVersion:
     return services.default_profile()
 
 
-def test_a_version_is_shown_in_words_with_its_codes(
+def test_a_version_page_shows_rules_in_words_with_their_codes(
     coordinator: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     page = as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
@@ -38,14 +38,14 @@ def test_a_version_is_shown_in_words_with_its_codes(
     assert "/next/" not in page
 
 
-def test_the_projects_of_others_are_not_named(
+def test_the_page_hides_the_names_of_projects_the_user_may_not_see(
     stranger: User, coordinator: User, project: object, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     assert "Lung study" in as_user(coordinator).get(f"/profiles/{profile.pk}/").content.decode()
     assert "Lung study" not in as_user(stranger).get(f"/profiles/{profile.pk}/").content.decode()
 
 
-def test_the_next_version_is_saved_and_the_old_one_stays(
+def test_saving_a_new_version_leaves_the_old_version_unchanged(
     dpo: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     old = profile.text
@@ -74,7 +74,7 @@ def test_the_next_version_is_saved_and_the_old_one_stays(
         ("x" * 200_001, "at most 200000 characters"),
     ],
 )
-def test_what_cannot_be_read_in_one_way_is_refused(
+def test_an_invalid_profile_text_is_rejected(
     dpo: User, profile: ProfileVersion, as_user: AsUser, text: str, said: str
 ) -> None:
     answer = as_user(dpo).post(f"/profiles/{profile.pk}/next/", {"text": text})
@@ -86,7 +86,7 @@ def test_what_cannot_be_read_in_one_way_is_refused(
     assert ProfileVersion.objects.count() == 1
 
 
-def test_the_page_for_an_ethics_board_is_what_the_engine_says(
+def test_the_plain_text_page_lists_the_sections_for_an_ethics_board(
     coordinator: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     page = as_user(coordinator).get(f"/profiles/{profile.pk}/plain/")
@@ -102,7 +102,7 @@ def test_the_page_for_an_ethics_board_is_what_the_engine_says(
     assert all(section.sentences or section.points for section in page.context["sections"])
 
 
-def test_the_engines_presets_are_offered_once(
+def test_each_preset_of_the_engine_is_listed_once(
     dpo: User, profile: ProfileVersion, as_user: AsUser
 ) -> None:
     client = as_user(dpo)
@@ -114,12 +114,12 @@ def test_the_engines_presets_are_offered_once(
     assert all(name in page for name in names)
 
 
-# Try it --------------------------------------------------------------------------------------
+# Preview -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def tester(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
-    """Sees identified data, reads PACS1, and manages profiles."""
+    """User who sees identified data, reads PACS1 and manages profiles."""
     group = Group.objects.create(name="Profile testers")
     group.permissions.add(Permission.objects.get(codename="manage_profiles"))
     user = make_user("tester", "Coordinators")
@@ -128,7 +128,7 @@ def tester(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
 
 
 def put(node: Node, dataset: Dataset) -> str:
-    """On the shelf of a memory node; gives the study UID."""
+    """Store an image in the memory node and return its study UID."""
     instance = ct(dataset)
     MemoryNode.shelves.setdefault(node.name, {})[instance.instance_uid] = instance
     return str(instance.in_header.ref.study_uid)
@@ -143,7 +143,7 @@ def study(source: Node) -> str:
     return put(source, dataset)
 
 
-def test_one_image_is_shown_before_and_after(
+def test_the_preview_shows_one_image_before_and_after(
     tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
 ) -> None:
     answer = as_user(tester).post(
@@ -165,7 +165,7 @@ def test_one_image_is_shown_before_and_after(
     assert "Canary" not in page.partition("</title>")[0]
 
 
-def test_trying_stores_nothing_and_is_recorded(
+def test_the_preview_stores_nothing_and_is_audited(
     tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
 ) -> None:
     as_user(tester).post(f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study})
@@ -178,7 +178,7 @@ def test_trying_stores_nothing_and_is_recorded(
     assert event.patient_sealed == ["PACS1", "4711-canary"]
 
 
-def test_what_would_be_withheld_says_why(
+def test_the_preview_reports_a_withheld_image(
     tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     dataset = Dataset()
@@ -195,7 +195,7 @@ def test_what_would_be_withheld_says_why(
     assert AuditEvent.objects.get(action="profile.tried").details["withheld"]
 
 
-def test_hostile_values_of_a_header_are_text(
+def test_the_preview_escapes_html_in_header_values(
     tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     dataset = Dataset()
@@ -211,7 +211,7 @@ def test_hostile_values_of_a_header_are_text(
 
 
 @pytest.mark.parametrize("uid", ["", "1..2", "x", "1.2*", "1" * 65])
-def test_what_is_no_study_uid_is_not_asked_for(
+def test_an_invalid_study_uid_is_rejected_without_opening_the_node(
     tester: User, profile: ProfileVersion, source: Node, as_user: AsUser, uid: str
 ) -> None:
     answer = as_user(tester).post(
@@ -222,7 +222,7 @@ def test_what_is_no_study_uid_is_not_asked_for(
     assert not AuditEvent.objects.filter(action="node.opened").exists()
 
 
-def test_a_study_that_is_not_there_and_a_closed_pacs_are_said(
+def test_the_preview_reports_a_missing_study_and_a_closed_pacs(
     tester: User, profile: ProfileVersion, source: Node, as_user: AsUser
 ) -> None:
     client, values = as_user(tester), {"node": source.pk, "study_uid": generate_uid()}
@@ -234,7 +234,7 @@ def test_a_study_that_is_not_there_and_a_closed_pacs_are_said(
     assert (answer.status_code, b"is closed" in answer.content) == (422, True)
 
 
-def test_a_pacs_that_one_may_not_read_cannot_be_tried(
+def test_the_preview_rejects_a_pacs_without_access(
     tester: User, profile: ProfileVersion, make_node: Callable[..., Node], as_user: AsUser
 ) -> None:
     foreign = make_node("Foreign PACS")
@@ -243,7 +243,7 @@ def test_a_pacs_that_one_may_not_read_cannot_be_tried(
     assert as_user(tester).post(f"/profiles/{profile.pk}/try/", values).status_code == 422
 
 
-def test_an_object_that_is_broken_is_withheld_and_not_shown(
+def test_the_preview_does_not_show_a_malformed_image(
     tester: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
 ) -> None:
     shelf = MemoryNode.shelves[source.name]
@@ -261,7 +261,7 @@ def test_an_object_that_is_broken_is_withheld_and_not_shown(
     assert b"TRY-IT" not in answer.content
 
 
-def test_the_list_asks_the_database_as_often_for_many_profiles_as_for_one(
+def test_the_profile_list_needs_at_most_12_queries_for_20_profiles(
     dpo: User, as_user: AsUser, django_assert_max_num_queries: Callable[[int], object]
 ) -> None:
     for n in range(20):

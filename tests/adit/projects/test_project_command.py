@@ -1,4 +1,4 @@
-"""adit manage project export-key: a key file for its owner alone, by somebody with the rights."""
+"""The command `adit manage project export-key`: file mode, permissions, existing files."""
 
 import stat
 
@@ -9,7 +9,7 @@ from adit.projects.services import get_project_key
 from adit_engine.pseudonymize.keys import read_key_file
 
 
-def test_the_exported_file_gives_the_same_uids(root, project, tmp_path, capsys):
+def test_the_exported_key_file_generates_the_same_uids(root, project, tmp_path, capsys):
     file = tmp_path / "lung.key"
     call_command("project", "export-key", "LUNG", str(file), "--user", "root")
 
@@ -26,13 +26,13 @@ def test_the_exported_file_gives_the_same_uids(root, project, tmp_path, capsys):
         ("HEART", "root", "does not exist"),
     ],
 )
-def test_without_rights_no_file_is_left(root, dpo, project, tmp_path, project_id, user, sentence):
+def test_a_failed_export_leaves_no_file(root, dpo, project, tmp_path, project_id, user, sentence):
     with pytest.raises(CommandError, match=sentence):
         call_command("project", "export-key", project_id, str(tmp_path / "x"), "--user", user)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_file_is_overwritten(root, project, tmp_path):
+def test_an_existing_file_is_not_overwritten(root, project, tmp_path):
     (tmp_path / "x").write_text("mine")
 
     with pytest.raises(CommandError, match="File exists"):

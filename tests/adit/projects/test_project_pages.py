@@ -1,4 +1,4 @@
-"""Research projects on their pages: made, changed, revoked, re-identified, exported, ended."""
+"""Project pages: create, edit, revoke, re-identify, import, export, destroy the key."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -39,11 +39,11 @@ def csv(text: str | bytes) -> SimpleUploadedFile:
 
 @pytest.fixture
 def client(dpo: User, project: Project, as_user: AsUser) -> Client:
-    """The browser of a manager of projects."""
+    """Client signed in as a project manager."""
     return as_user(dpo)
 
 
-def test_a_project_is_added_with_a_key_of_its_own(
+def test_a_new_project_gets_its_own_key(
     client: Client, project: Project, source: Node, groups: dict[str, Group]
 ) -> None:
     members = [groups["Coordinators"].pk]
@@ -69,7 +69,9 @@ def test_a_project_is_added_with_a_key_of_its_own(
         ("profile", "999"),
     ],
 )
-def test_what_cannot_be_comes_back_as_it_was_typed(client: Client, field: str, value: str) -> None:
+def test_invalid_input_is_rejected_and_shown_again_escaped(
+    client: Client, field: str, value: str
+) -> None:
     answer = client.post("/projects/new/", typed(**{"protocol_name": HOSTILE, field: value}))
 
     page = answer.content.decode()
@@ -80,7 +82,7 @@ def test_what_cannot_be_comes_back_as_it_was_typed(client: Client, field: str, v
     assert Project.objects.filter(is_default=False).count() == 1
 
 
-def test_what_stands_in_images_cannot_be_typed_over(client: Client, project: Project) -> None:
+def test_fields_written_to_images_cannot_be_edited(client: Client, project: Project) -> None:
     values = typed(protocol_id="OTHER", sponsor="New sponsor", pattern="L-##")
     client.post(f"/projects/{project.pk}/edit/", values)
     project.refresh_from_db()
@@ -98,7 +100,7 @@ def test_what_stands_in_images_cannot_be_typed_over(client: Client, project: Pro
     assert str(project.expires_on) == "2031-01-31"
 
 
-def test_the_registry_itself_refuses_what_the_form_does_not_offer(
+def test_change_project_rejects_a_new_sponsor_once_the_project_has_patients(
     dpo: User, project: Project
 ) -> None:
     get_or_create_pseudonym(project, "PACS1", "4711")
@@ -109,7 +111,7 @@ def test_the_registry_itself_refuses_what_the_form_does_not_offer(
     assert refused.value.message.code == "project.fixed-fields"
 
 
-def test_another_profile_opens_a_new_generation(
+def test_changing_the_profile_starts_a_new_generation(
     client: Client, dpo: User, project: Project
 ) -> None:
     strict = create_version(dpo, 'name = "Strict"\nversion = 1\n[[rules]]\ncode = "113100"\n')
@@ -125,17 +127,17 @@ def test_another_profile_opens_a_new_generation(
     assert "profile" in details["changed"]
 
 
-def test_revoking_is_said_and_recorded(client: Client, project: Project) -> None:
+def test_revoking_a_project_is_confirmed_and_audited(client: Client, project: Project) -> None:
     page = client.post(f"/projects/{project.pk}/revoke/", follow=True).content.decode()
 
     assert "revoked" in page
     assert AuditEvent.objects.filter(action="project.revoked").exists()
 
 
-# Who is who ----------------------------------------------------------------------------------
+# Re-identification ---------------------------------------------------------------------------
 
 
-def test_members_see_pseudonyms_and_never_ids(
+def test_members_see_pseudonyms_but_no_patient_ids(
     coordinator: User, project: Project, as_user: AsUser
 ) -> None:
     get_or_create_pseudonym(project, "PACS1", "4711-canary")
@@ -147,10 +149,10 @@ def test_members_see_pseudonyms_and_never_ids(
     assert "Re-identify" not in page
 
 
-def test_the_order_of_patients_within_a_day_stays_unknown(
+def test_sorting_by_date_hides_the_order_of_patients_within_a_day(
     coordinator: User, project: Project, as_user: AsUser
 ) -> None:
-    """Only the day is shown; the order in which a known list was sent would name the patients."""
+    """The order of registration would re-identify patients of a known list."""
     for n, pseudonym in enumerate(("B", "C", "A")):
         get_or_create_pseudonym(project, "PACS1", str(n), pseudonym)
     noon = timezone.now().replace(hour=12)
@@ -164,7 +166,7 @@ def test_the_order_of_patients_within_a_day_stays_unknown(
     assert b'aria-sort="ascending"' in page.content
 
 
-def test_the_key_holder_sees_one_id_once_and_it_is_recorded(
+def test_reidentification_shows_one_patient_id_once_and_is_audited(
     keyholder: User, project: Project, as_user: AsUser
 ) -> None:
     get_or_create_pseudonym(project, "PACS1", "4711-canary")
@@ -185,7 +187,7 @@ def test_the_key_holder_sees_one_id_once_and_it_is_recorded(
     assert event.details == {"pseudonym": "LUNG-0001", "reason": "incidental finding"}
 
 
-def test_the_map_is_exported_without_formulas(
+def test_the_exported_pseudonym_map_escapes_spreadsheet_formulas(
     keyholder: User, project: Project, as_user: AsUser
 ) -> None:
     for patient_id in ("=1+1", "+1", "-1", "@x", 'a;"b"', "Müller,7"):
@@ -211,7 +213,7 @@ def test_the_map_is_exported_without_formulas(
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_list_is_imported(
+def test_a_list_of_pseudonyms_is_imported(
     coordinator: User, project: Project, source: Node, as_user: AsUser, separator: str
 ) -> None:
     text = (
@@ -254,7 +256,7 @@ def test_a_list_is_imported(
         (b"x" * (1 << 20) + b"xx", "larger than 1 MB"),
     ],
 )
-def test_a_list_that_does_not_fit_leaves_nothing(
+def test_an_invalid_list_of_pseudonyms_imports_nothing(
     coordinator: User,
     project: Project,
     source: Node,
@@ -275,7 +277,7 @@ def test_a_list_that_does_not_fit_leaves_nothing(
     assert not AuditEvent.objects.filter(action="pseudonyms.imported").exists()
 
 
-def test_ids_of_a_pacs_that_one_may_not_read_are_not_imported(
+def test_patient_ids_of_a_pacs_without_access_cannot_be_imported(
     coordinator: User, project: Project, make_node: Callable[..., Node], as_user: AsUser
 ) -> None:
     foreign = make_node("Foreign PACS")
@@ -287,13 +289,13 @@ def test_ids_of_a_pacs_that_one_may_not_read_are_not_imported(
     assert answer.status_code == 422
 
 
-# The end of a key ----------------------------------------------------------------------------
+# Destruction of a key ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "values", [{}, {"reason": "done", "typed": "lung"}, {"reason": " ", "typed": "LUNG"}]
 )
-def test_a_key_is_not_destroyed_by_accident(
+def test_destroying_a_key_requires_a_reason_and_the_typed_project_id(
     client: Client, project: Project, values: dict[str, str]
 ) -> None:
     answer = client.post(f"/projects/{project.pk}/destroy/", values)
@@ -303,7 +305,7 @@ def test_a_key_is_not_destroyed_by_accident(
     assert project.key is not None
 
 
-def test_a_destroyed_key_cuts_the_tie_for_good(
+def test_destroying_the_key_makes_reidentification_impossible(
     client: Client, root: User, project: Project, as_user: AsUser
 ) -> None:
     for patient_id in ("B-canary", "A-canary"):
@@ -331,7 +333,7 @@ def test_a_destroyed_key_cuts_the_tie_for_good(
         assert b"canary" not in answer.content
 
 
-def test_the_sites_own_key_stays(client: Client, dpo: User) -> None:
+def test_the_key_of_the_default_project_cannot_be_destroyed(client: Client, dpo: User) -> None:
     from adit.projects.services import default_project
 
     own = default_project()

@@ -1,4 +1,4 @@
-"""Each address of projects and profiles, for each role, with an own and a foreign project."""
+"""Access to each route of projects and profiles, for each role."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ SEES = {"member": OK, "keyholder": OK, "dpo": OK, "root": OK}
 MANAGES = who(HIDDEN, member=NO, keyholder=NO, dpo=OK, root=OK)
 KEY = who(HIDDEN, member=NO, keyholder=OK, dpo=NO, root=OK)
 
-# name of the route -> (method, arguments, what each role gets)
+# route name -> (method, arguments, expected status per role)
 MATRIX = {
     "projects": ("get", (), who(OK)),
     "project_new": ("get", (), who(OK)),
@@ -83,13 +83,13 @@ def address(name: str, arguments: tuple[object, ...], project: Project) -> str:
     return reverse(name, args=[values[str(a)] for a in arguments])
 
 
-def test_every_address_stands_in_the_matrix() -> None:
+def test_the_matrix_covers_every_route() -> None:
     assert {pattern.name for pattern in addresses.urlpatterns} == set(MATRIX)
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", MATRIX)
-def test_who_gets_what(
+def test_each_role_gets_the_expected_status(
     name: str,
     role: str,
     people: dict[str, User | None],
@@ -109,7 +109,7 @@ def test_who_gets_what(
 
 
 @pytest.mark.parametrize("name", [name for name, row in MATRIX.items() if row[1]])
-def test_what_is_not_there_is_not_there(
+def test_an_unknown_id_returns_404(
     name: str, root: User, project: Project, as_user: Callable[..., Client]
 ) -> None:
     method, arguments, _ = MATRIX[name]
@@ -119,7 +119,7 @@ def test_what_is_not_there_is_not_there(
     assert getattr(as_user(root), method)(path).status_code == HIDDEN
 
 
-def test_the_patient_of_another_project_is_not_there(
+def test_a_patient_of_another_project_returns_404(
     root: User,
     project: Project,
     make_project: Callable[..., Project],
@@ -134,7 +134,7 @@ def test_the_patient_of_another_project_is_not_there(
 
 
 @pytest.mark.parametrize("role", ["member", "outsider", "pacsadmin"])
-def test_who_may_not_cannot_do_it_by_posting(
+def test_users_without_permission_cannot_change_a_project_by_post(
     role: str, people: dict[str, User | None], project: Project, as_user: Callable[..., Client]
 ) -> None:
     client = as_user(people[role])

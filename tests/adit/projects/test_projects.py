@@ -1,4 +1,4 @@
-"""Projects: who may make and use one, and what its key gives."""
+"""Project services: permissions, validation, keys and profiles."""
 
 from datetime import timedelta
 
@@ -40,7 +40,7 @@ def other_profile():
 
 
 @pytest.mark.parametrize(("who", "allowed"), MATRIX.items())
-def test_only_project_managers_make_revoke_and_change_projects(request, project, who, allowed):
+def test_only_project_managers_create_change_and_revoke_projects(request, project, who, allowed):
     user = request.getfixturevalue(who)
     for action in (
         lambda: create_project(user, unsaved()),
@@ -54,7 +54,7 @@ def test_only_project_managers_make_revoke_and_change_projects(request, project,
                 action()
 
 
-def test_a_new_project_has_a_key_of_its_own_and_the_default_profile(dpo, groups):
+def test_a_new_project_has_its_own_key_and_the_default_profile(dpo, groups):
     one = create_project(dpo, unsaved(), members=[groups[COORDINATORS]])
     two = create_project(dpo, unsaved(protocol_id="LIVER"))
 
@@ -64,7 +64,7 @@ def test_a_new_project_has_a_key_of_its_own_and_the_default_profile(dpo, groups)
     assert AuditEvent.objects.get(action="project.created", about="project:HEART").user == dpo
 
 
-def test_the_key_does_not_stand_in_the_database(project):
+def test_the_key_is_not_stored_in_plain_text(project):
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM projects_project")
         rows = repr(cursor.fetchall())
@@ -85,12 +85,12 @@ def test_the_key_does_not_stand_in_the_database(project):
         ({"pattern": "Ä-##"}, "one sequence of #"),
     ],
 )
-def test_a_project_that_cannot_be_is_refused_with_a_sentence(dpo, project, values, sentence):
+def test_an_invalid_project_is_rejected_with_a_message(dpo, project, values, sentence):
     with pytest.raises(InvalidInput, match=sentence):
         create_project(dpo, unsaved(**values))
 
 
-def test_the_default_project_is_made_once_and_is_everybodys(stranger):
+def test_the_default_project_is_created_once_and_everybody_may_use_it(stranger):
     assert default_project() == default_project()
     assert may_use(stranger, default_project())
     assert default_project() not in usable_projects(stranger)
@@ -100,21 +100,21 @@ def test_the_default_project_is_made_once_and_is_everybodys(stranger):
     ("who", "allowed"),
     {"coordinator": True, "pacsadmin": False, "stranger": False, "dpo": True, "root": True}.items(),
 )
-def test_members_and_project_managers_use_a_project(request, project, who, allowed):
+def test_only_members_and_project_managers_may_use_a_project(request, project, who, allowed):
     user = request.getfixturevalue(who)
 
     assert may_use(user, project) is allowed
     assert (project in usable_projects(user)) is allowed
 
 
-def test_a_closed_account_uses_no_project(coordinator, project):
+def test_an_inactive_user_may_not_use_a_project(coordinator, project):
     coordinator.is_active = False
 
     assert not may_use(coordinator, project)
     assert not usable_projects(coordinator).exists()
 
 
-def test_an_ended_project_is_for_nobody(coordinator, root, project):
+def test_nobody_may_use_an_expired_project(coordinator, root, project):
     project.expires_on = timezone.localdate() - timedelta(days=1)
     project.save()
 
@@ -132,7 +132,7 @@ def test_a_project_may_be_used_on_its_last_day(coordinator, project):
     assert project in usable_projects(coordinator)
 
 
-def test_a_revoked_project_is_for_nobody(coordinator, dpo, project):
+def test_nobody_may_use_a_revoked_project(coordinator, dpo, project):
     revoke_project(dpo, project)
 
     assert project not in usable_projects(coordinator)
@@ -140,7 +140,7 @@ def test_a_revoked_project_is_for_nobody(coordinator, dpo, project):
         require_use(coordinator, project)
 
 
-def test_what_one_project_sealed_no_other_opens(make_project):
+def test_another_project_cannot_decrypt_a_sealed_value(make_project):
     lung, heart = make_project("LUNG"), make_project("HEART")
     sealed = get_project_cipher(lung).seal("secret", "here")
 
@@ -149,7 +149,7 @@ def test_what_one_project_sealed_no_other_opens(make_project):
         get_project_cipher(heart).open(sealed, "here")
 
 
-def test_the_exported_key_makes_the_same_uids(root, project, tmp_path):
+def test_the_exported_key_generates_the_same_uids(root, project, tmp_path):
     file = tmp_path / "lung.key"
     file.write_text(export_key(root, project))
 
@@ -157,7 +157,7 @@ def test_the_exported_key_makes_the_same_uids(root, project, tmp_path):
     assert AuditEvent.objects.filter(action="project.key_exported", user=root).exists()
 
 
-def test_exporting_a_key_needs_two_rights(dpo, coordinator, project, groups, make_user):
+def test_exporting_a_key_requires_two_permissions(dpo, coordinator, project, groups, make_user):
     for user in (dpo, coordinator):
         with pytest.raises(NotPermitted):
             export_key(user, project)
@@ -166,7 +166,7 @@ def test_exporting_a_key_needs_two_rights(dpo, coordinator, project, groups, mak
     assert export_key(make_user("keyholder", DATA_PROTECTION), project)
 
 
-def test_another_profile_gives_other_uids(dpo, project):
+def test_changing_the_profile_changes_the_uids_but_not_the_pseudonyms(dpo, project):
     before = get_project_key(project).uid("1.2.3")
 
     choose_profile(dpo, project, project.profile)
@@ -178,7 +178,7 @@ def test_another_profile_gives_other_uids(dpo, project):
     ).generate_pseudonym("PACS1", "4711")
 
 
-def test_a_used_profile_does_not_change_any_more(db):
+def test_a_used_profile_version_cannot_be_changed(db):
     profile = other_profile()
     profile.frozen_at = timezone.now()
     profile.save()

@@ -1,4 +1,4 @@
-"""Projects are proposed by anyone and accepted by a manager; risks are chosen, never by default."""
+"""Project proposals, their acceptance by a manager, and the explicit choice of risks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def typed(**values: Any) -> dict[str, Any]:
     return {**basis, "faces": "withhold", "header_word": "withhold", **values}
 
 
-def test_anyone_proposes_and_a_manager_accepts(
+def test_any_user_proposes_a_project_and_a_manager_accepts_it(
     coordinator: User, dpo: User, groups: dict[str, Group], as_user: AsUser
 ) -> None:
     members = [groups["Coordinators"].pk, groups["Data protection"].pk]
@@ -64,7 +64,7 @@ def test_anyone_proposes_and_a_manager_accepts(
     ]
 
 
-def test_a_proposer_names_no_foreign_group_and_no_node(
+def test_a_proposer_cannot_choose_foreign_groups_or_nodes(
     coordinator: User, groups: dict[str, Group], source: Node, as_user: AsUser
 ) -> None:
     client = as_user(coordinator)
@@ -76,7 +76,7 @@ def test_a_proposer_names_no_foreign_group_and_no_node(
     assert client.post("/projects/new/", foreign).status_code == 422
 
 
-def test_nobody_accepts_the_own_proposal(root: User, coordinator: User) -> None:
+def test_a_manager_cannot_accept_their_own_proposal(root: User, coordinator: User) -> None:
     project = Project(protocol_id="OWN", sponsor="U", profile=default_profile())
     project.proposed_by, project.is_accepted, project.key = root, False, "00" * 32
     project.save()
@@ -97,7 +97,7 @@ RISKS = ["faces", "header_word"]
     ("chosen", "sentence"),
     [("", "There is no default"), ("accept", "Enter the reason why the risk is accepted")],
 )
-def test_each_risk_is_chosen_and_accepting_needs_a_reason(
+def test_each_risk_requires_a_choice_and_acceptance_requires_a_reason(
     dpo: User, as_user: AsUser, risk: str, chosen: str, sentence: str
 ) -> None:
     answer = as_user(dpo).post("/projects/new/", typed(**{risk: chosen}))
@@ -106,7 +106,7 @@ def test_each_risk_is_chosen_and_accepting_needs_a_reason(
 
 
 @pytest.mark.parametrize("risk", RISKS)
-def test_no_choice_is_made_for_anybody(dpo: User, as_user: AsUser, risk: str) -> None:
+def test_no_risk_choice_is_preselected(dpo: User, as_user: AsUser, risk: str) -> None:
     page = as_user(dpo).get("/projects/new/").content.decode()
     radios = [part for part in page.split("<input") if f'name="{risk}"' in part]
     assert len(radios) == 2
@@ -114,7 +114,7 @@ def test_no_choice_is_made_for_anybody(dpo: User, as_user: AsUser, risk: str) ->
 
 
 @pytest.mark.parametrize("risk", RISKS)
-def test_the_choice_stands_on_the_page_and_in_the_trail(
+def test_the_risk_choice_is_shown_on_the_page_and_audited(
     dpo: User, project: Project, as_user: AsUser, risk: str
 ) -> None:
     client = as_user(dpo)
@@ -137,10 +137,10 @@ def test_the_choice_stands_on_the_page_and_in_the_trail(
     assert project.generation == 1
 
 
-def test_to_accept_the_headers_word_no_longer_gives_new_identifiers(
+def test_withdrawing_the_header_word_acceptance_starts_a_new_generation(
     dpo: User, project: Project, as_user: AsUser
 ) -> None:
-    """What left unmasked could be masked from then on: one UID never has two contents."""
+    """Images sent unmasked could be masked later; one UID must never have two contents."""
     client, path = as_user(dpo), f"/projects/{project.pk}/edit/"
     accepted = {"header_word": "accept", "header_word_reason": "phantoms"}
     client.post(path, typed(protocol_id="LUNG", **accepted))
@@ -157,14 +157,14 @@ def test_to_accept_the_headers_word_no_longer_gives_new_identifiers(
     )
 
 
-def test_the_sites_own_project_chooses_too(dpo: User, as_user: AsUser) -> None:
+def test_the_default_project_stores_risk_choices(dpo: User, as_user: AsUser) -> None:
     own = default_project()
     given = {"profile": own.profile_id, "faces": "withhold", "header_word": "withhold"}
     as_user(dpo).post(f"/projects/{own.pk}/edit/", given)
     assert (default_project().faces, default_project().header_word) == ("withhold", "withhold")
 
 
-def test_a_full_project_takes_no_more_patients(project: Project) -> None:
+def test_a_project_at_its_patient_limit_rejects_new_patients(project: Project) -> None:
     Project.objects.filter(pk=project.pk).update(patient_cap=1)
     project.refresh_from_db()
     assert get_or_create_pseudonym(project, "PACS1", "1") == get_or_create_pseudonym(

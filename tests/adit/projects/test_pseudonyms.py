@@ -1,4 +1,4 @@
-"""The mapping: one patient, one pseudonym, both ways; and what a transfer may do with it."""
+"""Pseudonyms: one-to-one mapping to patients; permissions for the change of a transfer."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -29,7 +29,7 @@ from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.parameters import AsIs, ClinicalTrialAttributes
 
 
-def test_a_patient_keeps_the_pseudonym(project):
+def test_a_patient_keeps_the_same_pseudonym(project):
     first = get_or_create_pseudonym(project, "PACS1", "4711")
 
     assert first == "LUNG-0001"
@@ -38,13 +38,13 @@ def test_a_patient_keeps_the_pseudonym(project):
     assert find_pseudonym(project, "PACS1", "4712") == ""
 
 
-def test_the_same_id_of_another_domain_is_another_patient(project):
+def test_the_same_patient_id_in_another_domain_is_another_patient(project):
     assert get_or_create_pseudonym(project, "PACS1", "4711") != get_or_create_pseudonym(
         project, "PACS2", "4711"
     )
 
 
-def test_without_a_pattern_the_pseudonym_follows_from_the_projects_key(make_project):
+def test_without_a_pattern_the_pseudonym_is_derived_from_the_project_key(make_project):
     heart = make_project("HEART")
 
     generated = get_project_key(heart).generate_pseudonym("PACS1", "4711")
@@ -53,27 +53,27 @@ def test_without_a_pattern_the_pseudonym_follows_from_the_projects_key(make_proj
 
 
 @pytest.mark.parametrize("given", ["0815A", "815a"])
-def test_a_patient_id_is_no_pseudonym(project, given):
+def test_a_patient_id_is_rejected_as_its_own_pseudonym(project, given):
     with pytest.raises(InvalidInput) as refused:
         get_or_create_pseudonym(project, "PACS1", "0815A ", given)
     assert refused.value.message.code == "pseudonym.is-patient-id"
 
     assert not project.patients.exists()
-    assert get_or_create_pseudonym(project, "PACS1", "", given) == given, "a patient without any ID"
+    assert get_or_create_pseudonym(project, "PACS1", "", given) == given, "patient without an ID"
 
 
-def test_a_given_pseudonym_wins_and_its_number_is_not_given_twice(project):
+def test_a_given_pseudonym_is_used_and_its_number_is_not_reused(project):
     assert get_or_create_pseudonym(project, "PACS1", "A", "lung-0001") == "lung-0001"
     assert get_or_create_pseudonym(project, "PACS1", "B") == "LUNG-0002"
 
 
-def test_numbers_grow_beyond_their_digits(make_project):
+def test_numbers_may_exceed_the_digits_of_the_pattern(make_project):
     small = make_project("SMALL", pattern="S#", last_number=9)
 
     assert get_or_create_pseudonym(small, "PACS1", "A") == "S10"
 
 
-def test_a_second_pseudonym_for_one_patient_is_a_conflict(project):
+def test_a_second_pseudonym_for_a_patient_is_a_conflict(project):
     get_or_create_pseudonym(project, "PACS1", "4711-canary", "LUNG-A")
 
     with pytest.raises(PseudonymConflict) as error:
@@ -94,14 +94,14 @@ def test_one_pseudonym_for_two_patients_is_a_conflict(project, second):
 
 
 @pytest.mark.parametrize(("index", "pseudonym"), [("a", "P2"), ("b", "P1"), ("b", "p1")])
-def test_the_database_itself_keeps_the_mapping_unique_both_ways(project, index, pseudonym):
+def test_database_constraints_keep_indexes_and_pseudonyms_unique(project, index, pseudonym):
     Patient.objects.create(project=project, index="a", sealed=b"", pseudonym="P1")
 
     with pytest.raises(IntegrityError):
         Patient.objects.create(project=project, index=index, sealed=b"", pseudonym=pseudonym)
 
 
-def test_without_a_patient_id_a_pseudonym_must_be_given(project):
+def test_a_patient_without_an_id_requires_a_given_pseudonym(project):
     with pytest.raises(InvalidInput) as refused:
         get_or_create_pseudonym(project, "PACS1", " ")
     assert refused.value.message.code == "pseudonym.needed-without-patient-id"
@@ -113,12 +113,12 @@ def test_without_a_patient_id_a_pseudonym_must_be_given(project):
 
 
 @pytest.mark.parametrize("given", ["Müller", "a b", "a\\b", "x" * 65])
-def test_an_illegal_pseudonym_is_refused(project, given):
+def test_an_invalid_pseudonym_is_rejected(project, given):
     with pytest.raises(InvalidInput, match="1 to 64 characters"):
         get_or_create_pseudonym(project, "PACS1", "4711", given)
 
 
-def test_no_patient_id_stands_in_the_database(project):
+def test_patient_ids_are_not_stored_in_plain_text(project):
     get_or_create_pseudonym(project, "PACS1", "4711-canary")
 
     with connection.cursor() as cursor:
@@ -130,7 +130,7 @@ def test_no_patient_id_stands_in_the_database(project):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_patients_registered_at_once_get_each_a_number_of_their_own(project):
+def test_concurrent_registrations_give_each_patient_one_unique_number(project):
     def register(worker):
         try:
             return [get_or_create_pseudonym(project, "PACS1", f"patient {n}") for n in range(12)]
@@ -145,10 +145,10 @@ def test_patients_registered_at_once_get_each_a_number_of_their_own(project):
     assert verify_chain() is None
 
 
-# What a transfer is allowed ------------------------------------------------------------------
+# Permissions of a transfer -------------------------------------------------------------------
 
 
-def test_the_change_carries_profile_pseudonym_key_and_stamp(
+def test_the_change_contains_pseudonym_key_and_clinical_trial_attributes(
     coordinator, project, source, destination
 ):
     change = make_change(coordinator, project, source, destination, "4711")
@@ -160,14 +160,16 @@ def test_the_change_carries_profile_pseudonym_key_and_stamp(
     assert project.profile.frozen_at is not None
 
 
-def test_without_a_project_the_sites_own_is_used_and_not_stamped(coordinator, source, destination):
+def test_without_a_project_the_default_project_adds_no_trial_attributes(
+    coordinator, source, destination
+):
     change = make_change(coordinator, None, source, destination, "4711")
 
     assert change.clinical_trial is None
     assert change.pseudonym == find_pseudonym(default_project(), "PACS1", "4711")
 
 
-def test_nodes_of_one_domain_share_their_patients(coordinator, project, make_node, destination):
+def test_nodes_of_the_same_domain_share_pseudonyms(coordinator, project, make_node, destination):
     one, two = (make_node(name, settings={"domain": "hospital"}) for name in ("A", "B"))
 
     names = {
@@ -176,7 +178,7 @@ def test_nodes_of_one_domain_share_their_patients(coordinator, project, make_nod
     assert names == {"LUNG-0001"}
 
 
-def test_choosing_a_pseudonym_needs_a_right_unless_it_is_the_known_one(
+def test_choosing_a_new_pseudonym_requires_the_permission(
     coordinator, groups, make_user, project, source, destination
 ):
     assert (
@@ -192,14 +194,14 @@ def test_choosing_a_pseudonym_needs_a_right_unless_it_is_the_known_one(
 
 
 @pytest.mark.parametrize("who", ["stranger", "pacsadmin"])
-def test_who_is_no_member_gets_no_change(request, project, source, destination, who):
+def test_a_non_member_gets_no_change(request, project, source, destination, who):
     with pytest.raises(NotPermitted) as refused:
         make_change(request.getfixturevalue(who), project, source, destination, "4711")
     assert refused.value.message.code == "project.not-member"
     assert not Patient.objects.exists()
 
 
-def test_an_ended_or_revoked_project_gives_no_change(
+def test_an_expired_or_revoked_project_gives_no_change(
     coordinator, dpo, project, source, destination
 ):
     project.expires_on = timezone.localdate() - timedelta(days=1)
@@ -213,7 +215,7 @@ def test_an_ended_or_revoked_project_gives_no_change(
     assert refused.value.message.code == "project.revoked"
 
 
-def test_a_project_allows_only_the_nodes_it_names(
+def test_a_project_allows_only_its_configured_nodes(
     coordinator, project, source, destination, folder_node
 ):
     project.sources.add(source)
@@ -228,14 +230,14 @@ def test_a_project_allows_only_the_nodes_it_names(
 
 
 @pytest.mark.parametrize("who", ["coordinator", "pacsadmin", "dpo", "stranger"])
-def test_by_default_nobody_sends_identified_data(request, source, destination, who):
+def test_by_default_no_role_may_transfer_identified_data(request, source, destination, who):
     with pytest.raises(NotPermitted, match="Transfer identified data"):
         allow_identified(
             request.getfixturevalue(who), None, source, destination, reason="second opinion"
         )
 
 
-def test_identified_data_leave_with_a_reason_that_stands_in_the_trail(root, source, destination):
+def test_transferring_identified_data_requires_a_reason_and_is_audited(root, source, destination):
     with pytest.raises(NotPermitted) as refused:
         allow_identified(root, None, source, destination, reason="  ")
     assert refused.value.message.code == "identified.reason-missing"
@@ -248,7 +250,7 @@ def test_identified_data_leave_with_a_reason_that_stands_in_the_trail(root, sour
     }
 
 
-def test_identified_data_leave_for_a_project_only_where_it_allows(
+def test_identified_data_go_only_to_allowed_destinations_of_a_project(
     root, project, source, destination, folder_node
 ):
     project.destinations.add(destination)

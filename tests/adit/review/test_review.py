@@ -1,4 +1,4 @@
-"""What was held back: kept by device, looked at, masked, released or left, and then delivered."""
+"""Review of withheld images: grouping by device, viewing, decisions, and retry."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,7 +62,7 @@ def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Gro
 def order(
     coordinator: User, source: Node, destination: Node, project: Project
 ) -> Callable[..., Job]:
-    """A CT series and an ultrasound series of one study, ordered and carried out."""
+    """Order and run a study with a CT series and an ultrasound series."""
 
     def made(*clips: object, to: Node | None = None) -> Job:
         study = put_study(source, "1", images=2)
@@ -94,7 +94,7 @@ def delivered(node: Node) -> list[Dataset]:
     ]
 
 
-def test_what_is_held_back_stands_in_a_group_for_its_class(
+def test_withheld_images_are_grouped_by_sop_class(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     job = order()
@@ -105,7 +105,7 @@ def test_what_is_held_back_stands_in_a_group_for_its_class(
     assert not group.device.is_known
 
 
-def test_the_devices_are_found_out_and_the_look_is_recorded(
+def test_device_detection_identifies_the_device_and_is_audited(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     job = order()
@@ -117,7 +117,7 @@ def test_the_devices_are_found_out_and_the_look_is_recorded(
     assert PATIENT not in str(event.details)
 
 
-def test_an_image_is_looked_at_once_and_forgotten_by_others(
+def test_an_image_is_fetched_once_and_cached_only_for_its_reviewer(
     order: Callable[..., Job], reviewer: User, root: User, source: Node
 ) -> None:
     order()
@@ -131,7 +131,7 @@ def test_an_image_is_looked_at_once_and_forgotten_by_others(
         images.get_image(root, row)
 
 
-def test_without_the_rights_nobody_looks_or_decides(
+def test_viewing_and_deciding_require_the_review_permissions(
     order: Callable[..., Job], reviewer: User, coordinator: User
 ) -> None:
     order()
@@ -145,7 +145,7 @@ def test_without_the_rights_nobody_looks_or_decides(
         review_decisions.mask(coordinator, group, (BAND,), "I want them")
 
 
-def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
+def test_a_retry_delivers_masked_images_into_the_same_study(
     order: Callable[..., Job],
     reviewer: User,
     coordinator: User,
@@ -187,7 +187,7 @@ def test_a_masked_device_is_delivered_by_a_retry_into_the_same_study(
     assert not WithheldImages.objects.exists()
 
 
-def test_only_what_was_withheld_is_fetched_again(
+def test_a_retry_fetches_only_the_withheld_series(
     order: Callable[..., Job],
     reviewer: User,
     coordinator: User,
@@ -209,7 +209,7 @@ def test_only_what_was_withheld_is_fetched_again(
     assert all(".1.7" in ref for ref in asked)
 
 
-def test_report_and_timeline_name_both_versions(
+def test_the_report_lists_both_profile_versions_and_decisions_are_audited(
     order: Callable[..., Job], reviewer: User, coordinator: User
 ) -> None:
     job = order()
@@ -230,7 +230,7 @@ def test_report_and_timeline_name_both_versions(
     assert event.details["reason"] == "names at the top"
 
 
-def test_a_retry_is_asked_twice_and_done_once(
+def test_a_repeated_retry_runs_once_and_requires_permission(
     order: Callable[..., Job], reviewer: User, coordinator: User, stranger: User
 ) -> None:
     job = order()
@@ -245,7 +245,7 @@ def test_a_retry_is_asked_twice_and_done_once(
     assert AuditEvent.objects.filter(action="job.withheld_retried").count() == 1
 
 
-def test_a_released_device_leaves_as_it_is(
+def test_released_images_are_delivered_with_unchanged_pixels(
     order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
 ) -> None:
     job = order(clip(1))
@@ -258,7 +258,7 @@ def test_a_released_device_leaves_as_it_is(
     assert "113101" not in [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
 
 
-def test_images_that_say_that_text_is_burned_in_are_not_released(
+def test_images_with_burned_in_annotation_yes_cannot_be_released(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     order(clip(1, BurnedInAnnotation="YES"))
@@ -269,7 +269,7 @@ def test_images_that_say_that_text_is_burned_in_are_not_released(
     assert review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
-def test_another_image_size_stays_withheld_with_its_device(
+def test_images_of_another_size_from_the_same_device_stay_withheld(
     order: Callable[..., Job], reviewer: User, coordinator: User
 ) -> None:
     half = pixels(3)[:, : ROWS // 2]
@@ -283,7 +283,7 @@ def test_another_image_size_stays_withheld_with_its_device(
     assert group.device.is_known
 
 
-def test_what_is_left_disappears_from_the_open_list_and_can_be_decided_anew(
+def test_a_group_kept_withheld_leaves_the_open_list_and_can_be_reopened(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     order()
@@ -305,7 +305,7 @@ def group_now(user: User, group: HeldGroup) -> HeldGroup:
     return found
 
 
-def test_a_reason_is_needed_and_nobody_opens_an_own_order(
+def test_decisions_require_a_reason_and_nobody_masks_their_own_order(
     order: Callable[..., Job], reviewer: User, coordinator: User
 ) -> None:
     order()
@@ -326,7 +326,7 @@ def test_a_reason_is_needed_and_nobody_opens_an_own_order(
 
 
 @pytest.mark.parametrize("rectangle", [(0, 0, COLUMNS + 1, 5), (0, 0, 0, 5), (-1, 0, 5, 5)])
-def test_rectangles_outside_the_image_are_refused(
+def test_rectangles_outside_the_image_are_rejected(
     rectangle: tuple[int, int, int, int], order: Callable[..., Job], reviewer: User
 ) -> None:
     order()
@@ -336,7 +336,7 @@ def test_rectangles_outside_the_image_are_refused(
     assert ProfileVersion.objects.filter(version=2).count() == 0
 
 
-def test_classes_that_nobody_can_release_can_only_be_left(
+def test_images_of_a_withheld_sop_class_can_only_be_kept_withheld(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     pdf = clip(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1")
@@ -349,7 +349,7 @@ def test_classes_that_nobody_can_release_can_only_be_left(
     review_decisions.keep_withheld(reviewer, group, "a document")
 
 
-def test_a_device_without_a_name_can_only_be_left(
+def test_images_of_a_device_without_a_model_name_cannot_be_masked(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     order(clip(1, ManufacturerModelName=""))
@@ -359,7 +359,9 @@ def test_a_device_without_a_name_can_only_be_left(
         review_decisions.mask(reviewer, group, (BAND,), "names at the top")
 
 
-def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], reviewer: User) -> None:
+def test_a_reviewer_without_see_all_jobs_sees_no_groups_of_other_users(
+    order: Callable[..., Job], reviewer: User
+) -> None:
     order()
     group = Group.objects.get(name="Reviewers")
     group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
@@ -368,7 +370,7 @@ def test_other_jobs_of_strangers_are_not_shown(order: Callable[..., Job], review
     assert review_groups.find_group(alone, WithheldImages.objects.get().pk) is None
 
 
-def test_a_profile_of_another_generation_sends_the_whole_study_anew(
+def test_a_retry_under_a_new_generation_delivers_the_whole_study_again(
     order: Callable[..., Job],
     reviewer: User,
     coordinator: User,
@@ -376,7 +378,7 @@ def test_a_profile_of_another_generation_sends_the_whole_study_anew(
     destination: Node,
     project: Project,
 ) -> None:
-    """No study of the project ever holds images under two generations by a retry."""
+    """A retry must not mix images of two generations in one study."""
     job = order()
     strict = ProfileVersion.objects.create(
         name="Strict", text='name = "Strict"\nversion = 1\n\n[[rules]]\ncode = "113100"\n'
@@ -396,7 +398,7 @@ def test_a_profile_of_another_generation_sends_the_whole_study_anew(
     assert report["totals"]["delivered"] == 2
 
 
-def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
+def test_a_profile_version_that_only_adds_rules_keeps_the_generation(
     root: User, project: Project
 ) -> None:
     rule = (
@@ -413,7 +415,7 @@ def test_a_chosen_version_that_only_adds_rules_keeps_the_generation(
 
 
 def radiograph(number: int, burned_in: str | None) -> object:
-    """Of one device, whether or not it says that text is burned in."""
+    """Radiograph of one device with the given Burned In Annotation."""
     values: dict[str, object] = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1",
         "Modality": "CR",
@@ -428,13 +430,13 @@ def radiograph(number: int, burned_in: str | None) -> object:
 
 @pytest.fixture
 def trusting(project: Project) -> Project:
-    """The project accepts the word of headers."""
+    """Project that accepts Burned In Annotation as given in headers."""
     project.header_word, project.header_word_reason = "accept", "phantoms alone"
     project.save()
     return project
 
 
-def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
+def test_masked_radiographs_are_delivered_whatever_their_header_says(
     order: Callable[..., Job],
     reviewer: User,
     coordinator: User,
@@ -461,7 +463,7 @@ def test_a_radiograph_that_nobody_has_looked_at_leaves_masked_and_stays_so(
     assert rule.applies == "all"
 
 
-def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
+def test_a_pixel_rule_covers_all_reasons_and_keeps_delivered_images(
     order: Callable[..., Job],
     reviewer: User,
     coordinator: User,
@@ -483,7 +485,7 @@ def test_one_rule_is_about_all_reasons_and_leaves_alone_what_could_leave(
     assert all(after[uid] == digest for uid, digest in first.items())
 
 
-def test_a_release_does_not_speak_for_images_that_say_otherwise(
+def test_a_release_excludes_images_with_burned_in_annotation_yes(
     order: Callable[..., Job], reviewer: User, trusting: Project
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
@@ -497,7 +499,7 @@ def test_a_release_does_not_speak_for_images_that_say_otherwise(
     assert only_group(reviewer).code == "burned-in"
 
 
-def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
+def test_a_pixel_rule_does_not_override_keep_withheld_of_the_same_device(
     order: Callable[..., Job], reviewer: User, trusting: Project
 ) -> None:
     order(radiograph(1, None), radiograph(2, "YES"))
@@ -510,7 +512,7 @@ def test_what_was_left_is_not_opened_by_a_rule_for_its_device(
     assert refused.value.message.code == "review.kept-withheld"
 
 
-def test_a_rule_that_would_change_what_could_leave_is_not_taken(
+def test_a_rule_that_would_change_delivered_images_is_rejected(
     reviewer: User, root: User, project: Project
 ) -> None:
     any_version = PixelRule.for_device(

@@ -1,4 +1,4 @@
-"""The pages of a review: what a reviewer sees, types and decides, with forms alone."""
+"""Review pages, used without JavaScript."""
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -45,7 +45,7 @@ def job(coordinator: User, source: Node, destination: Node, project: Project) ->
 
 @pytest.fixture
 def browser(make_user: Callable[..., User], source: Node, job: Job) -> Client:
-    """Of a reviewer who has found out the device and looked at the image."""
+    """Client signed in as a reviewer."""
     group = Group.objects.create(name="Reviewers")
     for right in ("review_withheld", "see_identified", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
@@ -82,7 +82,7 @@ def form(*rectangles: tuple[object, ...], do: str, reason: str = REASON) -> dict
     return values
 
 
-def test_the_sheet_names_devices_and_no_patient(browser: Client) -> None:
+def test_the_list_shows_devices_but_no_patient(browser: Client) -> None:
     found_out(browser)
     answer = browser.get(LIST)
     text = answer.content.decode()
@@ -93,7 +93,7 @@ def test_the_sheet_names_devices_and_no_patient(browser: Client) -> None:
     assert "no-store" in answer["Cache-Control"]
 
 
-def test_an_image_is_shown_only_after_somebody_asked_for_it(browser: Client) -> None:
+def test_an_image_is_shown_only_on_request_and_viewing_is_audited(browser: Client) -> None:
     found_out(browser)
     picture = reverse("withheld_picture", args=[held().pk])
     assert browser.get(picture).status_code == 404
@@ -108,7 +108,7 @@ def test_an_image_is_shown_only_after_somebody_asked_for_it(browser: Client) -> 
     assert browser.get(picture, {"frame": FRAMES}).status_code == 409
 
 
-def test_the_project_run_shows_the_image_as_it_would_leave(browser: Client) -> None:
+def test_the_preview_shows_the_masked_image_without_saving(browser: Client) -> None:
     found_out(browser)
     browser.post(page(), {"do": "look"})
     answer = browser.post(page(), form((0, 0, COLUMNS, 16), do="try"))
@@ -122,7 +122,7 @@ def test_the_project_run_shows_the_image_as_it_would_leave(browser: Client) -> N
     assert ProfileVersion.objects.filter(version=2).count() == 0
 
 
-def test_what_was_typed_comes_back_with_what_is_wrong(browser: Client) -> None:
+def test_an_invalid_form_keeps_its_input_and_shows_the_errors(browser: Client) -> None:
     found_out(browser)
     browser.post(page(), {"do": "look"})
     outside = browser.post(page(), form((0, 0, COLUMNS + 9, 16), do="mask"))
@@ -139,7 +139,7 @@ def test_what_was_typed_comes_back_with_what_is_wrong(browser: Client) -> None:
     assert held().decision == ReviewDecision.OPEN
 
 
-def test_a_mask_is_saved_and_the_job_offers_to_retry(
+def test_after_masking_the_owner_can_retry_the_job(
     browser: Client, job: Job, coordinator: User
 ) -> None:
     found_out(browser)
@@ -161,7 +161,7 @@ def test_a_mask_is_saved_and_the_job_offers_to_retry(
     assert "Several attempts:" in report
 
 
-def test_what_is_left_can_be_decided_anew(browser: Client) -> None:
+def test_a_group_kept_withheld_can_be_reopened(browser: Client) -> None:
     found_out(browser)
     browser.post(page(), form(do="leave"))
     assert held().decision == ReviewDecision.LEFT
@@ -172,7 +172,7 @@ def test_what_is_left_can_be_decided_anew(browser: Client) -> None:
     assert held().decision == ReviewDecision.OPEN
 
 
-def test_a_reviewer_without_the_right_to_see_patients_sees_no_image(
+def test_a_reviewer_without_see_identified_sees_no_image(
     browser: Client, make_user: Callable[..., User]
 ) -> None:
     found_out(browser)
@@ -185,7 +185,9 @@ def test_a_reviewer_without_the_right_to_see_patients_sees_no_image(
     assert browser.get(picture, {"look": 1}).status_code == 409
 
 
-def test_home_leads_a_reviewer_to_what_waits(browser: Client, coordinator: User) -> None:
+def test_the_home_page_shows_reviewers_the_number_of_open_decisions(
+    browser: Client, coordinator: User
+) -> None:
     home = browser.get("/").content.decode()
     assert "1 withheld image waiting for a decision" in home
     browser.post(page(), form(do="leave"))

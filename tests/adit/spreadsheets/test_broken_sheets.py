@@ -1,4 +1,4 @@
-"""Broken sheets are refused in words that name file, line and column, quickly and in little memory."""
+"""Broken sheets: error messages with file, line and column; time and memory limits."""
 
 import io
 import re
@@ -23,15 +23,15 @@ subprocess.run(reader, stdin=sys.stdin.buffer, stdout=quiet, stderr=quiet)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 """
-"""A process of its own: Linux counts a large parent's memory as its children's."""
+"""Run as a separate process: on Linux a child starts with the peak memory of its parent."""
 
 
-def test_there_are_more_than_forty_kinds() -> None:
+def test_the_suite_covers_more_than_forty_kinds_of_broken_sheets() -> None:
     assert len({broken.what for broken in FILES + ROWS}) > 40
 
 
 @pytest.mark.parametrize("broken", FILES + ROWS, ids=str)
-def test_a_broken_sheet_is_refused_with_file_line_and_column(broken: Broken) -> None:
+def test_a_broken_sheet_is_rejected_with_file_line_and_column(broken: Broken) -> None:
     data = broken.make()
     began = time.monotonic()
 
@@ -59,14 +59,14 @@ def test_the_reader_process_returns_code_and_values_of_an_error() -> None:
     )
 
 
-def test_nothing_of_a_broken_sheet_reaches_the_database() -> None:
-    """Reading knows no database: in this test there is none to be asked."""
+def test_reading_a_broken_sheet_does_not_use_the_database() -> None:
+    """Any database query fails the test."""
     with connection.execute_wrapper(_no_query):
         for broken in FILES[:3] + ROWS:
             complaints(broken.file, broken.make(), broken.kind)
 
 
-def test_a_complaint_never_repeats_what_a_cell_says() -> None:
+def test_error_messages_do_not_contain_cell_values() -> None:
     secret = "Mustermann"
     data = f"PatientID;PatientName;PatientBirthDate\n*;{secret} {secret};{secret}\n".encode()
 
@@ -77,7 +77,7 @@ def test_a_complaint_never_repeats_what_a_cell_says() -> None:
 
 
 @pytest.mark.parametrize("broken", FILES, ids=str)
-def test_reading_a_broken_sheet_takes_little_memory(broken: Broken) -> None:
+def test_reading_a_broken_sheet_stays_within_memory_and_time_limits(broken: Broken) -> None:
     form = "csv" if broken.file.endswith(".csv") else "xlsx"
 
     measured = subprocess.run(

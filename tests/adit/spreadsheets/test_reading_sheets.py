@@ -1,4 +1,4 @@
-"""Reading: what hospitals' programs write comes out as it was meant, whatever they did to it."""
+"""Reading of sheets as spreadsheet programs and hospital systems write them."""
 
 import io
 import json
@@ -35,11 +35,11 @@ def only(data: bytes, file: str = "list.csv") -> QueryRow:
     return row.row
 
 
-def test_leading_zeros_of_text_cells_stay() -> None:
+def test_text_cells_keep_leading_zeros() -> None:
     assert only(xlsx([["PatientID"], ["000123"]]), "list.xlsx").patient_id == "000123"
 
 
-def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
+def test_a_numeric_patient_id_is_read_as_integer_with_a_warning() -> None:
     (row,) = queries(xlsx([["PatientID"], [1234.0]]), "list.xlsx").rows
 
     assert row.row is not None
@@ -52,7 +52,7 @@ def test_an_id_that_is_a_number_is_read_whole_and_warned_of() -> None:
     ("format", "shown"),
     [("00000000", "00001234"), ("000000;@", "001234"), ("0", "1234"), ("0.00", "1234")],
 )
-def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, shown: str) -> None:
+def test_a_numeric_patient_id_keeps_the_zeros_of_its_number_format(format: str, shown: str) -> None:
     book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], [1234.0]])))
     book.worksheets[0]["A2"].number_format = format
     file = io.BytesIO()
@@ -65,37 +65,37 @@ def test_an_id_that_the_sheet_shows_with_leading_zeros_keeps_them(format: str, s
     assert row.verdict is RowVerdict.WARNING
 
 
-def test_columns_that_say_nothing_at_all_are_none() -> None:
+def test_empty_columns_are_ignored() -> None:
     judged = queries(b"PatientID;Key;;;\n1;a;;;\n2;b;;; \n")
 
     assert judged.own_headers == ("Key",)
 
 
 @pytest.mark.parametrize("said", ['="0012"', '"=""0012"""'])
-def test_a_formula_that_only_keeps_zeros_is_a_text(said: str) -> None:
+def test_a_formula_that_quotes_a_value_is_read_as_text(said: str) -> None:
     assert only(f"PatientID;Modality\n{said};CT\n".encode()).patient_id == "0012"
 
 
 @pytest.mark.parametrize("said", ["1,23457E+11", "1.2e+09"])
-def test_a_number_that_a_spreadsheet_has_shortened_is_an_error(said: str) -> None:
+def test_a_number_in_scientific_notation_is_an_error(said: str) -> None:
     (row,) = queries(f"PatientID;Modality\n{said};CT\n".encode()).rows
 
     assert row.verdict is RowVerdict.ERROR
     assert row.findings[0].message.code == "sheet-row.shortened-number"
 
 
-def test_an_apostrophe_before_an_id_is_asked_about() -> None:
+def test_a_patient_id_with_a_leading_apostrophe_causes_a_warning() -> None:
     (row,) = queries(b"PatientID;Modality\n'0012;CT\n").rows
 
     assert row.verdict is RowVerdict.WARNING
 
 
 @pytest.mark.parametrize("said", ["CT+MR", "CT und MR", "CT & MR", "ct/mr"])
-def test_modalities_are_parted_as_people_do(said: str) -> None:
+def test_modalities_are_split_at_common_separators(said: str) -> None:
     assert only(f"PatientID;Modality\n1;{said}\n".encode()).modalities == ("CT", "MR")
 
 
-def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() -> None:
+def test_a_merged_cell_applies_to_each_row_that_is_not_empty() -> None:
     rows = [["PatientID", "From"], ["0012", "2024-01-01"], ["", "2024-01-02"], ["", ""], ["7", ""]]
     book = openpyxl.load_workbook(io.BytesIO(xlsx(rows)))
     book.worksheets[0].merge_cells("A2:A4")
@@ -113,7 +113,7 @@ def test_a_cell_that_is_merged_down_holds_for_each_line_that_says_something() ->
     assert read[1].findings[0].message.code == "sheet-row.merged-cell"
 
 
-def test_rows_that_a_filter_hides_are_asked_about() -> None:
+def test_hidden_rows_cause_a_warning() -> None:
     book = openpyxl.load_workbook(io.BytesIO(xlsx([["PatientID"], ["1"], ["2"], ["3"]])))
     book.worksheets[0].row_dimensions[3].hidden = True
     file = io.BytesIO()
@@ -127,7 +127,7 @@ def test_rows_that_a_filter_hides_are_asked_about() -> None:
     assert rows[1].findings[0].message.code == "sheet-row.hidden"
 
 
-def test_letters_whose_marks_are_written_apart_are_known() -> None:
+def test_decomposed_unicode_characters_are_normalized() -> None:
     text = "PatientID;Modalität;StudyDescription\nJÜ1;CT;Schädel\n"
 
     row = only(unicodedata.normalize("NFD", text).encode())
@@ -137,7 +137,7 @@ def test_letters_whose_marks_are_written_apart_are_known() -> None:
 
 @pytest.mark.parametrize("pseudonym", ["0012A", "12a"])
 @pytest.mark.parametrize("kind", list(SheetKind))
-def test_a_pseudonym_that_is_the_patient_id_is_an_error(kind: SheetKind, pseudonym: str) -> None:
+def test_a_pseudonym_equal_to_the_patient_id_is_an_error(kind: SheetKind, pseudonym: str) -> None:
     lines = f"PatientID;StudyInstanceUID;Pseudonym\n0012A;1.2.3;{pseudonym}\n7;1.2.4;P12A\n"
     table = read_sheet(io.BytesIO(lines.encode()), "list.csv")
     judge = validate_query_rows if kind is SheetKind.QUERY else validate_transfer_rows
@@ -151,17 +151,17 @@ def test_a_pseudonym_that_is_the_patient_id_is_an_error(kind: SheetKind, pseudon
 @pytest.mark.parametrize(
     "said", ["2024-03-05", "20240305", "05.03.2024", "5.3.2024", "05/03/2024", " 2024-03-05 "]
 )
-def test_a_date_may_be_written_in_many_ways(said: str) -> None:
+def test_common_date_formats_are_accepted(said: str) -> None:
     assert only(f"PatientID;From\n1;{said}\n".encode()).first_day == date(2024, 3, 5)
 
 
-def test_a_date_cell_of_excel_is_a_date() -> None:
+def test_an_excel_date_cell_is_read_as_a_date() -> None:
     data = xlsx([["PatientID", "From"], ["1", datetime(2024, 3, 5)]])
 
     assert only(data, "list.xlsx").first_day == date(2024, 3, 5)
 
 
-def test_a_formula_that_gives_an_empty_text_is_an_empty_cell() -> None:
+def test_a_formula_with_an_empty_result_is_an_empty_cell() -> None:
     def calculated(text: bytes) -> bytes:
         cell = b'<row r="3"><c r="A3" t="str"><f>""</f><v></v></c></row></sheetData>'
         return text.replace(b"</sheetData>", cell)
@@ -171,7 +171,7 @@ def test_a_formula_that_gives_an_empty_text_is_an_empty_cell() -> None:
     assert [row.verdict for row in judged.rows] == [RowVerdict.OK]
 
 
-def test_slashes_are_read_in_the_order_that_is_set() -> None:
+def test_dates_with_slashes_follow_the_configured_order() -> None:
     table = read_sheet(io.BytesIO(b"PatientID;From\n1;05/03/2024\n"), "list.csv")
     mapping = guess_mapping(table, SheetKind.QUERY)
 
@@ -181,7 +181,7 @@ def test_slashes_are_read_in_the_order_that_is_set() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
-def test_umlauts_come_through_in_each_character_set(encoding: str) -> None:
+def test_umlauts_are_decoded_in_each_encoding(encoding: str) -> None:
     data = "PatientName;PatientBirthDate\nMüller, Jürgen;1964-08-12\n".encode(encoding)
 
     name = only(data).name
@@ -190,7 +190,7 @@ def test_umlauts_come_through_in_each_character_set(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_the_delimiter_is_found(delimiter: str) -> None:
+def test_the_delimiter_is_detected(delimiter: str) -> None:
     row = only(
         delimiter.join(["PatientID", "Modality"]).encode() + b"\n7" + f"{delimiter}CT".encode()
     )
@@ -198,11 +198,11 @@ def test_the_delimiter_is_found(delimiter: str) -> None:
     assert (row.patient_id, row.modalities) == ("7", ("CT",))
 
 
-def test_a_separator_line_of_excel_is_no_data() -> None:
+def test_the_sep_line_of_excel_is_skipped() -> None:
     assert only(b"sep=;\nPatientID;Modality\n7;CT\n").patient_id == "7"
 
 
-def test_a_comma_in_names_does_not_part_columns_of_a_semicolon_file() -> None:
+def test_commas_in_names_do_not_split_columns_of_a_semicolon_file() -> None:
     data = b"PatientName;PatientBirthDate\nDoe, Jane;1970-01-01\nRoe, Max;1971-01-01\n"
 
     assert [row.row.name.family for row in queries(data).valid_rows] == ["Doe", "Roe"]
@@ -220,22 +220,22 @@ def test_empty_lines_do_not_shift_the_line_numbers() -> None:
     assert [row.line for row in queries(b"PatientID\n\n7\n\n\n8\n").rows] == [3, 6]
 
 
-def test_blanks_that_do_not_break_are_trimmed() -> None:
+def test_unicode_spaces_are_trimmed() -> None:
     assert only("PatientID\n\u00a0 7\u202f\u200b\n".encode()).patient_id == "7"
 
 
-def test_titles_and_middle_names_do_not_belong_to_a_name() -> None:
+def test_titles_and_middle_names_are_removed_from_names() -> None:
     data = 'PatientName;Geb.-Dat.\n"Prof. Dr. von Weiß, Dr. Karl-Heinz Josef";12.8.1964\n'.encode()
 
     assert only(data).name == PersonName("von Weiß", "Karl-Heinz")
 
 
 @pytest.mark.parametrize("header", ["patient id", "PATIENTID", "Pat.-ID", "Patientennummer", "MRN"])
-def test_headers_are_forgiven(header: str) -> None:
+def test_common_header_variants_are_recognized(header: str) -> None:
     assert only(f"{header}\n7\n".encode()).patient_id == "7"
 
 
-def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
+def test_a_title_above_the_headers_is_skipped_and_needs_confirmation() -> None:
     table = read_sheet(io.BytesIO(b"Our study of 2024\n\nPatientID;Modality\n7;CT\n"), "list.csv")
 
     mapping = guess_mapping(table, SheetKind.QUERY)
@@ -246,7 +246,7 @@ def test_a_title_above_the_headers_raises_a_doubt_and_is_no_row() -> None:
 
 
 @pytest.mark.parametrize("header", ["StudyDate", "Untersuchungsdatum", "Datum"])
-def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
+def test_an_unmapped_study_date_column_needs_confirmation(header: str) -> None:
     def doubts(headers: str) -> list[str]:
         table = read_sheet(io.BytesIO(f"PatientID;{headers}\n1;2024-01-02\n".encode()), "l.csv")
         return [doubt.code for doubt in guess_mapping(table, SheetKind.QUERY).doubts]
@@ -256,7 +256,7 @@ def test_a_study_date_that_a_query_would_not_use_asks(header: str) -> None:
         assert doubts(other) == []
 
 
-def test_an_unknown_header_asks() -> None:
+def test_unknown_headers_require_a_mapping_by_the_user() -> None:
     table = read_sheet(io.BytesIO(b"Fallnr.;Wer\nA1;7\n"), "list.csv")
     assert not guess_mapping(table, SheetKind.QUERY).is_certain
 
@@ -266,21 +266,21 @@ def test_an_unknown_header_asks() -> None:
     assert [row.row.patient_id for row in validate_query_rows(table, said).valid_rows] == ["7"]
 
 
-def test_a_table_comes_back_from_json_as_it_was() -> None:
+def test_a_table_survives_a_json_round_trip() -> None:
     data = xlsx([["PatientID", "From"], ["007", datetime(2024, 3, 5)], [8, None], [None, "x"]])
     table = read_sheet(io.BytesIO(data), "list.xlsx")
 
     assert SheetTable.from_json(json.loads(json.dumps(table.to_json()))) == table
 
 
-def test_own_columns_are_kept() -> None:
+def test_user_columns_are_kept() -> None:
     judged = queries(b"Center;PatientID;Remark\nBern;7;urgent\n")
 
     assert judged.own_headers == ("Center", "Remark")
     assert judged.rows[0].user_cells == ("Bern", "urgent")
 
 
-def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
+def test_similar_rows_are_reported_with_all_their_line_numbers() -> None:
     judged = queries(b"PatientID;Modality\n007;CT\n8;CT\n7;CT\n8;CT\n")
 
     assert [str(found) for found in judged.findings] == [
@@ -291,13 +291,13 @@ def test_rows_that_look_alike_are_warned_of_with_all_their_lines() -> None:
     assert len(judged.valid_rows) == 4
 
 
-def test_a_modality_may_be_several_and_german() -> None:
+def test_a_cell_may_contain_several_modalities_with_german_names() -> None:
     assert only("PatientID;Modalität\n7;CT / MRT\n".encode()).modalities == ("CT", "MR")
 
 
 @pytest.mark.parametrize("kind", SheetKind)
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
-def test_a_template_is_read_and_its_examples_are_left_out(kind: SheetKind, form: str) -> None:
+def test_a_template_is_read_without_its_example_rows(kind: SheetKind, form: str) -> None:
     data = make_template_xlsx(kind) if form == "xlsx" else make_template_csv(kind)
     table = read_sheet(io.BytesIO(data), f"template.{form}")
     mapping = guess_mapping(table, kind)
@@ -310,7 +310,7 @@ def test_a_template_is_read_and_its_examples_are_left_out(kind: SheetKind, form:
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
-def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -> None:
+def test_ten_thousand_rows_are_validated_within_three_cpu_seconds(form: str) -> None:
     columns = ("PatientID", "PatientName", "PatientBirthDate", "From", "Until", "Modality", "Own")
     rows = [
         (
@@ -334,11 +334,11 @@ def test_ten_thousand_rows_are_read_and_judged_within_three_seconds(form: str) -
     judged = queries(target.getvalue(), f"list.{form}")
 
     assert len(judged.valid_rows) == limits.MAX_ROWS
-    # Not by the clock: other tests run beside this one.
+    # CPU time, because other tests run in parallel.
     assert _processor_s() - began < 3
 
 
 def _processor_s() -> float:
-    """Of this process and of those that read for it."""
+    """CPU seconds of this process and its children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + used.ru_utime + used.ru_stime
