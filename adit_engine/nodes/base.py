@@ -314,8 +314,8 @@ class StagedImage:
 class ArchiveRequest:
     """The content of one archive called `name` (without suffix) and of its parts.
 
-    `images` and `size_bytes` are the sums over `gathered`, which is read once. `others` are lines
-    of the delivery list for images that were not delivered; `about` is its header.
+    `images` and `size_bytes` are the sums over `staged_images`, which is read once. `other_lines`
+    are lines of the delivery list for images that were not delivered; `metadata` is its header.
     """
 
     name: str
