@@ -1,4 +1,4 @@
-"""What a killed process left half-way in a folder is removed; what another one writes is not."""
+"""Temporary files of a killed process are removed; those of a running writer are not."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def age(path: Path) -> None:
     os.utime(path, (1, 1))
 
 
-def test_a_dead_processs_temporary_file_is_removed_with_the_next_write(tmp_path: Path) -> None:
+def test_the_next_write_removes_a_temporary_file_of_a_dead_process(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     left = tmp_path / "a" / ".adit-0123.part"
     left.write_bytes(b"half")
@@ -30,7 +30,7 @@ def test_a_dead_processs_temporary_file_is_removed_with_the_next_write(tmp_path:
     assert part(tmp_path / "a") == ["1.dcm"]
 
 
-def test_what_another_one_is_writing_stays(tmp_path: Path) -> None:
+def test_a_temporary_file_of_a_running_writer_is_kept(tmp_path: Path) -> None:
     other = AtomicFolder("Folder", tmp_path)
     draft = other.write(("a", "1.dcm"), [b"whole"])
     age(tmp_path / "a" / draft.temp)
@@ -40,7 +40,7 @@ def test_what_another_one_is_writing_stays(tmp_path: Path) -> None:
     assert part(tmp_path / "a") == ["1.dcm", "2.dcm"]
 
 
-def test_what_was_begun_just_now_stays(tmp_path: Path) -> None:
+def test_a_recent_temporary_file_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / ".adit-0123.part").write_bytes(b"half")
     tree = AtomicFolder("Folder", tmp_path)

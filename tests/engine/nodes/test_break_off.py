@@ -1,4 +1,4 @@
-"""A rule that is broken ends the work at once, though the source has fallen silent meanwhile."""
+"""A rule violation ends the transfer promptly, even if the source has stopped sending."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
 SILENT_S = 25.0
 AT_ONCE_S = 8.0
-"""A C-MOVE is cancelled in good order, which may take some seconds."""
+"""Includes the regular cancellation of a C-MOVE, which may take some seconds."""
 
 STALL_AFTER = 60_000
 BODIES = {"connect_s": 3.0, "first_byte_s": SILENT_S, "no_progress_s": SILENT_S}
@@ -80,7 +80,7 @@ def run(
 
 @pytest.fixture
 def stalling(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """A node of an archive that holds these objects and falls silent within the large one."""
+    """A node of an archive that holds these objects and stalls within the large one."""
     with ExitStack() as stack:
 
         def made(route: str, *held: Dataset) -> Any:
@@ -101,7 +101,7 @@ def stalling(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("route", ["get", "move"])
-def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
+def test_an_image_of_another_patient_ends_the_task_of_a_stalled_source(
     stalling: Callable[..., Any], route: str
 ) -> None:
     node = stalling(route, ct(1), ct(2, PatientID="SOMEBODY-ELSE"), large(3))
@@ -118,7 +118,7 @@ def test_an_image_of_another_patient_ends_the_task_though_the_source_is_silent(
 
 
 @pytest.mark.parametrize("route", ["get", "move"])
-def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_comes(
+def test_a_verification_hit_ends_a_stalled_series_and_the_next_is_delivered(
     stalling: Callable[..., Any], route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = policy.apply
@@ -141,7 +141,7 @@ def test_a_hit_ends_the_series_though_the_source_is_silent_and_the_next_one_come
     assert sums == {"1": (1, 2), "2": (2, 0)}
 
 
-def test_a_web_service_is_broken_off_and_can_be_asked_again() -> None:
+def test_a_stalled_dicomweb_retrieval_can_be_broken_off_and_repeated() -> None:
     files = [b"".join(part10.file_parts(instance(one))) for one in (ct(1), ct(2, PatientID="X"))]
 
     def wado(request: Request) -> Iterator[Said]:

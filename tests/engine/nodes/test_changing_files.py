@@ -1,4 +1,4 @@
-"""Source files that another program changes while they are read: told in words, and nobody dies."""
+"""Source files that another program changes while ADIT reads them."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ SHORTER = Message("dicom-file.truncated")
 
 
 def write_large(path: Path, number: int) -> Path:
-    """So large that it goes through a file of our own."""
+    """Write a file so large that ADIT copies it to a temporary file."""
     image = ct(number, Rows=1, Columns=1, PixelData=bytes(MAPPED_FROM_BYTES))
     path.write_bytes(file_bytes(image))
     return path
@@ -50,8 +50,8 @@ print(one.sha256() == before)
 """
 
 
-def test_a_large_file_that_is_cut_off_once_it_was_read_changes_nothing(tmp_path: Path) -> None:
-    """In a process of its own, which a mapped file would end."""
+def test_truncating_a_large_file_after_reading_does_not_change_the_instance(tmp_path: Path) -> None:
+    """Runs in a subprocess, which would be killed if the source file were mapped."""
     path = write_large(tmp_path / "1.dcm", 1)
 
     done = subprocess.run(
@@ -63,7 +63,7 @@ def test_a_large_file_that_is_cut_off_once_it_was_read_changes_nothing(tmp_path:
 
 @pytest.fixture
 def cutting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderNode:
-    """A folder of three large files, the second of which is cut off when its first piece is read."""
+    """A folder with three large files; the second is truncated after its first read."""
     paths = [write_large(tmp_path / f"{number}.dcm", number) for number in (1, 2, 3)]
     node, pread = folder(tmp_path), os.pread
 
@@ -77,7 +77,7 @@ def cutting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderNode:
     return node
 
 
-def test_a_large_file_that_is_cut_off_while_it_is_read_is_told_and_the_rest_goes_on(
+def test_a_large_file_truncated_while_it_is_read_is_withheld_alone(
     cutting: FolderNode,
 ) -> None:
     destination = MemoryNode("there", MemorySettings())
@@ -96,10 +96,10 @@ def test_a_large_file_that_is_cut_off_while_it_is_read_is_told_and_the_rest_goes
     assert ended[f"{ROOT}.1.1.2"] == withheld
 
 
-def test_a_small_file_that_is_cut_off_before_its_pixels_is_told(
+def test_a_small_file_truncated_before_its_pixels_is_marked_defective(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left of it would be a whole object without pixels."""
+    """The remaining bytes are a valid object without pixel data."""
     path = tmp_path / "1.dcm"
     path.write_bytes(file_bytes(ct(1)))
     without_pixels = path.stat().st_size - len(instance(ct(1)).rest[0])
@@ -115,7 +115,7 @@ def test_a_small_file_that_is_cut_off_before_its_pixels_is_told(
     assert one.defect == SHORTER
 
 
-def test_a_stop_is_heeded_in_the_middle_of_a_large_file(
+def test_abort_stops_reading_in_the_middle_of_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_large(tmp_path / "1.dcm", 1)
@@ -133,8 +133,8 @@ def test_a_stop_is_heeded_in_the_middle_of_a_large_file(
     assert len(pieces) == 1
 
 
-def test_no_room_for_a_large_file_is_our_own_trouble_and_not_the_files(tmp_path: Path) -> None:
-    """A file size limit of the process stands in for the full disk."""
+def test_a_full_temporary_folder_raises_storage_full_for_a_large_file(tmp_path: Path) -> None:
+    """A file size limit of the process simulates the full disk."""
     write_large(tmp_path / "1.dcm", 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -146,7 +146,7 @@ def test_no_room_for_a_large_file_is_our_own_trouble_and_not_the_files(tmp_path:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_large_objects_lie_where_they_are_told_to_and_leave_nothing(tmp_path: Path) -> None:
+def test_large_objects_use_the_configured_folder_and_leave_no_files(tmp_path: Path) -> None:
     (tmp_path / "shelf").mkdir()
     write_large(tmp_path / "shelf" / "1.dcm", 1)
     own = tmp_path / "own"

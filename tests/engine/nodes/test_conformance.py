@@ -1,4 +1,4 @@
-"""What every kind of node keeps to, whatever it is: one suite, with real places behind it."""
+"""Conformance tests for every kind of node, run against real peers and folders."""
 
 import dataclasses
 import threading
@@ -39,17 +39,17 @@ SERIES = SeriesRef(STUDY.study_uid, f"{ROOT}.1.2")
 UNKNOWN = StudyRef(f"{ROOT}.404")
 
 
-# The places -------------------------------------------------------------------------------------
+# Places -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Place:
-    """A place with no images in it, and how to open a node for it; every node sees the same."""
+    """An empty place for images. All nodes opened for it see the same content."""
 
     open: Callable[..., Any]
-    """Takes an observer as its only argument, by keyword."""
+    """Open a node; the only argument is the keyword `observer`."""
     keeps: Callable[[], list[str]] | None = None
-    """The instance UIDs that lie there, asked without any node."""
+    """Return the UIDs of the stored instances without using a node."""
 
 
 @contextmanager
@@ -130,10 +130,10 @@ PLACES: dict[str, tuple[str, Callable[[Path], AbstractContextManager[Place]], An
     "dimse to the demo PACS": ("dimse", _demo, ()),
     "dicomweb to Orthanc": ("dicomweb", _dicomweb, web_peers.needs_orthanc),
 }
-"""Of each place the kind of its nodes, how to set it up, and what it needs."""
+"""Per place: the kind of its nodes, its setup, and its pytest marks."""
 
 TAKERS = {"archive"}
-"""Places that take images and give none back."""
+"""Places that store images but cannot return them."""
 
 NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "archive": [
@@ -141,7 +141,7 @@ NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"path": "/x", "staging": "relative/path"}, "Folder for staged images"),
         ({"path": "/x", "part_gb": 0}, "Maximum file size"),
     ],
-    "memory": [],  # takes whatever it is called
+    "memory": [],  # accepts any name
     "folder": [
         ({}, "Folder"),
         ({"path": "relative/path"}, "Folder"),
@@ -172,7 +172,7 @@ NONSENSE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"url": "https://h", "no_progress_s": -1}, "Time limits"),
     ],
 }
-"""Of each kind settings that cannot be, and the field that the sentence must name."""
+"""Per kind: invalid settings, and the label with which the error message must begin."""
 
 
 def _params(names: Iterable[str]) -> list[Any]:
@@ -180,7 +180,7 @@ def _params(names: Iterable[str]) -> list[Any]:
 
 
 every_place = pytest.mark.parametrize("place", _params(PLACES), indirect=True, scope="module")
-"""For tests that search and fetch nothing."""
+"""For tests that neither search nor fetch: includes the places that only store."""
 
 
 @pytest.fixture(scope="module", params=_params(name for name in PLACES if name not in TAKERS))
@@ -196,7 +196,7 @@ def place(
 
 @pytest.fixture
 def node(place: Place) -> Iterator[Any]:
-    """A node of its own for each test; it leaves neither threads nor sockets behind."""
+    """Open a new node per test, and check that no thread or socket remains."""
     threads, before = set(threading.enumerate()), web_peers.open_sockets()
     with ExitStack() as stack:
         yield stack.enter_context(closing(place.open()))
@@ -211,7 +211,7 @@ def sent() -> list[Instance]:
 
 
 def others() -> list[Instance]:
-    """Of another patient, for tests that leave something half done."""
+    """Instances of another patient, for tests that stop halfway."""
     return [instance(ct(n, study="2", PatientID="PID-0002")) for n in range(1, 7)]
 
 
@@ -224,15 +224,15 @@ def by_uid(instances: list[Instance]) -> dict[str, tuple[str, str, str]]:
     return {i.instance_uid: (i.sop_class_uid, i.transfer_syntax_uid, i.sha256()) for i in instances}
 
 
-# Every kind is here -----------------------------------------------------------------------------
+# Kinds and their settings -----------------------------------------------------------------------
 
 
-def test_every_kind_has_a_place_in_this_suite() -> None:
+def test_every_kind_of_node_is_covered_by_this_suite() -> None:
     assert {kind for kind, _, _ in PLACES.values()} == set(KINDS) == set(NONSENSE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_says_what_its_settings_are(kind: str) -> None:
+def test_settings_have_unique_labels_and_secrets_are_not_in_the_repr(kind: str) -> None:
     fields = dataclasses.fields(kind_class(kind).Settings)
 
     assert all(one.metadata["label"] for one in fields)
@@ -244,7 +244,7 @@ def test_a_kind_says_what_its_settings_are(kind: str) -> None:
     ("kind", "values", "field"),
     [(kind, values, field) for kind, rows in NONSENSE.items() for values, field in rows],
 )
-def test_nonsense_in_the_settings_is_refused_by_the_name_of_its_field(
+def test_an_invalid_setting_is_rejected_with_the_label_of_its_field(
     kind: str, values: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidInput, match=f"^{field}") as caught:
@@ -254,23 +254,23 @@ def test_nonsense_in_the_settings_is_refused_by_the_name_of_its_field(
     assert "secret" not in str(caught.value)
 
 
-# What it can ------------------------------------------------------------------------------------
+# Operations -------------------------------------------------------------------------------------
 
 
-def test_a_node_keeps_to_the_protocols(node: Any) -> None:
+def test_a_node_implements_check_search_retrieve_and_store(node: Any) -> None:
     assert all(isinstance(node, p) for p in (Checkable, Searchable, Retrievable, Storable))
     assert node.name == "PACS1"
 
 
 @pytest.mark.parametrize("place", TAKERS, indirect=True, scope="module")
-def test_a_taker_keeps_to_its_protocols_and_promises_nothing_more(node: Any) -> None:
+def test_a_node_that_only_stores_supports_neither_search_nor_retrieval(node: Any) -> None:
     assert all(isinstance(node, p) for p in (Checkable, Storable, SupportsPacking))
     assert not isinstance(node, Searchable | Retrievable)
     assert node.name == "PACS1"
 
 
 @every_place
-def test_a_check_finds_in_words_and_nothing_bad(node: Any) -> None:
+def test_a_check_returns_full_sentences_and_no_error(node: Any) -> None:
     findings = list(node.check())
 
     assert findings
@@ -278,7 +278,7 @@ def test_a_check_finds_in_words_and_nothing_bad(node: Any) -> None:
     assert all(str(finding.what).endswith(".") for finding in findings)
 
 
-def test_find_answers_at_each_level(node: Any) -> None:
+def test_find_works_at_study_series_and_image_level(node: Any) -> None:
     studies = list(node.find(Query(QueryLevel.STUDY, {"PatientID": PATIENT})))
     series = list(node.find(Query.series_of(STUDY)))
     images = list(node.find(Query.instances_of(SERIES)))
@@ -288,7 +288,7 @@ def test_find_answers_at_each_level(node: Any) -> None:
     assert {one.instance_uid for one in images} == {one.instance_uid for one in below(SERIES)}
 
 
-def test_patients_are_listed_or_it_says_that_it_cannot(node: Any) -> None:
+def test_a_patient_query_lists_patients_or_raises_not_supported(node: Any) -> None:
     query = Query(QueryLevel.PATIENT, {"PatientID": PATIENT})
     if node.Settings is kind_class("dicomweb").Settings:
         with pytest.raises(NotSupported, match=r"PACS1 .*Search for studies"):
@@ -297,7 +297,7 @@ def test_patients_are_listed_or_it_says_that_it_cannot(node: Any) -> None:
         assert [one.patient_id for one in node.find(query)] == [PATIENT]
 
 
-def test_an_unknown_study_is_an_empty_answer_and_nothing_to_fetch(node: Any) -> None:
+def test_an_unknown_study_is_neither_found_nor_fetched(node: Any) -> None:
     assert list(node.find(Query.study(UNKNOWN))) == []
     assert list(node.find(Query.series_of(UNKNOWN))) == []
     if isinstance(node, MemoryNode | FolderNode):
@@ -307,7 +307,7 @@ def test_an_unknown_study_is_an_empty_answer_and_nothing_to_fetch(node: Any) -> 
             list(node.fetch([UNKNOWN]))
 
 
-def test_study_series_and_instances_come_byte_by_byte(node: Any) -> None:
+def test_studies_series_and_instances_are_fetched_byte_for_byte(node: Any) -> None:
     single = [one.in_header.ref for one in (sent()[1], sent()[8])]
 
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent())
@@ -316,7 +316,7 @@ def test_study_series_and_instances_come_byte_by_byte(node: Any) -> None:
 
 
 @every_place
-def test_each_stored_instance_is_answered_once_and_in_order(node: Any) -> None:
+def test_store_yields_one_result_per_instance_in_order(node: Any) -> None:
     stored = list(node.store(sent()))
 
     assert [one.ref for one in stored] == [one.in_header.ref for one in sent()]
@@ -360,7 +360,7 @@ def test_an_observer_is_notified_before_the_next_instance_is_requested(place: Pl
         assert traffic.received == [first.instance_uid]
 
 
-def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:
+def test_instances_stored_twice_exist_once(node: Any, place: Place) -> None:
     list(node.store(sent()))
     again = list(node.store(sent()))
 
@@ -373,7 +373,7 @@ def test_what_is_stored_again_is_there_once(node: Any, place: Place) -> None:
 
 
 @every_place
-def test_only_what_is_kept_is_confirmed(node: Any) -> None:
+def test_only_stored_instances_are_confirmed(node: Any) -> None:
     stored = list(node.store(sent()))
     never = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{SERIES.series_uid}.99")
     lost = StoreResult(never, size_bytes=10, sha256="0" * 64, path="nobody/was/here.dcm")
@@ -383,10 +383,10 @@ def test_only_what_is_kept_is_confirmed(node: Any) -> None:
     assert sorted(confirmed) == sorted(one.instance_uid for one in sent())
 
 
-# How it ends ------------------------------------------------------------------------------------
+# Early end and abort ----------------------------------------------------------------------------
 
 
-def test_leaving_a_search_or_a_retrieval_early_releases_all(node: Any) -> None:
+def test_closing_a_search_or_retrieval_early_leaves_the_node_usable(node: Any) -> None:
     answers = node.find(Query.instances_of(SERIES))
     next(answers)
     answers.close()
@@ -397,7 +397,7 @@ def test_leaving_a_search_or_a_retrieval_early_releases_all(node: Any) -> None:
     assert len(list(node.fetch([STUDY]))) == len(sent())
 
 
-def test_leaving_a_store_early_keeps_what_was_answered(node: Any) -> None:
+def test_closing_a_store_early_keeps_the_acknowledged_instance(node: Any) -> None:
     answers = node.store(others())
     first = next(answers)
     answers.close()
@@ -407,13 +407,13 @@ def test_leaving_a_store_early_keeps_what_was_answered(node: Any) -> None:
 
 
 @every_place
-def test_an_abort_from_another_thread_ends_the_work_at_once(node: Any) -> None:
+def test_an_abort_from_another_thread_stops_a_store_promptly(node: Any) -> None:
     ended = threading.Event()
     outcome: list[object] = []
     gate = threading.Event()
 
     def slowly() -> Iterator[Instance]:
-        """A source that has stopped giving."""
+        """Yield one instance, then block until the gate opens."""
         yield others()[0]
         gate.wait(10)
         yield from others()[1:]
@@ -434,10 +434,10 @@ def test_an_abort_from_another_thread_ends_the_work_at_once(node: Any) -> None:
     assert ended.wait(5)
     assert time.monotonic() - started < 5
     thread.join()
-    if not isinstance(node, MemoryNode):  # it never waits for anything
+    if not isinstance(node, MemoryNode):  # it never blocks
         assert isinstance(outcome[-1], Stopped)
 
 
-def test_two_nodes_of_one_place_see_the_same(node: Any, place: Place) -> None:
+def test_two_nodes_of_one_place_return_the_same_instances(node: Any, place: Place) -> None:
     with closing(place.open()) as other:
         assert by_uid(list(other.fetch([SERIES]))) == by_uid(list(node.fetch([SERIES])))

@@ -1,4 +1,4 @@
-"""Checks: what a node tells of itself, what is proposed for its settings, and one image each way."""
+"""Diagnostics of nodes: capabilities, proposed settings, test retrieval and test image."""
 
 import threading
 import time
@@ -56,7 +56,7 @@ ECHO = 0x0030
 
 
 def study(number: int, day: date = TODAY, images: int = 2) -> list[Instance]:
-    """A study of one series, of a patient of its own."""
+    """A study with one series and its own patient."""
     uid = f"{ROOT}.9{number}"
     changes = {"StudyInstanceUID": uid, "SeriesInstanceUID": f"{uid}.1"}
     return [
@@ -74,7 +74,7 @@ def study(number: int, day: date = TODAY, images: int = 2) -> list[Instance]:
 
 
 def studies(count: int) -> list[Instance]:
-    """Over five days."""
+    """Studies of today and the four days before."""
     return [one for n in range(count) for one in study(n, TODAY - timedelta(n % 5))]
 
 
@@ -91,10 +91,10 @@ def names_nobody(findings: Sequence[NodeFinding]) -> bool:
     return not any(word in text for word in IDENTIFYING)
 
 
-# What real archives tell --------------------------------------------------------------------------
+# Real archives ------------------------------------------------------------------------------------
 
 
-def test_a_check_learns_how_orthanc_works(archive: peers.Orthanc) -> None:
+def test_a_check_reports_the_capabilities_of_orthanc(archive: peers.Orthanc) -> None:
     list(archive.node().store(studies(60)))
 
     findings = list(archive.node().check())
@@ -117,7 +117,7 @@ def test_a_check_learns_how_orthanc_works(archive: peers.Orthanc) -> None:
     assert names_nobody(findings)
 
 
-def test_a_check_leaves_everything_as_it_was(archive: peers.Orthanc) -> None:
+def test_a_check_stores_nothing_in_the_archive(archive: peers.Orthanc) -> None:
     list(archive.node().store(study(1)))
 
     list(archive.node().check())
@@ -126,7 +126,7 @@ def test_a_check_leaves_everything_as_it_was(archive: peers.Orthanc) -> None:
 
 
 @peers.needs_dcmtk
-def test_what_an_archive_does_not_tell_is_named(tmp_path: Path) -> None:
+def test_a_check_reports_attributes_that_the_archive_does_not_return(tmp_path: Path) -> None:
     with peers.dcmqrscp(tmp_path / "qr") as port:
         node = peers.node(port, "QR")
         list(node.store(study(1)))
@@ -139,17 +139,17 @@ def test_what_an_archive_does_not_tell_is_named(tmp_path: Path) -> None:
     assert names_nobody(findings)
 
 
-def test_an_empty_archive_may_be_one_that_hides_everything(archive: peers.Orthanc) -> None:
+def test_an_empty_archive_causes_a_warning_about_access_rights(archive: peers.Orthanc) -> None:
     findings = list(archive.node().check())
 
     assert "grant our account access" in said(findings, Grade.WARNING)
 
 
-# What is proposed ---------------------------------------------------------------------------------
+# Proposed settings --------------------------------------------------------------------------------
 
 
 class Willing:
-    """An archive that holds nothing and refuses some classes."""
+    """An empty archive that rejects some SOP classes."""
 
     def __init__(self, *refused: str) -> None:
         self._refused = refused
@@ -177,26 +177,26 @@ def checked(*refused: str, **settings: Any) -> list[NodeFinding]:
         return list(peers.node(peer.port, **settings).check())
 
 
-def test_an_archive_of_patients_alone_is_searched_by_patient_root() -> None:
+def test_patient_root_is_proposed_if_study_root_is_not_offered() -> None:
     findings = checked(STUDY_ROOT)
 
     assert proposed(findings) == {"query_root": "patient"}
     assert proposed(checked(STUDY_ROOT, query_root="patient")) == {}
 
 
-def test_a_way_that_is_not_offered_is_replaced_by_one_that_is() -> None:
+def test_c_move_is_proposed_if_c_get_is_set_but_not_offered() -> None:
     assert proposed(checked(STUDY_ROOT_GET, PATIENT_ROOT_GET, retrieve="get")) == {
         "retrieve": "move"
     }
     assert proposed(checked(STUDY_ROOT_GET, PATIENT_ROOT_GET)) == {}
 
 
-def test_small_pieces_cost_time() -> None:
+def test_a_larger_pdu_size_is_proposed_for_a_small_one() -> None:
     assert proposed(checked(max_pdu=16384)) == {"max_pdu": 131072}
 
 
 @pytest.mark.parametrize("granted", [True, False])
-def test_what_a_peer_says_of_itself_is_read(granted: bool) -> None:
+def test_role_version_name_and_extended_negotiation_are_decoded(granted: bool) -> None:
     proposal = AssociateRequest(
         "PACS", "ADIT", (PresentationContext(MR_IMAGE, (EXPLICIT_LE,), scp_role=True),), 16384
     )
@@ -216,14 +216,14 @@ def test_what_a_peer_says_of_itself_is_read(granted: bool) -> None:
     assert read.extended == {MR_IMAGE: b"\1"}
 
 
-def test_what_is_refused_is_asked_of_the_administrator() -> None:
+def test_a_warning_names_our_ae_title_if_our_images_are_not_accepted() -> None:
     warnings = said(checked(CT_IMAGE, calling_ae_title="ADIT7"), Grade.WARNING)
 
     assert "does not accept images from us" in warnings
     assert "for the AE title ADIT7" in warnings
 
 
-def test_an_archive_without_an_echo_is_not_used() -> None:
+def test_an_archive_that_rejects_c_echo_fails_the_check() -> None:
     findings = checked(VERIFICATION)
 
     assert [finding.grade for finding in findings] == [Grade.BAD]
@@ -241,14 +241,14 @@ def shelf() -> Iterator[MemoryNode]:
     MemoryNode.shelves.pop("check")
 
 
-def test_lists_that_are_cut_are_noticed(shelf: MemoryNode) -> None:
+def test_a_result_cap_is_proposed_for_truncated_lists(shelf: MemoryNode) -> None:
     assert proposed(list(QueryProbe(asking(shelf, 55), None).findings())) == {"result_cap": 55}
     assert proposed(list(QueryProbe(asking(shelf, 55), 100).findings())) == {"result_cap": 55}
     assert proposed(list(QueryProbe(asking(shelf, 55), 55).findings())) == {}
     assert proposed(list(QueryProbe(asking(shelf), None).findings())) == {}
 
 
-def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNode) -> None:
+def test_a_study_returned_once_per_image_counts_once(shelf: MemoryNode) -> None:
     def often(query: Query) -> FindResults:
         return FindResults(record for record in shelf.find(query) for _ in range(3))
 
@@ -259,7 +259,7 @@ def test_a_study_that_is_told_for_each_of_its_images_counts_once(shelf: MemoryNo
     assert (len(told.records), told.received_count) == (count, 3 * count)
 
 
-def test_a_study_that_comes_in_meanwhile_is_no_cut_list(shelf: MemoryNode) -> None:
+def test_studies_that_arrive_during_a_check_do_not_cause_a_proposed_cap(shelf: MemoryNode) -> None:
     numbers = iter(range(100, 200))
 
     def growing(query: Query) -> FindResults:
@@ -269,7 +269,7 @@ def test_a_study_that_comes_in_meanwhile_is_no_cut_list(shelf: MemoryNode) -> No
     assert proposed(list(QueryProbe(growing, None).findings())) == {}
 
 
-def test_questions_are_few_and_end_early(shelf: MemoryNode) -> None:
+def test_a_check_sends_at_most_12_queries_and_reads_1000_results_of_each(shelf: MemoryNode) -> None:
     everything = list(shelf.find(Query(QueryLevel.STUDY, {})))
     asked: list[int] = []
 
@@ -294,7 +294,7 @@ def test_questions_are_few_and_end_early(shelf: MemoryNode) -> None:
         ("ascii", "", {}),
     ],
 )
-def test_letters_of_an_unnamed_set_are_recognized(
+def test_an_undeclared_character_set_is_detected(
     encoding: str, fallback: str, expected: dict[str, str]
 ) -> None:
     name = "Muster^Anne" if encoding == "ascii" else "Muster^Änne"
@@ -308,7 +308,7 @@ def test_letters_of_an_unnamed_set_are_recognized(
     assert "Muster" not in said(findings)
 
 
-# One image each way -------------------------------------------------------------------------------
+# Test retrieval of one image ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -327,7 +327,9 @@ def fetching(archive: peers.Orthanc, to: receiving.Received, **settings: Any) ->
     return peers.node(archive.port, archive.called, to.reception, **settings)
 
 
-def test_one_image_comes_both_ways(archive: peers.Orthanc, received: receiving.Received) -> None:
+def test_one_image_is_received_by_c_get_and_by_c_move(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
     register(archive, received.port)
     list(archive.node().store(study(1)))
 
@@ -348,7 +350,7 @@ def test_without_a_receiver_only_c_get_is_tried(archive: peers.Orthanc) -> None:
     assert proposed(findings) == {"retrieve": "get"}
 
 
-def test_a_port_that_the_archive_cannot_reach_is_named(
+def test_a_port_that_the_archive_cannot_reach_is_reported(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
     register(archive, peers.free_port())
@@ -362,7 +364,7 @@ def test_a_port_that_the_archive_cannot_reach_is_named(
     assert "network team" in str(findings[1].next_step)
 
 
-def test_images_from_another_title_are_traced_and_its_sender_is_proposed(
+def test_an_unknown_sender_that_was_rejected_is_proposed(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
     register(archive, received.port)
@@ -378,7 +380,7 @@ def test_images_from_another_title_are_traced_and_its_sender_is_proposed(
     assert [finding.grade for finding in tried(again)] == [Grade.GOOD] * 2
 
 
-def test_images_of_a_known_caller_who_is_no_sender_are_traced(
+def test_a_known_caller_whose_images_are_quarantined_is_proposed_as_sender(
     archive: peers.Orthanc, tmp_path: Path
 ) -> None:
     list(archive.node().store(study(1)))
@@ -393,7 +395,7 @@ def test_images_of_a_known_caller_who_is_no_sender_are_traced(
     assert proposed(findings) == {"senders": "FARM@127.0.0.1, ONE@127.0.0.1"}
 
 
-def test_an_archive_that_calls_us_by_another_name_is_told_which(
+def test_a_wrong_called_ae_title_of_the_archive_is_reported(
     received: receiving.Received,
 ) -> None:
     began = datetime.now(UTC)
@@ -407,7 +409,7 @@ def test_an_archive_that_calls_us_by_another_name_is_told_which(
     assert proposed(findings) == {}
 
 
-def test_an_image_under_another_ones_label_is_no_success() -> None:
+def test_an_image_with_the_uid_of_another_image_is_not_a_success() -> None:
     asked, other = study(1)[0], study(2)[0]
     mislabelled = replace(other, instance_uid=asked.instance_uid)
 
@@ -420,7 +422,9 @@ def test_an_image_under_another_ones_label_is_no_success() -> None:
     assert "Another image was received than announced" in str(attempt.finding().what)
 
 
-def test_an_archive_that_falls_silent_ends_with_the_limit(received: receiving.Received) -> None:
+def test_a_test_retrieval_from_a_silent_archive_ends_at_the_time_limit(
+    received: receiving.Received,
+) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         node = peers.node(peer.port, reception=received.reception, association_s=60)
         started = time.monotonic()
@@ -432,7 +436,7 @@ def test_an_archive_that_falls_silent_ends_with_the_limit(received: receiving.Re
     assert "Nothing was received within 0.3 s" in str(findings[0].what)
 
 
-def test_a_person_who_stops_it_is_obeyed(received: receiving.Received) -> None:
+def test_a_test_retrieval_can_be_aborted(received: receiving.Received) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         node = peers.node(peer.port, reception=received.reception, association_s=60)
         timer = threading.Timer(0.2, node.abort)
@@ -442,19 +446,19 @@ def test_a_person_who_stops_it_is_obeyed(received: receiving.Received) -> None:
         timer.join()
 
 
-# Archives that lie --------------------------------------------------------------------------------
+# Archives that misbehave --------------------------------------------------------------------------
 
 
 @contextmanager
 def lying(folder: Path, lie: Lie, port: int = 0) -> Iterator[Lying]:
-    """An archive with one study, all of whose answers are so."""
+    """An archive with one study that misbehaves in every answer."""
     for name in ("held", "scratch"):
         (folder / name).mkdir()
     for one in study(1):
         path = folder / "held" / f"{one.instance_uid}.dcm"
         path.write_bytes(b"".join(file_parts(one)))
     site = Site("LIAR", holdings(folder / "held"), {"ADIT": ("127.0.0.1", port)})
-    again = replace(lie, at=lie.at + 1)  # what failed once is tried once more
+    again = replace(lie, at=lie.at + 1)  # a failed operation is retried once
     with Lying(site, [lie, again], scratch=folder / "scratch") as archive:
         yield archive
 
@@ -463,7 +467,9 @@ BRIEF = {"association_s": 0.5, "first_byte_s": 2.0, "no_progress_s": 0.5, "drain
 
 
 @pytest.mark.parametrize("kind", list(Kind), ids=[kind.name for kind in Kind])
-def test_whatever_an_archive_does_a_check_ends_with_findings(kind: Kind, tmp_path: Path) -> None:
+def test_a_check_ends_with_findings_for_every_kind_of_misbehavior(
+    kind: Kind, tmp_path: Path
+) -> None:
     with (
         receiving.receiving(tmp_path / "ours") as received,
         lying(tmp_path, Lie(kind, times=1000), received.port) as archive,
@@ -480,17 +486,17 @@ def test_whatever_an_archive_does_a_check_ends_with_findings(kind: Kind, tmp_pat
 
 
 @pytest.mark.parametrize("kind", [Kind.FORGET, Kind.NO_ROOM, Kind.REJECT])
-def test_a_test_image_that_is_not_kept_is_no_success(kind: Kind, tmp_path: Path) -> None:
+def test_a_test_image_that_is_not_stored_is_not_a_success(kind: Kind, tmp_path: Path) -> None:
     with lying(tmp_path, Lie(kind, times=1000)) as archive:
         findings = list(peers.node(archive.port, "LIAR", **BRIEF).try_writing())
 
     assert {finding.grade for finding in findings} != {Grade.GOOD}
 
 
-# Writing, only when asked -------------------------------------------------------------------------
+# Test image ---------------------------------------------------------------------------------------
 
 
-def test_a_test_image_is_kept_and_never_twice(archive: peers.Orthanc) -> None:
+def test_a_repeated_test_image_is_stored_only_once(archive: peers.Orthanc) -> None:
     node = archive.node()
 
     first, again = list(node.try_writing()), list(node.try_writing())
@@ -501,14 +507,14 @@ def test_a_test_image_is_kept_and_never_twice(archive: peers.Orthanc) -> None:
 
 
 @peers.needs_dcmtk
-def test_a_destination_that_cannot_be_asked_leaves_the_proof_open(tmp_path: Path) -> None:
+def test_a_test_image_gives_a_warning_if_the_destination_has_no_queries(tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "taken") as port:
         findings = list(peers.node(port).try_writing())
 
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.WARNING]
 
 
-def test_nobody_listening_is_a_finding() -> None:
+def test_a_closed_port_is_a_finding() -> None:
     (finding,) = peers.node(peers.free_port()).try_writing()
 
     assert finding.grade is Grade.BAD
@@ -517,7 +523,7 @@ def test_nobody_listening_is_a_finding() -> None:
 # Folders ------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_tried_by_a_file_that_is_gone_afterwards(tmp_path: Path) -> None:
+def test_a_folder_is_tested_with_a_file_that_is_removed_afterwards(tmp_path: Path) -> None:
     node = FolderNode("Share", FolderSettings(path=str(tmp_path), reserve_mb=0))
     before = tmp_path.stat().st_mtime_ns
 
@@ -530,7 +536,7 @@ def test_a_folder_is_tried_by_a_file_that_is_gone_afterwards(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_takes_no_files_is_found_out() -> None:
+def test_a_folder_that_is_not_writable_fails_the_write_test() -> None:
     node = FolderNode("Share", FolderSettings(path="/proc/self", reserve_mb=0))
 
     findings = list(node.try_writing())
@@ -539,7 +545,7 @@ def test_a_folder_that_takes_no_files_is_found_out() -> None:
     assert "/proc" not in said(findings)
 
 
-def test_a_share_that_the_settings_do_not_know_as_one_is_proposed(
+def test_the_network_setting_is_proposed_for_a_mounted_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = tmp_path / "mountinfo"
@@ -555,7 +561,7 @@ def test_a_share_that_the_settings_do_not_know_as_one_is_proposed(
     assert proposed(list(FolderNode("Share", given).check())) == {"network": True}
 
 
-def test_reading_one_image_from_a_folder_is_timed(tmp_path: Path) -> None:
+def test_a_test_retrieval_from_a_folder_fails_for_a_missing_image(tmp_path: Path) -> None:
     node = FolderNode("Share", FolderSettings(path=str(tmp_path), reserve_mb=0))
     list(node.store(study(1)))
 
@@ -569,7 +575,7 @@ def test_reading_one_image_from_a_folder_is_timed(tmp_path: Path) -> None:
 
 
 @web_peers.needs_orthanc
-def test_a_check_learns_how_a_dicomweb_service_works(tmp_path: Path) -> None:
+def test_a_check_reports_the_capabilities_of_a_dicomweb_service(tmp_path: Path) -> None:
     with (
         web_peers.orthanc(tmp_path / "web", "WEB") as archive,
         closing(web_peers.node(archive.http_port)) as node,
@@ -591,7 +597,7 @@ def test_a_check_learns_how_a_dicomweb_service_works(tmp_path: Path) -> None:
     ("status", "words"),
     [(403, "for the permission"), (405, "check the root URL"), (404, "check the root URL")],
 )
-def test_a_service_that_takes_no_uploads_is_named(status: int, words: str) -> None:
+def test_a_check_warns_if_a_service_does_not_accept_stow_rs(status: int, words: str) -> None:
     def say(request: web_peers.Request) -> Any:
         if request.method == "POST":
             return web_peers.answer(status)
@@ -604,7 +610,7 @@ def test_a_service_that_takes_no_uploads_is_named(status: int, words: str) -> No
     assert words in said(findings, Grade.WARNING)
 
 
-def test_a_service_that_knows_no_pages_is_named() -> None:
+def test_a_check_warns_if_a_service_does_not_support_paging() -> None:
     body = f'[{{"0020000D": {{"vr": "UI", "Value": ["{ROOT}.1"]}}}}]'.encode()
 
     def say(request: web_peers.Request) -> Any:
@@ -616,7 +622,7 @@ def test_a_service_that_knows_no_pages_is_named() -> None:
     assert "only the first page" in said(findings, Grade.WARNING)
 
 
-def test_every_kind_that_moves_images_can_be_tried(tmp_path: Path) -> None:
+def test_dimse_dicomweb_and_folder_nodes_support_test_transfers(tmp_path: Path) -> None:
     nodes = (
         peers.node(104),
         web_peers.node(80),
@@ -625,7 +631,7 @@ def test_every_kind_that_moves_images_can_be_tried(tmp_path: Path) -> None:
     assert all(isinstance(node, SupportsTestTransfer) for node in nodes)
 
 
-def test_an_image_that_is_not_there_is_no_success(archive: peers.Orthanc) -> None:
+def test_a_test_retrieval_of_a_missing_image_is_not_a_success(archive: peers.Orthanc) -> None:
     image = replace(study(1)[0].in_header.ref, instance_uid=f"{ROOT}.404")
     assert isinstance(image, InstanceRef)
     list(archive.node().store(study(1)))

@@ -1,4 +1,4 @@
-"""What was written is read again before it counts as kept: byte by byte, and anew when it changed."""
+"""Written files are read back before they count as stored, and again if they changed."""
 
 from pathlib import Path
 from threading import Event
@@ -20,13 +20,13 @@ def folder(tmp_path: Path) -> Folder:
     return FolderNode("Research", FolderSettings(str(tmp_path))), tmp_path
 
 
-def test_what_lies_there_as_it_was_written_is_proven(folder: Folder) -> None:
+def test_unchanged_files_are_confirmed(folder: Folder) -> None:
     node, _ = folder
     stored = list(node.store([samples.instance(samples.ct(number)) for number in range(20)]))
     assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored}
 
 
-def test_a_file_that_was_changed_after_it_was_read_again_is_not_proven(folder: Folder) -> None:
+def test_a_file_changed_after_it_was_read_back_is_not_confirmed(folder: Folder) -> None:
     node, base = folder
     stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
     path = base / stored[1].path
@@ -36,7 +36,7 @@ def test_a_file_that_was_changed_after_it_was_read_again_is_not_proven(folder: F
     assert set(node.confirm(stored)) == {stored[n].ref.instance_uid for n in (0, 2)}
 
 
-def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_found_out(
+def test_a_file_that_the_disk_corrupted_is_not_confirmed(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, base = folder
@@ -53,14 +53,14 @@ def test_a_disk_that_keeps_other_bytes_than_it_was_given_is_found_out(
     assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored[1:]}
 
 
-def test_a_file_that_is_gone_is_not_proven(folder: Folder) -> None:
+def test_a_deleted_file_is_not_confirmed(folder: Folder) -> None:
     node, base = folder
     stored = list(node.store([samples.instance(samples.ct(number)) for number in range(3)]))
     (base / stored[0].path).unlink()
     assert set(node.confirm(stored)) == {one.ref.instance_uid for one in stored[1:]}
 
 
-def test_what_goes_wrong_while_reading_is_told_to_who_writes(
+def test_an_error_while_reading_back_is_raised_by_store(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bool:
@@ -75,7 +75,7 @@ def test_what_goes_wrong_while_reading_is_told_to_who_writes(
     assert len(set(node.confirm(stored))) == 40
 
 
-def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(
+def test_store_raises_if_the_disk_does_not_respond_in_time(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, _ = folder

@@ -1,4 +1,4 @@
-"""Folder node: whole files or none, no way out, and plain words when the folder is at fault."""
+"""Folder node: complete files only, no access outside the folder, clear errors."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def files(path: Path) -> list[Path]:
 
 @contextmanager
 def share(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Something mounted there, and how to take it away; where nobody may mount, it only seems so."""
+    """Mount a file system and yield a function that unmounts it; simulated without root rights."""
     path.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], capture_output=True)
     if mounted.returncode:
@@ -53,7 +53,7 @@ def share(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], 
         take_away()
 
 
-def test_a_share_that_goes_away_in_between_ends_it_cleanly_and_goes_on_later(
+def test_a_share_unmounted_during_a_store_raises_and_leaves_no_partial_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, stored = tmp_path / "share", []
@@ -78,7 +78,7 @@ def test_a_share_that_goes_away_in_between_ends_it_cleanly_and_goes_on_later(
     assert len(files(base / "later")) == 40
 
 
-def test_rights_and_group_are_as_set_whatever_the_process_usually_gives(tmp_path: Path) -> None:
+def test_files_and_folders_get_the_configured_mode_and_group(tmp_path: Path) -> None:
     group = next(iter(set(os.getgroups()) - {os.getgid()}), os.getgid())
     if os.geteuid() == 0:
         group = 12345
@@ -98,12 +98,12 @@ def test_rights_and_group_are_as_set_whatever_the_process_usually_gives(tmp_path
             assert (tmp_path / folder).stat().st_gid == group
 
 
-def test_a_group_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_group_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^Group of new files: "):
         node(tmp_path, group="nobody-knows-this-group")
 
 
-def test_stored_file_is_a_whole_dicom_file_with_its_own_head(tmp_path: Path) -> None:
+def test_a_stored_file_is_a_complete_part_10_file(tmp_path: Path) -> None:
     one = instance(ct(1))
 
     (stored,) = node(tmp_path).store([one])
@@ -116,7 +116,7 @@ def test_stored_file_is_a_whole_dicom_file_with_its_own_head(tmp_path: Path) -> 
     assert ds.PixelData == ct(1).PixelData
 
 
-def test_same_object_again_changes_nothing(tmp_path: Path) -> None:
+def test_storing_the_same_object_again_does_not_replace_the_file(tmp_path: Path) -> None:
     list(node(tmp_path).store([instance(ct(1))]))
     before = files(tmp_path)[0].stat()
 
@@ -126,7 +126,7 @@ def test_same_object_again_changes_nothing(tmp_path: Path) -> None:
     assert files(tmp_path)[0].stat().st_ino == before.st_ino
 
 
-def test_another_object_under_the_same_uid_is_refused_and_the_first_stays(tmp_path: Path) -> None:
+def test_a_different_object_with_the_same_uid_is_rejected(tmp_path: Path) -> None:
     list(node(tmp_path).store([instance(ct(1))]))
     before = files(tmp_path)[0].read_bytes()
 
@@ -137,7 +137,7 @@ def test_another_object_under_the_same_uid_is_refused_and_the_first_stays(tmp_pa
     assert files(tmp_path)[0].read_bytes() == before
 
 
-def test_broken_off_stream_leaves_no_file_that_was_not_answered(tmp_path: Path) -> None:
+def test_a_failed_stream_leaves_only_acknowledged_files(tmp_path: Path) -> None:
     def stream() -> Iterator[Instance]:
         yield from (instance(ct(n)) for n in range(1, 20))
         raise RuntimeError("the source is gone")
@@ -155,7 +155,7 @@ def test_broken_off_stream_leaves_no_file_that_was_not_answered(tmp_path: Path) 
     assert len(answered) == 16
 
 
-def test_what_came_before_a_source_broke_off_stays(tmp_path: Path) -> None:
+def test_images_received_before_the_connection_was_lost_are_kept(tmp_path: Path) -> None:
     def stream() -> Iterator[Instance]:
         yield from (instance(ct(n)) for n in range(1, 4))
         raise ConnectionLost("PACS1", "the connection broke off.")
@@ -173,7 +173,7 @@ def test_what_came_before_a_source_broke_off_stays(tmp_path: Path) -> None:
     assert len(answered) == 3
 
 
-def test_confirm_tells_a_damaged_file_from_a_whole_one(tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_confirmed(tmp_path: Path) -> None:
     made = node(tmp_path)
     stored = list(made.store([instance(ct(1)), instance(ct(2))]))
     damaged = tmp_path / stored[0].path
@@ -182,7 +182,7 @@ def test_confirm_tells_a_damaged_file_from_a_whole_one(tmp_path: Path) -> None:
     assert set(made.confirm(stored)) == {stored[1].ref.instance_uid}
 
 
-def test_link_below_the_base_is_not_followed(tmp_path: Path) -> None:
+def test_store_does_not_follow_a_symbolic_link_below_the_folder(tmp_path: Path) -> None:
     base, outside = tmp_path / "base", tmp_path / "outside"
     base.mkdir()
     outside.mkdir()
@@ -194,19 +194,19 @@ def test_link_below_the_base_is_not_followed(tmp_path: Path) -> None:
     assert not files(outside)
 
 
-def test_missing_folder_is_an_error_in_words(tmp_path: Path) -> None:
+def test_a_missing_folder_raises_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="does not exist"):
         list(node(tmp_path / "no").store([instance(ct(1))]))
 
 
-def test_network_folder_that_is_not_mounted_is_never_written(tmp_path: Path) -> None:
+def test_nothing_is_written_to_a_network_folder_that_is_not_mounted(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="not mounted"):
         list(node(tmp_path, network=True).store([instance(ct(1))]))
 
     assert not files(tmp_path)
 
 
-def test_nearly_full_disk_is_refused_before_the_first_byte(tmp_path: Path) -> None:
+def test_an_almost_full_disk_is_rejected_before_the_first_byte(tmp_path: Path) -> None:
     made = FolderNode("Research", FolderSettings(path=str(tmp_path), reserve_mb=10**9))
 
     with pytest.raises(StorageFull, match="almost full"):
@@ -217,8 +217,8 @@ def test_nearly_full_disk_is_refused_before_the_first_byte(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_disk_that_fills_up_in_mid_file_leaves_nothing(tmp_path: Path) -> None:
-    """A file size limit of the process stands in for the full disk."""
+def test_a_disk_that_fills_up_during_a_write_leaves_no_file(tmp_path: Path) -> None:
+    """A file size limit of the process simulates the full disk."""
     import resource
     import signal
 
@@ -234,7 +234,7 @@ def test_disk_that_fills_up_in_mid_file_leaves_nothing(tmp_path: Path) -> None:
     assert not files(tmp_path)
 
 
-def test_images_to_and_from_a_folder_keep_to_its_rate(tmp_path: Path) -> None:
+def test_store_and_fetch_respect_the_rate_limit(tmp_path: Path) -> None:
     opened, images = node(tmp_path), [instance(ct(n)) for n in range(1, 11)]
     opened.rate_limiter.rate_bytes_s = sum(one.size_bytes for one in images) / 0.75
 
@@ -248,7 +248,7 @@ def test_images_to_and_from_a_folder_keep_to_its_rate(tmp_path: Path) -> None:
     assert min(written - began, ended - written) >= 0.75 - BURST_S - 0.01
 
 
-def test_a_folder_that_is_to_stop_does_not_wait_for_its_rate(tmp_path: Path) -> None:
+def test_abort_ends_the_wait_for_the_rate_limit(tmp_path: Path) -> None:
     opened = node(tmp_path)
     opened.rate_limiter.rate_bytes_s = 1.0
     threading.Timer(0.3, opened.abort).start()
@@ -260,12 +260,12 @@ def test_a_folder_that_is_to_stop_does_not_wait_for_its_rate(tmp_path: Path) -> 
     assert files(tmp_path) == []
 
 
-def test_relative_path_is_refused() -> None:
+def test_a_relative_path_is_rejected() -> None:
     with pytest.raises(InvalidInput, match="absolute path"):
         FolderSettings(path="research")
 
 
-def test_folder_answers_queries_at_every_level(tmp_path: Path) -> None:
+def test_a_folder_can_be_searched_at_study_and_series_level(tmp_path: Path) -> None:
     for n, series in ((1, "1"), (2, "1"), (1, "2")):
         (tmp_path / f"{n}-{series}").write_bytes(file_bytes(ct(n, series=series)))
     (tmp_path / "readme.txt").write_text("not an image")
@@ -280,7 +280,7 @@ def test_folder_answers_queries_at_every_level(tmp_path: Path) -> None:
     assert list(made.find(Query(QueryLevel.STUDY, {"PatientID": "other"}))) == []
 
 
-def test_copies_count_once_and_contradictions_are_held_back(tmp_path: Path) -> None:
+def test_identical_copies_count_once_and_conflicting_ones_are_defective(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(file_bytes(ct(1)))
     (tmp_path / "copy of a").write_bytes(file_bytes(ct(1)))
     (tmp_path / "b").write_bytes(file_bytes(ct(2)))
@@ -292,26 +292,26 @@ def test_copies_count_once_and_contradictions_are_held_back(tmp_path: Path) -> N
     assert {one.instance_uid[-1]: bool(one.defect) for one in fetched} == {"1": False, "2": True}
 
 
-# What lies there and is no plain file ---------------------------------------------------------------
+# Entries that are not complete DICOM images ---------------------------------------------------------
 
 WHOLE = file_bytes(ct(2))
 
 
 def uids(folder: Path) -> tuple[list[str], bool]:
-    """The last part of each image's UID, and whether the list can be trusted."""
+    """Last component of each instance UID, and whether the list is complete."""
     answers = node(folder).find(Query(QueryLevel.IMAGE, {}))
     found = sorted(record.instance_uid.rpartition(".")[2] for record in answers)
     return found, not answers.is_capped
 
 
-def test_a_pipe_in_a_folder_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_named_pipe_does_not_block_a_search(tmp_path: Path) -> None:
     (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
     os.mkfifo(tmp_path / "2.dcm")
 
     assert uids(tmp_path) == (["1"], True)
 
 
-def test_links_are_followed_within_the_folder_only(tmp_path: Path) -> None:
+def test_a_search_follows_links_only_within_the_folder(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
     (tmp_path / "here" / "2.dcm").write_bytes(file_bytes(ct(2)))
@@ -328,15 +328,15 @@ def test_links_are_followed_within_the_folder_only(tmp_path: Path) -> None:
     [WHOLE[:300], WHOLE[132:], WHOLE[WHOLE.index(b"\x08\0\x05\0CS") :]],
     ids=["cut-off", "no-preamble", "no-head"],
 )
-def test_a_broken_file_leaves_nothing_proven_complete(tmp_path: Path, content: bytes) -> None:
-    """It may be of any study: nobody can tell any more."""
+def test_a_broken_file_makes_the_list_incomplete(tmp_path: Path, content: bytes) -> None:
+    """The file may belong to any study."""
     (tmp_path / "1.dcm").write_bytes(file_bytes(ct(1)))
     (tmp_path / "2.dcm").write_bytes(content)
 
     assert uids(tmp_path) == (["1"], False)
 
 
-def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_ignored(tmp_path: Path) -> None:
     protocol = ct(3, StudyInstanceUID=None, SeriesInstanceUID=None)
     listing = ct(4, StudyInstanceUID=None)
     listing.SOPClassUID = "1.2.840.10008.1.3.10"
@@ -350,7 +350,7 @@ def test_what_is_no_image_is_passed_over(tmp_path: Path) -> None:
     assert uids(tmp_path) == (["1"], True)
 
 
-def test_what_may_not_be_read_is_told_until_it_may() -> None:
+def test_unreadable_files_are_reported_until_they_are_readable() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         folder.chmod(0o755)
@@ -382,7 +382,7 @@ def test_what_may_not_be_read_is_told_until_it_may() -> None:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read everything."""
+    """Drop root rights, because root can read every file."""
     if os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""Who was frozen while another one did its work wakes up late, and changes nothing that lies there."""
+"""A writer that was suspended and resumes late does not change the files of another writer."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def folder(base: Path) -> FolderNode:
 
 
 def stamps(base: Path) -> Stamps:
-    """Inode, time of change and time of the inode's own change, of whatever lies there."""
+    """Inode, mtime and ctime of each file below the folder, by file name."""
     found = {}
     for path in base.rglob("*"):
         if path.is_file():
@@ -47,13 +47,13 @@ def images(numbers: range, **changes: object) -> list[Instance]:
 
 
 def then(instances: list[Instance], meanwhile: Callable[[], object]) -> Iterator[Instance]:
-    """All of them are written, and none has its name yet, when the other thing happens."""
+    """Call `meanwhile` when all instances are written but none has its final name."""
     yield from instances
     meanwhile()
 
 
 def without_exclusive_names(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None:
-    """As on shares that do not know them."""
+    """Simulate a share that does not support these ways to create a name exclusively."""
 
     def cannot(*_: object) -> None:
         raise OSError(errno.EINVAL, "unknown here")
@@ -66,7 +66,7 @@ SHARES = [(), ("_renamed",), ("_renamed", "_linked")]
 
 
 @pytest.mark.parametrize("unknown", SHARES)
-def test_files_of_another_one_keep_their_inode_and_their_times(
+def test_files_of_another_writer_keep_their_inode_and_timestamps(
     unknown: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_exclusive_names(monkeypatch, *unknown)
@@ -82,13 +82,13 @@ def test_files_of_another_one_keep_their_inode_and_their_times(
     after = stamps(tmp_path)
     assert len(before) == 8
     assert {name: after[name] for name in before} == before
-    assert len(after) == 10, "and nothing half-written is left"
+    assert len(after) == 10, "temporary files remain"
     assert all(one.is_stored for one in stored)
     assert set(late.confirm(stored)) == {one.ref.instance_uid for one in stored}
 
 
 @pytest.mark.parametrize("unknown", SHARES)
-def test_another_object_that_came_first_stays_and_the_late_one_is_refused(
+def test_a_late_writer_cannot_replace_a_different_object(
     unknown: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_exclusive_names(monkeypatch, *unknown)
@@ -107,7 +107,7 @@ def test_another_object_that_came_first_stays_and_the_late_one_is_refused(
     assert len(after) == 2
 
 
-def test_nothing_gets_its_name_once_the_lease_has_run_out(tmp_path: Path) -> None:
+def test_no_file_becomes_visible_after_the_lease_has_expired(tmp_path: Path) -> None:
     late, stop = folder(tmp_path), Stop()
     late.set_stop(stop)
 
@@ -117,7 +117,7 @@ def test_nothing_gets_its_name_once_the_lease_has_run_out(tmp_path: Path) -> Non
     assert stamps(tmp_path) == {}
 
 
-def test_the_lease_is_looked_at_before_each_name(
+def test_the_lease_is_checked_before_each_file_becomes_visible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late, stop, names = folder(tmp_path), Stop(), []
@@ -138,10 +138,10 @@ def test_the_lease_is_looked_at_before_each_name(
     assert len(names) == 3
 
 
-def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_anothers(
+def test_a_file_linked_by_a_repeated_nfs_request_counts_as_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NFS asks again, and hears that the name is taken: by itself."""
+    """NFS repeats the request after a lost reply, and the second one finds the name in use."""
 
     def forgetful(temp: str, name: str, where: int) -> None:
         os.link(temp, name, src_dir_fd=where, dst_dir_fd=where)
@@ -154,7 +154,7 @@ def test_a_share_that_links_and_loses_its_answer_does_not_take_its_own_file_for_
     assert len(stamps(tmp_path)) == 2
 
 
-def test_the_list_beside_images_is_that_of_who_began_last(tmp_path: Path) -> None:
+def test_a_late_writer_cannot_replace_a_newer_delivery_list(tmp_path: Path) -> None:
     node = folder(tmp_path)
     list(node.store(images(range(1, 3))))
     late = AtomicFolder("Research", tmp_path)
@@ -172,10 +172,10 @@ def test_the_list_beside_images_is_that_of_who_began_last(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("frozen_at", [1, 6, 11])
-def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(
+def test_a_late_writer_does_not_change_a_finished_7_zip_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen_at: int
 ) -> None:
-    """Frozen while it wrote (5 members), read them back, and before the name became visible."""
+    """Suspended while writing 5 members, while reading them back, and before publishing."""
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     late, other = archives(tmp_path), archives(tmp_path)
     bundle = ArchiveRequest("job-7", 3, 3, late.staged_images)
@@ -194,10 +194,10 @@ def test_a_7_zip_file_stays_as_it_is_when_who_was_frozen_over_it_wakes_up(
     assert set(before) == {"job-7.7z"}
 
 
-def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
+def test_a_slow_removal_of_staged_images_does_not_remove_newer_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who was frozen while it removed images wakes up when others lie there."""
+    """The process is suspended during the removal, and new images are staged meanwhile."""
     opened, anew = archives(tmp_path), []
 
     def at_length(where: Path, **_: object) -> None:
@@ -213,7 +213,7 @@ def test_what_is_gathered_anew_stays_however_long_the_removal_before_takes(
 
 
 def archives(base: Path) -> ArchiveNode:
-    """With three images gathered."""
+    """A 7-Zip node with three staged images."""
     (base / "out").mkdir(exist_ok=True)
     places = {"path": str(base / "out"), "staging": str(base / "gathered")}
     opened = ArchiveNode("Archives", ArchiveSettings(**places, reserve_mb=0))

@@ -1,4 +1,4 @@
-"""Archive node: encrypted 7-Zip files of what was gathered, whole or not at all, again if need be."""
+"""7-Zip node: encrypted archives of staged images, complete or absent, and repeatable."""
 
 import csv
 import io
@@ -55,7 +55,7 @@ def everything_below(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_what_was_gathered_is_packed_once_and_forgotten(tmp_path: Path) -> None:
+def test_staged_images_are_packed_once_and_then_discarded(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
 
@@ -72,7 +72,7 @@ def test_what_was_gathered_is_packed_once_and_forgotten(tmp_path: Path) -> None:
     assert pixels == {ct(n).PixelData for n in range(1, 4)}
 
 
-def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
+def test_an_archive_lists_its_contents_as_csv_and_json(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
     other = DeliveryListLine("1.2", "1.2.3", "1.2.3.4", "withheld", "=Text may be burned in.")
@@ -94,7 +94,7 @@ def test_its_contents_are_listed_in_it_as_csv_and_json(tmp_path: Path) -> None:
         assert row["series_uid"] == header.SeriesInstanceUID
 
 
-def test_a_large_order_becomes_several_files_each_of_its_own(
+def test_a_large_order_is_split_into_independent_archives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder.MAX_FILES", 2)
@@ -110,7 +110,7 @@ def test_a_large_order_becomes_several_files_each_of_its_own(
     assert [sum(name.endswith(".dcm") for name in part) for part in parts] == [2, 2, 1]
 
 
-def test_what_is_gathered_lies_where_only_we_read_it(tmp_path: Path) -> None:
+def test_staged_images_are_readable_only_by_their_owner(tmp_path: Path) -> None:
     gather(node(tmp_path))
 
     for path in (tmp_path / "gathered").rglob("*"):
@@ -118,7 +118,7 @@ def test_what_is_gathered_lies_where_only_we_read_it(tmp_path: Path) -> None:
     assert (tmp_path / "gathered" / "job-7").stat().st_mode & 0o077 == 0
 
 
-def test_an_image_that_was_changed_before_it_was_packed_stops_it(tmp_path: Path) -> None:
+def test_packing_fails_if_a_staged_image_was_changed(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
     path = next((tmp_path / "gathered").rglob("*.dcm"))
@@ -132,7 +132,7 @@ def test_an_image_that_was_changed_before_it_was_packed_stops_it(tmp_path: Path)
     assert everything_below(tmp_path / "out") == []
 
 
-def test_an_image_that_is_gone_before_it_was_packed_stops_it(tmp_path: Path) -> None:
+def test_packing_fails_if_a_staged_image_was_removed(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
     next((tmp_path / "gathered").rglob("*.dcm")).unlink()
@@ -143,7 +143,7 @@ def test_an_image_that_is_gone_before_it_was_packed_stops_it(tmp_path: Path) -> 
     assert everything_below(tmp_path / "out") == []
 
 
-def test_an_archive_that_reads_back_otherwise_is_never_shown(
+def test_an_archive_that_is_corrupted_on_disk_is_never_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = node(tmp_path)
@@ -151,7 +151,7 @@ def test_an_archive_that_reads_back_otherwise_is_never_shown(
     reopen = opened._filing.folder.__class__.open_unpublished
 
     def damaged(tree: object, draft: object) -> object:
-        """The disk keeps something else than what was written."""
+        """Corrupt the file, as a faulty disk would."""
         file = reopen(tree, draft)  # type: ignore[arg-type]
         path = Path(tmp_path, "out", draft.temp)  # type: ignore[attr-defined]
         with path.open("r+b") as other:
@@ -167,7 +167,7 @@ def test_an_archive_that_reads_back_otherwise_is_never_shown(
     assert everything_below(tmp_path / "out") == []
 
 
-def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
+def test_packing_does_not_start_on_an_almost_full_disk(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
     short = node(tmp_path, reserve_mb=10**9)
@@ -178,7 +178,7 @@ def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     assert everything_below(tmp_path / "out") == []
 
 
-def test_a_stop_in_between_leaves_what_was_gathered_and_nothing_else(tmp_path: Path) -> None:
+def test_a_stopped_build_leaves_only_the_staged_images(tmp_path: Path) -> None:
     opened, stop = node(tmp_path), Stop()
     gather(opened)
     stop.set(CANCELED)
@@ -191,10 +191,10 @@ def test_a_stop_in_between_leaves_what_was_gathered_and_nothing_else(tmp_path: P
 
 
 @pytest.mark.parametrize("after", [1, 4, 8])
-def test_a_stop_between_any_two_pieces_leaves_nothing(
+def test_a_stop_after_any_step_leaves_no_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """Of three images and two lists, written (1 to 5) and read back (6 to 10)."""
+    """Three images and two lists are written (steps 1 to 5) and read back (6 to 10)."""
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
     opened, stop, steps = node(tmp_path), Stop(), []
     gather(opened)
@@ -211,7 +211,7 @@ def test_a_stop_between_any_two_pieces_leaves_nothing(
     assert everything_below(tmp_path / "out") == []
 
 
-def test_a_large_image_is_stopped_in_its_middle(
+def test_a_stop_takes_effect_in_the_middle_of_a_large_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._PIECE_BYTES", 500)
@@ -231,7 +231,7 @@ def test_a_large_image_is_stopped_in_its_middle(
     assert opened.staged_images[0].size_bytes > 1000
 
 
-def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names(
+def test_progress_counts_bytes_written_and_read_back_and_ends_with_the_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adit_engine.nodes.sevenzip_builder._STEP_BYTES", 1)
@@ -254,8 +254,8 @@ def test_progress_counts_each_byte_written_and_read_back_and_ends_with_the_names
     assert visible == []
 
 
-def test_what_a_report_raises_ends_the_build_and_leaves_nothing(tmp_path: Path) -> None:
-    """So a worker that has lost its lease shows nothing."""
+def test_an_exception_of_the_progress_callback_leaves_no_archive(tmp_path: Path) -> None:
+    """A worker that has lost its lease ends the build this way."""
     opened = node(tmp_path)
     gather(opened)
 
@@ -268,7 +268,7 @@ def test_what_a_report_raises_ends_the_build_and_leaves_nothing(tmp_path: Path) 
     assert everything_below(tmp_path / "out") == []
 
 
-def test_an_archive_keeps_the_mode_of_its_node(tmp_path: Path) -> None:
+def test_an_archive_gets_the_file_mode_of_its_node(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened)
 
@@ -277,7 +277,7 @@ def test_an_archive_keeps_the_mode_of_its_node(tmp_path: Path) -> None:
     assert (tmp_path / "out/job-7.7z").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_folder_that_is_not_there_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_staging_fails_if_the_destination_folder_is_missing(tmp_path: Path) -> None:
     opened = node(tmp_path)
     shutil.rmtree(tmp_path / "out")
 
@@ -287,7 +287,7 @@ def test_a_folder_that_is_not_there_is_said_before_anything_is_fetched(tmp_path:
 
 
 @pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not installed")
-def test_killed_at_any_moment_it_is_built_anew_from_what_was_gathered(tmp_path: Path) -> None:
+def test_a_killed_build_is_repeated_from_the_staged_images(tmp_path: Path) -> None:
     opened = node(tmp_path)
     gather(opened, range(1, 41))
     wanted = {one.path for one in opened.staged_images}
@@ -300,14 +300,14 @@ def test_killed_at_any_moment_it_is_built_anew_from_what_was_gathered(tmp_path: 
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(delay_s)  # where it is killed does not matter: the end must be the same
+        time.sleep(delay_s)  # the result must be the same whichever step is interrupted
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
         for path in (tmp_path / "out").glob("*.7z"):
             assert seven_zip_tests(path)
     packed(opened)
-    time.sleep(2.1)  # so long a temporary file of a dead process is left in peace
+    time.sleep(2.1)  # younger temporary files of a dead process are not removed
     gather(node(tmp_path, "another"))
     packed(node_with(tmp_path, "another"))
     opened.discard_staged()
@@ -367,7 +367,7 @@ node.pack(Bundle("job-7", len(gathered), size, gathered), sys.argv[2], Stop())
         ("with-a-\ttabulator", "characters"),
     ],
 )
-def test_a_weak_password_is_refused_in_words_that_do_not_repeat_it(password: str, why: str) -> None:
+def test_a_weak_password_is_rejected_without_repeating_it(password: str, why: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         validate_password(password)
 
@@ -376,11 +376,11 @@ def test_a_weak_password_is_refused_in_words_that_do_not_repeat_it(password: str
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "Tr0ub4dor&3xyz", "korrekt pferd batterie heft"])
-def test_a_good_password_is_taken(password: str) -> None:
+def test_a_strong_password_is_accepted(password: str) -> None:
     assert validate_password(password) == password
 
 
-def test_the_proposal_is_good_and_another_one_each_time() -> None:
+def test_generated_passwords_are_valid_and_unique() -> None:
     proposals = {generate_password() for _ in range(50)}
 
     assert len(proposals) == 50

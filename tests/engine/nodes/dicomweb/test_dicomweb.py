@@ -1,4 +1,4 @@
-"""The DICOMweb node with real archives: what goes well, byte by byte."""
+"""The DICOMweb node against Orthanc."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ pytestmark = [web_peers.needs_orthanc, pytest.mark.usefixtures("same_threads")]
 
 STUDY = StudyRef(f"{ROOT}.1")
 PATIENT = {"first_byte_s": 60.0, "no_progress_s": 60.0}
-"""A real archive on a busy machine takes its time; no test here is about a time limit."""
+"""Long timeouts: Orthanc can be slow on a busy machine, and no test here is about timeouts."""
 FIRST, SECOND = (SeriesRef(STUDY.study_uid, f"{ROOT}.1.{number}") for number in (1, 2))
 
 
@@ -46,7 +46,7 @@ def archives(
 
 @pytest.fixture
 def node(archives: tuple[peers.Orthanc, peers.Orthanc]) -> Iterator[DicomwebNode]:
-    """An archive that is empty."""
+    """A node of an empty archive."""
     one = archives[0]
     one.clear()
     made = web_peers.node(one.http_port, **PATIENT)
@@ -56,21 +56,21 @@ def node(archives: tuple[peers.Orthanc, peers.Orthanc]) -> Iterator[DicomwebNode
 
 @pytest.fixture
 def other(archives: tuple[peers.Orthanc, peers.Orthanc]) -> Iterator[DicomwebNode]:
-    """A second one, which wants a password."""
+    """A node of a second archive, which requires a password."""
     sign_in = {"sign_in": "basic", "user": "adit", "password": "geheim:1"}
     made = web_peers.node(archives[1].http_port, **sign_in, **PATIENT)
     yield made
     made.close()
 
 
-def test_it_can_do_all_that_a_node_can(node: DicomwebNode) -> None:
+def test_a_dicomweb_node_implements_all_protocols(node: DicomwebNode) -> None:
     assert isinstance(node, Checkable)
     assert isinstance(node, Searchable)
     assert isinstance(node, Retrievable)
     assert isinstance(node, Storable)
 
 
-def test_check_says_what_the_archive_can_do(node: DicomwebNode) -> None:
+def test_check_reports_the_services_of_the_archive(node: DicomwebNode) -> None:
     list(node.store(images(1)))
 
     secrecy, search, *rest = node.check()
@@ -82,7 +82,7 @@ def test_check_says_what_the_archive_can_do(node: DicomwebNode) -> None:
     assert {finding.grade for finding in rest} == {Grade.GOOD}
 
 
-def test_check_finds_a_wrong_password(archives: tuple[peers.Orthanc, peers.Orthanc]) -> None:
+def test_check_reports_a_wrong_password(archives: tuple[peers.Orthanc, peers.Orthanc]) -> None:
     sign_in = {"sign_in": "basic", "user": "adit", "password": "falsch"}
     with closing(web_peers.node(archives[1].http_port, **sign_in)) as node:
         findings = list(node.check())
@@ -93,7 +93,7 @@ def test_check_finds_a_wrong_password(archives: tuple[peers.Orthanc, peers.Ortha
     assert "falsch" not in str(findings)
 
 
-def test_what_was_stored_is_confirmed_found_and_fetched_byte_by_byte(node: DicomwebNode) -> None:
+def test_stored_images_are_confirmed_and_fetched_byte_for_byte(node: DicomwebNode) -> None:
     sent = images(40) + images(5, series="2")
 
     stored = list(node.store(sent))
@@ -105,7 +105,7 @@ def test_what_was_stored_is_confirmed_found_and_fetched_byte_by_byte(node: Dicom
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent)
 
 
-def test_fetch_takes_series_and_single_instances(node: DicomwebNode) -> None:
+def test_fetch_accepts_series_and_single_instances(node: DicomwebNode) -> None:
     sent = images(3) + images(3, series="2")
     list(node.store(sent))
     single = [one.in_header.ref for one in sent[:2]]
@@ -115,7 +115,7 @@ def test_fetch_takes_series_and_single_instances(node: DicomwebNode) -> None:
     assert by_uid(list(node.fetch([*single, gone]))) == by_uid(sent[:2])
 
 
-def test_find_at_each_level_with_umlauts(node: DicomwebNode) -> None:
+def test_find_works_at_each_level_and_matches_umlauts(node: DicomwebNode) -> None:
     list(node.store(images(2) + images(2, series="2")))
 
     studies = list(node.find(Query(QueryLevel.STUDY, {"PatientName": "Mustermann^Änne"})))
@@ -135,7 +135,7 @@ def test_find_at_each_level_with_umlauts(node: DicomwebNode) -> None:
         node.find(Query(QueryLevel.PATIENT, {"PatientID": "1"}))
 
 
-def test_find_by_dates_modalities_and_lists_of_uids(node: DicomwebNode) -> None:
+def test_find_matches_dates_modalities_and_lists_of_uids(node: DicomwebNode) -> None:
     list(node.store([*images(3), instance(ct(1, study="2", StudyDate="20240301", Modality="MR"))]))
     days = DateRange(date(2024, 1, 1), date(2024, 2, 29))
     uids = tuple(f"{ROOT}.1.1.{number}" for number in (1, 3))
@@ -151,7 +151,7 @@ def test_find_by_dates_modalities_and_lists_of_uids(node: DicomwebNode) -> None:
     assert sorted(record.instance_uid for record in by_list) == list(uids)
 
 
-def test_a_name_in_another_alphabet_arrives(node: DicomwebNode) -> None:
+def test_a_japanese_patient_name_is_decoded(node: DicomwebNode) -> None:
     name = "Yamada^Tarou=山田^太郎=やまだ^たろう"
     list(node.store([instance(ct(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName=name))]))
 
@@ -160,7 +160,7 @@ def test_a_name_in_another_alphabet_arrives(node: DicomwebNode) -> None:
     assert record.patient_name == name
 
 
-def test_long_lists_come_page_by_page_and_say_when_a_cap_was_reached(
+def test_long_lists_are_read_by_page_and_report_a_reached_cap(
     archives: tuple[peers.Orthanc, peers.Orthanc], node: DicomwebNode
 ) -> None:
     list(node.store(images(25)))
@@ -178,7 +178,7 @@ def test_long_lists_come_page_by_page_and_say_when_a_cap_was_reached(
         assert cut.is_capped
 
 
-def test_more_uids_than_fit_into_one_address(node: DicomwebNode) -> None:
+def test_find_accepts_more_uids_than_fit_into_one_url(node: DicomwebNode) -> None:
     list(node.store(images(3)))
     uids = (*(f"1.2.3.{number}" for number in range(300)), f"{ROOT}.1.1.2")
 
@@ -189,20 +189,20 @@ def test_more_uids_than_fit_into_one_address(node: DicomwebNode) -> None:
     assert record.instance_uid == uids[-1]
 
 
-def test_the_unknown_is_not_found(node: DicomwebNode) -> None:
+def test_an_unknown_study_is_not_found(node: DicomwebNode) -> None:
     assert list(node.find(Query.series_of(StudyRef("1.2.3")))) == []
     with pytest.raises(NotFound, match="no longer has this study"):
         list(node.fetch([StudyRef("1.2.3")]))
 
 
-def test_confirm_names_only_what_the_archive_keeps(node: DicomwebNode) -> None:
+def test_confirm_returns_only_images_that_the_archive_has(node: DicomwebNode) -> None:
     (kept,) = node.store(images(1))
     lost = dataclasses.replace(kept, ref=InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", "1.2.3"))
 
     assert list(node.confirm([kept, lost])) == [kept.ref.instance_uid]
 
 
-def test_storing_twice_changes_nothing(node: DicomwebNode) -> None:
+def test_storing_images_twice_changes_nothing(node: DicomwebNode) -> None:
     first = list(node.store(images(3)))
     second = list(node.store(images(3)))
 
@@ -212,7 +212,7 @@ def test_storing_twice_changes_nothing(node: DicomwebNode) -> None:
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
-def test_compressed_images_come_as_they_lie_there(node: DicomwebNode, syntax: str) -> None:
+def test_compressed_images_are_fetched_without_transcoding(node: DicomwebNode, syntax: str) -> None:
     large = ct(1, Rows=64, Columns=64, PixelData=bytes(range(64)) * 128)
     sent = [compressed(large, syntax), instance(ct(2)), instance(ct(3), explicit=False)]
     stored = list(node.store(sent))
@@ -221,7 +221,7 @@ def test_compressed_images_come_as_they_lie_there(node: DicomwebNode, syntax: st
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent)
 
 
-def test_a_large_image_goes_through_a_file_and_stays_the_same(node: DicomwebNode) -> None:
+def test_an_image_above_the_mapping_limit_is_fetched_unchanged(node: DicomwebNode) -> None:
     frames = 20
     big = ct(Rows=1024, Columns=1024, PixelData=bytes(1024 * 1024 * 2 * frames))
     big.NumberOfFrames = frames
@@ -234,7 +234,7 @@ def test_a_large_image_goes_through_a_file_and_stays_the_same(node: DicomwebNode
     assert fetched.sha256() == sent.sha256()
 
 
-def test_a_study_goes_from_archive_to_archive_pseudonymized(
+def test_a_study_is_transferred_pseudonymized_between_archives(
     node: DicomwebNode, other: DicomwebNode
 ) -> None:
     list(node.store(images(40) + images(3, series="2")))
@@ -256,7 +256,7 @@ def test_a_study_goes_from_archive_to_archive_pseudonymized(
     assert len({one.instance_uid for one in arrived}) == 43
 
 
-def test_it_is_named_by_a_url_on_the_command_line(
+def test_a_node_can_be_opened_by_its_url(
     archives: tuple[peers.Orthanc, peers.Orthanc], node: DicomwebNode
 ) -> None:
     list(node.store(images(2)))

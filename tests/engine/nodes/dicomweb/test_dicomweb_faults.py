@@ -1,4 +1,4 @@
-"""The DICOMweb node in trouble: each fault ends in time, in the right error, with nothing left open."""
+"""Faults of a DICOMweb node: each ends in time with the right error and leaves nothing open."""
 
 import dataclasses
 import datetime
@@ -62,10 +62,10 @@ from adit_engine.values.references import QueryLevel
 nothing_left = web_peers.nothing_left
 
 
-# Opening ---------------------------------------------------------------------------------------
+# Connecting ------------------------------------------------------------------------------------
 
 
-def test_closed_port_and_unknown_host_are_named() -> None:
+def test_the_error_names_a_closed_port_or_an_unknown_host() -> None:
     port = peers.free_port()
     with pytest.raises(Unreachable, match=f"no service listens on localhost port {port}"):
         find(web_peers.node(port))
@@ -75,7 +75,7 @@ def test_closed_port_and_unknown_host_are_named() -> None:
 
 @pytest.fixture
 def lookups(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]]]:
-    """Where host names lead to in this test; a name that was looked up is forgotten."""
+    """Addresses of host names in this test. A name can be resolved only once."""
     known: dict[str, list[tuple[str, int]]] = {}
     real = socket.getaddrinfo
 
@@ -92,10 +92,10 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]]]
     return known
 
 
-def test_an_address_that_swallows_everything_leaves_time_for_the_next_one(
+def test_an_unresponsive_address_leaves_time_for_the_next_address(
     lookups: dict[str, list[tuple[str, int]]],
 ) -> None:
-    """As where a name also leads to an IPv6 address that a firewall keeps silent about."""
+    """For example, a firewall drops the packets to the IPv6 address of the host."""
     with ExitStack() as stack:
         deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):
@@ -115,7 +115,7 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next_one(
         assert liar.requests[0].headers["host"] == "pacs.example"
 
 
-def test_a_host_is_looked_up_once_so_that_it_cannot_lead_elsewhere_later(
+def test_a_host_name_is_resolved_only_once(
     lookups: dict[str, list[tuple[str, int]]],
 ) -> None:
     last = [*answer(200, TYPE, BODY), CLOSE]
@@ -132,7 +132,7 @@ def test_a_host_is_looked_up_once_so_that_it_cannot_lead_elsewhere_later(
 @pytest.mark.parametrize(
     "host", ["169.254.169.254", "localhost", "[::1]", "[::ffff:169.254.169.254]", "0.0.0.0"]
 )
-def test_addresses_that_no_pacs_has_are_not_called(host: str) -> None:
+def test_no_connection_is_made_to_a_loopback_or_link_local_address(host: str) -> None:
     with Liar(scripted(answer(200, JSON, b"[]"))) as liar:
         settings = DicomwebSettings(f"http://{host}:{liar.port}/")
 
@@ -142,7 +142,7 @@ def test_addresses_that_no_pacs_has_are_not_called(host: str) -> None:
         assert liar.connections == 0
 
 
-def test_what_counts_as_this_machine_or_its_link() -> None:
+def test_local_addresses_need_allow_local_and_private_networks_do_not() -> None:
     for ip in ("127.0.0.9", "169.254.1.1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200"):
         assert explain_refusal(ip, allow_local=False)
         assert not explain_refusal(ip, allow_local=True)
@@ -173,7 +173,7 @@ def test_what_counts_as_this_machine_or_its_link() -> None:
         "http://päcs1/",
     ],
 )
-def test_urls_that_could_lead_elsewhere_are_refused(url: str) -> None:
+def test_an_unsafe_or_malformed_root_url_is_rejected(url: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         DicomwebSettings(url)
 
@@ -195,12 +195,12 @@ def test_urls_that_could_lead_elsewhere_are_refused(url: str) -> None:
         {"total_s": 0},
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, object]) -> None:
+def test_invalid_settings_are_rejected(settings: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         DicomwebSettings("https://pacs1/", **settings)  # type: ignore[arg-type]
 
 
-def test_sign_in_and_paths_are_sent_as_set(caplog: pytest.LogCaptureFixture) -> None:
+def test_requests_use_the_configured_sign_in_and_paths(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     paths = {"qido_prefix": "qidors/", "wado_prefix": "/wadors", "stow_prefix": "a/b"}
     sign_in = {"sign_in": "basic", "user": "adit", "password": "pässwort"}
@@ -222,8 +222,10 @@ def test_sign_in_and_paths_are_sent_as_set(caplog: pytest.LogCaptureFixture) -> 
     assert not caplog.records
 
 
-def test_no_log_names_a_patient_whatever_level_is_set(caplog: pytest.LogCaptureFixture) -> None:
-    """httpx logs whole URLs, and the query of a URL can hold the patient's name."""
+def test_the_http_client_logs_no_patient_name_at_any_log_level(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """httpx logs complete URLs, and the query of a URL can contain the patient's name."""
     with Liar(scripted(answer(200, JSON, b"[]"))) as liar, closing(liar.node()) as node:
         for name in ("httpx", "httpcore", "httpcore.connection", "httpcore.http11"):
             caplog.set_level(logging.DEBUG, name)
@@ -234,7 +236,7 @@ def test_no_log_names_a_patient_whatever_level_is_set(caplog: pytest.LogCaptureF
     assert not caplog.records
 
 
-def test_no_cookie_is_sent_and_no_location_is_read() -> None:
+def test_no_cookie_is_sent_and_the_location_header_is_not_read() -> None:
     moved = answer(302, Set_Cookie="session=1", Location="http://[::1")
     with Liar(scripted(moved)) as liar, closing(liar.node()) as node:
         for _ in range(2):
@@ -244,7 +246,7 @@ def test_no_cookie_is_sent_and_no_location_is_read() -> None:
     assert not any("cookie" in request.headers for request in liar.requests)
 
 
-def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with Liar(scripted(answer(200, JSON, b"[]"))) as proxy:
         for name in ("http_proxy", "all_proxy"):
             monkeypatch.setenv(name, f"http://localhost:{proxy.port}")
@@ -255,7 +257,7 @@ def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) ->
     assert proxy.connections == 0
 
 
-# Whatever is asked -------------------------------------------------------------------------------
+# All requests ------------------------------------------------------------------------------------
 
 ACTIONS = pytest.mark.parametrize("action", [find, fetch, store])
 
@@ -272,7 +274,7 @@ ACTIONS = pytest.mark.parametrize("action", [find, fetch, store])
         (429, NodeBusy, "Try again later"),
     ],
 )
-def test_statuses_are_told_in_words(
+def test_an_http_error_status_raises_an_error_with_an_explanation(
     action: Callable[[DicomwebNode], object], status: int, kind: type[AditError], words: str
 ) -> None:
     page = answer(status, "text/html", b"<p>Mustermann</p>", Location="http://localhost/else")
@@ -301,7 +303,7 @@ def test_no_redirect_is_followed(action: Callable[[DicomwebNode], object]) -> No
         {"sign_in": "bearer", "token": "canary"},
     ],
 )
-def test_a_redirect_takes_the_sign_in_to_no_other_place(
+def test_credentials_are_never_sent_to_the_target_of_a_redirect(
     action: Callable[[DicomwebNode], object], status: int, sign_in: dict[str, str]
 ) -> None:
     with Liar(scripted(answer(200, JSON, b"[]"))) as elsewhere:
@@ -318,7 +320,7 @@ def test_a_redirect_takes_the_sign_in_to_no_other_place(
 
 
 @ACTIONS
-def test_a_web_page_with_status_200_is_no_answer(action: Callable[[DicomwebNode], object]) -> None:
+def test_a_web_page_with_status_200_is_rejected(action: Callable[[DicomwebNode], object]) -> None:
     error = failed(action, scripted(answer(200, "text/html; charset=utf-8", b"<h1>Sign in</h1>")))
 
     assert type(error) is NodeRefused
@@ -326,7 +328,7 @@ def test_a_web_page_with_status_200_is_no_answer(action: Callable[[DicomwebNode]
 
 
 @ACTIONS
-def test_silence_ends_in_time(action: Callable[[DicomwebNode], object]) -> None:
+def test_a_node_that_never_responds_times_out(action: Callable[[DicomwebNode], object]) -> None:
     error = failed(action, scripted([99.0]), within_s=3.5)
 
     assert type(error) is TimedOut
@@ -334,7 +336,7 @@ def test_silence_ends_in_time(action: Callable[[DicomwebNode], object]) -> None:
 
 
 @ACTIONS
-def test_headers_that_trickle_or_never_end_are_given_up(
+def test_slow_or_endless_response_headers_raise_an_error(
     action: Callable[[DicomwebNode], object],
 ) -> None:
     slow: Iterable[Said] = itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.cycle([b"X", 0.2]))
@@ -346,14 +348,14 @@ def test_headers_that_trickle_or_never_end_are_given_up(
     assert "headers that are too long" in str(failed(action, scripted(one_line)))
 
 
-def test_a_node_that_says_it_is_working_on_it_keeps_its_time() -> None:
-    """Such as one that recalls from tape: the time without progress begins with the answer."""
+def test_status_102_does_not_shorten_the_time_to_the_first_byte() -> None:
+    """For example, it restores from tape. The no-progress timeout starts with the answer."""
     said: list[Said] = [head(102, length=0), 1.3, *answer(200, TYPE, BODY)]
     with Liar(scripted(said)) as liar, closing(liar.node()) as node:
         assert len(fetch(node)) == 3
 
 
-def test_trailers_that_never_end_are_given_up() -> None:
+def test_endless_trailers_raise_an_error() -> None:
     body = [head(200, JSON), chunk(b"[]"), b"0\r\n"]
     endless = itertools.chain(body, itertools.repeat(b"X: y\r\n" * 1000))
 
@@ -362,14 +364,14 @@ def test_trailers_that_never_end_are_given_up() -> None:
 
 @ACTIONS
 @pytest.mark.parametrize("said", [[CLOSE], [RESET], [b"220 mail ready\r\n"], [b"\0" * 99, CLOSE]])
-def test_what_is_no_web_server_is_told(
+def test_a_peer_that_is_not_a_web_server_raises_connection_lost(
     action: Callable[[DicomwebNode], object], said: list[Said]
 ) -> None:
     assert type(failed(action, scripted(said))) is ConnectionLost
 
 
 @ACTIONS
-def test_a_compressed_answer_that_nobody_asked_for_is_not_read(
+def test_a_compressed_response_that_was_not_requested_is_rejected(
     action: Callable[[DicomwebNode], object],
 ) -> None:
     kind = TYPE if action is fetch else JSON
@@ -379,7 +381,9 @@ def test_a_compressed_answer_that_nobody_asked_for_is_not_read(
 
 
 @ACTIONS
-def test_abort_ends_a_wait_at_once(action: Callable[[DicomwebNode], object]) -> None:
+def test_abort_stops_a_waiting_request_and_all_later_ones(
+    action: Callable[[DicomwebNode], object],
+) -> None:
     with (
         Liar(scripted([99.0])) as liar,
         closing(liar.node(first_byte_s=60, no_progress_s=60)) as node,
@@ -396,7 +400,7 @@ def test_abort_ends_a_wait_at_once(action: Callable[[DicomwebNode], object]) -> 
     assert time.monotonic() - started < IN_TIME_S
 
 
-def test_close_ends_a_wait_of_another_thread() -> None:
+def test_close_stops_a_request_that_waits_in_another_thread() -> None:
     with (
         Liar(scripted([99.0])) as liar,
         closing(liar.node(first_byte_s=60, no_progress_s=60)) as node,
@@ -411,10 +415,10 @@ def test_close_ends_a_wait_of_another_thread() -> None:
     assert time.monotonic() - started < IN_TIME_S
 
 
-# Come again later ------------------------------------------------------------------------------
+# Busy nodes and kept connections ---------------------------------------------------------------
 
 
-def test_a_busy_node_is_asked_again_when_it_says_so() -> None:
+def test_a_busy_node_is_retried_after_its_retry_after_time() -> None:
     busy = answer(503, "text/plain", b"busy", Retry_After="1")
     with Liar(scripted(busy, answer(200, TYPE, BODY))) as liar, closing(liar.node()) as node:
         started = time.monotonic()
@@ -425,14 +429,14 @@ def test_a_busy_node_is_asked_again_when_it_says_so() -> None:
 
 
 @pytest.mark.parametrize("after", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_a_node_that_is_busy_for_long_is_left_to_the_queue(after: str) -> None:
+def test_a_long_retry_after_time_raises_a_transient_error_at_once(after: str) -> None:
     error = failed(fetch, scripted(answer(503, "", b"", Retry_After=after)), within_s=1)
 
     assert type(error) is NodeBusy
     assert error.is_transient
 
 
-def test_abort_ends_the_pause_too() -> None:
+def test_abort_ends_the_pause_before_a_retry() -> None:
     busy = answer(503, "", b"", Retry_After="30")
     with Liar(scripted(busy)) as liar, closing(liar.node(first_byte_s=60)) as node:
         timer = threading.Timer(0.2, node.abort)
@@ -445,7 +449,7 @@ def test_abort_ends_the_pause_too() -> None:
     assert time.monotonic() - started < IN_TIME_S
 
 
-def test_a_connection_that_the_node_has_closed_meanwhile_is_opened_anew() -> None:
+def test_a_connection_that_the_node_has_closed_is_reopened() -> None:
     with (
         Liar(lambda request: [*answer(200, TYPE, BODY), CLOSE]) as liar,
         closing(liar.node()) as node,
@@ -455,7 +459,7 @@ def test_a_connection_that_the_node_has_closed_meanwhile_is_opened_anew() -> Non
     assert liar.connections == 3
 
 
-def test_a_kept_connection_that_ends_as_it_is_used_again_is_opened_anew() -> None:
+def test_a_kept_connection_that_closes_on_reuse_is_reopened() -> None:
     page = answer(200, TYPE, BODY)
     with Liar(scripted(page, [CLOSE], page)) as liar, closing(liar.node()) as node:
         assert [len(fetch(node)) for _ in range(2)] == [3, 3]
@@ -476,7 +480,7 @@ def test_connections_are_kept_between_requests() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost that signs itself, and its key, in one file."""
+    """A PEM file with a self-signed certificate for localhost and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -511,7 +515,7 @@ def tls_of(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def test_images_come_over_tls_from_whom_the_ca_file_vouches_for(certificate: Path) -> None:
+def test_images_are_fetched_by_tls_only_if_the_ca_file_trusts_the_node(certificate: Path) -> None:
     with Liar(scripted(answer(200, TYPE, BODY)), tls_of(certificate)) as liar:
         with closing(liar.node(scheme="https", ca_file=str(certificate))) as node:
             assert [one.sha256() for one in node.fetch([SERIES])] == [
@@ -522,10 +526,10 @@ def test_images_come_over_tls_from_whom_the_ca_file_vouches_for(certificate: Pat
             fetch(stranger)
 
 
-def test_a_hospitals_own_authority_is_trusted_whatever_its_certificates_leave_out(
+def test_a_private_ca_without_key_identifiers_is_trusted(
     tmp_path: Path,
 ) -> None:
-    """Such as the identifier of its key, without which Python 3.13 refuses them by itself."""
+    """By default, Python 3.13 rejects certificates without a key identifier."""
     authority = Authority()
     held, both, trusted = authority.issue(), tmp_path / "both.pem", tmp_path / "ca.crt"
     both.write_text(held.certificate + held.key)
@@ -537,7 +541,7 @@ def test_a_hospitals_own_authority_is_trusted_whatever_its_certificates_leave_ou
         assert len(fetch(node)) == 3
 
 
-def test_a_client_certificate_is_shown_where_it_is_wanted(certificate: Path) -> None:
+def test_a_client_certificate_is_sent_if_the_server_requires_one(certificate: Path) -> None:
     tls = tls_of(certificate)
     tls.verify_mode = ssl.CERT_REQUIRED
     tls.load_verify_locations(certificate)
@@ -549,7 +553,7 @@ def test_a_client_certificate_is_shown_where_it_is_wanted(certificate: Path) -> 
             fetch(stranger)
 
 
-def test_a_stall_over_tls_ends_in_time_and_by_abort(certificate: Path) -> None:
+def test_a_stalled_tls_response_times_out_and_can_be_aborted(certificate: Path) -> None:
     said = [head(200, TYPE, len(BODY)), BODY[:700], 99.0]
     with Liar(scripted(said), tls_of(certificate)) as liar:
         with closing(liar.node(scheme="https", ca_file=str(certificate))) as node:
@@ -569,12 +573,12 @@ def test_a_stall_over_tls_ends_in_time_and_by_abort(certificate: Path) -> None:
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that accepts connections and says nothing."""
+    """Port of a server that accepts connections but never responds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 
 
-def test_a_tls_handshake_that_never_ends_is_given_up(silent: int) -> None:
+def test_a_tls_handshake_that_never_completes_times_out(silent: int) -> None:
     node = web_peers.node(silent, scheme="https", connect_s=0.5)
     started = time.monotonic()
 
@@ -596,7 +600,7 @@ def test_abort_ends_a_tls_handshake(silent: int) -> None:
     assert time.monotonic() - started < IN_TIME_S
 
 
-def test_a_ca_file_may_hold_comments_in_any_letters(certificate: Path, tmp_path: Path) -> None:
+def test_a_ca_file_may_contain_non_ascii_comments(certificate: Path, tmp_path: Path) -> None:
     trusted = tmp_path / "ca.pem"
     trusted.write_text(f"# Főtanúsítvány\n{certificate.read_text()}", "utf-8")
     with (
@@ -606,7 +610,7 @@ def test_a_ca_file_may_hold_comments_in_any_letters(certificate: Path, tmp_path:
         assert len(fetch(node)) == 3
 
 
-def test_a_file_that_cannot_be_read_is_named() -> None:
+def test_an_unreadable_ca_file_is_named_in_the_error_and_the_finding() -> None:
     with Liar(scripted([CLOSE])) as liar:
         node = liar.node(scheme="https", ca_file="/no/such/file.pem")
         with pytest.raises(InvalidInput, match=r"PACS1: CA file: .* cannot be read"):
@@ -616,10 +620,10 @@ def test_a_file_that_cannot_be_read_is_named() -> None:
     assert "CA file" in str(bad.what)
 
 
-# On the command line -------------------------------------------------------------------------------
+# Command line --------------------------------------------------------------------------------------
 
 
-def test_a_url_names_a_node_and_keeps_its_secret_in_a_file(tmp_path: Path) -> None:
+def test_a_node_url_reads_its_secret_from_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("Geheim-Token\n")
 
@@ -656,14 +660,14 @@ def test_a_url_names_a_node_and_keeps_its_secret_in_a_file(tmp_path: Path) -> No
         ("dicomweb+https://[::1/", "Write dicomweb"),
     ],
 )
-def test_a_url_that_shows_a_secret_or_says_nothing_is_refused(url: str, words: str) -> None:
+def test_a_node_url_that_is_invalid_or_contains_a_secret_is_rejected(url: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words) as caught:
         node_url.parse_url(url)
 
     assert "Geheim" not in str(caught.value)
 
 
-def test_secrets_are_no_part_of_what_settings_say_of_themselves() -> None:
+def test_secrets_are_not_part_of_the_repr_of_settings() -> None:
     settings = DicomwebSettings("https://pacs1/", sign_in="bearer", token="Geheim-Token")
 
     assert "Geheim" not in repr(settings) + repr(settings.server("PACS1"))

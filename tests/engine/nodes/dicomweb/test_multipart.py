@@ -1,4 +1,4 @@
-"""Multipart bodies: any legal form is read, wherever it is cut; what is truncated is an error."""
+"""Multipart bodies: every legal form is read in chunks of any size; truncation is an error."""
 
 import mmap
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ def bodies(data: bytes, content_type: str = TYPE, size: int = 7) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 1000])
-def test_parts_are_read_however_the_body_is_cut(size: int) -> None:
+def test_parts_are_read_from_chunks_of_any_size(size: int) -> None:
     assert bodies(BODY, size=size) == [b"first", b"second\r\n", b""]
 
 
-def test_headers_are_read_with_folded_lines() -> None:
+def test_folded_header_lines_are_read() -> None:
     first, second, third = multipart.read_parts([BODY], TYPE)
 
     assert first.media_type == "application/dicom"
@@ -37,14 +37,14 @@ def test_headers_are_read_with_folded_lines() -> None:
     assert third.headers == {}
 
 
-def test_bare_line_feeds_are_taken_too() -> None:
+def test_bare_line_feeds_are_accepted() -> None:
     assert bodies(BODY.replace(b"\r\n", b"\n")) == [b"first", b"second\n", b""]
 
 
 @pytest.mark.parametrize(
     "boundary", ["x", "a b", "0'()+_,-./:=?", "=_Part_7", "-" * 70, "END.OF;PART"]
 )
-def test_any_legal_boundary_is_understood(boundary: str) -> None:
+def test_any_legal_boundary_is_accepted(boundary: str) -> None:
     data = b"".join(multipart.encode_parts([[b"one", b" two"], [b"three"]], boundary))
 
     assert bodies(data, multipart.content_type(boundary)) == [b"one two", b"three"]
@@ -53,14 +53,14 @@ def test_any_legal_boundary_is_understood(boundary: str) -> None:
         assert bodies(data, plain) == [b"one two", b"three"]
 
 
-def test_what_only_begins_like_the_boundary_belongs_to_the_part() -> None:
+def test_text_that_only_starts_like_the_boundary_belongs_to_the_part() -> None:
     text = b"a\r\n--frontiers\r\nb\r\n--front\r\n--frontier-\r\n--frontier x\r\n--frontier--y\r\nc"
 
     assert bodies(b"--frontier\r\n\r\n" + text + b"\r\n--frontier--") == [text]
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
-def test_a_body_without_its_end_is_never_a_quiet_end(size: int) -> None:
+def test_a_truncated_body_always_raises_malformed(size: int) -> None:
     whole = BODY[: BODY.index(b"--frontier--") + len(b"--frontier--")]
     assert len(bodies(whole, size=size)) == 3
     for end in range(len(whole)):
@@ -68,7 +68,7 @@ def test_a_body_without_its_end_is_never_a_quiet_end(size: int) -> None:
             bodies(whole[:end], size=size)
 
 
-def test_parts_before_the_cut_are_given_first() -> None:
+def test_complete_parts_of_a_truncated_body_are_yielded_first() -> None:
     reader = multipart.read_parts([BODY[: BODY.index(b"second")]], TYPE)
 
     assert bytes(next(reader).body) == b"first"
@@ -76,7 +76,7 @@ def test_parts_before_the_cut_are_given_first() -> None:
         next(reader)
 
 
-def test_a_body_with_another_boundary_is_given_up_early() -> None:
+def test_an_endless_body_with_another_boundary_raises_malformed() -> None:
     def endless() -> Iterator[bytes]:
         while True:
             yield b"\r\n--other\r\n\r\n" + bytes(4000)
@@ -85,7 +85,7 @@ def test_a_body_with_another_boundary_is_given_up_early() -> None:
         list(multipart.read_parts(endless(), TYPE))
 
 
-def test_endless_headers_are_given_up_early() -> None:
+def test_endless_part_headers_raise_malformed() -> None:
     def endless() -> Iterator[bytes]:
         yield b"--frontier\r\n"
         while True:
@@ -96,14 +96,14 @@ def test_endless_headers_are_given_up_early() -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/dicom", "multipart/related", "", TYPE + ' "'])
-def test_a_type_without_boundary_is_refused(kind: str) -> None:
+def test_a_content_type_without_boundary_raises_malformed(kind: str) -> None:
     if kind.startswith(TYPE):
         kind = 'multipart/related; boundary=" "'
     with pytest.raises(Malformed, match="boundary"):
         multipart.read_parts([], kind)
 
 
-def test_a_large_part_lies_in_a_file_and_not_in_memory() -> None:
+def test_a_large_part_is_kept_in_a_mapped_file() -> None:
     megabyte = bytes(range(256)) * 4096
 
     def pieces() -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def test_a_large_part_lies_in_a_file_and_not_in_memory() -> None:
     assert part.body[-len(megabyte) :] == megabyte
 
 
-def test_a_writer_that_fails_never_writes_the_end() -> None:
+def test_a_writer_that_fails_never_writes_the_closing_boundary() -> None:
     def failing() -> Iterator[list[bytes]]:
         yield [b"one"]
         raise BrokenPipeError
@@ -138,7 +138,7 @@ def test_a_writer_that_fails_never_writes_the_end() -> None:
     st.lists(st.lists(st.sampled_from([b"\r", b"\n", b"-", b"--b", b"b", b"\r\n", b"x", b" "]))),
     st.integers(1, 9),
 )
-def test_whatever_parts_hold_comes_back(contents: list[list[bytes]], size: int) -> None:
+def test_encoded_parts_are_decoded_unchanged(contents: list[list[bytes]], size: int) -> None:
     boundary = "b" * 9  # longer than any run of b that a part can hold next to a line start
     texts = [b"".join(pieces).replace(b"bbb", b"") for pieces in contents]
     data = b"".join(multipart.encode_parts(([text] for text in texts), boundary))

@@ -1,4 +1,4 @@
-"""Searches by QIDO-RS in a node that lies: lists are whole or said to be cut, bombs are refused."""
+"""QIDO-RS searches in a node that misbehaves: truncated lists and invalid JSON are detected."""
 
 import itertools
 import json
@@ -44,7 +44,7 @@ def listed(count: int, start: int = 0) -> bytes:
 def paging(
     total: int, cap: int = 10**6, *, offset: bool = True, limit: bool = True, warn: bool = False
 ):
-    """A node with `total` series that knows only some of the rules."""
+    """Respond as a node with `total` series that supports only some query parameters."""
 
     def say(request: Request) -> Iterable[Said]:
         asked = dict(pair.split("=") for pair in request.path.partition("?")[2].split("&"))
@@ -74,7 +74,7 @@ def paging(
         (paging(0), 0, False),
     ],
 )
-def test_lists_are_whole_or_said_to_be_cut(
+def test_a_search_is_complete_or_marked_as_capped(
     say: Callable[[Request], Iterable[Said]], count: int, capped: bool
 ) -> None:
     with Liar(say) as liar, closing(liar.node(page_size=100)) as node:
@@ -84,7 +84,7 @@ def test_lists_are_whole_or_said_to_be_cut(
         assert found.is_capped is capped
 
 
-def test_a_node_that_refuses_a_second_page_has_cut_its_list() -> None:
+def test_a_search_is_capped_if_the_node_rejects_the_second_page() -> None:
     full, refusal = answer(200, JSON, listed(100)), answer(400)
     with Liar(scripted(full, refusal)) as liar, closing(liar.node(page_size=100)) as node:
         found = node.find(Query.series_of(STUDY))
@@ -93,7 +93,7 @@ def test_a_node_that_refuses_a_second_page_has_cut_its_list() -> None:
         assert found.is_capped
 
 
-def test_an_unknown_parameter_is_not_taken_for_a_cut() -> None:
+def test_a_warning_about_a_parameter_does_not_mark_a_search_as_capped() -> None:
     warning = '299 X "The fuzzymatching parameter is not supported."'
     page = answer(200, JSON, listed(3), Warning=warning)
     with Liar(scripted(page)) as liar, closing(liar.node()) as node:
@@ -121,7 +121,7 @@ def test_an_unknown_parameter_is_not_taken_for_a_cut() -> None:
         b"null",
     ],
 )
-def test_json_that_is_a_bomb_or_broken_is_refused(text: bytes) -> None:
+def test_malformed_deeply_nested_or_oversized_json_is_rejected(text: bytes) -> None:
     error = failed(find, scripted(answer(200, JSON, text)))
 
     assert type(error) is ConnectionLost
@@ -137,7 +137,7 @@ def test_json_that_is_a_bomb_or_broken_is_refused(text: bytes) -> None:
     ],
     ids=["before-an-object", "behind-the-list", "trailers"],
 )
-def test_an_answer_that_says_nothing_more_and_does_not_end_is_given_up(
+def test_an_endless_response_without_more_results_raises_connection_lost(
     first: bytes, for_ever: bytes
 ) -> None:
     said = itertools.chain([head(200, JSON), first], itertools.repeat(for_ever))
@@ -153,7 +153,7 @@ def test_a_success_without_a_body_is_an_empty_list() -> None:
         assert find(node) == []
 
 
-def test_a_search_is_lazy_so_that_an_endless_one_can_be_left() -> None:
+def test_a_search_is_lazy_and_can_be_closed_early() -> None:
     endless = (chunk(b"," * (n > 0) + listed(1, n)[1:-1]) for n in itertools.count())
     said = itertools.chain([head(200, JSON), chunk(b"[")], endless)
     with Liar(scripted(said)) as liar, closing(liar.node()) as node:
@@ -164,7 +164,7 @@ def test_a_search_is_lazy_so_that_an_endless_one_can_be_left() -> None:
     assert len({record.series_uid for record in first}) == 50
 
 
-def test_a_list_that_repeats_itself_for_ever_is_ended() -> None:
+def test_an_endless_list_of_the_same_result_is_rejected() -> None:
     same = listed(1)[1:-1]
     said = itertools.chain(
         [head(200, JSON), chunk(b"[" + same)], itertools.repeat(chunk(b"," + same))
@@ -173,7 +173,7 @@ def test_a_list_that_repeats_itself_for_ever_is_ended() -> None:
     assert "endless list" in str(failed(find, scripted(said)))
 
 
-def test_json_is_read_however_it_is_cut() -> None:
+def test_json_is_read_from_chunks_of_any_size() -> None:
     text = '[ {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Ä^B", "Phonetic": "c"}]}} , {}]'
     data = text.encode()
     for size in (1, 2, 7, 1000):
@@ -187,7 +187,7 @@ def test_json_is_read_however_it_is_cut() -> None:
         assert not second.values
 
 
-def test_values_of_every_form_become_text() -> None:
+def test_dicom_json_values_are_decoded_to_text() -> None:
     found = {
         "00080061": {"vr": "CS", "Value": ["CT", "SR"]},
         "00201208": {"vr": "IS", "Value": [12.0]},
@@ -213,7 +213,7 @@ def test_values_of_every_form_become_text() -> None:
     }
 
 
-def test_a_wrong_root_url_is_no_empty_search() -> None:
+def test_status_404_is_an_error_for_studies_and_an_empty_list_for_series() -> None:
     with Liar(scripted(answer(404))) as liar, closing(liar.node()) as node:
         with pytest.raises(NodeRefused, match="check the root URL"):
             list(node.find(Query(QueryLevel.STUDY, {"PatientID": "1"})))

@@ -1,4 +1,4 @@
-"""Uploads by STOW-RS to a node that lies: each image has an answer of its own, or none is kept."""
+"""STOW-RS uploads to a node that misbehaves: every image gets its own result."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -50,7 +50,7 @@ def stored(*answers: Iterable[Said]) -> list[StoreResult]:
         return store(node)
 
 
-def test_each_instance_has_its_own_answer() -> None:
+def test_each_instance_gets_its_own_result() -> None:
     first, second, third = stored(
         stow(202, kept=items(*uids(1, 2), reason=0xB000), failed=items(*uids(3), reason=0xA700))
     )
@@ -63,7 +63,7 @@ def test_each_instance_has_its_own_answer() -> None:
     assert "out of resources" in str(third.error)
 
 
-def test_what_was_there_already_counts_as_kept() -> None:
+def test_an_instance_that_already_exists_counts_as_stored() -> None:
     answers = stored(stow(409, failed=items(*uids(1, 2, 3), reason=0x0111)))
 
     assert [one.warning for one in answers] == [Message("warning.already-stored")] * 3
@@ -72,7 +72,7 @@ def test_what_was_there_already_counts_as_kept() -> None:
 @pytest.mark.parametrize(
     ("status", "body"), [(200, b""), (200, b"thanks"), (200, b"[]"), (201, b"{}"), (204, b"")]
 )
-def test_a_success_that_names_nothing_is_proven_or_no_success(status: int, body: bytes) -> None:
+def test_a_success_that_lists_no_instances_is_verified_by_a_query(status: int, body: bytes) -> None:
     def say(request: Request) -> Iterable[Said]:
         if request.method == "POST":
             return answer(status, JSON, body)
@@ -87,7 +87,7 @@ def test_a_success_that_names_nothing_is_proven_or_no_success(status: int, body:
 
 
 @pytest.mark.parametrize("status", [400, 413, 500])
-def test_one_bad_instance_does_not_sink_the_others(status: int) -> None:
+def test_one_rejected_instance_does_not_affect_the_others(status: int) -> None:
     def say(request: Request) -> Iterable[Said]:
         sent = [uid for uid in uids(1, 2, 3) if uid.encode() in request.body]
         bad = uids(2)[0] in sent
@@ -100,7 +100,7 @@ def test_one_bad_instance_does_not_sink_the_others(status: int) -> None:
     assert len(liar.requests) == 4
 
 
-def test_a_node_that_fails_at_everything_is_left_soon() -> None:
+def test_a_node_that_rejects_every_upload_gets_only_a_few_requests() -> None:
     with (
         Liar(scripted(answer(500))) as liar,
         closing(liar.node()) as node,
@@ -111,7 +111,7 @@ def test_a_node_that_fails_at_everything_is_left_soon() -> None:
     assert len(liar.requests) < 6
 
 
-def test_a_refusal_in_the_middle_of_an_upload_is_still_read() -> None:
+def test_a_rejection_during_an_upload_is_read() -> None:
     big = instance(ct(Rows=2048, Columns=2048, PixelData=bytes(2048 * 2048 * 2)))
 
     class Hasty(Liar):
@@ -127,7 +127,7 @@ def test_a_refusal_in_the_middle_of_an_upload_is_still_read() -> None:
 
 
 class Chunks(Liar):
-    """Reads bodies that come in chunks."""
+    """Reads request bodies with chunked transfer encoding."""
 
     def _read(self, file: Any) -> Request | None:
         request = super()._read(file)
@@ -149,7 +149,7 @@ def _upload(liar: Liar, body: Iterable[bytes]) -> int:
         return response.status
 
 
-def test_a_body_of_unknown_length_is_sent_as_it_comes() -> None:
+def test_a_body_of_unknown_length_is_sent_chunked() -> None:
     with Chunks(scripted(answer(200))) as liar:
         assert _upload(liar, iter([b"abc", b"def"])) == 200
 
@@ -157,8 +157,8 @@ def test_a_body_of_unknown_length_is_sent_as_it_comes() -> None:
     assert liar.requests[0].headers["transfer-encoding"] == "chunked"
 
 
-def test_a_body_that_is_gone_once_sent_is_not_sent_again() -> None:
-    """As a busy node would ask for; half a body could be taken for a whole one."""
+def test_a_body_that_can_be_read_only_once_is_not_sent_again() -> None:
+    """The node responds 503. A retry could send an incomplete body as a complete one."""
     with (
         Chunks(scripted(answer(503, Retry_After="0"), answer(200))) as liar,
         pytest.raises(NodeBusy),
@@ -168,7 +168,7 @@ def test_a_body_that_is_gone_once_sent_is_not_sent_again() -> None:
     assert len(liar.requests) == 1
 
 
-def test_an_encoding_that_the_node_refuses_is_sent_uncompressed() -> None:
+def test_an_image_whose_encoding_is_rejected_is_sent_uncompressed() -> None:
     rle = compressed(ct(1), RLELossless)
 
     def say(request: Request) -> Iterable[Said]:
@@ -184,7 +184,7 @@ def test_an_encoding_that_the_node_refuses_is_sent_uncompressed() -> None:
     assert answered.sha256 != rle.sha256()
 
 
-def test_uploads_are_bounded_and_in_order() -> None:
+def test_uploads_contain_at_most_32_images_and_keep_the_order() -> None:
     pulled: list[int] = []
 
     def source() -> Iterator[object]:
@@ -207,5 +207,5 @@ def test_uploads_are_bounded_and_in_order() -> None:
     assert [one.ref.instance_uid for one in (first, *rest)] == uids(*range(1, 81))
 
 
-def test_a_lost_answer_to_an_upload_is_an_error() -> None:
+def test_an_upload_without_a_response_raises_connection_lost() -> None:
     assert type(failed(store, scripted([CLOSE]))) is ConnectionLost

@@ -1,4 +1,4 @@
-"""Retrieval by WADO-RS from a node that lies: nothing ends quietly, nothing foreign is taken."""
+"""WADO-RS retrieval from a node that misbehaves: no silent loss, no images of other studies."""
 
 import itertools
 import threading
@@ -69,7 +69,7 @@ def cuts() -> dict[str, list[Said]]:
 
 
 @pytest.mark.parametrize("how", cuts())
-def test_a_cut_answer_gives_what_came_and_then_an_error(how: str) -> None:
+def test_a_truncated_response_yields_its_complete_images_and_then_raises(how: str) -> None:
     with Liar(scripted(cuts()[how])) as liar, closing(liar.node()) as node:
         came: list[str] = []
         with pytest.raises(
@@ -78,12 +78,12 @@ def test_a_cut_answer_gives_what_came_and_then_an_error(how: str) -> None:
             came.extend(one.instance_uid for one in node.fetch([SERIES]))
 
     assert came == [f"{ROOT}.1.1.{number}" for number in range(1, len(came) + 1)]
-    # A reset may take away what was sent just before it.
+    # A reset may discard data that was sent just before it.
     least = {"ended between parts": 2, "reset within its length": 0}.get(how, 1)
     assert least <= len(came) <= max(least, 1)
 
 
-def test_a_boundary_other_than_announced_is_an_error() -> None:
+def test_a_boundary_other_than_the_declared_one_raises_connection_lost() -> None:
     body = BODY.replace(b"--edge", b"--else")
 
     error = failed(fetch, scripted(answer(200, TYPE, body)))
@@ -91,14 +91,14 @@ def test_a_boundary_other_than_announced_is_an_error() -> None:
     assert type(error) is ConnectionLost
 
 
-def test_a_type_without_boundary_is_an_error() -> None:
+def test_a_multipart_type_without_boundary_raises_connection_lost() -> None:
     error = failed(fetch, scripted(answer(200, "multipart/related", BODY)))
 
     assert type(error) is ConnectionLost
 
 
 @pytest.mark.parametrize("step", [b"x", BODY[:20]])
-def test_a_trickle_is_no_progress(step: bytes) -> None:
+def test_a_response_that_arrives_in_small_pieces_times_out(step: bytes) -> None:
     slow = itertools.chain([head(200, TYPE, len(BODY))], itertools.cycle([step, 0.1]))
 
     error = failed(fetch, scripted(slow), within_s=4)
@@ -107,13 +107,13 @@ def test_a_trickle_is_no_progress(step: bytes) -> None:
     assert "go on" in str(error) or "send an image" in str(error)
 
 
-def test_a_stall_in_the_middle_ends_in_time() -> None:
+def test_a_stall_in_the_middle_of_a_response_times_out() -> None:
     error = failed(fetch, scripted([head(200, TYPE, len(BODY)), BODY[:700], 99.0]))
 
     assert type(error) is TimedOut
 
 
-def test_the_time_of_one_request_is_bounded_in_all() -> None:
+def test_one_request_cannot_exceed_the_total_time_limit() -> None:
     part = chunk(multipart.make_part_head("edge") + FILES[0])
     steady = itertools.chain([head(200, TYPE)], itertools.cycle([part, 0.1]))
 
@@ -123,17 +123,17 @@ def test_the_time_of_one_request_is_bounded_in_all() -> None:
     assert "exceeded the total time limit" in str(error)
 
 
-def test_a_slow_taker_is_not_held_against_the_node() -> None:
+def test_a_slow_consumer_does_not_cause_a_timeout() -> None:
     with Liar(scripted(answer(200, TYPE, BODY))) as liar, closing(liar.node()) as node:
         fetched = node.fetch([SERIES])
         next(fetched)
-        # Longer than the node itself may be silent.
+        # Longer than the timeouts of the node.
         threading.Event().wait(1.3)
 
         assert len(list(fetched)) == 2
 
 
-def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
+def test_a_part_that_is_not_dicom_raises_after_the_other_parts() -> None:
     body = related(FILES[0], b"the source failed", FILES[1])
     with Liar(scripted(answer(200, TYPE, body))) as liar, closing(liar.node()) as node:
         fetched = node.fetch([SERIES])
@@ -149,7 +149,7 @@ def test_a_part_that_is_no_dicom_is_an_error_after_the_others() -> None:
         assert faulty.defect == Message("dicom-file.no-prefix")
 
 
-def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
+def test_a_response_with_a_single_file_is_accepted_only_if_complete() -> None:
     kind = "application/dicom"
     no_pixels = FILES[0][: -12 - len(ct().PixelData)]
     whole = answer(200, kind, FILES[0])
@@ -165,7 +165,7 @@ def test_a_bare_file_is_taken_and_a_cut_one_is_not() -> None:
             fetch(node)
 
 
-def test_a_node_that_knows_no_transfer_syntax_parameter_is_asked_plainly() -> None:
+def test_the_transfer_syntax_parameter_is_omitted_after_status_406() -> None:
     def say(request: Request) -> Iterable[Said]:
         return answer(406) if "*" in request.headers["accept"] else answer(200, TYPE, BODY)
 
@@ -176,7 +176,7 @@ def test_a_node_that_knows_no_transfer_syntax_parameter_is_asked_plainly() -> No
     assert len(liar.requests) == 3
 
 
-def test_leaving_early_closes_the_connection() -> None:
+def test_closing_a_retrieval_early_closes_the_connection() -> None:
     endless = itertools.chain(
         [head(200, TYPE)], itertools.repeat(chunk(b"\r\n--edge\r\n\r\n" + FILES[0]))
     )
@@ -187,7 +187,7 @@ def test_leaving_early_closes_the_connection() -> None:
         peers.wait_until(lambda: liar._open[0].fileno() < 0, "the peer sees the end")
 
 
-# On the one path -----------------------------------------------------------------------------------
+# Whole transfers -----------------------------------------------------------------------------------
 
 
 def transferred(
@@ -202,7 +202,7 @@ def transferred(
     return outcome, dict(destination.held)
 
 
-def test_a_duplicate_counts_once() -> None:
+def test_a_duplicate_image_counts_once() -> None:
     body = related(*FILES, FILES[0])
 
     outcome, held = transferred(serve_one_series(lambda request: answer(200, TYPE, body)))
@@ -211,7 +211,7 @@ def test_a_duplicate_counts_once() -> None:
     assert outcome.delivered == len(held) == 3
 
 
-def test_an_image_of_another_study_is_not_taken() -> None:
+def test_an_image_of_another_study_is_not_delivered() -> None:
     body = related(*FILES, file_bytes(ct(1, study="2")))
 
     outcome, held = transferred(serve_one_series(lambda request: answer(200, TYPE, body)))
@@ -222,7 +222,7 @@ def test_an_image_of_another_study_is_not_taken() -> None:
     assert outcome.notes == (Message("series.foreign-object"),)
 
 
-def test_what_is_missing_is_asked_for_one_by_one() -> None:
+def test_missing_images_are_requested_one_by_one() -> None:
     def wado(request: Request) -> Iterable[Said]:
         if "/instances/" in request.path:
             return answer(200, TYPE, related(FILES[int(request.path[-1]) - 1]))
@@ -234,7 +234,7 @@ def test_what_is_missing_is_asked_for_one_by_one() -> None:
     assert set(held) == set(image_uids(1, 2, 3))
 
 
-def test_what_never_comes_is_told() -> None:
+def test_an_image_that_is_never_sent_makes_the_series_partial() -> None:
     outcome, held = transferred(
         serve_one_series(lambda request: answer(200, TYPE, related(*FILES[:2])))
     )

@@ -1,4 +1,4 @@
-"""Habits of archives that are nobody's fault, and must not cost an image."""
+"""Quirks of archives that must not cause the loss of an image."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,8 +32,8 @@ SR = "1.2.840.10008.5.1.4.1.1.88.11"
 REFUSES, SAYS_NOTHING = 0xC413, 0x0000
 
 Serve = Callable[[peers.Talk, int, list[Instance]], int | bytes]
-"""Sends what was asked for, to the message of this number; gives the final status, or what stands
-behind the final command of a failure.
+"""Sends the requested images for the message with this ID. Returns the final status, or the bytes
+that follow the final command of a failure.
 """
 
 
@@ -44,7 +44,7 @@ def received(tmp_path: Path) -> Iterator[receiving.Received]:
 
 
 class ImagesAlone:
-    """Lists three CT images; `to_a_list` is what it says to a list of UIDs, None to read it."""
+    """Lists three CT images; `to_a_list` is the status for a list of UIDs, None accepts it."""
 
     def __init__(self, serve: Serve, to_a_list: int | None) -> None:
         self.images = [instance(ct(number)) for number in range(1, 4)]
@@ -107,7 +107,7 @@ def by_get(peer: peers.Scripted) -> DimseNode:
 
 
 @pytest.mark.parametrize("answer", [REFUSES, SAYS_NOTHING])
-def test_an_archive_that_reads_no_list_of_uids_is_asked_for_each_image_by_itself(
+def test_c_get_requests_images_singly_if_a_list_of_uids_is_not_supported(
     answer: int,
 ) -> None:
     archive = ImagesAlone(sends, answer)
@@ -119,7 +119,7 @@ def test_an_archive_that_reads_no_list_of_uids_is_asked_for_each_image_by_itself
 
 
 @pytest.mark.parametrize("answer", [REFUSES, SAYS_NOTHING])
-def test_an_archive_that_reads_no_list_of_uids_sends_each_image_by_itself(
+def test_c_move_requests_images_singly_if_a_list_of_uids_is_not_supported(
     received: receiving.Received, answer: int
 ) -> None:
     def moves(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
@@ -137,7 +137,7 @@ def test_an_archive_that_reads_no_list_of_uids_sends_each_image_by_itself(
     assert archive.asked == [3, 1, 1, 1]
 
 
-def test_an_archive_that_searches_by_no_list_of_uids_proves_by_the_whole_series() -> None:
+def test_confirm_queries_the_series_if_a_list_of_uids_is_not_supported() -> None:
     archive = ImagesAlone(sends, REFUSES)
     lost = replace(archive.refs[0], instance_uid=f"{ROOT}.1.1.9")
     with peers.Scripted(archive) as peer:
@@ -152,7 +152,7 @@ def test_an_archive_that_searches_by_no_list_of_uids_proves_by_the_whole_series(
 
 
 @pytest.mark.parametrize("status", [0xC000, 0xA702])
-def test_an_image_that_an_archive_cannot_send_costs_no_other_one(status: int) -> None:
+def test_an_image_that_cannot_be_sent_does_not_affect_the_others(status: int) -> None:
     def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
         return status if wanted[0].instance_uid == f"{ROOT}.1.1.2" else sends(talk, number, wanted)
 
@@ -162,15 +162,15 @@ def test_an_image_that_an_archive_cannot_send_costs_no_other_one(status: int) ->
 
     first, _, third = archive.images
     assert [one.instance_uid for one in fetched] == [first.instance_uid, third.instance_uid]
-    # Once more, uncompressed: by itself.
+    # The failed image is requested once more, uncompressed.
     assert archive.asked == [3, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3])
-def test_an_archive_that_gives_up_at_the_first_image_it_cannot_send_gives_all_others(
+def test_c_get_fetches_all_other_images_if_it_ends_at_the_first_failure(
     bad: int,
 ) -> None:
-    """And says which one behind its command, where no data set belongs."""
+    """It names the failed image in bytes after the command, where no data set is allowed."""
 
     def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int | bytes:
         for one in wanted:
@@ -192,7 +192,7 @@ def test_an_archive_that_gives_up_at_the_first_image_it_cannot_send_gives_all_ot
 
 
 @pytest.mark.parametrize("bad", [1, 2, 3])
-def test_a_move_that_ends_at_the_first_image_it_cannot_send_brings_all_others(
+def test_c_move_fetches_all_other_images_if_it_ends_at_the_first_failure(
     received: receiving.Received, bad: int
 ) -> None:
     def moves(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
@@ -215,7 +215,7 @@ def test_a_move_that_ends_at_the_first_image_it_cannot_send_brings_all_others(
     assert came == {f"{ROOT}.1.1.{number}" for number in {1, 2, 3} - {bad}}
 
 
-def test_what_an_archive_cannot_send_by_c_get_comes_by_c_move(
+def test_an_image_that_fails_by_c_get_is_fetched_by_c_move(
     received: receiving.Received,
 ) -> None:
     def serve(talk: peers.Talk, number: int, wanted: list[Instance]) -> int:
@@ -234,7 +234,7 @@ def test_what_an_archive_cannot_send_by_c_get_comes_by_c_move(
     assert [one.sha256() for one in fetched] == [archive.images[0].sha256()]
 
 
-def test_a_report_comes_from_an_archive_that_does_not_say_what_it_holds() -> None:
+def test_a_structured_report_is_fetched_if_sop_classes_are_not_listed() -> None:
     report = instance(ct(4, SOPClassUID=SR))
     gets: list[int] = []
 
@@ -264,7 +264,7 @@ def test_a_report_comes_from_an_archive_that_does_not_say_what_it_holds() -> Non
     assert max(gets) <= 128
 
 
-def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> None:
+def test_the_error_for_a_refused_retrieval_says_what_to_do() -> None:
     archive = ImagesAlone(lambda talk, number, wanted: REFUSES, REFUSES)
     with peers.Scripted(archive) as peer, pytest.raises(NodeRefused) as refused:
         list(by_get(peer).fetch(archive.refs))
@@ -275,7 +275,7 @@ def test_an_archive_that_sends_none_of_them_is_told_with_what_to_do_next() -> No
     )
 
 
-def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibility() -> None:
+def test_the_error_for_an_aborted_association_mentions_permissions() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.hear()
@@ -292,7 +292,7 @@ def test_an_archive_that_aborts_what_it_does_not_allow_is_told_with_that_possibi
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC001, 0x0122])
-def test_a_series_whose_images_an_archive_does_not_list_comes_and_proves_nothing(
+def test_a_series_without_a_list_of_images_is_delivered_as_unverifiable(
     tmp_path: Path, status: int
 ) -> None:
     one = instance(ct(1))

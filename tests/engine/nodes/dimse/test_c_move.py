@@ -1,4 +1,4 @@
-"""Retrieval by C-MOVE: what archives send to us, by way of the receiver and its spool."""
+"""Retrieval by C-MOVE through our Storage SCP and its spool."""
 
 import socket
 import subprocess
@@ -70,7 +70,9 @@ def received(tmp_path: Path) -> Iterator[receiving.Received]:
 # Real archives ---------------------------------------------------------------------------------
 
 
-def test_orthanc_sends_byte_by_byte(archive: peers.Orthanc, received: receiving.Received) -> None:
+def test_images_from_orthanc_are_received_byte_for_byte(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
     register(archive, received.port)
     sent, others = images(20), images(3, series="2")
     list(archive.node().store(sent + others))
@@ -82,10 +84,11 @@ def test_orthanc_sends_byte_by_byte(archive: peers.Orthanc, received: receiving.
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent + others)
 
 
-def test_orthanc_that_does_not_know_us_is_told_how(
+def test_the_error_explains_that_our_ae_title_is_not_registered(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
-    register(archive, received.port)  # so that there is something to take away, whoever was first
+    # Ensure that there is an entry to delete, whatever test ran before.
+    register(archive, received.port)
     request = urllib.request.Request(
         f"http://127.0.0.1:{archive.http_port}/modalities/adit", method="DELETE"
     )
@@ -93,12 +96,14 @@ def test_orthanc_that_does_not_know_us_is_told_how(
     list(archive.node().store(images(1)))
     node = peers.node(archive.port, archive.called, received.reception, **MOVE)
 
-    # Orthanc 1.12 aborts the association, and sends no status.
+    # Orthanc 1.12 aborts the association without sending a status.
     with pytest.raises(ConnectionLost, match="register the AE title ADIT at this machine"):
         list(node.fetch([SERIES]))
 
 
-def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.Received) -> None:
+def test_a_transfer_by_c_move_is_complete(
+    archive: peers.Orthanc, received: receiving.Received
+) -> None:
     register(archive, received.port)
     sent = images(10) + images(5, series="2")
     list(archive.node().store(sent))
@@ -113,7 +118,7 @@ def test_a_whole_transfer_by_c_move(archive: peers.Orthanc, received: receiving.
     assert [one.completeness for one in outcomes] == [Completeness.COMPLETE] * 2
 
 
-def test_images_come_by_c_move_before_their_list_is_known(
+def test_c_move_prefetches_images_before_their_list_is_known(
     archive: peers.Orthanc, received: receiving.Received, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(archive, received.port)
@@ -143,7 +148,7 @@ def test_images_come_by_c_move_before_their_list_is_known(
     assert time.monotonic() - began < slow["drain_s"]
 
 
-def test_a_move_that_is_done_before_the_list_ends_with_the_list(
+def test_a_finished_prefetch_ends_when_the_list_of_images_is_known(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
     register(archive, received.port)
@@ -159,7 +164,8 @@ def test_a_move_that_is_done_before_the_list_ends_with_the_list(
     thread = threading.Thread(target=lambda: came.extend(one.instance_uid for one in coming))
     thread.start()
 
-    list(source.find(Query.uids_of(SERIES)))  # no list of what is to come: it waits on
+    # This is not the list of the images, so the prefetch keeps waiting.
+    list(source.find(Query.uids_of(SERIES)))
     peers.wait_until(lambda: len(came) == 5, "all images have come")
     thread.join(1)
     waits = thread.is_alive()
@@ -170,7 +176,7 @@ def test_a_move_that_is_done_before_the_list_ends_with_the_list(
     assert not thread.is_alive()
 
 
-def test_four_moves_at_a_time_get_each_their_own(
+def test_four_concurrent_moves_each_receive_their_own_images(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
     register(archive, received.port)
@@ -197,7 +203,7 @@ def test_four_moves_at_a_time_get_each_their_own(
         assert len(fetched[number]) == 15
 
 
-def test_the_command_line_takes_images_by_c_move(
+def test_the_command_line_fetches_by_c_move_and_removes_old_spool_files(
     archive: peers.Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = peers.free_port()
@@ -218,7 +224,9 @@ def test_the_command_line_takes_images_by_c_move(
     assert not list(left.parent.iterdir())
 
 
-def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_port_in_use_exits_with_wrong_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
@@ -230,7 +238,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @contextmanager
 def demo_pacs(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]:
-    """The demo PACS, which knows ADIT at that port."""
+    """Run the demo PACS with ADIT registered at `port`, and yield its own port."""
     folder.mkdir()
     for number, one in enumerate(sent):
         (folder / f"{number}.dcm").write_bytes(b"".join(file_parts(one)))
@@ -246,7 +254,9 @@ def demo_pacs(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]:
         process.stdout.close()
 
 
-def test_the_demo_pacs_sends_byte_by_byte(tmp_path: Path, received: receiving.Received) -> None:
+def test_images_from_the_demo_pacs_are_received_byte_for_byte(
+    tmp_path: Path, received: receiving.Received
+) -> None:
     sent = images(5)
     with demo_pacs(tmp_path / "demo", received.port, sent) as port:
         node = peers.node(port, "DEMO", received.reception, **MOVE)
@@ -255,7 +265,7 @@ def test_the_demo_pacs_sends_byte_by_byte(tmp_path: Path, received: receiving.Re
 
 
 @peers.needs_dcmtk
-def test_dcmqrscp_sends_byte_by_byte(tmp_path: Path, received: receiving.Received) -> None:
+def test_images_from_dcmqrscp_are_received(tmp_path: Path, received: receiving.Received) -> None:
     sent = images(5)
     known = f"ADIT = (ADIT, 127.0.0.1, {received.port})"
     with peers.dcmqrscp(tmp_path / "qr", known) as port:
@@ -268,7 +278,9 @@ def test_dcmqrscp_sends_byte_by_byte(tmp_path: Path, received: receiving.Receive
 
 
 @peers.needs_dcmtk
-def test_storescu_sends_to_the_receiver(tmp_path: Path, received: receiving.Received) -> None:
+def test_images_from_storescu_are_received_byte_for_byte(
+    tmp_path: Path, received: receiving.Received
+) -> None:
     sent = images(5)
     for one in sent:
         (tmp_path / f"{one.instance_uid}.dcm").write_bytes(b"".join(file_parts(one)))
@@ -284,16 +296,16 @@ def test_storescu_sends_to_the_receiver(tmp_path: Path, received: receiving.Rece
     assert by_uid(taken) == by_uid(sent)
 
 
-# Archives that say what a test wants -----------------------------------------------------------
+# Scripted archives -----------------------------------------------------------------------------
 
 
 Say = Callable[[int | None], None]
 
 
 class Archive:
-    """Lists three CT images; `move` does with a C-MOVE what a test wants.
+    """Lists three CT images and answers a C-MOVE with the function `move`.
 
-    It is called with the talk, the message id, and a function that says a status.
+    `move` gets the archive, the talk, the message ID, and a function that sends a status.
     """
 
     def __init__(self, move: Callable[["Archive", peers.Talk, int, Say], None], port: int) -> None:
@@ -315,7 +327,7 @@ class Archive:
         talk.until_gone()
 
     def send(self, instances: list[Instance], number: int | None) -> list[int | None]:
-        """Sub-operations; with the originator when a number is given."""
+        """Send sub-operations, with the move originator if a message ID is given."""
         originator = None if number is None else ("ADIT", number)
         with receiving.sending(self.port, *instances) as sending:
             return [sending.store(one, originator) for one in instances]
@@ -367,7 +379,7 @@ def failed(action: Callable[[], object], within_s: float = 3.0) -> AditError:
         (None, NodeRefused, "without a status"),
     ],
 )
-def test_a_final_status_without_success_fails_in_words(
+def test_a_final_failure_status_raises_an_error_with_an_explanation(
     received: receiving.Received, status: int | None, kind: type[AditError], words: str
 ) -> None:
     archive = Archive(lambda self, talk, number, say: say(status), received.port)
@@ -378,7 +390,9 @@ def test_a_final_status_without_success_fails_in_words(
     assert words in str(error)
 
 
-def test_the_request_names_our_receiver_and_our_number(received: receiving.Received) -> None:
+def test_the_request_names_our_ae_title_as_the_move_destination(
+    received: receiving.Received,
+) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
         assert self.send(self.images, number) == [0, 0, 0]
         say(0)
@@ -391,7 +405,7 @@ def test_the_request_names_our_receiver_and_our_number(received: receiving.Recei
 
 
 @pytest.mark.parametrize("with_originator", [True, False])
-def test_success_before_the_images_is_waited_out(
+def test_images_that_arrive_after_the_success_status_are_received(
     received: receiving.Received, with_originator: bool
 ) -> None:
     senders: list[threading.Thread] = []
@@ -410,7 +424,7 @@ def test_success_before_the_images_is_waited_out(
     with peers.Scripted(archive) as peer:
         started = time.monotonic()
         fetched = list(moving(peer, received, drain_s=5.0).fetch([SERIES]))
-        # All that were listed came: nothing is waited for any more.
+        # All listed images have arrived, so the rest of `drain_s` is not waited for.
         assert time.monotonic() - started < 3
         senders[0].join()
 
@@ -418,7 +432,7 @@ def test_success_before_the_images_is_waited_out(
 
 
 @pytest.mark.parametrize("status", [0, 0xB000, 0xA702])
-def test_success_with_fewer_ends_and_our_own_count_tells(
+def test_a_final_status_after_fewer_images_ends_the_move_without_an_error(
     received: receiving.Received, status: int
 ) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
@@ -432,7 +446,7 @@ def test_success_with_fewer_ends_and_our_own_count_tells(
     assert by_uid(fetched) == by_uid(archive.images[:2])
 
 
-def test_a_slow_reader_gets_all(received: receiving.Received) -> None:
+def test_a_slow_consumer_receives_all_images(received: receiving.Received) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
         self.send(self.images, None)
         say(0xFF00)
@@ -448,7 +462,9 @@ def test_a_slow_reader_gets_all(received: receiving.Received) -> None:
     assert by_uid(fetched) == by_uid(archive.images)
 
 
-def test_an_archive_that_cuts_the_line_is_lost(received: receiving.Received) -> None:
+def test_an_archive_that_closes_the_connection_raises_connection_lost(
+    received: receiving.Received,
+) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
         self.send(self.images[:1], number)
         talk.close()
@@ -461,7 +477,7 @@ def test_an_archive_that_cuts_the_line_is_lost(received: receiving.Received) -> 
 
 
 @pytest.mark.parametrize("pending", [0, 50])
-def test_silence_and_endless_pending_end_in_time(
+def test_a_move_without_images_times_out_despite_pending_responses(
     received: receiving.Received, pending: int
 ) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
@@ -477,7 +493,7 @@ def test_silence_and_endless_pending_end_in_time(
     assert "did not send an image within 0.5 s" in str(error)
 
 
-def test_leaving_early_cancels_and_then_aborts(received: receiving.Received) -> None:
+def test_closing_a_move_early_sends_a_cancel_request(received: receiving.Received) -> None:
     heard: list[int] = []
 
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
@@ -497,7 +513,7 @@ def test_leaving_early_cancels_and_then_aborts(received: receiving.Received) -> 
     assert heard == [CANCEL]
 
 
-def test_a_stop_cancels_and_aborts_an_archive_that_does_not_listen(
+def test_abort_cancels_and_then_aborts_if_the_archive_ignores_the_cancel(
     received: receiving.Received,
 ) -> None:
     late: list[int | None] = []
@@ -509,7 +525,7 @@ def test_a_stop_cancels_and_aborts_an_archive_that_does_not_listen(
 
     class Stubborn(Archive):
         def send_late(self, number: int) -> list[int | None]:
-            """The images of the cancelled move, once another one is under way."""
+            """Send the images of the canceled move while another move is running."""
             want = receiving.wanted(STUDY.study_uid, series_uids=frozenset({SERIES.series_uid}))
             with received.reception.expect(want, receiving.never) as awaited:
                 answers = self.send(self.images, number)
@@ -530,13 +546,13 @@ def test_a_stop_cancels_and_aborts_an_archive_that_does_not_listen(
 
 @contextmanager
 def receiving_title(received: receiving.Received) -> Iterator[None]:
-    """The archive may call even while nothing is expected of it."""
+    """Let the archive open associations while no image is expected from it."""
     want = receiving.wanted(f"{ROOT}.99")
     with received.reception.expect(want, receiving.never):
         yield
 
 
-def test_a_second_abort_does_not_wait(received: receiving.Received) -> None:
+def test_a_second_abort_does_not_wait_for_the_archive(received: receiving.Received) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
         talk.until_gone()
 
@@ -553,10 +569,10 @@ def test_a_second_abort_does_not_wait(received: receiving.Received) -> None:
 
 
 @pytest.mark.parametrize("with_originator", [True, False])
-def test_two_overlapping_moves_of_one_study_get_each_their_own(
+def test_two_concurrent_moves_of_one_study_each_receive_their_own_images(
     tmp_path: Path, received: receiving.Received, with_originator: bool
 ) -> None:
-    """Each of two archives of one title sends the same study, with its own bytes."""
+    """Two archives with the same AE title send the same study with different bytes."""
 
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
         for one in self.images:
@@ -588,7 +604,7 @@ def test_two_overlapping_moves_of_one_study_get_each_their_own(
 # Routes ----------------------------------------------------------------------------------------
 
 
-def test_auto_falls_back_to_c_move_where_c_get_is_not_offered(
+def test_auto_falls_back_to_c_move_if_c_get_is_not_offered(
     received: receiving.Received,
 ) -> None:
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
@@ -609,13 +625,13 @@ def test_auto_prefers_c_get(archive: peers.Orthanc, received: receiving.Received
     assert len(list(node.fetch([SERIES]))) == 2
 
 
-def test_without_a_receiver_c_move_is_no_way() -> None:
+def test_c_move_without_a_receiver_raises_not_supported() -> None:
     node = peers.node(104, retrieve="move")
 
     with pytest.raises(NotSupported, match="no receiver is running here"):
         list(node.fetch([InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", f"{ROOT}.1.1.1")]))
 
 
-def test_senders_that_cannot_be_read_are_refused() -> None:
+def test_invalid_senders_are_rejected() -> None:
     with pytest.raises(InvalidInput, match="Senders"):
         peers.node(104, senders="PACS1@somewhere")

@@ -1,6 +1,4 @@
-"""What a source sends by C-MOVE keeps to its rate from the first byte, and nobody is taken for dead
-because of it.
-"""
+"""Images received by C-MOVE respect the rate limit of their source, without false timeouts."""
 
 import threading
 import time
@@ -25,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("same_threads")
 STUDY, OTHER = f"{ROOT}.1", f"{ROOT}.2"
 KEPT, REFUSED = 0, 0x0124
 SLOW = 1.0
-"""Bytes a second: nothing ends in a test's time."""
+"""Bytes per second: so slow that no image is complete before the test ends."""
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def received(tmp_path: Path) -> Iterator[receiving.Received]:
 
 
 def image(number: int, side: int = 100, study: str = "1") -> Instance:
-    """Its pixels are 2 * side * side bytes."""
+    """An image with 2 * side * side bytes of pixel data."""
     pixels = bytes(2 * side * side)
     return instance(ct(number, study=study, Rows=side, Columns=side, PixelData=pixels))
 
@@ -48,7 +46,7 @@ def wait_until(happened: Callable[[], bool], seconds: float = 10) -> None:
 
 
 class Pushing(threading.Thread):
-    """Sends in a thread of its own; `answers` are the statuses."""
+    """Sends images in its own thread; `answers` are the C-STORE statuses."""
 
     def __init__(self, port: int, *images: Instance, title: str = "PACS") -> None:
         super().__init__()
@@ -65,7 +63,7 @@ def least_s(sent: list[Instance], rate: float) -> float:
     return sum(one.size_bytes for one in sent) / rate - BURST_S - 0.01
 
 
-def test_the_rate_is_kept_from_the_first_byte(received: receiving.Received) -> None:
+def test_the_rate_limit_applies_from_the_first_byte(received: receiving.Received) -> None:
     sent, rate = [image(number) for number in range(1, 6)], 100_000.0
     with received.reception.expect(receiving.wanted(STUDY, rate_bytes_s=rate), never):
         began = time.monotonic()
@@ -75,8 +73,8 @@ def test_the_rate_is_kept_from_the_first_byte(received: receiving.Received) -> N
         assert time.monotonic() - began >= least_s(sent, rate)
 
 
-def test_all_associations_of_a_source_share_its_rate(received: receiving.Received) -> None:
-    """Even two that send under titles of their own, each for a move of its own."""
+def test_all_associations_of_a_source_share_its_rate_limit(received: receiving.Received) -> None:
+    """Two senders with different AE titles, each for its own move."""
     rate, mine, others = 100_000.0, [image(1), image(2)], [image(3, study="2"), image(4, study="2")]
     wanted = receiving.wanted(STUDY, rate_bytes_s=rate)
     second = AllowedSender("STORE2", receiving.HERE)
@@ -97,7 +95,7 @@ def test_all_associations_of_a_source_share_its_rate(received: receiving.Receive
         assert time.monotonic() - began >= least_s(mine + others, rate)
 
 
-def test_the_images_of_other_sources_do_not_wait(received: receiving.Received) -> None:
+def test_images_of_other_sources_are_not_throttled(received: receiving.Received) -> None:
     slow, quick = image(1), image(2, study="2")
     theirs = but(receiving.wanted(OTHER, title="OTHER"), source="PACS2")
     with (
@@ -119,7 +117,7 @@ def is_held_back(received: receiving.Received) -> bool:
     return any(received.spool.is_throttled(token) for token in received.spool.tokens())
 
 
-def test_who_waits_is_answered_at_once_when_nobody_awaits_the_image_any_more(
+def test_a_throttled_image_is_refused_at_once_when_its_move_has_ended(
     received: receiving.Received,
 ) -> None:
     late = Pushing(received.port, image(1, side=1000))
@@ -131,7 +129,7 @@ def test_who_waits_is_answered_at_once_when_nobody_awaits_the_image_any_more(
     assert late.answers == [REFUSED]
 
 
-def test_what_comes_late_of_a_move_that_ended_keeps_to_the_rate(
+def test_late_images_of_an_ended_move_respect_the_rate_limit(
     received: receiving.Received,
 ) -> None:
     rate, (first, *late) = 100_000.0, [image(number) for number in range(1, 6)]
@@ -145,7 +143,7 @@ def test_what_comes_late_of_a_move_that_ended_keeps_to_the_rate(
     assert time.monotonic() - began >= least_s(late, rate)
 
 
-def test_what_nobody_awaited_any_more_does_not_hold_up_the_next_move(
+def test_an_abandoned_image_does_not_delay_the_next_move(
     received: receiving.Received,
 ) -> None:
     abandoned, rate = image(1, side=2000), 50_000.0
@@ -165,7 +163,7 @@ def test_what_nobody_awaited_any_more_does_not_hold_up_the_next_move(
     assert time.monotonic() - began < abandoned.size_bytes / rate / 3
 
 
-def test_a_receiver_that_ends_waits_for_no_rate(tmp_path: Path) -> None:
+def test_a_receiver_that_stops_closes_throttled_connections(tmp_path: Path) -> None:
     wanted = receiving.wanted(STUDY, rate_bytes_s=SLOW)
     with receiving.receiving(tmp_path) as received, received.reception.expect(wanted, never):
         waiting = Broken(received.port, image(1))
@@ -178,7 +176,7 @@ def test_a_receiver_that_ends_waits_for_no_rate(tmp_path: Path) -> None:
 
 
 class Broken(Pushing):
-    """The same, who expects to be cut off."""
+    """A sender that expects the connection to be closed."""
 
     is_cut = False
 
@@ -189,10 +187,10 @@ class Broken(Pushing):
             self.is_cut = True
 
 
-def test_an_archive_that_is_held_back_is_not_taken_for_dead(
+def test_a_throttled_archive_does_not_time_out(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
-    """Longer than all its time limits, and in pieces that show nowhere until they are whole."""
+    """The transfer exceeds all time limits, and incomplete images are not visible as progress."""
     register(archive, received.port)
     sent, rate = [image(number, side=300) for number in (1, 2)], 60_000.0
     list(archive.node().store(sent))

@@ -1,4 +1,4 @@
-"""Storage over two associations: as many answers as images, in order, whatever the node thinks of it."""
+"""Storage over two associations: one result per image, in order."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def storage(called: str, port: int, **settings: float) -> CStore:
     return CStore(OpenAssociations(peer), lanes=2)
 
 
-def test_two_associations_answer_for_each_image_in_order(archive: peers.Orthanc) -> None:
+def test_two_associations_yield_one_result_per_image_in_order(archive: peers.Orthanc) -> None:
     sent = images()
 
     answers = list(storage(archive.called, archive.port).store(sent))
@@ -40,8 +40,8 @@ def test_two_associations_answer_for_each_image_in_order(archive: peers.Orthanc)
     assert archive.count() == COUNT
 
 
-def test_a_node_that_serves_one_association_at_a_time_gets_all_by_that_one(tmp_path: Path) -> None:
-    """And nobody waits for the second."""
+def test_a_node_that_serves_one_association_at_a_time_gets_all_images(tmp_path: Path) -> None:
+    """The second association, which the node does not accept, causes no delay."""
     began = time.monotonic()
     with peers.storescp(tmp_path / "taken") as port:
         answers = list(storage("ANY", port, association_s=30).store(images()))
@@ -50,7 +50,7 @@ def test_a_node_that_serves_one_association_at_a_time_gets_all_by_that_one(tmp_p
     assert time.monotonic() - began < 15
 
 
-def test_a_new_kind_of_image_does_not_wait_behind_an_association_that_nobody_uses(
+def test_a_new_sop_class_does_not_wait_for_an_unused_association(
     tmp_path: Path,
 ) -> None:
     other = instance(ct(COUNT + 1, SOPClassUID=MR_IMAGE))
@@ -62,10 +62,10 @@ def test_a_new_kind_of_image_does_not_wait_behind_an_association_that_nobody_use
     assert time.monotonic() - began < 15
 
 
-def test_what_is_under_way_is_answered_for_before_the_stream_s_error(
+def test_images_in_flight_get_a_result_before_the_error_of_the_source(
     archive: peers.Orthanc,
 ) -> None:
-    """Else the ledger would call an image held back that the node has."""
+    """Otherwise the ledger would record images that the node has as withheld."""
 
     def broken() -> Iterator[Instance]:
         yield from images()

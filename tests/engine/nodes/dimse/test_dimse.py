@@ -1,4 +1,4 @@
-"""The DIMSE node with real archives: what goes well, byte by byte."""
+"""The DIMSE node against Orthanc and dcmtk."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, St
 STUDY = StudyRef(f"{ROOT}.1")
 
 
-def test_check_says_what_the_archive_can_do(archive: peers.Orthanc) -> None:
+def test_check_reports_the_services_of_the_archive(archive: peers.Orthanc) -> None:
     list(archive.node().store(images(2)))
 
     findings = list(archive.node().check())
@@ -44,7 +44,7 @@ def test_check_says_what_the_archive_can_do(archive: peers.Orthanc) -> None:
     assert "C-ECHO" in str(findings[0].what)
 
 
-def test_what_was_stored_is_confirmed_found_and_fetched_byte_by_byte(
+def test_stored_images_are_confirmed_and_fetched_byte_for_byte(
     archive: peers.Orthanc, same_threads: None
 ) -> None:
     node = archive.node()
@@ -59,7 +59,7 @@ def test_what_was_stored_is_confirmed_found_and_fetched_byte_by_byte(
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent)
 
 
-def test_fetch_takes_series_and_single_instances(archive: peers.Orthanc) -> None:
+def test_fetch_accepts_series_and_single_instances(archive: peers.Orthanc) -> None:
     node = archive.node()
     sent = images(3) + images(3, series="2")
     list(node.store(sent))
@@ -73,7 +73,7 @@ def test_fetch_takes_series_and_single_instances(archive: peers.Orthanc) -> None
     assert {one.instance_uid for one in picked} == {ref.instance_uid for ref in single}
 
 
-def test_fetch_after_a_listing_needs_no_second_search(archive: peers.Orthanc) -> None:
+def test_fetch_after_a_list_query_needs_no_second_query(archive: peers.Orthanc) -> None:
     list(archive.node().store(images(3)))
     with Wire(archive.port, after_bytes=10**9, how="cut") as wire:
         node = peers.node(wire.port, "ONE")
@@ -85,7 +85,7 @@ def test_fetch_after_a_listing_needs_no_second_search(archive: peers.Orthanc) ->
     assert wire.connections == 2
 
 
-def test_find_at_each_level_with_umlauts(archive: peers.Orthanc) -> None:
+def test_find_works_at_each_level_and_matches_umlauts(archive: peers.Orthanc) -> None:
     node = archive.node()
     list(node.store(images(2) + images(2, series="2")))
 
@@ -106,7 +106,7 @@ def test_find_at_each_level_with_umlauts(archive: peers.Orthanc) -> None:
     assert {record.sop_class_uid for record in single} == {ct().SOPClassUID}
 
 
-def test_names_in_other_alphabets_arrive(
+def test_a_japanese_patient_name_is_decoded(
     orthancs: tuple[peers.Orthanc, peers.Orthanc],
 ) -> None:
     archive = orthancs[1]
@@ -119,7 +119,7 @@ def test_names_in_other_alphabets_arrive(
     assert record.patient_name == name
 
 
-def test_find_says_when_the_cap_was_reached(archive: peers.Orthanc) -> None:
+def test_find_reports_that_the_result_cap_was_reached(archive: peers.Orthanc) -> None:
     list(archive.node().store(images(5)))
     query = Query.instances_of(SeriesRef(STUDY.study_uid, f"{ROOT}.1.1"))
 
@@ -132,14 +132,14 @@ def test_find_says_when_the_cap_was_reached(archive: peers.Orthanc) -> None:
     assert not whole.is_capped
 
 
-def test_fetch_of_an_unknown_study_says_so(archive: peers.Orthanc) -> None:
+def test_fetching_an_unknown_study_or_series_raises_not_found(archive: peers.Orthanc) -> None:
     with pytest.raises(NotFound, match="no longer has this study"):
         list(archive.node().fetch([STUDY]))
     with pytest.raises(NotFound, match="no longer has this series"):
         list(archive.node().fetch([SeriesRef("1.2.3", "1.2.3.4")]))
 
 
-def test_confirm_names_only_what_the_archive_keeps(archive: peers.Orthanc) -> None:
+def test_confirm_returns_only_images_that_the_archive_has(archive: peers.Orthanc) -> None:
     node = archive.node()
     (kept,) = node.store(images(1))
     lost = dataclasses.replace(kept, ref=InstanceRef(STUDY.study_uid, f"{ROOT}.1.1", "1.2.3"))
@@ -147,7 +147,7 @@ def test_confirm_names_only_what_the_archive_keeps(archive: peers.Orthanc) -> No
     assert list(node.confirm([kept, lost])) == [kept.ref.instance_uid]
 
 
-def test_thirty_images_go_from_archive_to_archive(
+def test_thirty_images_are_transferred_unchanged_between_archives(
     orthancs: tuple[peers.Orthanc, peers.Orthanc], same_threads: None
 ) -> None:
     source, destination = orthancs
@@ -160,7 +160,7 @@ def test_thirty_images_go_from_archive_to_archive(
     assert by_uid(list(destination.node().fetch([STUDY]))) == by_uid(sent)
 
 
-def test_storing_twice_changes_nothing(archive: peers.Orthanc) -> None:
+def test_storing_images_twice_changes_nothing(archive: peers.Orthanc) -> None:
     node = archive.node()
     first = list(node.store(images(3)))
     second = list(node.store(images(3)))
@@ -171,7 +171,9 @@ def test_storing_twice_changes_nothing(archive: peers.Orthanc) -> None:
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
-def test_compressed_images_come_as_they_lie_there(archive: peers.Orthanc, syntax: str) -> None:
+def test_compressed_images_are_fetched_without_transcoding(
+    archive: peers.Orthanc, syntax: str
+) -> None:
     large = ct(1, Rows=64, Columns=64, PixelData=bytes(range(64)) * 128)
     sent = [compressed(large, syntax), instance(ct(2)), instance(ct(3), explicit=False)]
     stored = list(archive.node().store(sent))
@@ -181,8 +183,8 @@ def test_compressed_images_come_as_they_lie_there(archive: peers.Orthanc, syntax
 
 
 @pytest.mark.parametrize("syntax", [MPEG2MPML, MPEG4HP41, HEVCMP51])
-def test_films_come_as_they_lie_there(archive: peers.Orthanc, syntax: str) -> None:
-    # Nobody looks into the stream.
+def test_videos_are_fetched_without_transcoding(archive: peers.Orthanc, syntax: str) -> None:
+    # The stream is never decoded, so it need not be valid.
     film = ct(1, Rows=64, Columns=64, BitsAllocated=8, BitsStored=8, HighBit=7)
     film.PixelData = encapsulate([bytes(range(250))])
     film.file_meta = FileMetaDataset()
@@ -193,7 +195,9 @@ def test_films_come_as_they_lie_there(archive: peers.Orthanc, syntax: str) -> No
     assert by_uid(list(archive.node().fetch([STUDY]))) == by_uid([sent])
 
 
-def test_a_study_of_more_classes_than_one_association_holds(archive: peers.Orthanc) -> None:
+def test_a_study_with_more_sop_classes_than_one_association_is_fetched(
+    archive: peers.Orthanc,
+) -> None:
     ends = ("1", "2", "4", "7", "20", "128", "481.1", "1.1", "1.2", "1.3", "12.1", "12.2", "6.1")
     sent = [
         instance(ct(1, series=str(number), SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{end}"))
@@ -206,7 +210,7 @@ def test_a_study_of_more_classes_than_one_association_holds(archive: peers.Ortha
     assert by_uid(list(archive.node().fetch([STUDY]))) == by_uid(sent)
 
 
-def test_a_large_image_goes_through_a_file_and_stays_the_same(archive: peers.Orthanc) -> None:
+def test_an_image_above_the_mapping_limit_is_fetched_unchanged(archive: peers.Orthanc) -> None:
     frames = 40 * 1024 * 1024 // (1024 * 1024 * 2)
     big = ct(Rows=1024, Columns=1024, PixelData=bytes(1024 * 1024 * 2 * frames))
     big.NumberOfFrames = frames
@@ -220,7 +224,7 @@ def test_a_large_image_goes_through_a_file_and_stays_the_same(archive: peers.Ort
 
 
 @peers.needs_dcmtk
-def test_a_patient_root_archive_is_searched_and_fetched_from(tmp_path: Path) -> None:
+def test_a_patient_root_archive_can_be_searched_and_fetched_from(tmp_path: Path) -> None:
     sent = images(4)
     with peers.dcmqrscp(tmp_path / "qr") as port:
         node = peers.node(port, "QR", query_root="patient")
@@ -237,7 +241,7 @@ def test_a_patient_root_archive_is_searched_and_fetched_from(tmp_path: Path) -> 
 
 
 @peers.needs_dcmtk
-def test_dcmtk_archive_serves_study_root_by_series(tmp_path: Path) -> None:
+def test_images_in_dcmqrscp_are_confirmed_and_fetched_by_study_root(tmp_path: Path) -> None:
     sent = images(3) + images(2, series="2")
     with peers.dcmqrscp(tmp_path / "qr") as port:
         node = peers.node(port, "QR")
@@ -248,8 +252,8 @@ def test_dcmtk_archive_serves_study_root_by_series(tmp_path: Path) -> None:
 
 
 @peers.needs_dcmtk
-def test_dcmtk_archive_that_grants_one_association_takes_proves_and_gives(tmp_path: Path) -> None:
-    """It still counts the one before when the next is asked for."""
+def test_dcmqrscp_with_one_association_stores_confirms_and_sends_images(tmp_path: Path) -> None:
+    """It still counts the previous association when the next one is requested."""
     sent = images(3)
     with peers.dcmqrscp(tmp_path / "qr", most=1) as port:
         node = peers.node(port, "QR")
@@ -263,7 +267,7 @@ def test_dcmtk_archive_that_grants_one_association_takes_proves_and_gives(tmp_pa
 
 
 @peers.needs_dcmtk
-def test_what_the_destination_refuses_is_reencoded_without_loss(tmp_path: Path) -> None:
+def test_images_with_a_rejected_encoding_are_reencoded_without_loss(tmp_path: Path) -> None:
     source = [instance(ct(1)), compressed(ct(2), RLELossless)]
     with peers.storescp(tmp_path / "taken", "+xi") as port:
         stored = list(peers.node(port).store(source))
@@ -285,7 +289,7 @@ def test_what_the_destination_refuses_is_reencoded_without_loss(tmp_path: Path) 
 
 @peers.needs_dcmtk
 def test_a_big_endian_image_keeps_its_values_at_the_destination(tmp_path: Path) -> None:
-    """Its words are turned round, since we offer no big endian."""
+    """ADIT converts the byte order, because it does not propose big endian."""
     words = [3 * number for number in range(256)]
     image = ct(1, PixelData=pack(">256H", *words))
     image.add_new(0x00283006, "OW", pack(">4H", 1, 2, 3, 4))
@@ -302,7 +306,7 @@ def test_a_big_endian_image_keeps_its_values_at_the_destination(tmp_path: Path) 
 
 
 @peers.needs_dcmtk
-def test_a_destination_that_cannot_be_asked_proves_nothing(tmp_path: Path) -> None:
+def test_confirm_raises_not_supported_if_the_destination_has_no_c_find(tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "taken") as port:
         node = peers.node(port)
         stored = list(node.store(images(2)))
@@ -319,7 +323,7 @@ def test_a_destination_that_cannot_be_asked_proves_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("knows_uid_lists", [True, False])
-def test_few_images_of_a_long_series_are_proven_by_uid_or_by_the_whole_list(
+def test_few_images_are_confirmed_by_uid_or_else_by_the_whole_list(
     archive: peers.Orthanc, monkeypatch: pytest.MonkeyPatch, knows_uid_lists: bool
 ) -> None:
     node = archive.node()
@@ -344,4 +348,4 @@ def test_few_images_of_a_long_series_are_proven_by_uid_or_by_the_whole_list(
 
     assert sorted(proven) == sorted(one.ref.instance_uid for one in stored[9:])
     assert asked[0] is not None
-    assert asked[-1] is None  # the lost one is looked for in the whole list, too
+    assert asked[-1] is None  # the lost image is searched for in the whole list, too

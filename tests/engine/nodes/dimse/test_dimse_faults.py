@@ -1,4 +1,4 @@
-"""The DIMSE node in trouble: each fault ends in time, in the right error, with nothing left open."""
+"""Faults of a DIMSE node: each ends in time with the right error and leaves nothing open."""
 
 import itertools
 import socket
@@ -60,7 +60,7 @@ def fetch(node: DimseNode) -> list[Instance]:
 
 
 def failed(action: Callable[[], object]) -> AditError:
-    """The error of an action that must fail in time, without a word about a patient."""
+    """Return the error of an action that must fail in time and without patient data."""
     started = time.monotonic()
     with pytest.raises(AditError) as caught:
         action()
@@ -70,10 +70,10 @@ def failed(action: Callable[[], object]) -> AditError:
     return caught.value
 
 
-# Opening ---------------------------------------------------------------------------------------
+# Association -----------------------------------------------------------------------------------
 
 
-def test_unknown_host_is_named() -> None:
+def test_the_error_names_an_unknown_host() -> None:
     node = peers.node(104, host="no-such-host.invalid")
 
     error = failed(lambda: find(node))
@@ -83,7 +83,7 @@ def test_unknown_host_is_named() -> None:
     assert error.is_transient
 
 
-def test_closed_port_is_named() -> None:
+def test_the_error_names_a_closed_port() -> None:
     port = peers.free_port()
 
     error = failed(lambda: find(peers.node(port)))
@@ -92,7 +92,7 @@ def test_closed_port_is_named() -> None:
     assert f"no service listens on 127.0.0.1 port {port}" in str(error)
 
 
-def test_wrong_called_ae_title_says_which_one(archive: peers.Orthanc) -> None:
+def test_the_error_names_a_wrong_called_ae_title(archive: peers.Orthanc) -> None:
     error = failed(lambda: find(peers.node(archive.port, "WRONG")))
 
     assert isinstance(error, AssociationRejected)
@@ -112,7 +112,7 @@ def test_wrong_called_ae_title_says_which_one(archive: peers.Orthanc) -> None:
         ((2, 3, 2), NodeBusy, "no free association"),
     ],
 )
-def test_rejections_for_good_and_for_now_are_told_apart(
+def test_permanent_and_transient_rejections_raise_different_errors(
     answer: tuple[int, int, int], kind: type[AditError], words: str
 ) -> None:
     with peers.Scripted(lambda talk: talk.reject(*answer)) as peer:
@@ -122,8 +122,8 @@ def test_rejections_for_good_and_for_now_are_told_apart(
     assert words in str(error)
 
 
-def test_a_pacs_that_has_no_association_free_for_a_moment_is_asked_once_more() -> None:
-    """Some still count one that was released just now."""
+def test_a_transient_rejection_for_lack_of_associations_is_retried() -> None:
+    """Some PACS still count an association that was just released."""
     answers = answering(0)
 
     def script(talk: peers.Talk) -> None:
@@ -150,14 +150,14 @@ def test_an_abort_ends_the_wait_for_a_free_association() -> None:
     assert [type(error) for error in errors] == [Stopped]
 
 
-def test_check_finds_trouble_instead_of_raising() -> None:
+def test_check_returns_a_connection_error_as_a_finding() -> None:
     (finding,) = peers.node(peers.free_port()).check()
 
     assert finding.grade is Grade.BAD
     assert "no service listens" in str(finding.what)
 
 
-def test_a_peer_that_accepts_and_never_answers_times_out() -> None:
+def test_an_unanswered_association_request_times_out() -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         error = failed(lambda: find(peers.node(peer.port, association_s=0.3)))
 
@@ -165,7 +165,7 @@ def test_a_peer_that_accepts_and_never_answers_times_out() -> None:
     assert "did not respond to the association request within 0.3 s" in str(error)
 
 
-def test_a_peer_that_hangs_up_at_once_is_told_so() -> None:
+def test_a_peer_that_closes_the_connection_at_once_raises_connection_lost() -> None:
     with peers.Scripted(lambda talk: talk.close()) as peer:
         error = failed(lambda: find(peers.node(peer.port)))
 
@@ -183,14 +183,14 @@ def test_a_peer_that_hangs_up_at_once_is_told_so() -> None:
         b"\x02\x00\x00\x00\x00\x4b" + bytes(68) + b"\x50\x00\x00\x03\x51\x00\x00",
     ],
 )
-def test_a_peer_that_does_not_speak_dicom_is_lost(answer: bytes) -> None:
+def test_a_peer_that_does_not_speak_dicom_raises_a_connection_error(answer: bytes) -> None:
     with peers.Scripted(lambda talk: talk.raw(answer)) as peer:
         error = failed(lambda: find(peers.node(peer.port, association_s=0.5)))
 
     assert isinstance(error, ConnectionLost | TimedOut)
 
 
-def test_a_node_without_the_service_says_so() -> None:
+def test_a_node_without_c_find_raises_not_supported() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept(refuse=lambda kind, syntax: True)
         talk.until_gone()
@@ -226,7 +226,7 @@ def test_abort_ends_a_connection_attempt() -> None:
 
 
 def answering(status: int | None, *, pending: int = 0) -> Callable[[peers.Talk], None]:
-    """Answers a C-FIND with so many records and then a final status."""
+    """Answer a C-FIND with `pending` records and a final status; None omits the status."""
 
     def script(talk: peers.Talk) -> None:
         talk.accept()
@@ -257,7 +257,7 @@ def answering(status: int | None, *, pending: int = 0) -> Callable[[peers.Talk],
         (None, ConnectionLost, "did not respond correctly"),
     ],
 )
-def test_a_search_without_success_at_its_end_fails(
+def test_a_search_without_a_final_success_status_raises(
     status: int | None, kind: type[AditError], words: str
 ) -> None:
     with peers.Scripted(answering(status, pending=2)) as peer:
@@ -267,7 +267,7 @@ def test_a_search_without_success_at_its_end_fails(
     assert words in str(error)
 
 
-def test_a_study_that_is_told_once_for_each_of_its_images_is_one_study() -> None:
+def test_a_study_returned_once_per_image_is_one_record() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.hear()
@@ -286,7 +286,7 @@ def test_a_study_that_is_told_once_for_each_of_its_images_is_one_study() -> None
         answers = peers.node(peer.port).find(Query.study(STUDY))
         found = [record.patient_id for record in answers]
 
-    # Two patients under one study UID stay two.
+    # Two patients with the same study UID remain two records.
     assert found == ["A", "B"]
     assert answers.count == 3003
 
@@ -308,7 +308,7 @@ def test_a_search_that_stalls_times_out() -> None:
     assert "within 0.3 s" in str(error)
 
 
-def test_a_trickle_is_no_progress() -> None:
+def test_a_response_that_arrives_byte_by_byte_times_out() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.hear()
@@ -334,7 +334,7 @@ def test_closing_a_search_early_ends_the_association() -> None:
         peers.wait_until(lambda: not peer.busy, "the peer has seen the end")
 
 
-def test_broken_answers_fail_without_quoting_them() -> None:
+def test_a_malformed_record_raises_an_error_that_does_not_quote_it() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.hear()
@@ -351,9 +351,7 @@ def test_broken_answers_fail_without_quoting_them() -> None:
 @pytest.mark.parametrize(
     ("flags", "after"), [(1, False), (0, True), (None, False)], ids=["command", "data", "nothing"]
 )
-def test_pieces_without_content_are_no_way_to_go_on_for_ever(
-    flags: int | None, after: bool
-) -> None:
+def test_endless_empty_fragments_raise_connection_lost(flags: int | None, after: bool) -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.hear()
@@ -372,7 +370,7 @@ def test_pieces_without_content_are_no_way_to_go_on_for_ever(
     assert isinstance(error, ConnectionLost)
 
 
-def test_answers_in_the_other_encoding_than_agreed_on_are_read() -> None:
+def test_records_in_an_encoding_that_was_not_negotiated_are_decoded() -> None:
     answer = encode_identifier({"PatientID": "P1", "StudyInstanceUID": "1.2.3"}, explicit=False)
 
     def script(talk: peers.Talk) -> None:
@@ -393,7 +391,7 @@ def test_answers_in_the_other_encoding_than_agreed_on_are_read() -> None:
 
 
 class Holdings:
-    """A peer that lists three CT images and then does with a C-GET what a test wants."""
+    """A peer that lists three CT images and answers a C-GET with the function `get`."""
 
     def __init__(self, get: Callable[[peers.Talk, list[Instance]], None]) -> None:
         self._get = get
@@ -423,7 +421,7 @@ class Holdings:
 
 
 def sent(talk: peers.Talk, one: Instance, number: int) -> bytes:
-    """A C-STORE request of a C-GET, as bytes."""
+    """Encode a C-STORE sub-operation of a C-GET."""
     command = {0x0002: CT_IMAGE, 0x0100: 1, 0x0110: number, 0x0700: 0, 0x1000: one.instance_uid}
     return talk.message(talk.context(CT_IMAGE), command, b"".join(one.parts()))
 
@@ -442,7 +440,7 @@ def end(talk: peers.Talk, status: int | None, **counts: int) -> None:
     talk.say(talk.context(STUDY_ROOT_GET), final if status is None else {**final, 0x0900: status})
 
 
-def test_a_normal_retrieval_ends_with_its_final_answer() -> None:
+def test_a_normal_retrieval_ends_with_the_final_response() -> None:
     def get(talk: peers.Talk, held: list[Instance]) -> None:
         push(talk, held)
         end(talk, 0, completed=3, failed=0)
@@ -455,7 +453,7 @@ def test_a_normal_retrieval_ends_with_its_final_answer() -> None:
     assert holdings.gets == 1
 
 
-def test_success_without_any_image_is_asked_for_again_uncompressed() -> None:
+def test_a_success_without_images_is_requested_again_uncompressed() -> None:
     offered: list[int] = []
 
     def get(talk: peers.Talk, held: list[Instance]) -> None:
@@ -471,7 +469,7 @@ def test_success_without_any_image_is_asked_for_again_uncompressed() -> None:
     assert offered == [28, 3]
 
 
-def test_failed_images_are_asked_for_once_more() -> None:
+def test_failed_images_are_requested_once_more() -> None:
     holdings = Holdings(lambda talk, held: None)
 
     def get(talk: peers.Talk, held: list[Instance]) -> None:
@@ -501,7 +499,7 @@ def test_failed_images_are_asked_for_once_more() -> None:
         (None, NodeRefused, 1),
     ],
 )
-def test_a_retrieval_that_fails_raises(
+def test_a_retrieval_with_a_failure_status_raises(
     status: int | None, kind: type[AditError], gets: int
 ) -> None:
     holdings = Holdings(lambda talk, held: end(talk, status))
@@ -513,7 +511,7 @@ def test_a_retrieval_that_fails_raises(
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "release"])
-def test_an_association_that_ends_in_mid_retrieval_is_no_normal_end(how: str) -> None:
+def test_an_association_that_ends_during_a_retrieval_raises_connection_lost(how: str) -> None:
     def get(talk: peers.Talk, held: list[Instance]) -> None:
         push(talk, held[:1])
         if how == "close":
@@ -539,7 +537,7 @@ def test_a_stall_in_the_middle_of_a_pdu_times_out(keep: int) -> None:
     assert isinstance(error, TimedOut)
 
 
-def test_a_retrieval_has_a_limit_in_all() -> None:
+def test_a_retrieval_cannot_exceed_the_total_time_limit() -> None:
     def get(talk: peers.Talk, held: list[Instance]) -> None:
         pending = {0x0100: GET_ANSWER, 0x0120: 1, 0x0900: 0xFF00}
         while not talk.gone.wait(0.1):
@@ -553,7 +551,7 @@ def test_a_retrieval_has_a_limit_in_all() -> None:
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_endless_pending_is_no_progress(before: int) -> None:
+def test_endless_pending_responses_without_images_time_out(before: int) -> None:
     def get(talk: peers.Talk, held: list[Instance]) -> None:
         push(talk, held[:before])
         pending = {0x0100: GET_ANSWER, 0x0120: 1, 0x0900: 0xFF00, 0x1020: 3 - before}
@@ -567,7 +565,7 @@ def test_endless_pending_is_no_progress(before: int) -> None:
     assert "sends no more images" in str(error)
 
 
-def test_an_image_of_another_class_than_its_context_is_refused() -> None:
+def test_an_image_whose_class_differs_from_its_context_is_rejected() -> None:
     answers: list[bytes] = []
 
     def get(talk: peers.Talk, held: list[Instance]) -> None:
@@ -584,7 +582,7 @@ def test_an_image_of_another_class_than_its_context_is_refused() -> None:
     assert answers == [b"\x22\x01"]
 
 
-def test_a_broken_image_comes_with_its_fault() -> None:
+def test_a_broken_image_is_returned_with_its_defect() -> None:
     def get(talk: peers.Talk, held: list[Instance]) -> None:
         broken = Instance(CT_IMAGE, held[0].instance_uid, "", b"\x10\x00\x10\x00PN\xff\xffMuster")
         push(talk, [broken, *held[1:]])
@@ -608,7 +606,7 @@ def test_closing_a_retrieval_early_ends_the_association() -> None:
         assert peer.talks[1].gone.wait(IN_TIME_S)
 
 
-def test_abort_ends_a_fetch_from_a_peer_that_hears_nothing() -> None:
+def test_abort_ends_a_fetch_from_a_peer_that_does_not_read() -> None:
     stalled, over = threading.Event(), threading.Event()
 
     def get(talk: peers.Talk, held: list[Instance]) -> None:
@@ -621,7 +619,7 @@ def test_abort_ends_a_fetch_from_a_peer_that_hears_nothing() -> None:
         stream = node.fetch([SERIES])
         next(stream)
         assert stalled.wait(10)
-        # By then the fetch waits for bytes, which is what has to be ended.
+        # After this delay the fetch waits for bytes; the abort must end that wait.
         aborting = threading.Timer(0.4, node.abort)
         aborting.start()
 
@@ -658,7 +656,7 @@ def test_abort_from_another_thread_ends_a_fetch_and_all_later_calls() -> None:
 @pytest.mark.parametrize(
     ("how", "kind"), [("cut", ConnectionLost), ("reset", ConnectionLost), ("stall", TimedOut)]
 )
-def test_a_real_archive_cut_off_in_mid_retrieval(
+def test_a_broken_connection_to_orthanc_during_a_retrieval_raises(
     archive: peers.Orthanc, how: str, kind: type[AditError]
 ) -> None:
     list(archive.node().store(images(20)))
@@ -676,7 +674,7 @@ def test_a_real_archive_cut_off_in_mid_retrieval(
 
 
 def taking(statuses: Iterator[int | None]) -> Callable[[peers.Talk], None]:
-    """Answers each C-STORE with the next status; None hangs up instead of an answer."""
+    """Answer each C-STORE with the next status; None closes the connection instead."""
 
     def script(talk: peers.Talk) -> None:
         talk.accept()
@@ -712,7 +710,9 @@ def taking(statuses: Iterator[int | None]) -> Callable[[peers.Talk], None]:
         (0x1234, False, "no known reason"),
     ],
 )
-def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, words: str) -> None:
+def test_a_c_store_status_decides_whether_an_image_is_stored(
+    status: int, kept: bool, words: str
+) -> None:
     with peers.Scripted(taking(iter([status]))) as peer:
         (stored,) = peers.node(peer.port).store(images(1))
 
@@ -722,7 +722,7 @@ def test_each_status_of_a_stored_image_has_its_meaning(status: int, kept: bool, 
 
 
 @pytest.mark.parametrize("first", [0x0110, 0xC001, 0xA700, 0x0213, None])
-def test_a_failure_that_may_pass_is_tried_once_more_afresh(first: int | None) -> None:
+def test_a_transient_c_store_failure_is_retried_on_a_new_association(first: int | None) -> None:
     with peers.Scripted(taking(iter([0, first, 0, 0]))) as peer:
         stored = list(peers.node(peer.port).store(images(3)))
 
@@ -733,7 +733,9 @@ def test_a_failure_that_may_pass_is_tried_once_more_afresh(first: int | None) ->
 @pytest.mark.parametrize(
     ("status", "words"), [(0xC001, "C001"), (0xA700, "out of resources. Try again later")]
 )
-def test_a_failure_that_stays_is_told_and_the_rest_goes_on(status: int, words: str) -> None:
+def test_a_repeated_c_store_failure_does_not_affect_the_other_images(
+    status: int, words: str
+) -> None:
     with peers.Scripted(taking(iter([status, status, 0, 0]))) as peer:
         stored = list(peers.node(peer.port).store(images(3)))
 
@@ -742,7 +744,7 @@ def test_a_failure_that_stays_is_told_and_the_rest_goes_on(status: int, words: s
     assert words in str(stored[0].error)
 
 
-def test_a_destination_that_hangs_up_twice_is_lost() -> None:
+def test_a_destination_that_closes_the_connection_twice_raises() -> None:
     with peers.Scripted(taking(iter([0, None, None]))) as peer:
         answered: list[object] = []
         error = failed(lambda: answered.extend(peers.node(peer.port).store(images(3))))
@@ -751,7 +753,7 @@ def test_a_destination_that_hangs_up_twice_is_lost() -> None:
     assert len(answered) == 1
 
 
-def test_a_destination_that_does_not_answer_times_out() -> None:
+def test_a_destination_that_does_not_respond_times_out() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.until_gone()
@@ -764,7 +766,7 @@ def test_a_destination_that_does_not_answer_times_out() -> None:
     assert "respond to a stored image" in str(error)
 
 
-def test_a_destination_that_takes_no_bytes_times_out() -> None:
+def test_a_destination_that_reads_no_bytes_times_out() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.gone.wait(5)
@@ -779,7 +781,7 @@ def test_a_destination_that_takes_no_bytes_times_out() -> None:
     assert "accept our data" in str(error)
 
 
-def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
+def test_a_rejected_sop_class_fails_only_the_images_of_that_class() -> None:
     def script(talk: peers.Talk) -> None:
         mr = "1.2.840.10008.5.1.4.1.1.4"
         talk.accept(refuse=lambda kind, syntax: kind == mr)
@@ -793,7 +795,7 @@ def test_a_class_that_is_not_taken_is_an_error_of_that_image_alone() -> None:
     assert "does not accept MR Image Storage" in str(stored[0].error)
 
 
-def test_closing_the_answers_early_ends_the_association() -> None:
+def test_closing_a_store_early_ends_the_association() -> None:
     with peers.Scripted(taking(itertools.repeat(0))) as peer:
         answers = peers.node(peer.port).store(images(3))
         next(answers)
@@ -803,7 +805,7 @@ def test_closing_the_answers_early_ends_the_association() -> None:
         peers.wait_until(lambda: not peer.busy, "the peer has seen the end")
 
 
-def test_an_error_of_the_stream_passes_through_and_ends_the_association() -> None:
+def test_an_error_of_the_source_is_raised_and_ends_the_association() -> None:
     def broken() -> Iterator[Instance]:
         yield from images(1)
         raise Stopped("PACS1: a person stopped it")
@@ -817,7 +819,7 @@ def test_an_error_of_the_stream_passes_through_and_ends_the_association() -> Non
 
 
 class _Accepted:
-    """A talk whose association is accepted already."""
+    """A talk whose association is already accepted."""
 
     def __init__(self, talk: peers.Talk) -> None:
         self._talk = talk
@@ -830,8 +832,8 @@ class _Accepted:
         return getattr(self._talk, name)
 
 
-def test_an_address_that_swallows_everything_leaves_time_for_the_next_one() -> None:
-    """As where a name also leads to an IPv6 address that a firewall keeps silent about."""
+def test_an_unresponsive_address_leaves_time_for_the_next_address() -> None:
+    """For example, a firewall drops the packets to the IPv6 address of the host."""
     with ExitStack() as stack:
         deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""The DIMSE node against pynetdicom: another reading of the standard, on the same machine."""
+"""The DIMSE node against pynetdicom, an independent implementation."""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -26,7 +26,7 @@ SERIES = SeriesRef(f"{ROOT}.1", f"{ROOT}.1.1")
 
 
 class Archive:
-    """Holds three CT images; notes what was stored and how we introduced ourselves."""
+    """Holds three CT images; records stored images and calling AE titles."""
 
     def __init__(self) -> None:
         self.held = [ct(number) for number in (1, 2, 3)]
@@ -88,7 +88,7 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Archive, int]]:
     server.shutdown()
 
 
-def test_echo_find_fetch_and_store(archive: tuple[Archive, int]) -> None:
+def test_echo_find_fetch_and_store_work_with_pynetdicom(archive: tuple[Archive, int]) -> None:
     held, port = archive
     node = peers.node(port, calling_ae_title="ADIT TEST")
     sent = [instance(ct(number)) for number in (7, 8)]
@@ -106,7 +106,7 @@ def test_echo_find_fetch_and_store(archive: tuple[Archive, int]) -> None:
     assert held.callers == ["ADIT TEST"]
 
 
-def test_every_association_is_released_in_good_order(archive: tuple[Archive, int]) -> None:
+def test_every_association_is_released(archive: tuple[Archive, int]) -> None:
     held, port = archive
     node = peers.node(port)
 

@@ -1,4 +1,4 @@
-"""Parts of the DIMSE node by themselves: settings, loads, commands, identifiers."""
+"""Parts of the DIMSE node: settings, batches of requests, command sets, identifiers."""
 
 import contextlib
 from typing import Any
@@ -48,12 +48,12 @@ GOOD: dict[str, Any] = {"called_ae_title": "PACS", "host": "10.0.0.5", "port": 1
         ({"total_s": -1.0}, "Seconds for one retrieval"),
     ],
 )
-def test_a_wrong_setting_is_named(wrong: dict[str, Any], words: str) -> None:
+def test_an_invalid_setting_is_named_in_the_error(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         DimseSettings(**{**GOOD, **wrong})
 
 
-def test_ae_titles_lose_their_padding() -> None:
+def test_padding_is_removed_from_ae_titles() -> None:
     assert DimseSettings(**{**GOOD, "called_ae_title": " PACS  "}).called_ae_title == "PACS"
 
 
@@ -74,7 +74,7 @@ def test_instances_of_one_series_share_requests_of_bounded_length() -> None:
 
 
 @given(st.lists(st.frozensets(st.integers(1, 40), min_size=1, max_size=9), max_size=12))
-def test_no_load_needs_more_contexts_than_an_association_has(sets: list[frozenset[int]]) -> None:
+def test_no_batch_exceeds_the_sop_classes_of_one_association(sets: list[frozenset[int]]) -> None:
     wishes = [
         (RetrieveRequest("1.2", f"1.3.{number}"), frozenset(f"1.4.{c}" for c in classes))
         for number, classes in enumerate(sets)
@@ -88,7 +88,7 @@ def test_no_load_needs_more_contexts_than_an_association_has(sets: list[frozense
     assert all(needed[wish] <= set(load.classes) for load in loads for wish in load.requests)
 
 
-def test_a_command_comes_back_as_it_was_sent() -> None:
+def test_an_encoded_command_set_is_decoded_unchanged() -> None:
     sent = make_request(Operation.STORE, 7, "1.2.840.10008.1.1", data=True, instance_uid="1.2.3")
 
     read = CommandSet.decode(sent.encode())
@@ -98,13 +98,13 @@ def test_a_command_comes_back_as_it_was_sent() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_command_or_malformed(data: bytes) -> None:
+def test_arbitrary_bytes_decode_to_a_command_set_or_raise_malformed(data: bytes) -> None:
     with contextlib.suppress(Malformed):
         CommandSet.decode(data)
 
 
 @given(st.binary(max_size=400))
-def test_any_bytes_are_an_agreement_or_malformed(data: bytes) -> None:
+def test_arbitrary_bytes_decode_to_a_negotiation_or_raise_malformed(data: bytes) -> None:
     proposal = AssociateRequest(
         "A", "B", (PresentationContext("1.2", ("1.2.840.10008.1.2",), scp_role=True),), 16384
     )
@@ -118,7 +118,7 @@ def test_any_bytes_are_an_agreement_or_malformed(data: bytes) -> None:
             NegotiatedAssociation.decode(body, proposal)
 
 
-def test_a_role_that_is_not_granted_takes_its_contexts_away() -> None:
+def test_a_context_is_unusable_if_its_scp_role_is_not_granted() -> None:
     contexts = (PresentationContext("1.2.3", ("1.2.840.10008.1.2",), scp_role=True),)
     answer = bytes(68) + b"\x21\x00\x00\x19\x01\x00\x00\x00\x40\x00\x00\x111.2.840.10008.1.2"
     role = b"\x50\x00\x00\x0d\x54\x00\x00\x09\x00\x051.2.3\x00\x01"
@@ -132,7 +132,7 @@ def test_a_role_that_is_not_granted_takes_its_contexts_away() -> None:
     assert granted.context_of("1.2.3") == 1
 
 
-def test_more_contexts_than_ids_are_never_proposed() -> None:
+def test_a_request_with_more_than_128_contexts_cannot_be_encoded() -> None:
     contexts = tuple(
         PresentationContext(f"1.2.{n}", ("1.2.840.10008.1.2",)) for n in range(MAX_CONTEXTS + 1)
     )
@@ -170,14 +170,14 @@ def record_of(name: bytes, character_set: str = "", fallback: str = "") -> str:
         ),
     ],
 )
-def test_names_are_read_in_the_set_they_are_in(
+def test_names_are_decoded_even_if_the_character_set_is_missing_or_wrong(
     raw: bytes, character_set: str, fallback: str, name: str
 ) -> None:
     assert record_of(raw, character_set, fallback) == name
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_an_identifier_comes_back_as_a_record(explicit: bool) -> None:
+def test_an_encoded_identifier_is_decoded_to_a_record(explicit: bool) -> None:
     asked = Dataset()
     asked.PatientName = "Mustermann^Max"
     asked.ModalitiesInStudy = ["CT", "MR"]
@@ -198,6 +198,6 @@ def test_an_identifier_comes_back_as_a_record(explicit: bool) -> None:
 
 
 @given(st.binary(max_size=300), st.booleans())
-def test_any_bytes_are_a_record_or_malformed(data: bytes, explicit: bool) -> None:
+def test_arbitrary_bytes_decode_to_a_record_or_raise_malformed(data: bytes, explicit: bool) -> None:
     with contextlib.suppress(Malformed):
         identifier.decode_record(QueryLevel.STUDY, data, explicit, "ISO_IR 100")

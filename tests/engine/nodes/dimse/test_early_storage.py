@@ -1,4 +1,4 @@
-"""Images that come while their list is asked for: nothing is lost or waited for when they do not."""
+"""Prefetch of images while their list is queried: a failure loses nothing and causes no delay."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def outcomes(node: DimseNode) -> tuple[list[SeriesOutcome], MemoryNode]:
     return [one for one in told if isinstance(one, SeriesOutcome)], destination
 
 
-def test_images_come_before_the_list_is_known(
+def test_images_are_prefetched_before_the_list_is_known(
     filled: DimseNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early: list[str] = []
@@ -67,7 +67,7 @@ def test_images_come_before_the_list_is_known(
     assert len(early) == COUNT == len(destination.held)
 
 
-def test_an_observer_counts_early_images_once(filled: DimseNode) -> None:
+def test_an_observer_counts_prefetched_images_once(filled: DimseNode) -> None:
     received: list[str] = []
 
     class Observer(TrafficObserver):
@@ -83,7 +83,7 @@ def test_an_observer_counts_early_images_once(filled: DimseNode) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 3])
-def test_what_breaks_off_early_is_fetched_as_usual(
+def test_a_prefetch_that_fails_before_its_first_image_is_replaced_by_fetch(
     filled: DimseNode, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ImageRetrieval.prefetch
@@ -106,7 +106,7 @@ def test_what_breaks_off_early_is_fetched_as_usual(
     assert len(destination.held) == COUNT
 
 
-def test_a_list_that_fails_ends_what_was_begun_early(
+def test_a_failed_list_query_ends_the_prefetch(
     filled: DimseNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (record,) = filled.find(Query.study(STUDY))
@@ -125,7 +125,7 @@ def test_a_list_that_fails_ends_what_was_begun_early(
     assert time.monotonic() - began < 10
 
 
-def test_nothing_comes_early_of_a_class_that_may_not_or_by_one_association(
+def test_prefetch_needs_expected_classes_concurrency_and_a_prior_search(
     filled: DimseNode,
 ) -> None:
     list(filled.find(Query.study(STUDY)))
@@ -143,14 +143,14 @@ def test_nothing_comes_early_of_a_class_that_may_not_or_by_one_association(
 
 
 @peers.needs_dcmtk
-def test_an_archive_that_serves_one_association_at_a_time_keeps_nobody_waiting(
+def test_an_archive_with_one_association_at_a_time_causes_no_delay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with peers.dcmqrscp(tmp_path / "qr", options=["--single-process"]) as port:
         node = DimseNode("QR", DimseSettings("QR", "127.0.0.1", port))
         assert all(one.is_stored for one in node.store([instance(ct(n)) for n in range(COUNT)]))
         node.lists_concurrently = True
-        # Else it would not be tried: dcmtk does not tell the classes of a study.
+        # Required for a prefetch, because dcmtk does not return the SOP classes of a study.
         monkeypatch.setattr(node._search, "known_classes", lambda uid: (str(CTImageStorage),))
         began = time.monotonic()
         with nothing_left():

@@ -1,4 +1,4 @@
-"""Storage Commitment: a PACS says itself what it keeps, and nothing else counts as kept."""
+"""Storage Commitment: which images count as stored, depending on the report of the PACS."""
 
 import json
 import threading
@@ -71,7 +71,7 @@ def remarks(proofs: list[StorageConfirmation]) -> str:
 
 @contextmanager
 def lying(folder: Path, *lies: Lie, received: receiving.Received | None = None) -> Iterator[Lying]:
-    """An empty archive; it reports by an association of its own where it knows our receiver."""
+    """An empty archive; it reports on a new association if it knows our receiver."""
     (folder / "kept").mkdir()
     known = {"ADIT": ("127.0.0.1", received.port)} if received else {}
     with Lying(Site("PACS", holdings(folder / "kept"), known), lies, scratch=folder) as archive:
@@ -82,7 +82,7 @@ def lying(folder: Path, *lies: Lie, received: receiving.Received | None = None) 
 def told(
     folder: Path, *lies: Lie, elsewhere: bool = False, **settings: Any
 ) -> Iterator[tuple[DimseNode, Lying]]:
-    """A node of such an archive; `elsewhere`: its reports come to our receiver."""
+    """A node of such an archive; `elsewhere`: reports are sent to our receiver."""
     with ExitStack() as stack:
         received = stack.enter_context(receiving.receiving(folder)) if elsewhere else None
         archive = stack.enter_context(lying(folder, *lies, received=received))
@@ -94,11 +94,11 @@ def lie(kind: Kind, at: int = 0) -> Lie:
     return Lie(kind, at, 99, Part.COMMIT)
 
 
-# What is asked and what is read ---------------------------------------------------------------------
+# Decoding of reports --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_a_report_is_read_as_it_was_written(explicit: bool) -> None:
+def test_an_encoded_report_is_decoded_unchanged(explicit: bool) -> None:
     asked = [("1.2.840.10008.5.1.4.1.1.2", f"1.2.{number}") for number in range(500)]
 
     report = CommitmentReport.decode(encode_request("2.25.7", asked, explicit), explicit)
@@ -108,7 +108,7 @@ def test_a_report_is_read_as_it_was_written(explicit: bool) -> None:
     assert all(report.confirms(image) for image in asked)
 
 
-def test_what_is_reported_both_kept_and_failed_is_not_kept() -> None:
+def test_an_image_reported_both_as_stored_and_as_failed_is_not_confirmed() -> None:
     report = CommitmentReport("2.25.7", frozenset({("1.2", "1.3")}), {"1.3": 0x0131})
 
     assert not report.confirms(("1.2", "1.3"))
@@ -117,11 +117,11 @@ def test_what_is_reported_both_kept_and_failed_is_not_kept() -> None:
     assert report.failure_reason(("1.2", "1.3")) == told
 
 
-def test_an_image_reported_under_another_class_is_not_kept() -> None:
+def test_an_image_reported_with_another_sop_class_is_not_confirmed() -> None:
     assert not CommitmentReport("2.25.7", frozenset({("1.9", "1.3")}), {}).confirms(("1.2", "1.3"))
 
 
-def test_what_can_be_no_uid_is_no_image_of_ours() -> None:
+def test_an_invalid_uid_in_a_report_is_ignored() -> None:
     report = CommitmentReport.decode(
         encode_request("2.25.7", [("1.2", "1.3\0.4")], explicit=True), explicit=True
     )
@@ -130,18 +130,20 @@ def test_what_can_be_no_uid_is_no_image_of_ours() -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_report_that_is_cut_off_is_no_report(cut: int) -> None:
+def test_a_truncated_report_raises_malformed(cut: int) -> None:
     whole = encode_request("2.25.7", [("1.2", "1.3")], explicit=True)
 
     with pytest.raises(Malformed):
         CommitmentReport.decode(whole[:-cut], explicit=True)
 
 
-# A PACS that keeps its word ------------------------------------------------------------------------
+# A PACS that reports correctly ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same-association", "another"])
-def test_what_the_pacs_reports_as_kept_is_kept(tmp_path: Path, elsewhere: bool) -> None:
+def test_images_that_the_pacs_reports_as_stored_are_confirmed(
+    tmp_path: Path, elsewhere: bool
+) -> None:
     with told(tmp_path, elsewhere=elsewhere) as (node, archive):
         stored = list(node.store(images()))
 
@@ -153,7 +155,7 @@ def test_what_the_pacs_reports_as_kept_is_kept(tmp_path: Path, elsewhere: bool) 
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same-association", "another"])
-def test_an_image_that_the_pacs_lost_is_not_kept(tmp_path: Path, elsewhere: bool) -> None:
+def test_an_image_that_the_pacs_lost_is_not_confirmed(tmp_path: Path, elsewhere: bool) -> None:
     lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
     with told(tmp_path, lost, elsewhere=elsewhere) as (node, _):
         proofs = list(node.confirm(list(node.store(images()))))
@@ -162,7 +164,7 @@ def test_an_image_that_the_pacs_lost_is_not_kept(tmp_path: Path, elsewhere: bool
     assert "no such image (0112)" in reasons(proofs)
 
 
-def test_a_report_may_come_before_the_answer(tmp_path: Path) -> None:
+def test_a_report_may_arrive_before_the_n_action_response(tmp_path: Path) -> None:
     with told(tmp_path, lie(Kind.EARLY)) as (node, _):
         proofs = list(node.confirm(list(node.store(images()))))
 
@@ -171,21 +173,21 @@ def test_a_report_may_come_before_the_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same-association", "another"])
-def test_a_report_that_comes_twice_is_answered_and_counts_once(
-    tmp_path: Path, elsewhere: bool
-) -> None:
+def test_a_duplicate_report_is_answered_and_counts_once(tmp_path: Path, elsewhere: bool) -> None:
     with told(tmp_path, lie(Kind.TWICE), elsewhere=elsewhere) as (node, archive):
         proofs = list(node.confirm(list(node.store(images()))))
         if elsewhere:
             peers.wait_until(lambda: len(archive.log.reports) == 2, "both reports are answered")
 
     assert kept(proofs) == sorted(uids())
-    # Nobody waits any more when the second one comes late.
+    # No request is pending any more if the second report arrives late.
     assert archive.log.reports[0] == 0
     assert set(archive.log.reports[1:]) <= {0, 0x0115}
 
 
-def test_many_images_are_asked_for_in_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_split_into_several_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("adit_engine.nodes.dimse.storage_proof.MAX_REFERENCES", 2)
     with told(tmp_path) as (node, archive):
         proofs = list(node.confirm(list(node.store(images(5)))))
@@ -195,7 +197,7 @@ def test_many_images_are_asked_for_in_lots(tmp_path: Path, monkeypatch: pytest.M
     assert archive.log.reports == [0, 0, 0]
 
 
-# A PACS that does not ------------------------------------------------------------------------------
+# A PACS that does not report correctly -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_many_images_are_asked_for_in_lots(tmp_path: Path, monkeypatch: pytest.M
     ],
     ids=lambda one: one.name if isinstance(one, Kind) else str(one),
 )
-def test_without_a_report_a_search_answers_and_that_is_said(
+def test_a_query_confirms_images_if_no_report_arrives_and_adds_a_remark(
     tmp_path: Path, fault: Kind, answer: list[int | None], elsewhere: bool
 ) -> None:
     lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
@@ -231,7 +233,7 @@ def test_without_a_report_a_search_answers_and_that_is_said(
     assert "by a query instead of Storage Commitment" in remarks(proofs)
 
 
-def test_a_pacs_that_stays_silent_is_waited_for_once(tmp_path: Path) -> None:
+def test_a_pacs_that_sends_no_report_is_waited_for_only_once(tmp_path: Path) -> None:
     with told(tmp_path, lie(Kind.NOTHING), commitment_s=2.0) as (node, archive):
         first, second = (list(node.store(images())) for _ in range(2))
         list(node.confirm(first))
@@ -245,7 +247,7 @@ def test_a_pacs_that_stays_silent_is_waited_for_once(tmp_path: Path) -> None:
     assert "sent no Storage Commitment report within 2 s" in remarks(again)
 
 
-def test_nothing_counts_as_kept_where_neither_a_report_comes_nor_a_search_is_offered(
+def test_nothing_is_confirmed_if_neither_reports_nor_queries_are_available(
     tmp_path: Path,
 ) -> None:
     blind = Lie(Kind.NO_CLASS, 0, 99, Part.FIND)
@@ -265,7 +267,7 @@ def test_nothing_counts_as_kept_where_neither_a_report_comes_nor_a_search_is_off
     ],
     ids=lambda one: one.name if isinstance(one, Kind) else "",
 )
-def test_only_what_the_report_names_as_kept_is_kept(
+def test_only_images_that_the_report_lists_as_stored_are_confirmed(
     tmp_path: Path, fault: Kind, words: str
 ) -> None:
     with told(tmp_path, lie(fault, at=1), elsewhere=True) as (node, _):
@@ -277,7 +279,7 @@ def test_only_what_the_report_names_as_kept_is_kept(
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same-association", "another"])
-def test_a_report_that_a_search_contradicts_is_not_believed(
+def test_a_reported_image_that_a_query_does_not_find_is_not_confirmed(
     tmp_path: Path, elsewhere: bool
 ) -> None:
     lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
@@ -289,7 +291,9 @@ def test_a_report_that_a_search_contradicts_is_not_believed(
 
 
 @pytest.mark.parametrize("fault", [Kind.NO_CLASS, Kind.REJECT])
-def test_a_report_alone_counts_where_no_search_is_to_be_had(tmp_path: Path, fault: Kind) -> None:
+def test_a_report_alone_confirms_images_if_queries_are_unavailable(
+    tmp_path: Path, fault: Kind
+) -> None:
     with told(tmp_path, Lie(fault, 0, 99, Part.FIND)) as (node, _):
         proofs = list(node.confirm(list(node.store(images()))))
 
@@ -297,7 +301,7 @@ def test_a_report_alone_counts_where_no_search_is_to_be_had(tmp_path: Path, faul
     assert remarks(proofs) == ""
 
 
-def test_a_search_that_is_out_of_resources_for_now_is_asked_again_later(tmp_path: Path) -> None:
+def test_a_query_refused_for_lack_of_resources_raises_node_busy(tmp_path: Path) -> None:
     with told(tmp_path, Lie(Kind.EXHAUSTED, 0, 99, Part.FIND)) as (node, _):
         stored = list(node.store(images()))
 
@@ -305,7 +309,7 @@ def test_a_search_that_is_out_of_resources_for_now_is_asked_again_later(tmp_path
             list(node.confirm(stored))
 
 
-def test_a_report_on_images_that_were_not_asked_about_proves_nothing_more(tmp_path: Path) -> None:
+def test_unrequested_images_in_a_report_confirm_no_other_image(tmp_path: Path) -> None:
     lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
     with told(tmp_path, lost, lie(Kind.BOAST)) as (node, _):
         proofs = list(node.confirm(list(node.store(images()))))
@@ -313,8 +317,8 @@ def test_a_report_on_images_that_were_not_asked_about_proves_nothing_more(tmp_pa
     assert kept(proofs) == sorted([uids()[0], uids()[2]])
 
 
-def test_a_report_from_somebody_else_is_refused(tmp_path: Path) -> None:
-    """Whom we know as the sender of other images, but did not ask."""
+def test_a_report_from_another_ae_title_is_rejected(tmp_path: Path) -> None:
+    """The sender is known for other images, but no report was requested from it."""
     with receiving.receiving(tmp_path, "STRANGER") as received:
         stranger = lie(Kind.OTHER_TITLE)
         with lying(tmp_path, stranger, received=received) as archive:
@@ -326,7 +330,7 @@ def test_a_report_from_somebody_else_is_refused(tmp_path: Path) -> None:
     assert "sent no Storage Commitment report" in remarks(proofs)
 
 
-def test_a_wait_for_a_report_ends_when_it_is_stopped(tmp_path: Path) -> None:
+def test_abort_ends_the_wait_for_a_report(tmp_path: Path) -> None:
     with told(tmp_path, lie(Kind.NOTHING), elsewhere=True, commitment_s=60.0) as (node, archive):
         stored = list(node.store(images()))
         ended: list[BaseException] = []
@@ -346,7 +350,7 @@ def test_a_wait_for_a_report_ends_when_it_is_stopped(tmp_path: Path) -> None:
     assert len(ended) == 1
 
 
-def test_proof_can_be_turned_off_and_the_outcome_says_so(tmp_path: Path) -> None:
+def test_a_disabled_check_confirms_all_images_and_adds_a_remark(tmp_path: Path) -> None:
     with told(tmp_path, Lie(Kind.FORGET, 1, 1, Part.STORE), proof="none") as (node, _):
         proofs = list(node.confirm(list(node.store(images()))))
 
@@ -383,7 +387,7 @@ def carried(folder: Path, node: DimseNode) -> tuple[list[InstanceEvent], SeriesO
 
 
 @peers.needs_orthanc
-def test_a_transfer_to_orthanc_is_complete_by_its_own_report(tmp_path: Path) -> None:
+def test_a_transfer_to_orthanc_is_confirmed_by_its_report(tmp_path: Path) -> None:
     with (
         receiving.receiving(tmp_path) as received,
         committing_orthanc(tmp_path, received) as orthanc,
@@ -430,7 +434,7 @@ def _after(first: Callable[[], None], confirm: Callable[..., Any]) -> Callable[.
 
 
 @peers.needs_orthanc
-def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
+def test_a_transfer_to_orthanc_is_confirmed_by_a_query_if_it_cannot_reach_us(
     tmp_path: Path,
 ) -> None:
     with (
@@ -448,7 +452,7 @@ def test_a_transfer_to_an_orthanc_that_cannot_reach_us_is_proven_by_a_search(
     assert outcome.notes == ()
 
 
-# What a check learns -------------------------------------------------------------------------------
+# Diagnostics ---------------------------------------------------------------------------------------
 
 
 def proposed(findings: list[NodeFinding]) -> dict[str, Any]:
@@ -456,7 +460,7 @@ def proposed(findings: list[NodeFinding]) -> dict[str, Any]:
 
 
 @peers.needs_orthanc
-def test_a_test_image_shows_that_reports_come_and_proposes_them(tmp_path: Path) -> None:
+def test_a_test_image_proposes_storage_commitment_if_a_report_arrives(tmp_path: Path) -> None:
     with (
         receiving.receiving(tmp_path) as received,
         committing_orthanc(tmp_path, received) as orthanc,
@@ -468,7 +472,7 @@ def test_a_test_image_shows_that_reports_come_and_proposes_them(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("fault", [Kind.NOTHING, Kind.NO_CLASS, Kind.ADMIT])
-def test_a_check_proposes_a_search_where_reports_were_chosen_and_do_not_come(
+def test_a_test_image_proposes_queries_if_storage_commitment_fails(
     tmp_path: Path, fault: Kind
 ) -> None:
     with told(tmp_path, lie(fault)) as (node, _):
@@ -478,7 +482,7 @@ def test_a_check_proposes_a_search_where_reports_were_chosen_and_do_not_come(
     assert proposed(findings) == {"proof": "find"}
 
 
-def test_a_check_proposes_no_reports_where_none_came(tmp_path: Path) -> None:
+def test_a_test_image_proposes_nothing_if_no_report_arrives(tmp_path: Path) -> None:
     with told(tmp_path, lie(Kind.NOTHING), proof="find") as (node, _):
         findings = list(node.try_writing())
 
@@ -487,11 +491,11 @@ def test_a_check_proposes_no_reports_where_none_came(tmp_path: Path) -> None:
     assert "no report was received" in str(findings[-1].what)
 
 
-# By hand -------------------------------------------------------------------------------------------
+# Command line --------------------------------------------------------------------------------------
 
 
 @peers.needs_orthanc
-def test_the_command_line_takes_the_report_in_its_own_process(
+def test_the_command_line_receives_the_report_in_its_own_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -509,7 +513,7 @@ def test_the_command_line_takes_the_report_in_its_own_process(
     assert told["reasons"] == []
 
 
-# What our receiver answers to reports that are none ------------------------------------------------
+# Responses of our receiver to reports --------------------------------------------------------------
 
 
 def reported(
@@ -519,7 +523,7 @@ def reported(
     class_uid: str = STORAGE_COMMITMENT_PUSH_MODEL,
     **settings: str,
 ) -> int | None:
-    """The status of our answer to a report by PACS, said byte by byte."""
+    """Send a report as raw bytes and return the status of our response."""
     peer = received.sender(**settings).settings.peer("ADIT")
     values: dict[CommandField, FieldValue] = {
         CommandField.CLASS_UID: STORAGE_COMMITMENT_PUSH_MODEL,
@@ -571,7 +575,7 @@ WHOLE = encode_request("2.25.7", [("1.2", "1.3")], explicit=True)
     ],
     ids=["whole", "other-event", "other-class", "cut-off", "unknown", "nameless", "no-uid"],
 )
-def test_only_a_whole_report_on_what_we_asked_is_taken(
+def test_only_a_valid_report_for_a_pending_request_is_accepted(
     data: bytes, event: int, class_uid: str, status: int, tmp_path: Path
 ) -> None:
     asked = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", receiving.HERE),))
@@ -583,7 +587,7 @@ def test_only_a_whole_report_on_what_we_asked_is_taken(
         assert (come() is not None) == (status == 0)
 
 
-def test_a_report_comes_by_tls_where_our_receiver_wants_that(tmp_path: Path) -> None:
+def test_a_receiver_that_requires_tls_accepts_a_report_only_by_tls(tmp_path: Path) -> None:
     asked = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", receiving.HERE),))
     shown = tls_peers.receiver_tls(trusted=tls_peers.CA.certificate)
     with (
@@ -598,7 +602,7 @@ def test_a_report_comes_by_tls_where_our_receiver_wants_that(tmp_path: Path) -> 
         assert come() is not None
 
 
-def test_a_report_without_end_is_cut_off(tmp_path: Path) -> None:
+def test_an_oversized_report_is_rejected(tmp_path: Path) -> None:
     asked = PendingReport("PACS1", "2.25.7", (AllowedSender("PACS", receiving.HERE),))
     endless = encode_request("2.25.7", [("1.2", f"1.3.{n}") for n in range(60_000)], explicit=True)
     with (
