@@ -22,7 +22,7 @@ USERS = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "dpo"
 MANAGERS = USERS | {"coordinator": NO}
 MANAGERS_ALONE = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "pacsadmin": OK, "root": OK}
 DEED = {role: AWAY if status == OK else status for role, status in USERS.items()}
-"""Redirects in any case: after success, or with an error message."""
+"""Permitted roles are redirected, after success or with an error message."""
 
 
 def but(roles: Mapping[str, int], ok: int) -> dict[str, int]:
