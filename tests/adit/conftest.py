@@ -1,4 +1,4 @@
-"""Fixtures of the Django project: a data folder of their own, people of each role, nodes, a project."""
+"""Fixtures of the Django project: a separate data folder, users of each role, nodes, a project."""
 
 import os
 import shutil
@@ -57,14 +57,14 @@ from adit_engine.values.outcome import InstanceState, LedgerEntry, SeriesLedger 
 from adit_engine.values.references import SeriesRef  # noqa: E402
 
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-"""Quick: each test makes its people anew."""
+"""A fast hasher, because every test creates its users."""
 settings.STATIC_ROOT.mkdir()
 PASSWORD = "a long enough password"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Workers make data folders of their own, and must not read the settings before that."""
+    """Workers create their own data folders, and must not read the settings before that."""
     del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
@@ -74,7 +74,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_stays() -> Iterator[None]:
-    """What the tests start ends with them, even if they are killed; so does their data folder."""
+    """End all started processes and remove the data folder, even if the tests are killed."""
     with reaping() as remove:
         remove(DATA)
         yield
@@ -84,14 +84,14 @@ def nothing_stays() -> Iterator[None]:
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None,
 ) -> None:
-    """Tests use a file as an installation does: in memory, locks would not be those of a file."""
+    """Use a file, as an installation does: SQLite locks an in-memory database differently."""
     if settings.EMBEDDED:
         connection.settings_dict["TEST"]["NAME"] = str(DATA / "test.sqlite3")
 
 
 @pytest.fixture(autouse=True)
 def empty_memory() -> Iterator[None]:
-    """No test finds what another one left in a memory node."""
+    """Clear all memory nodes before and after each test."""
     MemoryNode.shelves.clear()
     yield
     MemoryNode.shelves.clear()
@@ -105,7 +105,7 @@ def groups(db: None) -> dict[str, Group]:
 
 @pytest.fixture
 def make_user(groups: dict[str, Group]) -> Callable[..., User]:
-    """A user in the named groups: make_user("anna", "Coordinators")."""
+    """Create a user in the named groups: make_user("anna", "Coordinators")."""
 
     def make(username: str, *names: str, **values: object) -> User:
         user = User.objects.create_user(username=username, password=PASSWORD, **values)
@@ -132,7 +132,7 @@ def dpo(make_user: Callable[..., User]) -> User:
 
 @pytest.fixture
 def stranger(make_user: Callable[..., User]) -> User:
-    """Signed in, in no group, without any right."""
+    """A user in no group, without any permission."""
     return make_user("stranger")
 
 
@@ -144,7 +144,7 @@ def root(make_user: Callable[..., User]) -> User:
 
 @pytest.fixture
 def make_node(groups: dict[str, Group]) -> Callable[..., Node]:
-    """An open memory node: make_node("PACS1", reads=["Coordinators"], kind="folder", …)."""
+    """Create an open memory node: make_node("PACS1", reads=["Coordinators"], kind="folder", …)."""
 
     def make(
         name: str, *, reads: tuple[str, ...] = (), writes: tuple[str, ...] = (), **values: object
@@ -186,7 +186,7 @@ def folder_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
 
 @pytest.fixture
 def make_project(groups: dict[str, Group], db: None) -> Callable[..., Project]:
-    """A project of the coordinators: make_project("LUNG", pattern="LUNG-####", …)."""
+    """Create a project of the coordinators: make_project("LUNG", pattern="LUNG-####", …)."""
     manager = User.objects.create_superuser("project-maker")
 
     def make(
@@ -208,7 +208,7 @@ ROOT = "1.2.826.0.1.3680043.8.498.66"
 
 @pytest.fixture
 def as_user() -> Callable[[User | None], Client]:
-    """A browser in which this person is signed in; None for nobody."""
+    """Return a test client signed in as this user; None means anonymous."""
 
     def client_of(user: User | None) -> Client:
         client = Client()
@@ -221,7 +221,7 @@ def as_user() -> Callable[[User | None], Client]:
 
 @pytest.fixture
 def make_job(source: Node, destination: Node) -> Callable[..., Job]:
-    """A job as rows: make_job(owner, state=…, tasks=2, labels={"patient_name": …})."""
+    """Create the rows of a job: make_job(owner, state=…, tasks=2, labels={"patient_name": …})."""
 
     def make(
         owner: User,
@@ -263,7 +263,7 @@ def make_job(source: Node, destination: Node) -> Callable[..., Job]:
 
 @pytest.fixture
 def make_item() -> Callable[..., SeriesResult]:
-    """One series of a task, with a ledger: make_item(task, expected=3, delivered=2, …)."""
+    """Create one series of a task with its ledger: make_item(task, expected=3, delivered=2, …)."""
 
     def make(
         task: Task, *, description: str = "", why: Message | None = None, **values: Any
@@ -298,7 +298,7 @@ def _nobody_stops_the_worker() -> Iterator[None]:
 
 @pytest.fixture
 def gated(monkeypatch: pytest.MonkeyPatch, source: Node) -> type[GatedNode]:
-    """The source hands out images only as the test allows; a node kind like any other."""
+    """Make the source return images only when the test allows it."""
     monkeypatch.setitem(nodes.KINDS, "gated", "lab.jobs:GatedNode")  # type: ignore[arg-type]
     source.kind = "gated"
     source.save()
@@ -308,7 +308,7 @@ def gated(monkeypatch: pytest.MonkeyPatch, source: Node) -> type[GatedNode]:
 
 @pytest.fixture
 def order_studies(coordinator: User, source: Node, destination: Node) -> Callable[..., Job]:
-    """Orders studies of one patient: order_studies("1", "2", images=3)."""
+    """Order studies of one patient: order_studies("1", "2", images=3)."""
 
     def order(
         *studies: str,
@@ -333,7 +333,7 @@ def order_studies(coordinator: User, source: Node, destination: Node) -> Callabl
 
 @pytest.fixture
 def keyholder(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
-    """A member of the coordinators' projects who may re-identify."""
+    """A member of the coordinators' projects with the permission to re-identify."""
     holders = Group.objects.create(name="Key holders")
     holders.permissions.add(Permission.objects.get(codename=Right.REIDENTIFY))
     user = make_user("keyholder", "Coordinators")

@@ -1,4 +1,4 @@
-"""What `deploy/` says is what runs: compose file, systemd units, Dockerfile, secrets, the page on it."""
+"""Checks of `deploy/` (compose file, systemd units, Dockerfile, secrets) and docs/operate.md."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def compose() -> dict[str, Any]:
 
 
 @needs_compose
-def test_each_service_is_watched_bounded_and_harmless(compose: dict[str, Any]) -> None:
+def test_each_service_has_a_health_check_limits_and_no_privileges(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert set(services) == {*OURS, "postgres", "rabbitmq", "redis", "proxy"}
     for name, service in services.items():
@@ -62,7 +62,7 @@ def test_each_service_is_watched_bounded_and_harmless(compose: dict[str, Any]) -
 
 
 @needs_compose
-def test_the_services_run_commands_that_there_are(compose: dict[str, Any]) -> None:
+def test_services_run_existing_commands(compose: dict[str, Any]) -> None:
     for name in OURS:
         (command,) = compose["services"][name]["command"]
         assert command in cli.COMMANDS
@@ -70,7 +70,7 @@ def test_the_services_run_commands_that_there_are(compose: dict[str, Any]) -> No
 
 
 @needs_compose
-def test_no_secret_stands_in_the_file_and_inner_services_are_not_reached(
+def test_the_compose_file_has_no_secrets_and_isolates_internal_services(
     compose: dict[str, Any],
 ) -> None:
     text = (DEPLOY / "compose.yaml").read_text()
@@ -87,14 +87,14 @@ def test_no_secret_stands_in_the_file_and_inner_services_are_not_reached(
 
 
 @needs_compose
-def test_what_the_services_are_told_is_what_settings_read(compose: dict[str, Any]) -> None:
+def test_environment_variables_of_services_are_known_settings(compose: dict[str, Any]) -> None:
     known = settings_read()
     for name in OURS:
         for key in compose["services"][name]["environment"]:
             assert key.removesuffix("_FILE") in known or key in known, key
 
 
-def test_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_are_consistent(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
 
     def make() -> dict[str, str]:
@@ -106,7 +106,7 @@ def test_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
         return {path.name: path.read_text() for path in folder.iterdir()}
 
     made = make()
-    assert make() == made, "what is there stays"
+    assert make() == made, "existing secrets must not change"
     assert re.fullmatch(r"[0-9a-f]{64}\n", made["master.key"])
     assert made["postgres_password"].strip() in made["database_url"]
     for url, file in (("broker_url", "rabbitmq.conf"), ("redis_url", "redis.conf")):
@@ -120,15 +120,17 @@ def test_secrets_are_made_once_and_fit_together(tmp_path: Path) -> None:
 
 
 @needs_compose
-def test_all_secrets_of_the_compose_file_are_made(compose: dict[str, Any], tmp_path: Path) -> None:
+def test_all_secrets_of_the_compose_file_are_created(
+    compose: dict[str, Any], tmp_path: Path
+) -> None:
     subprocess.run([str(DEPLOY / "make-secrets.sh"), str(tmp_path)], check=True)
     made = {path.name for path in tmp_path.iterdir()} | {"tls.crt", "tls.key"}
     assert {Path(secret["file"]).name for secret in compose["secrets"].values()} == made
 
 
 @needs_systemd
-def test_systemd_understands_each_unit(tmp_path: Path) -> None:
-    """With the program of these tests in place of /opt/adit/bin/adit, which is not here."""
+def test_systemd_verifies_each_unit(tmp_path: Path) -> None:
+    """The program of these tests replaces /opt/adit/bin/adit, which is not installed."""
     program = str(Path(sys.executable).with_name("adit"))
     for path in (DEPLOY / "systemd").iterdir():
         if path.suffix in (".service", ".target"):
@@ -150,8 +152,8 @@ def test_systemd_understands_each_unit(tmp_path: Path) -> None:
 
 @needs_systemd
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_each_unit_is_locked_down(unit: Path, tmp_path: Path) -> None:
-    """What systemd counts as exposure, from 0 (none) to 10."""
+def test_each_unit_has_a_low_exposure_for_systemd(unit: Path, tmp_path: Path) -> None:
+    """The threshold 30 is an exposure of 3.0 on systemd's scale from 0 (none) to 10."""
     name = unit.name.replace("@.", "@1.")
     shutil.copy(unit, tmp_path / name)
     done = subprocess.run(
@@ -164,7 +166,7 @@ def test_each_unit_is_locked_down(unit: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
-def test_units_stop_as_celery_needs_it_and_run_commands_that_there_are(unit: Path) -> None:
+def test_units_stop_with_kill_mode_mixed_and_run_existing_commands(unit: Path) -> None:
     text = unit.read_text()
     (command,) = re.findall(r"^ExecStart=/opt/adit/bin/adit (\S+)$", text, re.M)
     assert command in cli.COMMANDS
@@ -172,7 +174,7 @@ def test_units_stop_as_celery_needs_it_and_run_commands_that_there_are(unit: Pat
     assert "\nUser=adit\n" in text
 
 
-def test_the_image_is_built_of_hashed_requirements_and_runs_as_nobody() -> None:
+def test_the_image_uses_hashed_requirements_and_an_unprivileged_user() -> None:
     text = (DEPLOY / "Dockerfile").read_text()
     assert "--require-hashes -r requirements/distributed.txt" in text
     assert re.search(r"^USER 10001:10001$", text, re.M)
@@ -182,7 +184,7 @@ def test_the_image_is_built_of_hashed_requirements_and_runs_as_nobody() -> None:
             assert f"!{part}" in (ROOT / ".dockerignore").read_text().split(), part
 
 
-def test_the_page_lists_every_setting_and_no_other() -> None:
+def test_the_documentation_lists_exactly_the_settings_that_are_read() -> None:
     page = (ROOT / "docs" / "operate.md").read_text()
     table = page[page.index("## All settings") :]
     told = set(re.findall(r"`(ADIT_[A-Z_]+|DATABASE_URL|PORT)`", table))
@@ -191,8 +193,8 @@ def test_the_page_lists_every_setting_and_no_other() -> None:
     assert {"DATABASE_URL", "ADIT_BROKER_URL", "ADIT_REDIS_URL", "ADIT_METRICS_TOKEN"} <= by_file
 
 
-def test_the_page_tells_the_defaults() -> None:
-    """Where they are numbers; the others are words."""
+def test_the_documentation_states_numeric_defaults() -> None:
+    """Other defaults are described in words."""
     page = (ROOT / "docs" / "operate.md").read_text()
     text = (ROOT / "adit" / "config" / "settings.py").read_text()
     numbers = dict(re.findall(r'env\.int\("(\w+)", (\d+)\)', text))
@@ -203,7 +205,7 @@ def test_the_page_tells_the_defaults() -> None:
         assert f"| `{name}` | {value} |" in page, (name, value)
 
 
-def test_the_page_names_only_metrics_and_commands_that_there_are() -> None:
+def test_the_documentation_names_only_existing_metrics_and_commands() -> None:
     page = (ROOT / "docs" / "operate.md").read_text()
     source = (ROOT / "adit" / "monitoring" / "metrics.py").read_text()
     for name in set(re.findall(r"\badit_[a-z_]+", page)):
@@ -213,6 +215,6 @@ def test_the_page_names_only_metrics_and_commands_that_there_are() -> None:
 
 
 def settings_read() -> set[str]:
-    """All names that settings.py takes from the environment."""
+    """Return all names that settings.py reads from the environment."""
     text = (ROOT / "adit" / "config" / "settings.py").read_text()
     return set(re.findall(r'(?:env\.\w+|read_setting)\(\s*"([A-Z_]+)"', text))

@@ -1,4 +1,4 @@
-"""The tests' own services: side by side, killed and started again, and gone when the tests are."""
+"""Services of the tests: several in parallel, killed and restarted, removed with the tests."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def channel(broker: Service) -> amqp.Channel:
 
 
 @needs_postgresql
-def test_what_a_database_has_committed_outlives_its_death() -> None:
+def test_committed_data_survives_a_killed_postgresql() -> None:
     with services.postgresql() as base:
         with psycopg.connect(base.url) as connection:
             connection.execute("CREATE TABLE note (text TEXT)")
@@ -44,7 +44,7 @@ def test_what_a_database_has_committed_outlives_its_death() -> None:
 
 
 @needs_redis
-def test_what_redis_has_answered_outlives_its_death() -> None:
+def test_acknowledged_data_survives_a_killed_redis() -> None:
     with services.redis() as store:
         with redis.Redis.from_url(store.url) as client:
             client.set("note", "kept")
@@ -55,7 +55,7 @@ def test_what_redis_has_answered_outlives_its_death() -> None:
 
 
 @needs_rabbitmq
-def test_two_brokers_run_side_by_side_and_know_nothing_of_each_other() -> None:
+def test_two_brokers_run_in_parallel_and_are_independent() -> None:
     with services.rabbitmq() as one, services.rabbitmq() as other:
         assert one.port != other.port
         first = channel(one)
@@ -97,7 +97,7 @@ def test_a_killed_test_leaves_neither_process_nor_folder() -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie is not."""
+    """Return whether the process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

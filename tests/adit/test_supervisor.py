@@ -1,4 +1,4 @@
-"""The supervisor keeps processes running and leaves none behind, however it ends."""
+"""The supervisor restarts its processes, and ends all of them when it ends or is killed."""
 
 import os
 import signal
@@ -38,12 +38,12 @@ def python(name: str, code: str, *arguments: str, **values: object) -> Process:
 def until(condition: Callable[[], object], deadline_s: float = 15.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < end, "it did not come to that in time"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie is not."""
+    """Return whether the process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -65,7 +65,7 @@ def test_stop_ends_processes_and_their_children() -> None:
     until(lambda: not is_alive(child))
 
 
-def test_what_does_not_listen_is_killed_after_the_grace_time(tmp_path: Path) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_time(tmp_path: Path) -> None:
     output = tmp_path / "log"
     supervisor = Supervisor([python("deaf", DEAF, output=output)], grace_s=1)
     supervisor.start()
@@ -77,7 +77,7 @@ def test_what_does_not_listen_is_killed_after_the_grace_time(tmp_path: Path) -> 
     assert not is_alive(pid)
 
 
-def test_a_killed_process_is_started_again(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_process_is_restarted(capfd: pytest.CaptureFixture[str]) -> None:
     with Supervisor([python("worker", SLEEPER)], grace_s=2) as supervisor:
         first = supervisor.pids()["worker"]
         os.kill(first, signal.SIGKILL)
@@ -91,7 +91,7 @@ def test_a_killed_process_is_started_again(capfd: pytest.CaptureFixture[str]) ->
     assert "worker ended (killed by SIGKILL). Restart in 0.5 s." in capfd.readouterr().err
 
 
-def test_pauses_between_starts_grow(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_delay_between_restarts_grows(capfd: pytest.CaptureFixture[str]) -> None:
     with Supervisor([python("broken", "raise SystemExit(3)")], grace_s=1) as supervisor:
         seen: list[str] = []
 
@@ -104,7 +104,7 @@ def test_pauses_between_starts_grow(capfd: pytest.CaptureFixture[str]) -> None:
     assert [line.rsplit("Restart in ", 1)[1] for line in seen[:3]] == ["0.5 s.", "1 s.", "2 s."]
 
 
-def test_not_ready_names_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_not_ready_error_names_the_process(capfd: pytest.CaptureFixture[str]) -> None:
     silent = Supervisor([python("web", SLEEPER, ready=lambda: False)], grace_s=1)
     with silent, pytest.raises(NotReady, match=r"web was not ready within 0\.3 s"):
         silent.wait_ready(0.3)
@@ -113,21 +113,21 @@ def test_not_ready_names_the_process(capfd: pytest.CaptureFixture[str]) -> None:
         broken.wait_ready(2)
 
 
-def test_ready_when_all_are(tmp_path: Path) -> None:
+def test_wait_ready_succeeds_when_a_process_is_ready(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     code = f"import pathlib, time; pathlib.Path({str(sign)!r}).touch(); time.sleep(600)"
     with Supervisor([python("one", code, ready=sign.exists)], grace_s=1) as supervisor:
         assert supervisor.wait_ready(15)
 
 
-def test_a_signal_ends_it_all(tmp_path: Path) -> None:
+def test_sigterm_ends_the_supervisor_and_its_processes(tmp_path: Path) -> None:
     supervisor, pids = supervised(tmp_path)
     supervisor.terminate()
     assert supervisor.wait(10) == 0
     until(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def test_children_end_with_a_supervisor_that_was_killed(tmp_path: Path) -> None:
+def test_processes_end_if_the_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor, pids = supervised(tmp_path)
     supervisor.kill()
     supervisor.wait()
@@ -135,7 +135,7 @@ def test_children_end_with_a_supervisor_that_was_killed(tmp_path: Path) -> None:
 
 
 def supervised(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
-    """A supervisor in a process of its own, with two children; it and their ids."""
+    """Start a supervisor process with two children; return it and the PIDs of the children."""
     code = (
         "import sys; from adit.supervisor import *\n"
         f"two = [Process(n, [sys.executable, '-c', {SLEEPER!r}]) for n in 'ab']\n"
@@ -148,7 +148,7 @@ def supervised(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
     return popen, children
 
 
-def test_only_one_works_on_a_data_folder(tmp_path: Path) -> None:
+def test_a_data_folder_is_locked_by_one_process(tmp_path: Path) -> None:
     refused = pytest.raises(AlreadyRunning, match=f"process {os.getpid()}.*ADIT_DATA")
     with lock_data_folder(tmp_path), refused, lock_data_folder(tmp_path):
         pass

@@ -1,4 +1,4 @@
-"""The base of all tables on pages: paging, sorting, and what screen readers need."""
+"""The base of all tables on pages: paging, sorting and accessibility."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -46,7 +46,7 @@ def show(query: str = "", **options: Any) -> tuple[ShelfTable, str]:
     return table, page.render(Context({"table": table, "request": request}))
 
 
-def test_a_page_has_fifty_rows_and_leads_to_the_next_with_the_same_order() -> None:
+def test_a_page_has_fifty_rows_and_its_links_keep_the_order() -> None:
     table, html = show("?sort=-images&page=2")
 
     assert [row["images"] for row in table.records] == list(range(69_000, 19_000, -1000))
@@ -55,26 +55,26 @@ def test_a_page_has_fifty_rows_and_leads_to_the_next_with_the_same_order() -> No
     assert "Page 2 of 3" in html
 
 
-def test_a_page_that_does_not_exist_is_the_first_or_the_last() -> None:
+def test_an_invalid_page_number_shows_the_first_or_last_page() -> None:
     assert show("?page=x")[0].page.number == 1
     assert show("?page=99")[0].page.number == 3
 
 
-def test_a_new_order_begins_on_the_first_page_and_keeps_the_filter() -> None:
+def test_sorting_links_lead_to_the_first_page_and_keep_the_filter() -> None:
     _table, html = show("?state=open&page=2")
 
     links = [link["href"] for link in Elements(html).of("a") if "rel" not in link]
     assert links == ["?state=open&sort=name", "?state=open&sort=images"]
 
 
-def test_only_columns_that_allow_it_are_sorted() -> None:
+def test_only_orderable_columns_can_be_sorted() -> None:
     for name in ("secret", "-secret", "remark", "action", "unknown", "name__0"):
         table, html = show(f"?sort={name}")
         assert [row["secret"] for row in table.records] == list(range(0, -50, -1))
         assert "aria-sort" not in html
 
 
-def test_screen_readers_are_told_the_name_the_headers_and_the_order() -> None:
+def test_name_headers_and_order_are_marked_up_for_screen_readers() -> None:
     _table, html = show("?sort=-name", per_page=None)
     page = Elements(html)
 
@@ -86,14 +86,14 @@ def test_screen_readers_are_told_the_name_the_headers_and_the_order() -> None:
     assert '<span class="visually-hidden">Action</span>' in html
 
 
-def test_values_are_text_and_missing_ones_a_dash() -> None:
+def test_values_are_escaped_and_missing_values_shown_as_dash() -> None:
     _table, html = show()
 
     assert '<th scope="row">&lt;001&gt;</th><td class="number">1,000</td>' in html
     assert f"<td>{NONE}</td>" in html
 
 
-def test_two_tables_of_a_page_are_sorted_apart() -> None:
+def test_two_tables_of_a_page_are_sorted_independently() -> None:
     first, _html = show("?left-sort=-images", prefix="ruled-")
     second, html = show("?left-sort=-images", prefix="left-")
 
@@ -103,14 +103,14 @@ def test_two_tables_of_a_page_are_sorted_apart() -> None:
 
 
 UNIQUE = {"pk", "position", "protocol_id", "version", "pseudonym"}
-"""Fields that are unique among the rows of their table, a version together with a name."""
+"""Fields that are unique in their table; a version is unique together with a name."""
 
 
 @pytest.mark.parametrize(
     "table", [JobTable, StudyTable, SearchTaskTable, ProjectTable, ProfileTable, PseudonymTable]
 )
-def test_rows_with_the_same_value_have_an_order_too(table: type[Table]) -> None:
-    """Without one, a database may show a row on two pages and another on none."""
+def test_each_sort_order_ends_with_a_unique_field(table: type[Table]) -> None:
+    """Otherwise a database may return a row on two pages and another on none."""
     for name, column in table.base_columns.items():
         if column.orderable:
             assert (column.order_by or (name,))[-1].lstrip("-") in UNIQUE, name

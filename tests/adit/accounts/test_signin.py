@@ -1,4 +1,4 @@
-"""Signing in and out, and failing to, stands in the trail; what was typed by mistake does not."""
+"""The audit trail records sign-ins, sign-outs and failures, but no mistyped secrets."""
 
 import pytest
 from django.contrib.auth import authenticate
@@ -23,7 +23,7 @@ def test_signing_in_and_out_is_recorded(coordinator):
     assert (last().action, last().user) == ("signout.done", coordinator)
 
 
-def test_a_wrong_password_names_whose_account_it_was(rf, coordinator):
+def test_a_failed_sign_in_is_recorded_with_account_and_address(rf, coordinator):
     request = rf.post("/", REMOTE_ADDR="10.1.2.3")
 
     assert authenticate(request, username="coordinator", password="wrong-canary") is None
@@ -38,7 +38,7 @@ def test_a_wrong_password_names_whose_account_it_was(rf, coordinator):
     assert "canary" not in repr(list(AuditEvent.objects.values()))
 
 
-def test_a_password_typed_as_name_is_not_kept(rf, coordinator):
+def test_an_unknown_user_name_is_not_recorded_in_clear_text(rf, coordinator):
     for _ in range(2):
         authenticate(rf.post("/"), username="my secret canary", password="x")
 
@@ -48,7 +48,7 @@ def test_a_password_typed_as_name_is_not_kept(rf, coordinator):
     assert first.details["unknown_name"] == second.details["unknown_name"] != ""
 
 
-def test_a_closed_account_cannot_sign_in_and_the_attempt_is_recorded(coordinator):
+def test_a_sign_in_to_a_deactivated_account_fails_and_is_recorded(coordinator):
     User.objects.update(is_active=False)
 
     assert not Client().login(username="coordinator", password=PASSWORD)
@@ -56,7 +56,7 @@ def test_a_closed_account_cannot_sign_in_and_the_attempt_is_recorded(coordinator
 
 
 @pytest.mark.parametrize("password", [PASSWORD, "wrong"])
-def test_the_sign_in_page_is_recorded_as_well(coordinator, password):
+def test_sign_ins_on_the_page_are_recorded(coordinator, password):
     Client().post("/accounts/login/", {"login": "coordinator", "password": password})
 
     right = password == PASSWORD

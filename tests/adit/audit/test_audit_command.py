@@ -1,4 +1,4 @@
-"""adit manage audit verify: one sentence, and an exit code for scripts."""
+"""`adit manage audit verify`: its output and its error."""
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -7,7 +7,7 @@ from django.db import connection
 from adit.audit.trail import record
 
 
-def test_a_whole_trail_is_said_to_be_whole_with_its_head(db, capsys):
+def test_an_intact_trail_is_reported_with_its_last_hash(db, capsys):
     event = record("job.created", about="job:1")
     call_command("audit", "verify")
 

@@ -1,4 +1,4 @@
-"""The trail: whatever was recorded stays as it was, or somebody notices."""
+"""The audit trail: every change of recorded events is detected."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +24,7 @@ def tamper(sql, *values):
         cursor.execute(sql, values)
 
 
-def test_an_event_says_who_did_what_to_what(coordinator):
+def test_an_event_records_user_action_and_object(coordinator):
     event = record("job.created", user=coordinator, about="job:7", details={"studies": 2})
 
     event.refresh_from_db()
@@ -32,16 +32,16 @@ def test_an_event_says_who_did_what_to_what(coordinator):
     assert event.details == {"studies": 2}
 
 
-def test_a_visitor_is_nobody(db):
+def test_an_event_of_an_anonymous_user_has_no_user(db):
     assert record("signin.failed", user=AnonymousUser()).user is None
 
 
-def test_an_untouched_trail_is_whole(three):
+def test_an_unchanged_trail_is_intact(three):
     assert verify_chain() is None
     assert get_head() == (3, three[-1].hash)
 
 
-def test_an_empty_trail_is_whole(db):
+def test_an_empty_trail_is_intact(db):
     assert verify_chain() is None
 
 
@@ -56,19 +56,19 @@ def test_an_empty_trail_is_whole(db):
         ("hash", "0" * 64),
     ],
 )
-def test_a_changed_event_is_found(three, column, value):
+def test_a_changed_event_is_detected(three, column, value):
     tamper(f"UPDATE audit_auditevent SET {column} = %s WHERE id = %s", value, three[1].pk)
 
     assert verify_chain() == ChainBreak(three[1].pk, EVENT_CHANGED)
 
 
-def test_a_changed_user_is_found(three, coordinator):
+def test_a_changed_user_of_an_event_is_detected(three, coordinator):
     tamper("UPDATE audit_auditevent SET user_id = %s WHERE id = %s", coordinator.pk, three[0].pk)
 
     assert verify_chain() == ChainBreak(three[0].pk, EVENT_CHANGED)
 
 
-def test_a_chain_computed_anew_without_the_master_key_is_found(three):
+def test_a_chain_recomputed_without_the_master_key_is_detected(three):
     before = master_cipher()
     other = type(before)(bytes(32))
     forged = other.index("anything", "trail")
@@ -79,25 +79,25 @@ def test_a_chain_computed_anew_without_the_master_key_is_found(three):
 
 
 @pytest.mark.parametrize("gone", [0, 1])
-def test_a_removed_event_is_found_at_the_one_behind_it(three, gone):
+def test_a_removed_event_is_detected_at_the_next_event(three, gone):
     tamper("DELETE FROM audit_auditevent WHERE id = %s", three[gone].pk)
 
     assert verify_chain() == ChainBreak(three[gone + 1].pk, Message("audit-trail.order-changed"))
 
 
-def test_a_removed_last_event_is_found(three):
+def test_a_removed_last_event_is_detected(three):
     tamper("DELETE FROM audit_auditevent WHERE id = %s", three[2].pk)
 
     assert verify_chain() == ChainBreak(None, Message("audit-trail.end-missing"))
 
 
-def test_an_emptied_trail_is_found(three):
+def test_the_removal_of_all_events_is_detected(three):
     tamper("DELETE FROM audit_auditevent")
 
     assert verify_chain() == ChainBreak(None, Message("audit-trail.end-missing"))
 
 
-def test_a_removed_event_is_found_though_the_links_were_mended(three):
+def test_a_removed_event_is_detected_even_if_the_chain_is_relinked(three):
     tamper("DELETE FROM audit_auditevent WHERE id = %s", three[1].pk)
     link = "UPDATE audit_auditevent SET previous_hash = %s WHERE id = %s"
     tamper(link, three[0].hash, three[2].pk)
@@ -106,7 +106,7 @@ def test_a_removed_event_is_found_though_the_links_were_mended(three):
     assert verify_chain() == ChainBreak(three[2].pk, EVENT_CHANGED)
 
 
-def test_two_events_that_changed_places_are_found(three):
+def test_two_swapped_events_are_detected(three):
     first, second = three[0].pk, three[1].pk
     tamper("UPDATE audit_auditevent SET id = 1000 WHERE id = %s", first)
     tamper("UPDATE audit_auditevent SET id = %s WHERE id = %s", first, second)
@@ -115,7 +115,7 @@ def test_two_events_that_changed_places_are_found(three):
     assert verify_chain() == ChainBreak(first, Message("audit-trail.order-changed"))
 
 
-def test_a_patient_put_under_another_event_is_found(db):
+def test_a_patient_copied_to_another_event_is_detected(db):
     anna = record("study.sent", patient=("PACS1", "A1"))
     record("study.sent", patient=("PACS1", "B2"))
     tamper(
@@ -128,7 +128,7 @@ def test_a_patient_put_under_another_event_is_found(db):
     assert verify_chain() == ChainBreak(anna.pk, EVENT_CHANGED)
 
 
-def test_damaged_sealed_patients_are_found(db):
+def test_a_damaged_encrypted_patient_is_detected(db):
     record("study.sent")
     damaged = record("study.sent", patient=("PACS1", "A1"))
     tamper("UPDATE audit_auditevent SET patient_sealed = %s WHERE id = %s", b"x" * 40, damaged.pk)
@@ -136,7 +136,7 @@ def test_damaged_sealed_patients_are_found(db):
     assert verify_chain() == ChainBreak(damaged.pk, Message("audit-trail.patient-changed"))
 
 
-def test_events_of_a_patient_are_found_without_the_id_in_the_database(db):
+def test_events_of_a_patient_are_found_without_the_id_in_clear_text(db):
     event = record("study.sent", patient=("PACS1", "4711-canary"))
 
     assert AuditEvent.objects.get(patient_index=patient_index("PACS1", "4711-canary ")) == event
@@ -146,7 +146,7 @@ def test_events_of_a_patient_are_found_without_the_id_in_the_database(db):
         assert b"4711-canary" not in repr(cursor.fetchall()).encode()
 
 
-def test_events_refuse_to_be_changed_or_removed(three):
+def test_events_cannot_be_changed_or_removed(three):
     event = AuditEvent.objects.get(pk=three[0].pk)
     for attempt in (
         event.save,
@@ -163,7 +163,7 @@ def test_events_refuse_to_be_changed_or_removed(three):
     assert verify_chain() is None
 
 
-def test_what_was_not_done_after_all_is_not_in_the_trail(three):
+def test_events_of_a_rolled_back_transaction_are_not_in_the_trail(three):
     with transaction.atomic():
         record("job.created", about="job:4")
         transaction.set_rollback(True)
@@ -173,7 +173,7 @@ def test_what_was_not_done_after_all_is_not_in_the_trail(three):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_writers_at_once_make_one_chain():
+def test_concurrent_writers_produce_one_chain():
     def write(writer):
         try:
             for n in range(10):

@@ -1,4 +1,4 @@
-"""A folder with a handful of studies, and an pacs over it."""
+"""Fixtures: a folder with four studies, and a demo PACS that serves it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from lab.small_objects import instance
 
 from adit.demo.pacs import DemoPacs
 
-# patient id, name, character set, birth date, then studies: uid, date, description, series
+# patient ID, name, character set, birth date, studies: UID, date, description, series
 PEOPLE = [
     (
         "P1",
@@ -33,7 +33,7 @@ PEOPLE = [
 
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
-    """Four studies of three people, ten instances."""
+    """Four studies of three patients, ten instances."""
     folder = tmp_path / "pacs"
     for patient_id, name, charset, born, studies in PEOPLE:
         for study_uid, day, description, series in studies:

@@ -1,4 +1,4 @@
-"""The demo's lists: the good one is good, and each mistake of the other one is found."""
+"""The sample sheets of the demo: one without errors, one with deliberate errors."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def judged(user: User, path: Path) -> ValidatedSheet:
     return validate_sheet(user, upload)
 
 
-def test_the_good_list_has_no_error_and_the_other_one_most_of_them(
+def test_the_good_sheet_has_no_error_and_the_faulty_sheet_has_several(
     coordinator: User, tmp_path: Path
 ) -> None:
     sample_sheets.write(tmp_path)

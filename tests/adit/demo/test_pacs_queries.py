@@ -1,4 +1,4 @@
-"""The demo PACS answers C-FIND at every level, as dcmtk and pynetdicom ask."""
+"""C-FIND of the demo PACS at every level, with dcmtk and pynetdicom as clients."""
 
 import shutil
 import subprocess
@@ -34,7 +34,7 @@ def study_uids(answers: list[Dataset]) -> list[str]:
     return sorted(one.StudyInstanceUID for one in answers)
 
 
-def test_universal_study_query_counts_what_belongs_to_each_study(pacs: DemoPacs) -> None:
+def test_a_universal_study_query_returns_counts_of_series_and_instances(pacs: DemoPacs) -> None:
     found = find(
         pacs,
         "STUDY",
@@ -55,7 +55,7 @@ def test_universal_study_query_counts_what_belongs_to_each_study(pacs: DemoPacs)
 
 
 @pytest.mark.parametrize("root", [STUDY_ROOT, PATIENT_ROOT])
-def test_every_level_is_answered_with_its_own_keys(pacs: DemoPacs, root: str) -> None:
+def test_series_and_image_level_return_their_own_keys(pacs: DemoPacs, root: str) -> None:
     series = find(
         pacs,
         "SERIES",
@@ -81,7 +81,7 @@ def test_every_level_is_answered_with_its_own_keys(pacs: DemoPacs, root: str) ->
     assert {one.Rows for one in images} == {10}
 
 
-def test_patient_level_joins_the_studies_of_a_person(pacs: DemoPacs) -> None:
+def test_patient_level_counts_the_studies_of_a_patient(pacs: DemoPacs) -> None:
     found = find(
         pacs,
         "PATIENT",
@@ -107,7 +107,7 @@ def test_patient_level_joins_the_studies_of_a_person(pacs: DemoPacs) -> None:
         ("M[üu]ller*", []),
     ],
 )
-def test_names_match_without_regard_to_case_in_every_script(
+def test_patient_names_match_case_insensitively_in_every_script(
     pacs: DemoPacs, asked: str, expected: list[str]
 ) -> None:
     found = find(
@@ -116,7 +116,7 @@ def test_names_match_without_regard_to_case_in_every_script(
     assert study_uids(found) == expected
 
 
-def test_question_in_latin_1_is_answered_in_utf_8(pacs: DemoPacs) -> None:
+def test_a_query_in_latin_1_is_answered_in_utf_8(pacs: DemoPacs) -> None:
     found = find(
         pacs,
         "STUDY",
@@ -130,7 +130,7 @@ def test_question_in_latin_1_is_answered_in_utf_8(pacs: DemoPacs) -> None:
 
 
 @pytest.mark.skipif(shutil.which("findscu") is None, reason="needs dcmtk (apt install dcmtk)")
-def test_question_of_findscu_in_undeclared_utf_8_is_understood(pacs: DemoPacs) -> None:
+def test_a_findscu_query_in_undeclared_utf_8_is_understood(pacs: DemoPacs) -> None:
     call = ["findscu", "-S", "-aec", "DEMOPACS", "127.0.0.1", str(pacs.port)]
     keys = ["QueryRetrieveLevel=STUDY", "PatientName=Müller*", "StudyInstanceUID"]
     for key in keys:
@@ -141,7 +141,7 @@ def test_question_of_findscu_in_undeclared_utf_8_is_understood(pacs: DemoPacs) -
     assert "Müller^Änne" in said
 
 
-def test_japanese_name_keeps_its_three_groups(pacs: DemoPacs) -> None:
+def test_a_japanese_name_keeps_its_three_component_groups(pacs: DemoPacs) -> None:
     found = find(pacs, "STUDY", PatientID="P2", PatientName="", StudyInstanceUID="1.2.2")
     assert str(found[0].PatientName) == "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
@@ -173,11 +173,13 @@ def test_date_ranges_include_both_ends(pacs: DemoPacs, asked: str, expected: lis
         ({"StudyDescription": "ct thorax"}, []),
     ],
 )
-def test_keys_narrow_the_answer(pacs: DemoPacs, keys: dict[str, Any], expected: list[str]) -> None:
+def test_query_keys_restrict_the_result(
+    pacs: DemoPacs, keys: dict[str, Any], expected: list[str]
+) -> None:
     assert study_uids(find(pacs, "STUDY", **{"StudyInstanceUID": "", **keys})) == expected
 
 
-def test_level_that_does_not_exist_is_refused(pacs: DemoPacs) -> None:
+def test_an_unknown_query_level_is_refused(pacs: DemoPacs) -> None:
     ae = AE("TESTER")
     ae.add_requested_context(STUDY_ROOT)
     association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
@@ -188,7 +190,7 @@ def test_level_that_does_not_exist_is_refused(pacs: DemoPacs) -> None:
     assert statuses == [0xA900]
 
 
-def test_wrong_called_ae_title_is_refused(pacs: DemoPacs) -> None:
+def test_a_wrong_called_ae_title_is_rejected(pacs: DemoPacs) -> None:
     ae = AE("TESTER")
     ae.add_requested_context("1.2.840.10008.1.1")
     association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")

@@ -1,4 +1,4 @@
-"""The demo PACS hands over and takes in instances byte by byte, with dcmtk and pynetdicom."""
+"""C-GET, C-MOVE and C-STORE of the demo PACS, with dcmtk and pynetdicom as peers."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ needs_dcmtk = pytest.mark.skipif(
 
 
 def data_set(path: Path) -> bytes:
-    """What stands behind the file meta information."""
+    """Return the bytes after the file meta information."""
     content = path.read_bytes()
     return content[132 + 12 + int.from_bytes(content[140:144], "little") :]
 
@@ -50,13 +50,13 @@ def dcmtk(*arguments: object) -> subprocess.CompletedProcess[str]:
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
 @needs_dcmtk
 @pytest.mark.parametrize("root", ["-S", "-P"])
-def test_c_get_of_a_study_brings_the_same_bytes(
+def test_c_get_of_a_study_returns_the_stored_bytes(
     pacs: DemoPacs, filled: Path, tmp_path: Path, root: str
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -69,7 +69,7 @@ def test_c_get_of_a_study_brings_the_same_bytes(
 
 
 def store(port: int, sent: Dataset | Path, class_uid: str = CT) -> int:
-    """The status with which the PACS answers."""
+    """Send one object by C-STORE and return the status."""
     ae = AE("TESTER")
     ae.add_requested_context(class_uid, "1.2.840.10008.1.2.1")
     association = ae.associate("127.0.0.1", port, ae_title="SECOND")
@@ -87,7 +87,7 @@ def get(
     cancel: bool = False,
     **keys: object,
 ) -> tuple[list[bytes], int, int]:
-    """Data sets as they came, how many came completely, and the final status."""
+    """Return the received data sets, the number of completed sub-operations and the status."""
     came: list[bytes] = []
 
     def keep(event: evt.Event) -> int:
@@ -118,7 +118,7 @@ def get(
     return came, last.get("NumberOfCompletedSuboperations", 0), last.Status
 
 
-def test_c_get_asks_for_single_instances(pacs: DemoPacs, filled: Path) -> None:
+def test_c_get_returns_single_instances(pacs: DemoPacs, filled: Path) -> None:
     wanted = ["1.2.1.1.1", "1.2.1.1.3"]
     came, completed, status = get(
         pacs, "IMAGE", ["1.2.840.10008.1.2.1"],
@@ -128,7 +128,7 @@ def test_c_get_asks_for_single_instances(pacs: DemoPacs, filled: Path) -> None:
     assert sorted(came) == sorted(data_set(filled / f"1.2.1/1.2.1.1/{uid}.dcm") for uid in wanted)
 
 
-def test_peer_that_takes_implicit_only_gets_implicit(pacs: DemoPacs) -> None:
+def test_a_peer_that_accepts_only_implicit_vr_gets_implicit_vr(pacs: DemoPacs) -> None:
     came, completed, status = get(pacs, "STUDY", [ImplicitVRLittleEndian], StudyInstanceUID="1.2.2")
     assert (completed, status) == (2, 0)
     read = [
@@ -137,7 +137,7 @@ def test_peer_that_takes_implicit_only_gets_implicit(pacs: DemoPacs) -> None:
     assert [(one.PatientID, len(one.PixelData)) for one in read] == [("P2", 2000), ("P2", 2000)]
 
 
-def test_compressed_image_is_unpacked_for_a_peer_that_cannot_read_it(tmp_path: Path) -> None:
+def test_an_image_is_decompressed_for_a_peer_without_its_transfer_syntax(tmp_path: Path) -> None:
     source = instance(
         "1.2.7.1.1", StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.7.1", PatientID="P7"
     )
@@ -157,18 +157,18 @@ def test_compressed_image_is_unpacked_for_a_peer_that_cannot_read_it(tmp_path: P
     assert as_held[0] == [data_set(tmp_path / "pacs" / "one.dcm")]
 
 
-def test_c_get_tells_what_it_could_not_send(pacs: DemoPacs) -> None:
+def test_c_get_reports_failed_sub_operations(pacs: DemoPacs) -> None:
     came, completed, status = get(pacs, "STUDY", [RLELossless], StudyInstanceUID="1.2.1")
     assert (came, completed, status) == ([], 0, 0xA702)
 
 
-def test_retrieval_without_unique_key_is_refused(pacs: DemoPacs) -> None:
+def test_a_retrieval_without_a_unique_key_is_refused(pacs: DemoPacs) -> None:
     assert get(pacs, "STUDY", ["1.2.840.10008.1.2.1"], PatientName="*")[2] == 0xA900
 
 
 @pytest.fixture
 def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """dcmtk's storescp, and where it puts what it gets."""
+    """Port and output folder of a running storescp (dcmtk)."""
     folder = tmp_path / "received"
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -181,7 +181,9 @@ def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 
 @needs_dcmtk
-def test_c_move_sends_to_a_registered_peer(filled: Path, receiver: tuple[int, Path]) -> None:
+def test_c_move_sends_only_to_registered_destinations(
+    filled: Path, receiver: tuple[int, Path]
+) -> None:
     port, folder = receiver
     with DemoPacs("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as pacs:
         call = ["movescu", "-S", "-aec", "DEMOPACS", "127.0.0.1", pacs.port]
@@ -193,7 +195,7 @@ def test_c_move_sends_to_a_registered_peer(filled: Path, receiver: tuple[int, Pa
     assert "MoveDestinationUnknown" in unknown.stdout + unknown.stderr
 
 
-def test_c_move_names_who_asked_and_by_which_message(filled: Path) -> None:
+def test_c_move_sub_operations_name_the_move_originator(filled: Path) -> None:
     originators: set[tuple[str, int]] = set()
 
     def note(event: evt.Event) -> int:
@@ -230,8 +232,8 @@ def test_c_get_ends_after_a_cancel(pacs: DemoPacs) -> None:
 
 
 @needs_dcmtk
-def test_c_get_does_not_wait_for_acknowledgements(tmp_path: Path) -> None:
-    """Nagle's algorithm at the peer and delayed acknowledgements here cost 40 ms an image."""
+def test_c_get_does_not_wait_for_delayed_tcp_acknowledgements(tmp_path: Path) -> None:
+    """Nagle's algorithm at the peer and delayed acknowledgements here cost 40 ms per image."""
     count = 100
     (tmp_path / "out").mkdir()
     (tmp_path / "pacs").mkdir()
@@ -251,7 +253,7 @@ def test_c_get_does_not_wait_for_acknowledgements(tmp_path: Path) -> None:
     assert seconds < count * 0.04 * 0.8
 
 
-def test_sop_class_that_pynetdicom_does_not_know_is_stored_and_sent(tmp_path: Path) -> None:
+def test_a_sop_class_unknown_to_pynetdicom_is_stored_and_sent(tmp_path: Path) -> None:
     retired = "1.2.840.10008.5.1.4.1.1.3"
     one = instance("1.2.7.1.1", StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.7.1")
     one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = retired
@@ -265,7 +267,7 @@ def test_sop_class_that_pynetdicom_does_not_know_is_stored_and_sent(tmp_path: Pa
     assert came == [stored]
 
 
-def test_big_endian_image_is_turned_round_for_a_peer_that_cannot_read_it(tmp_path: Path) -> None:
+def test_a_big_endian_image_is_converted_for_a_little_endian_peer(tmp_path: Path) -> None:
     one = instance("1.2.7.1.1", StudyInstanceUID="1.2.7", SeriesInstanceUID="1.2.7.1")
     one["PixelData"].VR = "OW"
     (tmp_path / "pacs").mkdir()
@@ -287,7 +289,7 @@ def test_big_endian_image_is_turned_round_for_a_peer_that_cannot_read_it(tmp_pat
 
 
 @needs_dcmtk
-def test_stored_instances_are_found_and_outlive_a_restart(tmp_path: Path, filled: Path) -> None:
+def test_stored_instances_are_indexed_and_survive_a_restart(tmp_path: Path, filled: Path) -> None:
     folder = tmp_path / "second"
     files = sorted(str(path) for path in (filled / "1.2.2").rglob("*.dcm"))
     for _ in range(2):  # storing again must change nothing
@@ -303,7 +305,7 @@ def test_stored_instances_are_found_and_outlive_a_restart(tmp_path: Path, filled
     assert list(again.studies) == ["1.2.2"]
 
 
-def test_changed_content_under_the_same_uid_replaces_the_file(tmp_path: Path) -> None:
+def test_an_instance_stored_again_with_the_same_uid_replaces_the_file(tmp_path: Path) -> None:
     names = {"StudyInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.8.1", "PatientID": "P8"}
     with DemoPacs("SECOND", tmp_path / "second") as pacs:
         for moved in ("1.2.8", "1.2.8", "1.2.9"):
@@ -322,7 +324,7 @@ def test_changed_content_under_the_same_uid_replaces_the_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("harmless", "study_uid"), [("10", ".."), ("1.2.3.4.5", "../../etc")])
-def test_uid_that_would_climb_out_of_the_folder_is_refused(
+def test_a_uid_that_would_leave_the_folder_is_refused(
     tmp_path: Path, harmless: str, study_uid: str
 ) -> None:
     sent = instance("1.2.8.1.1", StudyInstanceUID=harmless, SeriesInstanceUID="1.2.8.1")
@@ -332,14 +334,14 @@ def test_uid_that_would_climb_out_of_the_folder_is_refused(
     changed = data.replace(harmless.encode(), study_uid.encode())
     (tmp_path / "sent").write_bytes(head + changed)
     with DemoPacs("SECOND", tmp_path / "second") as pacs:
-        # The file is sent as it is, since the PACS has turned this on for the process.
+        # pynetdicom sends the file unmodified: the PACS enabled this for the process.
         status = store(pacs.port, tmp_path / "sent")
     assert status == 0xC000
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".dcm", ".part")]
 
 
-def test_full_disk_is_answered_as_out_of_resources(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk."""
+def test_a_full_disk_is_reported_as_out_of_resources(tmp_path: Path) -> None:
+    """A limit on the file size simulates the full disk."""
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000));"
@@ -360,7 +362,7 @@ def test_full_disk_is_answered_as_out_of_resources(tmp_path: Path) -> None:
 
 
 class running:
-    """The PACS as a process of its own; yields the process and its port."""
+    """Run the PACS in its own process; yields the process and its port."""
 
     def __init__(self, folder: Path, command: list[str] | None = None) -> None:
         self.command = command or [sys.executable, "-m", "adit.demo.pacs"]
@@ -369,7 +371,7 @@ class running:
     def __enter__(self) -> tuple[subprocess.Popen[bytes], int]:
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], 20)[0], "it was not ready in time"
+        assert select.select([self.process.stdout], [], [], 20)[0], "the PACS was not ready in time"
         word, port, _ = self.process.stdout.readline().split()
         assert word == b"ready"
         return self.process, int(port)
@@ -382,7 +384,7 @@ class running:
         self.process.stdout.close()
 
 
-def test_process_ends_within_two_seconds_even_while_someone_is_connected(filled: Path) -> None:
+def test_the_process_ends_within_two_seconds_despite_an_open_association(filled: Path) -> None:
     with running(filled) as (process, port):
         ae = AE("TESTER")
         ae.add_requested_context("1.2.840.10008.1.1")
@@ -395,7 +397,7 @@ def test_process_ends_within_two_seconds_even_while_someone_is_connected(filled:
         association.abort()
 
 
-def test_following_pacs_ends_with_the_process_that_started_it(filled: Path) -> None:
+def test_a_pacs_with_follow_parent_ends_with_its_parent_process(filled: Path) -> None:
     command = [sys.executable, "-m", "adit.demo.pacs", "--ae-title", "SECOND", "--port", "0"]
     command += ["--folder", str(filled), "--follow-parent"]
     code = f"import subprocess; p = subprocess.Popen({command!r}, stdout=-1);"
@@ -415,7 +417,7 @@ def _alive(pid: int) -> bool:
     return state != "Z"
 
 
-def test_index_sees_what_changed_and_removes_interrupted_writes(filled: Path) -> None:
+def test_the_index_reflects_changes_and_removes_interrupted_writes(filled: Path) -> None:
     (filled / "1.2.4/1.2.4.1/1.2.4.1.1.dcm").unlink()
     names = {"StudyInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.5.1"}
     instance("1.2.5.1.1", **names).save_as(filled / "new.dcm", enforce_file_format=True)
@@ -429,7 +431,7 @@ def test_index_sees_what_changed_and_removes_interrupted_writes(filled: Path) ->
     assert index.studies["1.2.1"].values["PatientName"] == "Müller^Änne"
 
 
-def test_pacs_starts_without_django(filled: Path) -> None:
+def test_the_pacs_does_not_import_django(filled: Path) -> None:
     code = "import sys, adit.demo.pacs, adit.demo.patients;"
     code += "print([name for name in sys.modules if name.startswith('django')])"
     done = subprocess.run(
@@ -438,7 +440,7 @@ def test_pacs_starts_without_django(filled: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_garbage_does_not_bring_the_pacs_down(pacs: DemoPacs) -> None:
+def test_invalid_data_does_not_stop_the_pacs(pacs: DemoPacs) -> None:
     for garbage in (
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x01\x00\xff\xff\xff\xff",

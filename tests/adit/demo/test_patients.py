@@ -1,4 +1,4 @@
-"""The sample patients: enough of them, valid, the same every time, and full of what must go."""
+"""The sample patients: number, validity, reproducibility and identifying data."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderIndex]:
-    """Made in a folder where an older version had left a file, and someone had stored one."""
+    """Create them in a folder with one file of an older version and one stored file."""
     index = FolderIndex(tmp_path_factory.mktemp("demo") / "pacs")
     (index.folder / "1.2").mkdir(parents=True)
     for name in LEFT_BEHIND:
@@ -56,7 +56,7 @@ def test_there_are_enough_patients_studies_and_years(patients: FolderIndex) -> N
     assert size < 350e6
 
 
-def test_names_come_in_many_scripts_and_character_sets(patients: FolderIndex) -> None:
+def test_patient_names_use_many_scripts_and_character_sets(patients: FolderIndex) -> None:
     names = {study.values["PatientName"] for study in patients.studies.values()}
     assert {
         "Müller^Änne",
@@ -67,7 +67,7 @@ def test_names_come_in_many_scripts_and_character_sets(patients: FolderIndex) ->
     } <= names
 
 
-def test_each_instance_lies_at_its_place_under_its_own_uid(patients: FolderIndex) -> None:
+def test_the_path_of_each_instance_consists_of_its_uids(patients: FolderIndex) -> None:
     for study_uid, study in patients.studies.items():
         for series_uid, series in study.series.items():
             for instance_uid, one in series.instances.items():
@@ -77,7 +77,7 @@ def test_each_instance_lies_at_its_place_under_its_own_uid(patients: FolderIndex
     assert len(patients) == sum(1 for _ in patients.folder.rglob("*.dcm"))
 
 
-def test_showcase_is_a_ct_study_of_several_series_with_things_to_withhold(
+def test_the_showcase_is_a_ct_study_with_several_series_and_types_to_withhold(
     patients: FolderIndex,
 ) -> None:
     study = patients.studies[SHOWCASE["study_uid"]]
@@ -91,13 +91,13 @@ def test_showcase_is_a_ct_study_of_several_series_with_things_to_withhold(
     assert {one.values["Rows"] for one in held(study) if one.class_uid == CT} == {"512"}
 
 
-def test_one_study_is_long_enough_to_be_interrupted(patients: FolderIndex) -> None:
+def test_one_study_is_large_enough_to_interrupt_its_transfer(patients: FolderIndex) -> None:
     study = patients.studies[MANY["study_uid"]]
     assert study.instance_count >= 400
     assert sum(one.path.stat().st_size for one in held(study)) < 40e6
 
 
-def test_identity_stands_in_every_corner_of_the_showcase(patients: FolderIndex) -> None:
+def test_the_showcase_contains_identifying_data_in_many_places(patients: FolderIndex) -> None:
     study = patients.studies[SHOWCASE["study_uid"]]
     axial = next(
         one for one in study.series.values() if "Thorax 8.0" in one.values["SeriesDescription"]
@@ -117,7 +117,7 @@ def test_identity_stands_in_every_corner_of_the_showcase(patients: FolderIndex) 
         assert first.get(keyword)
 
 
-def test_slices_of_a_series_stand_at_even_distances(patients: FolderIndex) -> None:
+def test_slices_of_a_series_are_equally_spaced(patients: FolderIndex) -> None:
     for series in patients.studies[SHOWCASE["study_uid"]].series.values():
         images = [dcmread(one.path, stop_before_pixels=True) for one in series.instances.values()]
         if len(images) < 3:
@@ -142,7 +142,7 @@ def test_generated_objects_are_valid_dicom(patients: FolderIndex) -> None:
     assert faults == []
 
 
-def test_diffusion_series_say_their_b_values(patients: FolderIndex) -> None:
+def test_diffusion_series_contain_their_b_values(patients: FolderIndex) -> None:
     study = next(patients.studies[visit.study_uid] for kind, visit in visits() if kind == "mr")
     b_values = {
         dcmread(one.path, stop_before_pixels=True).get("DiffusionBValue")
@@ -152,19 +152,21 @@ def test_diffusion_series_say_their_b_values(patients: FolderIndex) -> None:
     assert {0.0, 1000.0} <= b_values
 
 
-def test_second_call_leaves_every_file_alone(patients: FolderIndex) -> None:
+def test_a_second_call_changes_no_file(patients: FolderIndex) -> None:
     some = sorted(patients.folder.rglob("*.dcm"))[::100]
     before = {path: path.stat().st_mtime_ns for path in some}
     make_patients(patients.folder)
     assert {path: path.stat().st_mtime_ns for path in some} == before
 
 
-def test_older_version_is_cleared_away_but_not_what_others_stored(patients: FolderIndex) -> None:
+def test_files_of_an_older_version_are_removed_and_stored_files_are_kept(
+    patients: FolderIndex,
+) -> None:
     assert [path.name for path in (patients.folder / "1.2").iterdir()] == ["stored.txt"]
 
 
-@pytest.mark.filterwarnings("ignore")  # some real images hold values that the standard forbids
-def test_the_same_patients_have_the_same_bytes_anywhere(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # some real images contain values that the standard forbids
+def test_the_same_patients_have_the_same_bytes_in_every_folder(tmp_path: Path) -> None:
     kind_and_visit = next(entry for entry in visits() if entry[0] == "abdomen")
     digests = []
     for name in ("one", "two"):
@@ -179,6 +181,6 @@ def test_the_same_patients_have_the_same_bytes_anywhere(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
-def test_uids_never_change_from_one_release_to_the_next() -> None:
+def test_uids_do_not_change_between_releases() -> None:
     assert uid("study", "MUS-4707919", 1) == "2.25.170377636183944765967429161236036908969"
     assert SHOWCASE["study_uid"] == "2.25.170377636183944765967429161236036908969"

@@ -1,4 +1,4 @@
-"""Access: a union over groups; clinical nodes need one right more."""
+"""Access to nodes: the union over groups; clinical nodes require an additional permission."""
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
@@ -29,7 +29,7 @@ def nodes(make_node):
         ("stranger", set(), set()),
     ],
 )
-def test_groups_open_nodes(request, nodes, who, reads, writes):
+def test_groups_grant_access_to_nodes(request, nodes, who, reads, writes):
     user = request.getfixturevalue(who)
 
     assert {node.name for node in readable_nodes(user)} == reads
@@ -39,17 +39,17 @@ def test_groups_open_nodes(request, nodes, who, reads, writes):
         assert may_write(user, node) is (name in writes)
 
 
-def test_access_of_several_groups_adds_up(nodes, make_user):
+def test_access_is_the_union_over_the_groups_of_a_user(nodes, make_user):
     user = make_user("both", COORDINATORS, PACS_ADMINISTRATORS)
 
     assert {node.name for node in writable_nodes(user)} == {"research", "clinical"}
 
 
-def test_a_superuser_has_all_nodes(nodes, root):
+def test_a_superuser_has_access_to_all_nodes(nodes, root):
     assert readable_nodes(root).count() == writable_nodes(root).count() == len(nodes)
 
 
-def test_a_visitor_or_closed_account_has_none(nodes, root, coordinator):
+def test_anonymous_and_inactive_users_have_no_access(nodes, root, coordinator):
     root.is_active = coordinator.is_active = False
 
     for user in (root, coordinator, AnonymousUser()):

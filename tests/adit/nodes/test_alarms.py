@@ -1,4 +1,4 @@
-"""Alarms: one row of a sort, shown to who can mend it, told once by mail, ended when it is over."""
+"""Alarms: one row per problem, shown to managers, mailed once, ended when it is solved."""
 
 import shutil
 import socket
@@ -46,7 +46,7 @@ def rest(node: Node, times: int = 20) -> None:
         breaker.record_failure(node, Unreachable(node.name, "is away"))
 
 
-def test_one_row_of_a_sort_however_often_it_sounds(source: Node) -> None:
+def test_a_repeated_alarm_updates_its_open_row(source: Node) -> None:
     for count in (1, 2):
         alarms.raise_alarm(Alarm.Cause.DISK, "data", quarantined(count))
 
@@ -56,7 +56,7 @@ def test_one_row_of_a_sort_however_often_it_sounds(source: Node) -> None:
     assert Alarm.objects.count() == 2
 
 
-def test_it_is_mailed_once_to_the_contact_and_to_staff(source: Node) -> None:
+def test_an_alarm_is_mailed_once_to_the_contact_and_to_administrators(source: Node) -> None:
     source.settings = {"contact": "Anna PACS <anna@hospital.example>, phone 4711"}
     source.save()
     rest(source)
@@ -71,7 +71,7 @@ def test_it_is_mailed_once_to_the_contact_and_to_staff(source: Node) -> None:
     assert "PACS1: does not answer" in mail.outbox[0].body
 
 
-def test_a_letter_that_cannot_be_sent_is_tried_again(source: Node, settings) -> None:
+def test_a_mail_that_cannot_be_sent_is_retried(source: Node, settings) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
     rest(source)
@@ -82,9 +82,7 @@ def test_a_letter_that_cannot_be_sent_is_tried_again(source: Node, settings) -> 
     assert notifications.mail_alarms() == 1
 
 
-def test_an_alarm_for_which_nobody_has_an_address_is_told_once_somebody_has(
-    source: Node, settings
-) -> None:
+def test_an_alarm_without_recipients_is_mailed_when_there_is_one(source: Node, settings) -> None:
     settings.MAIL_ADMINS = []
     rest(source)
     assert notifications.mail_alarms() == 0
@@ -93,7 +91,7 @@ def test_an_alarm_for_which_nobody_has_an_address_is_told_once_somebody_has(
     assert notifications.mail_alarms() == 1
 
 
-def test_without_a_mail_server_nothing_is_lost(source: Node, settings) -> None:
+def test_an_alarm_stays_unmailed_while_mail_is_disabled(source: Node, settings) -> None:
     settings.MAIL = False
     rest(source)
 
@@ -101,7 +99,7 @@ def test_without_a_mail_server_nothing_is_lost(source: Node, settings) -> None:
     assert Alarm.objects.get().mailed_at is None
 
 
-def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
+def test_changes_of_hours_and_limits_raise_an_alarm_and_others_do_not(
     pacsadmin: User, source: Node
 ) -> None:
     source.name = "PACS One"
@@ -118,20 +116,20 @@ def test_changed_hours_and_limits_are_told_and_other_changes_are_not(
     notifications.mail_alarms()
     source.retrieve_limit = 8
     services.save_node(pacsadmin, source)
-    assert notifications.mail_alarms() == 1, "a further change is told, too"
+    assert notifications.mail_alarms() == 1, "a further change must be mailed"
     Alarm.objects.update(last_at=timezone.now() - timedelta(days=3))
     alarms.end_old_alarms()
     assert Alarm.objects.get().ended_at is not None
 
 
-def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
+def test_an_almost_full_disk_raises_an_alarm_until_space_is_free(
     monkeypatch: pytest.MonkeyPatch, settings, tmp_path: Path
 ) -> None:
     settings.DATA_DIR = settings.SPOOL_DIR = settings.ARCHIVE_DIR = tmp_path
     monkeypatch.setattr(host_checks, "LOW_DISK_FRACTION", 1.0)
     host_checks.check_host()
     alarm = Alarm.objects.get()
-    assert (alarm.host, alarm.subject) == (socket.gethostname(), "data"), "one disk, one alarm"
+    assert (alarm.host, alarm.subject) == (socket.gethostname(), "data"), "one alarm per disk"
     free = 100 * shutil.disk_usage(tmp_path).free // shutil.disk_usage(tmp_path).total
     assert alarm.text == Message(
         "alarm.disk-almost-full", folder="data", host=alarm.host, percent=free
@@ -143,7 +141,7 @@ def test_a_disk_that_is_almost_full_sounds_until_there_is_room(
     assert not Alarm.objects.filter(ended_at=None).exists()
 
 
-def test_each_machine_tells_of_its_own_disks_and_ends_no_other_ones_alarm(
+def test_a_machine_raises_and_ends_only_alarms_of_its_own_disks(
     monkeypatch: pytest.MonkeyPatch, settings, tmp_path: Path
 ) -> None:
     settings.DATA_DIR = tmp_path
@@ -155,10 +153,10 @@ def test_each_machine_tells_of_its_own_disks_and_ends_no_other_ones_alarm(
     assert still_open() == ["worker-2"]
 
     alarms.end_old_alarms()
-    assert still_open() == ["worker-2"], "it may say it again"
+    assert still_open() == ["worker-2"], "a recent alarm must stay open"
     Alarm.objects.update(last_at=timezone.now() - timedelta(hours=2))
     alarms.end_old_alarms()
-    assert still_open() == [], "the machine is gone"
+    assert still_open() == [], "an old alarm must end"
 
 
 def on_machine(monkeypatch: pytest.MonkeyPatch, name: str, *, low_disk: float) -> None:
@@ -172,10 +170,10 @@ def still_open() -> list[str]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_schedulers_send_one_letter_each(
+def test_two_schedulers_send_each_mail_once(
     source: Node, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have read the first letter before either takes it; a real mail server counts."""
+    """Both read the first mail before either claims it; a real SMTP server receives the mails."""
     both_have_read = threading.Barrier(2)
 
     def in_step(name: str) -> F:
@@ -208,7 +206,7 @@ def test_two_schedulers_send_one_letter_each(
     assert {letter["Subject"] for letter in box.taken} == {"ADIT: 2 alarms"}
 
 
-def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
+def test_a_mail_not_recorded_as_sent_is_sent_again_with_the_same_id(
     source: Node, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rest(source)
@@ -222,7 +220,7 @@ def test_a_letter_whose_sending_was_not_noted_is_sent_again_under_the_same_id(
         with pytest.raises(KeyboardInterrupt):
             notifications.mail_alarms()
         monkeypatch.undo()
-        assert notifications.mail_alarms() == 0, "it may still be on its way"
+        assert notifications.mail_alarms() == 0, "sending may still be in progress"
         AlarmMail.objects.update(not_before=timezone.now())
         alarms.raise_alarm(Alarm.Cause.STUCK, "job:1", quarantined(1))
         assert notifications.mail_alarms() == 2
@@ -238,7 +236,7 @@ def by_smtp(settings, box: SmtpServer) -> None:
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
 
 
-def test_a_certificate_that_ends_sounds_until_it_is_renewed(
+def test_an_expiring_certificate_raises_an_alarm_until_it_is_renewed(
     make_node: Callable[..., Node],
 ) -> None:
     place = {"host": "127.0.0.1", "called_ae_title": "A", "transport": "tls"}
@@ -257,7 +255,7 @@ def test_a_certificate_that_ends_sounds_until_it_is_renewed(
     assert alarm.ended_at is not None
 
 
-def test_managers_see_alarms_and_others_do_not(
+def test_only_managers_see_alarms(
     pacsadmin: User, coordinator: User, source: Node, settings
 ) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -268,7 +266,7 @@ def test_managers_see_alarms_and_others_do_not(
         assert 'class="alarms"' not in client_of(coordinator).get(path).content.decode()
 
 
-def test_the_sentence_of_a_stored_alarm_is_made_when_it_is_shown(
+def test_the_text_of_a_stored_alarm_is_rendered_when_it_is_shown(
     pacsadmin: User, source: Node, settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)

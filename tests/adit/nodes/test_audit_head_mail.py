@@ -1,4 +1,4 @@
-"""The end of the trail leaves the machine once a day, and whoever rewrites the trail is found out."""
+"""The head of the audit trail is logged and mailed daily, so that rewriting is detected."""
 
 import logging
 import re
@@ -25,13 +25,13 @@ def letters(settings) -> None:
 
 
 def told() -> str:
-    """Sends what is due, and gives the command that the mail names."""
+    """Send due mails and return the command in the last one."""
     notifications.mail_audit_head()
     assert notifications.AUDIT_HEAD_OUTBOX.send() == 1
     return re.search(r"adit manage (audit verify --head .*)", str(mail.outbox[-1].body))[1]
 
 
-def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
+def test_the_head_is_logged_and_mailed_once_a_day(caplog) -> None:
     trail.record("job.created", about="job:1")
     with caplog.at_level(logging.INFO, "adit.nodes.notifications"):
         told()
@@ -46,12 +46,12 @@ def test_it_is_logged_and_mailed_once_a_day(caplog) -> None:
     assert AuditHeadMail.objects.count() == 2
 
 
-def test_nothing_is_said_of_a_trail_without_events() -> None:
+def test_no_mail_is_created_for_an_empty_trail() -> None:
     notifications.mail_audit_head()
     assert not AuditHeadMail.objects.exists()
 
 
-def test_without_mail_it_is_logged_alone(settings, caplog) -> None:
+def test_the_head_is_only_logged_if_mail_is_disabled(settings, caplog) -> None:
     settings.MAIL = False
     trail.record("job.created", about="job:1")
     with caplog.at_level(logging.INFO, "adit.nodes.notifications"):
@@ -60,7 +60,7 @@ def test_without_mail_it_is_logged_alone(settings, caplog) -> None:
     assert not AuditHeadMail.objects.exists()
 
 
-def test_the_command_of_an_old_mail_still_agrees_with_a_trail_that_went_on(capsys) -> None:
+def test_the_command_in_an_old_mail_succeeds_after_further_events(capsys) -> None:
     trail.record("job.created", about="job:1")
     command = told().split()
     trail.record("job.created", about="job:2")
@@ -68,7 +68,7 @@ def test_the_command_of_an_old_mail_still_agrees_with_a_trail_that_went_on(capsy
     assert "The audit trail is intact: 2 events" in capsys.readouterr().out
 
 
-def test_who_has_the_database_and_the_key_and_writes_the_trail_anew_is_found_out() -> None:
+def test_a_trail_rewritten_with_database_and_key_is_detected() -> None:
     trail.record("job.created", about="job:1")
     trail.record("patient.reidentified", about="job:1")
     command = told().split()
@@ -82,7 +82,7 @@ def test_who_has_the_database_and_the_key_and_writes_the_trail_anew_is_found_out
         call_command(*command)
 
 
-def test_a_trail_that_ends_earlier_than_the_mail_says_is_told(capsys) -> None:
+def test_a_trail_with_fewer_events_than_the_mailed_head_is_rejected(capsys) -> None:
     trail.record("job.created", about="job:1")
     _, last = trail.get_head()
     with pytest.raises(CommandError, match="older backup"):

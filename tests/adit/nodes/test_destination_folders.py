@@ -1,4 +1,4 @@
-"""A place for encrypted 7-Zip files: entered without a folder of its own, tested, never a source."""
+"""Nodes for encrypted 7-Zip files: default folders, test, free space and paths for users."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ def client(pacsadmin: User) -> Client:
     return client
 
 
-def test_it_is_entered_with_a_name_alone_and_lies_in_the_data_folder(client: Client) -> None:
+def test_a_7zip_node_without_folders_uses_the_data_folder(client: Client) -> None:
     address = reverse("node_new_kind", args=["archive"])
     assert "Folder of finished 7-Zip files" in client.get(address).content.decode()
 
@@ -38,7 +38,7 @@ def test_it_is_entered_with_a_name_alone_and_lies_in_the_data_folder(client: Cli
     assert client.get(reverse("node", args=[node.pk])).status_code == 200
 
 
-def test_its_test_says_whether_files_can_be_laid_there(
+def test_testing_a_7zip_node_reports_the_free_space(
     make_node: Callable[..., Node], pacsadmin: User
 ) -> None:
     node = make_node("7-Zip files", kind="archive")
@@ -49,14 +49,14 @@ def test_its_test_says_whether_files_can_be_laid_there(
     assert not [finding for finding in findings if finding.grade == "bad"]
 
 
-def test_room_is_asked_for_before_the_start(make_node: Callable[..., Node]) -> None:
+def test_insufficient_disk_space_is_explained(make_node: Callable[..., Node]) -> None:
     node = make_node("7-Zip files", kind="archive")
 
     assert destination_folders.explain_no_space(node, 1000) is None
     assert "are required" in str(destination_folders.explain_no_space(node, 10**18))
 
 
-def test_users_read_the_path_that_they_know(make_node: Callable[..., Node]) -> None:
+def test_users_see_the_configured_path_of_the_share(make_node: Callable[..., Node]) -> None:
     share = {"path": "/mnt/a", "shown_path": "\\\\server\\share\\archives\\"}
 
     plain, shared = make_node("A", kind="archive"), make_node("B", kind="archive", settings=share)

@@ -1,4 +1,4 @@
-"""Tests of a node from its page: in words, in time, kept, with proposals that can be adopted."""
+"""Tests of a node from its page: findings, deadline, stored results, proposals to adopt."""
 
 import json
 import socket
@@ -44,7 +44,7 @@ def client_of(user: User) -> Client:
 
 @pytest.fixture
 def receiver(settings: Any, tmp_path: Path) -> Iterator[StorageScp]:
-    """The receiver of this installation, in this process."""
+    """The receiver of the installation, running in this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -76,7 +76,7 @@ def pacs(make_node: Callable[..., Node], archive: Lying) -> Node:
 
 @pytest.fixture
 def silent(make_node: Callable[..., Node]) -> Iterator[Node]:
-    """Takes calls, and never says a word."""
+    """A node whose server accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         values = {"called_ae_title": "MUTE", "host": "127.0.0.1", "port": port}
@@ -84,7 +84,7 @@ def silent(make_node: Callable[..., Node]) -> Iterator[Node]:
 
 
 def kept(node: Node, *findings: NodeFinding) -> None:
-    """As if a test had just found this."""
+    """Store these findings as the result of a test."""
 
     NodeTestResult.objects.create(
         node=node,
@@ -103,11 +103,11 @@ def proposing(setting: str, value: object) -> NodeFinding:
     )
 
 
-# Who, when and how long ---------------------------------------------------------------------------
+# Permissions and deadline -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("who", ["pacsadmin", "coordinator"])
-def test_a_test_is_for_managers_and_readers(
+def test_managers_and_users_with_read_access_can_test_a_node(
     request: pytest.FixtureRequest, source: Node, who: str
 ) -> None:
     findings = diagnostics.check_node(request.getfixturevalue(who), source)
@@ -117,19 +117,23 @@ def test_a_test_is_for_managers_and_readers(
 
 
 @pytest.mark.parametrize("who", ["dpo", "stranger"])
-def test_a_test_is_for_nobody_else(request: pytest.FixtureRequest, source: Node, who: str) -> None:
+def test_other_users_cannot_test_a_node(
+    request: pytest.FixtureRequest, source: Node, who: str
+) -> None:
     with pytest.raises(NotPermitted):
         diagnostics.check_node(request.getfixturevalue(who), source)
 
 
-def test_images_are_moved_for_managers_alone(coordinator: User, source: Node) -> None:
+def test_only_managers_can_test_fetching_and_writing_of_images(
+    coordinator: User, source: Node
+) -> None:
     with pytest.raises(NotPermitted):
         diagnostics.try_fetching(coordinator, source, None)
     with pytest.raises(NotPermitted):
         diagnostics.try_writing(coordinator, source)
 
 
-def test_a_clinical_pacs_takes_a_test_image_from_who_may_write_there(
+def test_writing_a_test_image_to_a_clinical_pacs_requires_a_permission(
     pacsadmin: User, make_node: Callable[..., Node]
 ) -> None:
     pacsadmin.groups.get().permissions.remove(
@@ -141,7 +145,7 @@ def test_a_clinical_pacs_takes_a_test_image_from_who_may_write_there(
         diagnostics.try_writing(User.objects.get(pk=pacsadmin.pk), node)
 
 
-def test_what_a_node_does_wrong_is_a_finding(
+def test_errors_of_a_node_are_reported_as_findings(
     pacsadmin: User, make_node: Callable[..., Node], tmp_path: Path
 ) -> None:
     gone = make_node("gone", kind="folder", settings={"path": str(tmp_path / "gone")})
@@ -152,7 +156,7 @@ def test_what_a_node_does_wrong_is_a_finding(
     assert {e.details["worst"] for e in AuditEvent.objects.filter(action="node.checked")} == {"bad"}
 
 
-def test_a_test_waits_its_turn(pacsadmin: User, source: Node) -> None:
+def test_a_test_requires_a_free_slot(pacsadmin: User, source: Node) -> None:
     for number in range(source.search_limit):
         slots.acquire_slot(source, Lane.SEARCH, f"search:{number}", 60)
 
@@ -160,7 +164,7 @@ def test_a_test_waits_its_turn(pacsadmin: User, source: Node) -> None:
         diagnostics.check_node(pacsadmin, source)
 
 
-def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
+def test_a_test_of_a_silent_pacs_ends_at_the_deadline(
     pacsadmin: User, silent: Node, settings: Any
 ) -> None:
     settings.SEARCH_DEADLINE_S = 1
@@ -174,7 +178,7 @@ def test_a_silent_pacs_blocks_the_page_no_longer_than_the_deadline(
     assert not Slot.objects.exists()
 
 
-def test_what_was_found_before_the_deadline_is_kept(
+def test_findings_before_the_deadline_are_kept(
     pacsadmin: User, source: Node, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adit_engine.nodes.memory import MemoryNode
@@ -193,10 +197,10 @@ def test_what_was_found_before_the_deadline_is_kept(
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
 
 
-# One image each way -------------------------------------------------------------------------------
+# Test images --------------------------------------------------------------------------------------
 
 
-def test_one_image_comes_each_way(pacsadmin: User, pacs: Node) -> None:
+def test_one_image_is_fetched_by_c_get_and_by_c_move(pacsadmin: User, pacs: Node) -> None:
     client = client_of(pacsadmin)
 
     page = client.post(f"/nodes/{pacs.pk}/test/fetch/", follow=True).content.decode()
@@ -207,9 +211,7 @@ def test_one_image_comes_each_way(pacsadmin: User, pacs: Node) -> None:
     assert AuditEvent.objects.get(action="node.checked").details["test"] == "fetch"
 
 
-def test_images_from_elsewhere_are_traced_adopted_and_then_taken(
-    pacsadmin: User, pacs: Node
-) -> None:
+def test_adopting_a_rejected_sender_makes_c_move_succeed(pacsadmin: User, pacs: Node) -> None:
     pacs.settings = {**pacs.settings, "senders": "FARM@127.0.0.1"}
     pacs.save()
     client = client_of(pacsadmin)
@@ -229,7 +231,7 @@ def test_images_from_elsewhere_are_traced_adopted_and_then_taken(
     assert changed == ["settings.senders"]
 
 
-def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -> None:
+def test_an_invalid_study_uid_is_rejected_with_a_message(pacsadmin: User, pacs: Node) -> None:
     client = client_of(pacsadmin)
 
     page = client.post(f"/nodes/{pacs.pk}/test/fetch/", {"study_uid": "ACC 17"}, follow=True)
@@ -238,7 +240,7 @@ def test_a_study_that_is_none_is_refused_in_words(pacsadmin: User, pacs: Node) -
     assert not NodeTestResult.objects.exists()
 
 
-def test_a_test_image_is_sent_only_when_asked(pacsadmin: User, pacs: Node, archive: Lying) -> None:
+def test_a_test_image_is_sent_only_on_request(pacsadmin: User, pacs: Node, archive: Lying) -> None:
     client = client_of(pacsadmin)
     client.post(f"/nodes/{pacs.pk}/test/")
     assert len(archive.site.index) == 1
@@ -252,7 +254,7 @@ def test_a_test_image_is_sent_only_when_asked(pacsadmin: User, pacs: Node, archi
 # Proposals ----------------------------------------------------------------------------------------
 
 
-def test_a_proposal_is_adopted_as_if_it_had_been_typed(pacsadmin: User, pacs: Node) -> None:
+def test_adopting_a_proposal_changes_the_setting_like_an_edit(pacsadmin: User, pacs: Node) -> None:
     kept(pacs, proposing("result_cap", 200))
 
     diagnostics.adopt_proposal(pacsadmin, pacs, "result_cap", "200")
@@ -271,7 +273,7 @@ def test_a_proposal_is_adopted_as_if_it_had_been_typed(pacsadmin: User, pacs: No
 @pytest.mark.parametrize(
     ("setting", "value"), [("result_cap", "500"), ("host", "evil.example"), ("nonsense", "1")]
 )
-def test_only_what_was_proposed_is_adopted(
+def test_only_proposed_values_can_be_adopted(
     pacsadmin: User, pacs: Node, setting: str, value: str
 ) -> None:
     kept(pacs, proposing("result_cap", 200))
@@ -285,7 +287,7 @@ def test_only_what_was_proposed_is_adopted(
     assert Node.objects.get(pk=pacs.pk).settings == before
 
 
-def test_a_value_that_the_settings_refuse_is_not_adopted(pacsadmin: User, pacs: Node) -> None:
+def test_an_invalid_value_is_not_adopted(pacsadmin: User, pacs: Node) -> None:
     kept(pacs, proposing("query_root", "image"))
 
     client_of(pacsadmin).post(
@@ -295,7 +297,7 @@ def test_a_value_that_the_settings_refuse_is_not_adopted(pacsadmin: User, pacs: 
     assert "query_root" not in Node.objects.get(pk=pacs.pk).settings
 
 
-def test_who_may_only_use_a_node_neither_sees_nor_adopts_proposals(
+def test_a_user_who_does_not_manage_a_node_cannot_see_or_adopt_proposals(
     coordinator: User, pacs: Node
 ) -> None:
     kept(pacs, proposing("result_cap", 200))
@@ -325,7 +327,7 @@ def test_a_stored_finding_is_shown_with_the_current_template(
     assert "Without pages it returned 2 studies." in page
 
 
-def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: Node) -> None:
+def test_findings_of_a_fetch_test_are_shown_only_to_managers(coordinator: User, pacs: Node) -> None:
     what = Message("test.sender-rejected", sender="FARM", sender_address="10.0.0.7")
     kept(pacs, NodeFinding(Grade.WARNING, what))
     NodeTestResult.objects.update(kind="fetch")
@@ -333,7 +335,7 @@ def test_findings_of_an_image_fetched_are_for_managers(coordinator: User, pacs: 
     assert "10.0.0.7" not in client_of(coordinator).get(f"/nodes/{pacs.pk}/").content.decode()
 
 
-def test_the_pages_of_a_hidden_node_are_not_there(
+def test_pages_of_a_hidden_node_return_404(
     coordinator: User, make_node: Callable[..., Node]
 ) -> None:
     hidden = make_node("Hidden")

@@ -1,4 +1,4 @@
-"""Folders of nodes lie neither in nor above ADIT's own folders and system trees, whatever the links."""
+"""Folders of nodes must not be inside or above ADIT's own folders and system folders."""
 
 import shutil
 import sys
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def place(settings, tmp_path: Path) -> Path:
-    """An installation whose data lie in `data`, and a folder `srv` beside it."""
+    """An installation with its data in `data`, and a folder `srv` next to it."""
     data = tmp_path / "data"
     for name in ("keys", "spool", "static", "folders/research", "archives"):
         (data / name).mkdir(parents=True)
@@ -59,7 +59,7 @@ def folder(path: object, name: str = "Research") -> Node:
 
 
 def refusal(node: Node) -> str:
-    """The sentence; empty if the folder may be used."""
+    """Return the error message, or an empty string if the folder is allowed."""
     try:
         folder_rules.validate_folders(node, node.settings)
     except FolderRefused as error:
@@ -76,7 +76,7 @@ SYSTEM = [
 
 
 @pytest.mark.parametrize("path", SYSTEM)
-def test_trees_of_the_system_are_refused(place: Path, path: str) -> None:
+def test_system_folders_are_refused(place: Path, path: str) -> None:
     assert "is inside or above" in refusal(folder(path))
 
 
@@ -88,7 +88,7 @@ def test_trees_of_the_system_are_refused(place: Path, path: str) -> None:
         *("/etcetera", "/usr2", "/library", "/var/research", "/mnt/etc", "/srv/usr/lib"),
     ],
 )
-def test_usual_places_for_data_are_accepted(place: Path, path: str) -> None:
+def test_usual_data_folders_are_accepted(place: Path, path: str) -> None:
     assert refusal(folder(path)) == ""
 
 
@@ -111,7 +111,7 @@ def test_usual_places_for_data_are_accepted(place: Path, path: str) -> None:
         *("code/adit", "safe", "links/allowed/../../keys"),
     ],
 )
-def test_our_own_folders_are_refused_from_within_and_from_above(place: Path, path: str) -> None:
+def test_folders_inside_or_above_our_own_folders_are_refused(place: Path, path: str) -> None:
     sentence = refusal(folder(f"{place}/{path}"))
 
     assert sentence.startswith("Research: ")
@@ -139,13 +139,17 @@ def test_our_own_folders_are_refused_from_within_and_from_above(place: Path, pat
         ("safe/beside", "safe/beside"),
     ],
 )
-def test_other_folders_are_used_with_all_links_followed(place: Path, path: str, real: str) -> None:
+def test_other_folders_are_used_with_symbolic_links_resolved(
+    place: Path, path: str, real: str
+) -> None:
     node = folder(f"{place}/{path}")
 
     assert folder_rules.validate_folders(node, node.settings)["path"] == str(place / real)
 
 
-def test_both_spellings_of_a_letter_are_told_apart_as_the_disk_does(place: Path, settings) -> None:
+def test_unicode_normal_forms_are_distinguished_as_the_file_system_does(
+    place: Path, settings
+) -> None:
     composed, decomposed = (unicodedata.normalize(form, "Ärzte") for form in ("NFC", "NFD"))
     settings.SPOOL_DIR = place / composed
     (place / composed).mkdir()
@@ -155,8 +159,8 @@ def test_both_spellings_of_a_letter_are_told_apart_as_the_disk_does(place: Path,
     assert bool(refusal(folder(place / decomposed / "x"))) == is_same
 
 
-def test_one_folder_under_two_names_is_known_by_its_inode(place: Path, monkeypatch) -> None:
-    """As where it is mounted twice, or the disk does not tell upper from lower case."""
+def test_a_folder_with_two_names_is_recognized_by_its_inode(place: Path, monkeypatch) -> None:
+    """For example a folder mounted twice, or a case-insensitive file system."""
     twin = place / "srv" / "twin"
     real = folder_rules.os.stat
 
@@ -169,11 +173,11 @@ def test_one_folder_under_two_names_is_known_by_its_inode(place: Path, monkeypat
     assert refusal(folder(twin / "below"))
 
 
-def test_what_is_no_path_is_refused(place: Path) -> None:
+def test_a_path_with_a_null_byte_is_refused(place: Path) -> None:
     assert refusal(folder("/mnt/a\0b"))
 
 
-def test_the_allowed_folder_is_none_when_it_is_a_link(place: Path) -> None:
+def test_the_allowed_folder_is_refused_if_it_is_a_symbolic_link(place: Path) -> None:
     allowed = place / "data" / "folders"
     (allowed / "research").rmdir()
     allowed.rmdir()
@@ -182,7 +186,7 @@ def test_the_allowed_folder_is_none_when_it_is_a_link(place: Path) -> None:
     assert refusal(folder(allowed / "x"))
 
 
-def test_what_we_keep_below_the_allowed_folder_stays_ours(place: Path, settings) -> None:
+def test_our_own_folders_inside_the_allowed_folder_are_refused(place: Path, settings) -> None:
     settings.SPOOL_DIR = place / "data" / "folders" / "spool"
 
     assert refusal(folder(settings.SPOOL_DIR))
@@ -192,7 +196,7 @@ def test_what_we_keep_below_the_allowed_folder_stays_ours(place: Path, settings)
     assert refusal(folder(place / "data" / "folders" / "research"))
 
 
-def test_an_installation_in_a_system_tree_has_its_allowed_folder(settings, place: Path) -> None:
+def test_an_installation_in_a_system_folder_has_an_allowed_folder(settings, place: Path) -> None:
     settings.DATA_DIR = Path("/var/lib/adit-that-is-not-there")
 
     assert refusal(folder("/var/lib/adit-that-is-not-there/folders/research")) == ""
@@ -200,7 +204,7 @@ def test_an_installation_in_a_system_tree_has_its_allowed_folder(settings, place
     assert refusal(folder("/var/lib/other/folders/research"))
 
 
-def test_the_code_itself_is_refused(place: Path) -> None:
+def test_the_folders_of_the_program_are_refused(place: Path) -> None:
     assert "the program itself" in refusal(folder(Path(sys.prefix) / "lib"))
     assert "the program itself" in refusal(folder(place / "code" / "adit"))
 
@@ -212,12 +216,12 @@ def archive(name: str = "7-Zip", **values: object) -> Node:
     return Node(name=name, kind="archive", settings={k: str(v) for k, v in values.items()})
 
 
-def test_a_place_for_archives_without_folders_of_its_own_uses_ours(place: Path) -> None:
+def test_a_7zip_node_without_folders_is_accepted(place: Path) -> None:
     assert refusal(archive()) == ""
 
 
 @pytest.mark.parametrize("setting", ["path", "staging"])
-def test_both_folders_of_a_place_for_archives_are_looked_at(place: Path, setting: str) -> None:
+def test_both_folders_of_a_7zip_node_are_validated(place: Path, setting: str) -> None:
     sentence = refusal(archive(**{setting: place / "data" / "keys"}))
 
     assert "or leave the field empty" in sentence
@@ -228,7 +232,7 @@ def test_both_folders_of_a_place_for_archives_are_looked_at(place: Path, setting
     ("path", "staging", "allowed"),
     [("a", "b", True), ("a", "a", False), ("a", "a/b", False), ("a/b", "a", False)],
 )
-def test_finished_files_do_not_lie_where_images_are_gathered(
+def test_folders_for_finished_files_and_staging_must_not_overlap(
     place: Path, path: str, staging: str, allowed: bool
 ) -> None:
     srv = place / "srv"
@@ -239,7 +243,7 @@ def test_finished_files_do_not_lie_where_images_are_gathered(
 @pytest.mark.parametrize(
     ("path", "allowed"), [("gather", False), ("gather/x", False), ("", False), ("research", True)]
 )
-def test_no_folder_overlaps_with_where_another_node_gathers(
+def test_a_folder_must_not_overlap_with_the_staging_folder_of_another_node(
     place: Path, make_node: Callable[..., Node], path: str, allowed: bool
 ) -> None:
     srv = place / "srv"
@@ -252,7 +256,7 @@ def test_no_folder_overlaps_with_where_another_node_gathers(
 
 
 @pytest.mark.parametrize("staging", ["research", "research/x", ""])
-def test_images_are_not_gathered_in_the_folder_of_another_node(
+def test_a_staging_folder_must_not_overlap_with_the_folder_of_another_node(
     place: Path, make_node: Callable[..., Node], staging: str
 ) -> None:
     make_node("Research", kind="folder", settings={"path": str(place / "srv" / "research")})
@@ -260,7 +264,7 @@ def test_images_are_not_gathered_in_the_folder_of_another_node(
     assert "Research" in refusal(archive(staging=f"{place}/srv/{staging}"))
 
 
-def test_places_for_archives_may_share_folders_and_so_may_folders(
+def test_nodes_of_the_same_kind_may_share_folders(
     place: Path, make_node: Callable[..., Node]
 ) -> None:
     shared = {"path": str(place / "srv" / "a"), "staging": str(place / "srv" / "b")}
@@ -272,10 +276,10 @@ def test_places_for_archives_may_share_folders_and_so_may_folders(
     assert refusal(folder(place / "srv" / "research" / "below", "Other")) == ""
 
 
-# Doors --------------------------------------------------------------------------------------------
+# Services, forms and pages ------------------------------------------------------------------------
 
 
-def test_it_is_not_saved_by_the_service(place: Path, pacsadmin: User) -> None:
+def test_the_service_does_not_save_a_refused_folder(place: Path, pacsadmin: User) -> None:
     with pytest.raises(FolderRefused, match="ADIT's own files"):
         services.save_node(pacsadmin, folder(place / "data" / "keys"))
     assert not Node.objects.exists()
@@ -284,7 +288,7 @@ def test_it_is_not_saved_by_the_service(place: Path, pacsadmin: User) -> None:
 @pytest.mark.parametrize(
     ("kind", "setting"), [("folder", "path"), ("archive", "path"), ("archive", "staging")]
 )
-def test_the_form_says_it_at_the_field(
+def test_the_form_shows_the_refusal_at_the_field(
     place: Path, pacsadmin: User, kind: str, setting: str
 ) -> None:
     client, path = client_of(pacsadmin), f"/nodes/new/{kind}/"
@@ -300,7 +304,7 @@ def test_the_form_says_it_at_the_field(
 
 
 @pytest.mark.parametrize("purpose", [Purpose.STORE, Purpose.RETRIEVE, Purpose.SEARCH])
-def test_a_link_that_is_changed_later_is_noticed_at_each_opening(
+def test_symbolic_links_are_checked_each_time_a_node_is_opened(
     place: Path, coordinator: User, make_node: Callable[..., Node], purpose: Purpose
 ) -> None:
     link = place / "links" / "research"
@@ -308,7 +312,7 @@ def test_a_link_that_is_changed_later_is_noticed_at_each_opening(
     node = make_node("Research", reads=(COORDINATORS,), writes=(COORDINATORS,), **values)
 
     with open_node(coordinator, node, purpose, holder="test:1") as opened:
-        # What is open stays where it was looked at.
+        # An open node keeps the resolved folder.
         assert opened.base == place / "srv" / "research"
     link.unlink()
     link.symlink_to(place / "data" / "keys")
@@ -320,7 +324,7 @@ def test_a_link_that_is_changed_later_is_noticed_at_each_opening(
         pass
 
 
-def test_a_test_of_it_says_so_in_a_finding(
+def test_testing_a_node_with_a_refused_folder_reports_a_finding(
     place: Path, pacsadmin: User, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("Research", kind="folder", settings={"path": str(place / "data")})
@@ -331,7 +335,7 @@ def test_a_test_of_it_says_so_in_a_finding(
     assert "ADIT's own files" in str(finding.what)
 
 
-def test_finished_files_are_neither_read_nor_removed_there(
+def test_files_in_a_refused_folder_are_neither_read_nor_removed(
     place: Path, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("7-Zip", kind="archive", settings={"path": str(place / "data" / "keys")})
@@ -346,7 +350,7 @@ def test_finished_files_are_neither_read_nor_removed_there(
         get_engine_settings(node)
 
 
-def test_doctor_names_nodes_that_break_the_rule_and_makes_no_folder(
+def test_doctor_names_nodes_with_refused_folders_and_creates_no_folder(
     place: Path, make_node: Callable[..., Node], settings
 ) -> None:
     settings.RECEIVER_PORT = 0
@@ -362,7 +366,7 @@ def test_doctor_names_nodes_that_break_the_rule_and_makes_no_folder(
     assert not settings.GATHERED_DIR.exists()
 
 
-def test_access_to_a_node_that_breaks_the_rule_is_not_saved_and_the_page_says_why(
+def test_the_access_page_of_a_node_with_a_refused_folder_shows_the_reason(
     place: Path, pacsadmin: User, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("Research", kind="folder", settings={"path": str(place / "data")})

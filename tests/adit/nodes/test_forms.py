@@ -1,4 +1,4 @@
-"""Forms of nodes: made from the settings dataclass; secrets are taken in and never shown again."""
+"""Forms of nodes: generated from the settings dataclass; stored secrets are never shown."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class VaultNode:
 
 @pytest.fixture
 def form_class(monkeypatch):
-    """The form of a kind that only these tests know."""
+    """The form of a node kind that exists only in these tests."""
     monkeypatch.setattr("adit_engine.nodes.KINDS", {"vault": f"{__name__}:VaultNode"})
     return get_settings_form_class("vault")
 
@@ -54,14 +54,14 @@ def sealed():
     return node
 
 
-def test_every_kind_has_a_form_that_a_new_node_starts_from():
+def test_every_kind_has_a_form_whose_fields_have_labels():
     for kind in KINDS:
         form = get_settings_form_class(kind)()
         assert form.as_p()
         assert all(field.label for field in form)
 
 
-def test_an_unknown_kind_has_none():
+def test_an_unknown_kind_has_no_form():
     with pytest.raises(InvalidInput):
         get_settings_form_class("fax")
 
@@ -77,7 +77,7 @@ def test_labels_help_and_types_come_from_the_dataclass(form_class):
     assert [field.name for field in form.advanced_fields()] == ["wait_s", "cap"]
 
 
-def test_typed_values_become_settings_and_empty_ones_the_default(form_class):
+def test_entered_values_become_settings_and_empty_fields_get_defaults(form_class):
     form = form_class(posted(host=" pacs1 ", port="", wait_s="3", strict="on"))
 
     assert form.is_valid(), form.errors
@@ -101,14 +101,16 @@ def test_typed_values_become_settings_and_empty_ones_the_default(form_class):
         ({"host": "bad", "strict": "on"}, "__all__", "Time limits must be greater than 0 seconds."),
     ],
 )
-def test_what_the_dataclass_refuses_stands_at_its_field(form_class, typed, field, sentence):
+def test_validation_errors_of_the_dataclass_are_shown_at_their_field(
+    form_class, typed, field, sentence
+):
     form = form_class(posted(**{"host": "pacs1", **typed}))
 
     assert not form.is_valid()
     assert form.errors == {field: [sentence]}
 
 
-def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
+def test_a_stored_secret_is_hidden_and_kept_if_the_field_is_left_empty(form_class):
     node = sealed()
 
     form = form_class(posted(host="pacs1", port="444"), node=node)
@@ -119,7 +121,7 @@ def test_a_stored_secret_is_never_shown_and_kept_when_left_empty(form_class):
     assert "Leave the field empty to keep it" in form_class(node=node).as_p()
 
 
-def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class):
+def test_a_new_secret_replaces_the_stored_one_unmodified(form_class):
     node = sealed()
 
     form = form_class(posted(host="pacs1", password=" new one "), node=node)
@@ -130,7 +132,7 @@ def test_a_secret_typed_anew_replaces_the_stored_one_exactly_as_typed(form_class
     assert "new one" not in form.as_p()
 
 
-def test_the_kinds_of_the_engine_answer_in_words():
+def test_kinds_of_the_engine_report_invalid_settings_at_their_field():
     form = get_settings_form_class("dimse")(posted(called_ae_title="", host="pacs1", port="104"))
     assert not form.is_valid()
     assert "called_ae_title" in form.errors
@@ -140,7 +142,7 @@ def test_the_kinds_of_the_engine_answer_in_words():
     assert form.errors == {"path": ["Folder: enter an absolute path that begins with /."]}
 
 
-def test_a_new_dimse_node_is_offered_our_own_ae_title(settings):
+def test_a_new_dimse_node_has_our_ae_title_as_initial_value(settings):
     settings.CALLING_AE_TITLE = "MYADIT"
 
     assert get_settings_form_class("dimse")()["calling_ae_title"].initial == "MYADIT"
@@ -151,7 +153,7 @@ def row(**values):
     return {**plain, **values}
 
 
-def test_the_row_is_closed_until_somebody_opens_it(db):
+def test_a_new_node_is_closed(db):
     form = NodeForm(row())
 
     assert form.is_valid(), form.errors
@@ -169,25 +171,25 @@ def test_the_row_is_closed_until_somebody_opens_it(db):
         ({"windows": '[{"days": ["noday"], "from": "20:00", "to": "06:00"}]'}, "windows"),
     ],
 )
-def test_a_wrong_row_names_the_field(db, values, field):
+def test_an_invalid_value_is_reported_at_its_field(db, values, field):
     form = NodeForm(row(**values))
 
     assert not form.is_valid()
     assert list(form.errors) == [field]
 
 
-def test_a_name_is_given_once(source):
+def test_a_node_name_must_be_unique(source):
     assert list(NodeForm(row(name=source.name)).errors) == ["name"]
 
 
-def test_the_kind_of_a_node_does_not_change(source):
+def test_the_kind_of_a_node_cannot_be_changed(source):
     form = NodeForm(row(kind="folder"), instance=source)
 
     assert form.is_valid(), form.errors
     assert form.save(commit=False).kind == "memory"
 
 
-def test_the_access_of_each_group_is_a_row_with_two_boxes(groups, source):
+def test_the_access_form_has_two_checkboxes_per_group(groups, source):
     form = NodeAccessForm(node=source)
 
     shown = {group.name: (read.initial, write.initial) for group, read, write in form.matrix()}
@@ -195,7 +197,7 @@ def test_the_access_of_each_group_is_a_row_with_two_boxes(groups, source):
     assert shown[DATA_PROTECTION] == (False, False)
 
 
-def test_ticked_boxes_become_access(groups, source):
+def test_selected_checkboxes_become_access(groups, source):
     ticked = {f"access-write_{groups[DATA_PROTECTION].pk}": "on"}
     form = NodeAccessForm(ticked, node=source)
 

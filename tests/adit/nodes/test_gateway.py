@@ -1,4 +1,4 @@
-"""The gate: nobody reaches a node without a right, outside its hours, beyond its limit, or unseen."""
+"""The gateway: permissions, allowed hours, limits and audit events for each use of a node."""
 
 import inspect
 from datetime import timedelta
@@ -34,7 +34,7 @@ def opens(user, node, purpose, **more):
         ("root", set(Purpose)),
     ],
 )
-def test_the_purpose_says_which_right_is_needed(request, source, who, purposes):
+def test_each_purpose_requires_its_permission(request, source, who, purposes):
     user = request.getfixturevalue(who)
     for purpose in Purpose:
         if purpose in purposes:
@@ -45,7 +45,7 @@ def test_the_purpose_says_which_right_is_needed(request, source, who, purposes):
     assert not Slot.objects.exists()
 
 
-def test_sending_needs_a_group_that_may(coordinator, destination, source):
+def test_sending_requires_a_group_with_write_access(coordinator, destination, source):
     assert opens(coordinator, destination, Purpose.STORE).name == "Research PACS"
     with pytest.raises(NotPermitted, match="may send to PACS1"):
         opens(coordinator, source, Purpose.STORE)
@@ -53,7 +53,9 @@ def test_sending_needs_a_group_that_may(coordinator, destination, source):
         opens(coordinator, destination, Purpose.RETRIEVE)
 
 
-def test_sending_to_a_clinical_node_needs_its_own_right(coordinator, groups, make_node):
+def test_sending_to_a_clinical_node_requires_an_additional_permission(
+    coordinator, groups, make_node
+):
     clinical = make_node("PACS9", writes=(COORDINATORS,), is_clinical=True)
 
     with pytest.raises(NotPermitted, match="Write to clinical PACS"):
@@ -62,7 +64,7 @@ def test_sending_to_a_clinical_node_needs_its_own_right(coordinator, groups, mak
     assert opens(coordinator, clinical, Purpose.STORE)
 
 
-def test_a_right_withdrawn_in_between_counts_at_once(coordinator, source):
+def test_revoked_access_takes_effect_immediately(coordinator, source):
     assert opens(coordinator, source, Purpose.RETRIEVE)
     NodeAccess.objects.all().delete()
 
@@ -70,21 +72,21 @@ def test_a_right_withdrawn_in_between_counts_at_once(coordinator, source):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
-def test_an_account_closed_in_between_counts_at_once(coordinator, source):
+def test_a_deactivated_account_is_refused_immediately(coordinator, source):
     User.objects.filter(pk=coordinator.pk).update(is_active=False)
 
     with pytest.raises(NotPermitted, match="account is deactivated"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
-def test_a_closed_node_waits_for_its_manager(coordinator, source):
+def test_a_closed_node_is_unavailable(coordinator, source):
     Node.objects.update(is_open=False)
 
     with pytest.raises(NodeUnavailable, match="PACS1 is closed"):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
-def test_a_paused_node_says_who_paused_it_and_why(coordinator, pacsadmin, source):
+def test_the_error_of_a_paused_node_names_user_and_reason(coordinator, pacsadmin, source):
     Node.objects.update(paused_at=timezone.now(), paused_by=pacsadmin, pause_reason="migration")
 
     for purpose in (Purpose.SEARCH, Purpose.RETRIEVE, Purpose.CHECK):
@@ -94,7 +96,7 @@ def test_a_paused_node_says_who_paused_it_and_why(coordinator, pacsadmin, source
             opens(coordinator, source, purpose)
 
 
-def test_whoever_manages_nodes_may_test_one_that_is_closed_or_paused(pacsadmin, source):
+def test_a_node_manager_can_test_a_closed_or_paused_node(pacsadmin, source):
     Node.objects.update(is_open=False, paused_at=timezone.now())
 
     assert opens(pacsadmin, source, Purpose.CHECK)
@@ -106,7 +108,7 @@ def closed_today():
     return [{"days": [day], "from": "12:00", "to": "13:00"}]
 
 
-def test_outside_its_hours_a_node_is_searched_but_not_fetched_from(coordinator, source):
+def test_outside_its_hours_a_node_can_be_searched_but_not_retrieved_from(coordinator, source):
     Node.objects.update(windows=closed_today())
 
     assert opens(coordinator, source, Purpose.SEARCH)
@@ -115,7 +117,7 @@ def test_outside_its_hours_a_node_is_searched_but_not_fetched_from(coordinator, 
     assert error.value.until > timezone.now()
 
 
-def test_a_slot_held_from_before_opens_nothing_outside_the_hours(coordinator, source):
+def test_a_slot_acquired_earlier_does_not_override_the_allowed_hours(coordinator, source):
     slots.acquire_slot(source, Lane.RETRIEVE, "test:1", 60)
     Node.objects.update(windows=closed_today())
 
@@ -123,7 +125,9 @@ def test_a_slot_held_from_before_opens_nothing_outside_the_hours(coordinator, so
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
-def test_urgent_needs_a_right_and_skips_the_hours(coordinator, groups, source):
+def test_urgent_use_requires_a_permission_and_ignores_the_allowed_hours(
+    coordinator, groups, source
+):
     Node.objects.update(windows=closed_today())
     with pytest.raises(NotPermitted, match="Transfer outside the allowed hours"):
         opens(coordinator, source, Purpose.RETRIEVE, urgent=True)
@@ -132,13 +136,13 @@ def test_urgent_needs_a_right_and_skips_the_hours(coordinator, groups, source):
     assert opens(coordinator, source, Purpose.RETRIEVE, urgent=True)
 
 
-def test_a_slot_is_held_while_open_and_given_back_after(coordinator, source):
+def test_a_slot_is_held_while_a_node_is_open_and_released_afterwards(coordinator, source):
     with open_node(coordinator, source, Purpose.RETRIEVE, holder="test:1"):
         assert [(s.lane, s.holder) for s in Slot.objects.all()] == [("retrieve", "test:1")]
     assert not Slot.objects.exists()
 
 
-def test_a_slot_is_given_back_when_the_block_fails(coordinator, source):
+def test_a_slot_is_released_if_the_block_raises(coordinator, source):
     with (
         pytest.raises(ZeroDivisionError),
         open_node(coordinator, source, Purpose.RETRIEVE, holder="test:1"),
@@ -147,7 +151,7 @@ def test_a_slot_is_given_back_when_the_block_fails(coordinator, source):
     assert not Slot.objects.exists()
 
 
-def test_a_slot_reserved_before_is_used_and_left_to_its_holder(coordinator, source):
+def test_an_already_reserved_slot_is_used_and_not_released(coordinator, source):
     Node.objects.update(retrieve_limit=1)
     reserved = slots.acquire_slot(source, Lane.RETRIEVE, "task:1", 60)
     with open_node(coordinator, source, Purpose.RETRIEVE, holder="task:1"):
@@ -155,7 +159,7 @@ def test_a_slot_reserved_before_is_used_and_left_to_its_holder(coordinator, sour
     assert Slot.objects.get() == reserved
 
 
-def test_beyond_the_limit_it_waits(coordinator, source):
+def test_a_node_cannot_be_opened_beyond_its_limit(coordinator, source):
     Node.objects.update(retrieve_limit=1)
     slots.acquire_slot(source, Lane.RETRIEVE, "task:1", 60)
 
@@ -163,7 +167,7 @@ def test_beyond_the_limit_it_waits(coordinator, source):
         opens(coordinator, source, Purpose.RETRIEVE)
 
 
-def test_each_opening_stands_in_the_trail(coordinator, source):
+def test_each_opening_is_recorded_in_the_audit_trail(coordinator, source):
     opens(coordinator, source, Purpose.SEARCH)
 
     event = AuditEvent.objects.get(action="node.opened")
@@ -171,14 +175,14 @@ def test_each_opening_stands_in_the_trail(coordinator, source):
     assert event.details == {"node": "PACS1", "purpose": "search", "holder": "test:1"}
 
 
-def test_a_refusal_opens_nothing_and_holds_nothing(stranger, source):
+def test_a_refused_user_holds_no_slot_and_is_not_recorded_as_opening(stranger, source):
     with pytest.raises(NotPermitted):
         opens(stranger, source, Purpose.RETRIEVE)
     assert not Slot.objects.exists()
     assert not AuditEvent.objects.filter(action="node.opened").exists()
 
 
-def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, tmp_path):
+def test_the_slot_of_a_node_that_fails_is_released(coordinator, make_node, tmp_path):
     gone = make_node(
         "gone", kind="folder", settings={"path": str(tmp_path / "gone")}, writes=(COORDINATORS,)
     )
@@ -191,21 +195,21 @@ def test_a_node_that_does_not_open_gives_its_slot_back(coordinator, make_node, t
     assert not Slot.objects.exists()
 
 
-def test_settings_that_the_kind_does_not_know_are_named(coordinator, make_node):
+def test_the_error_names_settings_that_the_node_kind_does_not_have(coordinator, make_node):
     odd = make_node("odd", settings={"hoast": "pacs1"}, reads=(COORDINATORS,))
 
     with pytest.raises(InvalidInput, match="odd: the kind memory has no settings hoast"):
         opens(coordinator, odd, Purpose.SEARCH)
 
 
-def test_a_removed_node_is_refused(coordinator, source):
+def test_a_removed_node_cannot_be_opened(coordinator, source):
     Node.objects.get(pk=source.pk).delete()
 
     with pytest.raises(NotPermitted, match="PACS1 was removed"):
         opens(coordinator, source, Purpose.SEARCH)
 
 
-def test_errors_and_pauses_name_whom_to_ask(coordinator, make_node, tmp_path):
+def test_errors_and_pauses_name_the_contact(coordinator, make_node, tmp_path):
     settings = {"path": str(tmp_path / "gone"), "contact": "Anna, 4711"}
     node = make_node("Share", reads=(COORDINATORS,), kind="folder", settings=settings)
 
@@ -222,7 +226,7 @@ def test_errors_and_pauses_name_whom_to_ask(coordinator, make_node, tmp_path):
     assert pause == "Share is paused (reason: new disks). Contact: Anna, 4711"
 
 
-def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
+def test_the_error_of_a_busy_node_does_not_name_the_contact(coordinator, make_node, tmp_path):
     settings = {"path": str(tmp_path), "contact": "Anna, 4711"}
     node = make_node(
         "Share", reads=(COORDINATORS,), kind="folder", search_limit=0, settings=settings
@@ -248,10 +252,10 @@ def test_a_busy_node_is_nobodys_fault(coordinator, make_node, tmp_path):
         ("folder", {"path": "/somewhere"}, {"try_fetching", "try_writing", "store", "set_stop"}),
     ],
 )
-def test_what_is_opened_is_the_node_with_all_that_it_can_do(
+def test_an_opened_node_has_all_methods_of_its_kind(
     coordinator: User, make_node, kind: str, settings: dict, abilities: set[str]
 ) -> None:
-    """Seen without asking it, as Python 3.12 and newer look at protocols."""
+    """Looked up statically, as Python 3.12 and newer check protocols."""
     row = make_node("Place", kind=kind, settings=settings, reads=[COORDINATORS])
     with open_node(coordinator, row, Purpose.RETRIEVE, holder="test") as opened:
         seen = {name for name in abilities if inspect.getattr_static(opened, name, None)}

@@ -1,4 +1,4 @@
-"""Health: what doctor says of the receiver and of certificates, and how the receiver renews its own."""
+"""Checks of `adit doctor` on the receiver and on certificates; renewal of the receiver's own."""
 
 import logging
 import socket
@@ -37,13 +37,13 @@ def installation(settings, tmp_path: Path, monkeypatch) -> None:
     for name in ("CERTIFICATE", "KEY", "CLIENT_CA"):
         setattr(settings, f"RECEIVER_TLS_{name}", "")
     monkeypatch.setattr(receiver_state, "RETRY_S", 0.1)
-    # Its logger does not propagate, and pytest listens at the root.
+    # The logger `adit` does not propagate; caplog listens at the root logger.
     monkeypatch.setattr(logging.getLogger("adit"), "propagate", True)
 
 
 @pytest.fixture
 def files(settings, tmp_path: Path) -> Callable[..., None]:
-    """Puts the receiver's certificates where the settings look for them."""
+    """Write the receiver's certificates and set their paths in the settings."""
 
     def put(held: Held = PACS, *, asks: bool = False, key: str = "") -> None:
         certificate, own = held.files(tmp_path, "receiver")
@@ -79,7 +79,7 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def running() -> Iterator[None]:
-    """The receiver's process, as a thread."""
+    """Run the receiver in a thread."""
     end = threading.Event()
     thread = threading.Thread(target=receiver_state.run_receiver, args=(end,))
     thread.start()
@@ -106,28 +106,28 @@ def problems(*, runs: bool = True) -> list[str]:
     return [f"{one.what} {one.next_step}" for one in examined(runs=runs) if one.next_step]
 
 
-# The receiver answers --------------------------------------------------------------------------
+# The receiver ----------------------------------------------------------------------------------
 
 
-def test_a_receiver_that_answers_is_well(settings):
+def test_a_receiver_that_answers_has_no_problem(settings):
     with answering(settings):
         port = settings.RECEIVER_PORT
         assert [one.what for one in examined()] == [Message("receiver.answers", port=port)]
         assert problems() == []
 
 
-def test_a_receiver_that_does_not_run_is_said_with_the_next_step():
+def test_a_stopped_receiver_is_reported_with_the_next_step():
     (problem,) = problems()
 
     assert "no service listens" in problem
     assert "Start it with `adit up` or `adit receiver`" in problem
 
 
-def test_nothing_is_wrong_with_a_receiver_before_anything_was_started():
+def test_a_stopped_receiver_is_no_problem_before_the_first_start():
     assert problems(runs=False) == []
 
 
-def test_a_port_that_somebody_else_uses_is_no_receiver(settings):
+def test_a_receiver_port_used_by_another_program_is_reported(settings):
     with socket.create_server(("127.0.0.1", settings.RECEIVER_PORT)) as other:
 
         def hang_up() -> None:
@@ -141,20 +141,20 @@ def test_a_port_that_somebody_else_uses_is_no_receiver(settings):
     assert "was closed" in problem or "was lost" in problem
 
 
-def test_without_a_receiver_there_is_nothing_to_say(settings):
+def test_a_disabled_receiver_is_not_checked(settings):
     settings.RECEIVER_PORT = 0
 
     assert examined() == []
 
 
-def test_nobody_else_comes_in_by_our_own_name():
+def test_our_own_receiver_check_is_recognized_only_from_localhost():
     assert health.is_own_receiver_check("ADIT", "127.0.0.1")
     assert not health.is_own_receiver_check("ADIT", "10.0.0.7")
     assert not health.is_own_receiver_check("PACS1", "127.0.0.1")
 
 
 @pytest.mark.parametrize("asks", [False, True])
-def test_a_receiver_by_tls_answers_too(settings, files, asks: bool):
+def test_a_receiver_with_tls_answers(settings, files, asks: bool):
     files(asks=asks)
     with answering(settings):
         found = examined()
@@ -164,7 +164,7 @@ def test_a_receiver_by_tls_answers_too(settings, files, asks: bool):
     assert "valid until" in str(found[1].what)
 
 
-def test_a_receiver_that_would_not_take_our_own_certificate_is_well(settings, files, tmp_path):
+def test_a_receiver_that_requires_another_client_ca_is_recognized(settings, files, tmp_path):
     files()
     (tmp_path / "other.crt").write_text(Authority("Other").certificate)
     settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "other.crt")
@@ -172,13 +172,13 @@ def test_a_receiver_that_would_not_take_our_own_certificate_is_well(settings, fi
         assert examined()[0].what.code == "receiver.wants-certificate"
 
 
-# Its certificates ------------------------------------------------------------------------------
+# Certificates of the receiver ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("until_day", "words"), [(-1, "It has expired"), (12.5, "It expires in 12 days"), (60, "")]
 )
-def test_the_end_of_its_certificate_is_said_thirty_days_before(files, until_day, words):
+def test_certificate_expiry_is_reported_thirty_days_in_advance(files, until_day, words):
     files(CA.issue("receiver", until_day=until_day, from_day=-30))
 
     found = [problem for problem in problems(runs=False) if certificates.CERTIFICATE in problem]
@@ -186,7 +186,7 @@ def test_the_end_of_its_certificate_is_said_thirty_days_before(files, until_day,
     assert [words in problem for problem in found] == ([True] if words else [])
 
 
-def test_a_key_that_does_not_belong_to_it_is_said(files):
+def test_a_key_that_does_not_match_the_certificate_is_reported(files):
     files(key=CA.issue("other").key)
 
     (problem,) = problems(runs=False)
@@ -194,7 +194,7 @@ def test_a_key_that_does_not_belong_to_it_is_said(files):
     assert f"{certificates.KEY}: the key does not match" in problem
 
 
-def test_a_broken_certificate_never_makes_it_listen_in_the_clear(settings, files, caplog):
+def test_a_receiver_with_an_invalid_key_never_listens_without_tls(settings, files, caplog):
     files(key="nothing")
     with running():
         wait_until(lambda: "no C-MOVE until this is fixed" in caplog.text)
@@ -204,7 +204,7 @@ def test_a_broken_certificate_never_makes_it_listen_in_the_clear(settings, files
         assert problems() == []
 
 
-def test_a_client_ca_alone_is_no_reason_to_listen_in_the_clear(settings, tmp_path):
+def test_a_client_ca_without_a_certificate_is_rejected(settings, tmp_path):
     settings.RECEIVER_TLS_CLIENT_CA = str(tmp_path / "ca.crt")
     (tmp_path / "ca.crt").write_text(CA.certificate)
 
@@ -214,7 +214,7 @@ def test_a_client_ca_alone_is_no_reason_to_listen_in_the_clear(settings, tmp_pat
         certificates.load_receiver_tls()
 
 
-def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monkeypatch, caplog):
+def test_a_renewed_certificate_is_used_without_a_restart(settings, files, monkeypatch, caplog):
     monkeypatch.setattr(receiver_state, "SWEEP_S", 0.1)
     caplog.set_level(logging.INFO)
     files()
@@ -236,13 +236,13 @@ def test_a_renewed_certificate_is_shown_without_a_restart(settings, files, monke
     assert findings[1].what.code == "test.certificate-expires"
 
 
-def test_who_registers_us_reads_that_it_goes_by_tls(source: Node, files):
+def test_the_receiver_address_states_that_tls_is_used(source: Node, files):
     assert ReceiverClient(source).address.code == "clause.receiver-address"
     files()
     assert str(ReceiverClient(source).address).endswith("with TLS")
 
 
-# The nodes' certificates -----------------------------------------------------------------------
+# Certificates of nodes -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def secured(make_node, settings) -> Callable[..., Node]:
     return make
 
 
-def test_a_node_whose_certificates_last_is_well(secured):
+def test_a_node_with_valid_certificates_has_no_problem(secured):
     secured(CA.issue("adit"))
 
     assert problems() == []
@@ -279,7 +279,7 @@ def test_a_node_whose_certificates_last_is_well(secured):
     ]
 
 
-def test_a_client_certificate_that_ends_is_said_with_the_nodes_name(secured):
+def test_an_expiring_client_certificate_is_reported_with_the_node_name(secured):
     secured(CA.issue("adit", until_day=29.5))
 
     (problem,) = problems()
@@ -287,7 +287,7 @@ def test_a_client_certificate_that_ends_is_said_with_the_nodes_name(secured):
     assert "It expires in 29 days" in problem
 
 
-def test_of_several_authorities_one_that_lasts_is_enough(secured):
+def test_one_valid_ca_certificate_of_several_is_sufficient(secured):
     pinned = CA.issue("pacs7", until_day=-0.5)
     held = CA.issue("adit")
     node = secured(held, pinned.certificate)
@@ -299,7 +299,7 @@ def test_of_several_authorities_one_that_lasts_is_enough(secured):
     assert problems() == []
 
 
-def test_a_nodes_key_that_does_not_belong_is_said(secured):
+def test_a_client_key_that_does_not_match_is_reported_with_the_node_name(secured):
     node = secured(CA.issue("adit"))
     node.set_secrets({"client_key": CA.issue("other").key})
     node.save()
@@ -309,7 +309,7 @@ def test_a_nodes_key_that_does_not_belong_is_said(secured):
     assert "Client key: the key does not match Client certificate." in problem
 
 
-def test_a_node_in_the_clear_is_not_looked_at(secured):
+def test_certificates_of_a_node_without_tls_are_not_checked(secured):
     secured(CA.issue("adit", until_day=1), transport="plain")
 
     assert examined() == []

@@ -1,4 +1,4 @@
-"""Pages of nodes: managers set up, test, open and pause; others see what they may use."""
+"""Pages of nodes: managers create, test, open and pause them; others see those they may use."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ PATHS = ("", "edit/", "access/", "pause/", "delete/")
 
 @pytest.fixture(scope="session", autouse=True)
 def static_folder() -> None:
-    """WhiteNoise warns where there is none."""
+    """WhiteNoise warns if the folder does not exist."""
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
@@ -24,7 +24,7 @@ def page_of(user: User, path: str) -> str:
     return client_of(user).get(path).content.decode()
 
 
-def test_coordinator_sees_only_what_the_groups_may_use(
+def test_a_coordinator_sees_only_nodes_that_their_groups_may_use(
     coordinator: User, source: Node, make_node: Callable[..., Node]
 ) -> None:
     make_node("Secret PACS")
@@ -37,7 +37,7 @@ def test_coordinator_sees_only_what_the_groups_may_use(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_node_of_others_is_as_if_it_were_not_there(
+def test_pages_of_an_inaccessible_node_return_404(
     path: str, coordinator: User, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("Secret PACS")
@@ -47,7 +47,9 @@ def test_node_of_others_is_as_if_it_were_not_there(
 
 
 @pytest.mark.parametrize("path", PATHS[1:])
-def test_who_may_use_a_node_may_not_change_it(path: str, coordinator: User, source: Node) -> None:
+def test_a_user_with_access_to_a_node_cannot_change_it(
+    path: str, coordinator: User, source: Node
+) -> None:
     client = client_of(coordinator)
 
     assert client.get(f"/nodes/{source.pk}/{path}").status_code == 403
@@ -55,7 +57,7 @@ def test_who_may_use_a_node_may_not_change_it(path: str, coordinator: User, sour
 
 
 @pytest.mark.parametrize("verb", ["open", "close", "reopen"])
-def test_who_may_use_a_node_may_not_open_or_close_it(
+def test_a_user_with_access_to_a_node_cannot_open_or_close_it(
     verb: str, coordinator: User, source: Node
 ) -> None:
     client_of(coordinator).post(f"/nodes/{source.pk}/do/{verb}/")
@@ -64,7 +66,7 @@ def test_who_may_use_a_node_may_not_open_or_close_it(
     assert source.is_open
 
 
-def test_settings_are_shown_to_managers_alone(
+def test_settings_are_shown_only_to_managers(
     coordinator: User, pacsadmin: User, folder_node: Node
 ) -> None:
     path = folder_node.settings["path"]
@@ -73,7 +75,7 @@ def test_settings_are_shown_to_managers_alone(
     assert path not in page_of(coordinator, f"/nodes/{folder_node.pk}/")
 
 
-def test_new_pacs_is_closed_and_proposed_for_the_night(pacsadmin: User) -> None:
+def test_a_new_pacs_is_closed_and_gets_hours_at_night(pacsadmin: User) -> None:
     client = client_of(pacsadmin)
     typed = {
         "name": "PACS Radiology",
@@ -92,7 +94,7 @@ def test_new_pacs_is_closed_and_proposed_for_the_night(pacsadmin: User) -> None:
     assert node.retrieve_limit == 2
 
 
-def test_what_was_typed_comes_back_when_it_is_not_accepted(pacsadmin: User) -> None:
+def test_an_invalid_form_keeps_the_entered_values(pacsadmin: User) -> None:
     client = client_of(pacsadmin)
     typed = {"name": "Share", "settings-path": "relative/path", "settings-contact": "Anna, 4711"}
 
@@ -106,7 +108,7 @@ def test_what_was_typed_comes_back_when_it_is_not_accepted(pacsadmin: User) -> N
     assert not Node.objects.filter(name="Share").exists()
 
 
-def test_everything_that_was_not_accepted_is_said_once_at_the_top(pacsadmin: User) -> None:
+def test_all_errors_of_a_form_are_listed_at_the_top(pacsadmin: User) -> None:
     client = client_of(pacsadmin)
     typed = {"name": "", "settings-path": "relative", "hours-0-begin": "8"}
 
@@ -118,7 +120,9 @@ def test_everything_that_was_not_accepted_is_said_once_at_the_top(pacsadmin: Use
     assert "Enter times in the form 20:00." in page
 
 
-def test_two_nodes_never_have_one_name(pacsadmin: User, source: Node, tmp_path: Path) -> None:
+def test_a_node_name_that_is_in_use_is_rejected(
+    pacsadmin: User, source: Node, tmp_path: Path
+) -> None:
     client = client_of(pacsadmin)
     typed = {"name": source.name, "settings-path": str(tmp_path)}
 
@@ -128,9 +132,7 @@ def test_two_nodes_never_have_one_name(pacsadmin: User, source: Node, tmp_path: 
     assert Node.objects.filter(name=source.name).count() == 1
 
 
-def test_editing_changes_what_was_typed_and_nothing_else(
-    pacsadmin: User, folder_node: Node
-) -> None:
+def test_editing_changes_only_the_entered_values(pacsadmin: User, folder_node: Node) -> None:
     folder_node.windows = [
         {"days": ["mon"], "from": "20:00", "to": "06:00", "limit": 4},
         {"days": ["sun"], "from": "00:00", "to": "24:00", "limit": 1, "lane": "search"},
@@ -148,7 +150,9 @@ def test_editing_changes_what_was_typed_and_nothing_else(
     assert after.is_open
 
 
-def test_hours_without_days_or_times_are_explained(pacsadmin: User, folder_node: Node) -> None:
+def test_hours_without_days_or_end_are_rejected_with_an_explanation(
+    pacsadmin: User, folder_node: Node
+) -> None:
     client, path = client_of(pacsadmin), f"/nodes/{folder_node.pk}/edit/"
 
     no_days = client.post(path, filled(client, path, **{"hours-0-begin": "20:00"}))
@@ -160,7 +164,7 @@ def test_hours_without_days_or_times_are_explained(pacsadmin: User, folder_node:
     assert "Enter start and end" in no_end.content.decode()
 
 
-def test_row_of_hours_without_days_is_removed(pacsadmin: User, folder_node: Node) -> None:
+def test_an_emptied_row_of_hours_is_removed(pacsadmin: User, folder_node: Node) -> None:
     folder_node.windows = [{"days": ["mon"], "from": "20:00", "to": "06:00"}]
     folder_node.save()
     client, path = client_of(pacsadmin), f"/nodes/{folder_node.pk}/edit/"
@@ -172,7 +176,7 @@ def test_row_of_hours_without_days_is_removed(pacsadmin: User, folder_node: Node
     assert Node.objects.get(pk=folder_node.pk).windows == []
 
 
-def test_test_says_in_words_what_it_found(pacsadmin: User, folder_node: Node) -> None:
+def test_testing_a_node_shows_its_findings(pacsadmin: User, folder_node: Node) -> None:
     response = client_of(pacsadmin).post(f"/nodes/{folder_node.pk}/test/", follow=True)
 
     page = response.content.decode()
@@ -181,7 +185,7 @@ def test_test_says_in_words_what_it_found(pacsadmin: User, folder_node: Node) ->
     assert 'class="note note-good"' in page
 
 
-def test_test_of_a_wrong_folder_says_the_next_step(
+def test_testing_a_missing_folder_shows_an_error(
     pacsadmin: User, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("Gone", kind="folder", settings={"path": "/nowhere/at/all"}, is_open=False)
@@ -191,7 +195,7 @@ def test_test_of_a_wrong_folder_says_the_next_step(
     assert 'class="note note-bad"' in page
 
 
-def test_pause_needs_a_reason_and_shows_it_to_those_who_wait(
+def test_a_pause_requires_a_reason_and_shows_it_to_users(
     coordinator: User, pacsadmin: User, source: Node
 ) -> None:
     manager = client_of(pacsadmin)
@@ -204,7 +208,7 @@ def test_pause_needs_a_reason_and_shows_it_to_those_who_wait(
     assert "Paused by pacsadmin (reason: new disks until 14:00)." in page
 
 
-def test_only_a_person_ends_a_pause(pacsadmin: User, source: Node) -> None:
+def test_a_manager_ends_a_pause(pacsadmin: User, source: Node) -> None:
     manager = client_of(pacsadmin)
     manager.post(f"/nodes/{source.pk}/pause/", {"reason": "new disks"})
 
@@ -214,7 +218,7 @@ def test_only_a_person_ends_a_pause(pacsadmin: User, source: Node) -> None:
     assert source.paused_at is None
 
 
-def test_closed_node_can_be_opened(pacsadmin: User, make_node: Callable[..., Node]) -> None:
+def test_a_closed_node_can_be_opened(pacsadmin: User, make_node: Callable[..., Node]) -> None:
     node = make_node("New one", is_open=False)
 
     client_of(pacsadmin).post(f"/nodes/{node.pk}/do/open/")
@@ -223,14 +227,14 @@ def test_closed_node_can_be_opened(pacsadmin: User, make_node: Callable[..., Nod
     assert node.is_open
 
 
-def test_nothing_changes_by_looking(pacsadmin: User, source: Node) -> None:
+def test_get_is_not_allowed_for_actions(pacsadmin: User, source: Node) -> None:
     manager = client_of(pacsadmin)
 
     for path in ("do/close/", "test/"):
         assert manager.get(f"/nodes/{source.pk}/{path}").status_code == 405
 
 
-def test_access_is_given_and_taken_per_group(
+def test_access_is_granted_and_revoked_per_group(
     pacsadmin: User, source: Node, groups: dict[str, Group]
 ) -> None:
     manager, path = client_of(pacsadmin), f"/nodes/{source.pk}/access/"
@@ -242,9 +246,7 @@ def test_access_is_given_and_taken_per_group(
     assert rows == {"Data protection": (True, True)}
 
 
-def test_removed_node_is_gone_from_the_list(
-    pacsadmin: User, make_node: Callable[..., Node]
-) -> None:
+def test_a_manager_deletes_a_node(pacsadmin: User, make_node: Callable[..., Node]) -> None:
     node = make_node("Old archive")
 
     client_of(pacsadmin).post(f"/nodes/{node.pk}/delete/")
@@ -252,7 +254,9 @@ def test_removed_node_is_gone_from_the_list(
     assert not Node.objects.filter(pk=node.pk).exists()
 
 
-def test_secret_is_neither_shown_nor_lost(pacsadmin: User, folder_node: Node) -> None:
+def test_a_stored_secret_is_not_shown_on_the_pages_of_a_node(
+    pacsadmin: User, folder_node: Node
+) -> None:
     folder_node.set_secrets({"password": "s3cret-canary"})
     folder_node.save()
 
@@ -260,7 +264,9 @@ def test_secret_is_neither_shown_nor_lost(pacsadmin: User, folder_node: Node) ->
         assert "s3cret-canary" not in page_of(pacsadmin, f"/nodes/{folder_node.pk}/{path}")
 
 
-def test_name_with_markup_is_shown_as_text(pacsadmin: User, make_node: Callable[..., Node]) -> None:
+def test_markup_in_a_node_name_or_pause_reason_is_escaped(
+    pacsadmin: User, make_node: Callable[..., Node]
+) -> None:
     node = make_node(
         "<b>PACS</b>", paused_at="2026-01-01T00:00Z", pause_reason="<script>x</script>"
     )
@@ -271,7 +277,7 @@ def test_name_with_markup_is_shown_as_text(pacsadmin: User, make_node: Callable[
         assert "<script>x" not in page
 
 
-def test_the_list_of_nodes_is_sorted_by_name_and_state(pacsadmin: User) -> None:
+def test_the_list_of_nodes_is_sorted_only_by_orderable_columns(pacsadmin: User) -> None:
     client = client_of(pacsadmin)
     for name, is_open in (("B", True), ("A", False), ("C", True)):
         Node.objects.create(name=name, kind="folder", settings={}, is_open=is_open)

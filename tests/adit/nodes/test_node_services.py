@@ -1,4 +1,4 @@
-"""What those who look after nodes may do with them; nobody else may."""
+"""Services for node managers; users without the permission are rejected."""
 
 import pytest
 
@@ -29,7 +29,7 @@ MANAGERS = {"pacsadmin": True, "root": True, "coordinator": False, "dpo": False,
         (lambda user, node: services.remove_node(user, node), "node.removed"),
     ],
 )
-def test_only_who_manages_nodes_changes_them(request, source, who, allowed, action, event):
+def test_only_node_managers_can_change_nodes(request, source, who, allowed, action, event):
     user = request.getfixturevalue(who)
     before = list(Node.objects.values())
 
@@ -43,7 +43,7 @@ def test_only_who_manages_nodes_changes_them(request, source, who, allowed, acti
         assert not AuditEvent.objects.filter(action=event).exists()
 
 
-def test_opening_and_closing(pacsadmin, make_node):
+def test_a_manager_opens_and_closes_a_node(pacsadmin, make_node):
     node = make_node("PACS1", is_open=False)
 
     services.put_in_use(pacsadmin, node)
@@ -52,7 +52,7 @@ def test_opening_and_closing(pacsadmin, make_node):
     assert not Node.objects.get().is_open
 
 
-def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
+def test_a_pause_stores_user_and_reason_until_the_node_is_reopened(pacsadmin, source):
     pause.pause_node(pacsadmin, source, " migration ")
 
     assert (source.paused_by, source.pause_reason) == (pacsadmin, "migration")
@@ -63,12 +63,12 @@ def test_a_pause_says_who_and_why_until_somebody_reopens(pacsadmin, source):
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201])
-def test_a_pause_needs_a_reason_that_others_can_read(pacsadmin, source, reason):
+def test_a_pause_requires_a_reason_of_at_most_200_characters(pacsadmin, source, reason):
     with pytest.raises(InvalidInput, match="Users whose jobs wait can read it"):
         pause.pause_node(pacsadmin, source, reason)
 
 
-def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
+def test_the_audit_event_names_changed_fields_but_no_values(pacsadmin, source):
     source.settings = {"shelf": "canary"}
     source.retrieve_limit = 5
     services.save_node(pacsadmin, source)
@@ -78,7 +78,7 @@ def test_the_trail_names_what_changed_and_no_values(pacsadmin, source):
     assert "canary" not in repr(event.details)
 
 
-def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, source):
+def test_saving_a_stale_node_does_not_end_a_later_pause(pacsadmin, source):
     stale = Node.objects.get(pk=source.pk)
     pause.pause_node(pacsadmin, source, "migration")
 
@@ -87,7 +87,7 @@ def test_saving_a_form_does_not_end_a_pause_that_came_in_between(pacsadmin, sour
     assert Node.objects.get(pk=source.pk).pause_reason == "migration"
 
 
-def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
+def test_invalid_settings_and_windows_are_not_saved(pacsadmin):
     with pytest.raises(InvalidInput, match="absolute path"):
         services.save_node(pacsadmin, Node(name="F", kind="folder", settings={"path": "relative"}))
     with pytest.raises(InvalidInput, match="days"):
@@ -95,12 +95,12 @@ def test_settings_that_the_kind_refuses_are_not_saved(pacsadmin):
     assert not Node.objects.exists()
 
 
-def test_a_name_that_is_taken_is_refused_with_a_sentence(pacsadmin, source):
+def test_a_name_that_is_in_use_is_rejected(pacsadmin, source):
     with pytest.raises(InvalidInput, match="already is a PACS or folder named PACS1"):
         services.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
 
 
-def test_renaming_a_node_does_not_make_its_patients_others(pacsadmin):
+def test_renaming_a_node_keeps_its_patient_id_domain(pacsadmin):
     node = services.save_node(pacsadmin, Node(name="PACS1", kind="memory"))
     node.name = "PACS2"
     services.save_node(pacsadmin, node)
@@ -122,7 +122,7 @@ def test_access_is_saved_with_the_node(pacsadmin, source, groups):
     }
 
 
-def test_a_node_that_jobs_name_stays(pacsadmin, coordinator, destination, project):
+def test_a_node_referenced_by_a_job_cannot_be_removed(pacsadmin, coordinator, destination, project):
     Job.objects.create(
         kind="selective", owner=coordinator, destination=destination, project=project
     )

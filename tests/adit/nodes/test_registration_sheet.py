@@ -1,4 +1,4 @@
-"""The sheet for a PACS administrator, as a page, as text and on the command line."""
+"""The registration sheet for PACS administrators as page, text and command output."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -38,7 +38,9 @@ def client_of(user: User) -> Client:
     return client
 
 
-def test_the_sheet_says_what_to_register_and_what_was_agreed(pacsadmin: User, pacs: Node) -> None:
+def test_the_sheet_lists_what_to_register_and_the_agreed_limits(
+    pacsadmin: User, pacs: Node
+) -> None:
     client = client_of(pacsadmin)
 
     page = client.get(f"/nodes/{pacs.pk}/sheet/").content.decode()
@@ -57,12 +59,12 @@ def test_the_sheet_says_what_to_register_and_what_was_agreed(pacsadmin: User, pa
         assert words in text
 
 
-def test_it_is_for_those_who_manage_nodes(coordinator: User, pacs: Node) -> None:
+def test_only_node_managers_can_read_the_sheet(coordinator: User, pacs: Node) -> None:
     for path in ("sheet/", "sheet.txt"):
         assert client_of(coordinator).get(f"/nodes/{pacs.pk}/{path}").status_code == 403
 
 
-def test_it_repeats_no_secret(pacsadmin: User, make_node: Callable[..., Node]) -> None:
+def test_the_sheet_contains_no_secret(pacsadmin: User, make_node: Callable[..., Node]) -> None:
     values = {"url": "https://localhost/dicom-web", "sign_in": "bearer"}
     node = make_node("Web", kind="dicomweb", settings=values)
     node.set_secrets({"token": "s3cret-canary"})
@@ -74,7 +76,7 @@ def test_it_repeats_no_secret(pacsadmin: User, make_node: Callable[..., Node]) -
     assert "s3cret-canary" not in page
 
 
-def test_settings_that_cannot_be_are_said_on_the_page(
+def test_invalid_settings_are_reported_on_the_page(
     pacsadmin: User, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("Broken", kind="folder", settings={"path": ""})
@@ -84,7 +86,7 @@ def test_settings_that_cannot_be_are_said_on_the_page(
     assert "absolute path that begins with /" in page
 
 
-def test_the_command_prints_it(pacs: Node) -> None:
+def test_the_command_prints_the_sheet_or_lists_existing_nodes(pacs: Node) -> None:
     out = StringIO()
 
     call_command("registration_sheet", "PACS Radiology", stdout=out)

@@ -1,4 +1,4 @@
-"""Each address of nodes, for each role, with a node of the group and with somebody else's."""
+"""The HTTP status of each URL of the app `nodes` for each role."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,14 +22,14 @@ USERS = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "dpo"
 MANAGERS = USERS | {"coordinator": NO}
 MANAGERS_ALONE = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "pacsadmin": OK, "root": OK}
 DEED = {role: AWAY if status == OK else status for role, status in USERS.items()}
-"""Leads away: done, or with a sentence why not."""
+"""Permitted roles are redirected, after success or with an error message."""
 
 
 def but(roles: Mapping[str, int], ok: int) -> dict[str, int]:
     return {role: ok if status == OK else status for role, status in roles.items()}
 
 
-# name of the route -> (method, arguments, what each role gets)
+# URL name -> (method, arguments, status for each role)
 MATRIX = {
     "nodes": ("get", (), ALL),
     "node_new": ("get", (), MANAGERS_ALONE),
@@ -83,13 +83,13 @@ def address(name: str, arguments: tuple[object, ...], node: Node) -> str:
     return reverse(name, args=[values.get(one, one) for one in arguments])
 
 
-def test_every_address_of_nodes_stands_in_the_matrix() -> None:
+def test_every_url_of_nodes_is_in_the_matrix() -> None:
     assert {pattern.name for pattern in addresses.urlpatterns} == set(MATRIX)
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", MATRIX)
-def test_who_gets_what(
+def test_each_role_gets_the_expected_status(
     name: str, role: str, people: dict[str, User | None], folder_node: Node
 ) -> None:
     method, arguments, expected = MATRIX[name]
@@ -103,7 +103,7 @@ def test_who_gets_what(
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", ["node_pause", "node_stop", "stop_all"])
-def test_only_managers_pause_and_stop(
+def test_only_managers_can_pause_and_stop_nodes(
     name: str, role: str, people: dict[str, User | None], folder_node: Node
 ) -> None:
     path = address(name, MATRIX[name][1], folder_node)
@@ -116,7 +116,9 @@ def test_only_managers_pause_and_stop(
 
 
 @pytest.mark.parametrize("name", ["node_pause", "node_stop", "stop_all"])
-def test_a_stop_without_a_reason_comes_back(name: str, pacsadmin: User, folder_node: Node) -> None:
+def test_a_pause_or_stop_without_a_reason_is_rejected(
+    name: str, pacsadmin: User, folder_node: Node
+) -> None:
     path = address(name, MATRIX[name][1], folder_node)
 
     answer = client_of(pacsadmin).post(path, {"reason": " "})
@@ -127,7 +129,7 @@ def test_a_stop_without_a_reason_comes_back(name: str, pacsadmin: User, folder_n
 
 
 @pytest.mark.parametrize("name", [n for n, row in MATRIX.items() if row[0] == "post"])
-def test_what_changes_something_is_never_a_link(
+def test_get_is_not_allowed_for_urls_that_change_data(
     name: str, pacsadmin: User, folder_node: Node
 ) -> None:
     path = address(name, MATRIX[name][1], folder_node)

@@ -1,4 +1,4 @@
-"""Search in the web request: bounded in time and answers, cancelable, polite, in the trail."""
+"""Search in a web request: bounded in time and results, cancelable, limited per node, audited."""
 
 import socket
 import threading
@@ -29,7 +29,7 @@ SC = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def put(shelf, study, series="1", instance="1", *, sop_class=CT, **values):
-    """One object on a memory node's shelf."""
+    """Add one object to the memory node named `shelf`."""
     uid = f"{study}.{series}.{instance}"
     header = Dataset()
     header.SOPClassUID, header.SOPInstanceUID = sop_class, uid
@@ -46,7 +46,7 @@ def by_id(patient_id="4711"):
     return Query(QueryLevel.STUDY, {"PatientID": patient_id})
 
 
-def test_it_finds_what_matches(coordinator, source):
+def test_a_search_returns_matching_studies(coordinator, source):
     put("PACS1", "1.2.3")
     put("PACS1", "1.2.4", PatientID="4712")
 
@@ -68,22 +68,20 @@ def test_it_finds_what_matches(coordinator, source):
         {"PatientName": "** ?"},
     ],
 )
-def test_a_search_that_narrows_nothing_is_refused_before_the_node_is_asked(
-    coordinator, source, keys
-):
+def test_an_unrestricted_search_is_rejected_before_contacting_the_node(coordinator, source, keys):
     with pytest.raises(InvalidInput, match="one field besides the modality"):
         search.search_studies(coordinator, source, Query(QueryLevel.STUDY, keys))
     assert not AuditEvent.objects.filter(action="node.opened").exists()
 
 
-def test_a_date_range_narrows(coordinator, source):
+def test_a_date_range_is_a_sufficient_restriction(coordinator, source):
     put("PACS1", "1.2.3")
     january = DateRange(date(2026, 1, 1), date(2026, 1, 31))
 
     assert search.search_studies(coordinator, source, Query(QueryLevel.STUDY, {}, january)).records
 
 
-def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settings):
+def test_a_result_beyond_the_limit_is_truncated_and_marked(coordinator, source, settings):
     settings.SEARCH_LIMIT, settings.SEARCH_KEPT_S = 3, 0
     for number in range(3):
         put("PACS1", f"1.2.{number}")
@@ -96,7 +94,7 @@ def test_beyond_the_limit_it_says_that_there_is_more(coordinator, source, settin
 
 
 @pytest.mark.parametrize("who", ["pacsadmin", "dpo", "stranger"])
-def test_who_may_not_read_may_not_search(request, source, who):
+def test_a_user_without_read_access_cannot_search(request, source, who):
     user = request.getfixturevalue(who)
     for question in (
         lambda: search.search_studies(user, source, by_id()),
@@ -107,7 +105,7 @@ def test_who_may_not_read_may_not_search(request, source, who):
             question()
 
 
-def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, source):
+def test_the_audit_event_contains_counts_and_key_names_but_no_values(coordinator, source):
     put("PACS1", "1.2.3", PatientID="canary")
 
     search.search_studies(coordinator, source, by_id("canary"), named="project:LUNG")
@@ -123,7 +121,7 @@ def test_the_trail_holds_counts_and_names_of_fields_and_no_values(coordinator, s
     assert "canary" not in repr(list(AuditEvent.objects.values()))
 
 
-def test_series_and_classes_of_a_study(coordinator, source):
+def test_series_and_sop_classes_of_a_study_are_listed(coordinator, source):
     for series, sop_class, count in (("1", CT, 3), ("2", SC, 1)):
         for number in range(count):
             put("PACS1", "1.2.3", series, str(number), sop_class=sop_class)
@@ -137,7 +135,7 @@ def test_series_and_classes_of_a_study(coordinator, source):
     }
 
 
-def test_no_more_searches_at_once_than_the_node_allows(coordinator, source):
+def test_concurrent_searches_are_limited_per_node(coordinator, source):
     for number in range(source.search_limit):
         slots.acquire_slot(source, Lane.SEARCH, f"search:{number}", 60)
 
@@ -145,11 +143,11 @@ def test_no_more_searches_at_once_than_the_node_allows(coordinator, source):
         search.search_studies(coordinator, source, by_id())
 
 
-# A node that takes its time -------------------------------------------------------------------
+# Slow nodes ---------------------------------------------------------------------------------
 
 
 class SlowNode(MemoryNode):
-    """Says nothing until it is aborted; then it breaks off, as a lost connection does."""
+    """Does not answer until it is aborted; then raises an error like a lost connection."""
 
     asked = threading.Event()
     aborted = threading.Event()
@@ -166,7 +164,7 @@ class SlowNode(MemoryNode):
 
 @pytest.fixture
 def slow(make_node, monkeypatch):
-    """A source of a kind of its own that only these tests know."""
+    """A source whose node kind exists only in these tests."""
     monkeypatch.setitem(KINDS, "slow", f"{__name__}:SlowNode")
     assert kind_class("slow") is SlowNode
     SlowNode.asked.clear()
@@ -175,7 +173,7 @@ def slow(make_node, monkeypatch):
     return make_node("PACS1", kind="slow", reads=(COORDINATORS,))
 
 
-def test_a_silent_node_is_left_at_the_deadline(coordinator, slow, settings):
+def test_a_search_of_a_silent_node_ends_at_the_deadline(coordinator, slow, settings):
     settings.SEARCH_DEADLINE_S = 1
     begun = time.monotonic()
 
@@ -188,7 +186,7 @@ def test_a_silent_node_is_left_at_the_deadline(coordinator, slow, settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_canceled_search_ends_within_two_seconds_though_the_node_is_silent(coordinator, slow):
+def test_a_canceled_search_of_a_silent_node_ends_within_two_seconds(coordinator, slow):
     canceled_at = []
 
     def cancel_when_asked():
@@ -211,14 +209,14 @@ def test_a_canceled_search_ends_within_two_seconds_though_the_node_is_silent(coo
 
 @pytest.fixture
 def mute(make_node):
-    """A real PACS address at which somebody accepts the connection and never says a word."""
+    """A DIMSE node whose server accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         settings = {"called_ae_title": "MUTE", "host": "127.0.0.1", "port": port}
         yield make_node("PACS1", kind="dimse", settings=settings, reads=(COORDINATORS,))
 
 
-def test_an_archive_that_accepts_and_never_answers_is_left_at_the_deadline(
+def test_a_pacs_that_accepts_and_never_answers_is_aborted_at_the_deadline(
     coordinator, mute, settings
 ):
     settings.SEARCH_DEADLINE_S = 1
@@ -235,7 +233,7 @@ def test_an_archive_that_accepts_and_never_answers_is_left_at_the_deadline(
     assert threading.active_count() == threads
 
 
-def test_a_search_canceled_before_it_began_asks_nothing(coordinator, slow):
+def test_a_search_canceled_before_its_start_does_not_query_the_node(coordinator, slow):
     search.cancel_search("some-key")
 
     with pytest.raises(Stopped):
@@ -243,20 +241,22 @@ def test_a_search_canceled_before_it_began_asks_nothing(coordinator, slow):
     assert not SlowNode.asked.is_set()
 
 
-def test_canceling_another_search_changes_nothing(coordinator, source):
+def test_canceling_another_search_has_no_effect(coordinator, source):
     search.cancel_search("another-key")
 
     assert search.search_studies(coordinator, source, by_id(), cancelled="some-key").records == ()
 
 
-def test_what_the_node_raises_comes_through(coordinator, slow):
+def test_errors_of_the_node_are_propagated(coordinator, slow):
     SlowNode.aborted.set()
 
     with pytest.raises(NodeError, match=r"association.aborted|aborted the association"):
         search.search_studies(coordinator, slow, by_id())
 
 
-def test_searches_leave_half_of_the_web_threads_free(coordinator, source, settings):
+def test_searches_are_limited_to_the_configured_number_of_web_threads(
+    coordinator, source, settings
+):
     taken = 0
     while search._search_threads.acquire(blocking=False):
         taken += 1
@@ -269,7 +269,7 @@ def test_searches_leave_half_of_the_web_threads_free(coordinator, source, settin
 
 
 def found_by(monkeypatch, **ways):
-    """How nodes of these names answer: a function of the node and of its usual answer."""
+    """Replace `find` by node name: functions of the node and of its original answer."""
     find = MemoryNode.find
 
     def by_name(self, query):
@@ -279,7 +279,7 @@ def found_by(monkeypatch, **ways):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_several_are_asked_at_the_same_time_and_a_dead_one_costs_nobody_anything(
+def test_nodes_are_searched_in_parallel_and_a_failure_affects_no_other_node(
     coordinator, source, make_node, monkeypatch
 ):
     others = [make_node(name, reads=(COORDINATORS,)) for name in ("PACS2", "DEAD")]
@@ -306,7 +306,7 @@ def test_several_are_asked_at_the_same_time_and_a_dead_one_costs_nobody_anything
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_cancel_ends_all_of_them(coordinator, source, make_node, monkeypatch):
+def test_a_cancel_ends_the_searches_of_all_nodes(coordinator, source, make_node, monkeypatch):
     other = make_node("PACS2", reads=(COORDINATORS,))
     asked, let_go = threading.Semaphore(0), threading.Event()
 
@@ -331,7 +331,9 @@ def test_a_cancel_ends_all_of_them(coordinator, source, make_node, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_for_the_web_server_it_is_one_search(coordinator, source, make_node, monkeypatch):
+def test_a_search_of_several_nodes_counts_as_one_web_thread(
+    coordinator, source, make_node, monkeypatch
+):
     others = [make_node(f"PACS{n}", reads=(COORDINATORS,)) for n in (2, 3)]
     monkeypatch.setattr(search, "_search_threads", threading.BoundedSemaphore(1))
     told = search.search_nodes(coordinator, [source, *others], by_id())

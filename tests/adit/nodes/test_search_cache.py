@@ -1,4 +1,4 @@
-"""A node is not asked the same question twice within a while, whatever keeps the answers."""
+"""Cached search answers: a repeated query does not reach the node, for each cache backend."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class CountingNode(MemoryNode):
 
 @pytest.fixture
 def counted(source, monkeypatch, settings):
-    """The questions that reached the node."""
+    """The levels of the queries that reached the node."""
     settings.SEARCH_KEPT_S = 60
     monkeypatch.setitem(nodes.KINDS, "counting", f"{__name__}:CountingNode")
     source.kind = "counting"
@@ -55,7 +55,7 @@ def counted(source, monkeypatch, settings):
 
 @pytest.fixture(params=["table", pytest.param("redis", marks=needs_redis)])
 def kept(request, settings, db):
-    """What lies in the cache, as bytes, for each of the two that we have."""
+    """A function that returns keys and values in the cache as bytes, for both backends."""
     if request.param == "table":
 
         def lying():
@@ -72,7 +72,7 @@ def kept(request, settings, db):
 
 @pytest.fixture
 def shared(settings, redis_service):
-    """An empty Redis as the cache of all processes."""
+    """Use an empty Redis as the shared cache."""
     settings.CACHES = {
         "default": {
             "BACKEND": "adit.config.redis_cache.RedisCache",
@@ -93,7 +93,7 @@ def ask(user, node, patient_id=CANARY):
     ]
 
 
-def test_the_same_question_reaches_the_node_once(coordinator, source, counted, kept):
+def test_a_repeated_query_reaches_the_node_once(coordinator, source, counted, kept):
     study, series = StudyRef("1.2.3"), SeriesRef("1.2.3", "1.2.3.1")
     first = [
         search.search_studies(coordinator, source, by_id(CANARY)).records,
@@ -114,7 +114,7 @@ def test_the_same_question_reaches_the_node_once(coordinator, source, counted, k
     assert len(counted) == 4
 
 
-def test_what_is_kept_is_sealed_text_without_a_word_of_a_patient(
+def test_cached_answers_are_encrypted_and_contain_no_patient_data(
     coordinator, source, counted, kept
 ):
     ask(coordinator, source)
@@ -129,7 +129,9 @@ def test_what_is_kept_is_sealed_text_without_a_word_of_a_patient(
         pickle.loads(answer)
 
 
-def test_an_answer_ends_after_the_settings_time(coordinator, source, counted, kept, settings):
+def test_a_cached_answer_expires_after_the_configured_time(
+    coordinator, source, counted, kept, settings
+):
     ask(coordinator, source)
     settings.SEARCH_KEPT_S = 1
     deadline = time.monotonic() + 20
@@ -143,7 +145,9 @@ def test_an_answer_ends_after_the_settings_time(coordinator, source, counted, ke
     assert len(counted) == 4
 
 
-def test_who_sees_more_or_less_does_not_get_the_others_answer(make_user, source, counted, kept):
+def test_users_with_different_permissions_do_not_share_cached_answers(
+    make_user, source, counted, kept
+):
     from django.contrib.auth.models import Group, Permission
 
     clear = Group.objects.create(name="See names")
@@ -160,9 +164,7 @@ def test_who_sees_more_or_less_does_not_get_the_others_answer(make_user, source,
     assert len(counted) == 2
 
 
-def test_nobody_hears_from_the_cache_what_the_gate_would_not_let_them_ask(
-    coordinator, stranger, source, counted, kept
-):
+def test_the_cache_does_not_bypass_the_gateway(coordinator, stranger, source, counted, kept):
     ask(coordinator, source)
     with pytest.raises(NotPermitted):
         ask(stranger, source)
@@ -171,7 +173,7 @@ def test_nobody_hears_from_the_cache_what_the_gate_would_not_let_them_ask(
         ask(coordinator, source)
 
 
-def test_a_node_that_was_set_up_anew_is_asked_anew(coordinator, source, counted, kept):
+def test_a_node_with_changed_settings_is_queried_again(coordinator, source, counted, kept):
     ask(coordinator, source)
     source.settings = {"note": "moved to another machine"}
     source.save()
@@ -179,7 +181,7 @@ def test_a_node_that_was_set_up_anew_is_asked_anew(coordinator, source, counted,
         ask(coordinator, source)
 
 
-def test_what_failed_is_asked_again(coordinator, source, counted, kept, monkeypatch):
+def test_a_failed_query_is_not_cached(coordinator, source, counted, kept, monkeypatch):
     def fail(self, query):
         counted.append("failed")
         raise NodeError("PACS1", "it does not answer")
@@ -192,9 +194,7 @@ def test_what_failed_is_asked_again(coordinator, source, counted, kept, monkeypa
     assert counted == ["failed", "STUDY"]
 
 
-def test_an_answer_that_somebody_moved_or_wrote_is_not_believed(
-    coordinator, source, counted, kept, tmp_path
-):
+def test_a_moved_or_forged_cache_entry_is_ignored(coordinator, source, counted, kept, tmp_path):
     put("PACS1", "1.2.4", PatientID="other")
     ask(coordinator, source)
     name = next(key for key in _names(kept) if ":asked" not in key)
@@ -208,7 +208,7 @@ def test_an_answer_that_somebody_moved_or_wrote_is_not_believed(
 
 
 class _Trap:
-    """Unpickling it makes a file."""
+    """Creates a directory when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -231,7 +231,7 @@ def _write_raw(kept, name, value):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_ask_the_same_at_the_same_time_ask_once(coordinator, source, counted):
+def test_concurrent_identical_queries_reach_the_node_once(coordinator, source, counted):
     from concurrent.futures import ThreadPoolExecutor
 
     def asks():
@@ -256,7 +256,7 @@ def test_two_who_ask_the_same_at_the_same_time_ask_once(coordinator, source, cou
 
 
 @needs_redis
-def test_without_redis_all_goes_on(coordinator, source, counted, shared, caplog):
+def test_searches_work_while_redis_is_down(coordinator, source, counted, shared, caplog):
     shared.kill()
     try:
         begun = time.monotonic()
@@ -266,7 +266,7 @@ def test_without_redis_all_goes_on(coordinator, source, counted, shared, caplog)
         assert "Redis is unavailable" in caplog.text
         assert shared.password not in caplog.text
         search.cancel_search("one")
-        assert search._is_canceled("one"), "this process remembers for itself"
+        assert search._is_canceled("one"), "the process must also store it locally"
     finally:
         shared.start()
     RedisCache.paused_until = 0.0
@@ -276,7 +276,7 @@ def test_without_redis_all_goes_on(coordinator, source, counted, shared, caplog)
 
 
 @needs_redis
-def test_a_frozen_redis_holds_up_one_page_for_a_second(shared):
+def test_a_frozen_redis_does_not_delay_every_cache_call(shared):
     shared.freeze()
     try:
         begun = time.monotonic()
@@ -290,7 +290,7 @@ def test_a_frozen_redis_holds_up_one_page_for_a_second(shared):
 
 
 @needs_redis
-def test_a_flushed_redis_only_costs_a_question(coordinator, source, counted, shared):
+def test_a_flushed_redis_costs_only_one_more_query(coordinator, source, counted, shared):
     ask(coordinator, source)
     with redis.Redis.from_url(shared.url) as client:
         client.flushall()
@@ -299,8 +299,8 @@ def test_a_flushed_redis_only_costs_a_question(coordinator, source, counted, sha
 
 
 @pytest.mark.parametrize("redis_too", [False, pytest.param(True, marks=needs_redis)])
-def test_sign_ins_are_throttled(client, make_user, redis_too, request):
-    """A wrong password many times, and the account's door stays shut for a while."""
+def test_sign_ins_are_blocked_after_many_wrong_passwords(client, make_user, redis_too, request):
+    """After many wrong passwords, the right one is rejected until the counter expires."""
     if redis_too:
         request.getfixturevalue("shared")
     user = make_user("anna")
@@ -309,13 +309,13 @@ def test_sign_ins_are_throttled(client, make_user, redis_too, request):
     assert answer.status_code in (200, 429)
     right = {"login": "anna", "password": "a long enough password"}
     client.post("/accounts/login/", right)
-    assert "_auth_user_id" not in client.session, "too many wrong ones before"
+    assert "_auth_user_id" not in client.session, "the sign-in must be blocked"
     cache.clear()
     client.post("/accounts/login/", right)
     assert client.session["_auth_user_id"] == str(user.pk)
 
 
-def test_a_table_cache_keeps_counts_and_forgets(db):
+def test_the_database_cache_stores_increments_and_expires_values(db):
     assert cache.add("mark", 1, 60)
     assert not cache.add("mark", 2, 60)
     assert cache.incr("mark", 4) == 5
@@ -324,7 +324,7 @@ def test_a_table_cache_keeps_counts_and_forgets(db):
     cache.set("mark", 6, 0)
     assert cache.get("mark") is None
     assert not cache.has_key("mark")
-    assert cache.add("mark", 3, 60), "one that has ended counts as absent"
+    assert cache.add("mark", 3, 60), "an expired key must count as absent"
     cache.set("gone", "x", 0)
     assert caches["default"].sweep() == 1
     assert cache.delete("mark")

@@ -1,4 +1,4 @@
-"""A node's secrets are used only where they were given for: its address and how that is verified."""
+"""Secrets of a node are used only for the address and verification they were entered for."""
 
 import re
 from collections.abc import Callable
@@ -57,7 +57,7 @@ SAME = [
 
 @pytest.fixture
 def make_sealed(make_node: Callable[..., Node]) -> Callable[..., Node]:
-    """A node with one stored secret."""
+    """Create a node with one stored secret."""
 
     def make(kind: str, given: dict[str, object], secret: str) -> Node:
         node = make_node("PACS1", kind=kind, settings=dict(given))
@@ -77,18 +77,18 @@ def stored(node: Node) -> Node:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_with_a_secret_says_who_receives_it(kind: str) -> None:
+def test_each_kind_with_a_secret_declares_its_recipient(kind: str) -> None:
     given = fields(kind_class(kind).Settings)
 
     has_secret = any(field.metadata["secret"] for field in given)
     assert has_secret <= any(field.metadata["recipient"] is not None for field in given)
 
 
-# Where it is used ---------------------------------------------------------------------------------
+# Use of the secret --------------------------------------------------------------------------------
 
 
 @changes
-def test_a_changed_address_in_memory_is_opened_without_the_secret(
+def test_a_node_changed_in_memory_is_opened_without_the_secret(
     make_sealed, kind, given, secret, change
 ) -> None:
     node = make_sealed(kind, given, secret)
@@ -100,7 +100,7 @@ def test_a_changed_address_in_memory_is_opened_without_the_secret(
 
 
 @changes
-def test_a_row_changed_past_the_model_is_opened_without_the_secret(
+def test_a_row_changed_by_a_queryset_update_is_opened_without_the_secret(
     make_sealed, kind, given, secret, change
 ) -> None:
     node = make_sealed(kind, given, secret)
@@ -112,7 +112,7 @@ def test_a_row_changed_past_the_model_is_opened_without_the_secret(
 
 @changes
 @pytest.mark.parametrize("only", [None, ["settings"]])
-def test_saving_a_changed_address_drops_the_secret(
+def test_saving_a_changed_address_deletes_the_secret(
     make_sealed, kind, given, secret, change, only
 ) -> None:
     node = make_sealed(kind, given, secret)
@@ -126,7 +126,7 @@ def test_saving_a_changed_address_drops_the_secret(
 
 
 @pytest.mark.parametrize(("kind", "given", "secret", "change"), SAME)
-def test_other_changes_keep_it(make_sealed, kind, given, secret, change) -> None:
+def test_unrelated_changes_keep_the_secret(make_sealed, kind, given, secret, change) -> None:
     node = make_sealed(kind, given, secret)
 
     node.settings = {**given, **change}
@@ -135,7 +135,7 @@ def test_other_changes_keep_it(make_sealed, kind, given, secret, change) -> None
     assert get_engine_settings(stored(node))[secret] == SECRETS[secret]
 
 
-def test_a_secret_of_one_node_is_of_no_use_to_another(make_sealed, make_node) -> None:
+def test_a_secret_copied_to_another_node_is_not_used(make_sealed, make_node) -> None:
     node = make_sealed("dicomweb", WEB, "token")
     other = make_node(
         "Mine", kind="dicomweb", settings={**WEB, "url": "https://elsewhere.example/"}
@@ -147,7 +147,7 @@ def test_a_secret_of_one_node_is_of_no_use_to_another(make_sealed, make_node) ->
 
 
 @changes
-def test_the_service_refuses_a_changed_address_without_the_secret(
+def test_the_service_rejects_a_changed_address_without_the_secret(
     pacsadmin, make_sealed, kind, given, secret, change
 ) -> None:
     node = make_sealed(kind, given, secret)
@@ -160,7 +160,7 @@ def test_the_service_refuses_a_changed_address_without_the_secret(
     assert stored(node).get_secrets(given) == {secret: SECRETS[secret]}
 
 
-def test_the_trail_says_that_secrets_changed(pacsadmin, make_sealed) -> None:
+def test_the_audit_event_states_that_secrets_changed(pacsadmin, make_sealed) -> None:
     node = make_sealed("dicomweb", {**WEB, "sign_in": "none"}, "token")
     node.settings = {**node.settings, "url": "https://elsewhere.example/"}
 
@@ -172,7 +172,9 @@ def test_the_trail_says_that_secrets_changed(pacsadmin, make_sealed) -> None:
     ]
 
 
-def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, monkeypatch) -> None:
+def test_testing_a_changed_address_does_not_use_the_secret(
+    pacsadmin, make_sealed, monkeypatch
+) -> None:
     node = make_sealed("dicomweb", BASIC, "password")
     Node.objects.filter(pk=node.pk).update(
         settings={**BASIC, "url": "http://127.0.0.1:9/", "allow_local": True}
@@ -194,7 +196,7 @@ def test_a_test_of_a_changed_address_does_not_carry_it(pacsadmin, make_sealed, m
 
 
 @changes
-def test_the_form_asks_again_at_the_field_and_saves_nothing(
+def test_the_form_asks_for_the_secret_again_and_saves_nothing(
     pacsadmin: User, make_sealed, kind, given, secret, change
 ) -> None:
     node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
@@ -211,7 +213,7 @@ def test_the_form_asks_again_at_the_field_and_saves_nothing(
 
 
 @changes
-def test_the_form_takes_the_secret_that_is_entered_again(
+def test_the_form_saves_a_secret_that_is_entered_again(
     pacsadmin: User, make_sealed, kind, given, secret, change
 ) -> None:
     node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
@@ -226,7 +228,7 @@ def test_the_form_takes_the_secret_that_is_entered_again(
 
 
 @pytest.mark.parametrize(("kind", "given", "secret", "change"), SAME)
-def test_the_form_keeps_it_when_the_address_stays(
+def test_the_form_keeps_the_secret_if_the_address_is_unchanged(
     pacsadmin: User, make_sealed, kind, given, secret, change
 ) -> None:
     node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
@@ -245,7 +247,7 @@ def test_the_form_keeps_it_when_the_address_stays(
         ("dimse", PACS, "client_key", {"client_certificate": ""}),
     ],
 )
-def test_what_is_not_needed_any_more_is_not_asked_for(
+def test_a_secret_that_is_no_longer_needed_is_not_required(
     pacsadmin: User, make_sealed, kind, given, secret, change
 ) -> None:
     node, client = make_sealed(kind, given, secret), client_of(pacsadmin)
@@ -258,7 +260,9 @@ def test_what_is_not_needed_any_more_is_not_asked_for(
     assert stored(node).secrets is None
 
 
-def test_the_form_says_beforehand_when_it_will_ask(pacsadmin: User, make_sealed) -> None:
+def test_the_form_explains_when_the_secret_must_be_entered_again(
+    pacsadmin: User, make_sealed
+) -> None:
     node = make_sealed("dicomweb", WEB, "token")
     client: Client = client_of(pacsadmin)
 
@@ -268,7 +272,7 @@ def test_the_form_says_beforehand_when_it_will_ask(pacsadmin: User, make_sealed)
     assert "if you change the address or how its certificate is verified." in page
 
 
-def test_a_sign_in_by_password_needs_one() -> None:
+def test_basic_authentication_requires_a_password() -> None:
     form = get_settings_form_class("dicomweb")(posted(**BASIC))
 
     assert not form.is_valid()

@@ -1,4 +1,4 @@
-"""Stop now is felt everywhere: by searches that wait, and by what a PACS is sending to us."""
+"""'Stop now' aborts waiting searches and associations in which a PACS sends to us."""
 
 import socket
 import threading
@@ -35,7 +35,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """Lets everybody in and never says a word; its port."""
+    """The port of a server that accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 
@@ -46,7 +46,7 @@ def pacs(make_node: Callable[..., Node], port: int) -> Node:
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_a_search_that_waits_is_cut_within_ten_seconds(
+def test_a_waiting_search_is_aborted_within_ten_seconds(
     everywhere: bool,
     coordinator: User,
     pacsadmin: User,
@@ -77,7 +77,7 @@ def test_a_search_that_waits_is_cut_within_ten_seconds(
     assert not Slot.objects.exists()
 
 
-def test_the_receiver_cuts_a_stopped_pacs_and_lets_it_in_no_more(
+def test_the_receiver_aborts_and_rejects_associations_of_a_stopped_pacs(
     pacsadmin: User, make_node: Callable[..., Node], settings, tmp_path
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
@@ -107,7 +107,7 @@ def calling(receiver: StorageScp, title: str) -> ClientAssociation:
     return ClientAssociation(peer)
 
 
-def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
+def test_unrequested_images_of_a_pacs_are_limited_to_its_rate(
     make_node: Callable[..., Node], settings, tmp_path
 ) -> None:
     settings.SPOOL_DIR, settings.SPOOL_RESERVE_MB = tmp_path / "spool", 0
@@ -125,7 +125,7 @@ def test_what_a_pacs_sends_unasked_keeps_to_its_rate(
 
 
 def unasked(number: int) -> Instance:
-    """Of 100 kB."""
+    """Return an image with 100 kB of pixel data."""
     return samples.instance(samples.ct(number, Rows=1, Columns=1, PixelData=bytes(100_000)))
 
 

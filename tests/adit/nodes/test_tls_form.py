@@ -1,4 +1,4 @@
-"""TLS in the node's form: a choice, certificates as text, and a key that is sealed and never shown."""
+"""TLS in the form of a node: transport, PEM certificates and an encrypted private key."""
 
 import re
 
@@ -27,7 +27,7 @@ MUTUAL = {
 
 @pytest.fixture(scope="session", autouse=True)
 def static_folder() -> None:
-    """WhiteNoise warns where there is none."""
+    """WhiteNoise warns if the folder does not exist."""
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 
 
@@ -42,14 +42,14 @@ def posted(**values: str) -> dict[str, str]:
 
 @pytest.fixture
 def saved(client: Client) -> Node:
-    """A node that a manager has set up for mutual TLS on its page."""
+    """A node with mutual TLS, created by a manager through the form."""
     data = filled(client, "/nodes/new/dimse/", name="PACS7", **posted(**PLACE, **MUTUAL))
     response = client.post("/nodes/new/dimse/", data)
     assert response.status_code == 302, re.findall(r"field-error.*", response.content.decode())
     return Node.objects.get(name="PACS7")
 
 
-def test_the_transport_is_a_choice_and_plain_unless_somebody_chooses() -> None:
+def test_the_transport_is_a_choice_with_plain_as_default() -> None:
     form = get_settings_form_class("dimse")()
 
     assert [value for value, _ in form.fields["transport"].choices] == ["plain", "tls"]
@@ -58,7 +58,7 @@ def test_the_transport_is_a_choice_and_plain_unless_somebody_chooses() -> None:
     assert form["ca_certificate"].field in [field.field for field in form.advanced_fields()]
 
 
-def test_a_form_without_the_transport_means_the_default() -> None:
+def test_a_form_without_a_transport_uses_the_default() -> None:
     form = get_settings_form_class("dimse")(
         posted(**PLACE, calling_ae_title="ADIT", query_root="study", retrieve="auto", contact="")
     )
@@ -67,7 +67,7 @@ def test_a_form_without_the_transport_means_the_default() -> None:
     assert (form.settings["transport"], form.settings["least_tls"]) == ("plain", "1.2")
 
 
-def test_the_key_is_sealed_and_all_else_is_as_typed(saved: Node) -> None:
+def test_only_the_private_key_is_stored_encrypted(saved: Node) -> None:
     given = get_engine_settings(saved)
     assert given["transport"] == "tls"
     assert given["client_key"].split() == OURS.key.split()
@@ -79,7 +79,7 @@ def test_the_key_is_sealed_and_all_else_is_as_typed(saved: Node) -> None:
     assert "PRIVATE KEY" not in row
 
 
-def test_the_pages_show_for_whom_and_until_when_and_never_the_key(
+def test_pages_show_subject_and_expiry_of_certificates_but_never_the_key(
     client: Client, saved: Node
 ) -> None:
     shown = client.get(f"/nodes/{saved.pk}/").content.decode()
@@ -92,7 +92,7 @@ def test_the_pages_show_for_whom_and_until_when_and_never_the_key(
     assert "PRIVATE KEY" not in shown + edited
 
 
-def test_a_stored_key_stays_until_another_is_typed(client: Client, saved: Node) -> None:
+def test_a_stored_key_is_kept_until_another_is_entered(client: Client, saved: Node) -> None:
     path = f"/nodes/{saved.pk}/edit/"
 
     assert client.post(path, filled(client, path, name="PACS8")).status_code == 302
@@ -105,7 +105,7 @@ def test_a_stored_key_stays_until_another_is_typed(client: Client, saved: Node) 
     assert get_engine_settings(saved)["client_key"].split() == OTHER.key.split()
 
 
-def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:
+def test_removing_the_client_certificate_removes_its_key(client: Client, saved: Node) -> None:
     path = f"/nodes/{saved.pk}/edit/"
 
     response = client.post(path, filled(client, path, **posted(client_certificate="")))
@@ -127,7 +127,7 @@ def test_a_key_goes_with_its_certificate(client: Client, saved: Node) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_stands_at_its_field_and_the_key_is_not_sent_back(
+def test_errors_are_shown_at_their_field_without_returning_the_key(
     client: Client, values: dict[str, str], field: str, sentence: str
 ) -> None:
     typed = posted(**PLACE, **{**MUTUAL, **values})

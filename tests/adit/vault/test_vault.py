@@ -1,4 +1,4 @@
-"""The vault: what it seals opens with the right key, in the right place, unchanged; else not."""
+"""The vault: encrypted values can be decrypted only unchanged, with their key and context."""
 
 import stat
 
@@ -17,25 +17,25 @@ def box():
 
 
 @pytest.mark.parametrize("value", [None, "Müller^Ärmel", ["a", 1], {"k": {"n": 1.5}}, "山田^太郎"])
-def test_what_was_sealed_opens_again(box, value):
+def test_an_encrypted_value_can_be_decrypted(box, value):
     assert box.open(box.seal(value, "here"), "here") == value
 
 
-def test_the_same_value_is_sealed_differently_each_time(box):
+def test_the_same_value_is_encrypted_differently_each_time(box):
     assert box.seal("value", "here") != box.seal("value", "here")
 
 
-def test_it_opens_nowhere_else(box):
+def test_a_value_cannot_be_decrypted_in_another_context(box):
     with pytest.raises(DecryptionError):
         box.open(box.seal("value", "here"), "there")
 
 
-def test_it_opens_with_no_other_key(box):
+def test_a_value_cannot_be_decrypted_with_another_key(box):
     with pytest.raises(DecryptionError):
         ValueCipher(bytes(32)).open(box.seal("value", "here"), "here")
 
 
-def test_changed_bytes_do_not_open(box):
+def test_changed_or_truncated_bytes_cannot_be_decrypted(box):
     sealed = bytearray(box.seal("value", "here"))
     for position in range(len(sealed)):
         changed = sealed.copy()
@@ -60,12 +60,12 @@ def test_the_index_depends_on_key_text_and_purpose(box):
     assert index not in others
 
 
-def test_neither_box_nor_error_shows_the_key(box):
+def test_the_repr_of_a_cipher_does_not_contain_the_key(box):
     assert "0001020304" not in repr(box)
     assert repr(box.secret) not in repr(box)
 
 
-def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path):
+def test_a_key_file_is_created_once_and_only_its_owner_can_read_it(tmp_path):
     path = tmp_path / "keys" / "master.key"
 
     assert create_key_file(path) is True
@@ -77,9 +77,7 @@ def test_a_key_file_is_made_once_and_for_its_owner_alone(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "", "not hex", "ab" * 31, "ab" * 33])
-def test_without_a_usable_key_it_refuses_and_says_where_the_key_belongs(
-    settings, tmp_path, content
-):
+def test_the_error_for_a_missing_or_invalid_key_names_the_key_file(settings, tmp_path, content):
     settings.KEY_FILE = tmp_path / "master.key"
     if content is not None:
         settings.KEY_FILE.write_text(content)
@@ -88,7 +86,7 @@ def test_without_a_usable_key_it_refuses_and_says_where_the_key_belongs(
         master_cipher()
 
 
-def test_a_sealed_column_holds_no_clear_text(db):
+def test_an_encrypted_column_contains_no_clear_text(db):
     node = Node(name="PACS1", kind="memory")
     node.set_secrets({"password": "canary"})
     node.save()
@@ -100,13 +98,13 @@ def test_a_sealed_column_holds_no_clear_text(db):
     assert node.get_secrets(node.settings) == {"password": "canary"}
 
 
-def test_an_empty_sealed_column_stays_empty(db):
+def test_an_empty_encrypted_column_stays_empty(db):
     Node.objects.create(name="PACS1", kind="memory")
 
     assert Node.objects.get(secrets__isnull=True).secrets is None
 
 
-def test_a_sealed_column_does_not_open_in_another_column(db):
+def test_a_value_encrypted_for_another_column_cannot_be_decrypted(db):
     sealed = master_cipher().seal({"password": "canary"}, "profiles.project.key")
     node = Node.objects.create(name="PACS1", kind="memory")
     with connection.cursor() as cursor:

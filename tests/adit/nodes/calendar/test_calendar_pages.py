@@ -1,4 +1,4 @@
-"""The calendar of a node on its page: written, drawn and refused in words, without any script."""
+"""The calendar on the pages of a node: form, validation and chart, without JavaScript."""
 
 from collections.abc import Callable
 
@@ -37,9 +37,7 @@ def path(node: Node) -> str:
     return f"/nodes/{node.pk}/edit/"
 
 
-def test_rows_for_transfers_and_searches_and_special_days_are_written(
-    manager: Client, node: Node
-) -> None:
+def test_rows_for_searches_and_special_days_are_saved(manager: Client, node: Node) -> None:
     typed = {
         "hours-1-lane": "search",
         "hours-1-days": ["mon", "sun"],
@@ -68,7 +66,9 @@ def test_rows_for_transfers_and_searches_and_special_days_are_written(
     assert {"windows", "special_days", "pause_between_studies_s", "rate_kb_s"} <= set(changed)
 
 
-def test_a_row_more_keeps_what_was_typed_and_saves_nothing(manager: Client, node: Node) -> None:
+def test_adding_a_row_keeps_the_entered_values_and_saves_nothing(
+    manager: Client, node: Node
+) -> None:
     typed = {"hours-1-begin": "8", "name": "Other", "add": "hours"}
 
     answer = manager.post(path(node), filled(manager, path(node), **typed))
@@ -83,9 +83,7 @@ def test_a_row_more_keeps_what_was_typed_and_saves_nothing(manager: Client, node
 
 
 @pytest.mark.parametrize("prefix", ["hours", "special"])
-def test_a_row_is_taken_away_and_those_below_move_up(
-    prefix: str, manager: Client, node: Node
-) -> None:
+def test_removing_a_row_moves_the_rows_below_up(prefix: str, manager: Client, node: Node) -> None:
     typed = {"hours-1-begin": "09:00", "special-1-why": "later", "remove": f"{prefix}-0"}
 
     answer = manager.post(path(node), filled(manager, path(node), **typed))
@@ -96,7 +94,7 @@ def test_a_row_is_taken_away_and_those_below_move_up(
     moved = rows.forms[0]["begin" if prefix == "hours" else "why"].value()
     assert moved == ("09:00" if prefix == "hours" else "later")
     node.refresh_from_db()
-    assert len(node.windows) == len(node.special_days) == 1, "not yet saved"
+    assert len(node.windows) == len(node.special_days) == 1, "removing a row must not save"
     data = filled(manager, path(node))
     saved = {k: v for k, v in data.items() if not k.startswith("hours-0")} | {
         "hours-TOTAL_FORMS": "1"
@@ -123,7 +121,7 @@ def test_a_row_is_taken_away_and_those_below_move_up(
         ({"rate_kb_s": "1"}, "greater than or equal to 50"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_words(
+def test_invalid_hours_days_and_rates_are_rejected_with_a_message(
     typed: dict[str, object], sentence: str, manager: Client, node: Node
 ) -> None:
     answer = manager.post(path(node), filled(manager, path(node), **typed))
@@ -134,19 +132,19 @@ def test_what_cannot_be_meant_is_refused_in_words(
     assert node.windows == [NIGHT]
 
 
-def test_the_hours_are_drawn_before_they_are_saved(manager: Client, node: Node) -> None:
+def test_the_chart_shows_entered_hours_before_they_are_saved(manager: Client, node: Node) -> None:
     typed = {"hours-0-end": "05:00", "show": "1"}
 
     page = manager.post(path(node), filled(manager, path(node), **typed)).content.decode()
 
-    assert "00:00–05:00: at most 2 connections" in page, "no more than the node's own limit"
+    assert "00:00–05:00: at most 2 connections" in page, "the limit of the node must apply"
     assert "Europe/Berlin" in page
     typed["hours-0-end"] = "20:00"
     page = manager.post(path(node), filled(manager, path(node), **typed)).content.decode()
     assert "are empty" in page
 
 
-def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
+def test_the_chart_shows_limits_nights_and_special_days(node: Node) -> None:
     with travel("2026-06-10 12:00+02:00", tick=False):
         drawn = chart.make_calendar_chart(
             node, node.windows, [{"from": "2026-06-15", "as": "tue", "why": "x"}]
@@ -165,13 +163,13 @@ def test_the_picture_shows_limits_nights_and_special_days(node: Node) -> None:
         chart.make_calendar_chart(node, [{**NIGHT, "to": "20:00"}], [])
 
 
-def test_whoever_uses_a_node_sees_its_hours_drawn(coordinator: User, node: Node) -> None:
+def test_users_of_a_node_see_the_chart_of_its_hours(coordinator: User, node: Node) -> None:
     page = client_of(coordinator).get(f"/nodes/{node.pk}/").content.decode()
 
     assert 'class="week"' in page
 
 
-def test_a_new_pacs_is_proposed_as_a_source_only(manager: Client) -> None:
+def test_a_new_pacs_is_a_source_only_by_default(manager: Client) -> None:
     editor = manager.get("/nodes/new/dimse/").context["editor"]
 
     assert not editor.row["takes_images"].value()
@@ -181,7 +179,7 @@ def test_a_new_pacs_is_proposed_as_a_source_only(manager: Client) -> None:
     assert manager.get("/nodes/new/folder/").context["editor"].row["takes_images"].value()
 
 
-def test_nobody_sends_to_a_source(
+def test_nobody_can_send_to_a_source_only_node(
     coordinator: User, root: User, make_node: Callable[..., Node]
 ) -> None:
     node = make_node("A", writes=("Coordinators",), takes_images=False)

@@ -1,4 +1,4 @@
-"""Special days: a holiday has Sunday's hours, a migration closes a PACS, whatever the week says."""
+"""Special days: holidays and closed days override the weekly hours of a node."""
 
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -25,7 +25,7 @@ MIGRATION = {"from": "2026-06-12", "to": "2026-06-14", "as": "closed", "why": "m
 ZONES = ("Europe/Berlin", "Europe/Lisbon", "America/New_York", "America/Santiago",
          "Australia/Sydney", "Australia/Lord_Howe", "Africa/Casablanca", "Africa/Cairo",
          "Asia/Beirut", "Asia/Kolkata", "Pacific/Apia", "UTC")  # fmt: skip
-"""An hour, half an hour, at midnight, the other half of the year, within Ramadan, never."""
+"""DST of one hour or half an hour, at midnight, in the southern summer, around Ramadan; no DST."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,25 +45,25 @@ def at(text):
 @pytest.mark.parametrize(
     ("moment", "limit"),
     [
-        ("2026-06-03T21:00", 4),  # the eve of the holiday is a Wednesday night
-        ("2026-06-04T05:00", 4),  # which runs on into the holiday
+        ("2026-06-03T21:00", 4),  # the evening before the holiday is a Wednesday
+        ("2026-06-04T05:00", 4),  # Wednesday's window continues into the holiday
         ("2026-06-04T12:00", 8),
         ("2026-06-04T23:59", 8),
-        ("2026-06-05T00:00", 0),  # Thursday's night does not begin on a holiday
+        ("2026-06-05T00:00", 0),  # Thursday's window does not start on a holiday
         ("2026-06-05T21:00", 4),
         ("2026-06-11T23:59:59", 4),
-        ("2026-06-12T00:00", 0),  # the night before the migration ends at midnight
+        ("2026-06-12T00:00", 0),  # the window ends at midnight, when the migration starts
         ("2026-06-13T12:00", 0),
         ("2026-06-14T23:59:59", 0),
-        ("2026-06-15T00:00", 0),  # Monday's hours begin at 20:00
+        ("2026-06-15T00:00", 0),  # Monday's window starts at 20:00
         ("2026-06-15T20:00", 4),
     ],
 )
-def test_special_days_override_the_week(moment, limit):
+def test_special_days_override_the_weekly_hours(moment, limit):
     assert get_limit_at(node(NIGHTS, SUNDAYS), Lane.RETRIEVE, at(moment)) == limit
 
 
-def test_a_closed_day_closes_every_lane_and_a_node_without_hours():
+def test_a_closed_day_closes_all_lanes_even_without_weekly_hours():
     always = node()
 
     during, after = at("2026-06-13T12:00"), at("2026-06-15T00:00")
@@ -74,14 +74,14 @@ def test_a_closed_day_closes_every_lane_and_a_node_without_hours():
     assert get_limit_at(always, Lane.RETRIEVE, at("2026-06-04T12:00")) == 10
 
 
-def test_it_says_when_a_migration_begins_and_ends():
+def test_the_next_closing_and_opening_respect_closed_days():
     weekly = node(NIGHTS, SUNDAYS)
 
     assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-11T21:00")) == at("2026-06-12T00:00")
     assert next_opening(weekly, Lane.RETRIEVE, at("2026-06-12T00:00")) == at("2026-06-15T20:00")
 
 
-def test_it_sees_beyond_a_closing_of_many_weeks():
+def test_the_next_opening_is_found_after_a_closing_of_many_weeks():
     long = {"from": "2026-07-01", "to": "2026-08-31", "as": "closed"}
 
     assert next_opening(node(NIGHTS, specials=[long]), Lane.RETRIEVE, at("2026-07-02T12:00")) == at(
@@ -89,7 +89,7 @@ def test_it_sees_beyond_a_closing_of_many_weeks():
     )
 
 
-def test_what_is_written_is_read_back():
+def test_special_days_are_unchanged_after_writing_and_reading():
     assert SpecialDays.from_row(SpecialDays.from_row(MIGRATION).row) == SpecialDays.from_row(
         MIGRATION
     )
@@ -110,7 +110,7 @@ def test_what_is_written_is_read_back():
         [MIGRATION, {"from": "2026-06-14", "as": "sun"}],
     ],
 )
-def test_special_days_that_cannot_be_read_open_nothing(rows):
+def test_invalid_special_days_are_rejected(rows):
     with pytest.raises(InvalidInput):
         read_special(rows)
     with pytest.raises(InvalidInput):
@@ -119,7 +119,7 @@ def test_special_days_that_cannot_be_read_open_nothing(rows):
         )
 
 
-def test_hours_without_length_are_refused_in_words():
+def test_hours_without_duration_are_rejected():
     with pytest.raises(InvalidInput, match="from 20:00 until 20:00 are empty"):
         parse_windows([{"days": ["mon"], "from": "20:00", "to": "20:00"}])
     assert parse_windows([{"days": ["mon"], "from": "00:00", "to": "00:00"}])
@@ -135,12 +135,12 @@ def test_hours_without_length_are_refused_in_words():
         {"days": ["mon"], "from": "12:00", "to": "11:00"},
     ],
 )
-def test_hours_of_one_day_that_overlap_are_refused_in_words(other):
+def test_overlapping_hours_of_one_day_are_rejected(other):
     with pytest.raises(InvalidInput, match=r"Monday: .* and .* overlap"):
         parse_windows([NIGHTS, other])
 
 
-def test_hours_that_only_touch_or_are_of_another_lane_or_day_are_no_contradiction():
+def test_adjoining_hours_and_hours_of_other_lanes_or_days_are_accepted():
     assert parse_windows([NIGHTS, {"days": ["mon"], "from": "18:00", "to": "20:00"}, SUNDAYS])
     assert parse_windows(
         [NIGHTS, {"days": ["mon"], "from": "19:00", "to": "22:00", "lane": "search"}]
@@ -148,8 +148,8 @@ def test_hours_that_only_touch_or_are_of_another_lane_or_day_are_no_contradictio
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_every_minute_of_a_year_agrees_with_the_clock_on_the_wall(zone, settings):
-    """Where the hours' edges fall into an hour that comes twice or never, too: 02:30 and midnight."""
+def test_windows_follow_local_time_around_each_clock_change_of_a_year(zone, settings):
+    """The window ends at 02:30, a local time that clock changes repeat or skip in some zones."""
     settings.TIME_ZONE = zone
     place = ZoneInfo(zone)
     night = {
@@ -167,13 +167,13 @@ def test_every_minute_of_a_year_agrees_with_the_clock_on_the_wall(zone, settings
         if not is_second_coming:
             assert allowed == is_night, wall
         elif allowed:
-            # What ended at its first coming does not begin again.
+            # A window that ended at the first occurrence does not start again.
             assert is_night, wall
             assert _before_first(wall, time(2, 30), place), wall
 
 
 def _near_changes(place):
-    """Each fifth minute of the nights round a change of the clock, and of one plain night."""
+    """Return every fifth minute around each clock change and around one other night."""
     day = datetime(2026, 1, 1, tzinfo=UTC)
     changes = [datetime(2026, 1, 10, 12, tzinfo=UTC)]
     while day.year == 2026:
@@ -185,6 +185,6 @@ def _near_changes(place):
 
 
 def _before_first(wall, end, place):
-    """Whether the wall's `end` has not come yet, even once."""
+    """Return whether `wall` is before the first occurrence of the local time `end`."""
     first = datetime.combine(wall.date(), end, tzinfo=place)
     return wall.astimezone(UTC) < first.astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Windows: when a node may be used, by the clock on the wall, on every night of the year."""
+"""Windows: allowed hours of a node in local time, including daylight saving time (DST)."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -55,27 +55,27 @@ def test_a_node_without_windows_is_always_open_up_to_its_limits():
         ("2026-06-02T05:59:59", 4),
         ("2026-06-02T06:00", 0),
         ("2026-06-05T23:00", 4),
-        ("2026-06-06T03:00", 4),  # Friday's night reaches into Saturday: the smaller limit counts
+        ("2026-06-06T03:00", 4),  # Friday's window overlaps Saturday's: the smaller limit applies
         ("2026-06-06T12:00", 8),
         ("2026-06-07T23:59", 8),
         ("2026-06-08T00:00", 0),
     ],
 )
-def test_nights_and_weekends(moment, limit):
+def test_the_limit_follows_windows_at_night_and_on_weekends(moment, limit):
     assert get_limit_at(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == limit
 
 
-def test_the_nodes_own_limit_is_never_exceeded():
+def test_a_window_never_exceeds_the_limit_of_the_node():
     assert get_limit_at(node(WEEKEND, retrieve_limit=2), Lane.RETRIEVE, at("2026-06-06T12:00")) == 2
 
 
-def test_a_window_without_limit_allows_what_the_node_allows():
+def test_a_window_without_a_limit_uses_the_limit_of_the_node():
     plain = {"days": ["mon"], "from": "08:00", "to": "09:00"}
 
     assert get_limit_at(node(plain), Lane.RETRIEVE, at("2026-06-01T08:30")) == 10
 
 
-def test_searches_have_hours_only_when_the_calendar_says_so():
+def test_searches_are_restricted_only_by_windows_of_the_search_lane():
     searches = {"days": ["mon"], "from": "08:00", "to": "18:00", "lane": "search", "limit": 1}
 
     noon, night = at("2026-06-01T12:00"), at("2026-06-01T22:00")
@@ -85,7 +85,7 @@ def test_searches_have_hours_only_when_the_calendar_says_so():
     assert [get_limit_at(limited, Lane.RETRIEVE, t) for t in (noon, night)] == [0, 4]
 
 
-def test_the_urgent_lane_knows_no_hours_but_a_small_cap(settings):
+def test_the_urgent_lane_ignores_windows_and_has_its_own_limit(settings):
     settings.URGENT_LIMIT = 1
 
     assert get_limit_at(node(NIGHTS), Lane.URGENT, at("2026-06-01T12:00")) == 1
@@ -100,14 +100,14 @@ def test_the_urgent_lane_knows_no_hours_but_a_small_cap(settings):
         ("2026-06-08T00:00", "2026-06-08T20:00"),
     ],
 )
-def test_it_says_when_it_opens(moment, opens):
+def test_the_next_opening_is_the_start_of_the_next_window(moment, opens):
     assert next_opening(node(NIGHTS, WEEKEND), Lane.RETRIEVE, at(moment)) == at(opens)
     assert next_opening(node(NIGHTS), Lane.RETRIEVE, at("2026-06-06T12:00")) == at(
         "2026-06-08T20:00"
     )
 
 
-def test_it_says_when_it_closes_even_across_adjoining_windows():
+def test_the_next_closing_is_the_end_of_adjoining_windows():
     weekly = node(NIGHTS, WEEKEND)
 
     assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-02T01:00")) == at("2026-06-02T06:00")
@@ -115,20 +115,20 @@ def test_it_says_when_it_closes_even_across_adjoining_windows():
     assert next_closing(weekly, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
 
 
-def test_a_window_once_a_week_is_found_a_week_ahead():
+def test_a_weekly_window_is_found_one_week_ahead():
     once = node({"days": ["mon"], "from": "10:00", "to": "11:00"})
 
     assert next_opening(once, Lane.RETRIEVE, at("2026-06-01T11:00")) == at("2026-06-08T10:00")
 
 
-def test_a_calendar_of_closings_alone_never_opens():
+def test_a_calendar_with_only_a_limit_of_zero_never_opens():
     never = node({"days": ["mon"], "from": "10:00", "to": "11:00", "limit": 0})
 
     assert get_limit_at(never, Lane.RETRIEVE, at("2026-06-01T12:00")) == 0
     assert next_opening(never, Lane.RETRIEVE, at("2026-06-01T12:00")) is None
 
 
-def test_the_short_night_in_spring_closes_at_six_on_the_wall():
+def test_a_window_ends_at_its_local_time_in_the_night_when_dst_starts():
     """29 March 2026: the clock jumps from 02:00 to 03:00."""
     saturday = node({"days": ["sat"], "from": "20:00", "to": "06:00"})
 
@@ -138,7 +138,7 @@ def test_the_short_night_in_spring_closes_at_six_on_the_wall():
     assert next_closing(saturday, Lane.RETRIEVE, begin) == end
 
 
-def test_the_long_night_in_autumn_closes_at_six_on_the_wall():
+def test_a_window_ends_at_its_local_time_in_the_night_when_dst_ends():
     """25 October 2026: the clock goes back from 03:00 to 02:00."""
     saturday = node({"days": ["sat"], "from": "20:00", "to": "06:00"})
 
@@ -147,7 +147,7 @@ def test_the_long_night_in_autumn_closes_at_six_on_the_wall():
     assert next_closing(saturday, Lane.RETRIEVE, begin) == end
 
 
-def test_an_hour_that_comes_twice_means_its_first_coming():
+def test_an_ambiguous_local_time_means_its_first_occurrence():
     until = node({"days": ["sat"], "from": "20:00", "to": "02:30"})
     since = node({"days": ["sun"], "from": "02:30", "to": "06:00"})
 
@@ -162,7 +162,7 @@ def test_an_hour_that_comes_twice_means_its_first_coming():
         assert get_limit_at(since, Lane.RETRIEVE, moment) == open_since
 
 
-def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
+def test_a_nonexistent_local_time_means_the_moment_of_the_clock_change():
     until = node({"days": ["sat"], "from": "20:00", "to": "02:30"})
     since = node({"days": ["sun"], "from": "02:30", "to": "03:15"})
 
@@ -189,7 +189,7 @@ def test_an_hour_that_is_left_out_means_the_moment_of_the_jump():
         [{"days": ["mon"], "from": "20:00", "to": "06:00", "until": "2027"}],
     ],
 )
-def test_a_calendar_that_cannot_be_read_opens_nothing(calendar):
+def test_an_invalid_calendar_is_rejected(calendar):
     with pytest.raises(InvalidInput):
         parse_windows(calendar)
     with pytest.raises(InvalidInput):

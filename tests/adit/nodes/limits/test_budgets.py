@@ -1,4 +1,4 @@
-"""Budgets: what a group has fetched today, by all doors, and what waits for tomorrow."""
+"""Daily budgets of groups: they apply to every retrieval and are reset at midnight."""
 
 from datetime import timedelta
 
@@ -33,7 +33,7 @@ def fetched(user: User, studies: int = 1, size_bytes: int = 0) -> None:
     )
 
 
-def test_without_a_budget_nobody_waits(coordinator: User) -> None:
+def test_users_without_a_budget_are_not_limited(coordinator: User) -> None:
     fetched(coordinator, 1_000_000)
 
     budgets.require_budget(coordinator.pk)
@@ -41,7 +41,7 @@ def test_without_a_budget_nobody_waits(coordinator: User) -> None:
 
 
 @pytest.mark.parametrize("limit", [{"studies": 3}, {"size_gb": 2}])
-def test_who_has_used_it_up_waits_for_midnight(
+def test_a_used_up_budget_blocks_retrievals_until_midnight(
     limit: dict[str, int], coordinator: User, group: Group
 ) -> None:
     Budget.objects.create(group=group, **limit)
@@ -58,7 +58,7 @@ def test_who_has_used_it_up_waits_for_midnight(
         budgets.require_budget(coordinator.pk)
 
 
-def test_members_share_it_and_what_is_on_its_way_counts(
+def test_members_share_a_budget_and_running_retrievals_count(
     coordinator: User, make_user, group: Group, source: Node
 ) -> None:
     Budget.objects.create(group=group, studies=3)
@@ -77,7 +77,9 @@ def test_members_share_it_and_what_is_on_its_way_counts(
     budgets.require_budget(coordinator.pk)
 
 
-def test_every_door_asks(coordinator: User, group: Group, source: Node) -> None:
+def test_the_gateway_applies_the_budget_to_retrievals_but_not_to_searches(
+    coordinator: User, group: Group, source: Node
+) -> None:
     Budget.objects.create(group=group, studies=1)
     with open_node(coordinator, source, Purpose.RETRIEVE, holder="web:1"):
         pass
@@ -92,7 +94,9 @@ def test_every_door_asks(coordinator: User, group: Group, source: Node) -> None:
         pass
 
 
-def test_others_do_not_wait_for_it(pacsadmin: User, coordinator: User, group: Group) -> None:
+def test_a_budget_applies_only_to_members_of_its_group(
+    pacsadmin: User, coordinator: User, group: Group
+) -> None:
     Budget.objects.create(group=group, studies=0)
 
     assert set(budgets.find_over_budget([pacsadmin.pk, coordinator.pk])) == {coordinator.pk}
@@ -116,6 +120,6 @@ def test_managers_set_budgets_on_a_page(pacsadmin: User, group: Group) -> None:
     assert 'value="20"' in client.get("/nodes/budgets/").content.decode()
 
 
-def test_only_managers_set_budgets(coordinator: User, group: Group) -> None:
+def test_only_managers_can_set_budgets(coordinator: User, group: Group) -> None:
     with pytest.raises(NotPermitted):
         budgets.save_budget(coordinator, group, 1, None)

@@ -1,4 +1,4 @@
-"""Slots: never more connections than agreed, whoever asks and however many at once."""
+"""Slots: the limit of connections to a node, also under concurrent requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -22,7 +22,7 @@ def outlive(holder):
     Slot.objects.filter(holder=holder).update(expires_at=past)
 
 
-def test_no_more_than_the_limit(node):
+def test_a_slot_beyond_the_limit_is_refused(node):
     slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
 
@@ -33,7 +33,7 @@ def test_no_more_than_the_limit(node):
     assert slots.slots_in_use(node).count() == 2
 
 
-def test_the_same_holder_gets_the_slot_it_has(node):
+def test_a_holder_gets_its_existing_slot_again(node):
     first = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     again = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
 
@@ -43,14 +43,14 @@ def test_the_same_holder_gets_the_slot_it_has(node):
     assert slots.count_free(node, Lane.RETRIEVE) == 1
 
 
-def test_taking_again_prolongs_and_never_shortens(node):
+def test_acquiring_again_extends_a_slot_and_never_shortens_it(node):
     first = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 600)
 
     assert slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 1).expires_at == first.expires_at
     assert slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 900).expires_at > first.expires_at
 
 
-def test_searches_and_transfers_do_not_take_from_each_other(node):
+def test_searches_and_transfers_have_separate_slots(node):
     slots.acquire_slot(node, Lane.SEARCH, "search:1", 60)
 
     assert slots.count_free(node, Lane.RETRIEVE) == 2
@@ -67,7 +67,7 @@ def test_an_expired_slot_does_not_count(node):
     assert slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60).is_new
 
 
-def test_who_lost_its_slot_has_to_ask_again(node):
+def test_an_expired_slot_is_neither_renewed_nor_reserved_for_its_holder(node):
     slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     outlive("task:1")
     for holder in ("task:2", "task:3"):
@@ -78,7 +78,7 @@ def test_who_lost_its_slot_has_to_ask_again(node):
         slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
 
 
-def test_renewing_keeps_all_slots_of_a_holder(node, make_node):
+def test_renewing_extends_all_slots_of_a_holder(node, make_node):
     other = make_node("PACS2")
     for place in (node, other):
         slots.acquire_slot(place, Lane.RETRIEVE, "task:1", 1)
@@ -87,7 +87,7 @@ def test_renewing_keeps_all_slots_of_a_holder(node, make_node):
     assert all(s.expires_at > timezone.now() + timedelta(seconds=500) for s in Slot.objects.all())
 
 
-def test_releasing_gives_all_slots_of_a_holder_back(node, make_node):
+def test_releasing_removes_all_slots_of_a_holder(node, make_node):
     other = make_node("PACS2")
     for place in (node, other):
         slots.acquire_slot(place, Lane.RETRIEVE, "task:1", 60)
@@ -97,7 +97,7 @@ def test_releasing_gives_all_slots_of_a_holder_back(node, make_node):
     assert [slot.holder for slot in Slot.objects.all()] == ["task:2"]
 
 
-def test_urgent_work_has_a_small_cap_of_its_own(node, settings):
+def test_urgent_tasks_have_their_own_limit(node, settings):
     settings.URGENT_LIMIT = 1
     slots.acquire_slot(node, Lane.URGENT, "task:1", 60)
 
@@ -105,7 +105,7 @@ def test_urgent_work_has_a_small_cap_of_its_own(node, settings):
         slots.acquire_slot(node, Lane.URGENT, "task:2", 60)
 
 
-def test_urgent_work_stays_within_the_limit_of_the_node(node):
+def test_urgent_tasks_do_not_exceed_the_limit_of_the_node(node):
     for holder in ("task:1", "task:2"):
         slots.acquire_slot(node, Lane.RETRIEVE, holder, 60)
 
@@ -113,7 +113,7 @@ def test_urgent_work_stays_within_the_limit_of_the_node(node):
         slots.acquire_slot(node, Lane.URGENT, "task:3", 60)
 
 
-def test_ordinary_work_counts_the_urgent_one(node):
+def test_urgent_tasks_count_towards_the_limit_of_ordinary_tasks(node):
     slots.acquire_slot(node, Lane.URGENT, "task:1", 60)
     slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60)
 
@@ -121,7 +121,7 @@ def test_ordinary_work_counts_the_urgent_one(node):
         slots.acquire_slot(node, Lane.RETRIEVE, "task:3", 60)
 
 
-def test_outside_the_hours_it_says_when_the_node_opens(node):
+def test_the_error_outside_the_allowed_hours_names_the_opening_time(node):
     tomorrow = timezone.localtime() + timedelta(days=1)
     day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[tomorrow.weekday()]
     node.windows = [{"days": [day], "from": "12:00", "to": "13:00"}]
@@ -135,7 +135,7 @@ def test_outside_the_hours_it_says_when_the_node_opens(node):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_at_once_get_no_more_than_the_limit(node):
+def test_concurrent_requests_do_not_exceed_the_limit(node):
     def take(number):
         try:
             slots.acquire_slot(node, Lane.RETRIEVE, f"task:{number}", 60)
@@ -153,7 +153,7 @@ def test_many_at_once_get_no_more_than_the_limit(node):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_holder_asking_many_times_at_once_holds_one_slot(node):
+def test_concurrent_requests_of_one_holder_get_one_slot(node):
     def take(_number):
         try:
             return slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60).is_new

@@ -1,4 +1,4 @@
-"""Hand-over by RabbitMQ: images that a PACS sends reach the worker on another machine, and no one else."""
+"""Hand-over by RabbitMQ: received images reach the worker on another machine."""
 
 import os
 import threading
@@ -35,7 +35,7 @@ MB = 1024 * 1024
 
 
 def image(number: int, size_bytes: int = 1000, study: str = STUDY) -> Instance:
-    """A CT image with a patient's name, and pixels that nothing can compress."""
+    """Return a CT image with a patient name and random pixel data."""
     uid = f"{study}.1.{number}"
     values = [
         (0x00080016, b"UI", str(CTImageStorage).encode()),
@@ -73,7 +73,7 @@ def pacs(make_node: Any) -> Any:
 
 @pytest.fixture
 def far(broker: Service, settings: Any, tmp_path: Path) -> Iterator["Far"]:
-    """The receiver's machine. The worker's has another spool."""
+    """The receiver's machine; the worker has a different spool."""
     settings.SPOOL_DIR = tmp_path / "worker"
     settings.CALLING_AE_TITLE = "ADIT"
     settings.RECEIVER_PORT = 1
@@ -82,7 +82,7 @@ def far(broker: Service, settings: Any, tmp_path: Path) -> Iterator["Far"]:
 
 
 class Far:
-    """A receiver in this process, with a spool of its own, and who sends to it."""
+    """A receiver in this process with its own spool, and a sender to it."""
 
     def __init__(self, url: str, folder: Path, **given: Any) -> None:
         self.spool = Spool(folder, 0)
@@ -92,7 +92,7 @@ class Far:
         self.receiver = StorageScp(values, self.spool, self.register)
 
     def store(self, *images: Instance) -> list[Message | None]:
-        """The errors, in order; empty where it said that it has the image."""
+        """Send the images; return the error of each in order, None if it was stored."""
         given = DimseSettings(
             called_ae_title="ADIT",
             calling_ae_title="PACS1",
@@ -120,19 +120,19 @@ def wanted(study: str = STUDY) -> MoveTarget:
 
 
 def never() -> None:
-    """Nobody stops the wait."""
+    """A stop check that never stops the wait."""
 
 
 def until(happened: Callable[[], Any], seconds: float = 20) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := happened()):
-        assert time.monotonic() < deadline, "not within its time"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
     return found
 
 
 def taken(awaited: MoveImages, count: int, seconds: float = 30) -> list[Instance]:
-    """As many images as are expected."""
+    """Wait for `count` images and return them."""
     found: list[Instance] = []
 
     def enough() -> bool:
@@ -154,7 +154,7 @@ def channel(broker: Service) -> amqp.Channel:
     return connection.channel()
 
 
-def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pacs, broker):
+def test_images_reach_the_worker_unmodified_and_leave_no_file_or_queue(far, pacs, broker):
     sent = [image(1), image(2, 300_000), image(3, 5 * MB), image(4, 12 * MB)]
     with ReceiverClient(pacs).expect(wanted(), never) as awaited:
         assert far.store(*sent) == [None] * 4
@@ -172,8 +172,8 @@ def test_images_reach_the_worker_byte_for_byte_and_leave_nothing_behind(far, pac
     line.connection.close()
 
 
-def test_a_rate_is_kept_and_the_worker_is_told_that_an_image_comes(far, pacs):
-    """One that shows in no spool until it is whole."""
+def test_the_rate_is_kept_and_the_worker_is_notified_of_an_incoming_image(far, pacs):
+    """The image appears in the worker's spool only when it is complete."""
     size_bytes, rate_kb_s = 200_000, 50
     type(pacs).objects.update(rate_kb_s=rate_kb_s)
     with ReceiverClient(pacs).expect(wanted(), never) as awaited:

@@ -1,4 +1,4 @@
-"""Questions in the installation: what a PACS reports to the receiver reaches the worker that asked."""
+"""Storage Commitment reports to the receiver reach the worker that requested them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +42,7 @@ def pacs(make_node: Any) -> Node:
     return make_node("PACS1", kind="dimse", settings={"called_ae_title": "PACS", "host": "h"})
 
 
-def test_a_report_that_the_receiver_got_reaches_who_asked(pacs: Node) -> None:
+def test_a_report_reaches_the_worker_that_requested_it(pacs: Node) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5) as come:
         assert come() is None
         assert (
@@ -61,7 +61,7 @@ def _until(come: Any) -> Any:
     return came
 
 
-def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
+def test_only_the_first_report_of_a_request_counts(pacs: Node) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5) as come:
         register = DatabaseReceiverState()
         register.take_report(REPORT, "PACS", "127.0.0.1")
@@ -75,21 +75,21 @@ def test_the_first_report_of_a_question_counts(pacs: Node) -> None:
 @pytest.mark.parametrize(
     ("title", "address"), [("OTHER", "127.0.0.1"), ("PACS", "10.1.2.3")], ids=["title", "address"]
 )
-def test_a_report_from_somebody_else_is_not_taken(pacs: Node, title: str, address: str) -> None:
+def test_a_report_from_another_sender_is_not_accepted(pacs: Node, title: str, address: str) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5) as come:
         assert DatabaseReceiverState().take_report(REPORT, title, address) is ReportReceipt.STRANGER
         assert PendingCommitment.objects.get().report is None
         assert come() is None
 
 
-def test_nobody_waits_for_a_report_any_more(pacs: Node) -> None:
+def test_a_report_without_a_pending_request_is_not_accepted(pacs: Node) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5):
         pass
 
     assert DatabaseReceiverState().take_report(REPORT, "PACS", "127.0.0.1") is ReportReceipt.UNKNOWN
 
 
-def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
+def test_an_expired_request_accepts_no_report_and_is_deleted(
     pacs: Node, settings: Any, tmp_path: Path
 ) -> None:
     settings.SPOOL_DIR = tmp_path / "spool"
@@ -112,7 +112,7 @@ def test_the_question_of_a_dead_worker_takes_nothing_and_is_swept(
         assert [row.transaction_uid for row in PendingCommitment.objects.all()] == ["2.25.8"]
 
 
-def test_a_report_that_cannot_be_handed_on_is_not_taken(
+def test_a_report_that_cannot_be_stored_is_temporarily_refused(
     pacs: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ReceiverClient(pacs).await_report(ASKED, 5):
@@ -127,12 +127,12 @@ def test_a_report_that_cannot_be_handed_on_is_not_taken(
     assert receipt is ReportReceipt.NOT_NOW
 
 
-# With a real receiver, and a PACS that opens an association to it --------------------------------------
+# With a real receiver, and a PACS that opens an association to it ------------------------------
 
 
 @contextmanager
 def installation(settings: Any, folder: Path, *lies: Lie) -> Iterator[Lying]:
-    """The receiver of this installation, and an archive that reports to it."""
+    """Run the receiver of the installation and a test PACS that reports to it."""
     settings.SPOOL_DIR = folder / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -168,7 +168,7 @@ def test_a_worker_gets_the_report_that_the_pacs_sends_to_the_receiver(
     assert not PendingCommitment.objects.exists()
 
 
-def test_a_pacs_that_lost_the_image_is_believed(
+def test_an_image_that_the_pacs_reports_as_missing_is_not_confirmed(
     coordinator: User, make_node: Any, settings: Any, tmp_path: Path
 ) -> None:
     with installation(settings, tmp_path, Lie(Kind.FORGET, on=Part.STORE)) as archive:
@@ -178,7 +178,7 @@ def test_a_pacs_that_lost_the_image_is_believed(
     assert "0112" in str(proof.reason)
 
 
-def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
+def test_storage_is_confirmed_by_query_if_no_report_arrives(
     coordinator: User, make_node: Any, settings: Any, tmp_path: Path
 ) -> None:
     with installation(settings, tmp_path, Lie(Kind.NOTHING, on=Part.COMMIT)) as archive:
@@ -192,7 +192,7 @@ def test_a_report_that_never_comes_leaves_no_row_and_a_search_answers(
     assert not PendingCommitment.objects.exists()
 
 
-def test_a_test_image_proposes_reports_and_the_page_offers_to_adopt_it(
+def test_a_test_image_leads_to_a_proposal_to_use_storage_commitment(
     pacsadmin: User, make_node: Any, settings: Any, tmp_path: Path, client: Client
 ) -> None:
     with installation(settings, tmp_path) as archive:

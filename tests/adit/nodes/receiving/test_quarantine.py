@@ -1,4 +1,4 @@
-"""The quarantine: what arrived unasked, shown without patients, deleted by who manages nodes."""
+"""The quarantine: unrequested images, shown without patient data, deleted by node managers."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ def receiver() -> Iterator[StorageScp]:
 
 
 def send(receiver: StorageScp, title: str) -> Message | None:
-    """The error of an image that this application sends; None when it was taken."""
+    """Send one image to the receiver; return its error, or None if it was accepted."""
     given = DimseSettings(
         called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
     )
@@ -72,7 +72,7 @@ def seen(fate: Disposition, calling: str = "FARM", **more: Any) -> Arrived:
     return Arrived(fate, calling, "ADIT", "10.0.0.7", **more)
 
 
-def test_an_unasked_image_is_laid_apart_listed_and_deleted(
+def test_an_unrequested_image_is_quarantined_listed_and_deleted(
     pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
@@ -98,7 +98,7 @@ def test_an_unasked_image_is_laid_apart_listed_and_deleted(
     }
 
 
-def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
+def test_a_quarantined_image_raises_an_alarm_until_it_is_deleted(
     pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
@@ -115,7 +115,7 @@ def test_an_image_in_quarantine_sounds_an_alarm_until_it_is_deleted(
     assert alarm.ended_at is not None
 
 
-def test_unknown_callers_are_counted_and_can_be_forgotten(
+def test_unknown_senders_are_counted_and_can_be_deleted(
     pacsadmin: User, receiver: StorageScp
 ) -> None:
     given = DimseSettings(
@@ -136,7 +136,7 @@ def test_unknown_callers_are_counted_and_can_be_forgotten(
     assert not UnexpectedSender.objects.exists()
 
 
-def test_an_image_of_a_c_move_from_another_sender_names_the_node(
+def test_a_c_move_image_from_another_sender_is_reported_for_the_node(
     make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     pacs = known(make_node, "PACS1")
@@ -156,7 +156,7 @@ def test_an_image_of_a_c_move_from_another_sender_names_the_node(
     assert reception.unexpected_since("OTHER", began) == []
 
 
-def test_a_flood_of_names_does_not_fill_the_database() -> None:
+def test_the_number_of_stored_senders_is_limited() -> None:
     many = unexpected_senders.SenderCounter()
     for number in range(unexpected_senders.MAX_ROWS + 50):
         many.add(seen(Disposition.REJECTED, f"AE{number}"))
@@ -166,7 +166,7 @@ def test_a_flood_of_names_does_not_fill_the_database() -> None:
     assert UnexpectedSender.objects.count() == unexpected_senders.MAX_ROWS
 
 
-def test_a_thousand_images_a_second_are_added_up_in_memory() -> None:
+def test_unexpected_images_are_counted_in_memory_before_they_are_stored() -> None:
     gatherer = unexpected_senders.SenderCounter()
     due = [gatherer.add(seen(Disposition.REFUSED, size_bytes=10)) for _ in range(3)]
     unexpected_senders.write_counts(gatherer.take())
@@ -179,19 +179,21 @@ def test_a_thousand_images_a_second_are_added_up_in_memory() -> None:
 
 
 @pytest.mark.parametrize("who", ["coordinator", "stranger", "dpo"])
-def test_it_is_for_those_who_manage_nodes(request: pytest.FixtureRequest, who: str) -> None:
+def test_only_node_managers_can_use_the_quarantine(
+    request: pytest.FixtureRequest, who: str
+) -> None:
     client = client_of(request.getfixturevalue(who))
 
     assert client.get(PATH).status_code == 403
     assert client.post(f"{PATH}delete/", {"forget": "1"}).status_code == 403
 
 
-def test_nothing_is_deleted_by_looking(pacsadmin: User) -> None:
+def test_get_is_not_allowed_for_deletion(pacsadmin: User) -> None:
     assert client_of(pacsadmin).get(f"{PATH}delete/").status_code == 405
 
 
 @pytest.mark.parametrize("lot", ["", "[]", "1", '["a"]', "nonsense", '["../x", "..", ".."]'])
-def test_nonsense_deletes_nothing(
+def test_an_invalid_lot_deletes_nothing(
     lot: str, pacsadmin: User, make_node: Callable[..., Node], receiver: StorageScp
 ) -> None:
     known(make_node, "FARM")
@@ -203,7 +205,9 @@ def test_nonsense_deletes_nothing(
     assert len(Quarantine(open_spool(), 0).contents()) == 1
 
 
-def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: User) -> None:
+def test_the_home_page_notifies_only_managers_of_unrequested_images(
+    pacsadmin: User, coordinator: User
+) -> None:
     assert "Unrequested images or connections" not in client_of(pacsadmin).get("/").content.decode()
 
     gatherer = unexpected_senders.SenderCounter()
@@ -216,7 +220,7 @@ def test_home_tells_managers_that_something_came(pacsadmin: User, coordinator: U
     )
 
 
-def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
+def test_markup_in_ae_titles_is_escaped(pacsadmin: User) -> None:
     gatherer = unexpected_senders.SenderCounter()
     gatherer.add(seen(Disposition.REJECTED, "<script>x"))
     unexpected_senders.write_counts(gatherer.take())
@@ -224,7 +228,9 @@ def test_names_from_outside_are_shown_as_text(pacsadmin: User) -> None:
     assert "<script>x" not in client_of(pacsadmin).get(PATH).content.decode()
 
 
-def test_an_older_stray_is_no_answer_to_a_new_question(make_node: Callable[..., Node]) -> None:
+def test_senders_seen_before_the_start_time_are_not_reported(
+    make_node: Callable[..., Node],
+) -> None:
     gatherer = unexpected_senders.SenderCounter()
     gatherer.add(seen(Disposition.REJECTED))
     unexpected_senders.write_counts(gatherer.take())

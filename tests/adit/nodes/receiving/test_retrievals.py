@@ -1,4 +1,4 @@
-"""Reception in the installation: what a PACS sends after a C-MOVE reaches the worker that asked for it."""
+"""Reception in the installation: images of a C-MOVE reach the worker that requested them."""
 
 import os
 import socket
@@ -63,7 +63,7 @@ def image(number: int) -> Instance:
 
 @pytest.fixture
 def receiver(settings, tmp_path: Path) -> Iterator[StorageScp]:
-    """The receiver of this installation, in this process."""
+    """The receiver of the installation, running in this process."""
     settings.SPOOL_DIR = tmp_path / "spool"
     settings.SPOOL_RESERVE_MB = 0
     settings.CALLING_AE_TITLE = "ADIT"
@@ -97,7 +97,7 @@ def wanted(title: str = "DEMO", study: str = STUDY) -> MoveTarget:
 
 
 def sender(receiver: StorageScp, title: str = "DEMO") -> DimseNode:
-    """Sends by C-STORE, without naming any originator."""
+    """Return a node that sends by C-STORE without a move originator."""
     given = DimseSettings(
         called_ae_title="ADIT", calling_ae_title=title, host="127.0.0.1", port=receiver.port
     )
@@ -105,10 +105,10 @@ def sender(receiver: StorageScp, title: str = "DEMO") -> DimseNode:
 
 
 def never() -> None:
-    """Nobody stops the wait."""
+    """A stop check that never stops the wait."""
 
 
-def test_a_worker_gets_what_the_pacs_sends_byte_by_byte(coordinator, pacs):
+def test_a_worker_gets_the_images_of_a_c_move_unmodified(coordinator, pacs):
     with open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node:
         fetched = list(node.fetch([SeriesRef(STUDY, SERIES)]))
 
@@ -120,7 +120,7 @@ def test_a_worker_gets_what_the_pacs_sends_byte_by_byte(coordinator, pacs):
     assert pacs.sends_move_originator is True
 
 
-def test_a_fetch_in_a_thread_of_its_own_leaves_no_connection(coordinator, pacs):
+def test_a_fetch_in_a_thread_leaves_no_database_connection_open(coordinator, pacs):
     left = []
 
     def fetch() -> None:
@@ -136,7 +136,7 @@ def test_a_fetch_in_a_thread_of_its_own_leaves_no_connection(coordinator, pacs):
 
 @contextmanager
 def second_move(pacs) -> Iterator[threading.Event]:
-    """Another move of the same study, in another worker; tells when its turn has come."""
+    """Start another move of the study in a thread; the event is set when its turn comes."""
     entered = threading.Event()
 
     def expect() -> None:
@@ -149,7 +149,7 @@ def second_move(pacs) -> Iterator[threading.Event]:
     thread.join()
 
 
-def test_two_moves_of_one_study_take_turns_until_the_originator_was_seen(pacs):
+def test_moves_of_one_study_take_turns_until_the_originator_is_known(pacs):
     with second_move(pacs) as entered:
         with ReceiverClient(pacs).expect(wanted(), never):
             entered.clear()
@@ -160,7 +160,7 @@ def test_two_moves_of_one_study_take_turns_until_the_originator_was_seen(pacs):
         assert entered
 
 
-def test_without_an_originator_the_image_goes_where_the_study_says(pacs, receiver):
+def test_an_image_without_originator_is_assigned_by_study_uid(pacs, receiver):
     with (
         ReceiverClient(pacs).expect(wanted(), never) as awaited,
         ReceiverClient(pacs).expect(wanted(study="1.2.4"), never) as other,
@@ -177,13 +177,13 @@ def test_late_images_are_refused(pacs, receiver):
     with ReceiverClient(pacs).expect(wanted(), never):
         assert next(sender(receiver).store([image(1)])).is_stored
 
-    # The receiver may still believe in the row, and knows the first image already.
+    # The receiver may have cached the row, and has already stored the first image.
     for late in (image(1), image(2)):
         assert not next(sender(receiver).store([late])).is_stored
     assert not list(open_spool().folder.rglob("*.dcm"))
 
 
-def test_a_cancelled_move_stays_counted_for_a_while(coordinator, pacs):
+def test_a_canceled_move_keeps_a_slot_for_a_while(coordinator, pacs):
     with open_node(coordinator, pacs, Purpose.RETRIEVE, holder="task:1") as node:
         fetched = node.fetch([SeriesRef(STUDY, SERIES)])
         next(fetched)
@@ -195,7 +195,7 @@ def test_a_cancelled_move_stays_counted_for_a_while(coordinator, pacs):
     assert not MoveInProgress.objects.exists()
 
 
-def test_numbers_are_not_used_twice(pacs):
+def test_message_ids_of_moves_are_unique_and_wrap_after_65535(pacs):
     numbers = []
     for _ in range(3):
         with ReceiverClient(pacs).expect(wanted(), never) as awaited:
@@ -206,7 +206,7 @@ def test_numbers_are_not_used_twice(pacs):
     assert MoveInProgress(pk=65536).message_id == 1
 
 
-def test_what_a_dead_worker_left_is_swept_and_nothing_else(pacs):
+def test_only_expired_moves_and_orphaned_spool_folders_are_deleted(pacs):
     spool = open_spool()
     with ReceiverClient(pacs).expect(wanted(study="1.2.4"), never):
         alive = spool.tokens()
@@ -229,12 +229,12 @@ def test_what_a_dead_worker_left_is_swept_and_nothing_else(pacs):
         assert MoveInProgress.objects.count() == 1
 
 
-def test_only_known_nodes_may_call(pacs, receiver):
+def test_the_receiver_accepts_only_known_calling_ae_titles(pacs, receiver):
     assert next(iter(sender(receiver).check())).grade is Grade.GOOD
     assert next(iter(sender(receiver, "STRANGER").check())).grade is Grade.BAD
 
 
-def test_a_node_may_name_other_senders(make_node, receiver):
+def test_a_node_can_define_other_senders(make_node, receiver):
     values = {"called_ae_title": "PACS2", "host": "10.9.9.9", "senders": "FARM1, FARM2@10.0.0.0/8"}
     make_node("PACS2", kind="dimse", settings=values)
     make_node("broken", kind="dimse", settings={"host": ""})
@@ -244,7 +244,7 @@ def test_a_node_may_name_other_senders(make_node, receiver):
     assert next(iter(sender(receiver, "PACS2").check())).grade is Grade.BAD
 
 
-def test_a_move_that_waits_for_its_turn_can_be_stopped(pacs):
+def test_a_move_waiting_for_its_turn_can_be_stopped(pacs):
     class Ended(Exception):
         """The work is stopped."""
 
@@ -259,7 +259,7 @@ def test_a_move_that_waits_for_its_turn_can_be_stopped(pacs):
     assert not MoveInProgress.objects.exists()
 
 
-def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
+def test_c_move_is_not_supported_without_a_receiver(settings, coordinator, pacs):
     settings.RECEIVER_PORT = 0
 
     with (
@@ -269,9 +269,7 @@ def test_where_no_receiver_runs_a_node_says_so(settings, coordinator, pacs):
         list(node.fetch([SeriesRef(STUDY, SERIES)]))
 
 
-def test_the_receiver_knows_the_rate_of_a_node_and_what_its_other_lines_may_use_of_it(
-    pacs, receiver
-):
+def test_the_receiver_gets_the_rate_that_other_connections_leave(pacs, receiver):
     type(pacs).objects.update(rate_kb_s=90, retrieve_limit=4)
     slots.acquire_slot(
         pacs, Lane.RETRIEVE, "task:1", 60, slots.SlotRequest(min_associations=2, max_associations=2)
@@ -287,7 +285,7 @@ def test_the_receiver_knows_the_rate_of_a_node_and_what_its_other_lines_may_use_
     assert found == [90_000, 60_000, None]
 
 
-def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
+def test_received_images_are_limited_to_the_rate_from_the_first_byte(pacs, receiver):
     type(pacs).objects.update(rate_kb_s=50)
     whole = but(
         image(1), rest=(bytes.fromhex("e07f1000") + b"OW\0\0" + b"\0\0\1\0" + bytes(65536),)
@@ -299,14 +297,14 @@ def test_what_is_sent_keeps_to_the_rate_from_the_first_byte(pacs, receiver):
     assert time.monotonic() - began >= whole.size_bytes / 50_000 - BURST_S
 
 
-def test_large_objects_lie_beside_what_is_received(settings):
+def test_temporary_files_of_large_objects_are_in_the_spool(settings):
     with temp_files.open_unnamed() as file:
         place = os.readlink(f"/proc/self/fd/{file.fileno()}")
 
     assert place.startswith(f"{settings.SPOOL_DIR}/_large/")
 
 
-def test_the_process_takes_calls_and_ends_when_asked(tmp_path: Path):
+def test_the_receiver_process_answers_associations_and_ends_on_sigterm(tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

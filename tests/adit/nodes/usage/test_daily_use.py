@@ -1,4 +1,4 @@
-"""The record of use: what each day asked of a node, crashes and pauses included."""
+"""Daily usage of nodes and users, including crashes and pauses between studies."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,7 +32,7 @@ def transferred(node: Node, holder: str, images: int, size_bytes: int, hold: Slo
     slots.release_slots(holder)
 
 
-def test_what_has_ended_is_added_to_its_day(node: Node, coordinator: User) -> None:
+def test_a_released_slot_is_added_to_the_usage_of_its_day(node: Node, coordinator: User) -> None:
     hold = SlotRequest(coordinator.pk, 7, counts_for_budget=True)
     transferred(node, "task:1", 10, 5_000, hold)
     transferred(node, "task:2", 20, 6_000, hold)
@@ -45,7 +45,7 @@ def test_what_has_ended_is_added_to_its_day(node: Node, coordinator: User) -> No
     assert (spent.user, spent.studies, spent.size_bytes) == (coordinator, 2, 11_000)
 
 
-def test_the_most_at_once_is_kept_beside_what_was_allowed(node: Node) -> None:
+def test_the_peak_of_connections_is_stored_with_the_allowed_number(node: Node) -> None:
     for number in range(3):
         slots.acquire_slot(node, Lane.RETRIEVE, f"task:{number}", 60)
     for number in range(3):
@@ -61,14 +61,14 @@ def test_the_most_at_once_is_kept_beside_what_was_allowed(node: Node) -> None:
     )
 
 
-def test_what_only_sends_counts_for_no_budget(node: Node, coordinator: User) -> None:
+def test_a_slot_for_sending_does_not_count_for_the_budget(node: Node, coordinator: User) -> None:
     transferred(node, "task:1", 1, 1, SlotRequest(coordinator.pk))
 
     assert not UserDailyUsage.objects.exists()
 
 
 @pytest.mark.parametrize("holder", ["task:1", "task:2"])
-def test_a_crash_is_counted_once(holder: str, node: Node) -> None:
+def test_the_slot_of_a_crashed_worker_is_counted_once(holder: str, node: Node) -> None:
     slot = slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
     past = timezone.now() - timedelta(seconds=1)
     Slot.objects.filter(pk=slot.pk).update(images=4, expires_at=past)
@@ -81,7 +81,7 @@ def test_a_crash_is_counted_once(holder: str, node: Node) -> None:
     assert (NodeDailyUsage.objects.get().connections, NodeDailyUsage.objects.get().images) == (1, 4)
 
 
-def test_what_is_older_than_ninety_days_is_forgotten(node: Node) -> None:
+def test_usage_older_than_ninety_days_is_deleted(node: Node) -> None:
     transferred(node, "task:1", 1, 1, SlotRequest())
     NodeDailyUsage.objects.update(day=timezone.localdate() - timedelta(days=91))
     transferred(node, "task:2", 1, 1, SlotRequest())
@@ -90,7 +90,7 @@ def test_what_is_older_than_ninety_days_is_forgotten(node: Node) -> None:
     assert daily_usage.get_daily_usage(node) == [NodeDailyUsage.objects.get()]
 
 
-def test_between_two_studies_a_connection_rests(node: Node) -> None:
+def test_a_slot_stays_occupied_during_the_pause_between_studies(node: Node) -> None:
     node.retrieve_limit, node.pause_between_studies_s = 1, 30
     node.save()
     slots.acquire_slot(node, Lane.RETRIEVE, "task:1", 60)
@@ -104,11 +104,11 @@ def test_between_two_studies_a_connection_rests(node: Node) -> None:
     Slot.objects.filter(lane=Lane.RETRIEVE).update(expires_at=timezone.now())
     assert slots.acquire_slot(node, Lane.RETRIEVE, "task:2", 60).is_new
     assert NodeDailyUsage.objects.get(lane=Lane.RETRIEVE).connections == 1, (
-        "a rest is no connection"
+        "a pause must not count as a connection"
     )
 
 
-def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, settings) -> None:
+def test_a_known_c_move_takes_two_connections_from_the_start(make_node, settings) -> None:
     settings.RECEIVER_PORT = 11112
     by_choice = make_node("A", kind="dimse", settings={"retrieve": "move"})
     unknown, known = make_node("B", kind="dimse"), make_node("C", kind="dimse", uses_c_move=True)
@@ -134,7 +134,7 @@ def test_a_c_move_counts_as_two_from_the_start_once_it_is_known(make_node, setti
         slots.acquire_slot(known, Lane.RETRIEVE, "task:1", 60, holds[2])
 
 
-def test_a_second_connection_for_sending_is_taken_where_there_is_room(make_node) -> None:
+def test_a_second_connection_for_sending_is_used_if_one_is_free(make_node) -> None:
     row = make_node("A", kind="dimse", settings={"store_associations": 2}, retrieve_limit=3)
     hold = make_slot_request(row, [Purpose.STORE], None)
 
@@ -151,11 +151,11 @@ def test_a_slot_is_widened_only_within_the_limit(make_node) -> None:
     second = slots.acquire_slot(row, Lane.RETRIEVE, "task:2", 60)
 
     assert slots.widen_slot(first, 2)
-    assert slots.widen_slot(first, 2), "it is as wide already"
+    assert slots.widen_slot(first, 2), "the slot already has this weight"
     assert not slots.widen_slot(second, 2)
 
 
-def test_the_record_is_drawn_and_exported_for_managers(
+def test_managers_see_usage_in_charts_and_export_it(
     node: Node, pacsadmin: User, coordinator: User, settings
 ) -> None:
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ def test_the_record_is_drawn_and_exported_for_managers(
 
     assert "job 8" in page
     assert coordinator.username in page
-    assert page.count('class="use-bar"') == 4, "one day with something in each chart"
+    assert page.count('class="use-bar"') == 4, "each of four charts must have one bar"
     assert lines[1] == f"{timezone.localdate()},retrieve,1,1,3,12,5000000000"
     assert [cell.value for cell in book.active[2]][2:] == [1, 1, 3, 12, 5_000_000_000]
 
