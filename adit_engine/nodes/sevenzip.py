@@ -193,9 +193,9 @@ class ArchiveNode(NodeCapabilities):
     def pack(
         self, bundle: ArchiveRequest, password: str, stop: Stop, report: Report = lambda _: None
     ) -> list[FinishedArchive]:
-        """Build, test and publish the archives of what was staged; see Packing.pack.
+        """Build, test and publish the archives of what was staged; see ArchiveBuilder.pack.
 
-        May be repeated at any time until `forget`. Raises StorageError, Stopped.
+        May be repeated at any time until `discard_staged`. Raises StorageError, Stopped.
         """
         self._require_mounted()
         target = FileWriter(self.name, self.base, reserve_mb=self.settings.reserve_mb)

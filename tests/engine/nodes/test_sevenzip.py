@@ -299,7 +299,7 @@ def test_a_killed_build_is_repeated_from_the_staged_images(tmp_path: Path) -> No
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.3, 0.5):
         process = subprocess.Popen(arguments, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        process.stdout.readline()
+        assert process.stdout.readline() == b"begins\n"
         time.sleep(delay_s)  # the result must be the same whichever step is interrupted
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -334,17 +334,17 @@ import sys
 from pathlib import Path
 from adit_engine.nodes.sevenzip import ArchiveNode, ArchiveSettings
 from adit_engine.bounded_stream import Stop
-from adit_engine.nodes.base import Bundle, Gathered
+from adit_engine.nodes.base import ArchiveRequest, StagedImage
 from adit_engine.values.references import InstanceRef
 
 folder = Path(sys.argv[1])
 node = ArchiveNode("Archives", ArchiveSettings(
     path=str(folder / "out"), staging=str(folder / "gathered"), reserve_mb=0))
-node.gather_as("job-7")
-gathered = eval((folder / "gathered.txt").read_text())
+node.set_archive_title("job-7")
+staged = eval((folder / "gathered.txt").read_text())
 print("begins", flush=True)
-size = sum(one.size_bytes for one in gathered)
-node.pack(Bundle("job-7", len(gathered), size, gathered), sys.argv[2], Stop())
+size = sum(one.size_bytes for one in staged)
+node.pack(ArchiveRequest("job-7", len(staged), size, staged), sys.argv[2], Stop())
 """
 
 
