@@ -467,7 +467,7 @@ def test_the_status_decides_if_a_refused_series_stops_the_others(
     assert [one.completeness for one in outcomes(told)] == [Completeness.COMPLETE] * bool(delivered)
 
 
-def test_a_source_that_refuses_each_series_is_asked_for_few_only() -> None:
+def test_a_source_that_refuses_every_series_is_not_asked_for_all_of_them() -> None:
     asked: set[str] = set()
 
     class Refuses(MemoryNode):
