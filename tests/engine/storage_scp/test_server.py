@@ -211,7 +211,7 @@ def test_quarantine_stores_unexpected_images_up_to_its_limit(tmp_path: Path) -> 
     assert not list((received.spool.folder / "_quarantine").glob(f"*{first.instance_uid}*"))
 
 
-def test_an_identical_duplicate_is_accepted_and_a_different_one_fails(
+def test_a_duplicate_is_accepted_unless_its_content_differs(
     received: receiving.Received,
 ) -> None:
     image = instance(ct(1))
@@ -411,7 +411,7 @@ def test_allowed_senders_are_parsed_from_text() -> None:
         ("1.2.840.10008.3.1.2.3.3", (EXPLICIT_LE,), None),
     ],
 )
-def test_only_storage_classes_with_a_known_transfer_syntax_are_accepted(
+def test_only_storage_classes_with_known_syntaxes_are_accepted(
     class_uid: str, syntaxes: tuple[str, ...], chosen: str | None
 ) -> None:
     assert acceptor.choose_syntax(ProposedContext(1, class_uid, syntaxes)) == chosen
