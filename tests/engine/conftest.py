@@ -1,4 +1,4 @@
-"""What the engine's tests share: made-up objects, found by name from any folder below."""
+"""Fixtures for the tests of the engine."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from lab.reaper import reaping
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_stays() -> Iterator[None]:
-    """What the tests start ends with them, even if they are killed."""
+    """End all processes started by the tests, even if the tests are killed."""
     with reaping():
         yield
 
@@ -46,7 +46,7 @@ def archive(orthancs: tuple[peers.Orthanc, peers.Orthanc]) -> peers.Orthanc:
 
 @pytest.fixture
 def same_threads() -> Iterator[None]:
-    """Fails when the test leaves a thread behind."""
+    """Fail if the test leaves a thread running."""
     before = set(threading.enumerate())
     yield
     peers.wait_until(lambda: set(threading.enumerate()) <= before, "threads have ended")

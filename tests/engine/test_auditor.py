@@ -1,4 +1,4 @@
-"""The auditor audited: books that are in order have no violation, doctored ones are found out."""
+"""Tests of the auditor: correct records pass, and falsified ones are detected."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from adit_engine.values.references import StudyRef
 
 @dataclass
 class Books:
-    """An order that went well, to be doctored."""
+    """The records of a successful order, to be falsified by a test."""
 
     truth: dict[str, Expected]
     ledger: Ledger
@@ -71,19 +71,19 @@ def keep_books(tmp_path: Path, change: Change, keeper: type[MemoryNode] = Memory
 
 
 @pytest.mark.parametrize("change", CHANGES[:2])
-def test_good_books_have_no_violation(tmp_path: Path, change: Change) -> None:
+def test_correct_records_have_no_violation(tmp_path: Path, change: Change) -> None:
     assert keep_books(tmp_path, change).violations() == set()
 
 
 class Forgets(MemoryNode):
-    """Swears that it keeps an image which it has lost."""
+    """Confirms an image that it has lost."""
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[str]:
         del self.held[stored[0].ref.instance_uid]
         return (one.ref.instance_uid for one in stored)
 
 
-def test_a_destination_that_forgets_and_swears_otherwise_is_found_out(tmp_path: Path) -> None:
+def test_a_destination_that_confirms_a_lost_image_is_detected(tmp_path: Path) -> None:
     books = keep_books(tmp_path, AsIs(), Forgets)
 
     assert books.violations() == {audits.NOT_HELD, audits.FALSE_COMPLETE}
@@ -124,7 +124,7 @@ def _add_wrongly(books: Books) -> None:
 
 
 def _forget_a_failure(books: Books) -> None:
-    """The outcome stays complete, and the ledger knew better when it was told."""
+    """Report the outcome as complete although the ledger contains a failure."""
     event = books.event(books.first)
     told = books.ledger.attempts[-1]
     outcomes = [
@@ -156,7 +156,7 @@ def _send_twins(books: Books) -> None:
         (_send_twins, {audits.TWINS}),
     ],
 )
-def test_doctored_books_are_found_out(
+def test_falsified_records_are_detected(
     tmp_path: Path, doctor: Callable[[Books], None], kinds: set[str]
 ) -> None:
     books = keep_books(tmp_path, change_for("LUNG"))

@@ -1,4 +1,4 @@
-"""The hand-over: nothing lost, nothing held beyond the bound, nobody left waiting."""
+"""Bounded stream: nothing is lost, memory is limited, and no thread waits forever."""
 
 import mmap
 import threading
@@ -37,7 +37,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_everything_arrives_in_order() -> None:
+def test_all_instances_arrive_in_order() -> None:
     handoff = BoundedStream(limit_bytes=250)
 
     def push() -> None:
@@ -51,7 +51,7 @@ def test_everything_arrives_in_order() -> None:
     assert ended(thread)
 
 
-def test_a_put_waits_while_the_bound_is_reached() -> None:
+def test_put_blocks_while_the_limit_is_reached() -> None:
     handoff = BoundedStream(limit_bytes=250)
     put: list[int] = []
 
@@ -71,7 +71,7 @@ def test_a_put_waits_while_the_bound_is_reached() -> None:
     assert ended(thread)
 
 
-def test_one_instance_beyond_the_bound_still_passes() -> None:
+def test_an_instance_larger_than_the_limit_passes() -> None:
     handoff = BoundedStream(limit_bytes=10)
 
     def push() -> None:
@@ -85,13 +85,13 @@ def test_one_instance_beyond_the_bound_still_passes() -> None:
     assert ended(thread)
 
 
-def test_what_is_mapped_from_a_file_takes_no_memory() -> None:
+def test_memory_mapped_data_do_not_count_as_memory() -> None:
     mapped = Instance("1.2", "1.3", "1.2.840.10008.1.2", b"abc", (memoryview(mmap.mmap(-1, 4096)),))
 
     assert memory_bytes(mapped) == 3
 
 
-def test_a_put_waits_while_too_much_lies_in_files() -> None:
+def test_put_blocks_while_the_limit_of_mapped_bytes_is_reached() -> None:
     handoff, put = BoundedStream(files_bytes=10_000), []
     mapped = [in_a_file(number, size) for number, size in ((1, 4096), (2, 4096), (3, 40960))]
 
@@ -116,7 +116,7 @@ def in_a_file(number: int, size: int) -> Instance:
     return Instance("1.2", f"1.2.{number}", "1.2.840.10008.1.2", data[:100], (data[100:],))
 
 
-def test_an_error_comes_after_what_came_before_it() -> None:
+def test_an_error_is_raised_after_the_instances_before_it() -> None:
     handoff = BoundedStream()
     handoff.put(instance(1))
     handoff.finish(ConnectionLost("PACS1", "broke off"))
@@ -126,7 +126,7 @@ def test_an_error_comes_after_what_came_before_it() -> None:
         next(handoff)
 
 
-def test_stop_wakes_both_sides() -> None:
+def test_stop_wakes_producer_and_consumer() -> None:
     stop = Stop()
     full, empty = BoundedStream(limit_bytes=100, stop=stop), BoundedStream(stop=stop)
     full.put(instance(1))
@@ -149,7 +149,7 @@ def test_stop_wakes_both_sides() -> None:
     assert seen == [str(reason)] * 2
 
 
-def test_a_puller_who_leaves_ends_the_putting() -> None:
+def test_closing_the_stream_stops_the_producer() -> None:
     handoff = BoundedStream(limit_bytes=100)
     handoff.put(instance(1))
     seen: list[Stopped] = []
@@ -168,7 +168,7 @@ def test_a_puller_who_leaves_ends_the_putting() -> None:
     assert list(handoff) == []
 
 
-def test_reading_ahead_gives_all_and_closes_its_source() -> None:
+def test_read_ahead_returns_all_instances_and_closes_its_source() -> None:
     closed = threading.Event()
 
     def source() -> Iterator[Instance]:
@@ -184,7 +184,7 @@ def test_reading_ahead_gives_all_and_closes_its_source() -> None:
     assert closed.is_set()
 
 
-def test_reading_ahead_raises_what_its_source_raises() -> None:
+def test_read_ahead_raises_the_error_of_its_source() -> None:
     def source() -> Iterator[Instance]:
         yield instance(1)
         raise ConnectionLost("PACS1", "broke off")
@@ -198,7 +198,7 @@ def test_reading_ahead_raises_what_its_source_raises() -> None:
     assert unblocked == []
 
 
-def test_leaving_early_unblocks_a_waiting_source_and_leaves_no_thread() -> None:
+def test_closing_read_ahead_early_unblocks_its_source_and_ends_its_thread() -> None:
     before = threading.active_count()
     aborted = threading.Event()
 
@@ -215,7 +215,7 @@ def test_leaving_early_unblocks_a_waiting_source_and_leaves_no_thread() -> None:
     assert threading.active_count() == before
 
 
-def test_what_is_done_afterwards_keeps_the_puller_waiting_only_to_close() -> None:
+def test_only_close_waits_for_the_on_end_callback() -> None:
     allowed, done = threading.Event(), threading.Event()
 
     def afterwards() -> None:
@@ -231,7 +231,7 @@ def test_what_is_done_afterwards_keeps_the_puller_waiting_only_to_close() -> Non
     assert done.is_set()
 
 
-def test_nothing_is_done_after_a_source_that_failed() -> None:
+def test_the_on_end_callback_is_not_called_after_an_error() -> None:
     def source() -> Iterator[Instance]:
         raise ConnectionLost("PACS1", "broke off")
         yield

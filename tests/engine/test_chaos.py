@@ -1,6 +1,6 @@
-"""A randomised run of mixed faults: nothing is called complete that is not, nothing goes astray.
+"""Randomized run of mixed faults: no false "complete" and no misrouted image.
 
-`ADIT_LAB_RUNS` says how many orders (40 without), `ADIT_LAB_SEED` repeats a run.
+`ADIT_LAB_RUNS` sets the number of orders (default 40), `ADIT_LAB_SEED` repeats a run.
 """
 
 import itertools
@@ -44,7 +44,7 @@ AT_A_TIME = int(os.environ.get("ADIT_LAB_AT_A_TIME", "10"))
 
 
 def carried_out(folder: Path, cases: list[Case], everything: list[Instance]) -> Auditor:
-    """All orders, side by side, and what the auditor says of them."""
+    """Execute all orders concurrently and audit the results."""
     with receiving.receiving(folder) as received:
         bench = Bench(folder / "runs", received, shelf(folder / "source", everything))
         with ThreadPoolExecutor(AT_A_TIME) as pool:
@@ -63,7 +63,7 @@ def carried_out(folder: Path, cases: list[Case], everything: list[Instance]) -> 
 
 
 @pytest.mark.timeout(120 + 6 * RUNS)
-def test_in_mixed_faults_nothing_is_called_complete_that_is_not(
+def test_no_incomplete_order_is_reported_complete_under_mixed_faults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began, everything = time.monotonic(), images()
@@ -115,18 +115,18 @@ def _print(cases: list[Case], auditor: Auditor, took_s: float) -> None:
 
 
 def assert_delivered_in_the_end(one: Case) -> None:
-    """The last attempt met no fault: all is delivered, by it or by those before."""
+    """Assert that everything is delivered after the last attempt, which has no fault."""
     last = [told for told in one.ledger.attempts[-1] if isinstance(told, SeriesOutcome)]
     about = f"seed {SEED}, order {one.number}: {one.plans} {one.errors} {last}"
     assert one.errors[-1] is None, about
     assert [outcome.completeness for outcome in last] == [Completeness.COMPLETE] * 2, about
 
 
-# Trials side by side ----------------------------------------------------------------------------
+# Concurrent projects ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sends_move_originator", [True, False])
-def test_four_moves_of_overlapping_studies_for_two_trials_lose_and_misroute_nothing(
+def test_concurrent_moves_for_two_projects_lose_and_misroute_no_image(
     tmp_path: Path, sends_move_originator: bool
 ) -> None:
     everything = images()
@@ -145,11 +145,11 @@ def test_four_moves_of_overlapping_studies_for_two_trials_lose_and_misroute_noth
         assert_delivered_in_the_end(one)
 
 
-# A sabotaged engine is found out ----------------------------------------------------------------
+# Sabotage ---------------------------------------------------------------------------------------
 
 
 def _drop_one(patch: pytest.MonkeyPatch) -> None:
-    """The folder swears that it keeps an image that it was never given."""
+    """Let the folder confirm an image that it was never given."""
     honest = FolderNode.store
 
     def store(self: FolderNode, instances: Iterable[Instance]) -> Iterator[StoreResult]:
@@ -176,7 +176,7 @@ def _call_everything_delivered(patch: pytest.MonkeyPatch) -> None:
 
 
 def _mislabel(patch: pytest.MonkeyPatch) -> None:
-    """Another trial's pseudonym and UIDs, and nobody looks a second time."""
+    """Apply another project's pseudonym and UIDs, with verification disabled."""
 
     class Blind:
         def __init__(self, change: Change) -> None:
@@ -206,7 +206,7 @@ FOREIGN = (Lie(Kind.FOREIGN, 2, 99),)
         (_admit_everybody, AsIs(), FOREIGN, {audits.FOREIGN, audits.OTHER_CONTENT}),
     ],
 )
-def test_a_sabotaged_engine_is_found_out(
+def test_the_auditor_detects_a_sabotaged_engine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     sabotage: Callable[[pytest.MonkeyPatch], None],

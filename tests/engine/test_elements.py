@@ -1,4 +1,4 @@
-"""The element scanner sees what pydicom sees, and stops at what it does not understand."""
+"""The element scanner agrees with pydicom and rejects what it cannot parse."""
 
 from io import BytesIO
 from struct import pack
@@ -76,7 +76,7 @@ Seen = list[tuple[int, "Seen | int"]]
 
 
 def scanned(data: bytes, explicit: bool, found: list[Element]) -> Seen:
-    """Tag, and the length of the value or what stands in each item."""
+    """Return each tag with the length of its value, or with the contents of its items."""
     seen: Seen = []
     for element in found:
         if is_sequence(element, "SQ" if element.tag in SEQUENCES else ""):
@@ -113,7 +113,7 @@ def expected(ds: Dataset, explicit: bool) -> Seen:
 
 @given(data_sets(3), st.booleans())
 @settings(max_examples=120, deadline=None)
-def test_the_scanner_finds_what_was_written(ds: Dataset, explicit: bool) -> None:
+def test_the_scanner_finds_every_written_element(ds: Dataset, explicit: bool) -> None:
     data = written(ds, explicit)
     assert scanned(data, explicit, list(elements(data, explicit))) == expected(ds, explicit)
     view = memoryview(data)
@@ -134,7 +134,7 @@ def test_elements_cover_every_byte_once(ds: Dataset, explicit: bool) -> None:
 
 @given(data_sets(2), st.booleans(), st.data())
 @settings(max_examples=80, deadline=None)
-def test_a_data_set_cut_short_is_malformed_or_ends_at_an_element(
+def test_a_truncated_data_set_is_malformed_or_ends_at_an_element(
     ds: Dataset, explicit: bool, draw: st.DataObject
 ) -> None:
     data = written(ds, explicit)
@@ -149,7 +149,7 @@ def test_a_data_set_cut_short_is_malformed_or_ends_at_an_element(
 
 @given(st.binary(max_size=300), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_end_in_elements_or_malformed(data: bytes, explicit: bool) -> None:
+def test_arbitrary_bytes_yield_elements_or_raise_malformed(data: bytes, explicit: bool) -> None:
     try:
         for element in elements(data, explicit):
             if is_sequence(element, "SQ" if not explicit else ""):
@@ -158,7 +158,7 @@ def test_any_bytes_end_in_elements_or_malformed(data: bytes, explicit: bool) -> 
         pass
 
 
-def test_unknown_sequences_of_undefined_length_hold_implicit_elements() -> None:
+def test_a_un_sequence_of_undefined_length_is_read_as_implicit_vr() -> None:
     inner = pack("<HHI", 0x0008, 0x0060, 2) + b"CT"
     item = pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + inner + pack("<HHI", 0xFFFE, 0xE00D, 0)
     data = pack("<HH2sHI", 0x0009, 0x1001, b"UN", 0, 0xFFFFFFFF) + item
@@ -169,7 +169,7 @@ def test_unknown_sequences_of_undefined_length_hold_implicit_elements() -> None:
     assert data[found.value : found.value_end] == inner
 
 
-def test_the_header_ends_where_the_pixels_begin() -> None:
+def test_the_header_ends_at_the_pixel_data() -> None:
     head = pack("<HH2sH", 0x0028, 0x0010, b"US", 2) + b"\1\0"
     pixels = pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 2) + b"\1\0"
     assert header_end_and_values(head + pixels, True, frozenset())[0] == len(head)
@@ -193,10 +193,10 @@ def test_the_header_ends_where_the_pixels_begin() -> None:
 @example([(0x00080060, b"CS", b"CT"), (0x00100020, b"LO", b"P1")], 1)
 @example([(0x00080018, b"UI", b"1.2"), (0xFFFEE000, b"UI", b"1.2")], 0)
 @example([(0x00080060, b"??", b"CT"), (0x00100020, b"LO", b"P1")], 0)
-def test_the_walk_to_the_pixels_sees_what_a_look_at_each_element_sees(
+def test_the_fast_header_scan_agrees_with_the_element_scan(
     given_elements: list[tuple[int, bytes, bytes]], cut: int
 ) -> None:
-    """It steps over most elements without looking; what is malformed it must not step over."""
+    """The fast scan skips most elements, but must not skip malformed ones."""
     whole = b"".join(
         pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
         for tag, vr, value in given_elements
@@ -227,7 +227,7 @@ def test_the_walk_to_the_pixels_sees_what_a_look_at_each_element_sees(
 @pytest.mark.parametrize(
     "text", [b"Mustermann, Erika", b"MusterLO\xff\xffErika", b"MustSQ\0\0\xff\xff\xff\xffErika"]
 )
-def test_text_that_stands_where_an_element_should_is_not_told_as_its_tag(
+def test_the_error_for_text_in_place_of_an_element_does_not_quote_it(
     text: bytes, explicit: bool
 ) -> None:
     with pytest.raises(Malformed) as raised:

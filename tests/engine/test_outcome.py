@@ -1,4 +1,4 @@
-"""The outcome of a series: its reasons are counted, and survive being stored."""
+"""Outcome of a series: reasons are counted and survive a JSON round trip."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_a_stored_ledger_keeps_the_codes_and_values_of_its_reasons() -> None:
     assert "for quality reasons" in str(read.entries[f"{ROOT}.1.1.1"].reason)
 
 
-def test_equal_reasons_are_counted_together_whatever_the_order_of_their_values() -> None:
+def test_equal_reasons_are_counted_together_in_any_order_of_values() -> None:
     reason = Message("source-list.contradictory", listed=3, counted=5)
     reordered = Message("source-list.contradictory", counted=5, listed=3)
 
@@ -45,7 +45,7 @@ def test_equal_reasons_are_counted_together_whatever_the_order_of_their_values()
     assert outcome.reasons == ((reason, 2), (REJECTED, 1))
 
 
-def test_images_without_a_result_get_the_reason_of_the_end_and_sent_ones_are_unconfirmed() -> None:
+def test_close_skips_pending_images_and_fails_unconfirmed_ones() -> None:
     made = SeriesLedger(SERIES, frozenset({f"{ROOT}.1.1.1", f"{ROOT}.1.1.2"}))
     sent = InstanceRef(SERIES.study_uid, SERIES.series_uid, f"{ROOT}.1.1.1")
     made.add(InstanceEvent(sent, InstanceState.STORED))

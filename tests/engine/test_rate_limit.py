@@ -1,4 +1,4 @@
-"""Pace: bytes travel as quickly as was agreed on, and a wait for that ends when the work does."""
+"""Rate limit: the rate is not exceeded, and a wait ends when the work is stopped."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ def never() -> bool:
     return False
 
 
-def test_without_a_rate_nothing_waits() -> None:
+def test_without_a_rate_limit_nothing_is_delayed() -> None:
     assert RateLimiter().throttle(10**9, never) == 0
 
 
-def test_bytes_take_the_time_that_the_rate_gives_them() -> None:
+def test_the_transfer_rate_does_not_exceed_the_limit() -> None:
     pace, began = RateLimiter(100_000), time.monotonic()
 
     for _ in range(10):
@@ -23,7 +23,7 @@ def test_bytes_take_the_time_that_the_rate_gives_them() -> None:
     assert time.monotonic() - began >= 1 - BURST_S - 0.01
 
 
-def test_lines_of_one_node_share_its_rate() -> None:
+def test_concurrent_transfers_of_a_node_share_its_rate_limit() -> None:
     pace, began = RateLimiter(100_000), time.monotonic()
     threads = [threading.Thread(target=pace.throttle, args=(30_000, never)) for _ in range(4)]
     for thread in threads:
@@ -34,14 +34,14 @@ def test_lines_of_one_node_share_its_rate() -> None:
     assert time.monotonic() - began >= 1.2 - BURST_S - 0.01
 
 
-def test_a_rest_saves_up_no_more_than_a_moment() -> None:
+def test_idle_time_accumulates_no_more_than_the_burst() -> None:
     pace = RateLimiter(1000)
     time.sleep(2 * BURST_S)
 
     assert pace.throttle(1000, lambda: True) >= 1 - BURST_S - 0.01
 
 
-def test_a_wait_ends_when_the_work_does() -> None:
+def test_a_throttled_wait_ends_when_the_work_is_stopped() -> None:
     over, began = threading.Event(), time.monotonic()
     threading.Timer(0.2, over.set).start()
 

@@ -1,4 +1,4 @@
-"""Reaper: what tests start does not outlive them, even if they are killed."""
+"""Reaper: processes that tests start end with them, even if the tests are killed."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ if not os.fork():
 """
 
 
-def test_what_killed_tests_have_started_ends_and_their_folder_goes(tmp_path: Path) -> None:
+def test_processes_and_folders_of_killed_tests_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     hides = HIDES.format(path=str(folder / "pid"))
     tests = subprocess.Popen(
@@ -53,11 +53,11 @@ def test_what_killed_tests_have_started_ends_and_their_folder_goes(tmp_path: Pat
 
     until = time.monotonic() + 30
     while Path(f"/proc/{pid}").exists() or folder.exists():
-        assert time.monotonic() < until, "it is still there"
+        assert time.monotonic() < until, "the process or the folder still exists"
         time.sleep(0.05)
 
 
-def test_one_within_another_leaves_the_outer_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nested_reaper_restores_the_outer_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(reaper.MARK, "outer")
 
     with reaper.reaping():

@@ -1,4 +1,4 @@
-"""Rendering: what a screen shows of an image, and what it refuses to show."""
+"""Rendering: one frame as a picture, and images that cannot be rendered."""
 
 from io import BytesIO
 
@@ -22,7 +22,7 @@ def gray(values: np.ndarray, **changes: object) -> Instance:
 RAMP = np.arange(256).reshape(16, 16) * 16
 
 
-def test_the_window_of_the_image_is_used_and_the_whole_range_on_demand() -> None:
+def test_the_window_of_the_image_is_applied_or_the_whole_range_on_request() -> None:
     image = gray(RAMP, RescaleIntercept="0", WindowCenter="1024", WindowWidth="512")
     shown = render_frame(image)
     assert shown.dtype == np.uint8
@@ -33,7 +33,7 @@ def test_the_window_of_the_image_is_used_and_the_whole_range_on_demand() -> None
     assert (whole.min(), whole.max()) == (0, 255)
 
 
-def test_slope_intercept_and_sign_are_taken_into_account() -> None:
+def test_slope_intercept_and_signed_values_are_applied() -> None:
     signed = (RAMP - 2048).astype("<i2")
     image = samples.instance(
         samples.ct(PixelData=signed.tobytes(), PixelRepresentation=1, BitsStored=16, HighBit=15,
@@ -43,13 +43,13 @@ def test_slope_intercept_and_sign_are_taken_into_account() -> None:
     assert (shown[signed > 1] == 255).all()
 
 
-def test_what_is_white_at_zero_is_turned_round() -> None:
+def test_monochrome1_is_inverted() -> None:
     plain = render_frame(gray(RAMP))
     turned = render_frame(gray(RAMP, PhotometricInterpretation="MONOCHROME1"))
     assert (plain.astype(int) + turned == 255).all()
 
 
-def test_each_frame_is_shown_and_no_more() -> None:
+def test_only_existing_frames_are_rendered() -> None:
     frames = np.stack([RAMP, RAMP[::-1]])
     image = gray(frames, NumberOfFrames="2")
     assert count_frames(image) == 2
@@ -59,7 +59,7 @@ def test_each_frame_is_shown_and_no_more() -> None:
             render_frame(image, number)
 
 
-def test_compressed_images_look_as_uncompressed_ones() -> None:
+def test_a_compressed_image_renders_like_the_uncompressed_one() -> None:
     plain = dcmread(BytesIO(samples.file_bytes(samples.ct())))
     before = render_frame(samples.instance(samples.ct()))
     plain.compress(RLELossless, generate_instance_uid=False)
@@ -69,7 +69,7 @@ def test_compressed_images_look_as_uncompressed_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["SC_rgb.dcm", "SC_rgb_jpeg_dcmtk.dcm", "examples_ybr_color.dcm"])
-def test_colours_of_real_files_are_red_green_and_blue(name: str) -> None:
+def test_color_images_are_rendered_as_rgb(name: str) -> None:
     path = get_testdata_file(name, download=False)
     if path is None:
         pytest.skip("does not come with this pydicom")
@@ -81,7 +81,7 @@ def test_colours_of_real_files_are_red_green_and_blue(name: str) -> None:
         assert shown[5, 5, 0] > 200 > shown[5, 5, 1]  # the first bar is red
 
 
-def test_what_cannot_be_shown_says_so() -> None:
+def test_an_image_that_cannot_be_rendered_raises_invalid_input() -> None:
     for image in (
         samples.instance(samples.ct(PixelData=b"\0\0")),
         samples.instance(samples.ct(Rows=None)),

@@ -1,4 +1,4 @@
-"""Encrypted 7-Zip files: 7z opens them with the password, and damage is always found."""
+"""Encrypted 7-Zip files: 7z opens them with the password, and damage is detected."""
 
 import errno
 import functools
@@ -30,7 +30,7 @@ needs_7z = pytest.mark.skipif(shutil.which("7z") is None, reason="7z is not inst
 
 @pytest.fixture(autouse=True, scope="module")
 def keys_are_derived_once() -> Iterator[None]:
-    """Deriving the key of a password takes 0.4 s, by design."""
+    """Cache the key derivation, which takes 0.4 s by design."""
     with pytest.MonkeyPatch.context() as patch:
         derive = functools.cache(py7zr.compressor.calculate_key)
         patch.setattr("py7zr.compressor.calculate_key", derive)
@@ -38,7 +38,7 @@ def keys_are_derived_once() -> Iterator[None]:
 
 
 def archive(contents: dict[str, bytes] = CONTENTS) -> tuple[bytes, bytes]:
-    """The bytes of a 7-Zip file, and the checksum of its members."""
+    """Return the bytes of a 7-Zip file and the checksum of its members."""
     file = io.BytesIO()
     writer = SevenZipWriter(file, PASSWORD)
     for name, content in contents.items():
@@ -57,7 +57,7 @@ def seven_zip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @needs_7z
-def test_7z_tests_and_extracts_it_with_the_password(tmp_path: Path) -> None:
+def test_7z_tests_and_extracts_the_file_with_the_password(tmp_path: Path) -> None:
     (tmp_path / "a.7z").write_bytes(archive()[0])
 
     tested = seven_zip("t", f"-p{PASSWORD}", tmp_path / "a.7z")
@@ -69,8 +69,8 @@ def test_7z_tests_and_extracts_it_with_the_password(tmp_path: Path) -> None:
 
 
 @needs_7z
-def test_extracted_files_belong_to_nobody_in_particular(tmp_path: Path) -> None:
-    """Neither the private mode of gathered images nor the time of their retrieval is kept."""
+def test_extracted_files_have_standard_attributes(tmp_path: Path) -> None:
+    """Neither the private mode of the collected images nor their retrieval time is stored."""
     (tmp_path / "a.7z").write_bytes(archive(SMALL)[0])
 
     listed = seven_zip("l", "-slt", f"-p{PASSWORD}", tmp_path / "a.7z").stdout
@@ -79,7 +79,7 @@ def test_extracted_files_belong_to_nobody_in_particular(tmp_path: Path) -> None:
 
 
 @needs_7z
-def test_each_member_is_stored_and_encrypted_in_one_block(tmp_path: Path) -> None:
+def test_members_are_uncompressed_and_encrypted_in_one_block(tmp_path: Path) -> None:
     (tmp_path / "a.7z").write_bytes(archive()[0])
 
     listed = seven_zip("l", "-slt", f"-p{PASSWORD}", tmp_path / "a.7z").stdout
@@ -92,7 +92,7 @@ def test_each_member_is_stored_and_encrypted_in_one_block(tmp_path: Path) -> Non
 
 @needs_7z
 @pytest.mark.parametrize("password", ["-p", "-pwrong", "-pseven4-zip-opens-this"])
-def test_without_the_password_no_name_is_listed(tmp_path: Path, password: str) -> None:
+def test_file_names_are_not_readable_without_the_password(tmp_path: Path, password: str) -> None:
     data, _ = archive()
     (tmp_path / "a.7z").write_bytes(data)
 
@@ -109,8 +109,8 @@ def test_without_the_password_no_name_is_listed(tmp_path: Path, password: str) -
 
 
 @needs_7z
-def test_7z_finds_a_damaged_name(tmp_path: Path) -> None:
-    """Of which the encrypted list mostly consists."""
+def test_7z_detects_a_damaged_name(tmp_path: Path) -> None:
+    """Names are the largest part of the encrypted header."""
     whole, _ = archive({"P-1/" + 300 * "a": bytes(16), "P-1/b": bytes(16)})
 
     for position in range(32 + 32, len(whole), 16):
@@ -120,7 +120,7 @@ def test_7z_finds_a_damaged_name(tmp_path: Path) -> None:
         assert seven_zip("t", f"-p{PASSWORD}", tmp_path / "a.7z").returncode != 0, position
 
 
-def test_names_and_contents_are_read_back_as_they_were_written() -> None:
+def test_names_and_contents_are_read_back_unchanged() -> None:
     data, checksum = archive()
 
     assert read(data) == checksum
@@ -135,25 +135,25 @@ def test_names_and_contents_are_read_back_as_they_were_written() -> None:
         {"P-1/a.dcm": b"2", "P-1/c.dcm": b"2"},
     ],
 )
-def test_the_checksum_tells_other_names_contents_and_orders_apart(other: dict[str, bytes]) -> None:
+def test_the_checksum_depends_on_names_contents_and_order(other: dict[str, bytes]) -> None:
     _, checksum = archive({"P-1/a.dcm": b"2", "P-1/b.dcm": b"2"})
 
     assert archive(other)[1] != checksum
 
 
-def test_the_same_members_make_other_bytes_each_time() -> None:
+def test_the_same_members_are_encrypted_differently_each_time() -> None:
     (one, _), (other, _) = archive(), archive()
 
     assert len(one) == len(other)
     assert one[32:200] != other[32:200]
 
 
-def test_a_wrong_password_is_named() -> None:
+def test_a_wrong_password_is_reported() -> None:
     with pytest.raises(InvalidInput, match="the password is wrong or the file is damaged"):
         read(archive()[0], "another password")
 
 
-def test_a_file_cut_off_anywhere_is_refused() -> None:
+def test_a_file_truncated_at_any_length_is_rejected() -> None:
     whole, _ = archive(SMALL)
 
     for length in range(len(whole)):
@@ -161,7 +161,7 @@ def test_a_file_cut_off_anywhere_is_refused() -> None:
             read(whole[:length])
 
 
-def test_a_file_that_was_not_closed_is_refused() -> None:
+def test_a_file_that_was_not_closed_is_rejected() -> None:
     file = io.BytesIO()
     SevenZipWriter(file, PASSWORD).add("a.dcm", iter([b"content"]))
 
@@ -169,7 +169,7 @@ def test_a_file_that_was_not_closed_is_refused() -> None:
         read(file.getvalue())
 
 
-def test_one_damaged_byte_anywhere_is_found() -> None:
+def test_a_damaged_byte_at_any_position_is_detected() -> None:
     whole, checksum = archive(SMALL)
     passed = []
 
@@ -187,9 +187,10 @@ def test_one_damaged_byte_anywhere_is_found() -> None:
     assert all(position in padding for position in passed)
 
 
-def test_openssl_encrypts_as_pycryptodomex_takes_twice_the_time(
+def test_encryption_does_not_use_pycryptodomex(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # OpenSSL takes half the time.
     monkeypatch.setattr("Cryptodome.Cipher.AES.new", None)
 
     data, checksum = archive(SMALL)
@@ -197,7 +198,7 @@ def test_openssl_encrypts_as_pycryptodomex_takes_twice_the_time(
     assert read(data) == checksum
 
 
-def test_an_error_of_the_caller_ends_the_reading() -> None:
+def test_an_exception_of_the_callback_ends_the_read() -> None:
     def stop(size: int) -> None:
         raise Stopped("Canceled.")
 
@@ -205,14 +206,14 @@ def test_an_error_of_the_caller_ends_the_reading() -> None:
         read_checksum(io.BytesIO(archive(SMALL)[0]), PASSWORD, stop)
 
 
-def test_a_full_disk_is_an_os_error() -> None:
+def test_a_full_disk_raises_an_os_error() -> None:
     no_space = pytest.raises(OSError, match=os.strerror(errno.ENOSPC))
 
     with no_space, open("/dev/full", "w+b", buffering=0) as file:
         SevenZipWriter(file, PASSWORD).add("a.dcm", iter([bytes(1000)]))
 
 
-def test_memory_stays_flat_for_large_members(tmp_path: Path) -> None:
+def test_memory_stays_constant_for_large_members(tmp_path: Path) -> None:
     piece, count = os.urandom(1_000_000), 60
 
     with (tmp_path / "a.7z").open("w+b") as file:
@@ -228,7 +229,7 @@ def test_memory_stays_flat_for_large_members(tmp_path: Path) -> None:
     assert peak < 12_000_000
 
 
-def test_memory_for_each_small_member_is_bounded(tmp_path: Path) -> None:
+def test_memory_per_small_member_is_bounded(tmp_path: Path) -> None:
     count = 2000
 
     with (tmp_path / "a.7z").open("w+b") as file:

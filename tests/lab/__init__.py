@@ -1,1 +1,1 @@
-"""Lab: an archive that lies, a wire that breaks, and an auditor that compares ledger and truth."""
+"""Test servers: a PACS and a network with faults, and an auditor of the ledgers."""

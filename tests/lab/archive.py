@@ -1,4 +1,4 @@
-"""Archive: a PACS that lies on purpose, and keeps a log of what it truly did."""
+"""A PACS with configurable faults that logs what it really sent and stored."""
 
 import hashlib
 import socket
@@ -43,7 +43,7 @@ _HUGE_PDU = struct.pack(">BxI", 4, 0xFFFFFFFF) + bytes(65536)
 
 
 class Lying(Liar):
-    """An archive in this process over some holdings. Use it with `with`."""
+    """A PACS in this process that serves the files of a site. Use it with `with`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Lying(Liar):
         self._names_originator = sends_move_originator
         self._late: set[int] = set()
 
-    # Conversations -----------------------------------------------------------------------------
+    # Associations ------------------------------------------------------------------------------
 
     def converse(self, one: socket.socket) -> None:
         with suppress(*_GONE):
@@ -87,7 +87,7 @@ class Lying(Liar):
         return chosen
 
     def _pledging(self, proposal: Proposal) -> dict[int, str | int]:
-        """It is asked by Storage Commitment as well, which is no storage class."""
+        """Accept Storage Commitment, which is not a storage class."""
         offers = [one for one in proposal.contexts if one.class_uid == pledges.COMMITMENT]
         if not offers or self.tells(Kind.NO_CLASS, on=Part.COMMIT):
             return {}
@@ -123,13 +123,13 @@ class Lying(Liar):
         association.send(message.context_id, command, [data] if data else [])
 
     def say(self, association: Association, on: Part, speak: Callable[[], T | None]) -> T | None:
-        """As `_say`, for a conversation of one message."""
+        """Send the only message of an exchange; see `_say`."""
         return self._say(association, on, 0, speak)
 
     def _say(
         self, association: Association, on: Part, at: int, speak: Callable[[], T | None]
     ) -> T | None:
-        """Lets it speak, or lets through what a broken conversation lets through. Raises Over."""
+        """Send a message, or the part of it that a fault lets through. Raises Over."""
         how = self.breaks(at, on)
         if how is None:
             return speak()
@@ -294,7 +294,7 @@ class Lying(Liar):
         raise Ended("over")
 
     def _send(self, senders: list[Sender], held: StoredInstance, at: int, first_id: int) -> bool:
-        """Whether it is counted as sent. A C-MOVE outlives the end of what it sends over."""
+        """Return whether it counts as sent. A C-MOVE survives the loss of its C-STORE association."""
         on = Part.GET if senders and senders[0].association.proposal.taken else Part.MOVE
         if self.tells(Kind.ADMIT, at, on):
             return False
@@ -347,7 +347,7 @@ class Lying(Liar):
 
 
 class _Recorder:
-    """What would have gone over a socket."""
+    """Records what would have been sent over a socket."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -363,12 +363,12 @@ class _Recorder:
 def plain_archive(
     ae_title: str, folder: Path, peers: Mapping[str, tuple[str, int]] | None = None
 ) -> Lying:
-    """One that tells no lies, over the files of a folder. Use it with `with`."""
+    """Return a PACS without faults that serves a folder. Use it with `with`."""
     return Lying(Site(ae_title, holdings(folder), peers or {}), scratch=folder)
 
 
 def _syntax_for(site: Site, proposal: Proposal, context: Context) -> str | int:
-    """The transfer syntax that is accepted, or the reason why none is (PS3.8 9.3.3.2)."""
+    """Return the accepted transfer syntax, or the reason for rejection (PS3.8 9.3.3.2)."""
     syntaxes = context.syntaxes
     if context.class_uid == _VERIFICATION or context.class_uid.startswith(_QUERY):
         return next((one for one in (EXPLICIT_LE, IMPLICIT_LE) if one in syntaxes), 4)
@@ -384,7 +384,7 @@ def _syntax_for(site: Site, proposal: Proposal, context: Context) -> str | int:
 
 
 def _about(proposal: Proposal) -> Part:
-    """What an association is for, by what it proposes."""
+    """Return the purpose of an association from its proposed contexts."""
     if [one.class_uid for one in proposal.contexts] == [pledges.COMMITMENT]:
         return Part.COMMIT
     ends = {one.class_uid[-1] for one in proposal.contexts if one.class_uid.startswith(_QUERY)}
@@ -395,6 +395,6 @@ def _about(proposal: Proposal) -> Part:
 
 
 def _is_about(class_uid: str, on: Part) -> bool:
-    """Whether a class is refused where nothing is to be had of it."""
+    """Return whether the fault NO_CLASS refuses this class in associations of this kind."""
     is_storage = not class_uid.startswith(_QUERY) and class_uid != _VERIFICATION
     return is_storage if on in (Part.GET, Part.STORE) else not is_storage

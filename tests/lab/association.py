@@ -1,5 +1,6 @@
-"""An association of the lab's archive: blocking, one thread each. What it sends can be recorded and
-broken off at any byte, which no library allows.
+"""A blocking association of the test PACS, one thread each.
+
+Its messages can be recorded and interrupted at any byte, which no library permits.
 """
 
 import socket
@@ -37,11 +38,11 @@ Bytes = bytes | bytearray | memoryview
 
 
 class Ended(Exception):
-    """The conversation ended otherwise than by a release."""
+    """The association ended without a release."""
 
 
 class Refused(Exception):
-    """An association request that must be turned away: result, source, reason (PS3.8 9.3.4)."""
+    """An association request to be rejected: result, source, reason (PS3.8 9.3.4)."""
 
     def __init__(self, result: int, source: int, reason: int) -> None:
         super().__init__("association refused")
@@ -50,7 +51,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One DIMSE message. `data` is None where no data set came along."""
+    """One DIMSE message. `data` is None without a data set."""
 
     context_id: int
     command: CommandSet
@@ -66,7 +67,7 @@ class Message:
 
 
 class Association:
-    """Messages in both directions over one socket, once both sides have agreed."""
+    """Messages in both directions over one socket, after negotiation."""
 
     def __init__(
         self, sock: socket.socket, proposal: Proposal, syntaxes: Mapping[int, str], max_pdu: int
@@ -85,7 +86,7 @@ class Association:
     def accepted(
         cls, sock: socket.socket, choose: Callable[[Proposal], Mapping[int, str | int]]
     ) -> Self:
-        """Waits for a request and answers it; `choose` may raise Refused. Raises Ended."""
+        """Wait for a request and respond to it; `choose` may raise Refused. Raises Ended."""
         tune(sock)
         sock.settimeout(REQUEST_S)
         kind, body = _read_pdu(sock)
@@ -103,7 +104,7 @@ class Association:
 
     @classmethod
     def requested(cls, address: tuple[str, int], proposal: Proposal) -> Self:
-        """Connects and asks. Raises OSError, Ended, or NotPermitted when the peer turns us away."""
+        """Connect and request. Raises OSError, Ended, or Refused if the peer rejects us."""
         sock = socket.create_connection(address, timeout=REQUEST_S)
         try:
             tune(sock)
@@ -120,7 +121,7 @@ class Association:
         return cls(sock, proposal, acceptance.syntaxes, acceptance.max_pdu)
 
     def receive(self) -> Message | None:
-        """The next message, or None when the peer has released. Raises Ended, OSError."""
+        """Return the next message, or None after a release. Raises Ended, OSError."""
         self._sock.settimeout(IDLE_S)
         first = next(self._pieces, None)
         if first is None:
@@ -135,7 +136,7 @@ class Association:
         command: Mapping[CommandField, FieldValue],
         data: Sequence[Bytes] = (),
     ) -> None:
-        """One message; the data set is sent from where it lies. Raises OSError."""
+        """Send one message without copying its data set. Raises OSError."""
         whole = CommandSet({**command, CommandField.DATA_SET: WITH_DATA if data else NO_DATA})
         parts = list(self._pdus(context_id, 1, [whole.encode()]))
         if data:
@@ -207,7 +208,7 @@ class Association:
 
 
 def tune(sock: socket.socket) -> None:
-    """Small messages go out at once: waiting to fill a packet costs 40 ms an instance."""
+    """Send small messages at once: Nagle's algorithm costs 40 ms per instance."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 

@@ -1,4 +1,4 @@
-"""Auditor: compares what the ledger says with what truly happened, and counts violations."""
+"""Auditor: compares the ledger with what really happened, and counts violations."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ def _is_warning(entry: LedgerEntry) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How one instance of the source must look at the destination."""
+    """What one instance of the source must be at the destination."""
 
     series_uid: str
     uid: str
@@ -56,7 +56,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the destination holds under one UID, as read from its files."""
+    """What the destination stores under one UID, as read from its files."""
 
     sha256: str
     patient_id: bytes
@@ -65,13 +65,14 @@ class Kept:
 
 @dataclass
 class Ledger:
-    """What a runner keeps: all that was told, attempt by attempt, and the manifests."""
+    """What a runner stores: all events of each attempt, and the ledgers of the series."""
 
     attempts: list[list[Told]] = field(default_factory=list)
     manifests: dict[str, SeriesLedger] = field(default_factory=dict)
     delivered_then: dict[tuple[int, str], frozenset[str]] = field(default_factory=dict)
-    """What stood in a series' manifest as delivered when its outcome was told, by attempt: what a
-    later attempt mends was wrong all the same."""
+    """What the ledger of a series listed as delivered when its outcome was reported, by attempt.
+
+    An error that a later attempt corrects is still an error."""
 
     def begin(self) -> None:
         self.attempts.append([])
@@ -94,7 +95,7 @@ class Ledger:
 def expectations(
     images: Iterable[Instance], study: StudyRef, change: Change
 ) -> dict[str, Expected]:
-    """The truth about one study, made from the source's files, by original instance UID."""
+    """Return what is expected of one study, by original instance UID."""
     truth = {}
     for one in images:
         ref = one.in_header.ref
@@ -112,7 +113,7 @@ def expectations(
 
 
 class Auditor:
-    """`violations` counts by kind; `found` says of each in words, for whoever looks into it."""
+    """`violations` counts them by kind; `found` describes each in words."""
 
     def __init__(self) -> None:
         self.violations: Counter[str] = Counter()
@@ -127,8 +128,9 @@ class Auditor:
         kept: Sequence[Mapping[str, Kept]],
         sent: Sequence[Sequence[Sent]] = (),
     ) -> None:
-        """One order after its last attempt. `kept` is what the destination held after each attempt,
-        `sent` the source's log of each.
+        """Audit one order after its last attempt.
+
+        `kept` is what the destination stored after each attempt, `sent` the log of the source.
         """
         self._delivered(truth, ledger, kept[-1])
         self._destination(truth, kept[-1], ledger)
@@ -214,7 +216,7 @@ class Auditor:
                 self._count(FALSE_COMPLETE, uid)
 
     def _twins(self, told: Sequence[Told], sent: Sequence[Sent]) -> None:
-        """What comes after success was reported and all that was listed came, nobody waits for."""
+        """Count series reported complete that had twins, except twins sent after success."""
         contents: dict[str, set[str]] = {}
         for one in sent:
             told_late = one.kind is Kind.TWIN and one.late

@@ -1,6 +1,6 @@
-"""Broken sheets: each kind of file that does not become an order, made by code, and what it is told.
+"""Spreadsheets of each kind that cannot become an order, and the expected message.
 
-`line` and `column` are those that the message has to name; 0 and "" where the file has none.
+`line` and `column` are those that the message must name; 0 and "" if there are none.
 """
 
 import io
@@ -67,7 +67,7 @@ def book_of(*rows: Sequence[object]) -> Callable[[], bytes]:
 
 
 def without_values() -> bytes:
-    """openpyxl writes formulas as nobody has calculated them yet."""
+    """Return a workbook with a formula without cached value, as openpyxl writes it."""
     book = openpyxl.Workbook()
     book.active.append(["PatientID", "From"])
     book.active.append(["1001", "2024-01-01"])
@@ -89,7 +89,7 @@ def hidden() -> bytes:
 
 
 def changed(part: str, change: Callable[[bytes], bytes], data: bytes | None = None) -> bytes:
-    """A workbook with one of its parts changed, or with a new one."""
+    """Return a workbook with one part changed or added."""
     source = zipfile.ZipFile(io.BytesIO(data or xlsx([["PatientID"], ["1001"]])))
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as book:
@@ -111,7 +111,7 @@ def zipped(**parts: bytes) -> bytes:
 
 
 def damaged() -> bytes:
-    """One byte of the packed sheet is another one: its checksum does not agree."""
+    """Return a workbook with one byte changed in a compressed sheet: the CRC differs."""
     data = bytearray(xlsx([["PatientID"], *([f"{n:06}"] for n in range(500))]))
     place = data.index(b"xl/worksheets/sheet1.xml") + 200
     data[place] ^= 0xFF
@@ -123,14 +123,14 @@ def repetitive(data: bytes) -> bytes:
 
 
 def bulky(data: bytes) -> bytes:
-    """Unpacked larger than is allowed, and not so alike that its ratio gives it away."""
+    """Exceed the allowed uncompressed size, with an inconspicuous compression ratio."""
     chance = random.Random(7)
     lot = b"".join(b"%08x" % chance.getrandbits(32) + b"." * 400 for _ in range(130_000))
     return data.replace(b"</sheetData>", b"<!--" + lot + b"--></sheetData>")
 
 
 def entities(data: bytes) -> bytes:
-    """Nine entities, each ten times the one before."""
+    """Declare nine nested entities, each ten times the previous one."""
     names = "abcdefghij"
     grow = "".join(f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in pairwise(names))
     head = f'<!DOCTYPE worksheet [<!ENTITY a "1234567890">{grow}]>'.encode()
@@ -490,7 +490,7 @@ ROWS = (
 
 
 def complaints(file: str, data: bytes, kind: SheetKind) -> list[str]:
-    """All that a person would read of this file, from its reading to the verdicts on its rows."""
+    """Return all errors that a user gets for this file, from reading to row validation."""
     try:
         table = read_sheet(io.BytesIO(data), file)
         mapping = guess_mapping(table, kind)

@@ -1,4 +1,6 @@
-"""Writes or reads messages of the folder broker, as a process of its own: `broker_consumer.py FOLDER …`."""
+"""Write or read messages of the folder broker, as a separate process.
+
+Usage: `broker_consumer.py FOLDER …`."""
 
 import sys
 import time
@@ -22,7 +24,7 @@ def main(folder: str, role: str, queue: str, count: str) -> None:
 
 
 def read(connection: Connection, queue: str, idle_s: float) -> None:
-    """Prints each message's number until none has come for so long."""
+    """Print the number of each message until none has arrived for `idle_s` seconds."""
     box = connection.SimpleQueue(Queue(queue, routing_key=queue))
     until = time.monotonic() + idle_s
     while time.monotonic() < until:

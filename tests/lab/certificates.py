@@ -1,4 +1,4 @@
-"""Certificates: a small authority of a test's own, which signs whatever a test wants to go wrong."""
+"""A small certificate authority for tests, which also issues invalid certificates."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True)
 class Held:
-    """A certificate and its key, as PEM."""
+    """A certificate and its key in PEM format."""
 
     certificate: str
     key: str
 
     def files(self, folder: Path, name: str) -> tuple[Path, Path]:
-        """Written down for programs that read files: certificate, key."""
+        """Write both to files and return the paths of certificate and key."""
         paths = folder / f"{name}.crt", folder / f"{name}.key"
         for path, text in zip(paths, (self.certificate, self.key), strict=True):
             path.write_text(text)
@@ -34,7 +34,7 @@ class Held:
 
 
 class Authority:
-    """Issues certificates. `Authority("Other")` is another one, which nobody trusts yet."""
+    """Issues certificates. `Authority("Other")` is another one, which no peer trusts."""
 
     def __init__(self, name: str = "Test CA") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -53,7 +53,7 @@ class Authority:
         is_rsa: bool = False,
         password: bytes = b"",
     ) -> Held:
-        """For servers and clients alike. Days count from now."""
+        """Issue a certificate for servers and clients. Days are relative to now."""
         key: PrivateKey = (
             rsa.generate_private_key(65537, 2048)
             if is_rsa

@@ -1,7 +1,7 @@
-"""stands before an archive or a receiver and notes each association, when and how many.
+"""A proxy in front of a PACS or a receiver that records when associations are open.
 
 An association begins with its A-ASSOCIATE-RQ and ends with its A-RELEASE-RQ, its A-ABORT or the end
-of the connection, whatever comes first.
+of the connection, whichever comes first.
 """
 
 import socket
@@ -17,24 +17,24 @@ _ASSOCIATE_RQ, _RELEASE_RQ, _ABORT = 1, 5, 7
 
 @dataclass
 class Span:
-    """One association; times are those of `clock`."""
+    """One association; its times are those of `clock`."""
 
     begun: datetime
     beside: int = 0
-    """How many were open when it began, itself among them."""
+    """Number of open associations when it began, including itself."""
     ended: datetime | None = None
 
 
 @dataclass
 class AssociationCounts:
-    """What several gauges saw together."""
+    """The associations of several proxies together."""
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     spans: list[Span] = field(default_factory=list)
     most: int = 0
-    """How many were open at once."""
+    """Maximum number of associations open at the same time."""
     last_at: float = 0.0
-    """When the last one ended (monotonic)."""
+    """Monotonic time at which the last one ended."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> Span:
@@ -56,13 +56,13 @@ class AssociationCounts:
 
 
 class CountingProxy:
-    """Listens on `port` and carries everything on to the target. Use it with `with`."""
+    """Listens on `port` and forwards everything to the target. Use it with `with`."""
 
     def __init__(self, target: int, counts: AssociationCounts, delay_s: float = 0.0) -> None:
         self.target = target
         self.counts = counts
         self._delay_s = delay_s
-        """Before each piece that comes back from the target."""
+        """Delay before each chunk from the target is forwarded."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._open: set[socket.socket] = set()
         self.port = int(self._listener.getsockname()[1])
@@ -111,7 +111,7 @@ class CountingProxy:
 
 
 class _Reader:
-    """Reads the heads of PDUs in a stream."""
+    """Reads the PDU headers of a stream."""
 
     def __init__(self, counts: AssociationCounts) -> None:
         self._counts = counts

@@ -1,4 +1,4 @@
-"""Made-up objects for the tests of pseudonymization, encoded by hand, so that anything can be built."""
+"""Synthetic objects for tests of pseudonymization, encoded by hand to permit any content."""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -44,7 +44,7 @@ def change(*options: str, key: ProjectKey = KEY, pseudonym: str = "LUNG-0001") -
 
 
 def header(sop_class: str = CT, **more: tuple[str, bytes]) -> Header:
-    """A small image of 4 x 4 whose header is complete. `more` as in t00100010=("PN", b"A^B")."""
+    """Return a complete header of a 4 x 4 image. `more` as in t00100010=("PN", b"A^B")."""
     made: Header = {
         0x00080005: ("CS", b"ISO_IR 100"),
         0x00080008: ("CS", b"ORIGINAL\\PRIMARY\\AXIAL"),
@@ -86,7 +86,7 @@ def items(*contents: bytes) -> bytes:
 
 
 def endless(tag: int, *contents: bytes, vr: str = "SQ", explicit: bool = True) -> bytes:
-    """A sequence of undefined length, its items too."""
+    """Encode a sequence of undefined length whose items have undefined length too."""
     head = pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr.encode(), 0, 0xFFFFFFFF)
     if not explicit:
         head = pack("<HHI", tag >> 16, tag & 0xFFFF, 0xFFFFFFFF)
@@ -104,7 +104,7 @@ def encoded(made: Header, explicit: bool = True) -> bytes:
 def instance(
     made: Header, *, explicit: bool = True, extra: bytes = b"", behind: bytes = b""
 ) -> Instance:
-    """`extra` is put in front of the pixel data (so its tags should be high), `behind` behind it."""
+    """Encode with `extra` before the pixel data (use high tags) and `behind` after them."""
     front = encoded({t: e for t, e in made.items() if t < 0x7FE00010}, explicit)
     back = encoded({t: e for t, e in made.items() if t >= 0x7FE00010}, explicit)
     syntax = EXPLICIT_LE if explicit else IMPLICIT_LE
@@ -119,7 +119,7 @@ def out_bytes(made: Instance, how: Pseudonymization | None = None) -> bytes:
 
 
 def read(made: Instance) -> Dataset:
-    """With pydicom: every value is decoded."""
+    """Read with pydicom and decode every value."""
     data = b"".join(bytes(part) for part in made.parts())
     ds = read_dataset(BytesIO(data), made.transfer_syntax_uid == IMPLICIT_LE, True)
     ds.decode()
@@ -131,6 +131,6 @@ def result(made: Instance, how: Pseudonymization | None = None) -> Dataset:
 
 
 def elements_of(ds: Dataset) -> Iterator[tuple[int, object]]:
-    """Tag and element, at every depth."""
+    """Yield tag and element at every nesting level."""
     for element in ds.iterall():
         yield int(element.tag), element

@@ -1,6 +1,6 @@
-"""Installed: a test's handle on an installation that runs in processes and a folder of its own.
+"""Control of an installation that runs in its own processes and folder.
 
-Where the tests run on PostgreSQL, so does it, in a database of its own.
+If the tests run on PostgreSQL, the installation does too, in a separate database.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class Installed:
         return {**kept, **mine}
 
     def do(self, *arguments: str) -> str:
-        """Runs one command of site_commands.py; what it printed."""
+        """Run one command of site_commands.py and return its output."""
         done = subprocess.run(
             [sys.executable, FIELD, *arguments], env=self.env, capture_output=True, text=True
         )
@@ -85,7 +85,7 @@ class Installed:
             return base.execute(query).fetchall()
 
     def change(self, statement: str) -> None:
-        """Behind ADIT's back."""
+        """Execute SQL directly, without ADIT."""
         if "DATABASE_URL" in self.settings:
             with psycopg.connect(self.settings["DATABASE_URL"]) as base:
                 base.execute(statement.encode())
@@ -95,18 +95,18 @@ class Installed:
             base.commit()
 
     def delivered(self) -> dict[Path, int]:
-        """The whole files at the destination, each with its inode."""
+        """Return the complete files at the destination with their inodes."""
         return {path: path.stat().st_ino for path in (self.data / "folders" / "to").rglob("*.dcm")}
 
     def freeze(self, pid: int) -> None:
-        """Stops a process in a moment in which it keeps nobody from the database.
+        """Stop a process with SIGSTOP at a moment when it does not lock the database.
 
-        A SQLite file is locked as a whole; PostgreSQL ends what is frozen in a transaction.
+        A SQLite lock covers the whole file; PostgreSQL ends a session idle in a transaction.
         """
         os.kill(pid, signal.SIGSTOP)
         until_s = time.monotonic() + 30
         while not self._is_writable():
-            assert time.monotonic() < until_s, "somebody else holds the database"
+            assert time.monotonic() < until_s, "the database is locked by another process"
             os.kill(pid, signal.SIGCONT)
             time.sleep(0.02)
             os.kill(pid, signal.SIGSTOP)
@@ -123,7 +123,7 @@ class Installed:
 
     @contextlib.contextmanager
     def up(self) -> Iterator[subprocess.Popen[str]]:
-        """`adit up` until the block ends; killed with all its children should it not stop."""
+        """Run `adit up` until the block ends; kill all its processes if it does not stop."""
         output = self.data / "up.log"
         with output.open("w") as file:
             popen = subprocess.Popen(
@@ -154,7 +154,7 @@ class Installed:
 
     @contextlib.contextmanager
     def running(self, *commands: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-        """Some of its processes alone, as on machines of their own, until the block ends."""
+        """Run single processes until the block ends, as on separate machines."""
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(self._running(command)) for command in commands]
 
@@ -187,7 +187,7 @@ def new_database(cluster: str) -> str:
 
 
 def family_of(pid: int) -> list[int]:
-    """All processes that descend from one."""
+    """Return the process IDs of all descendants of a process."""
     parents: dict[int, list[int]] = {}
     for place in Path("/proc").iterdir():
         if place.name.isdigit():
@@ -203,7 +203,7 @@ def family_of(pid: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie is not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -211,7 +211,7 @@ def is_alive(pid: int) -> bool:
 
 
 def runs(pid: int) -> str:
-    """What a process was started as."""
+    """Return the command line of a process."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     return ""

@@ -1,4 +1,4 @@
-"""Made-up instances as nodes hand them over, plain or compressed."""
+"""Synthetic instances as nodes return them, uncompressed or compressed."""
 
 from io import BytesIO
 
@@ -14,7 +14,7 @@ def images(count: int, series: str = "1", **changes: object) -> list[Instance]:
 
 
 def compressed(dataset: Dataset, syntax: str) -> Instance:
-    """The same object with compressed pixels, as pydicom makes it."""
+    """Return the object with pixel data compressed by pydicom."""
     whole = instance(dataset)
     dataset.compress(syntax, generate_instance_uid=False)
     made = instance_with(dataset, syntax)

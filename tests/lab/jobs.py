@@ -1,4 +1,4 @@
-"""A stage for jobs: studies on a memory node's shelf, a source that stops when told, a worker."""
+"""Fixtures for jobs: studies in a memory node, a source that pauses, a worker."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ PATIENT = "PID-4711-0815"
 
 
 class GatedNode(MemoryNode):
-    """A memory node that hands out as many images as it was allowed to, then waits."""
+    """A memory node that returns the permitted number of images, then waits."""
 
     gate = threading.Semaphore(0)
     aborted = threading.Event()
@@ -45,7 +45,7 @@ class GatedNode(MemoryNode):
 
 
 class BrokenNode(MemoryNode):
-    """A fault of the program that quotes a patient."""
+    """A node with a programming error whose message contains a patient name."""
 
     def find(self, query: Query) -> FindResults:
         name = "Mustermann^Änne"
@@ -55,7 +55,7 @@ class BrokenNode(MemoryNode):
 def put_study(
     node: Node, study: str = "1", images: int = 3, series: int = 1, **changes: Any
 ) -> str:
-    """Lays a study on a memory node's shelf; its UID."""
+    """Add a study to a memory node and return its UID."""
     held = MemoryNode.shelves.setdefault(node.name, {})
     for number in range(1, series + 1):
         for image in range(1, images + 1):
@@ -69,7 +69,7 @@ def shelf(node: Node) -> dict[str, Instance]:
 
 
 def work(worker: str = "test") -> Task | None:
-    """Claims and runs one task, as a worker does; the task as it stands afterwards."""
+    """Claim and execute one task as a worker does; return the updated task."""
     task = queue.claim(worker)
     if task is None:
         return None
@@ -84,7 +84,7 @@ def claimed() -> Task:
 
 
 def in_thread(task: Task) -> threading.Thread:
-    """A worker that runs the task while the test goes on."""
+    """Execute the task in a thread while the test continues."""
 
     def run() -> None:
         try:
@@ -98,8 +98,8 @@ def in_thread(task: Task) -> threading.Thread:
 
 
 def until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
-    """Waits until it holds; fails at the deadline."""
+    """Wait until the condition holds; fail at the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < end, "it did not come to that in time"
+        assert time.monotonic() < end, "the condition did not hold before the deadline"
         time.sleep(0.05)

@@ -1,7 +1,7 @@
-"""Keeper: starts and ends one service for the tests, and outlives them long enough to tidy up.
+"""Keeper: starts and stops one service for the tests, and cleans up after them.
 
-Run as a process of its own. Reads one word a line; when nobody can write to it any more, however
-the tests ended, it ends all that descends from the service and removes its folder.
+It runs as a separate process and reads one command per line. At the end of its input, however the
+tests ended, it kills all descendants of the service and removes its folder.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-_BECOME_REAPER = 36  # prctl(2): who leaves its parents becomes our child, and cannot hide
+_BECOME_REAPER = 36  # prctl(2): orphans become our children and stay visible
 STOP_WITHIN_S = 15.0
 
 
 class Kept:
-    """One service: its command, as whom it runs, and all processes that came of it."""
+    """One service: its command, its user, and all its processes."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self._order = order
@@ -54,7 +54,7 @@ class Kept:
         return "ended" if ended else "running"
 
     def stop(self) -> str:
-        """As its administrator would."""
+        """Stop the service as an administrator would, then kill what remains."""
         if self._main is not None and self._main.poll() is None:
             self._main.send_signal(self._order["stop_signal"])
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -62,7 +62,7 @@ class Kept:
         return self.kill()
 
     def kill(self) -> str:
-        """All at once, with SIGKILL, until nobody is left."""
+        """Send SIGKILL to all processes until none is left."""
         until = time.monotonic() + STOP_WITHIN_S
         while family := descendants():
             for pid in family:
@@ -93,7 +93,7 @@ class Kept:
 
 
 def descendants() -> list[int]:
-    """All processes that came of this one."""
+    """Return the process IDs of all descendants of this process."""
     parents: dict[int, list[int]] = {}
     for place in Path("/proc").iterdir():
         if place.name.isdigit():

@@ -1,4 +1,4 @@
-"""Key object documents of the made-up patients: rejection notes, and ordinary ones."""
+"""Key object documents of synthetic patients: rejection notes and others."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ OF_INTEREST, QUALITY, SAFETY, WORKLIST, RETENTION = "113000", "113001", "113037"
 def key_object(
     title: str, uids: Sequence[str], number: int = 1, *, series: str = "9", **changes: object
 ) -> Dataset:
-    """A document about images of one CT series; it stands in a KO series of their study."""
+    """Return a document on images of a CT series, in a KO series of the same study."""
     image = ct()
     ds = Dataset()
     for keyword in (

@@ -1,4 +1,4 @@
-"""Leaks: whether threads and sockets of this process are back to where they were."""
+"""Detection of leaked threads and sockets of this process."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ RETURN_S = 10.0
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Fails when the block leaves a thread or a socket behind."""
+    """Fail if the block leaves a thread or a socket open."""
     threads, sockets = set(threading.enumerate()), open_sockets()
     yield
     until = time.monotonic() + RETURN_S
@@ -31,6 +31,6 @@ def open_sockets() -> int:
 
 
 def resident_mib() -> float:
-    """What this process holds of the machine's memory."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,4 +1,4 @@
-"""Lies: what an archive of the lab may do wrong, and the log of what it truly did."""
+"""The faults that a test PACS can simulate, and the log of what it really did."""
 
 import fcntl
 import hashlib
@@ -24,7 +24,7 @@ from adit_engine.values.instance import Instance
 
 
 class Kind(StrEnum):
-    """How it lies; what happens at the n-th instance is counted within each request."""
+    """Kind of fault; a fault at the n-th instance is counted within each request."""
 
     DROP = "drops an instance and counts it as sent"
     TWICE = "sends an instance twice"
@@ -64,7 +64,7 @@ class Kind(StrEnum):
 
 
 class Part(StrEnum):
-    """What a lie is about, by DIMSE or over the web."""
+    """The service that a fault affects, in DIMSE or DICOMweb."""
 
     FIND = "search"
     GET = "retrieval"
@@ -79,9 +79,9 @@ BREAKS = (Kind.STALL, Kind.ABORT, Kind.HALF, Kind.TRICKLE, Kind.HUGE, Kind.FIN, 
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """`at`: the instance (or the length of a list); `times`: how often before it tells the truth.
+    """A fault: `at` is the instance (or the length of a list), `times` how often it occurs.
 
-    `on`: what it is told about; None for anything.
+    `on` is the affected service; None for any.
     """
 
     kind: Kind
@@ -92,7 +92,7 @@ class Lie:
 
 @dataclass(frozen=True)
 class Site:
-    """Its AE title, what it holds, and where C-MOVE may send, by AE title."""
+    """AE title, stored objects, and the C-MOVE destinations by AE title."""
 
     ae_title: str
     index: FolderIndex
@@ -100,11 +100,11 @@ class Site:
 
 
 SLOW_S = 1.2
-"""Longer than a node may be silent in the middle, shorter than before the first image."""
+"""Longer than `no_progress_s` and shorter than `first_byte_s` of the tests."""
 
 
 class Over(Exception):
-    """A conversation was broken off on purpose."""
+    """A connection was interrupted on purpose."""
 
 
 PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
@@ -115,29 +115,29 @@ _KEEPING = (Kind.NO_ROOM, Kind.ADMIT, Kind.FORGET, Kind.COERCE, Kind.DUPLICATE)
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One sub-operation or part as it truly was; `status` is the taker's answer, None for none."""
+    """One sub-operation or part as sent; `status` is the response of the peer, or None."""
 
     instance_uid: str
     sha256: str
     kind: Kind | None
     status: int | None
     late: bool = False
-    """Whether it came after success had been reported."""
+    """Whether it was sent after success had been reported."""
 
 
 @dataclass
 class Log:
-    """The truth: what was sent, what was taken in, and which lies were told."""
+    """What was really sent and stored, and which faults occurred."""
 
     sent: list[Sent] = field(default_factory=list)
     stored: list[Sent] = field(default_factory=list)
     reports: list[int | None] = field(default_factory=list)
-    """How we answered its reports of what it keeps; None where they did not reach us."""
+    """Our response to each Storage Commitment report; None if it did not reach us."""
     lies: Counter[Kind] = field(default_factory=Counter)
 
 
 class Liar:
-    """Listens in threads of this process, over some holdings. Use it with `with`."""
+    """A server in threads of this process for the objects of a site. Use it with `with`."""
 
     def __init__(self, site: Site, lies: Iterable[Lie], scratch: Path) -> None:
         self.site = site
@@ -167,7 +167,7 @@ class Liar:
             assert not thread.is_alive()
 
     def converse(self, one: socket.socket) -> None:
-        """One connection, until either side ends it."""
+        """Serve one connection until either side ends it."""
         raise NotImplementedError
 
     def begin(self, action: Callable[..., None], *arguments: object) -> None:
@@ -189,10 +189,10 @@ class Liar:
             self._open.discard(one)
             one.close()
 
-    # Lies --------------------------------------------------------------------------------------
+    # Faults ------------------------------------------------------------------------------------
 
     def tells(self, kind: Kind, at: int | None = None, on: Part | None = None) -> Lie | None:
-        """The lie that is told now, which is noted; None when the truth is told."""
+        """Return and count the fault that is due now, or None."""
         with self._lock:
             for lie in self._lies:
                 fits = lie.kind is kind and lie.on in (None, on) and at in (None, lie.at)
@@ -203,15 +203,15 @@ class Liar:
         return None
 
     def breaks(self, at: int, on: Part) -> Kind | None:
-        """How the n-th message of a conversation breaks off, if it does."""
+        """Return how the n-th message is to be interrupted, or None."""
         return next((kind for kind in BREAKS if self.tells(kind, at, on)), None)
 
     def break_off(
         self, one: socket.socket, how: Kind, whole: bytes, *, huge: bytes, abort: bytes = b""
     ) -> None:
-        """Says of a whole message what such an end lets through. Raises Over.
+        """Send the part of a message that such a fault lets through. Raises Over.
 
-        `huge` announces four gigabytes, `abort` is how the protocol aborts; without it, by a reset.
+        `huge` announces 4 GiB; `abort` is the abort of the protocol, by default a reset.
         """
         with suppress(OSError):
             if how is Kind.HUGE:
@@ -236,7 +236,7 @@ class Liar:
         raise Over(how)
 
     def _stay_silent(self, one: socket.socket) -> None:
-        """Until the other side has gone or all is over."""
+        """Wait until the other side has gone or the server ends."""
         while not self._ending.wait(0.02):
             if select.select([one], [], [], 0)[0] and not one.recv(65536):
                 break
@@ -246,7 +246,7 @@ class Liar:
             self._ending.wait(SLOW_S)
 
     def cut_list(self, level: str | None, found: list[dict[str, str]]) -> list[dict[str, str]]:
-        """The answers to a search, as it lies about them."""
+        """Return the matches of a query with the faults applied."""
         if level == "IMAGE" and len(found) > 1 and (lie := self.tells(Kind.CAP, on=Part.FIND)):
             found = found[: lie.at]
         if found and level == "SERIES" and self.tells(Kind.FOREIGN, on=Part.FIND):
@@ -263,7 +263,7 @@ class Liar:
         return found
 
     def ways(self, at: int, on: Part) -> list[Kind | None]:
-        """How the n-th instance goes out: none at all, once, altered, or more than once."""
+        """Return how to send the n-th instance: not at all, once, altered, or repeatedly."""
         if self.tells(Kind.DROP, at, on):
             return []
         ways: list[Kind | None] = [None]
@@ -291,7 +291,7 @@ class Liar:
         return replace(held, path=path)
 
     def keep(self, arrived: Instance) -> Kind | None:
-        """Keeps an instance as it lies about keeping; says how it lied."""
+        """Store an instance with the faults applied; return the fault, if any."""
         at = len(self.log.stored)
         lied = next((kind for kind in _KEEPING if self.tells(kind, at, Part.STORE)), None)
         data = b"".join(arrived.parts())
@@ -305,7 +305,7 @@ class Liar:
 
 
 def _arrive(one: socket.socket) -> None:
-    """Waits until the other side has all that was said: a reset would take back the rest."""
+    """Wait until the peer has received everything, since a reset discards unsent data."""
     until = time.monotonic() + _ARRIVES_WITHIN_S
     while int.from_bytes(fcntl.ioctl(one, termios.TIOCOUTQ, bytes(4)), sys.byteorder):
         if time.monotonic() > until:
@@ -314,7 +314,7 @@ def _arrive(one: socket.socket) -> None:
 
 
 def presentation_state(beside: StoredInstance, folder: Path) -> StoredInstance:
-    """What some archives make of annotations when a study is retrieved, in a series of its own."""
+    """Return a presentation state as some PACS create for annotations at retrieval."""
     made = dcmread(beside.path)
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = PRESENTATION_STATE
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"{beside.uid}.99"
@@ -329,7 +329,7 @@ def presentation_state(beside: StoredInstance, folder: Path) -> StoredInstance:
 
 
 def foreign(content: bytes) -> bytes:
-    """The same object with another patient's id of the same length."""
+    """Return the object with another patient ID of the same length."""
     tag = content.find(b"\x10\x00\x20\x00LO")
     size = struct.unpack_from("<H", content, tag + 6)[0]
     other = b"FOREIGN".ljust(size, b"9")[:size]
@@ -337,7 +337,7 @@ def foreign(content: bytes) -> bytes:
 
 
 def holdings(folder: Path) -> FolderIndex:
-    """What lies in a folder, read once; archives may share it as long as nobody stores."""
+    """Read the index of a folder; servers may share it as long as none of them stores."""
     made = FolderIndex(folder)
     made.load()
     return made

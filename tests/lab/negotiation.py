@@ -1,4 +1,4 @@
-"""Association negotiation of the lab's archive, by pynetdicom's PDUs (PS3.8 9.3)."""
+"""Association negotiation of the test PACS, with PDUs of pynetdicom (PS3.8 9.3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _IMPLICIT_LE = "1.2.840.10008.1.2"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One presentation context: proposed with several syntaxes, accepted with one."""
+    """A presentation context: proposed with several syntaxes, accepted with one."""
 
     id: int
     class_uid: str
@@ -30,7 +30,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an A-ASSOCIATE-RQ asks for. `roles` are as SCU and as SCP, by SOP class."""
+    """Content of an A-ASSOCIATE-RQ. `roles` are (SCU, SCP) by SOP class."""
 
     called: str
     calling: str
@@ -40,20 +40,20 @@ class Proposal:
 
     @property
     def taken(self) -> frozenset[str]:
-        """The classes that the requestor wants to receive over this association."""
+        """The SOP classes that the requestor wants to receive on this association."""
         return frozenset(uid for uid, (_, as_scp) in self.roles.items() if as_scp)
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What an A-ASSOCIATE-AC answers: the syntax of each accepted context, by context id."""
+    """Content of an A-ASSOCIATE-AC: the syntax of each accepted context by its ID."""
 
     syntaxes: Mapping[int, str]
     max_pdu: int
 
 
 def encode_proposal(proposal: Proposal) -> bytes:
-    """An A-ASSOCIATE-RQ."""
+    """Encode an A-ASSOCIATE-RQ."""
     request = _primitive(proposal, {})
     request.presentation_context_definition_list = [
         _context(one.id, one.class_uid, list(one.syntaxes)) for one in proposal.contexts
@@ -64,7 +64,7 @@ def encode_proposal(proposal: Proposal) -> bytes:
 
 
 def decode_proposal(data: bytes) -> Proposal:
-    """Reads a whole A-ASSOCIATE-RQ. Raises ValueError."""
+    """Decode a complete A-ASSOCIATE-RQ. Raises ValueError."""
     request = _decoded(A_ASSOCIATE_RQ(), data)
     contexts = tuple(
         Context(
@@ -84,9 +84,9 @@ def decode_proposal(data: bytes) -> Proposal:
 
 
 def encode_acceptance(proposal: Proposal, answers: Mapping[int, str | int]) -> bytes:
-    """An A-ASSOCIATE-AC that grants all roles as they were asked for.
+    """Encode an A-ASSOCIATE-AC that grants all requested roles.
 
-    `answers` holds for each context id its transfer syntax, or the reason why not (PS3.8 9.3.3.2).
+    `answers` has the transfer syntax of each context ID, or the rejection reason (PS3.8 9.3.3.2).
     """
     response = _primitive(proposal, proposal.roles)
     results: list[PresentationContext] = []
@@ -105,7 +105,7 @@ def encode_acceptance(proposal: Proposal, answers: Mapping[int, str | int]) -> b
 
 
 def decode_acceptance(data: bytes) -> Acceptance:
-    """Reads a whole A-ASSOCIATE-AC. Raises ValueError."""
+    """Decode a complete A-ASSOCIATE-AC. Raises ValueError."""
     response = _decoded(A_ASSOCIATE_AC(), data)
     syntaxes = {
         int(one.context_id or 0): str(one.transfer_syntax[0])
@@ -119,7 +119,7 @@ def _decoded(pdu: A_ASSOCIATE_AC | A_ASSOCIATE_RQ, data: bytes) -> A_ASSOCIATE:
     try:
         pdu.decode(data)
         return pdu.to_primitive()
-    except Exception as error:  # of any kind, as a wire may have flipped any bit
+    except Exception as error:  # any error is possible after a bit flip
         raise ValueError("The association PDU is broken.") from error
 
 

@@ -1,4 +1,4 @@
-"""The pages of nodes as a browser uses them."""
+"""Use of the node pages as by a browser."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def client_of(user: User) -> Client:
 
 
 def filled(client: Client, path: str, **values: Any) -> Mapping[str, Any]:
-    """What a browser would send when only `values` were typed over."""
+    """Return the form data that a browser sends if only `values` were changed."""
     forms = client.get(path).context["editor"]
     data: dict[str, Any] = {}
     sets = (forms.hours, forms.specials)

@@ -1,4 +1,4 @@
-"""On PostgreSQL: runs the installation's tests against a private PostgreSQL: `on_postgresql.py PYTEST…`."""
+"""Run tests against a private PostgreSQL server: `on_postgresql.py PYTEST…`."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Orders in few words, through the order service."""
+"""Shortcuts to place orders with the order service."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -15,7 +15,7 @@ SHEET_OPTIONS = {one.name for one in fields(SheetOptions)}
 def make_request(
     kind: str, items: Iterable[Any], *destinations: int, key: str = "a", **more: Any
 ) -> OrderRequest[Any]:
-    """An order; `more` are options of the order or of its sheet."""
+    """Return an order request; `more` are options of the order or of its sheet."""
     sheet = SheetOptions(**{name: more.pop(name) for name in SHEET_OPTIONS & more.keys()})
     return OrderRequest(kind, tuple(items), key, destinations, sheet=sheet, **more)
 
@@ -23,6 +23,6 @@ def make_request(
 def order_job(
     user: User, kind: str, items: Iterable[Any], *destinations: int, key: str = "a", **more: Any
 ) -> Job:
-    """The only job of an order."""
+    """Place an order and return its only job."""
     (job,) = place_order(user, make_request(kind, items, *destinations, key=key, **more))
     return job

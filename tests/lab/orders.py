@@ -1,4 +1,4 @@
-"""Orders: randomised work for the lab. A seed draws them, a bench carries them out with faults."""
+"""Random orders with faults: drawn from a seed and executed on a bench."""
 
 import random
 import sys
@@ -44,9 +44,9 @@ ATTEMPTS = 3
 TIMES = {"connect_s": 1.0, "first_byte_s": 1.5, "no_progress_s": 1.0}
 NEARLINE_TIMES = {**TIMES, "first_byte_s": 6.0}
 PATIENT_TIMES = {"connect_s": 10.0, "first_byte_s": 20.0, "no_progress_s": 20.0}
-"""For the last attempt, which meets no fault: a busy machine is none."""
+"""For attempts without faults, so that a slow machine does not cause a timeout."""
 DEADLINE_S, SPARE_S = 20.0, 5.0
-"""A window that ends: then the attempt is stopped, and has to end within the spare seconds."""
+"""An attempt is stopped at the deadline and must end within the spare seconds."""
 
 SOURCE_LIES = (
     Kind.DROP,
@@ -100,14 +100,14 @@ COMMIT_LIES = (
     Kind.NO_CLASS,
     *BREAKS,
 )
-"""Of its reports of what it keeps."""
+"""Faults of Storage Commitment reports."""
 PROOFS = ("find", "commitment", "commitment")
 REPORTS = ("asking", "there", "elsewhere")
-"""By the association of the question, or by its own, from its address or from another one."""
+"""On the association of the request, or on a new one from the same or another address."""
 ROUTES = ("get", "get", "move", "move", "auto", "web", "web")
 KEEPERS = ("dimse", "dimse", "folder", "web")
 
-# Studies 1 and 2 are one patient's, 3 and 4 another's.
+# Studies 1 and 2 belong to one patient, 3 and 4 to another.
 PATIENTS = {"1": "PID-4711-0815", "2": "PID-4711-0815", "3": "PID-4711-0816", "4": "PID-4711-0816"}
 
 Node = DimseNode | DicomwebNode | FolderNode
@@ -131,12 +131,12 @@ def change_for(project: str) -> Pseudonymization:
 CHANGES: tuple[Change, ...] = (AsIs(), change_for("LUNG"), change_for("HEART"))
 
 
-# What a run consists of -------------------------------------------------------------------------
+# Orders and faults ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Harm:
-    """What a wire does, after so many bytes; see lab.wire."""
+    """A network fault after a number of bytes; see lab.wire."""
 
     how: str
     after_bytes: int
@@ -145,7 +145,7 @@ class Harm:
 
 @dataclass(frozen=True)
 class Plan:
-    """One attempt's faults, drawn before it begins."""
+    """The faults of one attempt, drawn before it begins."""
 
     lies: tuple[Lie, ...] = ()
     keeper_lies: tuple[Lie, ...] = ()
@@ -153,7 +153,7 @@ class Plan:
     keeper_harm: Harm | None = None
     stop_after: int | None = None
     sends_from: str = ""
-    """The address of this machine from which the archive's images come, where it is another."""
+    """The local address from which the PACS sends images, if it is a different one."""
     reports: str = "asking"
     spool_is_full: bool = False
 
@@ -166,7 +166,7 @@ class Plan:
 
 @dataclass
 class Case:
-    """One order, and what became of it."""
+    """One order and its results."""
 
     number: int
     study: str
@@ -176,16 +176,16 @@ class Case:
     plans: list[Plan]
     sends_move_originator: bool = True
     proof: str = "find"
-    """How a PACS as the destination is asked what it keeps."""
+    """How storage in a destination PACS is verified."""
     lists_meanwhile: bool = False
-    """A series comes while its list is asked for, as by hand."""
+    """Whether the source is listed while it is read, as by the command line."""
     ledger: Ledger = field(default_factory=Ledger)
     sent: list[list[Sent]] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     errors: list[AditError | None] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     kept: list[dict[str, Kept]] = field(default_factory=list)
-    """What the destination held after each attempt."""
+    """What the destination stored after each attempt."""
 
     @property
     def order(self) -> StudyRequest:
@@ -213,7 +213,7 @@ def case(number: int, seed: int) -> Case:
 
 
 def _committed(rng: random.Random, plan: Plan) -> Plan:
-    """The same faults, with reports of what is kept; the last attempt's are honest."""
+    """Add Storage Commitment reports to the plan; those of the last attempt are correct."""
     if plan == Plan():
         return replace(plan, reports=rng.choice(REPORTS[:2]))
     plan = replace(plan, reports=rng.choice(REPORTS))
@@ -229,11 +229,11 @@ def _committed(rng: random.Random, plan: Plan) -> Plan:
 def _plan(rng: random.Random, route: str) -> Plan:
     kinds = rng.sample(SOURCE_LIES, rng.choice((0, 1, 1, 2, 3)))
     if {Kind.CAP, Kind.OMIT} <= set(kinds):
-        kinds.remove(Kind.OMIT)  # a list cut short without any count beside it is beyond proof
+        kinds.remove(Kind.OMIT)  # a capped list without any count cannot be detected
     plan = Plan(tuple(Lie(k, rng.randrange(5), rng.choice((1, 1, 2, 99))) for k in kinds))
     if not kinds or rng.random() < 0.25:
-        # A flipped bit in an image is beyond what TCP's users can see; in the answer to an
-        # association request it is not.
+        # A flipped bit in an image cannot be detected over TCP; in the response to an
+        # association request it can.
         how = rng.choice(HARMS if route != "web" else [one for one in HARMS if one != "flip"])
         after = rng.randrange(6, 180) if how == "flip" else rng.randrange(12_000)
         plan = replace(plan, harm=Harm(how, after, rng.random() < 0.5))
@@ -250,11 +250,11 @@ def _plan(rng: random.Random, route: str) -> Plan:
     return plan
 
 
-# Carrying it out --------------------------------------------------------------------------------
+# Execution --------------------------------------------------------------------------------------
 
 
 class Bench:
-    """What all orders of a run share: the archive's holdings, and a receiver of ours."""
+    """What all orders of a run share: the objects of the PACS and our receiver."""
 
     def __init__(self, folder: Path, received: receiving.Received, held: FolderIndex) -> None:
         self.folder = folder
@@ -262,7 +262,7 @@ class Bench:
         self.held = held
 
     def run(self, one: Case) -> None:
-        """All attempts of an order; each goes on from the ledger of those before."""
+        """Execute all attempts of an order; each continues from the previous ledger."""
         base = self.folder / f"{one.number}"
         (base / "scratch").mkdir(parents=True)
         (base / "kept").mkdir()
@@ -273,7 +273,7 @@ class Bench:
 
 
 class _Attempt:
-    """One attempt of an order, among the archives and wires of its plan."""
+    """One attempt of an order, with the servers and network faults of its plan."""
 
     def __init__(self, bench: Bench, one: Case, plan: Plan, base: Path, stack: ExitStack) -> None:
         self._bench = bench
@@ -339,7 +339,7 @@ class _Attempt:
         return keeper, self._dimse("KEEPER", port, **more)
 
     def _report_to(self) -> dict[str, tuple[str, int]]:
-        """Where the destination finds us, as it knows; nowhere: it stays on our association."""
+        """Return our addresses for reports; if empty, reports use our association."""
         port = self._bench.received.port
         if self._plan.reports == "elsewhere":
             wire = Wire(port, sys.maxsize, "delay", source="127.0.0.2")
@@ -401,7 +401,7 @@ class _Attempt:
 
 
 def kept(folder: Path) -> dict[str, Kept]:
-    """What truly lies in a folder beside its lists of contents; two files of one UID are two."""
+    """Return the images in a folder without its content lists, duplicate UIDs separately."""
     found: dict[str, Kept] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.name.startswith((".", "contents-")):
@@ -413,7 +413,7 @@ def kept(folder: Path) -> dict[str, Kept]:
 
 
 def shelf(folder: Path, sent: Iterable[Instance]) -> FolderIndex:
-    """What an archive holds, made of these instances."""
+    """Write the instances to a folder and return its index."""
     folder.mkdir()
     for one in sent:
         (folder / f"{one.instance_uid}.dcm").write_bytes(b"".join(part10.file_parts(one)))

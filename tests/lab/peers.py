@@ -1,4 +1,4 @@
-"""Peers for the DIMSE tests: real archives, a cutting wire, and one that says what a test wants."""
+"""Peers for the DIMSE tests: Orthanc, dcmtk, and a scripted peer."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def node(
     observer: TrafficObserver = NOT_OBSERVED,
     **settings: Any,
 ) -> DimseNode:
-    """A node on this machine, with time limits fit for tests."""
+    """Return a node on this machine, with time limits for tests."""
     values = {"called_ae_title": called, "host": "127.0.0.1", "port": port, **TIMES, **settings}
     return DimseNode("PACS1", DimseSettings(**values), reception, observer=observer)
 
@@ -105,7 +105,7 @@ class Orthanc:
             ).close()
 
     def delete(self, instance_uid: str) -> None:
-        """One image, as somebody at its own pages would."""
+        """Delete one image with the REST API of Orthanc."""
         address = f"http://127.0.0.1:{self.http_port}/tools/find"
         asked = {"Level": "Instance", "Query": {"SOPInstanceUID": instance_uid}}
         with urllib.request.urlopen(address, json.dumps(asked).encode(), timeout=20) as got:
@@ -144,7 +144,7 @@ def orthanc(folder: Path, called: str, **more: Any) -> Iterator[Orthanc]:
 
 @contextmanager
 def storescp(folder: Path, *options: str) -> Iterator[int]:
-    """dcmtk's storage application; what it takes lies in `folder` as files."""
+    """Run storescp of dcmtk, which writes received images to `folder`."""
     assert STORESCP is not None
     folder.mkdir()
     port = free_port()
@@ -157,7 +157,7 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
 def dcmqrscp(
     folder: Path, *known: str, options: Sequence[str] = (), most: int = 8
 ) -> Iterator[int]:
-    """dcmtk's small archive, called QR. `known` are lines of its host table."""
+    """Run dcmqrscp of dcmtk with the AE title QR. `known` are lines of its host table."""
     assert DCMQRSCP is not None
     (folder / "db").mkdir(parents=True)
     port = free_port()
@@ -173,7 +173,7 @@ def dcmqrscp(
 
 
 class Scripted:
-    """A peer that accepts everything and then says what a test's script says, bytes and all."""
+    """A peer that accepts everything and then sends what the script of a test defines."""
 
     def __init__(self, script: Callable[["Talk"], object]) -> None:
         self._script = script
@@ -216,7 +216,7 @@ class Scripted:
 
 
 class Talk:
-    """One association from the peer's side. `number` counts them from 0."""
+    """One association on the side of the peer. `number` counts them from 0."""
 
     def __init__(self, one: socket.socket, number: int) -> None:
         one.settimeout(20)
@@ -227,7 +227,7 @@ class Talk:
         self.stored = 0
 
     def accept(self, refuse: Callable[[str, str], bool] = lambda kind, syntax: False) -> None:
-        """Reads the request and accepts each context with its first syntax, unless refused."""
+        """Read the request and accept each context with its first syntax, unless refused."""
         kind, body = self.pdu()
         assert kind == 1
         items, roles = b"", b""
@@ -254,13 +254,14 @@ class Talk:
         return next(number for number, (held, _) in self.contexts.items() if held == uid)
 
     def hear(self) -> dict[int, bytes]:
-        """The next command by element number; its data set is read over. Raises EOFError when the
-        other side has ended the association, whose release is answered.
+        """Return the next command by element number and skip its data set.
+
+        Raises EOFError if the other side ended the association; a release is answered.
         """
         return self.hear_with_data()[0]
 
     def hear_with_data(self) -> tuple[dict[int, bytes], bytes]:
-        """As `hear`, with the bytes of its data set."""
+        """Return the next command, as `hear` does, and the bytes of its data set."""
         command, data, more = b"", b"", True
         while more:
             kind, body = self.pdu()
@@ -292,8 +293,9 @@ class Talk:
         *,
         behind: bytes = b"",
     ) -> bytes:
-        """A whole message; an int is a number of two bytes, a str a UID. `behind` follows in the
-        command's own fragment, where nothing belongs.
+        """Encode a complete message; an int has two bytes, a str is a UID.
+
+        `behind` is appended to the fragment of the command, where it is not allowed.
         """
         values = {0x0800: 0x0101 if data is None else 1, **elements}
         body = b""
@@ -319,7 +321,7 @@ class Talk:
         return kind, self._read(length)
 
     def until_gone(self) -> int:
-        """Waits until the other side has gone, and gives the kind of the last PDU it sent."""
+        """Wait until the other side has gone and return the type of its last PDU."""
         last = 0
         with suppress(EOFError, ConnectionError):
             while True:
@@ -364,7 +366,7 @@ def _command(data: bytes) -> dict[int, bytes]:
 
 
 def register(archive: Orthanc, port: int) -> None:
-    """Tells the archive where ADIT is."""
+    """Register ADIT in Orthanc."""
     body = json.dumps(["ADIT", "127.0.0.1", port]).encode()
     address = f"http://127.0.0.1:{archive.http_port}/modalities/adit"
     request = urllib.request.Request(address, body, method="PUT")

@@ -1,6 +1,6 @@
-"""Pledges: how the lying archive answers whether it keeps what it took (PS3.4 annex J).
+"""Storage Commitment of the test PACS, with faults (PS3.4 Annex J).
 
-New associations are pynetdicom's, so that another reading of the standard proposes the roles.
+New associations use pynetdicom, so that an independent implementation proposes the roles.
 """
 
 import socket
@@ -32,7 +32,7 @@ Images = Sequence[tuple[str, str]]
 
 
 def pledge(archive: "Lying", association: Association, message: Message) -> None:
-    """Answers one question, and reports; by an association of its own to whom it knows."""
+    """Respond to one request and report; to a known peer on a new association."""
     syntax = association.contexts[message.context_id].syntaxes[0]
     asked = read_dataset(BytesIO(bytes(message.data or b"")), syntax == IMPLICIT_LE, True)
     assert message.command.text(CommandField.REQUESTED_INSTANCE) == INSTANCE
@@ -68,7 +68,7 @@ def _agree(archive: "Lying", association: Association, message: Message, status:
 
 
 def _report(archive: "Lying", asked: Dataset) -> Dataset:
-    """What it truly holds, but for the lies."""
+    """Return the report on stored images with the faults applied."""
     held = {one.uid for study in archive.site.index.studies.values() for one in study.instances()}
     report = Dataset()
     report.TransactionUID = asked.TransactionUID
@@ -110,7 +110,7 @@ def _event(report: Dataset) -> int:
 
 
 def _here(archive: "Lying", association: Association, context_id: int, report: Dataset) -> None:
-    """On the association of the question."""
+    """Send the report on the association of the request."""
     implicit = association.contexts[context_id].syntaxes[0] == IMPLICIT_LE
     target = DicomBytesIO()
     target.is_little_endian, target.is_implicit_VR = True, implicit
@@ -132,9 +132,9 @@ def _here(archive: "Lying", association: Association, context_id: int, report: D
 def _there(
     archive: "Lying", called: str, address: tuple[str, int], report: Dataset, times: int
 ) -> None:
-    """By an association of its own, over which it serves."""
+    """Send the report on a new association, as SCP."""
     try:
-        # pynetdicom leaves a socket behind where nobody listens.
+        # pynetdicom leaks a socket if the connection is refused.
         socket.create_connection(address, 5).close()
     except OSError:
         archive.log.reports.append(None)

@@ -1,8 +1,8 @@
-"""Reaper: what the tests start ends with them, however they end.
+"""Reaper: ends all processes that the tests started, however the tests end.
 
-Everything that the tests start carries a mark in its environment. A process of its own waits until
-nobody can write to it any more; then it ends whatever still carries the mark, and removes the folders
-that it was told. Services have a keeper besides (keeper.py), which carries none.
+Each process that the tests start has a mark in its environment. A separate process waits for the
+end of its input; then it kills all processes with the mark and removes the folders it was given.
+Services also have a keeper (keeper.py), which has no mark.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ WITHIN_S = 15.0
 
 
 def unmarked() -> dict[str, str]:
-    """The environment for what ends by itself."""
+    """Return the environment without the mark, for processes that end by themselves."""
     return {name: value for name, value in os.environ.items() if name != MARK}
 
 
 @contextlib.contextmanager
 def reaping() -> Iterator[Callable[[Path], None]]:
-    """While the block lasts, all that is started is marked; yields how to name a folder to remove."""
+    """Mark all processes started in the block; yield a function that registers a folder."""
     mark = secrets.token_hex(16)
     reaper = subprocess.Popen(
         [sys.executable, __file__, mark],
@@ -57,7 +57,7 @@ def reaping() -> Iterator[Callable[[Path], None]]:
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that carry it, but for those that have ended already."""
+    """Return the IDs of running processes with this mark."""
     sought, found = f"{MARK}={mark}".encode(), []
     for place in Path("/proc").iterdir():
         if place.name.isdigit():

@@ -1,4 +1,4 @@
-"""What the tests of receiving share: a receiver in this process, and who talks to it."""
+"""Helpers for tests of receiving: a receiver in this process and its callers."""
 
 import socket
 import struct
@@ -26,7 +26,7 @@ TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progre
 
 @dataclass
 class Received:
-    """A receiver and what belongs to it."""
+    """A receiver with its spool and pending moves."""
 
     receiver: StorageScp
     reception: LocalMoveReceiver
@@ -37,7 +37,7 @@ class Received:
         return self.receiver.port
 
     def sender(self, title: str = "PACS", **settings: Any) -> DimseNode:
-        """Somebody who sends to it by C-STORE, as an archive would."""
+        """Return a node that sends to the receiver by C-STORE, as a PACS would."""
         values = {
             "called_ae_title": "ADIT",
             "calling_ae_title": title,
@@ -50,7 +50,7 @@ class Received:
 
 
 class Sending:
-    """One association of an archive with the receiver, said message by message."""
+    """One association of a PACS with the receiver, controlled message by message."""
 
     def __init__(self, association: ClientAssociation) -> None:
         self._association = association
@@ -58,7 +58,7 @@ class Sending:
     def store(
         self, instance: Instance, originator: tuple[str, int] | None = None, **named: str
     ) -> int | None:
-        """The status of the answer. `originator` is the AE title and message of a C-MOVE."""
+        """Send an image and return the status. `originator` is (AE title, message ID)."""
         kind, syntax = instance.sop_class_uid, instance.transfer_syntax_uid
         context_id = self._association.negotiated.context_for(kind, syntax)
         assert context_id is not None
@@ -81,7 +81,7 @@ class Sending:
 
 @contextmanager
 def sending(port: int, *instances: Instance, title: str = "PACS") -> Iterator[Sending]:
-    """An association that offers what these instances need."""
+    """Open an association with the contexts that these instances need."""
     pairs = {(i.sop_class_uid, i.transfer_syntax_uid) for i in instances}
     patience = Timeouts(connect_s=3, association_s=3, no_progress_s=30)
     peer = Peer("ADIT", "127.0.0.1", port, "ADIT", title, 131072, patience)
@@ -94,7 +94,7 @@ def sending(port: int, *instances: Instance, title: str = "PACS") -> Iterator[Se
 def receiving(
     folder: Path, *callers: str, reserve_bytes: int = 0, **settings: Any
 ) -> Iterator[Received]:
-    """Takes images of the AE titles named, from this machine."""
+    """Run a receiver that accepts the given AE titles from this machine."""
     spool = Spool(folder / "spool", reserve_bytes)
     known = [AllowedSender(title, HERE) for title in callers]
     reception = LocalMoveReceiver(spool, "ADIT", "this machine", known)
@@ -105,7 +105,7 @@ def receiving(
 
 @contextmanager
 def again(received: Received) -> Iterator[Received]:
-    """A second receiver that knows only what the first one left in the spool."""
+    """Run a second receiver that knows only the spool of the first one."""
     spool = Spool(received.spool.folder, 0)
     values = StorageScpSettings("ADIT", "127.0.0.1", 0)
     with StorageScp(values, spool, received.reception) as receiver:
@@ -117,11 +117,11 @@ def wanted(study_uid: str, *, title: str = "PACS", **more: Any) -> MoveTarget:
 
 
 def never() -> None:
-    """For a wait that nobody stops."""
+    """Never stop a wait."""
 
 
 def request(calling: str = "PACS", called: str = "ADIT") -> bytes:
-    """An A-ASSOCIATE-RQ for the echo, byte by byte."""
+    """Return the bytes of an A-ASSOCIATE-RQ for C-ECHO."""
     context = bytes([1, 0, 0, 0]) + _item(0x30, b"1.2.840.10008.1.1")
     context += _item(0x40, b"1.2.840.10008.1.2")
     body = struct.pack(">H2x16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
@@ -131,7 +131,7 @@ def request(calling: str = "PACS", called: str = "ADIT") -> bytes:
 
 
 def answer(one: socket.socket) -> tuple[int, bytes]:
-    """The next PDU; kind 0 when the connection has ended."""
+    """Return type and content of the next PDU; type 0 if the connection has ended."""
     try:
         head = one.recv(6, socket.MSG_WAITALL)
         if len(head) < 6:

@@ -1,4 +1,4 @@
-"""Made-up objects for tests: small CT images of people who never lived."""
+"""Synthetic objects for tests: small CT images of fictitious patients."""
 
 from io import BytesIO
 
@@ -13,7 +13,7 @@ ROOT = "1.2.826.0.1.3680043.8.498.77"
 
 
 def ct(number: int = 1, *, study: str = "1", series: str = "1", **changes: object) -> Dataset:
-    """One CT image of 16 x 16. Keywords override or, when None, remove attributes."""
+    """Return a CT image of 16 x 16. Keywords override attributes, or remove them if None."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -65,7 +65,7 @@ def ct(number: int = 1, *, study: str = "1", series: str = "1", **changes: objec
 
 
 def file_bytes(ds: Dataset, *, explicit: bool = True) -> bytes:
-    """The data set as a Part 10 file."""
+    """Return the data set as a Part 10 file."""
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID

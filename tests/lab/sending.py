@@ -1,4 +1,4 @@
-"""How the lab's archive sends one instance: as it lies on disk wherever the peer takes it."""
+"""Sending by the test PACS: unchanged from disk if the peer accepts the transfer syntax."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -16,9 +16,9 @@ _MEDIUM = 0
 
 
 def contexts_for(held: Iterable[StoredInstance]) -> Iterator[tuple[Context, ...]]:
-    """What to propose for these instances: one context for each class and syntax, and one plain.
+    """Yield the contexts to propose: one for each class and syntax, and an uncompressed one.
 
-    Several tuples where one association cannot carry that many contexts (PS3.8 9.3.2.2).
+    Several tuples if one association cannot hold that many contexts (PS3.8 9.3.2.2).
     """
     by_class: dict[str, set[str]] = {}
     for one in held:
@@ -42,7 +42,7 @@ def _numbered(proposed: list[tuple[str, tuple[str, ...]]]) -> tuple[Context, ...
 
 
 class Sender:
-    """C-STORE requests over one association. `classes` are those that the peer takes from us."""
+    """C-STORE requests over one association. `classes` are those that the peer accepts."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Sender:
         return self._context(held) is not None
 
     def send(self, held: StoredInstance, message_id: int) -> int | None:
-        """The status of the peer; None where the instance could not be sent at all."""
+        """Return the status of the peer; None if the instance could not be sent."""
         found = self._context(held)
         data = _encoded(held, found[1]) if found else None
         if found is None or data is None:
@@ -97,7 +97,7 @@ class Sender:
 
 
 def _encoded(held: StoredInstance, syntax: str) -> bytes | None:
-    """The data set in a syntax; None for a file that vanished or that no decoder understands."""
+    """Return the data set in a syntax; None if the file is missing or cannot be decoded."""
     try:
         content = held.path.read_bytes()
         if syntax == held.syntax:

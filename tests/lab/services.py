@@ -1,12 +1,12 @@
-"""Services: PostgreSQL, RabbitMQ and Redis for the tests alone, each on free ports of its own.
+"""PostgreSQL, RabbitMQ and Redis for tests, each on its own free ports.
 
     with rabbitmq() as broker:
         ... broker.url ...
         broker.kill(); broker.start()
 
-They run without systemd, as the user of their package when we are root, over temporary folders that
-go with them even when the test process is killed. Settings are for speed; what they have confirmed
-outlives `kill` (SIGKILL of all their processes), not a power cut.
+They run without systemd, as the user of their package if we are root, in temporary folders that are
+removed even if the test process is killed. Settings favor speed; confirmed data survive `kill`
+(SIGKILL of all processes), but not a power failure.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _LOOK_S = 0.05
 
 @dataclass
 class Service:
-    """One service that runs; `start` may be called again after `stop` or `kill`, on the same data."""
+    """A running service; after `stop` or `kill`, `start` restarts it with the same data."""
 
     name: str
     folder: Path
@@ -52,11 +52,11 @@ class Service:
     user: str = ""
     env: dict[str, str] = field(default_factory=dict)
     beside: list[list[str]] = field(default_factory=list)
-    """What has to run beside it."""
+    """Commands of auxiliary processes."""
     stop_signal: int = signal.SIGTERM
 
     def start(self) -> None:
-        """Returns when it answers. Raises RuntimeError with its log when it does not."""
+        """Start and wait until it responds. Raises RuntimeError with its log otherwise."""
         self._say("start")
         self.await_ready()
 
@@ -68,11 +68,11 @@ class Service:
             time.sleep(_LOOK_S)
 
     def stop(self) -> None:
-        """Asks it to end, as an administrator does."""
+        """Stop it gracefully, as an administrator would."""
         self._say("stop")
 
     def kill(self) -> None:
-        """SIGKILL for all of it."""
+        """Send SIGKILL to all its processes."""
         self._say("kill")
 
     def restart(self) -> None:
@@ -80,7 +80,7 @@ class Service:
         self.start()
 
     def freeze(self) -> None:
-        """It keeps its connections and says nothing any more."""
+        """Suspend it: connections stay open but it no longer responds."""
         self._say("freeze")
 
     def thaw(self) -> None:
@@ -100,7 +100,7 @@ class Service:
 
     @contextmanager
     def kept(self) -> Iterator["Service"]:
-        """Runs until the block ends; a keeper sees to it that nothing stays."""
+        """Run until the block ends; a keeper process cleans up."""
         order = {
             "folder": str(self.folder),
             "command": self.command,
@@ -130,13 +130,14 @@ class Service:
             keeper.stdout.close()
 
 
-# The three ---------------------------------------------------------------------------------
+# PostgreSQL, RabbitMQ, Redis ---------------------------------------------------------------
 
 
 @contextmanager
 def postgresql(**settings: str) -> Iterator[Service]:
-    """A database cluster with one empty database; its owner may make others. Settings are of
-    postgresql.conf: fsync="on" for what a hospital would have.
+    """Run a cluster with one empty database, whose owner may create others.
+
+    Settings are those of postgresql.conf: fsync="on" as in production.
     """
     programs = postgresql_folder()
     assert programs is not None
@@ -154,7 +155,7 @@ def postgresql(**settings: str) -> Iterator[Service]:
             "listen_addresses": _LOOPBACK,
             "port": port,
             "unix_socket_directories": folder,
-            # What a killed server had confirmed is there again; only a power cut would hurt.
+            # Confirmed data survive SIGKILL; only a power failure would lose them.
             "fsync": "off",
             "full_page_writes": "off",
             "max_connections": 60,
@@ -179,8 +180,9 @@ def postgresql(**settings: str) -> Iterator[Service]:
 
 @contextmanager
 def rabbitmq(**settings: object) -> Iterator[Service]:
-    """A broker of its own name, with its own port mapper; no plugins. `settings` are lines of its
-    configuration, with dots written as two underscores.
+    """Run a broker with its own node name and port mapper, without plugins.
+
+    `settings` are lines of its configuration, with dots written as two underscores.
     """
     server = rabbitmq_server()
     assert server is not None
@@ -206,7 +208,7 @@ def rabbitmq(**settings: object) -> Iterator[Service]:
         _write(folder / "plugins", "[].\n", user)
         _write(folder / "nothing", "", user)
         env = {
-            # Its script then becomes the broker, and hands signals to nobody else.
+            # The script then execs the broker, which receives signals directly.
             "RUNNING_UNDER_SYSTEMD": "true",
             "RABBITMQ_NODENAME": name,
             "RABBITMQ_CONF_ENV_FILE": str(folder / "nothing"),
@@ -232,7 +234,7 @@ def rabbitmq(**settings: object) -> Iterator[Service]:
                 _rabbitmq_answers,
                 user,
                 env,
-                # Started by the broker itself it would be a daemon that outlives it.
+                # The broker itself would start it as a daemon that survives the broker.
                 [["epmd", "-port", str(mapper), "-address", _LOOPBACK]],
             )
         )
@@ -240,7 +242,7 @@ def rabbitmq(**settings: object) -> Iterator[Service]:
 
 @contextmanager
 def redis() -> Iterator[Service]:
-    """With a password, and an append-only file: what was answered outlives a kill."""
+    """Run Redis with a password and an append-only file: confirmed data survive a kill."""
     server = redis_server()
     assert server is not None
     with _folder("redis") as (folder, user):
@@ -264,11 +266,11 @@ def redis() -> Iterator[Service]:
         )
 
 
-# Where their programs are --------------------------------------------------------------------
+# Programs ------------------------------------------------------------------------------------
 
 
 def postgresql_folder() -> str | None:
-    """Where the newest PostgreSQL of this machine has its programs."""
+    """Return the folder with the programs of the newest PostgreSQL on this machine."""
     found = sorted(
         (path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres")),
         key=lambda path: int(path.parent.name) if path.parent.name.isdigit() else 0,
@@ -280,7 +282,7 @@ def postgresql_folder() -> str | None:
 
 
 def rabbitmq_server() -> str | None:
-    # Debian's program in the path insists on its own user and service; this one does not.
+    # The wrapper of Debian in the path requires its own user and service; this one does not.
     return shutil.which("rabbitmq-server", path=f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}")
 
 
@@ -304,7 +306,7 @@ needs_redis = pytest.mark.skipif(
 
 @pytest.fixture(scope="session")
 def postgresql_service() -> Iterator[Service]:
-    """One PostgreSQL for the whole run."""
+    """One PostgreSQL server for the whole test run."""
     if postgresql_folder() is None:
         pytest.skip("needs PostgreSQL: apt install postgresql")
     with postgresql() as service:
@@ -313,7 +315,7 @@ def postgresql_service() -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def rabbitmq_service() -> Iterator[Service]:
-    """One RabbitMQ for the whole run."""
+    """One RabbitMQ server for the whole test run."""
     if rabbitmq_server() is None:
         pytest.skip("needs RabbitMQ: apt install rabbitmq-server")
     with rabbitmq() as service:
@@ -322,7 +324,7 @@ def rabbitmq_service() -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def redis_service() -> Iterator[Service]:
-    """One Redis for the whole run."""
+    """One Redis server for the whole test run."""
     if redis_server() is None:
         pytest.skip("needs Redis: apt install redis-server")
     with redis() as service:
@@ -333,7 +335,7 @@ def redis_service() -> Iterator[Service]:
 
 
 def free_port() -> int:
-    """Not among those that the system hands out: while a service is down, nobody may get its own."""
+    """Return a port outside the ephemeral range, so that a stopped service keeps its port."""
     for _ in range(200):
         port = 10_000 + secrets.randbelow(20_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -349,7 +351,7 @@ def _running(service: Service) -> Iterator[Service]:
 
 @contextmanager
 def _folder(package_user: str) -> Iterator[tuple[Path, str]]:
-    """A folder, and whose it is: nobody else's unless we are root."""
+    """Yield a temporary folder and its owner; the owner is empty unless we are root."""
     folder = Path(tempfile.mkdtemp(prefix="adit-service-"))
     user = _user(package_user)
     if user:
@@ -361,7 +363,7 @@ def _folder(package_user: str) -> Iterator[tuple[Path, str]]:
 
 
 def _user(package_user: str) -> str:
-    """As whom a service runs when we are root; empty: as ourselves."""
+    """Return the user of a service if we are root; empty for the current user."""
     if os.geteuid() != 0:
         return ""
     for name in (package_user, "nobody"):

@@ -1,4 +1,4 @@
-"""Members of an encrypted 7-Zip file, as py7zr extracts them."""
+"""Members of an encrypted 7-Zip file, extracted by py7zr."""
 
 from pathlib import Path
 

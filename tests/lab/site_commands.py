@@ -1,6 +1,6 @@
-"""An installation in a folder of its own, worked on from outside: `site_commands.py COMMAND …` in ADIT_DATA.
+"""Commands for an installation in the folder ADIT_DATA: `site_commands.py COMMAND …`.
 
-Tests that kill processes cannot share their own database with what they kill.
+Tests that kill processes cannot share their own database with these processes.
 """
 
 import json
@@ -29,7 +29,7 @@ def main(command: str, *arguments: str) -> None:
 
 
 def prepare() -> None:
-    """One coordinator, folders as source and destination."""
+    """Create a coordinator and folder nodes as source and destination."""
     from django.contrib.auth.models import Group
 
     from adit.accounts.models import User
@@ -49,7 +49,7 @@ def prepare() -> None:
 
 
 def fill(series: str, images: str) -> None:
-    """Lays one study of so many series of so many images into the source."""
+    """Add one study with the given number of series and images per series to the source."""
     from lab import samples
 
     for number in range(1, int(series) + 1):
@@ -61,7 +61,7 @@ def fill(series: str, images: str) -> None:
 
 
 def fill_studies(studies: str) -> None:
-    """Lays so many studies of one image into the source."""
+    """Add the given number of studies with one image each to the source."""
     from lab import samples
 
     for number in range(1, int(studies) + 1):
@@ -70,7 +70,7 @@ def fill_studies(studies: str) -> None:
 
 
 def order_dead(studies: str) -> None:
-    """An order of so many studies from a PACS where nobody listens."""
+    """Order the given number of studies from a PACS that is not running."""
     import socket
 
     from adit.nodes.models import Node, NodeAccess
@@ -88,9 +88,9 @@ def order_dead(studies: str) -> None:
 
 
 def work(seconds: str) -> None:
-    """Claims and runs for so long, from a source that takes its time; how many were done.
+    """Claim and execute tasks from a slow source; print how many were successful.
 
-    Begins once the file `go` is there, after it has shown with a file that it could.
+    It creates the file `ready-PID` and starts as soon as the file `go` exists.
     """
     from adit.jobs import queue
     from adit.worker import runner
@@ -136,20 +136,20 @@ def _order(studies: str, source_name: str, key: str) -> None:
         for number in range(1, int(studies) + 1)
     ]
     user = User.objects.get()
-    user.is_staff = True  # orders of any size
+    user.is_staff = True  # permits orders of any size
     job = order_job(user, "selective", picks, destination.pk, key=key)
     print(job.pk)
 
 
 def pace(kb_s: str) -> None:
-    """The source gives so much a second from now on; 0: as fast as it can."""
+    """Limit the rate of the source in kB/s; 0 for no limit."""
     from adit.nodes.models import Node
 
     Node.objects.filter(name="from").update(rate_kb_s=int(kb_s) or None)
 
 
 def reopen() -> None:
-    """Somebody who manages nodes opens all of them, and nothing limits their speed any more."""
+    """Reopen all nodes as a node manager and remove their rate limits."""
     from adit.accounts.models import User
     from adit.nodes import pause
     from adit.nodes.models import Node
@@ -167,7 +167,7 @@ def limit(connections: str) -> None:
 
 
 def claim_all(name: str) -> None:
-    """Claims until nothing is due and nobody holds anything; one line for each."""
+    """Claim and finish tasks until none is pending or in progress; print a line for each."""
     from adit.jobs import queue
     from adit.jobs.models import Task, TaskState
 
@@ -184,7 +184,7 @@ def claim_all(name: str) -> None:
 
 
 def claim_and_run(name: str) -> None:
-    """Claims one task, says as which attempt, and runs it once the file `go-NAME` is there."""
+    """Claim a task, print its attempt, and execute it as soon as the file `go-NAME` exists."""
     from adit.jobs import queue
     from adit.worker import runner
 
@@ -203,7 +203,7 @@ def claim_none() -> None:
 
 
 def ledger() -> None:
-    """What the rows and sealed ledgers say, as one JSON object."""
+    """Print the database rows and the encrypted ledgers as one JSON object."""
     from adit.jobs import encrypted_payload
     from adit.jobs.models import Job, Task
 

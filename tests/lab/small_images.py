@@ -1,4 +1,4 @@
-"""Images: small CT objects that never were anyone's."""
+"""Small synthetic CT images."""
 
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO

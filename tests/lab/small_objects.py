@@ -1,4 +1,4 @@
-"""Small CT and MR objects, to fill an archive with or to send to one."""
+"""Small CT and MR objects to fill a PACS or to send to one."""
 
 from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
@@ -9,7 +9,7 @@ MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
 def instance(uid: str, *, pixels: int = 2000, **values: object) -> FileDataset:
-    """A small CT or MR object with all its levels; `values` by keyword."""
+    """Return a small CT or MR object with the attributes `values`, by keyword."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPInstanceUID = UID(uid)

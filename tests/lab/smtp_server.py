@@ -1,4 +1,4 @@
-"""a mail server on a free port that keeps what it gets, and fails when told."""
+"""An SMTP server on a free port that stores mails, or refuses them on request."""
 
 import email
 import email.policy

@@ -1,4 +1,4 @@
-"""Peers for the TLS tests: certificates for each side, archives that want TLS, a scripted one."""
+"""Peers for the TLS tests: certificates for both sides, PACS with TLS, a scripted peer."""
 
 import json
 import socket
@@ -21,17 +21,17 @@ STRANGER = Authority("Other CA").issue("stranger")
 
 
 def tls(**more: Any) -> dict[str, Any]:
-    """Settings of a node that is spoken to by TLS, one-way."""
+    """Return settings of a node with one-way TLS."""
     return {"transport": "tls", "ca_certificate": CA.certificate, **more}
 
 
 def mutual(held: Held = OURS, **more: Any) -> dict[str, Any]:
-    """The same, with a certificate of ours."""
+    """Return settings of a node with mutual TLS."""
     return tls(client_certificate=held.certificate, client_key=held.key, **more)
 
 
 def receiver_tls(held: Held = PACS, trusted: str = "") -> ServerTls:
-    """What a receiver shows; with `trusted` it asks callers for a certificate."""
+    """Return TLS settings of a receiver; `trusted` makes it require client certificates."""
     return ServerTls(
         TlsCredentials(
             Pem("Receiver certificate", held.certificate),
@@ -42,7 +42,7 @@ def receiver_tls(held: Held = PACS, trusted: str = "") -> ServerTls:
 
 
 def dcmtk(folder: Path, *more: str, held: Held = PACS) -> list[str]:
-    """Options of dcmtk's programs."""
+    """Return TLS options of dcmtk programs."""
     certificate, key = held.files(folder, "dcmtk")
     (folder / "ca.crt").write_text(CA.certificate)
     return ["+tls", str(key), str(certificate), "+cf", str(folder / "ca.crt"), *more]
@@ -66,7 +66,7 @@ def orthanc(folder: Path, called: str, *, is_mutual: bool) -> Iterator[peers.Ort
 
 
 def register(archive: peers.Orthanc, port: int) -> None:
-    """Tells the archive where ADIT takes images, by TLS."""
+    """Register ADIT in Orthanc as a C-MOVE destination with TLS."""
     where = {"AET": "ADIT", "Host": "127.0.0.1", "Port": port, "UseDicomTls": True}
     address = f"http://127.0.0.1:{archive.http_port}/modalities/adit"
     request = urllib.request.Request(address, json.dumps(where).encode(), method="PUT")
@@ -76,7 +76,7 @@ def register(archive: peers.Orthanc, port: int) -> None:
 def server_context(
     held: Held = PACS, *, asks: bool = False, most: ssl.TLSVersion | None = None
 ) -> ssl.SSLContext:
-    """A server's side, as Python makes it; `asks` for a client certificate."""
+    """Return a server context of Python; `asks` makes it require a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         context.load_cert_chain(*held.files(Path(folder), "server"))
@@ -89,7 +89,7 @@ def server_context(
 
 
 class Encrypted:
-    """Looks like a socket to `peers.Talk`; what it sends can be cut anywhere, even in a record."""
+    """A socket for `peers.Talk` whose output can be cut anywhere, even within a record."""
 
     def __init__(self, one: socket.socket, context: ssl.SSLContext) -> None:
         self.raw = one
@@ -104,9 +104,9 @@ class Encrypted:
         return self._outgoing.read()
 
     def goodbye(self) -> bytes:
-        """The close_notify."""
+        """Return the bytes of a close_notify alert."""
         with suppress(ssl.SSLError):
-            # Wants an answer, for which no test waits.
+            # Raises because the close_notify of the peer is missing.
             self._tls.unwrap()
         return self._outgoing.read()
 
@@ -142,7 +142,7 @@ class Encrypted:
 def scripted(
     script: Callable[[peers.Talk], object], context: ssl.SSLContext | None = None
 ) -> peers.Scripted:
-    """A scripted peer that speaks TLS."""
+    """Return a scripted peer with TLS."""
     given = context or server_context()
 
     def secured(talk: peers.Talk) -> None:

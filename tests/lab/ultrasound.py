@@ -1,4 +1,4 @@
-"""Ultrasound clips of people who never lived, with their names written into the pixels."""
+"""Ultrasound clips of fictitious patients, with names burned into the pixels."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from lab import samples
 US_FRAMES = "1.2.840.10008.5.1.4.1.1.3.1"
 ROWS, COLUMNS, FRAMES = 48, 160, 3
 BAND = (0, 0, COLUMNS, 16)
-"""Where the device writes."""
+"""The region with burned-in text."""
 
 
 def pixels(number: int = 1) -> np.ndarray:
-    """Frames of noise, with a name in the band at the top; no pixel is black."""
+    """Return frames of noise with a name in the band at the top; no pixel is black."""
     noise = np.random.default_rng(number)
     clip = noise.integers(20, 90, (FRAMES, ROWS, COLUMNS), dtype=np.uint8)
     for frame in clip:

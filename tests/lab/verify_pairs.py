@@ -1,6 +1,6 @@
-"""Pairs for verification: an original, and what a correct pseudonymization makes of it.
+"""Pairs for tests of verification: an original and its correct pseudonymization.
 
-Made here by hand from pydicom alone, so that these tests do not lean on the code that they judge.
+They are created with pydicom alone, to be independent of the tested code.
 """
 
 from copy import deepcopy
@@ -43,7 +43,7 @@ def change(*options: str, pseudonym: str = PSEUDONYM, stamped: bool = True) -> P
 
 
 def original() -> Dataset:
-    """A CT slice with an identity in all the usual places, and some of the unusual."""
+    """Return a CT image with identifying data in all common and some unusual elements."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -122,7 +122,7 @@ def mapped(uid: str) -> str:
 
 
 def pseudonymized(ds: Dataset, *codes: str, pseudonym: str = PSEUDONYM) -> Dataset:
-    """A correct output for `change(*codes)` with its stamp."""
+    """Return a correct result of `change(*codes)` with its clinical trial attributes."""
     codes = codes or ("113107",)
     made = deepcopy(ds)
     made.remove_private_tags()
@@ -190,6 +190,6 @@ def encoded(ds: Dataset, syntax: str = EXPLICIT_LE) -> bytes:
 
 
 def instance(ds: Dataset, syntax: str = EXPLICIT_LE, *, behind: bytes = b"") -> Instance:
-    """`behind` follows the encoded data set."""
+    """Encode a data set; `behind` is appended to it."""
     data = encoded(ds, syntax) + behind
     return Instance.from_data_set(str(ds.SOPClassUID), str(ds.SOPInstanceUID), syntax, data)

@@ -1,4 +1,4 @@
-"""Web: a DICOMweb service that lies on purpose, and keeps a log of what it truly did."""
+"""A DICOMweb service with configurable faults that logs what it really did."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class Request:
-    """`resources` is the path below the root, as pairs: ("studies", "1.2"), ("series", "")."""
+    """A request; `resources` is its path as pairs: ("studies", "1.2"), ("series", "")."""
 
     method: str
     resources: dict[str, str]
@@ -53,7 +53,7 @@ class Request:
 
     @property
     def keys(self) -> dict[str, str]:
-        """What is asked for, as the keys of a C-FIND."""
+        """The query as keys of a C-FIND."""
         keys = {"QueryRetrieveLevel": self.level}
         for name, value in self.parameters:
             if name == "includefield":
@@ -68,7 +68,7 @@ class Request:
 
 
 class LyingWeb(Liar):
-    """QIDO-RS, WADO-RS and STOW-RS at the root URL, over some holdings. Use it with `with`."""
+    """QIDO-RS, WADO-RS and STOW-RS at the root URL. Use it with `with`."""
 
     def converse(self, one: socket.socket) -> None:
         with suppress(*_GONE), one.makefile("rb") as stream:
@@ -89,7 +89,7 @@ class LyingWeb(Liar):
         return None
 
     def _say(self, one: socket.socket, on: Part, at: int, whole: bytes) -> None:
-        """Says it, or lets through what a broken connection lets through. Raises Over."""
+        """Send a response, or the part of it that a fault lets through. Raises Over."""
         how = self.breaks(at, on)
         if how is None:
             one.sendall(whole)
@@ -100,7 +100,7 @@ class LyingWeb(Liar):
             self.break_off(one, how, whole, huge=huge)
 
     def _continue(self, one: socket.socket) -> None:
-        """Still at it, for ever."""
+        """Send "100 Continue" responses endlessly."""
         while not self._ending.wait(0.02):
             one.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         raise Over
@@ -152,7 +152,7 @@ class LyingWeb(Liar):
         return _chunk(head) + _chunk(content) + _chunk(b"\r\n")
 
     def _say_line_ends(self, one: socket.socket, before: bytes) -> None:
-        """Goes on for ever, and no image comes."""
+        """Send line ends endlessly instead of images."""
         one.sendall(before)
         while not self._ending.wait(0.05):
             one.sendall(_chunk(b"\r\n"))
@@ -184,7 +184,7 @@ class LyingWeb(Liar):
         self._say(one, Part.STORE, 0, _answer(status, _JSON, text))
 
 
-# HTTP, as far as it is needed -------------------------------------------------------------------
+# HTTP -------------------------------------------------------------------------------------------
 
 
 def _read(stream: BinaryIO) -> Request | None:

@@ -1,4 +1,4 @@
-"""Peers for the DICOMweb tests: real archives with their web service, and one that lies on demand."""
+"""Peers for the DICOMweb tests: Orthanc with its web service, and a scripted server."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def node(
     observer: TrafficObserver = NOT_OBSERVED,
     **settings: Any,
 ) -> DicomwebNode:
-    """A node on this machine, with time limits fit for tests."""
+    """Return a node on this machine, with time limits for tests."""
     scheme = settings.pop("scheme", "http")
     url = f"{scheme}://localhost:{port}{root}"
     values = {"url": url, "allow_local": True, **TIMES, **settings}
@@ -56,11 +56,11 @@ def orthanc(folder: Path, called: str, **more: Any) -> Iterator[peers.Orthanc]:
         yield one
 
 
-# The liar --------------------------------------------------------------------------------------
+# Scripted server -------------------------------------------------------------------------------
 
 CLOSE, RESET = None, -1
 Said = bytes | int | float | None
-"""Bytes to send; CLOSE; RESET; a float: so many seconds of silence, or until all is over."""
+"""Bytes to send; CLOSE; RESET; a float: seconds of silence, at most until the server ends."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Request:
 
 
 class Liar:
-    """A web server that reads requests in order and says what a test's script says, byte by byte."""
+    """A web server that reads requests in order and sends what a script defines."""
 
     def __init__(
         self, say: Callable[[Request], Iterable[Said]], tls: ssl.SSLContext | None = None
@@ -161,7 +161,7 @@ class Liar:
 
 
 def head(status: int = 200, kind: str = "", length: int | None = None, **headers: str) -> bytes:
-    """The head of an answer; without a length it is chunked."""
+    """Return the header of a response; without a length it is chunked."""
     lines = [f"HTTP/1.1 {status} Whatever"]
     if kind:
         lines.append(f"Content-Type: {kind}")
@@ -179,14 +179,14 @@ def chunk(data: bytes) -> bytes:
 
 
 def related(*files: bytes) -> bytes:
-    """A multipart body of some files, with its end."""
+    """Return a complete multipart body with these files."""
     return b"".join(
         bytes(buffer) for buffer in multipart.encode_parts(([f] for f in files), "edge")
     )
 
 
 def open_sockets() -> int:
-    """How many sockets this process holds."""
+    """Return the number of open sockets of this process."""
     count = 0
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -194,7 +194,7 @@ def open_sockets() -> int:
     return count
 
 
-# What the trouble tests share -------------------------------------------------------------------
+# Helpers for tests of faults --------------------------------------------------------------------
 
 STUDY = StudyRef(f"{ROOT}.1")
 SERIES = SeriesRef(STUDY.study_uid, f"{ROOT}.1.1")
@@ -214,7 +214,7 @@ def nothing_left(same_threads: None) -> Iterator[None]:
 
 
 def scripted(*answers: Iterable[Said]) -> Callable[[Request], Iterable[Said]]:
-    """Each request gets the next of some answers; the last one stays."""
+    """Give each request the next response; the last one is repeated."""
     left = list(answers)
     return lambda request: left.pop(0) if len(left) > 1 else left[0]
 
@@ -237,7 +237,7 @@ def failed(
     within_s: float = IN_TIME_S,
     **settings: object,
 ) -> AditError:
-    """The error of an action that must fail in time, without a word about patient or secret."""
+    """Return the error of an action that must fail in time without patient data or secrets."""
     secret = {"sign_in": "bearer", "token": "Geheim-Token"}
     with Liar(say) as liar, closing(liar.node(**secret, **settings)) as node:
         started = monotonic()
@@ -255,7 +255,7 @@ def image_uids(*numbers: int) -> list[str]:
 
 
 def serve_one_series(wado: Callable[[Request], Iterable[Said]], count: int = 3):
-    """A node that lists `count` images in one series, and answers retrievals as a test wants."""
+    """Return a script that lists `count` images in one series; `wado` answers retrievals."""
     study = {"0020000D": {"Value": [STUDY.study_uid]}, "00100020": {"Value": ["PID-4711-0815"]}}
     series = {**study, "0020000E": {"Value": [SERIES.series_uid]}}
     single = [

@@ -1,4 +1,4 @@
-"""Wire: stands between a node and its peer, and does harm after a number of bytes."""
+"""A TCP proxy between a node and its peer that causes a fault after a number of bytes."""
 
 import socket
 import struct
@@ -9,14 +9,14 @@ HARMS = ("delay", "rate", "stall", "trickle", "cut", "reset", "blackhole", "flip
 
 
 class Wire:
-    """Passes bytes on until `after_bytes` have come back from the peer; then does what `how` says.
+    """Forwards bytes until the peer has sent `after_bytes`; then causes the fault `how`.
 
     cut (FIN), reset (RST), stall (silence, the connection stays), delay (`amount` seconds before
-    each piece), rate (`amount` bytes a second), trickle (one byte each `amount` seconds), flip (one
-    bit of that byte), blackhole (nothing passes in either direction from the start). Bytes are
-    counted over all connections, so that a run that is repeated breaks at the same place. `forth`
-    counts and harms what the node sends instead; `heals` lets all connections after the first harm
-    pass. `source` is the address of this machine from which the peer is called.
+    each chunk), rate (`amount` bytes per second), trickle (one byte each `amount` seconds), flip
+    (one bit of that byte), blackhole (nothing passes in either direction from the start). Bytes are
+    counted over all connections, so that a repeated run breaks at the same position. `forth`
+    applies to the bytes that the node sends instead; `heals` removes the fault for all connections
+    after it occurred. `source` is the local address of connections to the peer.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Wire:
         self._open: list[socket.socket] = []
         self.connections = 0
         self.reached = threading.Event()
-        """Set once the node or the peer has seen the trouble begin."""
+        """Set as soon as the fault has begun for the node or the peer."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept)]
@@ -74,7 +74,7 @@ class Wire:
                 try:
                     far = socket.create_connection(("127.0.0.1", self._peer_port), 5, self._source)
                 except OSError:
-                    near.close()  # the peer is away for now
+                    near.close()  # the peer is temporarily unavailable
                     continue
                 far.settimeout(None)
                 self._open.append(far)
@@ -90,7 +90,7 @@ class Wire:
         try:
             self._pass_on(source, target, counted)
         except OSError:
-            # Whose peer is gone learns it in both directions.
+            # If one side is gone, close both directions.
             for one in (source, target):
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
@@ -104,8 +104,9 @@ class Wire:
         target.shutdown(socket.SHUT_WR)
 
     def _unharmed(self, size: int) -> int:
-        """How many of the bytes that have come pass as they are; one connection alone may heal it,
-        before a node can notice the harm.
+        """Return how many of the received bytes pass unchanged.
+
+        The lock ensures that only one connection is harmed before `heals` takes effect.
         """
         with self._counting:
             if self._is_healed:
@@ -115,14 +116,14 @@ class Wire:
             return max(0, size + min(0, self._left))
 
     def _harm(self, target: socket.socket, rest: bytes) -> bool:
-        """Whether the connection goes on. `rest` are the bytes that the harm is done to."""
+        """Apply the fault to the bytes `rest`; return whether the connection continues."""
         how = self._how
         if how == "flip" and not self.reached.is_set():
             rest = bytes([rest[0] ^ 1]) + rest[1:]
         if how == "cut":
             target.shutdown(socket.SHUT_RDWR)
         elif how == "reset":
-            # A thread that waits in recv would keep the socket open.
+            # A thread blocked in recv would keep the socket open.
             target.shutdown(socket.SHUT_RD)
             target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             target.close()

@@ -1,4 +1,4 @@
-"""adit-engine: what the person at the keyboard sees, and what a script can rely on."""
+"""adit-engine: output, messages and exit codes of the commands."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def answer(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_transfer_pseudonymized_from_folder_to_folder(source: Path, tmp_path: Path, capsys) -> None:
+def test_transfer_pseudonymizes_from_folder_to_folder(source: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     code = main(
         ["transfer", "--from", str(source), "--to", f"folder:{out}", "--study", f"{ROOT}.1"]
@@ -55,12 +55,12 @@ def test_transfer_pseudonymized_from_folder_to_folder(source: Path, tmp_path: Pa
     assert Path(told["manifest"]).stat().st_mode & 0o077 == 0
 
 
-def test_a_file_that_names_two_uids_is_withheld_and_the_reason_says_so(
+def test_a_file_with_two_instance_uids_is_withheld_with_the_reason(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = source / "2.dcm"
     data, uid = path.read_bytes(), f"{ROOT}.1.1.2".encode()
-    path.write_bytes(data.replace(uid, uid[:-1] + b"9", 1))  # in the file meta alone
+    path.write_bytes(data.replace(uid, uid[:-1] + b"9", 1))  # only in the file meta information
 
     code = main(
         ["transfer", "--from", str(source), "--to", f"folder:{tmp_path / 'out'}", "--all"]
@@ -77,7 +77,7 @@ def test_a_file_that_names_two_uids_is_withheld_and_the_reason_says_so(
 
 @pytest.fixture
 def radiograph(source: Path) -> list[str]:
-    """The call that transfers a CR image whose header says that no text is burned in."""
+    """Return arguments to transfer a CR image whose header says that no text is burned in."""
     for path in source.iterdir():
         path.unlink()
     cr = ct(1, SOPClassUID=ComputedRadiographyImageStorage, Modality="CR", BurnedInAnnotation="NO")
@@ -86,7 +86,7 @@ def radiograph(source: Path) -> list[str]:
     return ["transfer", "--from", str(source), "--to", destination, "--all", "--generate", "--json"]
 
 
-def test_a_radiograph_is_withheld_and_the_command_says_what_to_add(
+def test_a_radiograph_is_withheld_and_the_output_names_the_option(
     radiograph: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(radiograph)
@@ -98,7 +98,7 @@ def test_a_radiograph_is_withheld_and_the_command_says_what_to_add(
     assert "--accept-header-word with a reason" in said.err
 
 
-def test_a_radiograph_leaves_with_a_reason_that_stands_in_the_answer(
+def test_a_radiograph_is_delivered_with_a_reason_shown_in_the_output(
     radiograph: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main([*radiograph, "--accept-header-word", "phantoms only"])
@@ -110,7 +110,7 @@ def test_a_radiograph_leaves_with_a_reason_that_stands_in_the_answer(
     assert "--accept-header-word" not in said.err
 
 
-def test_accepting_the_word_of_headers_needs_a_reason(
+def test_accept_header_word_requires_a_reason(
     radiograph: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*radiograph, "--accept-header-word", " "]) == 64
@@ -118,7 +118,7 @@ def test_accepting_the_word_of_headers_needs_a_reason(
 
 
 def _generated(source: str, out: Path, *more: str) -> tuple[str, str]:
-    """Pseudonym and study date of what came."""
+    """Return the pseudonym and the study date of a delivered image."""
     main(
         ["transfer", "--from", source, "--to", f"folder:{out}", "--all", "--generate"]
         + ["--key-file", str(out.parent / "key"), *more]
@@ -127,7 +127,7 @@ def _generated(source: str, out: Path, *more: str) -> tuple[str, str]:
     return ds.PatientID, ds.StudyDate
 
 
-def test_folders_that_share_patient_ids_give_a_patient_one_pseudonym_and_one_shift_of_dates(
+def test_folders_of_one_domain_give_the_same_pseudonym_and_date_shift(
     source: Path, tmp_path: Path
 ) -> None:
     key = tmp_path / "key"
@@ -142,7 +142,7 @@ def test_folders_that_share_patient_ids_give_a_patient_one_pseudonym_and_one_shi
     assert _generated(str(other), tmp_path / "d", "--domain", "Klinikum") == shared
 
 
-def test_a_folder_gives_the_same_pseudonym_however_its_path_is_typed(
+def test_relative_and_absolute_paths_of_a_folder_give_the_same_pseudonym(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = tmp_path / "key"
@@ -153,14 +153,18 @@ def test_a_folder_gives_the_same_pseudonym_however_its_path_is_typed(
     assert _generated("./source", tmp_path / "a") == _generated(str(source), tmp_path / "b")
 
 
-def test_transfer_demands_a_word_on_identity(source: Path, tmp_path: Path) -> None:
+def test_transfer_without_an_option_on_identity_is_a_usage_error(
+    source: Path, tmp_path: Path
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["transfer", "--from", str(source), "--to", str(tmp_path / "o"), "--all"])
 
     assert ended.value.code == 64
 
 
-def test_one_pseudonym_for_two_patients_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:
+def test_one_pseudonym_for_two_patients_is_a_usage_error(
+    source: Path, tmp_path: Path, capsys
+) -> None:
     (source / "other.dcm").write_bytes(file_bytes(ct(1, study="2", PatientID="OTHER-1")))
 
     code = main(
@@ -172,7 +176,7 @@ def test_one_pseudonym_for_two_patients_is_wrong_use(source: Path, tmp_path: Pat
     assert "--generate" in capsys.readouterr().err
 
 
-def test_image_without_patient_id_gets_no_generated_pseudonym(
+def test_an_image_without_patient_id_gets_no_generated_pseudonym(
     source: Path, tmp_path: Path, capsys
 ) -> None:
     (source / "none.dcm").write_bytes(file_bytes(ct(1, study="2", PatientID="")))
@@ -188,7 +192,7 @@ def test_image_without_patient_id_gets_no_generated_pseudonym(
     assert told["outcome"] == "partial"
 
 
-def test_same_key_gives_the_same_bytes_again(source: Path, tmp_path: Path, capsys) -> None:
+def test_the_same_key_gives_identical_files(source: Path, tmp_path: Path, capsys) -> None:
     key = tmp_path / "trial.key"
     key.write_text("ab" * 32)
     call = ["--all", "--generate", "--key-file", str(key), "--trial", "T", "--sponsor", "S"]
@@ -203,14 +207,14 @@ def test_same_key_gives_the_same_bytes_again(source: Path, tmp_path: Path, capsy
     assert len(contents("one")) == 3
 
 
-def test_fetch_is_as_is_and_withholds_nothing(source: Path, tmp_path: Path, capsys) -> None:
+def test_fetch_delivers_every_image(source: Path, tmp_path: Path, capsys) -> None:
     code = main(["fetch", "--from", str(source), "--to", str(tmp_path / "o"), "--all", "--json"])
 
     assert code == 0
     assert answer(capsys)["delivered"] == 3
 
 
-def test_unknown_study_says_what_to_do(source: Path, tmp_path: Path, capsys) -> None:
+def test_the_error_for_an_unknown_study_suggests_find(source: Path, tmp_path: Path, capsys) -> None:
     code = main(["fetch", "--from", str(source), "--to", str(tmp_path / "o"), "--study", "1.2.3"])
 
     assert code == 2
@@ -224,7 +228,7 @@ def test_find_lists_studies(source: Path, capsys) -> None:
     assert f"{ROOT}.1\tPID-4711-0815" in capsys.readouterr().out
 
 
-def test_a_study_that_is_told_in_two_ways_is_transferred_once() -> None:
+def test_a_study_listed_with_two_descriptions_is_transferred_once() -> None:
     def told(patient: str, description: str) -> Record:
         values = {"StudyInstanceUID": f"{ROOT}.1", "PatientID": patient}
         return Record(QueryLevel.STUDY, {**values, "StudyDescription": description})
@@ -234,16 +238,14 @@ def test_a_study_that_is_told_in_two_ways_is_transferred_once() -> None:
 
     studies = cli_main._find_studies(Namespace(all=True), source)
 
-    # Two patients under one UID are for the transfer to refuse.
+    # The transfer refuses two patients with one study UID.
     assert [(one.patient_id, one.study_description) for one in studies] == [
         ("A", "Thorax"),
         ("B", "Thorax"),
     ]
 
 
-def test_of_several_studies_the_one_that_fails_is_named(
-    source: Path, tmp_path: Path, capsys
-) -> None:
+def test_the_output_names_the_study_that_failed(source: Path, tmp_path: Path, capsys) -> None:
     for number, patient in ((1, "ONE"), (2, "TWO")):
         foreign = ct(number, study="2", PatientID=patient)
         (source / f"foreign{number}.dcm").write_bytes(file_bytes(foreign))
@@ -271,12 +273,14 @@ def test_of_several_studies_the_one_that_fails_is_named(
         ("20240228", False),
     ],
 )
-def test_studies_are_found_by_a_range_of_days(source: Path, capsys, days: str, finds: bool) -> None:
+def test_find_matches_the_study_date_by_day_or_range(
+    source: Path, capsys, days: str, finds: bool
+) -> None:
     assert main(["find", "--from", str(source), f"StudyDate={days}"]) == 0
     assert bool(capsys.readouterr().out) is finds
 
 
-def test_illegal_pseudonym_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:
+def test_an_invalid_pseudonym_is_a_usage_error(source: Path, tmp_path: Path, capsys) -> None:
     out = str(tmp_path / "o")
     code = main(["transfer", "--from", str(source), "--to", out, "--all", "--pseudonym", "Änne 1"])
 
@@ -284,15 +288,15 @@ def test_illegal_pseudonym_is_wrong_use(source: Path, tmp_path: Path, capsys) ->
     assert "letters A-Z" in capsys.readouterr().err
 
 
-def test_destination_that_cannot_be_made_is_told_in_words(source: Path, capsys) -> None:
+def test_a_destination_that_cannot_be_created_is_reported(source: Path, capsys) -> None:
     code = main(["fetch", "--from", str(source), "--to", "/proc/nowhere", "--all"])
 
     assert code == 2
     assert "Create or mount it" in capsys.readouterr().err
 
 
-def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path: Path) -> None:
-    """A person waits for a command: pydicom alone would double the time of a small study."""
+def test_transfer_does_not_import_slow_libraries(source: Path, tmp_path: Path) -> None:
+    """Importing pydicom alone would double the time of a small study."""
     out = tmp_path / "delivered"
     command = ["transfer", "--from", str(source), "--to", f"folder:{out}", "--study", f"{ROOT}.1"]
     told = "import sys; from adit_engine.cli.main import main; code = main(sys.argv[1:]); "
@@ -309,7 +313,7 @@ def test_transfer_starts_without_what_takes_long_to_load(source: Path, tmp_path:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
-def test_an_echo_by_dimse_starts_without_the_http_client() -> None:
+def test_echo_over_dimse_does_not_import_httpx() -> None:
     code = (
         "import sys; from adit_engine.cli.main import main; "
         "main(['echo', 'dimse://A@localhost:1']); "
@@ -323,8 +327,8 @@ def test_an_echo_by_dimse_starts_without_the_http_client() -> None:
     assert done.stdout.splitlines()[-1] == "True False"
 
 
-def test_the_command_says_all_and_how_it_went_before_it_ends(source: Path, tmp_path: Path) -> None:
-    """It ends its process itself, and nothing that was said may be lost in a pipe."""
+def test_all_output_is_written_before_the_process_exits(source: Path, tmp_path: Path) -> None:
+    """The command ends its process itself; buffered output must not be lost in a pipe."""
     begun = [sys.executable, "-c", "from adit_engine.__main__ import run; run()"]
     buffered = {word: value for word, value in os.environ.items() if word != "PYTHONUNBUFFERED"}
 
@@ -342,7 +346,7 @@ def test_the_command_says_all_and_how_it_went_before_it_ends(source: Path, tmp_p
     assert (wrong.returncode, "write Keyword=value" in wrong.stderr) == (64, True)
 
 
-def test_a_ledger_that_cannot_be_written_is_told_before_anything_travels(
+def test_an_unwritable_ledger_is_reported_before_the_transfer(
     source: Path, tmp_path: Path, capsys
 ) -> None:
     out = tmp_path / "delivered"
@@ -354,7 +358,7 @@ def test_a_ledger_that_cannot_be_written_is_told_before_anything_travels(
     assert not out.exists()
 
 
-def test_what_reads_only_the_first_line_of_an_answer_sees_no_complaint(source: Path) -> None:
+def test_a_reader_that_closes_the_pipe_early_causes_no_error_message(source: Path) -> None:
     for number in range(4, 600):
         (source / f"{number}.dcm").write_bytes(file_bytes(ct(number)))
     command = f"{sys.executable} -c 'from adit_engine.__main__ import run; run()'"
@@ -369,7 +373,7 @@ def test_what_reads_only_the_first_line_of_an_answer_sees_no_complaint(source: P
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
-def test_what_an_archive_says_is_no_command_to_the_terminal(source: Path, capsys) -> None:
+def test_control_characters_in_values_are_not_printed(source: Path, capsys) -> None:
     (source / "odd.dcm").write_bytes(
         file_bytes(ct(9, study="7", StudyDescription="\x1b]0;gotcha\x07\n1.2.3"))
     )
@@ -383,7 +387,7 @@ def test_what_an_archive_says_is_no_command_to_the_terminal(source: Path, capsys
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_libraries_think_of_a_patients_values_is_shown_to_nobody(tmp_path: Path) -> None:
+def test_warnings_of_libraries_about_patient_data_are_not_printed(tmp_path: Path) -> None:
     odd = ct(1, StudyDate="CANARY01", PatientName="Canary^" * 20)
     odd.file_meta = FileMetaDataset()
     odd.file_meta.MediaStorageSOPClassUID = odd.SOPClassUID
@@ -399,7 +403,7 @@ def test_what_libraries_think_of_a_patients_values_is_shown_to_nobody(tmp_path: 
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
 
 
-def test_the_package_is_the_command_too() -> None:
+def test_python_m_adit_engine_runs_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "adit_engine", "transfer"], capture_output=True, text=True
     )

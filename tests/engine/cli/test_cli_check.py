@@ -1,4 +1,4 @@
-"""On the command line: check and sheet, for the person at the PACS on the first day."""
+"""The commands check, echo and sheet, for setting up a PACS."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def url(archive: peers.Orthanc, **settings: object) -> str:
     )
 
 
-def test_an_image_is_fetched_each_way_on_the_first_day(
+def test_check_fetches_an_image_by_c_get_and_by_c_move(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = peers.free_port()
@@ -45,7 +45,7 @@ def test_an_image_is_fetched_each_way_on_the_first_day(
     assert "4711" not in told
 
 
-def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
+def test_a_c_move_from_an_unlisted_sender_fails_and_names_the_setting(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = peers.free_port()
@@ -61,7 +61,7 @@ def test_a_c_move_that_never_comes_back_fails_and_names_what_to_register(
     assert "=> senders = FARM@127.0.0.1, PACS1@127.0.0.1" in told
 
 
-def test_nothing_is_written_unless_asked(
+def test_check_stores_an_image_only_with_the_option_write(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["check", url(archive), "--json"]) == ExitCode.COMPLETE
@@ -74,14 +74,16 @@ def test_nothing_is_written_unless_asked(
     assert archive.count() == 3
 
 
-def test_a_study_that_is_not_there_is_a_finding(
+def test_check_reports_a_study_without_images(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["check", url(archive), "--fetch", "1.2.3"]) == ExitCode.FAILED
     assert "lists no image of this study" in capsys.readouterr().out
 
 
-def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_ends_at_its_time_limit_if_the_pacs_is_silent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with peers.Scripted(peers.Talk.until_gone) as peer:
         place = f"dimse://PACS1@127.0.0.1:{peer.port}?association_s=60"
         assert main.main(["check", place, "--within", "0.3"]) == ExitCode.FAILED
@@ -89,7 +91,7 @@ def test_a_silent_archive_ends_with_the_limit(capsys: pytest.CaptureFixture[str]
     assert "did not answer all requests within 0.3 s" in capsys.readouterr().out
 
 
-def test_echo_asks_for_no_more_than_an_answer(
+def test_echo_prints_a_single_line(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main(["echo", url(archive)]) == ExitCode.COMPLETE
@@ -97,7 +99,7 @@ def test_echo_asks_for_no_more_than_an_answer(
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_the_sheet_says_what_to_register(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sheet_lists_what_to_register(capsys: pytest.CaptureFixture[str]) -> None:
     place = "dimse://PACS1@10.0.0.5:104?calling=ADIT7&contact=Anna"
 
     assert main.main(["sheet", place, "--address", "10.0.0.9", "--receiver", "11112"]) == 0
@@ -113,7 +115,7 @@ def test_the_sheet_says_what_to_register(capsys: pytest.CaptureFixture[str]) -> 
         assert words in told
 
 
-def test_the_sheet_of_a_place_without_c_move_names_no_port(
+def test_the_sheet_without_a_receiver_does_not_mention_c_move(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main.main(["sheet", "dimse://PACS1@10.0.0.5:104", "--address", "10.0.0.9"]) == 0
@@ -121,7 +123,7 @@ def test_the_sheet_of_a_place_without_c_move_names_no_port(
     assert "C-MOVE" not in capsys.readouterr().out
 
 
-def test_the_sheet_repeats_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sheet_contains_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     secret = tmp_path / "token"
     secret.write_text("Geheim-Token")
 
@@ -141,7 +143,7 @@ def test_the_sheet_repeats_no_secret(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("none", "Storage proof:                 none", "1.2.840.10008.1.20.1"),
     ],
 )
-def test_the_sheet_asks_for_the_proof_that_was_chosen(
+def test_the_sheet_matches_the_configured_storage_proof(
     proof: str, words: str, not_words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = f"dimse://PACS1@10.0.0.5:104?retrieve=get&proof={proof}"
@@ -155,10 +157,10 @@ def test_the_sheet_asks_for_the_proof_that_was_chosen(
     assert "C-MOVE" not in told
 
 
-def test_the_sheet_promises_no_receiver_of_another_name_for_reports(
+def test_the_sheet_names_no_receiver_for_reports_to_another_ae_title(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In the installation the receiver has one name; a report goes to whoever asked."""
+    """The receiver has one AE title; a report is sent to the title that requested it."""
     us = registration_sheet.LocalApplication("ADIT", "10.0.0.9", 11112)
     given = DimseSettings("PACS1", "10.0.0.5", 104, "OTHER", retrieve="get", proof="commitment")
 

@@ -1,4 +1,4 @@
-"""An archive as destination on the command line: asked for its password, built at the end."""
+"""A 7-Zip destination on the command line: password prompt, and packing at the end."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def transfer(source: Path, target: str, *more: str) -> list[str]:
 
 
 @needs_7z
-def test_a_pseudonymized_transfer_ends_in_an_archive(source: Path, tmp_path: Path, capsys) -> None:
+def test_a_pseudonymized_transfer_creates_an_archive(source: Path, tmp_path: Path, capsys) -> None:
     target = tmp_path / "out" / "lung.7z"
     arguments = transfer(source, str(target), "--pseudonym", "LUNG-0001", "--json")
 
@@ -53,7 +53,7 @@ def test_a_pseudonymized_transfer_ends_in_an_archive(source: Path, tmp_path: Pat
     assert len(re.findall(r"LUNG-0001/\S+\.dcm", listed.stdout)) == 3
 
 
-def test_the_password_is_asked_for_twice_and_shown_nowhere(source: Path, tmp_path: Path) -> None:
+def test_the_password_is_prompted_twice_and_not_displayed(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "lung.7z"
     command = [
         sys.executable,
@@ -86,7 +86,7 @@ def test_the_password_is_asked_for_twice_and_shown_nowhere(source: Path, tmp_pat
         (["--password-file", "missing"], "cannot be read"),
     ],
 )
-def test_without_a_good_password_nothing_is_fetched(
+def test_without_a_valid_password_nothing_is_fetched(
     source: Path, tmp_path: Path, capsys, monkeypatch, more: list[str], why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -101,9 +101,7 @@ def test_without_a_good_password_nothing_is_fetched(
 
 
 @pytest.mark.parametrize("there", ["lung.7z", "lung-part2.7z"])
-def test_a_file_that_is_there_already_is_never_replaced(
-    source: Path, tmp_path: Path, capsys, there: str
-) -> None:
+def test_an_existing_file_is_not_replaced(source: Path, tmp_path: Path, capsys, there: str) -> None:
     (tmp_path / there).write_text("of somebody else")
     arguments = transfer(source, str(tmp_path / "lung.7z"), "--as-is")
 
@@ -114,7 +112,7 @@ def test_a_file_that_is_there_already_is_never_replaced(
     assert (tmp_path / there).read_text() == "of somebody else"
 
 
-def test_when_the_archive_cannot_be_built_nothing_counts_as_delivered(
+def test_nothing_is_delivered_if_the_archive_cannot_be_written(
     source: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adit_engine.nodes.sevenzip_file.SevenZipWriter.close", _full)
@@ -129,14 +127,14 @@ def test_when_the_archive_cannot_be_built_nothing_counts_as_delivered(
     assert list(tmp_path.glob("*.7z")) == []
 
 
-def test_an_archive_is_no_source(tmp_path: Path, capsys) -> None:
+def test_an_archive_cannot_be_a_source(tmp_path: Path, capsys) -> None:
     code = main(["find", "--from", f"archive:{tmp_path / 'a.7z'}", "PatientID=1"])
 
     assert code == 2
     assert "cannot be a source" in capsys.readouterr().err
 
 
-def test_another_ending_is_wrong_use(source: Path, tmp_path: Path, capsys) -> None:
+def test_another_file_extension_is_a_usage_error(source: Path, tmp_path: Path, capsys) -> None:
     code = main(transfer(source, str(tmp_path / "lung.zip"), "--as-is"))
 
     assert code == 64

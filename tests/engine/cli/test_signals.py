@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a command by hand: nothing half, and an honest account of what came."""
+"""SIGINT and SIGTERM during a command: no partial image, and a correct result."""
 
 import json
 import signal
@@ -13,16 +13,17 @@ from lab.samples import ct, file_bytes
 
 
 def heeds_ctrl_c() -> None:
-    """Also where these tests are run in the background, which has been told not to."""
+    """Restore the default of SIGINT, which a shell disables for background processes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_between_two_images_and_says_what_came(
+def test_a_signal_stops_after_the_current_image_and_reports_the_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """The destination answers to one image, and to the next only once the signal has come. One more
-    may have been in hand by then.
+    """The destination responds to the second image only after the signal.
+
+    One more image may be in progress by then.
     """
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     source = tmp_path / "source"

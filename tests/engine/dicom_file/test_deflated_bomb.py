@@ -1,4 +1,4 @@
-"""A small deflated file that holds gigabytes: found, listed and carried within little memory."""
+"""A small deflated file of several gigabytes is listed and fetched in bounded memory."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ from adit_engine.values.instance import (
 
 MIB = 1024 * 1024
 ENOUGH_KIB = 700 * 1024
-"""Of address space; the bomb alone is more."""
+"""Limit of the address space; the inflated file alone is larger."""
 
 
 def bomb(mib: int) -> Instance:
@@ -36,7 +36,7 @@ def bomb(mib: int) -> Instance:
     return Instance(like.sop_class_uid, like.instance_uid, DEFLATED_LE, packed + deflate.flush())
 
 
-def test_a_folder_with_a_bomb_is_searched_and_its_file_carried_in_little_memory(
+def test_a_deflate_bomb_is_found_and_fetched_in_bounded_memory(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "source").mkdir()
@@ -58,11 +58,11 @@ def test_a_folder_with_a_bomb_is_searched_and_its_file_carried_in_little_memory(
     assert kept.read_bytes() == file
 
 
-def test_a_bomb_is_not_reencoded() -> None:
+def test_a_deflate_bomb_is_not_reencoded() -> None:
     assert reencode(bomb(MAX_INFLATED_BYTES // MIB + 1), [EXPLICIT_LE]) is None
 
 
-def test_what_is_deflated_as_it_should_be_is_reencoded() -> None:
+def test_a_regular_deflated_instance_is_reencoded() -> None:
     small = bomb(1)
     made = reencode(small, [EXPLICIT_LE])
 
@@ -70,6 +70,6 @@ def test_what_is_deflated_as_it_should_be_is_reencoded() -> None:
     assert made.in_header.ref == small.in_header.ref
 
 
-def test_what_was_cut_off_is_not_inflated() -> None:
+def test_a_truncated_deflated_data_set_is_malformed() -> None:
     with pytest.raises(Malformed):
         inflate_data_set(bytes(bomb(1).header)[:-9])

@@ -1,4 +1,4 @@
-"""A file's head inside a data set, as some archives send it: nobody is misled by it."""
+"""File meta elements inside a data set, as some PACS send them, are ignored."""
 
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +18,7 @@ def element(number: int, value: bytes, explicit: bool) -> bytes:
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_the_transfer_syntax_of_a_file_is_the_one_in_which_its_data_came(explicit: bool) -> None:
+def test_the_file_has_the_negotiated_transfer_syntax_not_the_embedded_one(explicit: bool) -> None:
     clean = instance(ct(1), explicit=explicit)
     other = (IMPLICIT_LE if explicit else EXPLICIT_LE).encode()
     inside = element(0x0010, other + bytes(len(other) % 2), explicit)
@@ -35,7 +35,7 @@ def test_the_transfer_syntax_of_a_file_is_the_one_in_which_its_data_came(explici
     assert read.PatientID == "PID-4711-0815"
 
 
-def test_a_file_written_with_it_is_read_by_its_own_head(tmp_path: Path) -> None:
+def test_a_file_with_embedded_meta_elements_is_read_by_its_own_header(tmp_path: Path) -> None:
     clean = instance(ct(1))
     inside = element(0x0010, IMPLICIT_LE.encode() + b"\0", explicit=True)
     whole = part10.file_head(clean) + inside + b"".join(bytes(part) for part in clean.parts())
@@ -47,7 +47,7 @@ def test_a_file_written_with_it_is_read_by_its_own_head(tmp_path: Path) -> None:
     assert came.sha256() == clean.sha256()
 
 
-def test_a_data_set_of_nothing_else_is_empty() -> None:
+def test_a_data_set_of_file_meta_elements_only_is_empty() -> None:
     came = Instance.from_data_set(
         "1.2", "1.3", EXPLICIT_LE, element(0x0010, b"1.2.3\0", explicit=True)
     )

@@ -1,4 +1,4 @@
-"""Names on disk: pure functions of output values, and nothing climbs out."""
+"""Folder layout: names depend on output values only and stay inside the folder."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ from adit_engine.dicom_file.layout import MAX_COMPONENT_BYTES, make_component, m
 UIDS = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
 
 
-def test_names_follow_trial_patient_study_series_instance() -> None:
+def test_the_path_has_trial_patient_study_series_and_instance() -> None:
     values = {
         "ClinicalTrialProtocolID": "LUNG",
         "PatientID": "LUNG-0001",
@@ -29,7 +29,7 @@ def test_names_follow_trial_patient_study_series_instance() -> None:
     assert series.startswith("2-CT-")
 
 
-def test_two_series_of_one_name_do_not_share_a_folder() -> None:
+def test_series_with_equal_descriptions_do_not_share_a_folder() -> None:
     values = {"PatientID": "P", "SeriesNumber": "2", "SeriesDescription": "axial", **UIDS}
 
     assert make_path(values)[2] != make_path({**values, "SeriesInstanceUID": "1.2.3.9"})[2]
@@ -39,19 +39,19 @@ def test_two_series_of_one_name_do_not_share_a_folder() -> None:
     ("one", "other"),
     [("ABC", "Abc"), ("abc", "aBc"), ("A/B", "A_B"), ("A:B", "A?B"), ("STRASSE", "Straße")],
 )
-def test_two_patients_share_no_folder_on_any_disk(one: str, other: str) -> None:
+def test_similar_patient_ids_do_not_share_a_folder_on_any_file_system(one: str, other: str) -> None:
     names = [make_path({"PatientID": text, **UIDS})[0] for text in (one, other)]
 
     assert names[0].casefold() != names[1].casefold()
 
 
-def test_a_plain_patient_id_is_its_folder() -> None:
+def test_a_plain_patient_id_is_the_folder_name() -> None:
     assert make_path({"PatientID": "LUNG-0001", **UIDS})[0] == "LUNG-0001"
     assert make_path({"PatientID": "Müller 1", **UIDS})[0].startswith("Müller 1-")
     assert make_path(UIDS)[0] == "no-patient-id"
 
 
-def test_patient_id_that_is_a_path_stays_one_name() -> None:
+def test_a_patient_id_with_path_separators_stays_one_component() -> None:
     path = make_path({"PatientID": "../../etc/x", **UIDS})
 
     assert len(path) == 4
@@ -59,7 +59,7 @@ def test_patient_id_that_is_a_path_stays_one_name() -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_becomes_one_safe_name(text: str) -> None:
+def test_any_text_becomes_one_safe_component(text: str) -> None:
     name = make_component(text, "nameless")
 
     assert name
@@ -72,7 +72,7 @@ def test_any_text_becomes_one_safe_name(text: str) -> None:
 @given(
     st.fixed_dictionaries({k: st.text(max_size=120) for k in ("PatientID", "SeriesDescription")})
 )
-def test_path_is_never_too_long(values: dict[str, str]) -> None:
+def test_the_path_has_at_most_240_bytes(values: dict[str, str]) -> None:
     path = make_path({**values, "ClinicalTrialProtocolID": "T" * 64, **UIDS})
 
     assert len("/".join(path).encode()) <= 240

@@ -1,4 +1,4 @@
-"""The memory in which images come serves again, and never while anybody still looks at it."""
+"""Message buffers are reused, but never while an image still refers to them."""
 
 from adit_engine.dicom_ul.message_buffer import BufferPool, MessageBuffer
 
@@ -12,7 +12,7 @@ def came(stock: BufferPool, data: bytes) -> memoryview:
     return whole
 
 
-def test_an_image_stays_as_it_came_while_others_come() -> None:
+def test_an_image_stays_unchanged_while_others_are_received() -> None:
     stock = BufferPool()
 
     images = [came(stock, bytes([number]) * 1000) for number in range(20)]
@@ -20,7 +20,7 @@ def test_an_image_stays_as_it_came_while_others_come() -> None:
     assert [bytes(image) for image in images] == [bytes([number]) * 1000 for number in range(20)]
 
 
-def test_a_piece_of_an_image_holds_the_whole_of_its_memory() -> None:
+def test_a_slice_of_an_image_keeps_its_buffer_in_use() -> None:
     stock = BufferPool()
     piece = came(stock, b"a" * 1000)[900:]
 
@@ -29,7 +29,7 @@ def test_a_piece_of_an_image_holds_the_whole_of_its_memory() -> None:
     assert bytes(piece) == b"a" * 100
 
 
-def test_the_memory_of_an_image_that_went_serves_the_next() -> None:
+def test_the_buffer_of_a_released_image_is_reused() -> None:
     stock = BufferPool()
     first = came(stock, b"a" * 1000)
     memory = first.obj
@@ -40,7 +40,7 @@ def test_the_memory_of_an_image_that_went_serves_the_next() -> None:
     assert second.obj is memory
 
 
-def test_one_image_that_is_kept_does_not_keep_the_memory_of_the_others() -> None:
+def test_a_retained_image_does_not_prevent_reuse_of_other_buffers() -> None:
     stock = BufferPool()
     kept = came(stock, b"a" * 1000)
     blocks = {id(came(stock, bytes([number]) * 1000).obj) for number in range(100)}
@@ -49,7 +49,7 @@ def test_one_image_that_is_kept_does_not_keep_the_memory_of_the_others() -> None
     assert bytes(kept) == b"a" * 1000
 
 
-def test_an_image_of_another_size_leaves_nothing_of_the_one_before() -> None:
+def test_a_reused_buffer_contains_no_bytes_of_an_earlier_image() -> None:
     stock = BufferPool()
 
     sizes = [1000, 10, 3000, 999, 0, 1001]

@@ -1,4 +1,4 @@
-"""Searches that follow each other share one association, and survive what happens to it."""
+"""Consecutive searches share one association and recover from its loss."""
 
 from datetime import date
 
@@ -21,7 +21,7 @@ FAR = 1 << 40
 
 @pytest.fixture
 def filled(orthancs: tuple[peers.Orthanc, peers.Orthanc]) -> peers.Orthanc:
-    """The one that answers in UTF-8: in Latin-1 an Orthanc leaves out what it cannot write."""
+    """An Orthanc that responds in UTF-8; in Latin-1 it omits what it cannot encode."""
     archive = orthancs[1]
     people = (
         ("1", "Mueller^Juergen^Karl", "ISO_IR 100", "19640812"),
@@ -54,7 +54,7 @@ def patients(node: DimseNode, query: Query = ALL) -> list[str]:
     return sorted(record.patient_id for record in node.find(query))
 
 
-def test_searches_in_a_conversation_share_one_association(
+def test_searches_within_share_association_use_one_association(
     filled: peers.Orthanc, same_threads: None
 ) -> None:
     with Wire(filled.port, FAR, "cut") as wire:
@@ -70,7 +70,7 @@ def test_searches_in_a_conversation_share_one_association(
         assert wire.connections == 2
 
 
-def test_a_lost_association_is_opened_once_more_for_the_next_search(filled: peers.Orthanc) -> None:
+def test_a_lost_association_is_reopened_for_the_next_search(filled: peers.Orthanc) -> None:
     with Wire(filled.port, 1500, "cut", heals=True) as wire:
         node = through(wire, filled)
         with node.share_association():
@@ -82,7 +82,7 @@ def test_a_lost_association_is_opened_once_more_for_the_next_search(filled: peer
         assert wire.connections == 2
 
 
-def test_a_search_that_breaks_in_its_midst_is_an_error_and_the_next_one_works(
+def test_an_interrupted_search_raises_an_error_and_the_next_one_succeeds(
     filled: peers.Orthanc,
 ) -> None:
     with Wire(filled.port, 700, "cut", heals=True) as wire:
@@ -93,7 +93,7 @@ def test_a_search_that_breaks_in_its_midst_is_an_error_and_the_next_one_works(
             assert len(patients(node)) == 4
 
 
-def test_a_search_that_nobody_reads_to_its_end_does_not_harm_the_next(
+def test_a_search_that_is_not_read_to_its_end_does_not_affect_the_next(
     filled: peers.Orthanc,
 ) -> None:
     with Wire(filled.port, FAR, "cut") as wire:
@@ -105,7 +105,7 @@ def test_a_search_that_nobody_reads_to_its_end_does_not_harm_the_next(
             assert len(patients(node)) == 4
 
 
-def test_an_abort_ends_a_conversation(filled: peers.Orthanc) -> None:
+def test_a_search_after_abort_raises_stopped(filled: peers.Orthanc) -> None:
     node = filled.node()
     with node.share_association():
         assert len(patients(node)) == 4
@@ -128,7 +128,7 @@ def test_an_abort_ends_a_conversation(filled: peers.Orthanc) -> None:
     ],
 )
 @pytest.mark.parametrize("fallback", ["ISO_IR 100", "ISO_IR 192"])
-def test_people_are_found_in_an_orthanc_whatever_letters_they_have(
+def test_patients_are_found_in_orthanc_in_any_character_set(
     filled: peers.Orthanc, family: str, given: str, born: date, found: list[str], fallback: str
 ) -> None:
     node = filled.node(character_set_fallback=fallback)

@@ -1,4 +1,4 @@
-"""DICOM TLS with real archives: search, fetch, move and store, one-way and mutual."""
+"""DICOM TLS with real PACS: find, get, move and store, one-way and mutual."""
 
 import shutil
 import ssl
@@ -29,7 +29,7 @@ MOVE = {"retrieve": "move", "drain_s": 0.5}
 
 
 def images(count: int) -> list[Instance]:
-    """Of some records each, since a record holds 16 kB."""
+    """Create images that span several TLS records of 16 kB."""
     pixels = {"Rows": 128, "Columns": 128, "PixelData": bytes(range(256)) * 128}
     return [instance(ct(number, **pixels)) for number in range(1, count + 1)]
 
@@ -58,7 +58,7 @@ def archive(secured: peers.Orthanc) -> peers.Orthanc:
     return secured
 
 
-def test_orthanc_stores_confirms_finds_and_gives_back_byte_by_byte(
+def test_orthanc_stores_finds_and_returns_images_unchanged_over_tls(
     archive: peers.Orthanc, way: str
 ) -> None:
     node = archive.node(**WAYS[way], retrieve="get")
@@ -74,7 +74,7 @@ def test_orthanc_stores_confirms_finds_and_gives_back_byte_by_byte(
     assert by_uid(list(node.fetch([STUDY]))) == by_uid(sent)
 
 
-def test_check_says_how_the_connection_is_secured_and_until_when(
+def test_check_reports_the_tls_version_and_the_certificate_expiry(
     archive: peers.Orthanc, way: str
 ) -> None:
     findings = list(archive.node(**WAYS[way]).check())
@@ -97,7 +97,7 @@ def test_orthanc_sends_by_c_move_over_tls(archive: peers.Orthanc, way: str, tmp_
         assert by_uid(list(node.fetch([SERIES]))) == by_uid(sent)
 
 
-def test_the_command_line_fetches_by_tls_with_certificates_from_files(
+def test_the_cli_fetches_over_tls_with_certificates_from_files(
     archive: peers.Orthanc, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -128,7 +128,7 @@ def test_the_command_line_fetches_by_tls_with_certificates_from_files(
 
 
 @peers.needs_dcmtk
-def test_dcmtks_storescp_takes_images(tmp_path: Path) -> None:
+def test_dcmtk_storescp_accepts_images_over_tls(tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "out", *tls_peers.dcmtk(tmp_path)) as port:
         stored = list(peers.node(port, **mutual()).store(images(5)))
 
@@ -137,9 +137,9 @@ def test_dcmtks_storescp_takes_images(tmp_path: Path) -> None:
 
 
 @peers.needs_dcmtk
-def test_dcmtks_archive_is_searched_and_read_by_get_and_by_move(tmp_path: Path) -> None:
+def test_dcmqrscp_answers_find_get_and_move_over_tls(tmp_path: Path) -> None:
     sent = images(4)
-    # Its own sub-operations go in the clear, whatever it was told (dcmtk 3.6.9).
+    # dcmqrscp sends sub-operations without TLS, regardless of its options (dcmtk 3.6.9).
     with (
         receiving.receiving(tmp_path / "here") as received,
         archive_of_dcmtk(tmp_path, received.port) as port,
@@ -157,7 +157,7 @@ def test_dcmtks_archive_is_searched_and_read_by_get_and_by_move(tmp_path: Path) 
 
 
 @peers.needs_dcmtk
-def test_what_an_archive_moves_in_the_clear_is_turned_away_in_words(
+def test_sub_operations_without_tls_are_rejected_with_a_message(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shown = tls_peers.receiver_tls()
@@ -176,7 +176,7 @@ def test_what_an_archive_moves_in_the_clear_is_turned_away_in_words(
 
 @contextmanager
 def archive_of_dcmtk(folder: Path, port: int) -> Iterator[int]:
-    """Knows ADIT at that port."""
+    """Run dcmqrscp, with ADIT registered at the given port."""
     known = f"here = (ADIT, 127.0.0.1, {port})"
     with peers.dcmqrscp(folder / "qr", known, options=tls_peers.dcmtk(folder)) as its_port:
         yield its_port
@@ -184,7 +184,7 @@ def archive_of_dcmtk(folder: Path, port: int) -> Iterator[int]:
 
 @peers.needs_dcmtk
 @pytest.mark.parametrize("trusted", ["", tls_peers.CA.certificate], ids=["one-way", "mutual"])
-def test_dcmtks_storescu_is_taken_in_by_the_receiver(tmp_path: Path, trusted: str) -> None:
+def test_the_receiver_accepts_dcmtk_storescu_over_tls(tmp_path: Path, trusted: str) -> None:
     (tmp_path / "one.dcm").write_bytes(file_bytes(ct(1)))
     shown = tls_peers.receiver_tls(trusted=trusted)
     with receiving.receiving(tmp_path / "here", "PACS", tls=shown) as received:
@@ -209,7 +209,7 @@ def answering_echo(talk: peers.Talk) -> None:
 
 @pytest.mark.parametrize("version", ["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
-def test_both_versions_serve(version: str, settings: dict[str, str]) -> None:
+def test_tls_1_2_and_tls_1_3_are_supported(version: str, settings: dict[str, str]) -> None:
     most = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}[version]
     context = tls_peers.server_context(most=most, asks="client_key" in settings)
     with tls_peers.scripted(answering_echo, context) as peer:
@@ -219,7 +219,7 @@ def test_both_versions_serve(version: str, settings: dict[str, str]) -> None:
     assert version in str(findings[1].what)
 
 
-def test_another_name_is_accepted_when_the_settings_say_which() -> None:
+def test_a_configured_certificate_name_is_accepted() -> None:
     held = tls_peers.CA.issue("pacs", ["ct-archive.example"])
     with tls_peers.scripted(answering_echo, tls_peers.server_context(held)) as peer:
         node = peers.node(peer.port, **tls(certificate_name="ct-archive.example"))
@@ -227,7 +227,7 @@ def test_another_name_is_accepted_when_the_settings_say_which() -> None:
         assert next(iter(node.check())).grade is Grade.GOOD
 
 
-def test_the_common_name_serves_where_there_is_no_other() -> None:
+def test_the_common_name_is_used_without_subject_alternative_names() -> None:
     held = tls_peers.CA.issue("CTARCHIVE", [])
     with tls_peers.scripted(answering_echo, tls_peers.server_context(held)) as peer:
         node = peers.node(peer.port, **tls(certificate_name="CTARCHIVE"))
@@ -235,14 +235,14 @@ def test_the_common_name_serves_where_there_is_no_other() -> None:
         assert next(iter(node.check())).grade is Grade.GOOD
 
 
-def test_the_archives_own_certificate_may_be_what_is_trusted() -> None:
+def test_the_certificate_of_the_pacs_can_be_trusted_directly() -> None:
     with tls_peers.scripted(answering_echo) as peer:
         node = peers.node(peer.port, **tls(ca_certificate=tls_peers.PACS.certificate))
 
         assert next(iter(node.check())).grade is Grade.GOOD
 
 
-def test_a_certificate_that_ends_soon_is_a_warning() -> None:
+def test_a_certificate_that_expires_soon_is_a_warning() -> None:
     held = tls_peers.CA.issue("pacs", until_day=12)
     with tls_peers.scripted(answering_echo, tls_peers.server_context(held)) as peer:
         findings = list(peers.node(peer.port, **tls()).check())
@@ -253,7 +253,7 @@ def test_a_certificate_that_ends_soon_is_a_warning() -> None:
 
 
 def anonymous(folder: Path) -> list[str]:
-    """Without a certificate of the caller's own."""
+    """Return options of dcmtk for TLS without a client certificate."""
     (folder / "ca.crt").write_text(tls_peers.CA.certificate)
     return ["+tla", "+cf", str(folder / "ca.crt")]
 

@@ -1,4 +1,4 @@
-"""DICOM TLS in trouble: each refusal is a sentence, and a broken wire never looks like an end."""
+"""DICOM TLS faults: each refusal has a message, and a broken connection is an error."""
 
 import itertools
 import socket
@@ -69,7 +69,7 @@ def failed(action: Callable[[], object]) -> AditError:
 
 
 def refused(node: DimseNode, words: str) -> None:
-    """For good: somebody has to change something."""
+    """Assert that the connection is refused permanently, with these words."""
     error = failed(lambda: find(node))
     assert isinstance(error, Untrusted), repr(error)
     assert words in str(error)
@@ -96,7 +96,7 @@ IMPOSTOR = tls_peers.Authority().issue("pacs")
         (IMPOSTOR, "is not issued by a trusted authority"),
     ],
 )
-def test_a_certificate_that_does_not_fit_is_refused_with_the_reason(
+def test_an_invalid_certificate_is_refused_with_the_reason(
     held: tls_peers.Held, words: str
 ) -> None:
     with tls_peers.scripted(never_reached, tls_peers.server_context(held)) as peer:
@@ -109,7 +109,7 @@ def never_reached(talk: peers.Talk) -> None:
         raise AssertionError("went on after the refusal")
 
 
-def test_without_a_ca_only_the_authorities_of_this_machine_count() -> None:
+def test_without_a_ca_only_system_authorities_are_trusted() -> None:
     with tls_peers.scripted(never_reached) as peer:
         refused(peers.node(peer.port, transport="tls"), "is not issued by a trusted authority")
 
@@ -118,7 +118,7 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_archive_that_wants_our_certificate_says_so(version: str) -> None:
+def test_a_pacs_that_requires_a_client_certificate_is_reported(version: str) -> None:
     context = tls_peers.server_context(asks=True, most=VERSIONS[version])
     with tls_peers.scripted(never_reached, context) as peer:
         refused(peers.node(peer.port, **tls()), "client certificate")
@@ -132,7 +132,7 @@ def test_an_archive_that_wants_our_certificate_says_so(version: str) -> None:
         (CA.issue("adit", until_day=-0.1), "our certificate has expired"),
     ],
 )
-def test_an_archive_that_does_not_accept_our_certificate_says_so(
+def test_a_pacs_that_rejects_our_certificate_is_reported(
     version: str, held: tls_peers.Held, words: str
 ) -> None:
     context = tls_peers.server_context(asks=True, most=VERSIONS[version])
@@ -145,7 +145,7 @@ def test_an_archive_that_does_not_accept_our_certificate_says_so(
     ("settings", "words"),
     [(tls(), "requires a client certificate"), (mutual(tls_peers.STRANGER), "does not accept our")],
 )
-def test_dcmtks_refusals_are_understood(
+def test_refusals_of_dcmtk_are_recognized(
     tmp_path: Path, settings: dict[str, str], words: str
 ) -> None:
     options = tls_peers.dcmtk(tmp_path)
@@ -156,7 +156,7 @@ def test_dcmtks_refusals_are_understood(
     assert words in str(error)
 
 
-def test_an_archive_with_old_versions_only_is_named() -> None:
+def test_a_pacs_with_obsolete_tls_versions_only_is_reported() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context = tls_peers.server_context()
@@ -167,13 +167,13 @@ def test_an_archive_with_old_versions_only_is_named() -> None:
         refused(peers.node(peer.port, **tls()), "offers no TLS version that we allow")
 
 
-def test_the_settings_may_ask_for_the_newest_version() -> None:
+def test_the_settings_can_require_tls_1_3() -> None:
     context = tls_peers.server_context(most=ssl.TLSVersion.TLSv1_2)
     with tls_peers.scripted(never_reached, context) as peer:
         refused(peers.node(peer.port, **tls(least_tls="1.3")), "no TLS version that we allow")
 
 
-def test_an_archive_without_a_common_cipher_is_named() -> None:
+def test_a_pacs_without_a_common_cipher_is_reported() -> None:
     context = tls_peers.server_context(most=ssl.TLSVersion.TLSv1_2)
     context.set_ciphers("AES128-SHA")
     with tls_peers.scripted(never_reached, context) as peer:
@@ -181,13 +181,13 @@ def test_an_archive_without_a_common_cipher_is_named() -> None:
 
 
 @pytest.mark.parametrize("word", [b"\x07\0\0\0\0\x04\0\0\0\0", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-def test_what_is_no_tls_at_all_is_named(word: bytes) -> None:
+def test_a_port_without_tls_is_reported(word: bytes) -> None:
     with peers.Scripted(lambda talk: (talk.raw(word), talk.gone.wait(0.2))) as peer:
         refused(peers.node(peer.port, **tls()), "does not use TLS on this port")
 
 
 @peers.needs_dcmtk
-def test_a_plain_archive_that_hangs_up_is_asked_for_tls(tmp_path: Path) -> None:
+def test_a_plain_dicom_port_that_closes_the_connection_is_reported(tmp_path: Path) -> None:
     with peers.storescp(tmp_path / "out") as port:
         error = failed(lambda: store(peers.node(port, **tls())))
 
@@ -196,12 +196,12 @@ def test_a_plain_archive_that_hangs_up_is_asked_for_tls(tmp_path: Path) -> None:
     assert "Check that this port uses TLS" in str(error)
 
 
-def test_plain_words_to_a_tls_port_name_the_setting() -> None:
+def test_plain_dicom_on_a_tls_port_is_reported_with_the_setting() -> None:
     with peers.Scripted(lambda talk: (talk.pdu(), talk.raw(b"\x15\3\3\0\2\2\x46"))) as peer:
         refused(peers.node(peer.port), "uses TLS, but its settings here say plain DICOM")
 
 
-def test_what_was_damaged_in_the_handshake_is_worth_another_try() -> None:
+def test_a_damaged_handshake_is_a_transient_error() -> None:
     def script(talk: peers.Talk) -> None:
         talk.gone.wait(2)
 
@@ -221,7 +221,7 @@ def test_a_peer_that_never_answers_the_handshake_times_out() -> None:
     assert "did not finish the TLS handshake within 0.3 s" in str(error)
 
 
-def test_a_handshake_that_trickles_is_not_waited_for() -> None:
+def test_a_handshake_that_trickles_in_times_out() -> None:
     def script(talk: peers.Talk) -> None:
         for byte in b"\x16\3\3\x40\0" + bytes(100):
             talk.raw(bytes([byte]))
@@ -234,11 +234,11 @@ def test_a_handshake_that_trickles_is_not_waited_for() -> None:
     assert isinstance(error, TimedOut)
 
 
-# In the middle of the work ---------------------------------------------------------------------
+# After the handshake ---------------------------------------------------------------------------
 
 
 def answering(end: Callable[[tls_peers.Encrypted, bytes], None]) -> Callable[[peers.Talk], None]:
-    """Accepts, hears a search, and ends with the bytes of its final answer as a test wants."""
+    """Accept, receive a query, and pass the bytes of the final response to `end`."""
 
     def script(talk: peers.Talk) -> None:
         talk.accept()
@@ -292,7 +292,7 @@ def damages(one: tls_peers.Encrypted, answer: bytes) -> None:
         damages,
     ],
 )
-def test_a_conversation_that_breaks_off_is_lost(
+def test_an_interrupted_response_is_a_transient_connection_loss(
     end: Callable[[tls_peers.Encrypted, bytes], None],
 ) -> None:
     with tls_peers.scripted(answering(end)) as peer:
@@ -327,7 +327,7 @@ def trickles_records(one: tls_peers.Encrypted, answer: bytes) -> None:
 @pytest.mark.parametrize(
     "end", [stalls_within_a_record, stalls_between_records, trickles_a_record, trickles_records]
 )
-def test_silence_and_trickling_end_in_time(
+def test_a_stalled_or_trickling_response_times_out(
     end: Callable[[tls_peers.Encrypted, bytes], None],
 ) -> None:
     with tls_peers.scripted(answering(end)) as peer:
@@ -336,7 +336,7 @@ def test_silence_and_trickling_end_in_time(
     assert isinstance(error, TimedOut)
 
 
-def test_an_abort_from_another_thread_ends_the_wait_and_is_said() -> None:
+def test_abort_from_another_thread_ends_the_wait_and_sends_an_a_abort() -> None:
     heard: list[int] = []
 
     def script(talk: peers.Talk) -> None:
@@ -357,7 +357,7 @@ def test_an_abort_from_another_thread_ends_the_wait_and_is_said() -> None:
     assert heard == [7]
 
 
-def test_an_abort_ends_a_handshake() -> None:
+def test_abort_ends_a_handshake() -> None:
     with peers.Scripted(lambda talk: talk.gone.wait(1)) as peer:
         node = peers.node(peer.port, association_s=30.0, **tls())
         timer = threading.Timer(0.3, node.abort)
@@ -369,7 +369,7 @@ def test_an_abort_ends_a_handshake() -> None:
     assert isinstance(error, Stopped)
 
 
-def test_an_abort_ends_a_write_that_nobody_takes() -> None:
+def test_abort_ends_a_blocked_write() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.gone.wait(2)
@@ -386,7 +386,7 @@ def test_an_abort_ends_a_write_that_nobody_takes() -> None:
     assert isinstance(error, Stopped)
 
 
-def test_a_write_that_nobody_takes_ends_in_time() -> None:
+def test_a_blocked_write_times_out() -> None:
     def script(talk: peers.Talk) -> None:
         talk.accept()
         talk.gone.wait(2)
@@ -400,7 +400,7 @@ def test_a_write_that_nobody_takes_ends_in_time() -> None:
     assert isinstance(error, TimedOut)
 
 
-def test_half_a_record_is_nothing_heard_yet() -> None:
+def test_poll_ignores_an_incomplete_tls_record() -> None:
     agreed, sent, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def script(talk: peers.Talk) -> None:
@@ -438,7 +438,7 @@ def opened(node: DimseNode) -> Iterator[ClientAssociation]:
         association.close()
 
 
-# The lab's wire --------------------------------------------------------------------------------
+# Faulty network --------------------------------------------------------------------------------
 
 HARMS = ("cut", "reset", "stall", "trickle", "flip")
 STUDIES = itertools.count(2)
@@ -458,10 +458,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Orthanc]
 @pytest.mark.parametrize(
     ("how", "after_bytes"), list(itertools.product(HARMS, [0, 700, 3500, 20_000, 100_000]))
 )
-def test_what_comes_back_over_a_bad_wire_is_never_complete(
+def test_a_fetch_over_a_faulty_network_fails(
     archive: peers.Orthanc, how: str, after_bytes: int
 ) -> None:
-    """In the handshake, while opening, and in the first and a later image of a C-GET."""
+    """Faults occur in the handshake, the negotiation, the first image and later images."""
     with Wire(archive.port, after_bytes, how, amount=0.02) as wire:
         node = peers.node(wire.port, "SECURE", **mutual(**TIMES))
 
@@ -471,7 +471,7 @@ def test_what_comes_back_over_a_bad_wire_is_never_complete(
 
 
 @pytest.mark.parametrize(("how", "after_bytes"), list(itertools.product(HARMS, [0, 1500, 50_000])))
-def test_what_goes_out_over_a_bad_wire_is_never_taken_for_kept(
+def test_no_image_is_falsely_reported_stored_over_a_faulty_network(
     archive: peers.Orthanc, how: str, after_bytes: int
 ) -> None:
     kept: list[StoreResult] = []
@@ -489,12 +489,12 @@ def test_what_goes_out_over_a_bad_wire_is_never_taken_for_kept(
 
 
 def uids_of(study: str) -> tuple[str, str]:
-    """Of the study and of its first series."""
+    """Return the UIDs of the study and of its first series."""
     return f"{ROOT}.{study}", f"{ROOT}.{study}.1"
 
 
 @pytest.mark.parametrize("how", HARMS)
-def test_a_search_over_a_bad_wire_fails(archive: peers.Orthanc, how: str) -> None:
+def test_a_search_over_a_faulty_network_fails(archive: peers.Orthanc, how: str) -> None:
     with Wire(archive.port, 3000, how, amount=0.02) as wire:
         failed(lambda: find(peers.node(wire.port, "SECURE", **mutual(**TIMES))))
 

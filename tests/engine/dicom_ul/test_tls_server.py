@@ -1,4 +1,4 @@
-"""The receiver under TLS: who may come in, who is turned away in which words, and who waits for whom."""
+"""Storage SCP with TLS: accepted and rejected callers, messages and time limits."""
 
 import socket
 import ssl
@@ -25,7 +25,7 @@ STUDY = f"{ROOT}.1"
 
 @pytest.fixture
 def received(tmp_path: Path) -> Iterator[receiving.Received]:
-    """Asks everybody for a certificate."""
+    """A receiver that requires a client certificate."""
     shown = tls_peers.receiver_tls(trusted=CA.certificate)
     with receiving.receiving(
         tmp_path, "PACS", tls=shown, association_s=1.0, no_progress_s=1.0
@@ -39,7 +39,7 @@ def echo_grade(received: receiving.Received, settings: dict[str, str]) -> Grade:
 
 @contextmanager
 def calling(port: int, held: tls_peers.Held | None = tls_peers.OURS) -> Iterator[ssl.SSLSocket]:
-    """A TLS connection as somebody else's program makes it."""
+    """Open a TLS connection without using our own code."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=CA.certificate)
     if held is not None:
@@ -53,7 +53,7 @@ def calling(port: int, held: tls_peers.Held | None = tls_peers.OURS) -> Iterator
 
 
 def ended_after_s(one: socket.socket) -> float:
-    """How long the other side kept the connection."""
+    """Return how many seconds the other side kept the connection open."""
     started = time.monotonic()
     try:
         while one.recv(4096):
@@ -63,14 +63,14 @@ def ended_after_s(one: socket.socket) -> float:
     return time.monotonic() - started
 
 
-# Who may come in -------------------------------------------------------------------------------
+# Callers ---------------------------------------------------------------------------------------
 
 
-def test_who_shows_a_certificate_that_is_trusted_comes_in(received: receiving.Received) -> None:
+def test_a_caller_with_a_trusted_certificate_is_accepted(received: receiving.Received) -> None:
     assert echo_grade(received, mutual()) is Grade.GOOD
 
 
-def test_who_shows_none_is_turned_away_in_words(
+def test_a_caller_without_a_certificate_is_rejected_with_a_message(
     received: receiving.Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     (finding,) = received.sender(**tls()).check()
@@ -89,7 +89,7 @@ def test_who_shows_none_is_turned_away_in_words(
         (CA.issue("old", until_day=-0.1), "or that of its issuer, has expired"),
     ],
 )
-def test_who_shows_a_wrong_one_is_turned_away_in_words(
+def test_a_caller_with_an_invalid_certificate_is_rejected_with_a_message(
     received: receiving.Received,
     caplog: pytest.LogCaptureFixture,
     held: tls_peers.Held,
@@ -99,7 +99,7 @@ def test_who_shows_a_wrong_one_is_turned_away_in_words(
     assert words in caplog.text
 
 
-def test_a_stranger_with_a_good_certificate_is_still_a_stranger(
+def test_an_unknown_ae_title_with_a_trusted_certificate_is_rejected(
     received: receiving.Received,
 ) -> None:
     (finding,) = received.sender("STRANGER", **mutual()).check()
@@ -107,7 +107,7 @@ def test_a_stranger_with_a_good_certificate_is_still_a_stranger(
     assert "Ask its administrator to register it" in str(finding.what)
 
 
-def test_who_calls_in_the_clear_is_turned_away_at_once_in_words(
+def test_a_caller_without_tls_is_rejected_immediately_with_a_message(
     received: receiving.Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
@@ -118,7 +118,7 @@ def test_who_calls_in_the_clear_is_turned_away_at_once_in_words(
     peers.wait_until(lambda: said in caplog.text, "the log says so")
 
 
-def test_who_does_not_trust_the_receiver_is_named(
+def test_a_caller_that_does_not_trust_our_certificate_is_logged(
     received: receiving.Received, caplog: pytest.LogCaptureFixture
 ) -> None:
     foreign = mutual(ca_certificate=tls_peers.Authority("Foreign CA").certificate)
@@ -128,7 +128,7 @@ def test_who_does_not_trust_the_receiver_is_named(
     peers.wait_until(lambda: said in caplog.text, "the log says so")
 
 
-def test_who_calls_a_plain_receiver_by_tls_is_named(
+def test_a_tls_caller_of_a_plain_receiver_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with receiving.receiving(tmp_path, "PACS") as plain:
@@ -137,7 +137,7 @@ def test_who_calls_a_plain_receiver_by_tls_is_named(
     assert "uses TLS, but its settings here say plain DICOM" in caplog.text
 
 
-def test_renewed_certificates_serve_those_who_come_next(received: receiving.Received) -> None:
+def test_a_renewed_certificate_is_used_for_new_connections(received: receiving.Received) -> None:
     renewed = CA.issue("pacs", until_day=5)
     with calling(received.port) as before:
         received.receiver.tls = tls_peers.receiver_tls(renewed, CA.certificate)
@@ -149,7 +149,7 @@ def test_renewed_certificates_serve_those_who_come_next(received: receiving.Rece
 
 
 class Whole:
-    """Reads all that was asked for, as a socket does when told to; TLS sockets cannot be told."""
+    """Reads the requested size completely, as MSG_WAITALL does, which TLS sockets reject."""
 
     def __init__(self, one: ssl.SSLSocket) -> None:
         self._one = one
@@ -161,14 +161,12 @@ class Whole:
         return data
 
 
-# Who waits for whom ----------------------------------------------------------------------------
+# Silent and slow connections -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 60])
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["nothing", "half"])
-def test_silent_connections_do_not_keep_the_echo_out(
-    tmp_path: Path, count: int, said: bytes
-) -> None:
+def test_silent_connections_do_not_block_a_c_echo(tmp_path: Path, count: int, said: bytes) -> None:
     shown = tls_peers.receiver_tls(trusted=CA.certificate)
     with (
         receiving.receiving(tmp_path, "PACS", tls=shown, association_s=30.0) as received,
@@ -183,7 +181,7 @@ def test_silent_connections_do_not_keep_the_echo_out(
         assert time.monotonic() - started < 5
 
 
-def test_fifty_that_shook_hands_and_fell_silent_do_not_keep_the_echo_out(tmp_path: Path) -> None:
+def test_50_silent_connections_after_the_handshake_do_not_block_a_c_echo(tmp_path: Path) -> None:
     shown = tls_peers.receiver_tls()
     with (
         receiving.receiving(tmp_path, "PACS", tls=shown, association_s=30.0) as received,
@@ -197,12 +195,12 @@ def test_fifty_that_shook_hands_and_fell_silent_do_not_keep_the_echo_out(tmp_pat
         assert time.monotonic() - started < 5
 
 
-def test_a_silent_connection_is_ended_in_time(received: receiving.Received) -> None:
+def test_a_silent_connection_times_out(received: receiving.Received) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
         assert 0.5 < ended_after_s(one) < 3
 
 
-def test_a_handshake_that_trickles_in_is_ended_in_time(received: receiving.Received) -> None:
+def test_a_handshake_that_trickles_in_times_out(received: receiving.Received) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
         started = time.monotonic()
         for byte in b"\x16\x03\x01\x02\x00" + bytes(512):
@@ -216,7 +214,7 @@ def test_a_handshake_that_trickles_in_is_ended_in_time(received: receiving.Recei
         assert time.monotonic() - started < 4
 
 
-def test_a_receiver_ends_at_once_whoever_is_connected(tmp_path: Path) -> None:
+def test_the_receiver_stops_immediately_with_open_connections(tmp_path: Path) -> None:
     shown = tls_peers.receiver_tls()
     with ExitStack() as callers:
         with receiving.receiving(tmp_path, "PACS", tls=shown) as received:
@@ -226,7 +224,7 @@ def test_a_receiver_ends_at_once_whoever_is_connected(tmp_path: Path) -> None:
         assert time.monotonic() - started < 2
 
 
-# Under cover of TLS ----------------------------------------------------------------------------
+# Attacks over TLS ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -240,7 +238,7 @@ def test_a_receiver_ends_at_once_whoever_is_connected(tmp_path: Path) -> None:
     ],
     ids=["four gigabytes", "http", "half a request", "half a message", "broken pdu"],
 )
-def test_what_comes_encrypted_is_distrusted_all_the_same(
+def test_malformed_encrypted_data_end_only_their_own_connection(
     received: receiving.Received, attack: bytes
 ) -> None:
     with calling(received.port) as one:
@@ -251,8 +249,8 @@ def test_what_comes_encrypted_is_distrusted_all_the_same(
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "stall", "trickle", "flip"])
-def test_an_image_that_breaks_off_is_not_kept(received: receiving.Received, how: str) -> None:
-    """But it is, when the sender tries once more, over a wire that has healed."""
+def test_an_incomplete_image_is_not_stored(received: receiving.Received, how: str) -> None:
+    """Only after a flipped byte the sender retries; the image is then stored."""
     pixels = {"Rows": 128, "Columns": 128, "PixelData": bytes(range(256)) * 128}
     image = instance(ct(1, **pixels))
     with (

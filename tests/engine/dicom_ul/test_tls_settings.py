@@ -1,4 +1,4 @@
-"""Settings of TLS: what is refused before anybody is called, and how it is said on the command line."""
+"""TLS settings: validation before connecting, and the syntax on the command line."""
 
 import subprocess
 import sys
@@ -18,14 +18,14 @@ PLACE = {"called_ae_title": "PACS", "host": "pacs1"}
 LOCKED = CA.issue("locked", password=b"secret")
 
 
-def test_certificates_are_no_part_of_what_is_printed() -> None:
+def test_repr_does_not_contain_the_private_key() -> None:
     settings = DimseSettings(**PLACE, **tls_peers.mutual())
 
     assert "PRIVATE" not in repr(settings)
     assert "PRIVATE" not in repr(settings.peer("PACS1"))
 
 
-def test_a_host_is_checked_by_its_own_name_unless_told_otherwise() -> None:
+def test_the_certificate_must_name_the_host_unless_a_name_is_configured() -> None:
     by_host = DimseSettings(**PLACE, **tls_peers.tls()).peer("PACS1")
     named = DimseSettings(**PLACE, **tls_peers.tls(certificate_name="ct.example")).peer("PACS1")
 
@@ -82,7 +82,7 @@ def test_a_host_is_checked_by_its_own_name_unless_told_otherwise() -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_at_its_field(
+def test_an_invalid_setting_is_reported_with_its_field(
     settings: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -92,18 +92,18 @@ def test_what_cannot_be_used_is_refused_at_its_field(
     assert "BEGIN" not in str(caught.value).removeprefix("CA certificate").split("-----")[0]
 
 
-def test_windows_line_ends_and_words_around_a_certificate_do_no_harm() -> None:
+def test_crlf_and_text_around_a_certificate_are_accepted() -> None:
     text = "subject=/CN=Test\r\n" + CA.certificate.replace("\n", "\r\n") + "\r\nthe end"
 
     DimseSettings(**PLACE, **tls_peers.tls(ca_certificate=text))
 
 
-def test_a_private_key_is_never_accepted_where_it_would_not_be_sealed() -> None:
+def test_a_private_key_is_rejected_in_a_field_that_is_not_encrypted() -> None:
     with pytest.raises(InvalidInput, match="contains a private key"):
         DimseSettings(**PLACE, ca_certificate=OURS.key)
 
 
-def test_a_node_in_the_clear_does_not_load_ssl() -> None:
+def test_a_node_without_tls_does_not_import_ssl() -> None:
     program = (
         "import sys\n"
         "from adit_engine.nodes.dimse.node import DimseNode\n"
@@ -120,7 +120,7 @@ def test_a_node_in_the_clear_does_not_load_ssl() -> None:
 # On the command line ---------------------------------------------------------------------------
 
 
-def test_the_url_names_files(tmp_path: Path) -> None:
+def test_a_url_reads_certificates_from_files(tmp_path: Path) -> None:
     certificate, key = OURS.files(tmp_path, "ours")
     (tmp_path / "ca.crt").write_text(CA.certificate)
     url = f"dimse+tls://PACS@pacs1:2762?ca_file={tmp_path}/ca.crt&name=ct.example&calling=ME"
@@ -147,12 +147,12 @@ def test_the_url_names_files(tmp_path: Path) -> None:
         ("dimse+tls://pacs1", "Write dimse://CALLED@host:port"),
     ],
 )
-def test_a_url_that_cannot_be_is_wrong_use(url: str, sentence: str) -> None:
+def test_an_invalid_url_is_rejected(url: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence.replace("+", r"\+")):
         node_url.parse_url(url)
 
 
-def test_a_receiver_without_its_certificate_is_wrong_use(
+def test_a_receiver_client_ca_without_a_certificate_is_a_usage_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -167,7 +167,7 @@ def test_a_receiver_without_its_certificate_is_wrong_use(
 # The receiver's files --------------------------------------------------------------------------
 
 
-def test_the_key_may_stand_in_the_certificates_file(tmp_path: Path) -> None:
+def test_the_key_may_be_in_the_certificate_file(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     both.write_text(PACS.certificate + PACS.key)
 
@@ -183,7 +183,7 @@ def test_the_key_may_stand_in_the_certificates_file(tmp_path: Path) -> None:
         ("pacs.crt", "", "C: enter the private key"),
     ],
 )
-def test_files_that_do_not_fit_are_named(
+def test_missing_or_mismatched_files_are_named_in_the_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, certificate: str, key: str, sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

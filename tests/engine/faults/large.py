@@ -1,8 +1,8 @@
-"""Large: carries one order out in a process of its own, and tells how much memory that took.
+"""Execute one order in a separate process and print how much memory it needed.
 
     large.py SERVICE PORT FOLDER
 
-SERVICE is get, move, web (from the peer at PORT into FOLDER), store or stow (the other way).
+SERVICE is get, move or web (from the peer at PORT to FOLDER), or store or stow (to the peer).
 """
 
 import json
@@ -36,7 +36,7 @@ LOOK_S = 0.01
 
 
 class Memory:
-    """The most that this process held of its own; pages of mapped files are the system's."""
+    """Peak of anonymous and shared memory in MiB; pages of mapped files do not count."""
 
     def __init__(self) -> None:
         self.most_mib = 0.0
@@ -60,7 +60,7 @@ class Memory:
 
 @contextmanager
 def receiving(folder: Path) -> Iterator[LocalMoveReceiver]:
-    """A receiver in this process, where the peer knows that it is."""
+    """Run a receiver in this process, on the port that the peer knows."""
     spool = Spool(folder, 0)
     reception = LocalMoveReceiver(spool, "ADIT", "this machine")
     port = int(os.environ["RECEIVER_PORT"])

@@ -41,11 +41,11 @@ DESTINATIONS = (STORE, STOW)
 
 @dataclass(frozen=True)
 class Comes:
-    """What comes of the first attempt: "dd--- TimedOut".
+    """The expected result of the first attempt: "dd--- TimedOut".
 
-    First the end of each of the five images of the first series: d delivered, f failed, w withheld,
-    s sent and not yet proven kept, - not reached. Then the series' verdict, where its outcome was
-    told, and the name of the error that ended the attempt, if one did.
+    First the state of each of the five images of the first series: d delivered, f failed,
+    w withheld, s sent but not confirmed, - not reached. Then the completeness of the series, if its
+    outcome was reported, and the name of the error that ended the attempt, if any.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Comes:
 
 @dataclass(frozen=True)
 class Tried:
-    """One cell that `test_matrix.py` tries."""
+    """One cell that `test_matrix.py` tests."""
 
     row: str
     service: Service
@@ -70,7 +70,7 @@ Making = Callable[[Service], Plan]
 
 
 def lie(kind: Kind, at: int | None = None, on: Part | None = None) -> Making:
-    """The peer lies so about the same image each time, until the attempt is over."""
+    """Make the peer repeat the fault for the same image until the attempt ends."""
 
     def made(service: Service) -> Plan:
         image = at if at is not None else 0 if service in (QIDO, STOW) else 2
@@ -81,7 +81,7 @@ def lie(kind: Kind, at: int | None = None, on: Part | None = None) -> Making:
 
 
 def always(kind: Kind) -> Making:
-    """Of each image of the series."""
+    """Make the peer repeat the fault for each image of the series."""
 
     def made(service: Service) -> Plan:
         return Plan(tuple(Lie(kind, at, OFTEN, _ABOUT[service]) for at in range(5)))
@@ -91,7 +91,7 @@ def always(kind: Kind) -> Making:
 
 @dataclass(frozen=True)
 class Row:
-    """`comes` by service: what is tried. `elsewhere`: the test that proves it. `not_here`: why not."""
+    """By service: `comes` is the result, `elsewhere` a separate test, `not_here` why it cannot occur."""
 
     fault: str
     making: Making | Mapping[Service, Making] = field(repr=False)

@@ -1,4 +1,4 @@
-"""Our own disk is full: told as that, and the next attempt finds all."""
+"""A full local disk is reported as such, and the next attempt delivers everything."""
 
 import tempfile
 from pathlib import Path
@@ -16,12 +16,12 @@ from adit_engine.pseudonymize.parameters import AsIs
 
 
 def no_room(**where: object) -> BinaryIO:
-    """A file on a disk that is full."""
+    """Open a file on a full disk."""
     return Path("/dev/full").open("w+b", buffering=0)
 
 
 @pytest.mark.parametrize("route", ["get", "web"])
-def test_a_large_image_that_finds_no_room_is_told(
+def test_a_large_image_without_disk_space_raises_storage_full(
     route: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = Case(1, "1", route, "dimse", AsIs(), [Plan()])

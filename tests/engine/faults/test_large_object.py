@@ -1,6 +1,6 @@
-"""One large object by each service: our own memory stays bounded, and nothing is changed on the way.
+"""One large object by each service: memory stays bounded, and the object is complete.
 
-`ADIT_LARGE_MIB=1024` is the size that the suite's shorter form stands for.
+`ADIT_LARGE_MIB=1024` runs the full size; the default is smaller to save time.
 """
 
 import json
@@ -29,7 +29,7 @@ LARGE = Path(__file__).with_name("large.py")
 
 
 def write_large(path: Path) -> None:
-    """A CT image whose pixel data are a hole in the file."""
+    """Write a CT image whose pixel data are a hole in a sparse file."""
     columns, rows = 16384, SIZE_MIB * 32
     ds = ct(Rows=rows, Columns=columns)
     del ds.PixelData

@@ -1,6 +1,6 @@
-"""Each fault by each service: it ends in time, with the right end for each image, and leaves nothing.
+"""Each fault with each service: time limit, result of each image, no leaks.
 
-The table is `matrix.py`; `docs/faults.md` shows it.
+The table is in `matrix.py`; `docs/faults.md` is generated from it.
 """
 
 import ast
@@ -22,7 +22,7 @@ from adit_engine.values.outcome import Completeness, InstanceEvent, SeriesOutcom
 
 TRIES, SPARE_S = 3, 5.0
 DEADLINE_S = TRIES * TIMES["first_byte_s"]
-"""A search is tried three times, and so often images that are missing are asked for."""
+"""A search is tried up to three times, and so is the request for missing images."""
 
 MOST_MIB = 64.0
 SERIES = f"{ROOT}.1.1"
@@ -30,7 +30,7 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("cell", list(tried()), ids=lambda cell: cell.name)
-def test_a_fault_ends_in_time_with_the_right_end_for_each_image(
+def test_a_fault_ends_in_time_with_the_expected_result_of_each_image(
     cell: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", ((0.05, 0.05),))
@@ -46,7 +46,7 @@ def test_a_fault_ends_in_time_with_the_right_end_for_each_image(
     assert order.seconds[0] < DEADLINE_S + SPARE_S
     assert resident_mib() - before_mib < MOST_MIB
     for lie in (*cell.plan.lies, *cell.plan.keeper_lies)[:1]:
-        assert order.faults[lie.kind.value], "the fault never happened"
+        assert order.faults[lie.kind.value], "the fault did not occur"
     auditor = Auditor()
     truth = audits.expectations(everything, order.order.study, order.change)
     auditor.audit(truth, order.ledger, order.kept, order.sent)
@@ -64,7 +64,7 @@ def order_of(cell: Tried) -> Case:
 
 
 def came(order: Case) -> str:
-    """What came of the first attempt, in the words of the table."""
+    """Return the result of the first attempt in the notation of the table."""
     ends, verdict = dict.fromkeys(range(1, 6), "-"), ""
     for told in order.ledger.attempts[0]:
         if isinstance(told, InstanceEvent) and told.ref.series_uid == SERIES:
@@ -85,13 +85,13 @@ def assert_the_next_attempt_heals(order: Case) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
-def test_each_cell_is_tried_proven_elsewhere_or_cannot_be(row) -> None:  # type: ignore[no-untyped-def]
+def test_each_cell_is_tested_here_or_elsewhere_or_cannot_occur(row) -> None:  # type: ignore[no-untyped-def]
     places = [*row.comes, *row.elsewhere, *row.not_here]
 
     assert sorted(places) == sorted(Service)
 
 
-def test_the_tests_that_are_named_exist() -> None:
+def test_each_referenced_test_exists() -> None:
     for row in ROWS:
         for named in row.elsewhere.values():
             path, _, name = named.partition("::")
@@ -99,5 +99,5 @@ def test_the_tests_that_are_named_exist() -> None:
             assert any(isinstance(one, ast.FunctionDef) and one.name == name for one in tree.body)
 
 
-def test_the_page_shows_the_table() -> None:
-    assert PAGE.read_text() == page(), "make it again: python tests/engine/faults/page.py"
+def test_the_documentation_page_matches_the_table() -> None:
+    assert PAGE.read_text() == page(), "regenerate it: python tests/engine/faults/page.py"

@@ -1,4 +1,4 @@
-"""Inquiry: full answers from archives that cap, ignore, refuse, or write names in their own way."""
+"""Patient search: complete results from a PACS that caps lists or ignores or refuses keys."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,14 +24,14 @@ from adit_engine.values.references import QueryLevel
 
 @dataclass
 class Shelf:
-    """An archive of records with the manners of real ones; notes what it was asked."""
+    """A PACS with the limitations of real ones; records the queries that it receives."""
 
     records: list[Record]
     cap: int | None = None
     ignores: frozenset[str] = frozenset()
     refuses: frozenset[str] = frozenset()
     overflows: bool = False
-    """Gives nothing and A700 instead of the first few."""
+    """Respond with A700 and no record instead of the first `cap` records."""
     is_silent_about_modalities: bool = False
     name: str = "PACS1"
     asked: list[Query] = field(default_factory=list)
@@ -108,13 +108,13 @@ def test_umlauts_are_found_in_both_spellings(asked: str, held: str) -> None:
 
 
 @pytest.mark.parametrize("held", ["Müller^Hans", "Muster^Jürgen", "Möller^Jürgen"])
-def test_another_name_is_somebody_else(held: str) -> None:
+def test_another_name_does_not_match(held: str) -> None:
     (answer,) = ask(Shelf([study(1, PatientName=held)]), named("Müller", "Jürgen"))
 
     assert uids(answer) == []
 
 
-def test_letters_that_no_key_can_hold_are_found_by_birth_date() -> None:
+def test_a_name_without_latin_letters_is_searched_by_birth_date() -> None:
     shelf = Shelf([study(1, PatientName="Yamada^Tarou=山田^太郎"), study(2)])
 
     (answer,) = ask(shelf, named("山田", "太郎"))
@@ -123,7 +123,7 @@ def test_letters_that_no_key_can_hold_are_found_by_birth_date() -> None:
     assert [set(query.keys) for query in shelf.asked] == [{"PatientBirthDate"}]
 
 
-def test_an_archive_that_writes_a_name_unlike_all_spellings_is_asked_by_birth_date() -> None:
+def test_a_name_with_an_unexpected_spelling_is_found_by_birth_date() -> None:
     shelf = Shelf([study(1, PatientName="Weiß-Groß^A")])
 
     (answer,) = ask(shelf, named("Weiss Gross", "A"))
@@ -131,7 +131,7 @@ def test_an_archive_that_writes_a_name_unlike_all_spellings_is_asked_by_birth_da
     assert uids(answer) == ["1.2.1"]
 
 
-def test_the_archive_is_asked_little_and_the_rest_is_sorted_here() -> None:
+def test_the_pacs_is_queried_by_patient_id_only_and_the_rest_is_filtered() -> None:
     shelf = Shelf(
         [study(1), study(2, StudyDescription="MR Kopf", ModalitiesInStudy=("MR", "SR")), study(3)]
     )
@@ -143,7 +143,7 @@ def test_the_archive_is_asked_little_and_the_rest_is_sorted_here() -> None:
     assert [dict(query.keys) for query in shelf.asked] == [{"PatientID": "1001"}]
 
 
-def test_one_asking_answers_all_rows_of_the_same_question() -> None:
+def test_one_query_serves_all_rows_with_the_same_key() -> None:
     shelf = Shelf([study(1), study(2, StudyDescription="MR Kopf", ModalitiesInStudy=("MR",))])
     rows = (
         PatientQuery(BY_ID),
@@ -158,7 +158,7 @@ def test_one_asking_answers_all_rows_of_the_same_question() -> None:
     assert len(shelf.asked) == 1
 
 
-def test_studies_come_newest_first() -> None:
+def test_studies_are_returned_newest_first() -> None:
     days = ("20200101", "20240101", "20220101")
     shelf = Shelf([study(n, StudyDate=day) for n, day in enumerate(days)])
 
@@ -167,7 +167,7 @@ def test_studies_come_newest_first() -> None:
     assert uids(answer) == ["1.2.1", "1.2.2", "1.2.0"]
 
 
-def test_dates_are_inclusive() -> None:
+def test_date_limits_are_inclusive() -> None:
     shelf = Shelf([study(n, StudyDate=f"2024010{n}") for n in range(1, 6)])
 
     (answer,) = ask(shelf, PatientQuery(BY_ID, date(2024, 1, 2), date(2024, 1, 4)))
@@ -176,7 +176,7 @@ def test_dates_are_inclusive() -> None:
 
 
 @pytest.mark.parametrize("overflows", [False, True])
-def test_a_cap_is_circumvented_by_asking_for_parts_of_the_time(overflows: bool) -> None:
+def test_capped_results_are_completed_by_splitting_the_date_range(overflows: bool) -> None:
     first = date(2010, 1, 1)
     days = [first + timedelta(days=11 * n) for n in range(200)]
     held = [study(n, StudyDate=f"{day:%Y%m%d}") for n, day in enumerate(days)]
@@ -188,7 +188,7 @@ def test_a_cap_is_circumvented_by_asking_for_parts_of_the_time(overflows: bool) 
     assert not answer.is_capped
 
 
-def test_where_one_day_is_more_than_the_cap_the_answer_is_capped() -> None:
+def test_more_studies_in_one_day_than_the_cap_give_a_capped_result() -> None:
     shelf = Shelf([study(n) for n in range(40)], cap=10)
 
     (answer,) = ask(shelf, PatientQuery(BY_ID, date(2024, 2, 1), date(2024, 3, 1)))
@@ -197,7 +197,7 @@ def test_where_one_day_is_more_than_the_cap_the_answer_is_capped() -> None:
     assert len(answer.records) == 10
 
 
-def test_an_archive_that_gives_nothing_however_little_is_asked_is_an_error() -> None:
+def test_a_pacs_that_refuses_even_a_query_for_one_day_raises_an_error() -> None:
     shelf = Shelf([study(n) for n in range(40)], cap=10, overflows=True)
 
     with pytest.raises(NodeRefused):
@@ -205,7 +205,7 @@ def test_an_archive_that_gives_nothing_however_little_is_asked_is_an_error() -> 
 
 
 @pytest.mark.parametrize("key", ["PatientID", "StudyDate", "PatientName"])
-def test_a_key_that_the_archive_ignores_does_not_let_strangers_in(key: str) -> None:
+def test_an_ignored_query_key_does_not_return_other_patients(key: str) -> None:
     held = [study(1), study(2, PatientID="9", PatientName="Doe^J"), study(3, StudyDate="20200101")]
     shelf = Shelf(held, ignores=frozenset({key}))
     question = PatientQuery(
@@ -219,7 +219,7 @@ def test_a_key_that_the_archive_ignores_does_not_let_strangers_in(key: str) -> N
     assert uids(answer) == ["1.2.1"]
 
 
-def test_a_key_that_the_archive_refuses_is_left_out_and_said() -> None:
+def test_a_refused_query_key_is_omitted_and_the_result_is_relaxed() -> None:
     shelf = Shelf([study(1), study(2, StudyDate="20200101")], refuses=frozenset({"StudyDate"}))
 
     (answer,) = ask(shelf, PatientQuery(BY_ID, first_day=date(2024, 1, 1)))
@@ -228,12 +228,12 @@ def test_a_key_that_the_archive_refuses_is_left_out_and_said() -> None:
     assert answer.is_relaxed
 
 
-def test_an_archive_that_refuses_the_only_key_is_an_error() -> None:
+def test_a_pacs_that_refuses_the_only_key_raises_an_error() -> None:
     with pytest.raises(NodeRefused):
         ask(Shelf([study(1)], refuses=frozenset({"PatientID"})), PatientQuery(BY_ID))
 
 
-def test_a_number_that_belongs_to_somebody_else_is_said() -> None:
+def test_a_patient_id_of_another_person_is_reported() -> None:
     person = PersonCriteria("1001", "Huber", "Anna", date(1990, 1, 1))
 
     (answer,) = ask(Shelf([study(1)]), PatientQuery(person))
@@ -250,7 +250,7 @@ def test_an_accession_number_alone_finds_its_study() -> None:
     assert uids(answer) == ["1.2.2"]
 
 
-def test_studies_of_several_patients_are_counted() -> None:
+def test_the_result_counts_the_patients_found() -> None:
     shelf = Shelf([study(1), study(2, PatientID="1002")])
 
     (answer,) = ask(shelf, named("Müller", "Jürgen"))
@@ -258,7 +258,7 @@ def test_studies_of_several_patients_are_counted() -> None:
     assert answer.patients == 2
 
 
-def test_series_are_found_by_number_and_description_with_the_values_of_their_study() -> None:
+def test_series_are_found_by_number_and_description_with_study_values() -> None:
     held = [study(1), series(1, 1), series(1, 2, SeriesDescription="T1 MPRAGE"), series(1, 3)]
     rows = (
         PatientQuery(BY_ID, series_description="t1*"),
@@ -274,7 +274,7 @@ def test_series_are_found_by_number_and_description_with_the_values_of_their_stu
     assert [query.level for query in shelf.asked] == [QueryLevel.STUDY, QueryLevel.SERIES]
 
 
-def test_an_archive_that_does_not_tell_modalities_is_asked_for_its_series() -> None:
+def test_missing_modalities_in_study_are_read_from_the_series() -> None:
     held = [study(1), study(2), series(1, 1), series(2, 1, Modality="MR")]
     shelf = Shelf(held, is_silent_about_modalities=True)
 
@@ -283,7 +283,7 @@ def test_an_archive_that_does_not_tell_modalities_is_asked_for_its_series() -> N
     assert uids(answer) == ["1.2.2"]
 
 
-def test_a_stop_ends_the_asking() -> None:
+def test_stop_ends_the_search() -> None:
     stop = Stop()
     stop.set(Message("node.stopped", node="PACS1"))
 
@@ -291,7 +291,7 @@ def test_a_stop_ends_the_asking() -> None:
         list(PatientSearch(Shelf([study(1)]), stop).search([PatientQuery(BY_ID)]))
 
 
-def test_a_question_comes_back_from_json_as_it_was() -> None:
+def test_a_patient_query_survives_a_json_round_trip() -> None:
     question = PatientQuery(
         PersonCriteria("1", "Müller", "Jürgen", date(1964, 8, 12), "A1"),
         date(2024, 1, 1),
@@ -305,6 +305,6 @@ def test_a_question_comes_back_from_json_as_it_was() -> None:
     assert PatientQuery.from_json(question.to_json()) == question
 
 
-def test_a_question_names_somebody() -> None:
+def test_a_family_name_alone_is_not_sufficient_to_search() -> None:
     with pytest.raises(InvalidInput):
         PersonCriteria(family="Müller")

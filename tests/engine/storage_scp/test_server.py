@@ -1,4 +1,4 @@
-"""The receiver: keeps what it says it keeps, gives it to the right one, and stands attacks."""
+"""Storage SCP: stores reliably, assigns images to the right C-MOVE, withstands attacks."""
 
 import os
 import signal
@@ -56,10 +56,10 @@ def echo_grade(received: receiving.Received, title: str = "PACS") -> Grade:
     return next(iter(received.sender(title).check())).grade
 
 
-# Keeping and giving ----------------------------------------------------------------------------
+# Receiving and assigning -----------------------------------------------------------------------
 
 
-def test_what_was_kept_is_what_was_sent(received: receiving.Received) -> None:
+def test_received_images_equal_the_sent_ones(received: receiving.Received) -> None:
     sent = images(10)
     with (
         received.reception.expect(wanted(STUDY), never) as awaited,
@@ -72,7 +72,7 @@ def test_what_was_kept_is_what_was_sent(received: receiving.Received) -> None:
     assert [one.sha256() for one in taken] == [one.sha256() for one in sent]
 
 
-def test_the_originator_decides_between_two_moves_of_one_study(
+def test_the_move_originator_selects_between_two_moves_of_one_study(
     received: receiving.Received,
 ) -> None:
     first, second = images(2)
@@ -81,7 +81,7 @@ def test_the_originator_decides_between_two_moves_of_one_study(
         sending(received.port, first) as archive,
     ):
         assert archive.store(first, ("ADIT", one.message_id)) == KEPT
-        # This node names the originator, as was just seen: two moves fit together.
+        # The node has just sent a move originator, so two moves may run concurrently.
         with received.reception.expect(wanted(STUDY), never) as other:
             assert archive.store(second, ("ADIT", other.message_id)) == KEPT
             assert archive.store(second) == REFUSED
@@ -89,7 +89,7 @@ def test_the_originator_decides_between_two_moves_of_one_study(
         assert [i.instance_uid for i in one.take_images()] == [first.instance_uid]
 
 
-def test_an_archive_that_names_itself_as_the_originator_is_told_by_our_number(
+def test_a_pacs_that_names_itself_as_originator_is_matched_by_message_id(
     received: receiving.Received,
 ) -> None:
     first, second = images(2)
@@ -107,7 +107,7 @@ def test_an_archive_that_names_itself_as_the_originator_is_told_by_our_number(
         assert [one.instance_uid for one in awaited.take_images()] == [first.instance_uid]
 
 
-def test_without_the_originator_two_moves_of_one_study_take_turns(
+def test_without_originator_two_moves_of_one_study_run_in_sequence(
     received: receiving.Received,
 ) -> None:
     entered = threading.Event()
@@ -124,7 +124,7 @@ def test_without_the_originator_two_moves_of_one_study_take_turns(
     thread.join()
 
 
-def test_moves_of_different_series_need_not_take_turns(received: receiving.Received) -> None:
+def test_moves_of_different_series_run_concurrently(received: receiving.Received) -> None:
     ours, theirs = images(1), images(1, series="2")
     with (
         received.reception.expect(wanted(STUDY, series_uids=frozenset({SERIES})), never) as one,
@@ -138,7 +138,7 @@ def test_moves_of_different_series_need_not_take_turns(received: receiving.Recei
         assert [i.instance_uid for i in other.take_images()] == [theirs[0].instance_uid]
 
 
-def test_an_image_that_the_list_did_not_know_comes_along(received: receiving.Received) -> None:
+def test_an_unlisted_image_of_an_expected_series_is_accepted(received: receiving.Received) -> None:
     known, new = images(2)
     listed = frozenset({known.instance_uid})
     want = wanted(STUDY, series_uids=frozenset({SERIES}), instance_uids=listed)
@@ -155,7 +155,7 @@ def test_an_image_that_the_list_did_not_know_comes_along(received: receiving.Rec
     ("originator", "study"),
     [(("ADIT", 0), "1"), (("OTHER", None), "1"), (("ADIT", None), "2"), (None, "2")],
 )
-def test_what_nobody_expects_is_refused(
+def test_an_image_that_no_move_expects_is_refused(
     received: receiving.Received, originator: tuple[str, int | None] | None, study: str
 ) -> None:
     (image,) = images(1, study=study)
@@ -173,7 +173,7 @@ def test_what_nobody_expects_is_refused(
         assert not list((received.spool.folder / "_incoming").iterdir())
 
 
-def test_images_of_another_sender_are_not_taken(received: receiving.Received) -> None:
+def test_an_image_from_another_sender_is_refused(received: receiving.Received) -> None:
     (image,) = images(1)
     want = wanted(STUDY, title="PACS2")
     with (
@@ -183,7 +183,7 @@ def test_images_of_another_sender_are_not_taken(received: receiving.Received) ->
         assert archive.store(image, ("ADIT", awaited.message_id)) == REFUSED
 
 
-def test_late_images_reach_nobody_else(received: receiving.Received) -> None:
+def test_a_late_image_of_an_ended_move_is_refused(received: receiving.Received) -> None:
     first, second = images(2)
     with received.reception.expect(wanted(STUDY), never) as cancelled:
         late = ("ADIT", cancelled.message_id)
@@ -197,7 +197,7 @@ def test_late_images_reach_nobody_else(received: receiving.Received) -> None:
         assert [one.instance_uid for one in awaited.take_images()] == [second.instance_uid]
 
 
-def test_quarantine_takes_what_nobody_expects_up_to_its_bound(tmp_path: Path) -> None:
+def test_quarantine_stores_unexpected_images_up_to_its_limit(tmp_path: Path) -> None:
     first, second = images(2)
     bound = first.size_bytes + second.size_bytes - 1
     with (
@@ -211,7 +211,7 @@ def test_quarantine_takes_what_nobody_expects_up_to_its_bound(tmp_path: Path) ->
     assert not list((received.spool.folder / "_quarantine").glob(f"*{first.instance_uid}*"))
 
 
-def test_the_same_again_is_fine_and_something_else_is_a_fault(
+def test_a_duplicate_is_accepted_unless_its_content_differs(
     received: receiving.Received,
 ) -> None:
     image = instance(ct(1))
@@ -226,11 +226,11 @@ def test_the_same_again_is_fine_and_something_else_is_a_fault(
         assert archive.store(image, mine) == KEPT
         assert list(awaited.take_images()) == []
         assert archive.store(twin, mine) == CONFUSED
-        # The retrieval sees the other one too, so that its ledger can tell.
+        # The retrieval gets the differing image too, so that its ledger can record it.
         assert [one.sha256() for one in awaited.take_images()] == [twin.sha256()]
 
 
-def test_a_receiver_that_begins_anew_remembers_what_has_come(tmp_path: Path) -> None:
+def test_a_restarted_receiver_remembers_received_images(tmp_path: Path) -> None:
     (image,) = images(1)
     with (
         receiving.receiving(tmp_path, "PACS") as received,
@@ -246,7 +246,7 @@ def test_a_receiver_that_begins_anew_remembers_what_has_come(tmp_path: Path) -> 
         assert len(list(awaited.take_images())) == 1
 
 
-def test_a_full_spool_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_spool_refuses_images_until_space_is_available(tmp_path: Path) -> None:
     (image,) = images(1)
     with (
         receiving.receiving(tmp_path, "PACS", reserve_bytes=2**60) as received,
@@ -259,7 +259,7 @@ def test_a_full_spool_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> 
         assert len(list(awaited.take_images())) == 1
 
 
-def test_a_slow_retrieval_slows_the_archive(tmp_path: Path) -> None:
+def test_a_slow_consumer_delays_the_response_to_the_pacs(tmp_path: Path) -> None:
     first, second = images(2)
     given = {"throttle_from_bytes": 100, "max_delay_s": 0.6}
     with (
@@ -279,7 +279,7 @@ def test_a_slow_retrieval_slows_the_archive(tmp_path: Path) -> None:
         taker.join()
 
 
-def test_a_data_set_without_identity_goes_only_where_the_originator_says(
+def test_a_data_set_without_identity_is_assigned_by_originator_only(
     received: receiving.Received,
 ) -> None:
     whole = images(1)[0]
@@ -294,7 +294,7 @@ def test_a_data_set_without_identity_goes_only_where_the_originator_says(
     assert taken.defect
 
 
-def test_a_large_image_goes_through_files_alone(received: receiving.Received) -> None:
+def test_a_large_image_is_received_through_files_only(received: receiving.Received) -> None:
     whole = instance(ct(1, Rows=1, Columns=1, PixelData=bytes(40 * 2**20)))
     before = resident_mib()
     with (
@@ -308,7 +308,7 @@ def test_a_large_image_goes_through_files_alone(received: receiving.Received) ->
         assert taken.sha256() == whole.sha256()
 
 
-def test_an_illegal_uid_is_refused(received: receiving.Received) -> None:
+def test_an_invalid_instance_uid_is_refused(received: receiving.Received) -> None:
     (image,) = images(1)
     with (
         received.reception.expect(wanted(STUDY), never) as awaited,
@@ -318,7 +318,7 @@ def test_an_illegal_uid_is_refused(received: receiving.Received) -> None:
         assert list(awaited.take_images()) == []
 
 
-def test_kill_of_the_receiver_loses_nothing_that_was_answered_for(tmp_path: Path) -> None:
+def test_killing_the_receiver_loses_no_acknowledged_image(tmp_path: Path) -> None:
     sent = images(5)
     program = (
         "import sys, threading, pathlib\n"
@@ -349,17 +349,17 @@ def test_kill_of_the_receiver_loses_nothing_that_was_answered_for(tmp_path: Path
     assert [one.sha256() for one in taken] == [one.sha256() for one in sent]
 
 
-# Who may call ----------------------------------------------------------------------------------
+# Callers ---------------------------------------------------------------------------------------
 
 
-def test_the_echo_is_answered_to_those_we_know(received: receiving.Received) -> None:
+def test_a_c_echo_from_a_known_sender_succeeds(received: receiving.Received) -> None:
     assert echo_grade(received) is Grade.GOOD
 
 
 @pytest.mark.parametrize(
     ("calling", "called", "reason"), [("STRANGER", "ADIT", (1, 1, 3)), ("PACS", "ADAT", (1, 1, 7))]
 )
-def test_strangers_are_turned_away_with_the_reason(
+def test_an_unknown_ae_title_is_rejected_with_the_reason(
     received: receiving.Received, calling: str, called: str, reason: tuple[int, int, int]
 ) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
@@ -367,7 +367,7 @@ def test_strangers_are_turned_away_with_the_reason(
         assert receiving.answer(one) == (3, bytes((0, *reason)))
 
 
-def test_a_known_title_from_another_address_is_a_stranger(tmp_path: Path) -> None:
+def test_a_known_ae_title_from_another_address_is_rejected(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path) as received:
         elsewhere = but(wanted(STUDY), allowed_senders=parse_senders("PACS@10.1.2.0/24"))
         with received.reception.expect(elsewhere, never):
@@ -376,7 +376,9 @@ def test_a_known_title_from_another_address_is_a_stranger(tmp_path: Path) -> Non
             assert echo_grade(received) is Grade.GOOD
 
 
-def test_a_stranger_learns_how_to_become_known(received: receiving.Received) -> None:
+def test_the_rejection_of_an_unknown_caller_asks_to_register_it(
+    received: receiving.Received,
+) -> None:
     with (
         pytest.raises(AssociationRejected, match="register it"),
         sending(received.port, *images(1), title="STRANGER"),
@@ -384,7 +386,7 @@ def test_a_stranger_learns_how_to_become_known(received: receiving.Received) -> 
         pass
 
 
-def test_senders_are_read_as_people_write_them() -> None:
+def test_allowed_senders_are_parsed_from_text() -> None:
     assert parse_senders(" PACS1@10.0.0.7/24, PACS2;PACS1@::1 ") == (
         AllowedSender("PACS1", ("10.0.0.0/24", "::1/128")),
         AllowedSender("PACS2"),
@@ -393,7 +395,7 @@ def test_senders_are_read_as_people_write_them() -> None:
     assert not AllowedSender("PACS1", ("10.0.0.0/24",)).is_at("PACS1", "::1")
 
 
-# What is agreed on -----------------------------------------------------------------------------
+# Negotiation -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -409,7 +411,7 @@ def test_senders_are_read_as_people_write_them() -> None:
         ("1.2.840.10008.3.1.2.3.3", (EXPLICIT_LE,), None),
     ],
 )
-def test_all_storage_classes_are_taken_and_nothing_else(
+def test_only_storage_classes_with_known_syntaxes_are_accepted(
     class_uid: str, syntaxes: tuple[str, ...], chosen: str | None
 ) -> None:
     assert acceptor.choose_syntax(ProposedContext(1, class_uid, syntaxes)) == chosen
@@ -424,7 +426,7 @@ def resident_mib() -> float:
 
 
 @pytest.mark.parametrize("kind", [1, 4, 7, 99])
-def test_a_pdu_of_four_gigabytes_is_not_read(received: receiving.Received, kind: int) -> None:
+def test_a_pdu_of_4_gib_is_not_read(received: receiving.Received, kind: int) -> None:
     before = resident_mib()
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
         one.sendall(struct.pack(">BxI", kind, 0xFFFFFFFF) + bytes(1000))
@@ -433,7 +435,7 @@ def test_a_pdu_of_four_gigabytes_is_not_read(received: receiving.Received, kind:
     assert echo_grade(received) is Grade.GOOD
 
 
-def test_half_a_pdu_and_then_silence_ends_in_time(received: receiving.Received) -> None:
+def test_a_connection_with_half_a_pdu_times_out(received: receiving.Received) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
         one.sendall(receiving.request()[:40])
         started = time.monotonic()
@@ -441,7 +443,7 @@ def test_half_a_pdu_and_then_silence_ends_in_time(received: receiving.Received) 
         assert 0.5 < time.monotonic() - started < 3
 
 
-def test_half_a_message_and_then_silence_ends_in_time(received: receiving.Received) -> None:
+def test_an_association_with_half_a_message_times_out(received: receiving.Received) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
         one.sendall(receiving.request())
         assert receiving.answer(one)[0] == 2
@@ -451,7 +453,7 @@ def test_half_a_message_and_then_silence_ends_in_time(received: receiving.Receiv
         assert time.monotonic() - started < 4
 
 
-def test_a_request_that_trickles_in_is_not_waited_for(received: receiving.Received) -> None:
+def test_a_request_that_trickles_in_times_out(received: receiving.Received) -> None:
     with socket.create_connection(("127.0.0.1", received.port), 5) as one:
         started = time.monotonic()
         for byte in receiving.request():
@@ -465,7 +467,7 @@ def test_a_request_that_trickles_in_is_not_waited_for(received: receiving.Receiv
         assert time.monotonic() - started < 4
 
 
-def test_sixty_silent_connections_do_not_keep_the_echo_out(tmp_path: Path) -> None:
+def test_60_silent_connections_do_not_block_a_c_echo(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path, "PACS", association_s=30.0) as received:
         silent = [socket.create_connection(("127.0.0.1", received.port), 5) for _ in range(60)]
         try:
@@ -477,7 +479,7 @@ def test_sixty_silent_connections_do_not_keep_the_echo_out(tmp_path: Path) -> No
                 one.close()
 
 
-def test_of_too_many_silent_connections_the_oldest_give_way(tmp_path: Path) -> None:
+def test_the_oldest_of_too_many_silent_connections_are_closed(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path, "PACS", association_s=30.0) as received:
         silent = [socket.create_connection(("127.0.0.1", received.port), 5) for _ in range(40)]
         try:
@@ -489,7 +491,7 @@ def test_of_too_many_silent_connections_the_oldest_give_way(tmp_path: Path) -> N
                 one.close()
 
 
-def test_more_associations_than_allowed_are_refused_for_now(tmp_path: Path) -> None:
+def test_associations_above_the_limit_are_rejected_temporarily(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path, "PACS") as received:
         held = []
         try:
@@ -504,7 +506,7 @@ def test_more_associations_than_allowed_are_refused_for_now(tmp_path: Path) -> N
                 one.close()
 
 
-def test_broken_bytes_end_the_association_only(received: receiving.Received) -> None:
+def test_malformed_bytes_end_only_their_own_association(received: receiving.Received) -> None:
     request = receiving.request()
     wrong = [
         b"GET / HTTP/1.1\r\n\r\n",
@@ -523,7 +525,7 @@ def test_broken_bytes_end_the_association_only(received: receiving.Received) -> 
     assert echo_grade(received) is Grade.GOOD
 
 
-def test_a_receiver_ends_at_once_whoever_is_connected(tmp_path: Path) -> None:
+def test_the_receiver_stops_immediately_with_open_connections(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path, "PACS") as received:
         one = socket.create_connection(("127.0.0.1", received.port), 5)
         other = socket.create_connection(("127.0.0.1", received.port), 5)

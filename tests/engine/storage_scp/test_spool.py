@@ -1,4 +1,4 @@
-"""The spool: what lies in it is whole, in order, bounded by the disk, and held once in memory."""
+"""Spool: complete instances in order, limited by disk space, in bounded memory."""
 
 import tracemalloc
 from pathlib import Path
@@ -37,7 +37,7 @@ def large(number: int, size_bytes: int) -> Instance:
     return instance(ct(number, Rows=1, Columns=1, PixelData=bytes(size_bytes)))
 
 
-def test_instances_come_out_as_they_went_in_and_in_order(spool: Spool) -> None:
+def test_instances_are_taken_unchanged_and_in_order(spool: Spool) -> None:
     sent = [instance(ct(n)) for n in (3, 1, 2)]
 
     for one in sent:
@@ -50,7 +50,7 @@ def test_instances_come_out_as_they_went_in_and_in_order(spool: Spool) -> None:
     assert spool.waiting_bytes(TOKEN) == 0
 
 
-def test_half_an_instance_is_never_seen(spool: Spool) -> None:
+def test_an_incomplete_instance_is_never_taken(spool: Spool) -> None:
     arriving = filled(spool, large(1, 3 * MIB))
 
     assert list(spool.take(TOKEN)) == []
@@ -61,7 +61,7 @@ def test_half_an_instance_is_never_seen(spool: Spool) -> None:
     assert list(spool.take(TOKEN)) == []
 
 
-def test_what_a_dead_receiver_left_half_received_is_swept(spool: Spool) -> None:
+def test_incomplete_files_of_a_dead_receiver_are_removed(spool: Spool) -> None:
     filled(spool, large(1, 3 * MIB))
 
     Spool(spool.folder, 0).sweep_incoming()
@@ -69,7 +69,7 @@ def test_what_a_dead_receiver_left_half_received_is_swept(spool: Spool) -> None:
     assert spool.last_activity_s() == float("inf")
 
 
-def test_a_large_instance_is_written_piece_by_piece_and_mapped(spool: Spool) -> None:
+def test_a_large_instance_is_written_in_chunks_and_memory_mapped(spool: Spool) -> None:
     whole = large(1, 40 * MIB)
     digest = whole.sha256()
     tracemalloc.start()
@@ -86,7 +86,7 @@ def test_a_large_instance_is_written_piece_by_piece_and_mapped(spool: Spool) -> 
     assert not list((spool.folder / TOKEN).glob("*.dcm"))
 
 
-def test_below_the_reserve_nothing_is_kept(tmp_path: Path) -> None:
+def test_nothing_is_stored_when_free_space_is_below_the_reserve(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", reserve_bytes=2**60)
     spool.open(TOKEN)
 
@@ -96,7 +96,7 @@ def test_below_the_reserve_nothing_is_kept(tmp_path: Path) -> None:
     assert not list((tmp_path / "spool" / "_incoming").iterdir())
 
 
-def test_nothing_is_placed_in_what_was_closed(spool: Spool) -> None:
+def test_an_instance_cannot_be_published_to_a_closed_token(spool: Spool) -> None:
     arriving = filled(spool, instance(ct()))
     spool.close(TOKEN)
 
@@ -107,7 +107,7 @@ def test_nothing_is_placed_in_what_was_closed(spool: Spool) -> None:
     assert not [path for path in spool.folder.rglob("*") if path.is_file()]
 
 
-def test_the_journal_outlives_what_was_taken(spool: Spool) -> None:
+def test_the_journal_keeps_instances_that_were_taken(spool: Spool) -> None:
     arriving = filled(spool, instance(ct()))
     arriving.publish(TOKEN)
     spool.add_to_journal(TOKEN, "1.2.3", arriving.digest)
@@ -116,7 +116,7 @@ def test_the_journal_outlives_what_was_taken(spool: Spool) -> None:
     assert Spool(spool.folder).journal(TOKEN) == {"1.2.3": arriving.digest}
 
 
-def test_a_broken_instance_comes_out_with_its_fault(spool: Spool) -> None:
+def test_a_malformed_instance_is_taken_with_its_defect(spool: Spool) -> None:
     whole = instance(ct())
     broken = Instance(whole.sop_class_uid, whole.instance_uid, whole.transfer_syntax_uid, b"\x08")
     filled(spool, broken).publish(TOKEN)
@@ -127,7 +127,7 @@ def test_a_broken_instance_comes_out_with_its_fault(spool: Spool) -> None:
     assert taken.defect
 
 
-def test_what_lies_there_is_a_plain_dicom_file(spool: Spool) -> None:
+def test_a_spooled_instance_is_a_part_10_file_with_private_mode(spool: Spool) -> None:
     whole = instance(ct())
     filled(spool, whole).publish(TOKEN)
 
@@ -137,13 +137,13 @@ def test_what_lies_there_is_a_plain_dicom_file(spool: Spool) -> None:
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_an_unusable_spool_folder_raises_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(StorageError, match="cannot be used"):
         Spool(tmp_path / "file" / "spool").open(TOKEN)
 
 
-def test_a_token_never_leads_out_of_the_spool(spool: Spool) -> None:
+def test_a_token_that_leads_out_of_the_spool_is_rejected(spool: Spool) -> None:
     with pytest.raises(ValueError, match="small letters"):
         spool.open("../elsewhere")

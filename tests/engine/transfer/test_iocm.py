@@ -1,4 +1,4 @@
-"""Rejected images stay at the source: what its rejection notes name is left out, and said so."""
+"""Rejection notes (IHE IOCM): rejected images are skipped, and the ledger says why."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -58,7 +58,9 @@ def study(*notes: Dataset) -> list[Instance]:
         (RETENTION, "retention"),
     ],
 )
-def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> None:
+def test_a_rejection_note_gives_the_reason_and_the_rejected_images(
+    title: str, words: str, explicit: bool
+) -> None:
     note = RejectionNote.from_instance(instance(key_object(title, BAD), explicit=explicit))
 
     assert note is not None
@@ -66,14 +68,14 @@ def test_a_note_says_why_and_what(title: str, words: str, explicit: bool) -> Non
     assert note.rejects == set(BAD)
 
 
-def test_what_only_the_evidence_or_only_the_content_names_is_rejected_too() -> None:
+def test_images_in_the_evidence_or_in_the_content_alone_are_rejected() -> None:
     for keyword in ("ContentSequence", "CurrentRequestedProcedureEvidenceSequence"):
         note = RejectionNote.from_instance(instance(key_object(QUALITY, BAD, **{keyword: None})))
         assert note is not None
         assert note.rejects == set(BAD)
 
 
-def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
+def test_a_key_object_with_another_title_or_scheme_rejects_nothing() -> None:
     elsewhere = key_object(QUALITY, BAD)
     elsewhere.ConceptNameCodeSequence[0].CodingSchemeDesignator = "99LOCAL"
 
@@ -88,14 +90,14 @@ def test_a_key_object_of_another_title_or_scheme_rejects_nothing() -> None:
         key_object(QUALITY, []),
     ],
 )
-def test_a_note_without_title_or_images_cannot_be_read(broken: Dataset) -> None:
+def test_a_note_without_title_or_images_is_malformed(broken: Dataset) -> None:
     with pytest.raises(Malformed) as caught:
         RejectionNote.from_instance(instance(broken))
 
     assert caught.value.message.code in ("key-object.no-title", "key-object.no-images")
 
 
-# On the one path --------------------------------------------------------------------------------
+# Transfer ---------------------------------------------------------------------------------------
 
 
 def _memory(folder: Path, stack: ExitStack, held: list[Instance]) -> Any:
@@ -134,12 +136,12 @@ SOURCES = {"memory": _memory, "folder": _folder, "get": _dimse("get"), "move": _
 def source(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[Callable[[list[Instance]], Any]]:
-    """Makes a source of each kind that holds what it is given."""
+    """Return a function that creates a source of each kind with the given instances."""
     with ExitStack() as stack:
         yield lambda held: SOURCES[request.param](tmp_path, stack, held)
 
 
-def test_rejected_images_and_their_note_stay_with_the_reason(
+def test_rejected_images_and_their_note_are_skipped_with_the_reason(
     source: Callable[[list[Instance]], Any],
 ) -> None:
     destination = node("B")
@@ -165,7 +167,7 @@ def test_rejected_images_and_their_note_stay_with_the_reason(
     }
 
 
-def test_a_note_counts_though_its_series_was_not_picked() -> None:
+def test_a_note_in_an_unselected_series_is_applied() -> None:
     destination = node("B")
     order = StudyRequest(STUDY, "PID-4711-0815", Selection((f"{ROOT}.1.1",)))
 
@@ -175,7 +177,7 @@ def test_a_note_counts_though_its_series_was_not_picked() -> None:
     assert not set(BAD) & destination.held.keys()
 
 
-def test_two_notes_add_up_and_a_key_object_of_interest_travels() -> None:
+def test_two_notes_are_combined_and_other_key_objects_are_delivered() -> None:
     notes = [key_object(QUALITY, BAD[:1]), key_object(WORKLIST, BAD[1:], 2)]
     flagged = key_object(OF_INTEREST, [f"{ROOT}.1.1.1"], 3)
     destination = node("B")
@@ -187,7 +189,7 @@ def test_two_notes_add_up_and_a_key_object_of_interest_travels() -> None:
     assert len(destination.held) == 9
 
 
-def test_a_series_that_is_rejected_as_a_whole_is_not_fetched() -> None:
+def test_a_completely_rejected_series_is_not_fetched() -> None:
     class Counting(MemoryNode):
         def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
             asked.extend(refs)
@@ -205,7 +207,7 @@ def test_a_series_that_is_rejected_as_a_whole_is_not_fetched() -> None:
 
 
 class Asked(MemoryNode):
-    """Counts what it is asked."""
+    """Counts queries and retrievals."""
 
     finds = 0
     fetches = 0
@@ -219,17 +221,17 @@ class Asked(MemoryNode):
         return super().fetch(refs, patient_id=patient_id)
 
 
-def test_a_study_without_key_objects_costs_no_question_more() -> None:
+def test_a_study_without_key_objects_causes_no_additional_request() -> None:
     made = fill(Asked("A", MemorySettings()), *two_series())
 
     run(made, node("B"))
 
-    # The series twice, each series' images before and after; each series fetched once.
+    # Queries: series twice, images of each series before and after. One fetch per series.
     assert (made.finds, made.fetches) == (6, 2)
 
 
 class Mute(MemoryNode):
-    """Gives its key objects to nobody; what it says instead can be chosen."""
+    """Does not return its key objects; the response instead can be set."""
 
     answer: Exception | None = None
     tries = 0
@@ -252,7 +254,7 @@ class Mute(MemoryNode):
         (ConnectionLost("A", "hung up."), 3),
     ],
 )
-def test_with_a_note_that_cannot_be_read_no_series_is_called_complete(
+def test_no_series_is_complete_if_a_rejection_note_is_unavailable(
     answer: Exception | None, tries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adit_engine.bounded_stream.Stop.wait", lambda self, timeout_s: False)
@@ -269,7 +271,7 @@ def test_with_a_note_that_cannot_be_read_no_series_is_called_complete(
     assert all(one.notes[0] == Message("rejections.unreadable") for one in came)
 
 
-def test_a_broken_note_in_a_folder_is_told_of(tmp_path: Path) -> None:
+def test_no_series_is_complete_if_a_note_in_a_folder_is_truncated(tmp_path: Path) -> None:
     files = _files(tmp_path, study(key_object(QUALITY, BAD)))
     path = files / f"{NOTE}.dcm"
     path.write_bytes(path.read_bytes()[:-7])
@@ -280,9 +282,9 @@ def test_a_broken_note_in_a_folder_is_told_of(tmp_path: Path) -> None:
     assert Completeness.COMPLETE not in {one.completeness for one in outcomes(told)}
 
 
-def test_a_note_that_comes_meanwhile_tells_what_had_been_sent() -> None:
+def test_a_note_added_during_the_transfer_reports_images_already_sent() -> None:
     class Rejecting(MemoryNode):
-        """Gets a note after the last series was sent."""
+        """Adds a note after a series was fetched."""
 
         def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
             yield from super().fetch(refs, patient_id=patient_id)
@@ -298,7 +300,7 @@ def test_a_note_that_comes_meanwhile_tells_what_had_been_sent() -> None:
     assert Message("rejections.sent-before", images=2) in noted
 
 
-def test_a_note_in_a_series_that_was_listed_as_something_else_is_found_on_its_way() -> None:
+def test_a_note_listed_with_another_modality_is_detected_when_fetched() -> None:
     odd = key_object(QUALITY, BAD, Modality="OT")
     destination = node("B")
 
@@ -313,7 +315,7 @@ def test_a_note_in_a_series_that_was_listed_as_something_else_is_found_on_its_wa
 
 
 class Terse(MemoryNode):
-    """Says neither the modality of a series nor the class of an image, and cuts its lists short."""
+    """Omits the modality of series and the class of images, and caps lists of images."""
 
     def find(self, query: Query) -> FindResults:
         records = list(super().find(query))
@@ -323,7 +325,7 @@ class Terse(MemoryNode):
         return FindResults(iter(records[:cap]), cap)
 
 
-def test_rejected_images_stay_even_where_the_list_of_images_is_cut_short() -> None:
+def test_rejected_images_are_skipped_even_if_the_image_list_is_capped() -> None:
     destination = node("B")
 
     told, _, _ = run(
@@ -335,7 +337,7 @@ def test_rejected_images_stay_even_where_the_list_of_images_is_cut_short() -> No
     assert [one.completeness for one in outcomes(told)][:2] == [Completeness.UNVERIFIABLE] * 2
 
 
-def test_pseudonymized_or_not_a_note_stays_for_what_it_is() -> None:
+def test_a_note_is_applied_and_skipped_in_a_pseudonymized_transfer() -> None:
     _, manifests, _ = run(node("A", *study(key_object(QUALITY, BAD))), node("B"), pseudonymized())
 
     assert manifests[f"{ROOT}.1.9"].entries[NOTE].state is InstanceState.SKIPPED

@@ -1,4 +1,4 @@
-"""The one path: what is sent, what is not, and what the ledger says of each instance."""
+"""Transfer of a study: what is sent, what is not, and the ledger of each instance."""
 
 import json
 import threading
@@ -71,7 +71,7 @@ def pseudonymized() -> Pseudonymization:
 
 
 def run(source, destination, change=None, *, order=ORDER, held=None, stop=None):
-    """Everything told, and the manifests as a runner would keep them."""
+    """Return all events, the ledgers as a runner would store them, and the error."""
     told: list[SourceListing | InstanceEvent | SeriesOutcome] = []
     manifests: dict[str, SeriesLedger] = dict(held or {})
     error = None
@@ -96,7 +96,7 @@ def outcomes(told) -> list[SeriesOutcome]:
     return [one for one in told if isinstance(one, SeriesOutcome)]
 
 
-def test_every_instance_arrives_and_is_counted_once() -> None:
+def test_every_instance_is_delivered_and_counted_once() -> None:
     source, destination = node("A", *two_series()), node("B")
 
     told, manifests, error = run(source, destination)
@@ -113,7 +113,7 @@ def test_every_instance_arrives_and_is_counted_once() -> None:
         assert {e.state for e in manifest.entries.values()} == {InstanceState.DELIVERED}
 
 
-def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -> None:
+def test_the_source_is_listed_again_while_the_destination_confirms() -> None:
     asked_for_proof, listed_again = threading.Event(), threading.Event()
 
     class Source(MemoryNode):
@@ -140,7 +140,7 @@ def test_the_source_lists_again_while_the_destination_is_asked_for_its_proof() -
     assert [o.completeness for o in outcomes(told)] == [Completeness.COMPLETE]
 
 
-def test_as_is_leaves_every_byte_as_it_was() -> None:
+def test_as_is_leaves_every_byte_unchanged() -> None:
     source, destination = node("A", *two_series()), node("B")
 
     run(source, destination)
@@ -149,7 +149,7 @@ def test_as_is_leaves_every_byte_as_it_was() -> None:
         assert destination.held[uid].sha256() == one.sha256()
 
 
-def test_pseudonymized_instances_carry_pseudonym_and_trial_and_no_old_uid() -> None:
+def test_pseudonymized_instances_contain_the_pseudonym_and_no_original_uid() -> None:
     source, destination = node("A", *two_series()), node("B")
 
     told, _, error = run(source, destination, pseudonymized())
@@ -164,7 +164,7 @@ def test_pseudonymized_instances_carry_pseudonym_and_trial_and_no_old_uid() -> N
         assert b"Mustermann" not in data
 
 
-def test_order_repeated_gives_the_same_bytes_in_the_same_places() -> None:
+def test_a_repeated_order_gives_the_same_uids_and_bytes() -> None:
     source, destination = node("A", *two_series()), node("B")
     run(source, destination, pseudonymized())
     first = {uid: one.sha256() for uid, one in destination.held.items()}
@@ -174,7 +174,7 @@ def test_order_repeated_gives_the_same_bytes_in_the_same_places() -> None:
     assert {uid: one.sha256() for uid, one in destination.held.items()} == first
 
 
-def test_series_that_was_not_picked_is_named_and_not_expected() -> None:
+def test_an_unselected_series_is_reported_and_not_expected() -> None:
     source, destination = node("A", *two_series()), node("B")
     order = StudyRequest(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.2",)))
 
@@ -185,7 +185,7 @@ def test_series_that_was_not_picked_is_named_and_not_expected() -> None:
     assert sum_outcomes(outcomes(told)).expected == 5
 
 
-def test_picked_series_that_is_gone_is_told() -> None:
+def test_a_selected_series_that_does_not_exist_is_reported() -> None:
     order = StudyRequest(STUDY, PATIENT, Selection(series_uids=(f"{ROOT}.1.1", f"{ROOT}.1.7")))
 
     told, _, _ = run(node("A", *two_series()), node("B"), order=order)
@@ -195,13 +195,13 @@ def test_picked_series_that_is_gone_is_told() -> None:
     assert gone.notes == (Message("series.not-found"),)
 
 
-def test_vanished_study_is_not_found() -> None:
+def test_a_missing_study_raises_not_found() -> None:
     _, _, error = run(node("A"), node("B"))
 
     assert isinstance(error, NotFound)
 
 
-def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
+def test_images_delivered_by_an_earlier_attempt_are_not_sent_again() -> None:
     source, destination = node("A", *two_series()), node("B")
     _, held, _ = run(source, destination)
     lost = f"{ROOT}.1.1.3"
@@ -214,7 +214,7 @@ def test_what_an_earlier_attempt_delivered_is_not_sent_again() -> None:
     assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
 
 
-def test_image_of_another_patient_ends_the_task_and_does_not_leave() -> None:
+def test_an_image_of_another_patient_ends_the_task_and_is_not_sent() -> None:
     images = two_series()
     foreign = instance(ct(3, series="1", PatientID="SOMEBODY-ELSE"))
     source, destination = node("A", *images), node("B")
@@ -235,7 +235,7 @@ CHANGED = StudyRequest(STUDY, PATIENT, confirmed_patient_id=OTHER)
 
 
 def in_other_hands(listed_as: str = PATIENT) -> MemoryNode:
-    """All images are somebody else's by their headers; listed is what the archive's rows say."""
+    """Return a source whose images have another patient ID; `listed_as` is in its records."""
 
     class Merged(MemoryNode):
         def find(self, query: Query) -> FindResults:
@@ -251,7 +251,7 @@ def in_other_hands(listed_as: str = PATIENT) -> MemoryNode:
 
 
 @pytest.mark.parametrize("listed_as", [PATIENT, OTHER], ids=["in its headers", "in its list"])
-def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leaves(
+def test_a_changed_patient_id_must_be_confirmed_before_anything_is_sent(
     listed_as: str,
 ) -> None:
     source, destination = in_other_hands(listed_as), node("B")
@@ -279,7 +279,9 @@ def test_a_patient_who_has_another_id_by_now_waits_for_a_person_and_nothing_leav
         ("ISO_IR 100", "Ä37"),
     ],
 )
-def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient: str) -> None:
+def test_a_patient_id_is_decoded_with_the_character_set_of_the_image(
+    letters: str, patient: str
+) -> None:
     def image(number: int, patient: str) -> Instance:
         sets = letters.split("\\") if "\\" in letters else letters
         return instance(
@@ -299,7 +301,7 @@ def test_an_id_in_other_letters_is_read_as_the_image_says(letters: str, patient:
 
 
 class Illiterate(MemoryNode):
-    """Lists studies, and finds nothing by a patient's id that is not plain."""
+    """Lists studies, but finds nothing by a patient ID that is not ASCII."""
 
     def find(self, query: Query) -> FindResults:
         if not str(query.keys.get("PatientID", "P")).isascii():
@@ -308,7 +310,7 @@ class Illiterate(MemoryNode):
 
 
 @pytest.mark.parametrize("patient", ["Ä37", "A\\B"])
-def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(patient: str) -> None:
+def test_a_study_with_an_unsearchable_patient_id_is_found_by_its_uid(patient: str) -> None:
     def image(number: int, patient: str) -> Instance:
         return instance(ct(number, PatientID=patient))
 
@@ -319,7 +321,7 @@ def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(pat
     assert sum_outcomes(outcomes(told)).completeness is Completeness.COMPLETE
     assert len(destination.held) == 2
 
-    # Whose the images are is seen in each, all the same.
+    # The patient ID is still checked in each image.
     foreign = image(3, "SOMEBODY-ELSE")
     source.held[foreign.instance_uid] = foreign
     destination = node("C")
@@ -328,7 +330,7 @@ def test_a_study_whose_patients_id_cannot_be_searched_by_is_found_by_its_uid(pat
     assert foreign.instance_uid not in destination.held
 
 
-def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() -> None:
+def test_a_second_patient_is_detected_before_a_changed_id_is_confirmed() -> None:
     source, destination = in_other_hands(), node("B")
     third = instance(ct(9, series="1", PatientID="A-THIRD"))
     source.held[third.instance_uid] = third
@@ -339,7 +341,7 @@ def test_a_second_patient_behind_a_changed_id_is_seen_before_anybody_is_asked() 
 
 
 @pytest.mark.parametrize("patient", [PATIENT, "A-THIRD"])
-def test_what_was_confirmed_lets_no_other_change_through(patient: str) -> None:
+def test_a_confirmed_patient_id_permits_no_other_patient(patient: str) -> None:
     source, destination = in_other_hands(), node("B")
     another = instance(ct(9, series="2", PatientID=patient))
     source.held[another.instance_uid] = another
@@ -349,14 +351,14 @@ def test_what_was_confirmed_lets_no_other_change_through(patient: str) -> None:
     assert manifests[f"{ROOT}.1.2"].entries[another.instance_uid].reason == RULE_BROKEN
 
 
-def test_a_study_that_is_gone_is_not_taken_for_a_merged_one() -> None:
+def test_a_missing_study_is_not_treated_as_a_merged_one() -> None:
     source = node("A", instance(ct(1, study="7")))
     _, _, error = run(source, node("B"))
     assert isinstance(error, NotFound)
 
 
 class Forgetful(MemoryNode):
-    """Lists an image and does not send it."""
+    """Lists an image but does not send it."""
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         for one in super().fetch(refs, patient_id=patient_id):
@@ -364,7 +366,7 @@ class Forgetful(MemoryNode):
                 yield one
 
 
-def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Path) -> None:
+def test_the_second_of_two_images_with_one_uid_is_withheld(tmp_path: Path) -> None:
     twin = ct(1, series="2", SOPInstanceUID=f"{ROOT}.1.1.1")
     for name, one in {"a": ct(1), "b": ct(2), "c": twin, "d": ct(2, series="2")}.items():
         (tmp_path / name).write_bytes(file_bytes(one))
@@ -380,7 +382,7 @@ def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Pa
     kept = destination.held[twin.SOPInstanceUID].in_header.ref
     assert kept.series_uid == f"{ROOT}.1.1"
 
-    # Nor does it take the other one's place in a second attempt.
+    # It does not replace the first image in a second attempt either.
     for series in manifests.values():
         for uid in series.entries.keys() - series.delivered_entries().keys():
             del series.entries[uid]
@@ -388,7 +390,7 @@ def test_of_two_images_under_one_uid_in_two_series_the_second_stays(tmp_path: Pa
     assert destination.held[twin.SOPInstanceUID].in_header.ref == kept
 
 
-def test_image_listed_and_never_sent_is_failed_and_named() -> None:
+def test_an_image_that_is_listed_but_not_sent_fails() -> None:
     source = fill(Forgetful("A", MemorySettings()), *two_series())
 
     told, manifests, error = run(source, node("B"))
@@ -399,7 +401,7 @@ def test_image_listed_and_never_sent_is_failed_and_named() -> None:
 
 
 class FirstTimeForgetful(Forgetful):
-    """Sends the image only when it is asked for by itself."""
+    """Sends the image only if it is requested individually."""
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         single = any(hasattr(ref, "instance_uid") for ref in refs)
@@ -407,7 +409,7 @@ class FirstTimeForgetful(Forgetful):
         yield from parent.fetch(self, refs, patient_id=patient_id)
 
 
-def test_missing_image_is_asked_for_again_by_itself() -> None:
+def test_a_missing_image_is_requested_again_individually() -> None:
     source = fill(FirstTimeForgetful("A", MemorySettings()), *two_series())
     destination = node("B")
 
@@ -424,7 +426,7 @@ class Capped(MemoryNode):
         return FindResults(iter(records), cap)
 
 
-def test_capped_list_makes_the_outcome_unverifiable_though_all_came() -> None:
+def test_a_capped_list_makes_the_outcome_unverifiable_even_if_all_arrive() -> None:
     source = fill(Capped("A", MemorySettings()), *two_series())
     destination = node("B")
 
@@ -446,7 +448,7 @@ class Breaking(MemoryNode):
 
 
 @pytest.mark.parametrize(("status", "delivered"), [(0xC000, 5), (0xA702, 5), (0xA900, 0)])
-def test_a_series_that_the_source_cannot_send_keeps_no_other_one_there(
+def test_the_status_decides_if_a_refused_series_stops_the_others(
     status: int, delivered: int
 ) -> None:
     class Refuses(MemoryNode):
@@ -465,7 +467,7 @@ def test_a_series_that_the_source_cannot_send_keeps_no_other_one_there(
     assert [one.completeness for one in outcomes(told)] == [Completeness.COMPLETE] * bool(delivered)
 
 
-def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end() -> None:
+def test_a_source_that_refuses_every_series_is_not_asked_for_all_of_them() -> None:
     asked: set[str] = set()
 
     class Refuses(MemoryNode):
@@ -480,7 +482,7 @@ def test_a_source_that_can_send_nothing_is_not_asked_series_by_series_to_the_end
     assert len(asked) == MAX_REFUSED
 
 
-def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
+def test_the_ledger_keeps_images_delivered_before_a_connection_loss() -> None:
     source = fill(Breaking("A", MemorySettings()), *two_series())
     destination = node("B")
 
@@ -493,7 +495,7 @@ def test_broken_connection_keeps_what_had_arrived_in_the_ledger() -> None:
 
 
 class Loses(MemoryNode):
-    """Says that it took an image, and does not keep it."""
+    """Reports an image as stored, but does not keep it."""
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         for stored in super().store(instances):
@@ -502,7 +504,7 @@ class Loses(MemoryNode):
             yield stored
 
 
-def test_image_that_the_destination_does_not_keep_is_not_called_delivered() -> None:
+def test_an_image_that_the_destination_loses_is_not_delivered() -> None:
     destination = fill(Loses("B", MemorySettings()))
 
     told, manifests, _ = run(node("A", *two_series()), destination)
@@ -514,7 +516,7 @@ def test_image_that_the_destination_does_not_keep_is_not_called_delivered() -> N
 
 
 class Growing(MemoryNode):
-    """Gets one more image while it is asked."""
+    """Gets one more image during each retrieval."""
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         yield from super().fetch(refs, patient_id=patient_id)
@@ -522,7 +524,7 @@ class Growing(MemoryNode):
         self.held[late.instance_uid] = late
 
 
-def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
+def test_an_image_added_during_the_transfer_is_fetched_and_reported() -> None:
     source = fill(Growing("A", MemorySettings()), *two_series())
     destination = node("B")
 
@@ -533,7 +535,7 @@ def test_image_that_comes_during_the_transfer_is_fetched_and_told() -> None:
 
 
 class OnTape(MemoryNode):
-    """Says of one image that it is offline, of one that it is nearline, and sends all but the first."""
+    """Lists one image as offline and one as nearline; must not be asked for the offline one."""
 
     def find(self, query: Query) -> FindResults:
         said = {f"{ROOT}.1.1.2": "OFFLINE", f"{ROOT}.1.1.3": "NEARLINE"}
@@ -546,11 +548,11 @@ class OnTape(MemoryNode):
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         for one in super().fetch(refs, patient_id=patient_id):
-            assert one.instance_uid != f"{ROOT}.1.1.2", "nobody waits for what is offline"
+            assert one.instance_uid != f"{ROOT}.1.1.2", "an offline image was requested"
             yield one
 
 
-def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_for() -> None:
+def test_an_offline_image_fails_with_a_reason_and_a_nearline_one_is_delivered() -> None:
     source, destination = fill(OnTape("A", MemorySettings()), *two_series()), node("B")
 
     told, manifests, _ = run(source, destination)
@@ -562,7 +564,7 @@ def test_what_is_offline_fails_at_once_in_words_and_what_is_nearline_is_waited_f
     assert sum_outcomes(outcomes(told)).delivered == 9
 
 
-def test_stopped_transfer_sends_nothing_more() -> None:
+def test_a_stopped_transfer_sends_nothing() -> None:
     source, destination, stop = node("A", *two_series()), node("B"), Stop()
     stop.set(Message("node.stopped", node="A"))
 
@@ -572,7 +574,7 @@ def test_stopped_transfer_sends_nothing_more() -> None:
     assert not destination.held
 
 
-def test_refused_class_is_withheld_without_being_fetched() -> None:
+def test_an_image_of_a_refused_sop_class_is_withheld() -> None:
     report = instance(ct(1, series="3", SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT"))
     source, destination = node("A", *two_series(), report), node("B")
 
@@ -583,10 +585,10 @@ def test_refused_class_is_withheld_without_being_fetched() -> None:
     assert manifests[f"{ROOT}.1.3"].entries[report.instance_uid].state is InstanceState.WITHHELD
 
 
-def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
+def test_a_verification_finding_withholds_the_rest_of_the_series(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A profile can be at fault; here the change itself is, by leaving things as they are."""
+    """Here the transformation is faulty: it leaves one image unchanged."""
     from adit_engine.transfer import policy
 
     def leaky(change: object, one: Instance, *others: object) -> Instance:
@@ -612,7 +614,7 @@ def test_hit_in_the_last_check_holds_back_the_rest_of_the_series(
     assert all(b"Mustermann" not in b"".join(i.parts()) for i in destination.held.values())
 
 
-def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should() -> None:
+def test_the_ledger_omits_a_patient_name_found_in_the_device_model() -> None:
     named = instance(ct(1, ManufacturerModelName="Scanner of Mustermann", SoftwareVersions="1"))
     source, destination = node("A", named), node("B")
 
@@ -626,7 +628,7 @@ def test_the_ledger_does_not_repeat_a_name_that_stands_where_the_device_should()
     assert (entry.device.sop_class, entry.device.rows) == (named.sop_class_uid, 16)
 
 
-def test_why_a_source_has_not_listed_all_is_told_in_its_own_words() -> None:
+def test_the_outcome_quotes_why_the_source_list_is_incomplete() -> None:
     class Part(FindResults):
         is_capped = True
         shortfall = "has 2 files that cannot be read"
