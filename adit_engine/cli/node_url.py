@@ -15,6 +15,7 @@ from adit_engine import nodes
 from adit_engine.dicom_file.atomic import to_storage_error
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
+from adit_engine.nodes.base import SupportsConcurrentListing
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 _PARAMETERS = {
@@ -44,9 +45,9 @@ def open_url(
         except OSError as error:
             raise to_storage_error(name, error) from error
     node: Any = nodes.open_node(kind, name, settings, reception=reception)
-    if hasattr(node, "lists_meanwhile"):
+    if isinstance(node, SupportsConcurrentListing):
         # On the command line there is no limit of connections to keep.
-        node.lists_meanwhile = True
+        node.lists_concurrently = True
     if capabilities.is_archive:
         node.set_archive_title(Path(name).stem)
     try:

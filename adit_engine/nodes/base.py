@@ -285,6 +285,13 @@ class Storable(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsConcurrentListing(Protocol):
+    """A source that can list a series while its images arrive, over a connection of its own."""
+
+    lists_concurrently: bool
+
+
 class SupportsStop(Protocol):
     """A Storable that names its files itself, some time after it has pulled the instances."""
 

@@ -177,7 +177,7 @@ class Case:
     sends_move_originator: bool = True
     proof: str = "find"
     """How storage in a destination PACS is verified."""
-    lists_meanwhile: bool = False
+    lists_concurrently: bool = False
     """Whether the source is listed while it is read, as by the command line."""
     ledger: Ledger = field(default_factory=Ledger)
     sent: list[list[Sent]] = field(default_factory=list)
@@ -204,7 +204,7 @@ def case(number: int, seed: int) -> Case:
         rng.choice(CHANGES),
         [*plans, Plan()],
         rng.random() < 0.6,
-        lists_meanwhile=rng.random() < 0.5,
+        lists_concurrently=rng.random() < 0.5,
     )
     proof = rng.choice(PROOFS)
     if made.keeper == "dimse" and proof == "commitment":
@@ -366,7 +366,7 @@ class _Attempt:
             **more,
         )
         node = DimseNode(title, settings, self._bench.received.reception)
-        node.lists_concurrently = self._case.lists_meanwhile
+        node.lists_concurrently = self._case.lists_concurrently
         return self._stack.enter_context(closing(node))
 
     def _web(self, name: str, port: int) -> DicomwebNode:
@@ -384,7 +384,7 @@ class _Attempt:
         ledger.begin()
         try:
             held = dict(ledger.manifests)
-            if one.lists_meanwhile:
+            if one.lists_concurrently:
                 list(source.find(Query.study(one.order.study)))
             for told in transfer(one.order, source, keeper, one.change, held, stop):
                 ledger.flush(told)

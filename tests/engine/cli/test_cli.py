@@ -17,6 +17,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, DeflatedExplicitVRLittl
 
 from adit_engine.cli import main as cli_main
 from adit_engine.cli.main import main
+from adit_engine.cli.node_url import open_url
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
@@ -410,3 +411,8 @@ def test_python_m_adit_engine_runs_the_command() -> None:
 
     assert done.returncode == 64
     assert "the following arguments are required: --from, --to" in done.stderr
+
+
+def test_a_pacs_of_the_command_line_may_list_and_send_at_the_same_time() -> None:
+    with open_url("dimse://PACS@127.0.0.1:104") as node:
+        assert node.lists_concurrently

@@ -315,7 +315,7 @@ ROWS = (
         },
         dict.fromkeys((*_SEARCH, *_FETCH, *DESTINATIONS), "ddddd complete"),
         elsewhere={
-            SUB: "storage_scp/test_server.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
+            SUB: "storage_scp/test_server.py::test_a_duplicate_is_accepted_unless_its_content_differs"
         },
     ),
     Row(
@@ -323,7 +323,7 @@ ROWS = (
         lie(Kind.TWIN),
         dict.fromkeys(_FETCH, "ddddd partial"),
         elsewhere={
-            SUB: "storage_scp/test_server.py::test_the_same_again_is_fine_and_something_else_is_a_fault"
+            SUB: "storage_scp/test_server.py::test_a_duplicate_is_accepted_unless_its_content_differs"
         },
         not_here={
             **_no(*_SEARCH, because=_NO_IMAGE),
@@ -355,7 +355,7 @@ ROWS = (
             STOW: "fffff partial",
         },
         elsewhere={
-            SUB: "storage_scp/test_server.py::test_all_storage_classes_are_taken_and_nothing_else",
+            SUB: "storage_scp/test_server.py::test_only_storage_classes_with_known_syntaxes_are_accepted",
         },
     ),
     Row(
@@ -391,9 +391,9 @@ ROWS = (
         lambda service: Plan(spool_is_full=True),
         {MOVE: "----- StorageFull"},
         elsewhere={
-            GET: "faults/test_full_disk.py::test_a_large_image_that_finds_no_room_is_told",
-            SUB: "storage_scp/test_server.py::test_a_full_spool_says_so_and_goes_on_when_there_is_room",
-            WADO: "faults/test_full_disk.py::test_a_large_image_that_finds_no_room_is_told",
+            GET: "faults/test_full_disk.py::test_a_large_image_without_disk_space_raises_storage_full",
+            SUB: "storage_scp/test_server.py::test_a_full_spool_refuses_images_until_space_is_available",
+            WADO: "faults/test_full_disk.py::test_a_large_image_without_disk_space_raises_storage_full",
         },
         not_here=_no(*_SEARCH, *DESTINATIONS, because=_KEEPS),
     ),
@@ -402,7 +402,7 @@ ROWS = (
         lambda service: Plan(),
         {MOVE: "ddddd complete"},
         elsewhere={
-            SUB: "storage_scp/test_server.py::test_without_the_originator_two_moves_of_one_study_take_turns"
+            SUB: "storage_scp/test_server.py::test_without_originator_two_moves_of_one_study_run_in_sequence"
         },
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
         sends_move_originator=False,
@@ -411,7 +411,7 @@ ROWS = (
         "sub-operations from another AE title",
         lie(Kind.OTHER_TITLE),
         {MOVE: "----- NodeBusy"},
-        elsewhere={SUB: "storage_scp/test_server.py::test_images_of_another_sender_are_not_taken"},
+        elsewhere={SUB: "storage_scp/test_server.py::test_an_image_from_another_sender_is_refused"},
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
     ),
     Row(
@@ -419,7 +419,7 @@ ROWS = (
         lambda service: Plan(sends_from="127.0.0.2"),
         {MOVE: "----- NodeBusy"},
         elsewhere={
-            SUB: "storage_scp/test_server.py::test_a_known_title_from_another_address_is_a_stranger"
+            SUB: "storage_scp/test_server.py::test_a_known_ae_title_from_another_address_is_rejected"
         },
         not_here=_no(*_SEARCH, GET, STORE, WADO, STOW, because=_MOVES),
     ),
