@@ -19,6 +19,8 @@ _ASSOCIATE_RQ, _RELEASE_RQ, _ABORT = 1, 5, 7
 class Span:
     """One association; its times are those of `clock`."""
 
+    port: int
+    """The port of the proxy that it passed."""
     begun: datetime
     beside: int = 0
     """Number of open associations when it began, including itself."""
@@ -37,9 +39,9 @@ class AssociationCounts:
     """Monotonic time at which the last one ended."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self) -> Span:
+    def begin(self, port: int) -> Span:
         with self._lock:
-            span = Span(self.clock())
+            span = Span(port, self.clock())
             self.spans.append(span)
             span.beside = self.open
             self.most = max(self.most, span.beside)
@@ -90,7 +92,7 @@ class CountingProxy:
             _shut(caller)
             return
         self._open |= {caller, called}
-        reader = _Reader(self.counts)
+        reader = _Reader(self.counts, self.port)
         back = threading.Thread(target=self._pump, args=(called, caller, None), daemon=True)
         back.start()
         self._pump(caller, called, reader)
@@ -113,8 +115,9 @@ class CountingProxy:
 class _Reader:
     """Reads the PDU headers of a stream."""
 
-    def __init__(self, counts: AssociationCounts) -> None:
+    def __init__(self, counts: AssociationCounts, port: int) -> None:
         self._counts = counts
+        self._port = port
         self._span: Span | None = None
         self._head = b""
         self._skip = 0
@@ -135,7 +138,7 @@ class _Reader:
 
     def _saw(self, kind: int) -> None:
         if kind == _ASSOCIATE_RQ:
-            self._span = self._counts.begin()
+            self._span = self._counts.begin(self._port)
         elif kind in (_RELEASE_RQ, _ABORT):
             self.over()
 
