@@ -29,7 +29,7 @@ from test_seven_zip import PASSWORD, Watch, needs_7z, places_of, seven_zip
 pytestmark = [needs_orthanc, needs_chromium, needs_7z, pytest.mark.timeout(420)]
 
 SEVEN_ZIP = "Encrypted 7-Zip file"
-HIDDEN = "Research folder (folder not shown: it is named by the pseudonym)"
+HIDDEN = "Research folder (folder not shown: its name is the pseudonym)"
 
 
 @dataclass(frozen=True)

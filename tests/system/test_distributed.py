@@ -130,7 +130,7 @@ def kill_broker(one: Cluster) -> None:
 
 
 def is_about_broker(line: dict[str, Any]) -> bool:
-    return {"job", "task", "attempt"} <= line.keys() and "broker is away" in line["event"]
+    return {"job", "task", "attempt"} <= line.keys() and "broker is unavailable" in line["event"]
 
 
 def lines(one: Cluster) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ SOON = {
     "ADIT_MAX_TRANSFER_ROWS": "3",
     "ADIT_RETRY_PAUSES_S": "1",
 }
-HIDDEN = "Research folder (folder not shown: it is named by the pseudonym)"
+HIDDEN = "Research folder (folder not shown: its name is the pseudonym)"
 SHOWN = "\\\\server\\research\\"
 SLOW_KB_S = 1500
 """Rate at which all images take eight seconds."""
