@@ -138,7 +138,7 @@ def test_a_receiver_port_used_by_another_program_is_reported(settings):
         (problem,) = problems(runs=False)
         thread.join()
 
-    assert "was closed" in problem or "was lost" in problem
+    assert "closed the connection" in problem or "was lost" in problem
 
 
 def test_a_disabled_receiver_is_not_checked(settings):

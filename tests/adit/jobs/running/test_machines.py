@@ -14,7 +14,7 @@ from lab.jobs import until
 import adit.messages  # noqa: F401 - registers the templates
 from adit_engine.messages import Message
 
-ALARMS = "select cause, host, subject, text from nodes_alarm where ended_at is null"
+ALARMS = "select cause, host, subject, cast(text as text) from nodes_alarm where ended_at is null"
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_the_stop_command_stops_a_node(installation: Installed) -> None:
     assert reason.startswith("migration (")
     installation.do("order")
     installation.do("claim-none")
-    ((reason,),) = installation.rows("select wait_reason from jobs_taskgroup")
+    ((reason,),) = installation.rows("select cast(wait_reason as text) from jobs_taskgroup")
     message = str(Message.from_json(json.loads(reason)))
     assert message.startswith("from")
     assert "stopped" in message
