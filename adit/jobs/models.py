@@ -366,7 +366,7 @@ class Job(EndStateMixin, models.Model):
         """What jobs of this kind can do."""
         return get_capabilities(self.kind)
 
-    def state_words_for(self, user: AbstractBaseUser) -> str:
+    def state_text_for(self, user: AbstractBaseUser) -> str:
         """Return the label of the state as it is shown to this user."""
         if self.state == JobState.WAITING_FOR_OWNER and self.owner_id == user.pk:
             return gettext("waiting for your confirmation")

@@ -60,7 +60,7 @@ class JobTable(Table):
         return format_html('{} <span class="state state-info">{}</span>', link, _("urgent"))
 
     def render_state(self, record: Job) -> str:
-        return state_badge(record.displayed_state, record.state_words_for(self.viewer))
+        return state_badge(record.displayed_state, record.state_text_for(self.viewer))
 
     def render_done(self, record: Job) -> str:
         far = self.progress.get(record.pk, Progress(0, 0))

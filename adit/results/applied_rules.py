@@ -66,7 +66,7 @@ def record_rules(task: Task) -> None:
             raise LeaseLost("task.taken-over")
 
 
-def tasks_judged_anew(job: Job) -> list[int]:
+def tasks_with_changed_rules(job: Job) -> list[int]:
     """Return ended tasks with withheld images that other rules apply to now.
 
     Only tasks of the current generation are returned.

@@ -13,8 +13,8 @@ from adit_engine.messages import Message
 J = JobState
 
 
-def _has_tasks_judged_anew(request: ActionRequest) -> Message | None:
-    if request.job.state != J.CANCELED and applied_rules.tasks_judged_anew(request.job):
+def _has_tasks_with_changed_rules(request: ActionRequest) -> Message | None:
+    if request.job.state != J.CANCELED and applied_rules.tasks_with_changed_rules(request.job):
         return None
     return Message("review.nothing-to-retry")
 
@@ -23,7 +23,7 @@ def _retry_withheld(request: ActionRequest) -> dict[str, Any]:
     """Retry withheld images with the current rules; delivered images stay delivered."""
     job = request.job
     now = applied_rules.current_rules(job)
-    tasks = job.tasks.filter(pk__in=applied_rules.tasks_judged_anew(job))
+    tasks = job.tasks.filter(pk__in=applied_rules.tasks_with_changed_rules(job))
     states.move_tasks(job, tasks, TaskState.PENDING, **states.RESET_FIELDS)
     return {"profile": now.profile, "generation": now.generation}
 
@@ -38,7 +38,7 @@ RETRY_WITHHELD = Action(
     label=_("Retry withheld images"),
     order=40,
     job_states=states.ENDED_JOBS,
-    condition=_has_tasks_judged_anew,
+    condition=_has_tasks_with_changed_rules,
     done=frozenset({J.PENDING, J.IN_PROGRESS}),
     execute=archives.creates_archive_again(_retry_withheld),
     needs_password=True,

@@ -117,7 +117,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "kind": kind_label(job),
-        "state_label": job.state_words_for(user),
+        "state_label": job.state_text_for(user),
         "owner_name": job.owner.get_full_name() or job.owner.get_username(),
         "is_live": job.state in LIVE_JOB_STATES,
         "is_running": job.state in (JobState.IN_PROGRESS, JobState.CANCELING),

@@ -385,7 +385,7 @@ def test_a_retry_under_a_new_generation_delivers_the_whole_study_again(
     )
     services.choose_profile(root, project, strict)
     assert project.generation == 2
-    assert applied_rules.tasks_judged_anew(Job.objects.get(pk=job.pk)) == []
+    assert applied_rules.tasks_with_changed_rules(Job.objects.get(pk=job.pk)) == []
     before = {ds.StudyInstanceUID for ds in delivered(destination)}
     states.move_row(job.tasks.get(), TaskState.PENDING)
     work()
