@@ -28,7 +28,7 @@ class QueryForm(OrderFormBase):
     )
 
     def __init__(
-        self, data: Any, *, user: User, upload: Upload, judged: Any, initial: dict[str, Any]
+        self, data: Any, *, user: User, upload: Upload, validated: Any, initial: dict[str, Any]
     ) -> None:
         readable_nodes = list(access.readable_nodes(user))
         readable = [node.pk for node in readable_nodes]

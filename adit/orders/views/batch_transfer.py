@@ -65,12 +65,12 @@ class TransferForm(TransferFormBase):
         *,
         user: User,
         upload: Upload,
-        judged: ValidatedSheet[TransferRow],
+        validated: ValidatedSheet[TransferRow],
         initial: dict[str, Any],
     ) -> None:
         usual = {**_DEFAULTS, **_initial_sources(upload)}
         super().__init__(data, initial=initial or usual)
-        self.judged = judged
+        self.validated = validated
         self.password = upload.password
         self.limit("source", access.readable_nodes(user))
         self.limit("further", access.readable_nodes(user))
@@ -94,7 +94,7 @@ class TransferForm(TransferFormBase):
                 self.add_error("archive_kept", str(error))
         if self.is_as_is:
             return values
-        bare = [row.line for row in self.judged.valid_rows if row.row and not row.row.pseudonym]
+        bare = [row.line for row in self.validated.valid_rows if row.row and not row.row.pseudonym]
         if bare and not values.get("generate"):
             text = _(
                 "These rows have no pseudonym (line %(lines)s). Select this option, or add the "

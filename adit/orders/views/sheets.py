@@ -55,10 +55,10 @@ class SheetWorkflow:
     lead: Any
     help: str
     order_template: str
-    """Included below the rows, within the form; its context has `form`, `judged` and `upload`."""
+    """Included below the rows, within the form; its context has `form`, `validated` and `upload`."""
     validate: Callable[[User, Upload], ValidatedSheet[Any]]
     form: Callable[..., forms.Form]
-    """form(data, user=…, upload=…, judged=…, initial=…)."""
+    """form(data, user=…, upload=…, validated=…, initial=…)."""
     request: Callable[[Upload, ValidatedSheet[Any], Any], OrderRequest[Any]]
     """Makes the order of a valid form. Raises InvalidInput."""
 
@@ -289,7 +289,7 @@ class SheetReview:
         data = as_form_data({**typed, archive_passwords.KEPT: confirmed}) if bound else None
         initial = {name: v if len(v) > 1 else v[0] for name, v in typed.items() if v}
         return self.workflow.form(
-            data, user=self.user, upload=self.upload, judged=self.selected, initial=initial
+            data, user=self.user, upload=self.upload, validated=self.selected, initial=initial
         )
 
     def save_input(self) -> None:
@@ -318,7 +318,7 @@ class SheetReview:
             "new_address": reverse(f"job_new_{self.workflow.code}"),
             "rows_address": self.workflow.address("rows", self.upload.key),
             "upload": self.upload,
-            "judged": self.validated,
+            "validated": self.validated,
             "rows": [make_shown_row(row, self.upload) for row in page],
             "page": page,
             "show": show if show in ROW_FILTERS else "",
