@@ -30,6 +30,7 @@ FLAGS = [
     "--disable-sync",
 ]
 READY_S = 180.0
+SHEET = "list-with-mistakes.xlsx"
 
 
 @contextmanager
@@ -82,6 +83,13 @@ def _walk(page: Page, report: dict[str, Any], theme: str) -> None:
     take("home")
     page.goto(f"{report['url']}jobs/{report['jobs'][0]['id']}/")
     take("job")
+    sheet = page.request.get(f"{report['url']}samples/{SHEET}").body()
+    page.goto(f"{report['url']}jobs/new/query/")
+    file = {"name": SHEET, "mimeType": "application/octet-stream", "buffer": sheet}
+    page.set_input_files("#id_sheet", files=[file])
+    page.click("main button:has-text('Upload')")
+    page.locator("#verdicts").scroll_into_view_if_needed()
+    take("sheet")
     page.goto(f"{report['url']}jobs/new/selective/")
     page.fill("input[name=patient_name]", "M*")
     page.press("input[name=patient_name]", "Enter")
