@@ -119,7 +119,9 @@ def transfer_command(site: Site) -> list[str]:
     """Archive to archive, pseudonymized, verified, and confirmed."""
     places = ("--from", site.source.url, "--to", site.destination.url)
     key = ("--key-file", site.key, "--pseudonym", PSEUDONYM)
-    return [str(word) for word in ("transfer", *places, *key, *_ledger(site), *_which(site))]
+    radiographs = ("--accept-header-word", "made-up images without text")
+    words = ("transfer", *places, *key, *radiographs, *_ledger(site), *_which(site))
+    return [str(word) for word in words]
 
 
 def transfer_by_relay(site: Site) -> None:
