@@ -32,6 +32,7 @@ from adit_engine.dicom_file import part10
 from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.instance_pseudonymizer import InstancePseudonymizer
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import (
     ClinicalTrialAttributes,
@@ -47,7 +48,6 @@ from adit_engine.pseudonymize.profile import (
 )
 from adit_engine.pseudonymize.rewrite import ElementCache
 from adit_engine.pseudonymize.verify.verifier import Verifier
-from adit_engine.transfer.policy import InstancePseudonymizer
 
 SHORT = 23
 """Every 23rd row in a short run; a prime, so that it hits all groups."""

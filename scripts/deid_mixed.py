@@ -12,8 +12,8 @@ from pydicom import Dataset, dcmread
 
 from adit_engine.dicom_file import part10
 from adit_engine.errors import InstanceWithheld, Malformed
+from adit_engine.pseudonymize.instance_pseudonymizer import InstancePseudonymizer
 from adit_engine.pseudonymize.parameters import Pseudonymization
-from adit_engine.transfer.policy import InstancePseudonymizer
 
 _MOST_MIXED, _MOST_TAKEN = 6, 6
 _LIKELY = 0.3

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from adit.projects.models import Project, RiskChoice
 from adit_engine.errors import InvalidInput
-from adit_engine.pseudonymize import admission, face_risk
+from adit_engine.pseudonymize import face_risk
 from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.statistics import AppliedAction
 
@@ -82,7 +82,7 @@ FACES = Risk(
 )
 HEADER_WORD = Risk(
     "header_word",
-    admission.UNCONFIRMED_ANNOTATION,
+    face_risk.UNCONFIRMED_ANNOTATION,
     AppliedAction.ANNOTATION_ACCEPTED,
     title=_("Burned-in text in radiographs"),
     description=_(

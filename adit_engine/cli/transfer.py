@@ -20,9 +20,8 @@ from adit_engine.errors import AditError, InvalidInput
 from adit_engine.messages import Message
 from adit_engine.nodes import get_capabilities
 from adit_engine.nodes.base import ArchiveRequest
-from adit_engine.pseudonymize.admission import UNCONFIRMED_ANNOTATION
 from adit_engine.pseudonymize.face_risk import FACE_CODE as FACE
-from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.face_risk import UNCONFIRMED_ANNOTATION, RiskDecision
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.parameters import (
     AsIs,

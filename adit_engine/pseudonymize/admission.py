@@ -9,7 +9,7 @@ from enum import IntEnum
 from adit_engine.errors import InstanceWithheld
 from adit_engine.messages import Message
 from adit_engine.pseudonymize import tables
-from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.face_risk import UNCONFIRMED_ANNOTATION, RiskDecision
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 from adit_engine.pseudonymize.tables import AdmittedSopClass
 
@@ -54,8 +54,6 @@ class RuleCoverage(IntEnum):
     MASKED = 2
 
 
-UNCONFIRMED_ANNOTATION = "header-word"
-"""Category of the refusal that a project can lift by trusting the header."""
 LIFTED_BY_PIXEL_RULE = frozenset(
     {"pixel-rule", UNCONFIRMED_ANNOTATION, "conversion", "burned-in", "burned-in-unknown"}
 )

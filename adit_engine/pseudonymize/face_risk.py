@@ -91,6 +91,8 @@ class FaceRisk(Enum):
 
 FACE_CODE = "face"
 """Category of the messages about images that may show a face."""
+UNCONFIRMED_ANNOTATION = "header-word"
+"""Category of the refusal of images whose header alone says that they show no text."""
 
 _REFUSALS = {
     (FaceRisk.LIKELY, RiskDecision.WITHHOLD): "face.likely",

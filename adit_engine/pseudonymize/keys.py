@@ -7,7 +7,6 @@ files, in the format in which projects export them.
 import hmac
 import os
 import re
-import secrets
 import sys
 from base64 import b32encode
 from dataclasses import dataclass, field
@@ -145,5 +144,5 @@ def create_key_file(path: Path) -> bool:
     except FileExistsError:
         return False
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
+        file.write(os.urandom(32).hex() + "\n")
     return True

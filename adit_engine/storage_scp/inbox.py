@@ -3,7 +3,6 @@
 Used by `storage_scp.local`; `adit/nodes/receiving` uses the spooled images and the rules as well.
 """
 
-import random
 import secrets
 import threading
 import time
@@ -78,7 +77,7 @@ class LocalMoveReceiver:
         self._lock = threading.Lock()
         self._pending_moves: tuple[PendingMove, ...] = ()
         # Late images of an earlier run must not match a message ID of this run.
-        self._number = random.randrange(0xFFFF)  # noqa: S311
+        self._number = secrets.randbelow(0xFFFF)
         self._naming: dict[str, bool] = {}
         self._unexpected: deque[UnexpectedArrival] = deque(maxlen=MAX_UNEXPECTED)
         self._pending_reports: dict[str, PendingReport] = {}

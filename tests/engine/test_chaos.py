@@ -32,9 +32,10 @@ from lab.orders import (
 
 from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.folder import FolderNode
+from adit_engine.pseudonymize import instance_pseudonymizer
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import AsIs, Change
-from adit_engine.transfer import policy
+from adit_engine.transfer.policy import TransferPolicy
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import Completeness, SeriesLedger, SeriesOutcome
 
@@ -182,14 +183,16 @@ def _mislabel(patch: pytest.MonkeyPatch) -> None:
         def __init__(self, change: Change) -> None:
             self.check = lambda original, made: None
 
-    patch.setattr(policy, "Verifier", Blind)
+    patch.setattr(instance_pseudonymizer, "Verifier", Blind)
     patch.setattr(
-        policy, "apply", lambda change, one, tally, memory: apply(change_for("HEART"), one)
+        instance_pseudonymizer,
+        "apply",
+        lambda change, one, tally, memory: apply(change_for("HEART"), one),
     )
 
 
 def _admit_everybody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(policy.TransferPolicy, "admit_patient", lambda self, *says: None)
+    patch.setattr(TransferPolicy, "admit_patient", lambda self, *says: None)
 
 
 NO_LIES: tuple[Lie, ...] = ()

@@ -20,6 +20,7 @@ from adit_engine.errors import RuleViolation
 from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
+from adit_engine.pseudonymize import instance_pseudonymizer
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import (
     AsIs,
@@ -28,7 +29,6 @@ from adit_engine.pseudonymize.parameters import (
     Pseudonymization,
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
-from adit_engine.transfer import policy
 from adit_engine.transfer.study import StudyRequest, transfer
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import InstanceEvent, InstanceState, SeriesOutcome
@@ -121,12 +121,12 @@ def test_an_image_of_another_patient_ends_the_task_of_a_stalled_source(
 def test_a_verification_hit_ends_a_stalled_series_and_the_next_is_delivered(
     stalling: Callable[..., Any], route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = policy.apply
+    real = instance_pseudonymizer.apply
 
     def leaky(change: Change, one: Instance, *others: object) -> Instance:
         return one if one.instance_uid.endswith(".1.2") else real(change, one)
 
-    monkeypatch.setattr(policy, "apply", leaky)
+    monkeypatch.setattr(instance_pseudonymizer, "apply", leaky)
     node = stalling(route, ct(1), ct(2), large(3), *(ct(n, series="2") for n in (1, 2)))
     stamp = ClinicalTrialAttributes("University Hospital", "LUNG", "Lung Study")
     change = Pseudonymization(

@@ -589,13 +589,13 @@ def test_a_verification_finding_withholds_the_rest_of_the_series(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Here the transformation is faulty: it leaves one image unchanged."""
-    from adit_engine.transfer import policy
+    from adit_engine.pseudonymize import instance_pseudonymizer
 
     def leaky(change: object, one: Instance, *others: object) -> Instance:
         return one if one.instance_uid.endswith(".1.3") else real(change, one)
 
-    real = policy.apply
-    monkeypatch.setattr(policy, "apply", leaky)
+    real = instance_pseudonymizer.apply
+    monkeypatch.setattr(instance_pseudonymizer, "apply", leaky)
     source, destination = node("A", *two_series()), node("B")
 
     told, manifests, error = run(source, destination, pseudonymized())
