@@ -18,6 +18,7 @@ from adit import service_checks
 from adit.accounts import permissions
 from adit.accounts.models import User
 from adit.accounts.permissions import create_order_rights
+from adit.audit import trail
 from adit.jobs.kinds import KINDS
 from adit.nodes import health, shared_folders
 from adit.projects import services
@@ -45,6 +46,7 @@ def prepare_database() -> None:
         _migrate()
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     settings.BROKER_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+    trail.check_and_keep_head()
 
 
 def _require_known_migrations() -> None:
@@ -94,6 +96,7 @@ def check_installation() -> Iterator[ServiceFinding]:
     yield _check_key_file()
     yield from service_checks.check_services()
     yield _check_disk()
+    yield from _check_audit_trail()
     found = health.check_receiver_and_nodes(runs=_is_running() or not settings.EMBEDDED)
     yield from (
         ServiceFinding(str(one.what), str(one.next_step or ""))
@@ -143,6 +146,15 @@ def _check_key_file() -> ServiceFinding:
     if stat.S_IMODE(settings.KEY_FILE.stat().st_mode) & 0o077:
         return ServiceFinding(what, f"Other users can read it. Run: chmod 600 {settings.KEY_FILE}")
     return ServiceFinding(what)
+
+
+def _check_audit_trail() -> Iterator[ServiceFinding]:
+    try:
+        broken = trail.check_end()
+    except (Error, KeyMissing):  # reported already
+        return
+    step = f"{broken.reason} See “Audit trail” in docs/operate.md." if broken else ""
+    yield ServiceFinding("audit trail", step)
 
 
 def _is_running() -> bool:
