@@ -80,6 +80,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "adit.accounts.middleware.no_store_middleware",
+    "adit.accounts.middleware.activity_middleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -256,6 +257,9 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 6_000_000
 
 WHITENOISE_MAX_AGE = 3600
 
+SESSION_ENGINE = "adit.accounts.sessions"
+SESSION_IDLE_S = env.int("ADIT_SESSION_IDLE_S", 28800)
+"""After this time without activity a session ends; at the latest after SESSION_COOKIE_AGE."""
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = BEHIND_TLS
