@@ -235,7 +235,9 @@ AUTH_PASSWORD_VALIDATORS = [
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
         "OPTIONS": {"min_length": 12},
     },
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "adit.accounts.password_validators.MaximumLengthValidator"},
+    {"NAME": "adit.accounts.password_validators.CommonPartValidator"},
+    {"NAME": "adit.accounts.password_validators.PredictabilityValidator"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
