@@ -320,8 +320,7 @@ SITE_URL = read_setting("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
 # Monitoring -----------------------------------------------------------------------------------
 
 METRICS_TOKEN = read_setting("ADIT_METRICS_TOKEN")
-"""Requests with `Authorization: Bearer …` may read the metrics; "": any from METRICS_FROM."""
-METRICS_FROM = env.list("ADIT_METRICS_FROM", ["127.0.0.1", "::1"])
+"""Requests with `Authorization: Bearer …` may read the metrics; others from this host only."""
 
 # Logs: module names and messages, never arguments of a request --------------------------------
 
