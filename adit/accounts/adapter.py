@@ -1,5 +1,6 @@
 """The allauth adapter: no self-registration, and pauses after wrong passwords. Used by allauth."""
 
+import logging
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -12,6 +13,8 @@ from adit.accounts.models import User
 from adit.accounts.rate_limit_page import too_many_requests
 from adit.accounts.throttle import SignInAttempt, TooManyAttempts
 from adit.audit.trail import record
+
+log = logging.getLogger(__name__)
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -31,6 +34,7 @@ class AccountAdapter(DefaultAccountAdapter):
         try:
             return super().get_client_ip(request)
         except ImproperlyConfigured:
+            log.warning("A request came past the proxies: check ADIT_PROXIES and the proxy")
             raise PermissionDenied from None
 
     def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:

@@ -13,6 +13,7 @@ urlpatterns = [
     path("", include("adit.projects.urls")),
 ]
 
+handler403 = "adit.pages.views.permission_denied"
 handler500 = "adit.pages.views.server_error"
 handler429 = too_many_requests
 """Read by allauth."""

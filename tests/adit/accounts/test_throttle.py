@@ -130,7 +130,9 @@ def test_a_request_that_came_past_the_proxies_cannot_sign_in(
     settings.ALLAUTH_TRUSTED_PROXY_COUNT = 2
 
     headers = {"x-forwarded-for": "198.51.100.77"}
-    assert sign_in("coordinator", PASSWORD, **headers).status_code == 403
+    answer = sign_in("coordinator", PASSWORD, **headers)
+    assert answer.status_code == 403
+    assert "ADIT does not accept this request." in answer.content.decode()
 
 
 def test_the_limit_of_password_changes_names_the_pause_too(
