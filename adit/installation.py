@@ -4,10 +4,13 @@ Used by `adit prepare`, `adit up` and `adit doctor`.
 """
 
 import fcntl
+import logging
+import os
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from django.conf import settings
 from django.core.management import call_command
@@ -18,6 +21,7 @@ from adit import service_checks
 from adit.accounts import permissions
 from adit.accounts.models import User
 from adit.accounts.permissions import create_order_rights
+from adit.audit import trail
 from adit.jobs.kinds import KINDS
 from adit.nodes import health, shared_folders
 from adit.projects import services
@@ -28,6 +32,8 @@ from adit_engine.nodes.base import NodeFinding as Looked
 
 MIN_FREE_BYTES = 2_000_000_000
 _LOCK_ID = 0xAD17
+
+log = logging.getLogger(__name__)
 
 
 class UnknownDatabaseVersion(Exception):
@@ -40,11 +46,38 @@ def prepare_database() -> None:
     Raises KeyMissing, UnknownDatabaseVersion.
     """
     master_cipher()
+    restrict_access()
     with _lock_database():
         _require_known_migrations()
         _migrate()
     settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
     settings.BROKER_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+    trail.check_and_keep_head()
+
+
+def restrict_access() -> None:
+    """Take the data folder and the SQLite files from all other users, whatever was there.
+
+    SQLite gives its other files the mode of the database, which is therefore created first.
+    """
+    files = _get_sqlite_files()
+    try:
+        settings.DATA_DIR.chmod(0o700)
+        if files:
+            os.close(os.open(files[0], os.O_RDWR | os.O_CREAT, 0o600))
+        for path in files:
+            if path.exists():
+                path.chmod(0o600)
+    except PermissionError as error:
+        log.warning("Another user owns %s: `adit doctor` says what to do", error.filename)
+
+
+def _get_sqlite_files() -> list[Path]:
+    """Return the database and its other files, which may not exist; nothing for PostgreSQL."""
+    if connection.vendor != "sqlite":
+        return []
+    path = str(connection.settings_dict["NAME"])
+    return [Path(f"{path}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def _require_known_migrations() -> None:
@@ -91,9 +124,11 @@ def has_users() -> bool:
 def check_installation() -> Iterator[ServiceFinding]:
     """Yield the findings on this installation; changes nothing."""
     yield _check_data_folder()
+    yield from _check_database_files()
     yield _check_key_file()
     yield from service_checks.check_services()
     yield _check_disk()
+    yield from _check_audit_trail()
     found = health.check_receiver_and_nodes(runs=_is_running() or not settings.EMBEDDED)
     yield from (
         ServiceFinding(str(one.what), str(one.next_step or ""))
@@ -123,9 +158,18 @@ def _check_data_folder() -> ServiceFinding:
     what = f"data folder {settings.DATA_DIR}"
     if not settings.DATA_DIR.is_dir():
         return ServiceFinding(what, "It does not exist yet. `adit up` creates it.")
-    mode = stat.S_IMODE(settings.DATA_DIR.stat().st_mode)
-    if mode & 0o007:
-        step = f"All users of this server can access it. Run: chmod {mode & 0o770:o} {settings.DATA_DIR}"
+    return _check_mode(what, settings.DATA_DIR, 0o700)
+
+
+def _check_database_files() -> Iterator[ServiceFinding]:
+    for path in _get_sqlite_files():
+        if path.exists():
+            yield _check_mode(f"database file {path}", path, 0o600)
+
+
+def _check_mode(what: str, path: Path, mode: int) -> ServiceFinding:
+    if stat.S_IMODE(path.stat().st_mode) & 0o777 & ~mode:
+        step = f"Other users of this server can access it. Run: chmod {mode:o} {path}"
         return ServiceFinding(what, step)
     return ServiceFinding(what)
 
@@ -140,9 +184,16 @@ def _check_key_file() -> ServiceFinding:
         return ServiceFinding(what, str(error))
     except Error:
         return ServiceFinding(what)
-    if stat.S_IMODE(settings.KEY_FILE.stat().st_mode) & 0o077:
-        return ServiceFinding(what, f"Other users can read it. Run: chmod 600 {settings.KEY_FILE}")
-    return ServiceFinding(what)
+    return _check_mode(what, settings.KEY_FILE, 0o600)
+
+
+def _check_audit_trail() -> Iterator[ServiceFinding]:
+    try:
+        broken = trail.check_end()
+    except (Error, KeyMissing):  # reported already
+        return
+    step = f"{broken.reason} See “Audit trail” in docs/operate.md." if broken else ""
+    yield ServiceFinding("audit trail", step)
 
 
 def _is_running() -> bool:

@@ -21,6 +21,17 @@ _ACCOUNTS: dict[str, Template] = {
     "audit-trail.patient-changed": _("The encrypted patient of the event was changed."),
     "audit-trail.order-changed": _("The event before it was removed, added or moved."),
     "audit-trail.end-missing": _("Events at the end were removed."),
+    "audit-trail.head-changed": _(
+        "The record of the last event was removed or changed; events at the end may be missing."
+    ),
+    "audit-trail.kept-head-missing": _(
+        "The audit trail does not contain the {count} events that were noted in the data folder on "
+        "{day}: events were removed, or an older backup was restored."
+    ),
+    "audit-trail.kept-head-unreadable": _(
+        "The file audit-head.json in the data folder was changed or belongs to another "
+        "installation."
+    ),
 }
 
 _NODES: dict[str, Template] = {

@@ -1,4 +1,7 @@
-"""The user model and the named permissions. Permissions come from groups, see permissions.py."""
+"""Users with the named permissions, and their sessions.
+
+Permissions come from groups, see permissions.py.
+"""
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -35,3 +38,20 @@ class User(AbstractUser):
             ("review_withheld", "Review withheld images"),
             ("read_trail", "Read the audit trail"),
         ]
+
+
+class UserSession(models.Model):
+    """One session of a browser; without a user before the sign-in. Written by `sessions`."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    """Keyed hash of the session key, which is stored in the browser only."""
+    data = models.TextField()
+    user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="sessions")
+    address = models.GenericIPAddressField(null=True)
+    browser = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_seen_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["-last_seen_at", "-pk"]

@@ -1,13 +1,15 @@
-"""Signal receivers that record sign-ins, sign-outs and failed attempts in the audit trail."""
+"""Signal receivers: the audit trail of sign-ins, and the sessions of a changed password."""
 
 from typing import Any
 
 from allauth.account.adapter import get_adapter
+from allauth.account.signals import password_changed, password_reset, password_set
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core.exceptions import PermissionDenied
 from django.dispatch import receiver
 from django.http import HttpRequest
 
+from adit.accounts import sessions
 from adit.accounts.models import User
 from adit.audit.trail import record
 from adit.vault.master_key import master_cipher
@@ -15,7 +17,26 @@ from adit.vault.master_key import master_cipher
 
 @receiver(user_logged_in)
 def record_sign_in(request: HttpRequest | None, user: User, **_: Any) -> None:
-    record("signin.done", user=user, about=f"user:{user.pk}", details=_client_details(request))
+    client = _client_details(request)
+    record("signin.done", user=user, about=f"user:{user.pk}", details=client)
+    if request is not None:
+        agent = request.headers.get("User-Agent", "")
+        request.session[sessions.CLIENT] = {**client, "browser": sessions.describe_browser(agent)}
+
+
+@receiver(password_changed)
+@receiver(password_set)
+@receiver(password_reset)
+def end_other_sessions(request: HttpRequest, user: User, **_: Any) -> None:
+    """Keep only the session in which the user has changed the own password."""
+    is_own = request.user == user
+    count = sessions.end_sessions(user, keep=request.session if is_own else None)
+    record(
+        "password.changed",
+        user=request.user,
+        about=f"user:{user.pk}",
+        details={**_client_details(request), "ended_sessions": count},
+    )
 
 
 @receiver(user_logged_out)

@@ -11,5 +11,8 @@ urlpatterns = [
     path("inactive/", allauth.account_inactive, name="account_inactive"),
     path("password/change/", allauth.password_change, name="account_change_password"),
     path("profile/", views.account_settings, name="profile"),
+    path("sessions/", views.session_list, name="sessions"),
+    path("sessions/<int:pk>/end/", views.end_session, name="session_end"),
+    path("sessions/end-others/", views.end_other_sessions, name="session_end_others"),
     path("theme/", views.set_theme, name="theme"),
 ]

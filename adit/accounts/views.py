@@ -1,18 +1,22 @@
-"""Views of the user's own account: contact data, groups, permissions and theme."""
+"""Views of the user's own account: contact data, groups, permissions, sessions and theme."""
 
 from typing import cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
-from django.views.decorators.http import require_POST
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
 
-from adit.accounts import permissions
+from adit.accounts import permissions, sessions
 from adit.accounts.models import Theme, User
+from adit.accounts.tables import SessionTable
+from adit.audit.trail import record
 
 
 class AccountForm(forms.ModelForm):
@@ -47,6 +51,44 @@ def _describe_right(name: str) -> str:
     label = permissions.right_label(name)
     is_kind = name == permissions.order_right(label.replace(" ", "_"))
     return _("Order jobs: %(kind)s") % {"kind": label} if is_kind else label
+
+
+@require_safe
+def session_list(request: HttpRequest) -> HttpResponse:
+    rows = list(sessions.find_active().filter(user=cast(User, request.user)))
+    current = next((row.pk for row in rows if sessions.is_current(row, request.session)), None)
+    context = {
+        "table": SessionTable(rows, request, per_page=None),
+        "current": current,
+        "others": len(rows) - (current is not None),
+        "idle_hours": settings.SESSION_IDLE_S / 3600,
+        "longest_days": settings.SESSION_COOKIE_AGE / 86400,
+    }
+    return render(request, "accounts/sessions.html", context)
+
+
+@require_POST
+def end_session(request: HttpRequest, pk: int) -> HttpResponse:
+    user = cast(User, request.user)
+    get_object_or_404(sessions.find_active(), pk=pk, user=user).delete()
+    _record_ended_sessions(request, user, 1)
+    return redirect("sessions")
+
+
+@require_POST
+def end_other_sessions(request: HttpRequest) -> HttpResponse:
+    user = cast(User, request.user)
+    _record_ended_sessions(request, user, sessions.end_sessions(user, keep=request.session))
+    return redirect("sessions")
+
+
+def _record_ended_sessions(request: HttpRequest, user: User, count: int) -> None:
+    if count:
+        record("session.ended", user=user, about=f"user:{user.pk}", details={"sessions": count})
+    messages.success(
+        request,
+        ngettext("%(count)d session ended.", "%(count)d sessions ended.", count) % {"count": count},
+    )
 
 
 @require_POST

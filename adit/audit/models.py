@@ -73,6 +73,8 @@ class ChainHead(models.Model):
 
     hash = models.CharField(max_length=64, default=GENESIS_HASH)
     count = models.PositiveBigIntegerField(default=0)
+    signature = models.CharField(max_length=64, blank=True)
+    """Keyed hash of count and hash. Empty after a wrong one was found: it is not repaired."""
     sent_at = models.DateTimeField(null=True)
     """When the head was last sent to another system."""
 

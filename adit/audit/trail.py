@@ -1,6 +1,7 @@
 """Record events in the audit trail and verify its hash chain. Used by all apps above audit."""
 
 import json
+import logging
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, Subquery
 from django.utils import timezone
 
+from adit.audit.kept_head import KeptHeadUnreadable, read_kept_head, write_kept_head
 from adit.audit.models import GENESIS_HASH, AuditEvent, ChainHead
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit.vault.master_key import master_cipher
@@ -24,6 +26,8 @@ PatientKey = tuple[str, str]
 HEAD_INTERVAL = timedelta(hours=23)
 """Less than a day, so that the head is sent at about the same hour each day."""
 _CONTEXT = "trail patient"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,7 @@ def record(
     """
     index, sealed = _index_and_seal(patient)
     with transaction.atomic():
-        ChainHead.objects.get_or_create(pk=1)
-        head = ChainHead.objects.select_for_update(no_key=True).get(pk=1)
+        head = _lock_head()
         event = AuditEvent(
             at=timezone.now(),
             user_id=user.pk if user is not None else None,
@@ -92,8 +95,31 @@ def record(
         )
         event.hash = _compute_hash(event)
         event.save()
-        ChainHead.objects.filter(pk=1).update(hash=event.hash, count=head.count + 1)
+        count = head.count + 1
+        signature = sign_head(count, event.hash) if _is_signed(head) else ""
+        ChainHead.objects.filter(pk=1).update(hash=event.hash, count=count, signature=signature)
     return event
+
+
+def sign_head(count: int, last: str) -> str:
+    """Return the keyed hash without which nobody can write another end of the chain."""
+    return master_cipher().index(f"{count} {last}", "trail head")
+
+
+def _is_signed(head: ChainHead) -> bool:
+    return head.signature == sign_head(head.count, head.hash)
+
+
+def _lock_head() -> ChainHead:
+    """Lock the head. One that was removed is made again, without a signature."""
+    locked = ChainHead.objects.select_for_update(no_key=True)
+    head = locked.filter(pk=1).first()
+    if head is None:
+        last = AuditEvent.objects.values_list("hash", flat=True).order_by("-id").first()
+        end = {"hash": last or GENESIS_HASH, "count": AuditEvent.objects.count()}
+        ChainHead.objects.get_or_create(pk=1, defaults=end)
+        head = locked.get(pk=1)
+    return head
 
 
 def patient_index(domain: str, patient_id: str) -> str:
@@ -118,9 +144,16 @@ def _strip_padding(patient_id: str) -> str:
 def verify_chain() -> ChainBreak | None:
     """Return the first break in the whole chain, or None if it is intact.
 
-    Finds events that were changed, removed, added or reordered.
+    Finds events that were changed, removed, added or reordered. Events may be recorded meanwhile.
     """
+    head = ChainHead.objects.filter(pk=1).first()
+    return _verify_events({head.count: head.hash} if head else {}) or _check_head(head)
+
+
+def _verify_events(expected: Mapping[int, str]) -> ChainBreak | None:
+    """Verify all events, and that the chain has these hashes after so many events."""
     previous, count = GENESIS_HASH, 0
+    found = {0: GENESIS_HASH}
     try:
         for event in AuditEvent.objects.order_by("id").iterator(chunk_size=1000):
             if event.previous_hash != previous:
@@ -128,11 +161,88 @@ def verify_chain() -> ChainBreak | None:
             if not _is_intact(event):
                 return ChainBreak(event.pk, Message("audit-trail.event-changed"))
             previous, count = event.hash, count + 1
+            if count in expected:
+                found[count] = previous
     except DecryptionError:
         return ChainBreak(_find_first_unreadable(), Message("audit-trail.patient-changed"))
-    head = ChainHead.objects.filter(pk=1).first() or ChainHead()
-    if (head.hash, head.count) != (previous, count):
+    if any(found.get(number) != last for number, last in expected.items()):
         return ChainBreak(None, Message("audit-trail.end-missing"))
+    return None
+
+
+def check_end() -> ChainBreak | None:
+    """Compare the end of the chain with its head and with the file in the data folder.
+
+    Fast, unlike `verify_chain`: reads no other events.
+    """
+    newest = AuditEvent.objects.order_by("-id").values("hash")[:1]
+    # One statement, since events may be recorded meanwhile.
+    head = ChainHead.objects.filter(pk=1).annotate(last=Subquery(newest)).first()
+    if head is not None and head.hash != (head.last or GENESIS_HASH):
+        return ChainBreak(None, Message("audit-trail.end-missing"))
+    return _check_head(head)
+
+
+def _check_head(head: ChainHead | None) -> ChainBreak | None:
+    if head is None or not _is_signed(head):
+        return ChainBreak(None, Message("audit-trail.head-changed"))
+    try:
+        kept = read_kept_head()
+    except KeptHeadUnreadable:
+        return ChainBreak(None, Message("audit-trail.kept-head-unreadable"))
+    if kept is not None and not contains_head(kept.count, kept.hash):
+        return ChainBreak(
+            None, Message("audit-trail.kept-head-missing", count=kept.count, day=str(kept.day))
+        )
+    return None
+
+
+def check_and_keep_head() -> ChainBreak | None:
+    """Check the end of the chain. Log a break; otherwise keep the head in the data folder."""
+    broken = check_end()
+    if broken is not None:
+        log.error("The audit trail is not intact: %s", broken.reason)
+        return broken
+    count, last = get_head()
+    try:
+        if count:
+            write_kept_head(count, last)
+    except OSError as error:
+        log.error("The head of the audit trail cannot be written: %s", error)
+    return None
+
+
+class NothingToAccept(Exception):
+    """The end of the chain needs no acceptance."""
+
+
+def accept_end(reason: str) -> ChainBreak | None:
+    """Accept the current end of the chain after a restore, and record what was expected.
+
+    Returns the break, and accepts nothing, if the events themselves are not intact. Raises
+    NothingToAccept.
+    """
+    with transaction.atomic():
+        head = _lock_head()
+        broken = _verify_events({})
+        if broken is not None:
+            return broken
+        end = check_end()
+        if end is None:
+            raise NothingToAccept
+        details: dict[str, Any] = {"reason": reason, "why": end.reason.to_json()}
+        try:
+            kept = read_kept_head()
+        except KeptHeadUnreadable:
+            kept = None
+        if kept is not None:
+            details["expected"] = {"events": kept.count, "hash": kept.hash}
+        head.hash = AuditEvent.objects.values_list("hash", flat=True).last() or GENESIS_HASH
+        head.count = AuditEvent.objects.count()
+        head.signature = sign_head(head.count, head.hash)
+        head.save()
+        record("trail.end_accepted", details={**details, "events": head.count})
+    write_kept_head(*get_head())
     return None
 
 

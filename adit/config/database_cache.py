@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.core.cache.backends.db import BaseDatabaseCache
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 _UPSERT = (
@@ -78,16 +78,19 @@ class DatabaseCache(BaseDatabaseCache):
         return bool(found)
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> int:
-        """Increment a value. Raise ValueError if the key does not exist."""
-        with transaction.atomic():
-            value = self.get(key, version=version)
-            if value is None:
-                raise ValueError(f"there is no key {key}")
-            self._execute(
-                "UPDATE {table} SET value = %s WHERE cache_key = %s",
-                [json.dumps(value + delta), self.make_and_validate_key(key, version=version)],
-            )
-        return int(value + delta)
+        """Increment a value atomically. Raise ValueError if the key does not exist."""
+        rows = self._rows(
+            "UPDATE {table} SET value = CAST(CAST(value AS INTEGER) + %s AS TEXT)"
+            " WHERE cache_key = %s AND expires > %s RETURNING value",
+            [
+                delta,
+                self.make_and_validate_key(key, version=version),
+                _to_database_time(timezone.now()),
+            ],
+        )
+        if not rows:
+            raise ValueError(f"there is no key {key}")
+        return int(rows[0][0])
 
     def clear(self) -> None:
         self._execute("DELETE FROM {table}", [])

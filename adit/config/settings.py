@@ -80,6 +80,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "adit.accounts.middleware.no_store_middleware",
+    "adit.accounts.middleware.activity_middleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -234,7 +235,9 @@ AUTH_PASSWORD_VALIDATORS = [
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
         "OPTIONS": {"min_length": 12},
     },
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "adit.accounts.password_validators.MaximumLengthValidator"},
+    {"NAME": "adit.accounts.password_validators.CommonPartValidator"},
+    {"NAME": "adit.accounts.password_validators.PredictabilityValidator"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
@@ -256,6 +259,9 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 6_000_000
 
 WHITENOISE_MAX_AGE = 3600
 
+SESSION_ENGINE = "adit.accounts.sessions"
+SESSION_IDLE_S = env.int("ADIT_SESSION_IDLE_S", 28800)
+"""After this time without activity a session ends; at the latest after SESSION_COOKIE_AGE."""
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = BEHIND_TLS
@@ -314,8 +320,7 @@ SITE_URL = read_setting("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")
 # Monitoring -----------------------------------------------------------------------------------
 
 METRICS_TOKEN = read_setting("ADIT_METRICS_TOKEN")
-"""Requests with `Authorization: Bearer …` may read the metrics; "": any from METRICS_FROM."""
-METRICS_FROM = env.list("ADIT_METRICS_FROM", ["127.0.0.1", "::1"])
+"""Requests with `Authorization: Bearer …` may read the metrics; others from this host only."""
 
 # Logs: module names and messages, never arguments of a request --------------------------------
 

@@ -2,6 +2,8 @@
 
 from django.urls import include, path
 
+from adit.accounts.rate_limit_page import too_many_requests
+
 urlpatterns = [
     path("accounts/", include("adit.accounts.urls")),
     path("", include("adit.monitoring.urls")),
@@ -11,4 +13,7 @@ urlpatterns = [
     path("", include("adit.projects.urls")),
 ]
 
+handler403 = "adit.pages.views.permission_denied"
 handler500 = "adit.pages.views.server_error"
+handler429 = too_many_requests
+"""Read by allauth."""

@@ -1,7 +1,7 @@
 """Health and metrics views for monitoring systems. No cookies, no HTML, no personal data."""
 
 from hmac import compare_digest
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -12,6 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from adit.monitoring import metrics
 from adit.monitoring.health import check_readiness
+
+_PROXY_HEADERS = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip"})
 
 
 @login_not_required
@@ -36,7 +38,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def prometheus(request: HttpRequest) -> HttpResponse:
-    """Return the metrics; 404 unless the token or the address is allowed."""
+    """Return the metrics; 404 without the token, unless this host itself asks directly."""
     if not _may_read_metrics(request):
         raise Http404
     return HttpResponse(metrics.render_metrics(), content_type=CONTENT_TYPE_LATEST)
@@ -44,10 +46,20 @@ def prometheus(request: HttpRequest) -> HttpResponse:
 
 def _may_read_metrics(request: HttpRequest) -> bool:
     shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    if settings.METRICS_TOKEN:
-        return compare_digest(shown.encode(), settings.METRICS_TOKEN.encode())
-    if {"X-Forwarded-For", "Forwarded", "X-Real-Ip"} & set(request.headers):
-        # The request came through a proxy, whose address says nothing about the caller.
+    if settings.METRICS_TOKEN and compare_digest(shown.encode(), settings.METRICS_TOKEN.encode()):
+        return True
+    return _is_from_this_host(request) and not _came_through_proxy(request)
+
+
+def _is_from_this_host(request: HttpRequest) -> bool:
+    try:
+        caller = ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
         return False
-    caller = ip_address(request.META["REMOTE_ADDR"])
-    return any(caller in ip_network(one) for one in settings.METRICS_FROM)
+    return (getattr(caller, "ipv4_mapped", None) or caller).is_loopback
+
+
+def _came_through_proxy(request: HttpRequest) -> bool:
+    """Return whether a proxy has left a header: its address says nothing about the caller."""
+    names = {name.lower() for name in request.headers}
+    return bool(names & _PROXY_HEADERS) or any(name.startswith("x-forwarded") for name in names)

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
+from adit.accounts.permissions import NotPermitted
 from adit.pages import help as manuals
 from adit.pages.home import HomePage
 
@@ -42,6 +43,16 @@ def help_topic(request: HttpRequest, slug: str) -> HttpResponse:
     except KeyError:
         raise Http404 from None
     return render(request, "help/page.html", {"topic": topic, "topics": manuals.TOPICS})
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Name the missing permission if the refusal comes from the permissions of ADIT.
+
+    The texts of other exceptions may contain values of patients.
+    """
+    cause = exception.__cause__ or exception.__context__
+    reason = str(cause) if isinstance(cause, NotPermitted) else ""
+    return render(request, "403.html", {"reason": reason}, status=403)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

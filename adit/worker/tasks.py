@@ -11,6 +11,8 @@ import socket
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
+from adit.accounts import sessions
+from adit.audit import trail
 from adit.jobs import maintenance, notifications, queue
 from adit.jobs.lease import SHUTDOWN
 from adit.jobs.wakeup import MAIL_TASK, WORK_TASK, wake_workers
@@ -73,11 +75,14 @@ def check_alarms() -> None:
 
 @shared_task(name="adit.jobs.clean")
 def clean_up() -> None:
-    """Delete expired drafts, files and usage records.
+    """Delete expired drafts, sessions, files and usage records.
 
-    Once a day the head of the audit trail is logged and mailed, so that it leaves the machine.
+    The end of the audit trail is compared with the file in the data folder. Once a day its head is
+    logged and mailed, so that it leaves the machine.
     """
+    trail.check_and_keep_head()
     drafts.delete_expired_drafts()
+    sessions.delete_ended()
     daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()
     archives.remove_expired()

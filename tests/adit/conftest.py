@@ -24,6 +24,7 @@ create_key_file(DATA / "keys" / "master.key")
 create_key_file(DATA / "keys" / "web.key")
 
 import django  # noqa: E402
+from django.apps import apps  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 django.setup()
@@ -34,6 +35,7 @@ from typing import Any  # noqa: E402
 
 from django.contrib.auth.models import Group, Permission  # noqa: E402
 from django.db import connection  # noqa: E402
+from django.db.models.signals import post_migrate  # noqa: E402
 from django.test import Client  # noqa: E402
 from lab.jobs import PATIENT, GatedNode, put_study  # noqa: E402
 from lab.ordering import order_job  # noqa: E402
@@ -41,6 +43,9 @@ from lab.ordering import order_job  # noqa: E402
 from adit.accounts import permissions as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
 from adit.accounts.permissions import Right  # noqa: E402
+from adit.audit import trail  # noqa: E402
+from adit.audit.kept_head import FILE_NAME as KEPT_HEAD  # noqa: E402
+from adit.audit.models import GENESIS_HASH, ChainHead  # noqa: E402
 from adit.jobs import encrypted_payload, task_groups  # noqa: E402
 from adit.jobs.kinds.base import TaskPlan  # noqa: E402
 from adit.jobs.kinds.picked_study import PickedStudy  # noqa: E402
@@ -87,6 +92,21 @@ def django_db_modify_db_settings(
     """Use a file, as an installation does: SQLite locks an in-memory database differently."""
     if settings.EMBEDDED:
         connection.settings_dict["TEST"]["NAME"] = str(DATA / "test.sqlite3")
+
+
+def _restore_head(**kwargs: object) -> None:
+    """Make the head of the empty trail again after a transactional test has emptied all tables."""
+    ChainHead.objects.get_or_create(pk=1, defaults={"signature": trail.sign_head(0, GENESIS_HASH)})
+
+
+post_migrate.connect(_restore_head, sender=apps.get_app_config("audit"))
+
+
+@pytest.fixture(autouse=True)
+def no_kept_head() -> Iterator[None]:
+    """Each test has another trail: remove the file with the head of the last one."""
+    yield
+    (DATA / KEPT_HEAD).unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,7 @@ PAGES = [
     ("pacsadmin", "/"),
     ("stranger", "/"),
     ("coordinator", "/accounts/profile/"),
+    ("coordinator", "/accounts/sessions/"),
     ("coordinator", "/accounts/password/change/"),
     ("coordinator", "/accounts/logout/"),
     ("coordinator", "/nodes/"),

@@ -127,7 +127,7 @@ def _finish() -> dict[str, Any]:
     from django.utils import timezone
 
     from adit.accounts.models import User
-    from adit.audit import trail
+    from adit.audit import kept_head, trail
     from adit.jobs import encrypted_payload, queue
     from adit.jobs.models import Job, SeriesResult, Task, TaskState
     from adit.nodes.models import Node
@@ -151,6 +151,7 @@ def _finish() -> dict[str, Any]:
         pages.append(
             f"/jobs/{job.pk}/results/" if job.lines.exists() else f"/jobs/{job.pk}/report/"
         )
+    kept = kept_head.read_kept_head()
     results = SeriesResult.objects.order_by("pk")
     ledgers = [encrypted_payload.open_series(result) for result in results]
     return {
@@ -161,6 +162,7 @@ def _finish() -> dict[str, Any]:
         "delivered": sorted(result.delivered for result in results),
         "ledgers": len(ledgers),
         "is_trail_intact": trail.verify_chain() is None,
+        "kept_events": kept.count if kept else 0,
     }
 
 

@@ -12,6 +12,8 @@ from upgrade.databases import FOLDER, new_database
 RELEASES = sorted(path.name for path in FOLDER.iterdir() if (path / "keys").is_dir())
 DELIVERED = [2, 2, 2, 2]
 """Of three images of a study, one says that text is burned in: it is withheld."""
+EVENTS = 23
+"""In the audit trail of the release; `adit prepare` keeps its head in the data folder."""
 
 
 @pytest.mark.timeout(300)
@@ -37,6 +39,7 @@ def test_jobs_of_an_earlier_release_are_kept_and_continue_after_the_upgrade(
     assert found["delivered"] == DELIVERED
     assert all(found["messages"])
     assert found["is_trail_intact"]
+    assert found["kept_events"] == EVENTS
 
 
 def test_there_is_a_dump_of_a_release() -> None:

@@ -3,11 +3,22 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection, transaction
 
+from adit.audit import trail
+from adit.audit.kept_head import FILE_NAME
 from adit.audit.models import AuditEvent, ChainHead, TrailIsAppendOnly
-from adit.audit.trail import ChainBreak, get_head, patient_index, record, verify_chain
+from adit.audit.trail import (
+    ChainBreak,
+    check_and_keep_head,
+    check_end,
+    get_head,
+    patient_index,
+    record,
+    verify_chain,
+)
 from adit.vault.master_key import master_cipher
 from adit_engine.messages import Message
 
@@ -76,6 +87,85 @@ def test_a_chain_recomputed_without_the_master_key_is_detected(three):
     tamper("UPDATE audit_chainhead SET hash = %s", forged)
 
     assert verify_chain() == ChainBreak(three[2].pk, EVENT_CHANGED)
+
+
+HEAD_CHANGED = ChainBreak(None, Message("audit-trail.head-changed"))
+
+
+def cut_last_event(three):
+    """Remove the last event and its trace in the head, as somebody with only the database can."""
+    tamper("DELETE FROM audit_auditevent WHERE id = %s", three[2].pk)
+    tamper("UPDATE audit_chainhead SET count = 2, hash = %s", three[1].hash)
+
+
+def test_an_end_that_was_cut_off_together_with_the_head_is_detected(three):
+    cut_last_event(three)
+
+    assert verify_chain() == check_end() == HEAD_CHANGED
+
+
+def test_events_after_a_cut_do_not_hide_it(three):
+    cut_last_event(three)
+    for _ in range(2):
+        record("job.created", about="job:4")
+
+    assert verify_chain() == check_end() == HEAD_CHANGED
+
+
+@pytest.mark.parametrize("gone", ["audit_auditevent", "audit_chainhead"])
+def test_a_trail_without_its_head_is_a_fault_even_if_it_is_empty(three, gone):
+    tamper("DELETE FROM audit_chainhead")
+    if gone == "audit_auditevent":
+        tamper("DELETE FROM audit_auditevent")
+    assert verify_chain() == check_end() == HEAD_CHANGED
+
+    record("signin.done")
+    assert verify_chain() == check_end() == HEAD_CHANGED
+
+
+def test_an_older_database_does_not_match_the_head_in_the_data_folder(three):
+    older = ChainHead.objects.values("count", "hash", "signature").get()
+    record("job.created", about="job:4")
+    assert check_and_keep_head() is None
+    tamper("DELETE FROM audit_auditevent WHERE id > %s", three[2].pk)
+    ChainHead.objects.update(**older)
+
+    broken = verify_chain()
+    assert broken == check_end() == check_and_keep_head()
+    assert (broken.row, broken.reason.code) == (None, "audit-trail.kept-head-missing")
+    assert broken.reason.values["count"] == 4
+
+
+def test_the_head_in_the_data_folder_is_private_and_a_changed_one_is_a_fault(three):
+    assert check_and_keep_head() is None
+    path = settings.DATA_DIR / FILE_NAME
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    path.write_text(path.read_text().replace('"count": 3', '"count": 2'))
+    assert verify_chain() == ChainBreak(None, Message("audit-trail.kept-head-unreadable"))
+
+
+def test_a_broken_end_is_logged_and_does_not_replace_the_kept_head(three, caplog):
+    check_and_keep_head()
+    kept = (settings.DATA_DIR / FILE_NAME).read_text()
+    cut_last_event(three)
+    with caplog.at_level("ERROR", "adit.audit.trail"):
+        check_and_keep_head()
+
+    assert "The record of the last event was removed or changed" in caplog.text
+    assert (settings.DATA_DIR / FILE_NAME).read_text() == kept
+
+
+def test_events_recorded_during_a_verification_are_no_break(three, monkeypatch):
+    is_intact = trail._is_intact
+
+    def record_and_check(event):
+        if event.pk == three[2].pk:
+            record("job.created", about="job:4")
+        return is_intact(event)
+
+    monkeypatch.setattr(trail, "_is_intact", record_and_check)
+    assert verify_chain() is None
 
 
 @pytest.mark.parametrize("gone", [0, 1])

@@ -32,6 +32,7 @@ urlpatterns = [
     path("forbidden", _forbidden),
     path("", include("adit.config.urls")),
 ]
+handler403 = "adit.pages.views.permission_denied"
 handler500 = "adit.pages.views.server_error"
 
 
@@ -60,6 +61,13 @@ def test_error_pages_show_a_message_without_details_of_the_exception(
     assert says in page
     assert "Traceback" not in page
     assert SECRET not in page
+
+
+def test_the_page_for_a_missing_permission_names_it(client: Client) -> None:
+    response = client.get("/trail/")
+
+    assert response.status_code == 403
+    assert "You need the permission “Read the audit trail”" in response.content.decode()
 
 
 def test_the_page_for_an_unavailable_database_sets_retry_after(

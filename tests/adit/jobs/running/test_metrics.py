@@ -84,13 +84,21 @@ def test_metrics_contain_no_patient_user_or_uid(order_studies, coordinator):
         assert word not in told
 
 
-def test_metrics_require_an_allowed_address_or_a_token(settings, coordinator):
-    assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 404
-    assert Client().get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 404
-    settings.METRICS_FROM = ["192.0.2.0/24"]
-    assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 200
+@pytest.mark.parametrize("token", ["", "a long token"])
+def test_this_host_reads_the_metrics_directly_without_the_token(settings, coordinator, token):
+    settings.METRICS_TOKEN = token
+    for address in ("127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"):
+        assert Client(REMOTE_ADDR=address).get("/metrics").status_code == 200, address
+    for address in ("192.0.2.7", "10.0.0.1", "::ffff:192.0.2.7", "", "unix:"):
+        assert Client(REMOTE_ADDR=address).get("/metrics").status_code == 404, address
+    for name in ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "Via", "X-Real-IP"):
+        assert Client().get("/metrics", headers={name: "127.0.0.1"}).status_code == 404, name
+
+
+def test_another_host_reads_the_metrics_with_the_token(settings, coordinator):
     settings.METRICS_TOKEN = "a long token"
-    assert Client(REMOTE_ADDR="192.0.2.7").get("/metrics").status_code == 404
-    assert Client().get("/metrics", headers={"Authorization": "Bearer x"}).status_code == 404
-    shown = {"Authorization": "Bearer a long token"}
-    assert Client(REMOTE_ADDR="198.51.100.1").get("/metrics", headers=shown).status_code == 200
+    other = Client(REMOTE_ADDR="192.0.2.7")
+    for shown in ("Bearer x", "Bearer ", "Bearer a long toke"):
+        assert other.get("/metrics", headers={"Authorization": shown}).status_code == 404
+    shown = {"Authorization": "Bearer a long token", "X-Forwarded-For": "192.0.2.8"}
+    assert other.get("/metrics", headers=shown).status_code == 200

@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,33 @@ def test_doctor_reports_a_missing_installation_and_passes_after_prepare(
     assert "!!" not in done.stdout
     for part in ("data folder", "master key", "database", "tables", "broker", "time zone", "free"):
         assert f"ok  {part}" in done.stdout
+
+
+def test_doctor_reports_open_files_and_the_next_start_closes_them(
+    installation: Installed,
+) -> None:
+    if "DATABASE_URL" in installation.settings:
+        pytest.skip("SQLite only: PostgreSQL has no files here")
+    installation.do("prepare")
+    database = installation.data / "adit.sqlite3"
+    with closing(sqlite3.connect(database)) as reader:
+        reader.execute("SELECT count(*) FROM django_migrations").fetchall()
+        files = [database, *(Path(f"{database}{suffix}") for suffix in ("-wal", "-shm"))]
+        assert [mode_of(path) for path in files] == [0o600] * 3
+        installation.data.chmod(0o755)
+        for path in files:
+            path.chmod(0o664)
+
+        said = installation.adit("doctor").stdout
+        assert installation.adit("prepare").returncode == 0
+
+        assert f"chmod 700 {installation.data}\n" in said
+        assert all(f"chmod 600 {path}\n" in said for path in files)
+        assert [mode_of(path) for path in (installation.data, *files)] == [0o700] + [0o600] * 3
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 def test_the_stop_command_stops_a_node(installation: Installed) -> None:
