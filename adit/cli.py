@@ -128,10 +128,62 @@ def run_all(options: argparse.Namespace) -> int:
 def run_prepare(options: argparse.Namespace) -> int:
     """Create keys, tables and groups: before the first start and after each upgrade."""
     prepare()
-    _hint_first_user()
+    from adit import installation
+
+    if not installation.has_users():
+        _print_setup_link()
     if not options.quiet:
         print_message("ready: `adit web`, `worker`, `scheduler` and `receiver` can be started.")
     return 0
+
+
+def show_setup_link(options: argparse.Namespace) -> int:
+    """Print a new link to create the first administrator; earlier links are void."""
+    _require_keys()
+    _set_up_django()
+    _print_setup_link()
+    return 0
+
+
+def create_api_token(options: argparse.Namespace) -> int:
+    """Create an API token of a user, and print the token alone on standard output."""
+    _require_keys()
+    _set_up_django()
+    from adit.accounts.models import User
+    from adit.api_tokens import tokens
+    from adit.nodes.models import Node
+    from adit_engine.errors import AditError
+
+    user = User.objects.filter(username=options.user).first()
+    if user is None:
+        raise CommandRefused(f"There is no user {options.user}. User names are case-sensitive.")
+    names = _split_list(options.nodes)
+    nodes = list(Node.objects.filter(name__in=names))
+    if unknown := sorted({*names} - {node.name for node in nodes}):
+        raise CommandRefused(f"There is no PACS or folder named {', '.join(unknown)}.")
+    try:
+        _token, text = tokens.create_token(
+            None,
+            user,
+            options.name,
+            _split_list(options.scopes),
+            days=None if options.days == "never" else int(options.days),
+            nodes=nodes if names else None,
+        )
+    except AditError as error:
+        raise CommandRefused(str(error)) from None
+    print(text)
+    return 0
+
+
+def _split_list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _days_or_never(text: str) -> str:
+    if text != "never":
+        int(text)
+    return text
 
 
 def _prepare_in_subprocess() -> int:
@@ -256,6 +308,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "scheduler": run_scheduler,
     "demo": run_demo,
     "doctor": run_doctor,
+    "setup-link": show_setup_link,
+    "token": create_api_token,
     "stop": stop_nodes,
     "pause": pause_nodes,
 }
@@ -269,6 +323,24 @@ def _make_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         if name == "prepare":
             sub.add_argument("--quiet", action="store_true", help="print only problems")
+        if name == "token":
+            sub.add_argument("action", choices=["create"], help="what to do")
+            sub.add_argument("user", metavar="USER", help="the user whose permissions apply")
+            sub.add_argument("--name", default="command line", help="what the token is for")
+            sub.add_argument(
+                "--days",
+                type=_days_or_never,
+                default="30",
+                help="how long it is valid: 1 to 90, or never, if the user may (default: 30)",
+            )
+            sub.add_argument(
+                "--scopes",
+                default="query,retrieve,store,jobs:read,jobs:write",
+                help="allowed uses, separated by commas (default: %(default)s)",
+            )
+            sub.add_argument(
+                "--nodes", default="", help="names of PACS and folders (default: all of the user)"
+            )
         if name in ("stop", "pause"):
             sub.add_argument(
                 "node", metavar="NODE", nargs="?", help="name of the PACS or folder, as on its page"
@@ -352,13 +424,15 @@ def _require_two_heartbeats_per_lease() -> None:
         )
 
 
-def _hint_first_user() -> None:
-    from adit import installation
+def _print_setup_link() -> None:
+    from adit.administration import one_time_links
 
-    if not installation.has_users():
-        print_message(
-            "there is no user yet: create an administrator with `adit manage createsuperuser`"
-        )
+    try:
+        url = one_time_links.create_setup_link()
+    except one_time_links.LinkRefused as error:
+        raise CommandRefused(str(error)) from None
+    print_message("create the first administrator with this link (valid once, for 24 hours):")
+    print_message(url)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,45 @@ _ACCOUNTS: dict[str, Template] = {
     "permission.account-deactivated": _(
         "This account is deactivated. Ask an administrator to activate it."
     ),
+    "grant.not-held": _(
+        "You may not change this, because you do not have all of these permissions yourself: "
+        "{access}. Ask an administrator."
+    ),
+    "user.last-administrator": _(
+        "At least one active administrator must remain. Add another user to the group "
+        "Administrators first."
+    ),
+    "user.deactivates-itself": _(
+        "You cannot deactivate your own account. Ask another person who manages users."
+    ),
+    "user.staff-by-administrators": _("Only administrators may choose who is staff."),
+    "user.successor-not-permitted": _(
+        "{user} may not order all of these kinds of jobs. Choose another person, or cancel the jobs."
+    ),
+    "link.unknown": _(
+        "The link is incomplete, or a newer one replaced it. Ask an administrator for a new link."
+    ),
+    "link.used": _(
+        "The link was used already. Sign in, or ask an administrator for a new link if it was not "
+        "you."
+    ),
+    "link.expired": _("The link is too old. Ask an administrator for a new one."),
+    "link.account-deactivated": _(
+        "The account of this link is deactivated. Ask an administrator to activate it."
+    ),
+    "link.administrator-exists": _(
+        "There is an administrator already. New accounts are created on the page Users."
+    ),
+    "api-token.invalid": _("The API token is not valid. Create a new one on the page My account."),
+    "api-token.revoked": _("The API token was revoked. Create a new one on the page My account."),
+    "api-token.expired": _("The API token has expired. Create a new one on the page My account."),
+    "api-token.scope-not-granted": _(
+        "The API token does not have the scope {scope}. Create a token with this scope."
+    ),
+    "api-token.unknown-scope": _("There is no scope {scope}. Use one of: {scopes}."),
+    "api-token.scope-missing": _("Choose at least one scope."),
+    "api-token.name-missing": _("Enter a name that says what the token is for."),
+    "api-token.invalid-days": _("Enter a number of days from 1 to {most}."),
     "audit-trail.event-changed": _("The event was changed."),
     "audit-trail.patient-changed": _("The encrypted patient of the event was changed."),
     "audit-trail.order-changed": _("The event before it was removed, added or moved."),

@@ -33,6 +33,8 @@ class User(AbstractUser):
             ("manage_projects", "Manage research projects"),
             ("manage_profiles", "Manage profiles"),
             ("manage_users", "Manage users and groups"),
+            ("administer", "Administrator: grant any permission"),
+            ("tokens_without_expiry", "Create API tokens without expiry"),
             ("reidentify", "Re-identify patients"),
             ("confirm_patients", "Confirm changed patient IDs"),
             ("review_withheld", "Review withheld images"),

@@ -1,4 +1,4 @@
-"""Permissions by name, checks for them, and the three standard groups of a new installation.
+"""Permissions by name, checks for them, and the standard groups of a new installation.
 
 Users get permissions from their groups; superusers have all. Used by all apps above accounts.
 """
@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from django.contrib.auth.models import AnonymousUser, Group, Permission
 from django.contrib.contenttypes.models import ContentType
+from django.db.models import Q, QuerySet
 
 from adit.accounts.models import User
 from adit_engine.errors import AditError
@@ -38,6 +39,8 @@ class Right(StrEnum):
     MANAGE_PROJECTS = "manage_projects"
     MANAGE_PROFILES = "manage_profiles"
     MANAGE_USERS = "manage_users"
+    ADMINISTER = "administer"
+    TOKENS_WITHOUT_EXPIRY = "tokens_without_expiry"
     REIDENTIFY = "reidentify"
     CONFIRM_PATIENTS = "confirm_patients"
     REVIEW_WITHHELD = "review_withheld"
@@ -66,7 +69,7 @@ def has_right(user: AnyUser, right: str) -> bool:
 
 
 def require(user: AnyUser, right: str) -> None:
-    """Raise NotPermitted, with the label of the permission and whom to ask, unless `may`."""
+    """Raise NotPermitted, with the label of the permission and whom to ask unless `has_right`."""
     if not has_right(user, right):
         raise NotPermitted("permission.missing", permission=right_label(right))
 
@@ -88,11 +91,35 @@ def require_active(user: AnyUser) -> None:
         raise NotPermitted("permission.account-deactivated")
 
 
+def administrators() -> QuerySet[User]:
+    """Return the active users who manage users and may grant any permission."""
+    users = User.objects.filter(is_active=True)
+    for right in (Right.MANAGE_USERS, Right.ADMINISTER):
+        held = Permission.objects.filter(content_type__app_label="accounts", codename=right)
+        has_it = Q(groups__permissions__in=held) | Q(user_permissions__in=held)
+        users = users.filter(Q(is_superuser=True) | has_it)
+    return users.distinct()
+
+
+ADMINISTRATORS = "Administrators"
 COORDINATORS = "Coordinators"
 PACS_ADMINISTRATORS = "PACS administrators"
 DATA_PROTECTION = "Data protection"
+REVIEWERS = "Reviewers"
+RE_IDENTIFICATION = "Re-identification"
 
 STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
+    ADMINISTRATORS: frozenset(
+        {
+            Right.ADMINISTER,
+            Right.MANAGE_USERS,
+            Right.MANAGE_NODES,
+            Right.MANAGE_PROJECTS,
+            Right.MANAGE_PROFILES,
+            Right.SEE_ALL_JOBS,
+            Right.READ_TRAIL,
+        }
+    ),
     COORDINATORS: frozenset(
         {
             order_right("selective"),
@@ -116,8 +143,10 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
     DATA_PROTECTION: frozenset(
         {Right.READ_TRAIL, Right.SEE_ALL_JOBS, Right.MANAGE_PROJECTS, Right.MANAGE_PROFILES}
     ),
+    REVIEWERS: frozenset({Right.REVIEW_WITHHELD, Right.SEE_IDENTIFIED, Right.SEE_ALL_JOBS}),
+    RE_IDENTIFICATION: frozenset({Right.REIDENTIFY, Right.SEE_IDENTIFIED}),
 }
-"""No standard group may re-identify patients or transfer identified data."""
+"""No standard group may transfer identified data. Administrators do not see patients."""
 
 
 def create_standard_groups() -> dict[str, Group]:

@@ -62,6 +62,8 @@ INSTALLED_APPS = [
     "adit.orders",
     "adit.results",
     "adit.review",
+    "adit.api_tokens",
+    "adit.administration",
     "adit.pages",
     "allauth",
     "allauth.account",
@@ -311,7 +313,7 @@ EMAIL_USE_SSL = read_setting("ADIT_MAIL_TLS") == "tls"
 EMAIL_TIMEOUT = 5
 DEFAULT_FROM_EMAIL = read_setting("ADIT_MAIL_FROM", "adit@localhost")
 MAIL_ADMINS = [address for address in read_setting("ADIT_MAIL_ADMINS").split(",") if address]
-"""Recipients of alarms; if empty: superusers."""
+"""Recipients of alarms; if empty: administrators."""
 TRAIL_MAIL = [address for address in read_setting("ADIT_TRAIL_MAIL").split(",") if address]
 """Recipients of the daily head of the audit trail."""
 SITE_URL = read_setting("ADIT_URL", f"http://localhost:{PORT}").rstrip("/")

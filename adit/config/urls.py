@@ -11,6 +11,8 @@ urlpatterns = [
     path("jobs/", include("adit.jobs.urls")),
     path("nodes/", include("adit.nodes.urls")),
     path("", include("adit.projects.urls")),
+    path("", include("adit.api_tokens.urls")),
+    path("", include("adit.administration.urls")),
 ]
 
 handler403 = "adit.pages.views.permission_denied"

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 from django.db import transaction
 
 from adit.accounts import permissions
 from adit.accounts.models import User
-from adit.accounts.permissions import Right
 from adit.nodes.folder_rules import FOR_NODES
 from adit.nodes.models import Node, NodeAccess
 from adit.projects import services
@@ -28,15 +27,13 @@ _SITE = {"domain": "demo"}
 STUDENTS = "Doctoral students"
 """An additional group: may use those PACS of the demo that are closed or broken."""
 
-REVIEWERS = "Image reviewers"
-"""An additional group: reviews withheld images in all jobs, and places no orders."""
-
 PEOPLE: Mapping[str, tuple[str, str, str]] = {
+    "admin": ("Adam", "Administrator", permissions.ADMINISTRATORS),
     "coordinator": ("Carla", "Coordinator", permissions.COORDINATORS),
-    "pacsadmin": ("Pavel", "Administrator", permissions.PACS_ADMINISTRATORS),
+    "pacsadmin": ("Pavel", "Archivist", permissions.PACS_ADMINISTRATORS),
     "dpo": ("Dora", "Protection", permissions.DATA_PROTECTION),
     "student": ("Stefan", "Student", STUDENTS),
-    "reviewer": ("Rita", "Reviewer", REVIEWERS),
+    "reviewer": ("Rita", "Reviewer", permissions.REVIEWERS),
 }
 """First name, last name and group by user name."""
 
@@ -80,11 +77,10 @@ def passwords(places: Places) -> dict[str, str]:
 def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str]) -> User:
     """Create or update users, nodes and project; return the coordinator."""
     _students()
-    _reviewers()
     people = {name: _person(name, words[name]) for name in PEOPLE}
     nodes = _nodes(places, ports)
     for node in nodes:
-        for group in (*permissions.STANDARD_GROUPS, STUDENTS, REVIEWERS):
+        for group in (*permissions.STANDARD_GROUPS, STUDENTS):
             is_source = node.name == PACS
             NodeAccess.objects.update_or_create(
                 node=node,
@@ -99,12 +95,6 @@ def _students() -> None:
     students, _ = Group.objects.get_or_create(name=STUDENTS)
     coordinators = Group.objects.get(name=permissions.COORDINATORS)
     students.permissions.set(coordinators.permissions.all())
-
-
-def _reviewers() -> None:
-    reviewers, _ = Group.objects.get_or_create(name=REVIEWERS)
-    rights = (Right.REVIEW_WITHHELD, Right.SEE_IDENTIFIED, Right.SEE_ALL_JOBS)
-    reviewers.permissions.set(Permission.objects.filter(codename__in=rights))
 
 
 def _person(name: str, password: str) -> User:

@@ -179,14 +179,23 @@ def allowed(user: User, target: Job | Task) -> dict[str, Action]:
     return {name: each for name, each in table.items() if not each.explain_refusal(request)}
 
 
-def perform(user: User, target: Job | Task, name: str, reason: str = "") -> None:
+def perform(
+    user: User,
+    target: Job | Task,
+    name: str,
+    reason: str = "",
+    *,
+    on_behalf_of: User | None = None,
+) -> None:
     """Check permission and state, lock, execute, record, wake up workers.
 
-    An action whose result is already there is no error. Raises NotPermitted, InvalidInput.
+    `on_behalf_of` is whose permissions count, if not the user's; the caller has checked that the
+    user may act for this person. An action whose result is already there is no error. Raises
+    NotPermitted, InvalidInput.
     """
     action = get(target, name)
     with transaction.atomic():
-        request = _lock(user, target, reason)
+        request = _lock(on_behalf_of or user, target, reason)
         if request is None:
             return
         why = action.explain_refusal(request)

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right
+from adit.accounts.permissions import Right, administrators
 from adit.jobs.models import Job, JobMail, JobState, state_label
 from adit.jobs.wakeup import send_mail_on_commit
 from adit.notifications.outbox import Outbox
@@ -60,11 +60,10 @@ def users_with_right(right: Right) -> list[User]:
 
 
 def admin_addresses() -> list[str]:
-    """Return the addresses from the settings, or else those of active superusers."""
+    """Return the addresses from the settings, or else those of the administrators."""
     if settings.MAIL_ADMINS:
         return list(settings.MAIL_ADMINS)
-    active = User.objects.filter(is_superuser=True, is_active=True)
-    return list(active.values_list("email", flat=True))
+    return list(administrators().values_list("email", flat=True))
 
 
 _BY_GROUPS = "django.contrib.auth.backends.ModelBackend"

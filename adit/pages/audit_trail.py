@@ -24,7 +24,7 @@ _ACTION_VALIDATOR = RegexValidator(
     r"\A[a-z_]+(\.[a-z_]*)?\Z", _("For example job.created, or job for all actions on jobs.")
 )
 _SUBJECT_VALIDATOR = RegexValidator(
-    r"\A(job|node|project|profile|user):[A-Za-z0-9_.-]*\Z",
+    r"\A(job|node|project|profile|user|group|token):[A-Za-z0-9_.-]*\Z",
     _("For example job:12, node:3 or project:LUNG. Never a patient."),
 )
 

@@ -105,6 +105,12 @@ TOPICS = (
         "shield-lock",
     ),
     Topic(
+        "users",
+        _("Users and groups"),
+        _("Create accounts, grant permissions, reset passwords, deactivate users."),
+        "users",
+    ),
+    Topic(
         "trail",
         _("Audit trail"),
         _("Who did what and when, and whether the record was changed."),

@@ -53,6 +53,7 @@ def fill() -> dict[str, object]:
         ("dpo", ("Dora", "Schutz"), "Data protection"),
         ("keyholder", ("Karla", "Schlüssel"), "Coordinators"),
         ("stranger", ("", ""), ""),
+        ("admin", ("Ada", "Leitung"), "Administrators"),
     ):
         user = User.objects.create_user(
             name, password=PASSWORD, first_name=full[0], last_name=full[1]
@@ -66,8 +67,18 @@ def fill() -> dict[str, object]:
     make_strays()
     jobs = make_jobs(people["coordinator"], nodes)
     make_projects(people, groups)
+    make_tokens(people["coordinator"])
     lists = make_lists(people["coordinator"], nodes, jobs["held"], PASSWORD)
     return {"lists": lists, "jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
+
+
+def make_tokens(user: object) -> None:
+    """Create a valid and a revoked API token."""
+    from adit.api_tokens import tokens
+
+    tokens.create_token(user, user, "nightly script", ["query"], days=90, nodes=None)
+    old, _text = tokens.create_token(user, user, "old script", ["query"], days=7, nodes=[])
+    tokens.revoke_token(user, old)
 
 
 def make_projects(people: dict, groups: dict) -> None:

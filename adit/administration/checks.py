@@ -1,0 +1,48 @@
+"""Rules for changes to users and groups. Used by the services of both."""
+
+from django.contrib.auth.models import Group
+from django.utils.translation import gettext as _
+
+from adit.accounts import permissions
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted, Right, require
+from adit.administration.effective_access import Access
+from adit.administration.permission_texts import describe_right
+from adit.nodes.models import Node
+from adit.projects.models import Project
+from adit_engine.errors import InvalidInput
+
+
+def lock_groups() -> None:
+    """Let changes of users and groups take turns, so that an administrator always remains."""
+    list(Group.objects.select_for_update(no_key=True).order_by("pk"))
+
+
+def require_may_manage(actor: User, access: Access) -> None:
+    """Raise NotPermitted unless the actor manages users and may grant all of this access.
+
+    This holds for what is removed and for accounts as well: who could reset the password of a
+    person with more permissions, would have them.
+    """
+    require(actor, Right.MANAGE_USERS)
+    missing = access - Access.grantable_by(actor)
+    if missing:
+        raise NotPermitted("grant.not-held", access=", ".join(describe_access(missing)))
+
+
+def require_administrator() -> None:
+    """Raise InvalidInput if no active user could administer any more."""
+    if not permissions.administrators().exists():
+        raise InvalidInput("user.last-administrator")
+
+
+def describe_access(access: Access) -> list[str]:
+    """Return one line for each permission, node and research project, in this order."""
+    nodes = Node.objects.in_bulk(access.reads | access.writes)
+    projects = Project.objects.filter(pk__in=access.projects).order_by("protocol_id")
+    return [
+        *sorted(str(describe_right(name)) for name in access.permissions),
+        *sorted(_("Fetch from %(node)s") % {"node": nodes[pk]} for pk in access.reads),
+        *sorted(_("Send to %(node)s") % {"node": nodes[pk]} for pk in access.writes),
+        *(_("Research project %(project)s") % {"project": project} for project in projects),
+    ]

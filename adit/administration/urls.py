@@ -1,0 +1,23 @@
+"""URLs of users, groups and one-time links.
+
+The token of a link is a parameter, because logs contain paths of requests without parameters.
+"""
+
+from django.urls import path
+
+from adit.administration.views import groups, links, users
+
+urlpatterns = [
+    path("users/", users.user_list, name="users"),
+    path("users/new/", users.user_new, name="user_new"),
+    path("users/<int:pk>/", users.user_page, name="user"),
+    path("users/<int:pk>/edit/", users.user_edit, name="user_edit"),
+    path("users/<int:pk>/deactivate/", users.user_deactivate, name="user_deactivate"),
+    path("users/<int:pk>/reactivate/", users.user_reactivate, name="user_reactivate"),
+    path("users/<int:pk>/password/", users.user_password, name="user_password"),
+    path("groups/", groups.group_list, name="groups"),
+    path("groups/new/", groups.group_new, name="group_new"),
+    path("groups/<int:pk>/", groups.group_page, name="group"),
+    path("accounts/password/link/", links.password_link, name="password_link"),
+    path("setup/", links.setup, name="setup"),
+]

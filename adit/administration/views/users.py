@@ -1,0 +1,228 @@
+"""Pages of users: list, account with its effective permissions, and changes."""
+
+import copy
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from adit.accounts.models import User
+from adit.accounts.permissions import Right, has_right
+from adit.administration import one_time_links, users
+from adit.administration.checks import describe_access
+from adit.administration.effective_access import named_permissions
+from adit.administration.forms import DeactivateForm, UserForm
+from adit.administration.permission_texts import list_by_section
+from adit.administration.tables import UserFilter, UserTable, describe_state_of
+from adit.administration.views.confirmation import ask_before_granting, get_manager
+from adit.api_tokens.models import ApiToken
+from adit.nodes import access
+from adit.nodes.models import Node, NodeAccess
+from adit.projects.services import visible_projects
+from adit_engine.errors import AditError
+
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@require_safe
+def user_list(request: HttpRequest) -> HttpResponse:
+    get_manager(request)
+    everyone = User.objects.prefetch_related("groups").order_by("username")
+    search = UserFilter(request.GET, everyone)
+    context = {
+        "table": UserTable(search.qs, request),
+        "filter": search,
+        "is_filtered": any(request.GET.get(name) for name in search.filters),
+    }
+    return render(request, "administration/user_list.html", context)
+
+
+@require_safe
+def user_page(request: HttpRequest, pk: int) -> HttpResponse:
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    state, word = describe_state_of(user)
+    context = {
+        "person": user,
+        "state": state,
+        "word": word,
+        "is_self": user.pk == manager.pk,
+        "tokens": ApiToken.objects.filter(user=user, revoked_at=None).count(),
+        **_describe_access(user),
+    }
+    return render(request, "administration/user.html", context)
+
+
+@get_or_post
+def user_new(request: HttpRequest) -> HttpResponse:
+    """Create an account. The response shows the link to set its password once."""
+    manager = get_manager(request)
+    form = _make_form(request, manager, User())
+    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
+        data = form.data_of_user
+        asked = _ask_about_groups(request, None, data)
+        if asked is not None:
+            return asked
+        try:
+            user, token = users.create_user(manager, data)
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            return _show_link(request, user, token)
+    context = {"form": form}
+    return render(request, "administration/user_edit.html", context, status=_status_code(form))
+
+
+@get_or_post
+def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    form = _make_form(request, manager, copy.copy(user))
+    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
+        data = form.data_of_user
+        asked = _ask_about_groups(request, user, data)
+        if asked is not None:
+            return asked
+        try:
+            users.change_user(manager, user, data)
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("Saved."))
+            return redirect("user", pk)
+    context = {"form": form, "person": user}
+    return render(request, "administration/user_edit.html", context, status=_status_code(form))
+
+
+@get_or_post
+def user_deactivate(request: HttpRequest, pk: int) -> HttpResponse:
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    jobs = users.open_jobs(user)
+    form = DeactivateForm(
+        request.POST if request.method == "POST" else None,
+        successors=users.possible_successors(user),
+        has_jobs=jobs.exists(),
+    )
+    if request.method == "POST" and form.is_valid():
+        try:
+            users.deactivate_user(manager, user, successor=form.cleaned_data["successor"])
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("%(user)s is deactivated.") % {"user": user.username})
+            return redirect("user", pk)
+    context = {"form": form, "person": user, "jobs": jobs}
+    return render(
+        request, "administration/user_deactivate.html", context, status=_status_code(form)
+    )
+
+
+@require_POST
+def user_reactivate(request: HttpRequest, pk: int) -> HttpResponse:
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    try:
+        users.reactivate_user(manager, user)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("%(user)s may sign in again.") % {"user": user.username})
+    return redirect("user", pk)
+
+
+@require_POST
+def user_password(request: HttpRequest, pk: int) -> HttpResponse:
+    """Create a link to set a new password; the response shows it once."""
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    try:
+        token = users.reset_password(manager, user)
+    except AditError as error:
+        messages.error(request, str(error))
+        return redirect("user", pk)
+    return _show_link(request, user, token)
+
+
+def _make_form(request: HttpRequest, manager: User, user: User) -> UserForm:
+    return UserForm(
+        request.POST if request.method == "POST" else None,
+        instance=user,
+        appoints_staff=has_right(manager, Right.ADMINISTER),
+    )
+
+
+def _ask_about_groups(
+    request: HttpRequest, user: User | None, data: users.UserData
+) -> HttpResponse | None:
+    granted = describe_access(users.get_new_access(user, data.groups))
+    sections = [(_("The groups newly allow this:"), granted)] if granted else []
+    heading = _("Save %(user)s?") % {"user": data.username}
+    return ask_before_granting(request, sections, heading)
+
+
+def _show_link(request: HttpRequest, user: User, token: str) -> HttpResponse:
+    context = {
+        "person": user,
+        "link": one_time_links.password_url(token),
+        "is_mailed": one_time_links.mail_password_link(user, token),
+    }
+    return render(request, "administration/password_link_created.html", context)
+
+
+def _describe_access(user: User) -> dict[str, Any]:
+    """Return the effective permissions with the groups that give them, as if it were active."""
+    active = copy.copy(user)
+    active.is_active = True
+    groups = list(user.groups.order_by("name"))
+    sources: dict[int, list[str]] = {}
+    for group in groups:
+        for pk in group.permissions.values_list("pk", flat=True):
+            sources.setdefault(pk, []).append(group.name)
+    for pk in user.user_permissions.values_list("pk", flat=True):
+        sources.setdefault(pk, []).append(_("granted to the account itself"))
+    held = named_permissions() if user.is_superuser else named_permissions().filter(pk__in=sources)
+    everything = [_("administrator account with all permissions")] if user.is_superuser else []
+    reads, writes = access.readable_nodes(active), access.writable_nodes(active)
+    return {
+        "groups": groups,
+        "sections": [
+            (
+                title,
+                [(label, text, everything + sources.get(one.pk, [])) for one, label, text in rows],
+            )
+            for title, rows in list_by_section(held)
+        ],
+        "nodes": _describe_nodes(groups, reads, writes, everything),
+        "projects": visible_projects(active).filter(is_default=False).order_by("protocol_id"),
+    }
+
+
+def _describe_nodes(
+    groups: list[Group],
+    reads: QuerySet[Node],
+    writes: QuerySet[Node],
+    everything: list[str],
+) -> list[dict[str, Any]]:
+    by_node: dict[int, list[str]] = {}
+    for row in NodeAccess.objects.filter(group__in=groups).select_related("group"):
+        by_node.setdefault(row.node_id, []).append(row.group.name)
+    may_read, may_write = set(reads), set(writes)
+    return [
+        {
+            "node": node,
+            "reads": node in may_read,
+            "writes": node in may_write,
+            "groups": everything + sorted(by_node.get(node.pk, [])),
+        }
+        for node in sorted(may_read | may_write, key=lambda node: node.name)
+    ]
+
+
+def _status_code(form: Any) -> int:
+    return 422 if form.is_bound and form.errors else 200

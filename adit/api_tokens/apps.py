@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class ApiTokensConfig(AppConfig):
+    name = "adit.api_tokens"
