@@ -283,6 +283,8 @@ def _reclaim(pk: int, ended: tuple[str, int] | None = None) -> bool:
             return False
         if task.lease_until >= timezone.now() and (task.worker, task.attempt) != ended:
             return False
+        if task.lane != Lane.SEARCH:
+            states.mark_stored(job.pk)  # what the lost attempt stored last is in no ledger
         if job.state == JobState.CANCELING or task.stop_requested:
             finish(task, TaskState.CANCELED, Message("task.canceled"))
         else:
