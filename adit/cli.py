@@ -77,10 +77,16 @@ def make_processes(**settings: str) -> list[Process]:
     """Return the processes of `adit up`; the demo passes settings and adds its own."""
     port, env = config.PORT, {"PORT": str(config.PORT), **settings}
 
-    def own(name: str, command: str, ready: Callable[[], bool] | None = None) -> Process:
-        return Process(name, [sys.executable, "-m", "adit.cli", command], env, ready)
+    adit = [sys.executable, "-m", "adit.cli"]
 
-    workers = [own(f"worker {n}", "worker") for n in range(1, config.WORKERS + 1)]
+    def own(name: str, command: str, ready: Callable[[], bool] | None = None) -> Process:
+        return Process(name, [*adit, command], env, ready)
+
+    cleanup = [*adit, "manage", "release_tasks"]
+    workers = [
+        Process(f"worker {n}", [*adit, "worker"], env, cleanup=cleanup)
+        for n in range(1, config.WORKERS + 1)
+    ]
     return [
         own("web", "web", lambda: is_serving(port)),
         own("scheduler", "scheduler"),

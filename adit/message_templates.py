@@ -583,6 +583,7 @@ _SPREADSHEETS: dict[str, Template] = {
 
 _JOBS: dict[str, Template] = {
     # Actions on jobs and tasks
+    "job.archived": _("This job is archived. Unarchive it first."),
     "job.not-yours": _("This is not your job. Ask its owner or a staff member."),
     "job.wrong-state": _("This action is not possible. The state of the job is “{state}”."),
     "task.wrong-state": _("This action is not possible. The state of the study is “{state}”."),
@@ -736,6 +737,11 @@ _RESULTS: dict[str, Template] = {
         "Only staff can restart from the beginning. Retry transfers only missing images."
     ),
     "delete.job-not-finished": _("The job is not finished. Cancel it first."),
+    "delete.images-stored": _(
+        "Images of this job were sent, so its records are kept. Archive the job instead of deleting "
+        "it."
+    ),
+    "archiving.nothing-stored": _("No image of this job was sent. Delete the job instead."),
     "archive-file.new-password-needed": _(
         "Enter a new password for the 7-Zip file. The previous password is no longer stored."
     ),
@@ -757,16 +763,16 @@ _RESULTS: dict[str, Template] = {
         "identified data."
     ),
     "storage-quota.used-up": _(
-        "{node}: the quota of this folder ({quota}) is used up. Free space in the folder and delete "
+        "{node}: the quota of this folder ({quota}) is used up. Free space in the folder and archive "
         "jobs that are no longer needed, or choose another destination."
     ),
     "storage-quota.too-small": _(
         "{node}: {used} of the {quota} quota of this folder are used, and about {needed} are needed. "
-        "Free space in the folder and delete jobs that are no longer needed, or choose another "
+        "Free space in the folder and archive jobs that are no longer needed, or choose another "
         "destination."
     ),
     "storage-quota.nearly-used-up": _(
-        "{used} of the {quota} quota of this folder are used. Free space in the folder and delete "
+        "{used} of the {quota} quota of this folder are used. Free space in the folder and archive "
         "jobs that are no longer needed, or increase the quota."
     ),
 }
@@ -813,6 +819,9 @@ _ORDERS: dict[str, Template] = {
     ),
     "urgent.approved-and-running": _(
         "The job is running as approved. Cancel it first, then make it urgent."
+    ),
+    "remove.images-stored": _(
+        "Images of this study were sent, so its records are kept. It stays in the job."
     ),
     "remove.only-study": _("This is the only study of the job. Delete the job instead."),
     "remove.job-running": _("The job is running. Stop the study or cancel the job first."),

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from adit.processes import get_process_name
+
 GRACE_S = 8.0
 POLL_S = 0.1
 FIRST_PAUSE_S = 0.5
@@ -48,6 +50,8 @@ class Process:
     ready: Callable[[], bool] | None = None
     output: Path | None = None
     """Where its output goes; None: to the supervisor's output."""
+    cleanup: Sequence[str] = ()
+    """A command to run each time the process has crashed, with its name as last argument."""
 
 
 @dataclass
@@ -56,6 +60,8 @@ class _Running:
 
     process: Process
     popen: subprocess.Popen[bytes] | None = None
+    name: str = ""
+    """Identifies the process beyond its end; see get_process_name()."""
     started_at: float = 0.0
     crashes: int = 0
     start_again_at: float = 0.0
@@ -73,6 +79,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._asked = False
         self._is_stopped = False
+        self._cleanups: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "Supervisor":
         self.start()
@@ -124,6 +131,7 @@ class Supervisor:
     def restart_ended(self) -> None:
         """Restart processes that ended, each after a pause that grows."""
         now = time.monotonic()
+        self._cleanups = [popen for popen in self._cleanups if popen.poll() is None]
         for running in self._running:
             if running.popen is not None and running.popen.poll() is not None:
                 self._note_crash(running, now)
@@ -136,7 +144,7 @@ class Supervisor:
         if self._is_stopped:
             return
         self._is_stopped = True
-        left = [r.popen for r in self._running if r.popen is not None]
+        left = [r.popen for r in self._running if r.popen is not None] + self._cleanups
         for popen in left:
             with contextlib.suppress(ProcessLookupError):
                 popen.terminate()
@@ -150,9 +158,14 @@ class Supervisor:
 
     def _spawn(self, running: _Running) -> None:
         process = running.process
+        running.popen = self._run(process, process.argv)
+        running.name = get_process_name(running.popen.pid)
+        running.started_at = time.monotonic()
+
+    def _run(self, process: Process, argv: Sequence[str]) -> subprocess.Popen[bytes]:
         with _open_output(process.output) as output:
-            running.popen = subprocess.Popen(  # noqa: S603
-                list(process.argv),
+            return subprocess.Popen(  # noqa: S603
+                list(argv),
                 env={**os.environ, **process.env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -160,7 +173,6 @@ class Supervisor:
                 start_new_session=True,
                 preexec_fn=_end_with_parent(os.getpid()),
             )
-        running.started_at = time.monotonic()
 
     def _note_crash(self, running: _Running, now: float) -> None:
         assert running.popen is not None
@@ -176,6 +188,9 @@ class Supervisor:
             f"{running.process.name} ended ({_describe_exit(running.last_exit)}). "
             f"Restart in {pause:g} s."
         )
+        if running.process.cleanup and not self._asked:
+            argv = [*running.process.cleanup, running.name]
+            self._cleanups.append(self._run(running.process, argv))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

@@ -93,6 +93,8 @@ class Action:
     explain_state: Rule = explain_state
     """Why the current state does not allow the action."""
     reason_prompt: ReasonPrompt | None = None
+    is_for_archived: bool = False
+    """The action applies to archived jobs, on which all others are refused."""
     needs_password: bool = False
     """A job to a 7-Zip destination needs a new password first."""
     confirmation: Text = ""
@@ -123,6 +125,8 @@ class Action:
         why = self.who(request)
         if why is None and self.right is not None and not has_right(request.user, self.right):
             why = explain_missing_right(self.right)
+        if why is None and request.job.archived_at is not None and not self.is_for_archived:
+            why = Message("job.archived")
         if why is None and not self._fits_states(request):
             why = self.explain_state(request)
         return why or self.condition(request)

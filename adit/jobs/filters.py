@@ -1,4 +1,4 @@
-"""Filters of the job list: kind, state, research project, text, days."""
+"""Filters of the job list: kind, state, research project, text, days, archived jobs."""
 
 from typing import Any, cast
 
@@ -68,9 +68,24 @@ class JobFilter(django_filters.FilterSet):
         widget=SearchDateInput(),
     )
 
+    archived = django_filters.ChoiceFilter(
+        label=_("Archived jobs"),
+        method="by_archiving",
+        choices=[("all", _("shown, too")), ("only", _("only archived"))],
+        empty_label=_("hidden"),
+        widget=forms.Select(attrs=_SELECT),
+    )
+
     class Meta:
         model = Job
         fields: list[str] = []
+
+    def filter_queryset(self, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        found = super().filter_queryset(queryset)
+        return found if self.form.cleaned_data.get("archived") else found.filter(archived_at=None)
+
+    def by_archiving(self, jobs: QuerySet[Job], name: str, choice: str) -> QuerySet[Job]:
+        return jobs.exclude(archived_at=None) if choice == "only" else jobs
 
     def by_text(self, jobs: QuerySet[Job], name: str, text: str) -> QuerySet[Job]:
         match = Q(title__icontains=text) | Q(owner__username__iexact=text)

@@ -347,6 +347,10 @@ class Job(EndStateMixin, models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    may_have_stored = models.BooleanField(default=False)
+    """A destination has, or may have, received an image. Never reset; such a job is not deleted."""
+    archived_at = models.DateTimeField(null=True)
+    """When a user has hidden the ended job from lists; None if it is listed."""
 
     class Meta:
         ordering = ["-id"]

@@ -217,6 +217,15 @@ def sweep() -> bool:
     return bool(candidates)
 
 
+def release_tasks_of(worker: str) -> int:
+    """Take back the tasks of a worker whose process has ended for certain; return how many.
+
+    Unlike `sweep`, this does not wait until the leases expire.
+    """
+    held = Task.objects.filter(state=TaskState.IN_PROGRESS, worker=worker)
+    return sum(_reclaim(pk, (worker, attempt)) for pk, attempt in held.values_list("pk", "attempt"))
+
+
 def _store_blocks(candidates: Sequence[Candidate]) -> set[int]:
     """Store why groups cannot start now, except for used connections; return their IDs."""
     reasons = _block_reasons(candidates)
@@ -261,23 +270,26 @@ def _shorten_leases() -> None:
     ).update(lease_until=longest)
 
 
-def _reclaim(pk: int) -> None:
+def _reclaim(pk: int, ended: tuple[str, int] | None = None) -> bool:
+    """Take back a task whose lease has expired, or that this ended worker and attempt holds."""
     with transaction.atomic():
         task = Task.objects.filter(pk=pk).select_related("source", "job__destination").first()
         if task is None:
-            return
+            return False
         _lock_nodes(node.pk for node, _purpose in get_purposes(task))
         job = states.lock_job(task.job_id)
         task = Task.objects.select_for_update(no_key=True).get(pk=pk)
-        now = timezone.now()
         if task.state != TaskState.IN_PROGRESS or task.lease_until is None:
-            return
-        if task.lease_until >= now:
-            return
+            return False
+        if task.lease_until >= timezone.now() and (task.worker, task.attempt) != ended:
+            return False
+        if task.lane != Lane.SEARCH:
+            states.mark_stored(job.pk)  # what the lost attempt stored last is in no ledger
         if job.state == JobState.CANCELING or task.stop_requested:
             finish(task, TaskState.CANCELED, Message("task.canceled"))
         else:
             _after_loss(task)
+    return True
 
 
 def _after_loss(task: Task) -> None:

@@ -91,6 +91,11 @@ def lock_job(job_id: int) -> Job:
     return Job.objects.select_for_update(of=("self",), no_key=True).get(pk=job_id)
 
 
+def mark_stored(job_id: int) -> None:
+    """Record that a destination has, or may have, received an image of the job."""
+    Job.objects.filter(pk=job_id, may_have_stored=False).update(may_have_stored=True)
+
+
 def move_row(
     row: Job | Task, to: JobState | TaskState, message: Message | None = None, **fields: Any
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django.utils.translation import ngettext
@@ -55,9 +55,11 @@ class JobTable(Table):
         link = format_html(
             '<a href="{}">{} · {}</a>', reverse("job", args=[record.pk]), record.pk, name
         )
-        if not record.urgent:
-            return link
-        return format_html('{} <span class="state state-info">{}</span>', link, _("urgent"))
+        marks = [_("urgent")] * record.urgent + [_("archived")] * bool(record.archived_at)
+        badges = format_html_join(
+            "", ' <span class="state state-info">{}</span>', ([mark] for mark in marks)
+        )
+        return link + badges
 
     def render_state(self, record: Job) -> str:
         return state_badge(record.displayed_state, record.state_text_for(self.viewer))

@@ -1,7 +1,7 @@
 """The actions that let a job or task wait, run, stop or run again."""
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.accounts.permissions import Right, has_right
@@ -80,6 +80,13 @@ def _has_other_tasks(request: ActionRequest) -> Message | None:
     assert request.task is not None
     others = progress.transfer_tasks(request.job).exclude(pk=request.task.pk)
     return None if others.exists() else Message("remove.only-study")
+
+
+def _may_be_removed(request: ActionRequest) -> Message | None:
+    assert request.task is not None
+    if request.task.items.filter(Q(delivered__gt=0) | Q(stored__gt=0)).exists():
+        return Message("remove.images-stored")
+    return _has_other_tasks(request)
 
 
 def _running(request: ActionRequest) -> Message | None:
@@ -354,20 +361,18 @@ _TASK_ACTIONS = (
         job_states=frozenset(J) - {J.IN_PROGRESS, J.CANCELING},
         task_states=frozenset(T) - {T.IN_PROGRESS},
         explain_state=_running,
-        condition=_has_other_tasks,
+        condition=_may_be_removed,
         execute=_delete_task,
         event="task.deleted",
         event_label=_lazy("one task removed"),
         success_message=_lazy("It was removed from the job."),
-        confirmation=_lazy(
-            "Remove this study from the job? Delivered images stay at the destination, but ADIT no "
-            "longer lists them."
-        ),
+        confirmation=_lazy("Remove this study from the job?"),
         search_confirmation=_lazy("Remove these rows from the job? They stay without a result."),
         tone="danger",
         icon="trash",
         help=_lazy(
-            "On the page of a task, while the job is not running: the other tasks stay. "
+            "On the page of a task that sent no image, while the job is not running: the other "
+            "tasks stay. "
             "An approved job has to be approved again."
         ),
     ),

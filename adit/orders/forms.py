@@ -136,6 +136,10 @@ class SearchDateField(forms.DateField):
         )
 
 
+WILDCARD_FIELDS = ("patient_id", "patient_name", "accession_number", "description")
+"""The search fields of which only wildcards count as empty."""
+
+
 class SearchForm(forms.Form):
     sources = NodesField(
         label=_("Search in"),
@@ -145,7 +149,9 @@ class SearchForm(forms.Form):
     patient_id = text_field(_("Patient ID"))
     patient_name = text_field(
         _("Patient name"),
-        hint=_("Last name, first name; * matches any characters."),
+        hint=_(
+            "Last and first name in any order, with umlauts or without; * matches any characters."
+        ),
     )
     birth_date = SearchDateField(_("Birth date"))
     accession_number = text_field(_("Accession number"), length=16)
@@ -169,10 +175,16 @@ class SearchForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data
-        keys = ("patient_id", "patient_name", "birth_date", "accession_number")
-        more = ("study_from", "study_until", "description")
-        if not self.errors and not any(values.get(name) for name in keys + more):
-            raise forms.ValidationError(_("Fill in at least one more field besides the modality."))
+        broad = [name for name in WILDCARD_FIELDS if _is_only_wildcards(values.get(name, ""))]
+        values |= dict.fromkeys(broad, "")
+        keys = ("birth_date", "study_from", "study_until", *WILDCARD_FIELDS)
+        if not self.errors and not any(values.get(name) for name in keys):
+            for name in broad:
+                text = _("This matches every patient. Enter at least one letter or digit as well.")
+                self.add_error(name, text)
+            if not broad:
+                text = _("Fill in at least one more field besides the modality.")
+                raise forms.ValidationError(text)
         first, last = values.get("study_from"), values.get("study_until")
         if first and last and first > last:
             self.add_error("study_until", _("This date is before the start date."))
@@ -193,7 +205,7 @@ class SearchForm(forms.Form):
             if values[name]:
                 keys[keyword] = values[name]
         if values["patient_name"]:
-            keys["PatientName"] = _name_pattern(values["patient_name"])
+            keys["PatientName"] = values["patient_name"]
         if values["birth_date"]:
             keys["PatientBirthDate"] = values["birth_date"].strftime("%Y%m%d")
         if values["description"]:
@@ -277,11 +289,8 @@ def pseudonym_field_name(patient: PickedPatient) -> str:
     return f"{PSEUDONYM_PREFIX}{patient.token}"
 
 
-def _name_pattern(text: str) -> str:
-    """Convert `Doe, John` to DICOM form; without a wildcard it matches the beginning."""
-    last, comma, first = text.partition(",")
-    name = f"{last.strip()}^{first.strip()}" if comma else text.strip()
-    return name if "*" in name or "?" in name else f"{name}*"
+def _is_only_wildcards(text: str) -> bool:
+    return bool(text) and not text.strip("*?^=, ")
 
 
 def _wildcard_pattern(text: str) -> str:

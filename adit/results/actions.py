@@ -1,10 +1,11 @@
-"""The actions that discard results: restart a job or task, and delete a job."""
+"""The actions that discard results or hide them: restart, delete, archive."""
 
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import progress, states
-from adit.jobs.actions import Action, ActionRequest, owner_or_staff, register
-from adit.jobs.models import JobState, SeriesResult, Task, TaskState
+from adit.jobs.actions import Action, ActionRequest, explain_state, owner_or_staff, register
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.results import archives
 from adit_engine.messages import Message
 
@@ -20,6 +21,18 @@ def _staff_only(request: ActionRequest) -> Message | None:
 
 def _unfinished(request: ActionRequest) -> Message | None:
     return Message("delete.job-not-finished")
+
+
+def _nothing_stored(request: ActionRequest) -> Message | None:
+    return Message("delete.images-stored") if request.job.may_have_stored else None
+
+
+def _has_stored(request: ActionRequest) -> Message | None:
+    return None if request.job.may_have_stored else Message("archiving.nothing-stored")
+
+
+def _archived(request: ActionRequest) -> Message | None:
+    return None if request.job.archived_at is not None else explain_state(request)
 
 
 def _restart(request: ActionRequest) -> None:
@@ -42,9 +55,18 @@ def _reset_task(request: ActionRequest) -> None:
 
 
 def _delete(request: ActionRequest) -> None:
-    """Delete a job, its tasks and its ledger; the audit trail keeps its events."""
+    """Delete a job that stored nothing, and its tasks; the audit trail keeps its events."""
     archives.delete_job_files(request.job)
     request.job.delete()
+
+
+def _archive(request: ActionRequest) -> None:
+    """Hide a job from lists. Its tasks and its ledger stay."""
+    Job.objects.filter(pk=request.job.pk).update(archived_at=timezone.now())
+
+
+def _unarchive(request: ActionRequest) -> None:
+    Job.objects.filter(pk=request.job.pk).update(archived_at=None)
 
 
 def register_actions() -> None:
@@ -76,6 +98,7 @@ _ACTIONS = (
         order=90,
         job_states=states.ENDED_JOBS | states.UNSTARTED_JOBS,
         explain_state=_unfinished,
+        condition=_nothing_stored,
         execute=_delete,
         event="job.deleted",
         event_label=_lazy("deleted"),
@@ -84,7 +107,42 @@ _ACTIONS = (
         has_page=True,
         tone="danger",
         icon="trash",
-        help=_lazy("Deletes the job and its lists in ADIT, but not the delivered images."),
+        help=_lazy("Deletes a job that delivered nothing. Other jobs can be archived."),
+    ),
+    Action(
+        name="archive",
+        label=_lazy("Archive"),
+        order=95,
+        job_states=states.ENDED_JOBS,
+        explain_state=_unfinished,
+        condition=_has_stored,
+        execute=_archive,
+        event="job.archived",
+        event_label=_lazy("archived"),
+        success_message=_lazy(
+            "The job was archived. To list it, filter the jobs for archived ones."
+        ),
+        confirmation=_lazy(
+            "Archive this job? It is hidden from lists until you unarchive it. Nothing is deleted."
+        ),
+        help=_lazy(
+            "Hides a finished job from lists. Its studies, results and report stay, and so do the "
+            "delivered images. It cannot be retried until it is unarchived."
+        ),
+    ),
+    Action(
+        name="unarchive",
+        label=_lazy("Unarchive"),
+        order=96,
+        job_states=states.ENDED_JOBS,
+        condition=_archived,
+        execute=_unarchive,
+        is_for_archived=True,
+        event="job.unarchived",
+        event_label=_lazy("unarchived"),
+        success_message=_lazy("The job is listed again."),
+        tone="primary",
+        help=_lazy("Lists an archived job again."),
     ),
     Action(
         name="reset",

@@ -18,8 +18,10 @@ ALARM_SUBJECT = "quota:"
 
 
 def used_bytes(node: Node) -> int:
-    """Return the bytes that the jobs listed in ADIT have delivered to the node."""
-    rows = SeriesResult.objects.filter(task__job__destination=node)
+    """Return the bytes that jobs have delivered to the node, without archived jobs."""
+    rows = SeriesResult.objects.filter(
+        task__job__destination=node, task__job__archived_at__isnull=True
+    )
     return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import transaction
 
-from adit.jobs import encrypted_payload
+from adit.jobs import encrypted_payload, states
 from adit.jobs.encrypted_payload import SeriesContent
 from adit.jobs.models import SeriesResult, Task, TaskState
 from adit.jobs.queue import LeaseLost
@@ -77,6 +77,7 @@ class Ledger:
     cipher: ValueCipher
     _series: dict[str, _SeriesProgress] = field(default_factory=dict)
     _unwritten: int = 0
+    _has_stored: bool = False
 
     def __post_init__(self) -> None:
         self._written_at = time.monotonic()
@@ -122,6 +123,8 @@ class Ledger:
         An attempt that lost its lease writes nothing. Raises LeaseLost.
         """
         with transaction.atomic():
+            if self._has_stored:  # the job before its task: the order in which all code locks
+                states.mark_stored(self.task.job_id)
             if self.task.current_attempt().update(attempt=self.task.attempt) != 1:
                 raise LeaseLost("task.taken-over")
             for uid, series in self._series.items():
@@ -163,6 +166,7 @@ class Ledger:
         if series.manifest.expected is not None:
             series.manifest.expected |= {event.ref.instance_uid}
         series.dirty = True
+        self._has_stored |= event.state in (InstanceState.STORED, InstanceState.DELIVERED)
         self._unwritten += 1
 
     def _get_series(self, ref: SeriesRef) -> _SeriesProgress:

@@ -6,7 +6,6 @@ Messages are anonymous wake-ups: what to do is in the database.
 import gc
 import logging
 import os
-import socket
 
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
@@ -21,6 +20,7 @@ from adit.nodes import notifications as nodes_notifications
 from adit.nodes.limits import slots
 from adit.nodes.usage import daily_usage
 from adit.orders import batch_start, drafts
+from adit.processes import get_process_name
 from adit.results import archives, deliveries, storage_quota
 from adit.worker import query_batch, runner
 from adit.worker.ledger import close_ended_tasks
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 @shared_task(name=WORK_TASK)
 def work() -> None:
     """Claim and execute tasks until none is due or the process has to end."""
-    name = f"{socket.gethostname()}:{os.getpid()}"
+    name = get_process_name(os.getpid())
     while not SHUTDOWN.requested:
         deliveries.write_due_lists()  # before the claim: no lease expires meanwhile
         task = queue.claim(name)

@@ -27,6 +27,8 @@ EXPECTED_JOB_ACTIONS = [
     "cancel",
     "restart",
     "delete",
+    "archive",
+    "unarchive",
 ]
 
 

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import pytest
 from django.conf import settings as conf
+from django.test import Client
+from django.urls import reverse
 from lab.jobs import put_study, shelf, work
 from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
-from adit.jobs import visibility
+from adit.jobs import queue, visibility
 from adit.jobs.actions import allowed, job_actions, perform
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.jobs.wakeup import wake_workers
@@ -114,12 +116,70 @@ def test_a_deleted_job_is_removed_and_recorded_in_the_audit_trail(
     job = order_studies("1", images=1)
     with pytest.raises(NotPermitted, match="Cancel it first"):
         perform(coordinator, job, "delete")
-    work()
+    perform(coordinator, job, "cancel")
+    with pytest.raises(NotPermitted, match="Delete the job instead"):
+        perform(coordinator, job, "archive")
     pk = job.pk
     perform(coordinator, job, "delete")
     assert not Job.objects.exists()
     assert not SeriesResult.objects.exists()
     assert AuditEvent.objects.filter(action="job.deleted", about=f"job:{pk}").exists()
+
+
+def test_a_job_that_sent_images_is_archived_instead_of_deleted(
+    order_studies: Ordering, coordinator: User, root: User, source: Node, client: Client
+) -> None:
+    job = order_studies("1", "2", images=1)
+    MemoryNode.shelves[source.name].popitem()
+    work()
+    work()
+    job.refresh_from_db()
+    listed, kept = reverse("jobs"), list(SeriesResult.objects.values_list("sealed"))
+    client.force_login(coordinator)
+    with pytest.raises(NotPermitted, match="Archive the job instead"):
+        perform(coordinator, job, "delete")
+    with pytest.raises(NotPermitted, match="stays in the job"):
+        perform(coordinator, job.tasks.get(state=TaskState.SUCCESS), "delete")
+    assert set(allowed(coordinator, job)) == {"retry", "archive"}
+
+    client.post(reverse("job_action", args=[job.pk, "archive"]))
+
+    job.refresh_from_db()
+    assert set(allowed(coordinator, job)) == {"unarchive"}
+    assert not allowed(coordinator, job.tasks.get(state=TaskState.FAILURE))
+    with pytest.raises(NotPermitted, match="Unarchive it first"):
+        perform(coordinator, job, "retry")
+    link = reverse("job", args=[job.pk])
+    assert link not in client.get(listed).content.decode()
+    assert link not in client.get(reverse("home")).content.decode()
+    assert link in client.get(f"{listed}?archived=only").content.decode()
+    assert "This job was archived on" in client.get(link).content.decode()
+    assert list(SeriesResult.objects.values_list("sealed")) == kept
+
+    client.post(reverse("job_action", args=[job.pk, "unarchive"]))
+    assert link in client.get(listed).content.decode()
+    assert link not in client.get(f"{listed}?archived=only").content.decode()
+    told = AuditEvent.objects.filter(about=f"job:{job.pk}", user=coordinator)
+    assert list(told.values_list("action", flat=True))[-2:] == ["job.archived", "job.unarchived"]
+
+    job.refresh_from_db()
+    perform(root, job, "restart")
+    perform(coordinator, job, "cancel")
+    assert "delete" not in allowed(coordinator, job), "a restart does not forget what was sent"
+
+
+@pytest.mark.parametrize("state", [JobState.IN_PROGRESS, JobState.CANCELING])
+def test_a_job_whose_worker_was_lost_may_have_sent_images(
+    order_studies: Ordering, coordinator: User, state: JobState
+) -> None:
+    job = order_studies("1", images=1)
+    assert queue.claim("lost") is not None
+    in_state(job, state)
+
+    queue.release_tasks_of("lost")
+
+    job.refresh_from_db()
+    assert job.may_have_stored
 
 
 def test_a_single_study_can_be_retried(

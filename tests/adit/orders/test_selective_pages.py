@@ -198,6 +198,14 @@ def test_names_are_found_by_display_format_and_by_wildcard(person: Person) -> No
     assert "Yamada, Tarou (山田 太郎)" in person.text
 
 
+@pytest.mark.parametrize(
+    "typed", ["mustermann", "Aenne Mustermann", "Mustermann Änne", "MUSTERM", "*ÄNNE*"]
+)
+def test_names_are_found_in_any_order_with_umlauts_or_without(person: Person, typed: str) -> None:
+    person.press("search", patient_name=typed, sources=goes_to("PACS1"))
+    assert "2 studies found" in person.text
+
+
 @pytest.mark.django_db(transaction=True)
 def test_studies_are_found_by_date_description_and_modality(person: Person) -> None:
     nodes = goes_to("PACS1")
@@ -214,6 +222,8 @@ def test_studies_are_found_by_date_description_and_modality(person: Person) -> N
     [
         ({}, "at least one more field"),
         ({"modality": "CT"}, "at least one more field"),
+        ({"modality": "CT", "patient_name": "*"}, "This matches every patient."),
+        ({"patient_id": "**", "description": "?"}, "This matches every patient."),
         ({"study_from": "2024-02-01", "study_until": "2024-01-01"}, "before the start date"),
         ({"study_from": "the first of May"}, "Enter a valid date"),
         ({"patient_id": "A\\B"}, "backslash"),

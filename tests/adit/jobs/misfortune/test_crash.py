@@ -79,6 +79,22 @@ def test_a_killed_worker_is_replaced_and_its_task_completes(
     assert "ended (killed by SIGKILL)" in installation.log()
 
 
+def test_the_task_of_a_killed_worker_is_taken_up_within_5_s(tmp_path: Path) -> None:
+    installation = Installed(tmp_path / "var")  # with the usual lease of 60 s
+    installation.do("prepare")
+    installation.do("fill", "1", str(3 * IMAGES))
+    installation.do("pace", str(SLOW_KB_S))
+    with installation.up():
+        installation.do("order")
+        until(installation.delivered, 60)
+        ((worker,),) = installation.rows("select worker from jobs_task")
+        os.kill(int(worker.rsplit(":", 1)[1]), signal.SIGKILL)
+        killed_at = time.monotonic()
+        held = "select state, attempt, failures from jobs_task"
+        until(lambda: installation.rows(held) == [("in_progress", 2, 1)], 20)
+        assert time.monotonic() - killed_at < 5
+
+
 def test_a_restarted_installation_resumes_the_task_without_a_failure(
     installation: Installed,
 ) -> None:

@@ -78,6 +78,24 @@ def test_owners_take_turns_in_the_queue(
 
 
 @pytest.mark.django_db
+def test_only_the_tasks_of_the_ended_process_are_released(order_studies: Ordering) -> None:
+    Node.objects.update(retrieve_limit=20)
+    order_studies("1", "2", "3", images=1)
+    ended, alive, again = claimed("here:100:1"), claimed("here:200:1"), claimed("here:100:1")
+    Task.objects.filter(pk=again.pk).update(worker="here:300:2", attempt=2)
+
+    assert queue.release_tasks_of("here:100:1") == 1
+    assert queue.release_tasks_of("here:100:1") == 0
+
+    ended.refresh_from_db()
+    assert (ended.state, ended.worker, ended.failures) == (TaskState.PENDING, "", 1)
+    assert not Slot.objects.filter(holder=queue.get_holder(ended)).exists()
+    running = Task.objects.filter(state=TaskState.IN_PROGRESS)
+    assert set(running.values_list("pk", flat=True)) == {alive.pk, again.pk}
+    assert claimed("here:400:3").pk == ended.pk
+
+
+@pytest.mark.django_db
 def test_urgent_jobs_are_claimed_first_then_those_of_higher_priority(
     order_studies: Ordering, make_user: Callable[..., User]
 ) -> None:
