@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from adit_engine.elements import Buffer, Element, elements
 from adit_engine.errors import InvalidInput
 from adit_engine.values.attributes import find_by_keyword, find_by_tag
-from adit_engine.values.record import Record
+from adit_engine.values.record import Record, clean_text
 from adit_engine.values.references import QueryLevel
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _keyword_and_vr(element: Element) -> tuple[str, str]:
 
 def _decode_value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tuple[str, ...] | None:
     if vr in _ASCII_VRS and b"\\" not in raw:
-        return raw.decode("latin-1").strip(" \0")
+        return clean_text(raw.decode("latin-1"))
     if vr in _NUMBERS:
         try:
             parts = [str(part[0]) for part in _NUMBERS[vr].iter_unpack(raw)]
@@ -170,7 +170,7 @@ def _decode_value(raw: bytes, vr: str, encodings: tuple[str, ...]) -> str | tupl
         parts = raw.decode("latin-1").split("\\")
     else:
         return None
-    parts = [part.strip(" \0") for part in parts]
+    parts = [clean_text(part) for part in parts]
     return tuple(parts) if len(parts) > 1 else "".join(parts)
 
 

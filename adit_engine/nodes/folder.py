@@ -351,7 +351,7 @@ def _index_entry(path: Path, place: str) -> IndexEntry | _Unreadable | None:
     if entry is not None and _has_uids(entry):
         return entry
     # A complete file that belongs to no study, such as a hanging protocol, is not missed.
-    broken = plain is None and _is_dicom(head) and not _is_dicomdir(path, head)
+    broken = plain is None and _is_dicom(path, head) and not _is_dicomdir(path, head)
     return _UNREADABLE if broken else None
 
 
@@ -362,7 +362,9 @@ def _has_uids(entry: IndexEntry) -> bool:
         return False
 
 
-def _is_dicom(head: memoryview) -> bool:
+def _is_dicom(path: Path, head: memoryview) -> bool:
+    if not head:
+        return path.suffix.lower() == ".dcm"
     begins_bare = bytes(head[:2]) in _STARTS_WITHOUT_PREAMBLE and bytes(head[4:6]).isalpha()
     return bytes(head[128:132]) == b"DICM" or begins_bare
 
@@ -402,10 +404,12 @@ def _read_entry_with_pydicom(path: Path, head: memoryview, place: str) -> IndexE
     if _read_file_meta(head).get(part10.META_SYNTAX) == DEFLATED_LE:
         return None
     from pydicom import dcmread  # slow to load
-    from pydicom.errors import InvalidDicomError
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=list(INDEXED_KEYWORDS))
         return IndexEntry.from_header(header, place)
-    except (InvalidDicomError, Malformed, ValueError, EOFError, NotImplementedError):
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - one broken file must not hide the others
+        # pydicom documents no errors: nesting ends in RecursionError, a length in MemoryError.
         return None

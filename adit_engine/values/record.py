@@ -1,5 +1,6 @@
 """One query response, with typed access to common attributes. Returned by all searches."""
 
+import re
 from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -10,6 +11,19 @@ from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, St
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+MAX_NUMBER = 2**31 - 1
+"""The largest value of an integer string (PS3.5 6.2, VR IS)."""
+
+_NOT_STORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def clean_text(text: str) -> str:
+    """Return the value without padding; characters that no database stores are replaced.
+
+    These are NUL, and lone surrogates, which JSON can contain.
+    """
+    return _NOT_STORABLE.sub("\ufffd", text.strip(" \0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +49,9 @@ class Record:
                 continue
             value = element.value
             if isinstance(value, MutableSequence | tuple):
-                values[element.keyword] = tuple(str(part) for part in value)
+                values[element.keyword] = tuple(clean_text(str(part)) for part in value)
             else:
-                values[element.keyword] = "" if value is None else str(value)
+                values[element.keyword] = "" if value is None else clean_text(str(value))
         return cls(level, values)
 
     def text(self, keyword: str) -> str:
@@ -52,11 +66,12 @@ class Record:
         return value
 
     def number(self, keyword: str) -> int | None:
-        """Return a whole number, or None if it is absent or cannot be parsed."""
+        """Return a whole number, or None if it is absent, cannot be parsed or is out of range."""
         try:
-            return int(self.text(keyword).strip())
+            number = int(self.text(keyword).strip())
         except ValueError:
             return None
+        return number if abs(number) <= MAX_NUMBER else None
 
     @property
     def study_uid(self) -> str:

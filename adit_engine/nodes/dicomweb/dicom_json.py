@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.datadict import dictionary_keyword, dictionary_VR
 
 from adit_engine.errors import Malformed
-from adit_engine.values.record import Record
+from adit_engine.values.record import Record, clean_text
 from adit_engine.values.references import QueryLevel
 
 MAX_OBJECT_CHARACTERS = 1024 * 1024
@@ -67,9 +67,10 @@ def decode_record(level: QueryLevel, found: Object) -> Record:
         keyword, vr = _keyword_and_vr(tag)
         if not keyword or not isinstance(attribute, dict):
             continue
-        vr = str(attribute.get("vr") or vr)
+        stated = attribute.get("vr")
         held = attribute.get("Value", [])
-        if vr in _SKIPPED or not isinstance(held, list):
+        is_skipped = (stated if isinstance(stated, str) and stated else vr) in _SKIPPED
+        if is_skipped or not isinstance(held, list):
             continue
         texts = [_decode_text(value) for value in held]
         values[keyword] = tuple(texts) if len(texts) > 1 else "".join(texts)
@@ -101,11 +102,12 @@ def _keyword_and_vr(tag: str) -> tuple[str, str]:
 def _decode_text(value: object) -> str:
     if isinstance(value, dict):
         groups = [value.get(name) for name in _NAME_GROUPS]
-        return "=".join(group if isinstance(group, str) else "" for group in groups).rstrip("=")
+        texts = [clean_text(group) if isinstance(group, str) else "" for group in groups]
+        return "=".join(texts).rstrip("=")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, str):
-        return value.strip(" \0")
+        return clean_text(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else ""
 

@@ -97,11 +97,9 @@ def explain_refusal(ip: str, allow_local: bool) -> Message | None:
     one = _unwrap(ipaddress.ip_address(ip.partition("%")[0]))
     if one.is_multicast or one.is_unspecified or (one.version == 4 and one.is_reserved):
         return Message("clause.address-of-many")
-    if allow_local:
-        return None
     if str(one) in _METADATA or one.is_link_local:
         return Message("clause.address-link-local")
-    return Message("clause.address-loopback") if one.is_loopback else None
+    return Message("clause.address-loopback") if one.is_loopback and not allow_local else None
 
 
 def _unwrap(

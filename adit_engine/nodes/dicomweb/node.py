@@ -106,8 +106,9 @@ class DicomwebSettings:
     )
     allow_local: bool = setting_field(
         False,
-        "Allow local addresses",
-        help="Allow loopback and link-local addresses, which are otherwise refused.",
+        "Allow this machine",
+        help="Allow loopback addresses, such as 127.0.0.1. Link-local addresses and those of "
+        "cloud metadata services are always refused.",
         advanced=True,
     )
     domain: str = setting_field(

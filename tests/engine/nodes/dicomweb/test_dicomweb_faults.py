@@ -142,12 +142,61 @@ def test_no_connection_is_made_to_a_loopback_or_link_local_address(host: str) ->
         assert liar.connections == 0
 
 
-def test_local_addresses_need_allow_local_and_private_networks_do_not() -> None:
-    for ip in ("127.0.0.9", "169.254.1.1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200"):
+LINK_LOCAL = [
+    "169.254.1.1",
+    "169.254.169.254",
+    "fe80::1%eth0",
+    "fd00:ec2::254",
+    "100.100.100.200",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::",
+]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254",
+        "2852039166",
+        "025177524776",
+        "0xa9fea9fe",
+        "169.16689662",
+        "[::ffff:169.254.169.254]",
+        "[::ffff:a9fe:a9fe]",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+    ],
+)
+def test_allow_local_never_covers_link_local_and_metadata_addresses(host: str) -> None:
+    with closing(DicomwebNode("PACS1", DicomwebSettings(f"http://{host}/", allow_local=True))) as n:
+        for _ in range(2):
+            with pytest.raises(NodeRefused, match="which is not allowed"):
+                find(n)
+
+
+def test_a_name_that_resolves_to_a_link_local_address_is_refused_and_another_address_is_used(
+    lookups: dict[str, list[tuple[str, int]]],
+) -> None:
+    settings = DicomwebSettings("http://pacs.example/dicom-web", allow_local=True)
+    lookups["pacs.example"] = [("169.254.169.254", 80)]
+    with closing(DicomwebNode("PACS1", settings)) as node:
+        with pytest.raises(NodeRefused, match="which is not allowed"):
+            find(node)
+
+        with Liar(scripted(answer(200, JSON, b"[]"))) as liar:
+            lookups["pacs.example"] = [("169.254.169.254", liar.port), ("127.0.0.1", liar.port)]
+            assert find(node) == []
+            assert liar.connections == 1
+
+
+def test_loopback_addresses_need_allow_local_and_private_networks_do_not() -> None:
+    for ip in ("127.0.0.9", "::1", "2002:7f00:1::"):
         assert explain_refusal(ip, allow_local=False)
         assert not explain_refusal(ip, allow_local=True)
-    for ip in ("64:ff9b::a9fe:a9fe", "2002:7f00:1::"):
+    for ip in LINK_LOCAL:
         assert explain_refusal(ip, allow_local=False)
+        assert explain_refusal(ip, allow_local=True)
     for ip in ("0.0.0.0", "224.0.0.1", "255.255.255.255", "::"):
         assert explain_refusal(ip, allow_local=True)
     for ip in ("10.1.2.3", "192.168.1.1", "172.16.0.1", "8.8.8.8", "fd12::1"):
@@ -169,6 +218,7 @@ def test_local_addresses_need_allow_local_and_private_networks_do_not() -> None:
         "http://pacs1/../admin",
         "http://pacs1:99999/",
         "http://300.1.1.1/",
+        "http://0251.0376.0251.0376/",
         "http://[::1",
         "http://päcs1/",
     ],
