@@ -30,11 +30,15 @@ _SYSTEMS |= {"Mac OS X": "macOS", "Linux": "Linux"}
 class SessionStore(SessionBase):
     """A session ends a fixed time after the sign-in, or when it was not used for a time."""
 
+    _last_seen_at: datetime | None = None
+    """Of a loaded session."""
+
     def load(self) -> dict[str, Any]:
         row = find_active().filter(digest=_hash_key(self.session_key)).first()
         if row is None:
             self._session_key = None
             return {}
+        self._last_seen_at = row.last_seen_at
         return self.decode(row.data)
 
     def exists(self, session_key: str) -> bool:
@@ -85,9 +89,10 @@ class SessionStore(SessionBase):
     def note_activity(self) -> None:
         """Restart the time after which an unused session ends."""
         now = timezone.now()
-        UserSession.objects.filter(
-            digest=_hash_key(self.session_key), last_seen_at__lt=now - ACTIVITY_INTERVAL
-        ).update(last_seen_at=now)
+        # Without this check each page would wait for the lock of the SQLite database.
+        if self._last_seen_at is not None and self._last_seen_at < now - ACTIVITY_INTERVAL:
+            digest = _hash_key(self.session_key)
+            UserSession.objects.filter(digest=digest).update(last_seen_at=now)
 
     @classmethod
     def clear_expired(cls) -> None:
