@@ -24,6 +24,7 @@ def require_may_manage(actor: User, access: Access) -> None:
     This holds for what is removed and for accounts as well: who could reset the password of a
     person with more permissions, would have them.
     """
+    actor = User.objects.get(pk=actor.pk)  # as of now, not of the beginning of the request
     require(actor, Right.MANAGE_USERS)
     missing = access - Access.grantable_by(actor)
     if missing:

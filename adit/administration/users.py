@@ -150,7 +150,8 @@ def _hand_over(actor: User, user: User, successor: User) -> list[int]:
         raise NotPermitted("user.successor-not-permitted", user=successor.username)
     jobs = list(open_jobs(user).select_for_update(of=("self",), no_key=True))
     for job in jobs:
-        Job.objects.filter(pk=job.pk).update(owner=successor)
+        key = f"handed over {job.pk}"  # the key of the submit could be one of the successor's
+        Job.objects.filter(pk=job.pk).update(owner=successor, idempotency_key=key)
         details = {"from": user.username, "to": successor.username}
         record("job.handed_over", user=actor, about=f"job:{job.pk}", details=details)
     return [job.pk for job in jobs]

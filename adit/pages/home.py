@@ -42,6 +42,7 @@ class HomePage:
     may_see_all: bool
     may_read_trail: bool
     may_manage_projects: bool
+    may_manage_users: bool
     has_projects: bool
     to_approve: int = 0
     may_review: bool = False
@@ -81,6 +82,7 @@ class HomePage:
             may_see_all=permissions.has_right(user, permissions.Right.SEE_ALL_JOBS),
             may_read_trail=permissions.has_right(user, permissions.Right.READ_TRAIL),
             may_manage_projects=permissions.has_right(user, permissions.Right.MANAGE_PROJECTS),
+            may_manage_users=permissions.has_right(user, permissions.Right.MANAGE_USERS),
             has_projects=services.visible_projects(user).exists(),
             to_approve=_jobs_to_approve(user).count(),
             may_review=permissions.has_right(user, permissions.Right.REVIEW_WITHHELD),
@@ -106,6 +108,7 @@ class HomePage:
             or self.may_manage_nodes
             or self.may_see_all
             or self.may_read_trail
+            or self.may_manage_users
         )
 
 

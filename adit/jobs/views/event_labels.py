@@ -23,6 +23,7 @@ EVENT_LABELS: Mapping[str, Any] = {
     "archive.downloaded": _("7-Zip file downloaded"),
     "archive.removed": _("7-Zip file deleted"),
     "job.ended": _("finished"),
+    "job.handed_over": _("handed over to another owner"),
     "job.seen": _("patient data viewed"),
     "job.results_downloaded": _("results downloaded"),
     "rows.answered": _("rows answered"),

@@ -1,9 +1,12 @@
 """Users: who may create, change and deactivate them, and what that ends."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.test import Client
 
 from adit.accounts.models import User
@@ -178,3 +181,27 @@ def test_jobs_are_handed_over_only_to_people_who_may_order_them(
 
     coordinator.refresh_from_db()
     assert coordinator.is_active
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_administrators_cannot_remove_each_other_at_the_same_time(
+    admin: User, make_user: Callable[..., User]
+) -> None:
+    other = make_user("other", "Administrators")
+    start = threading.Barrier(2)
+
+    def deactivate(actor: User, user: User) -> bool:
+        try:
+            start.wait()
+            users.deactivate_user(actor, user, successor=None)
+        except (NotPermitted, InvalidInput):
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(deactivate, (admin, other), (other, admin)))
+
+    assert sorted(done) == [False, True]
+    assert User.objects.filter(is_active=True, groups__name="Administrators").count() == 1

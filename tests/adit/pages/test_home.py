@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -129,3 +130,16 @@ def test_sample_lists_are_linked_for_users_with_permissions_if_they_exist(
     for name in ("nothing.xlsx", "..%2Fsecret.xlsx", "%2e%2e%2fsecret.xlsx"):
         assert client.get(f"/samples/{name}").status_code == 404
     assert Client().get("/samples/list.xlsx").status_code == 302
+
+
+def test_a_person_who_only_manages_users_is_not_called_without_permissions(
+    stranger: User, as_user: AsUser
+) -> None:
+    clerks = Group.objects.create(name="Clerks")
+    clerks.permissions.set(Permission.objects.filter(codename="manage_users"))
+    stranger.groups.add(clerks)
+
+    page = as_user(stranger).get("/").content.decode()
+
+    assert "You have no permissions yet" not in page
+    assert 'href="/users/"' in page
