@@ -572,6 +572,9 @@ _SPREADSHEETS: dict[str, Template] = {
     "sheet-row.pseudonym-of-patients": _(
         "One pseudonym is used for several patients. Use a different pseudonym for each patient."
     ),
+    "sheet-row.study-with-visits": _(
+        "These rows name the same study with different visits. A study belongs to one visit."
+    ),
     "sheet-row.study-with-pseudonyms": _(
         "One study has several pseudonyms. Use one pseudonym for each study."
     ),
@@ -848,6 +851,9 @@ _ORDERS: dict[str, Template] = {
         "correct the rows and upload them again."
     ),
     "start.rows-refused": _("The transfer cannot start. {rows}"),
+    "start.study-with-visits": _(
+        "Lines {lines} mean the same study with different visits. Exclude one of them."
+    ),
     "start.row-refused": _("Line {line}: {reason}"),
     "start.more-rows-refused": ngettext(
         "{count} more row has a problem.", "{count} more rows have a problem.", "count"

@@ -1127,6 +1127,18 @@ _PSEUDONYMIZE: dict[str, Template] = {
         "line break (PS3.5 6.2)."
     ),
     "trial.required": _("Clinical trial attributes need a sponsor and a protocol ID."),
+    "visit.no-id": _("Enter the visit, such as V1 or Baseline."),
+    "visit.too-long": _("At most {limit} characters are possible."),
+    "visit.invalid-character": _(
+        "Backslashes, line breaks and invisible characters are not possible in a visit."
+    ),
+    "visit.looks-like-date": _(
+        "This visit looks like a date. It is written to the images as it is. Use a name such as V1."
+    ),
+    "visit.looks-like-patient-id": _(
+        "This visit looks like a number of the patient. It is written to the images as it is. Use a "
+        "name such as V1."
+    ),
     "profile.line": _("Line {line}: {problem}"),
     "profile.toml": _("The profile is not valid TOML: {error}."),
     "profile.file": _("The profile {file} cannot be read as a UTF-8 file."),
@@ -1370,6 +1382,9 @@ _VERIFY: dict[str, Template] = {
     "verify-group.forbidden": _("Element {tag} is in a group that must be removed."),
     "verify-group.overlay": _("Overlay {tag} must be removed under this profile."),
     "verify-pseudonym.identifies": _("The pseudonym itself identifies the patient."),
+    "verify-visit.identifies": _(
+        "The name of the visit itself identifies the patient. Choose another name for the visit."
+    ),
     "verify-meta.instance": _(
         "The file meta information and the header have different SOP class or instance UIDs."
     ),
@@ -1378,6 +1393,7 @@ _VERIFY: dict[str, Template] = {
     "verify-meta.character-set": _("The character set is not ISO_IR 192."),
     "verify-stamp.pseudonym": _("The patient name, patient ID or subject ID is not the pseudonym."),
     "verify-stamp.trial": _("The clinical trial attribute “{field}” is wrong."),
+    "verify-stamp.visit": _("The {field} of the visit is wrong."),
     "verify-stamp.not-marked": _("The header does not state that ADIT de-identified the image."),
     "verify-stamp.nested": _("Element {tag} is a de-identification attribute inside a sequence."),
     "verify-stamp.codes": _("The de-identification method codes do not match the profile."),

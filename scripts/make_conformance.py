@@ -130,6 +130,8 @@ def _stamp() -> Iterator[str]:
     yield "ADIT and its version, the edition of PS3.15, and the profile. The Method Code Sequence"
     yield "(0012,0064) lists 113100 and the options that were applied. Longitudinal Temporal Information"
     yield "Modified (0028,0303) is UNMODIFIED, MODIFIED or REMOVED. The character set is ISO_IR 192."
+    yield "Clinical Trial Time Point ID and Description (0012,0050) and (0012,0051) hold the visit of the"
+    yield "order, if it names one; those of the original are always removed."
     yield ""
 
 

@@ -12,6 +12,7 @@ from adit.projects import services
 from adit.projects.models import Project
 from adit.vault.cipher import ValueCipher
 from adit_engine.messages import Message
+from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.values.outcome import SeriesLedger
 
 
@@ -28,6 +29,12 @@ class TaskContent:
     payload: dict[str, Any] = field(repr=False)
     is_given: bool = False
     """The pseudonym was given in the order."""
+
+    @property
+    def visit(self) -> TrialVisit | None:
+        """The visit that is written to the images; None if the order names none."""
+        values = self.payload.get("visit")
+        return None if values is None else TrialVisit(**values)
 
 
 @dataclass(frozen=True, slots=True)

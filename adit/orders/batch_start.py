@@ -34,6 +34,7 @@ from adit.projects import pseudonyms, services
 from adit.projects.trust_centre import uses_trust_centre
 from adit.results import archives, sheet_rows, storage_quota
 from adit.results.sheet_rows import RowContent
+from adit.spreadsheets.row_verdicts import format_line_numbers
 from adit.vault.cipher import ValueCipher
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.messages import Message, join_messages
@@ -247,6 +248,7 @@ class _StartPreparation:
         now = _rows_to_start(job, ready, wishes)
         if not ready and job.stage == JobStage.CHECK:
             raise InvalidInput("start.no-row-left")
+        _require_one_visit_per_study(ready)
         self._require_space(rows, now)
         plans = plan_transfers(now)
         tasks = self._tasks(plans, self._assign_pseudonyms(plans))
@@ -387,8 +389,26 @@ def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | N
         study.record,
         tuple(one.record.series_uid for one in picked),
         "" if job.is_as_is else content.pseudonym,
+        visit=None if job.is_as_is else content.visit,
     )
     return ReadyRow(row.line, pick)
+
+
+def _require_one_visit_per_study(ready: Sequence[ReadyRow]) -> None:
+    """Raise InvalidRows. The sheet cannot show this where rows name a study in different ways."""
+    by_study: dict[tuple[int, str], list[ReadyRow]] = {}
+    for one in ready:
+        by_study.setdefault((one.pick.source, one.pick.study.study_uid), []).append(one)
+    refused: dict[int, Message] = {}
+    for rows in by_study.values():
+        named = [one for one in rows if one.pick.visit is not None]
+        if len({one.pick.visit for one in named}) > 1:
+            lines = format_line_numbers([one.line for one in named])
+            refused |= dict.fromkeys(
+                (one.line for one in named), Message("start.study-with-visits", lines=lines)
+            )
+    if refused:
+        raise InvalidRows(refused)
 
 
 def _rows_to_start(

@@ -10,11 +10,12 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from adit.jobs.kinds.picked_study import PickedPatient
+from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy, distinct_patients
 from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
+from adit_engine.pseudonymize.visit import MAX_DESCRIPTION_LENGTH, MAX_ID_LENGTH, TrialVisit
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.references import QueryLevel
 
@@ -226,7 +227,7 @@ class OrderRights:
 
 
 class SelectiveOrderForm(TransferFormBase):
-    """Destinations, research project and pseudonyms of a selective transfer."""
+    """Destinations, research project, pseudonyms and visits of a selective transfer."""
 
     def __init__(
         self,
@@ -234,13 +235,16 @@ class SelectiveOrderForm(TransferFormBase):
         *,
         destinations: Iterable[Node],
         projects: Iterable[Project],
-        patients: Sequence[PickedPatient],
+        picks: Sequence[PickedStudy],
         may: OrderRights,
         **kwargs: Any,
     ) -> None:
         super().__init__(data, **kwargs)
-        self.patients = patients
+        self.picks = picks
+        self.patients = patients = distinct_patients(picks)
         self.may = may
+        self.visits: dict[str, TrialVisit] = {}
+        """The entered visits by token of the study, after validation; none if identified."""
         self.limit("destinations", destinations)
         self.limit("project", projects)
         self.remove_forbidden_fields(send_identified=may.send_identified, be_urgent=may.be_urgent)
@@ -249,11 +253,18 @@ class SelectiveOrderForm(TransferFormBase):
                 self.fields[pseudonym_field_name(patient)] = text_field(
                     _("Pseudonym"), _("generated")
                 )
+        for pick in picks:
+            name, description = visit_field_names(pick)
+            self.fields[name] = text_field(_("Visit"), _("none"), length=MAX_ID_LENGTH)
+            self.fields[description] = text_field(
+                _("Description of the visit"), _("Description"), length=MAX_DESCRIPTION_LENGTH
+            )
 
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if not self.is_as_is:
             self._check_pseudonyms()
+            self._read_visits()
         return values
 
     def _check_pseudonyms(self) -> None:
@@ -272,6 +283,17 @@ class SelectiveOrderForm(TransferFormBase):
                 self.add_error(name, _("This pseudonym is already used for another patient above."))
             owners[text] = name
 
+    def _read_visits(self) -> None:
+        for pick in self.picks:
+            names = visit_field_names(pick)
+            visit, description = (self.cleaned_data.get(name, "") for name in names)
+            if not (visit or description):
+                continue
+            try:
+                self.visits[pick.token] = TrialVisit(visit, description)
+            except InvalidInput as error:
+                self.add_error(names[0], str(error))
+
     def pseudonyms(self) -> dict[str, str]:
         """Return the entered pseudonyms by patient token; the others are generated."""
         if self.is_as_is:
@@ -283,6 +305,11 @@ class SelectiveOrderForm(TransferFormBase):
         """Return each patient with the pseudonym field; None if it may not be chosen."""
         names = [(patient, pseudonym_field_name(patient)) for patient in self.patients]
         return [(patient, self[name] if name in self.fields else None) for patient, name in names]
+
+
+def visit_field_names(pick: PickedStudy) -> tuple[str, str]:
+    """Return the names of the fields for a visit and its description."""
+    return f"visit_{pick.token}", f"visit_description_{pick.token}"
 
 
 def pseudonym_field_name(patient: PickedPatient) -> str:

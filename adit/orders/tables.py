@@ -21,12 +21,13 @@ MAX_CELL_LENGTH = 60
 
 
 class PatientTable(Table):
-    """Rows are a patient of the basket, and the known pseudonym."""
+    """Rows are a patient of the basket, the known pseudonym, and the visits of the studies."""
 
     label = _lazy("Patients and pseudonyms")
     name = Column(_lazy("Patient"), accessor="0")
     patient_id = Column(_lazy("Patient ID"), accessor="0__patient_id")
     pseudonym = ComputedColumn(_lazy("Pseudonym"), accessor="1")
+    visits = Column(_lazy("Visits"), accessor="2")
 
     def __init__(
         self, *args: Any, sees_identified: bool, is_identified: bool, **kwargs: Any
@@ -68,6 +69,7 @@ class RowResultTable(Table):
         attrs={"td": {"class": "row-study"}},
     )
     pseudonym = ComputedColumn(_lazy("Pseudonym"))
+    visit = Column(_lazy("Visit"), accessor="content__visit__id", default="")
     expected = NumberColumn(_lazy("Expected"), accessor="counts__expected")
     delivered = NumberColumn(_lazy("Delivered"), accessor="counts__delivered")
     withheld = NumberColumn(_lazy("Withheld"), accessor="counts__withheld")
@@ -81,6 +83,7 @@ class RowResultTable(Table):
             rows,
             request,
             per_page=None,
+            exclude=() if any(row.content and row.content.visit for row in rows) else ("visit",),
             row_attrs={"id": lambda record: f"line-{record.line}"},
             extra_columns=[
                 (f"own_{n}", OwnColumn(header, accessor=f"content__own__{n}", default=""))

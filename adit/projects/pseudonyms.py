@@ -27,6 +27,7 @@ from adit_engine.errors import AditError, InvalidInput
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.parameters import AsIs, Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
+from adit_engine.pseudonymize.visit import TrialVisit
 
 
 class PseudonymConflict(AditError):
@@ -44,6 +45,7 @@ def make_change(
     patient_id: str,
     *,
     pseudonym: str = "",
+    visit: TrialVisit | None = None,
 ) -> Pseudonymization:
     """Return how the images of this patient are changed for the project.
 
@@ -63,6 +65,7 @@ def make_change(
         name,
         get_project_key(project),
         get_trial_attributes(project),
+        visit=visit,
         **risks.change_parameters(project),
     )
 

@@ -7,7 +7,7 @@ report page and download.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
+from adit.jobs.encrypted_payload import TaskContent
 from adit.jobs.models import Job, SeriesResult, Task, TaskState
 from adit.jobs.progress import ImageCounts
 from adit.projects import risks, services
@@ -76,6 +77,7 @@ class StudyReports:
         return {
             "number": task.position,
             "pseudonym": self._pseudonym(task),
+            "visit": self._visit(task),
             "state": task.state,
             "nothing_delivered": task.state == TaskState.SUCCESS and _nothing_delivered(items),
             "study_uid": _output_uid(key, study_uid),
@@ -132,11 +134,18 @@ class StudyReports:
         except DecryptionError:
             return None
 
-    def _pseudonym(self, task: Task) -> str | None:
+    def _content(self, task: Task) -> TaskContent | None:
         try:
-            content = None if self._box is None else encrypted_payload.open_task(task, self._box)
+            return None if self._box is None else encrypted_payload.open_task(task, self._box)
         except DecryptionError:
             return None
+
+    def _visit(self, task: Task) -> dict[str, str] | None:
+        content = self._content(task)
+        return None if content is None or content.visit is None else asdict(content.visit)
+
+    def _pseudonym(self, task: Task) -> str | None:
+        content = self._content(task)
         if content is None or not self.disclosure.shows_pseudonym(content):
             return None
         return content.pseudonym or None

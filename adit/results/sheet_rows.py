@@ -15,6 +15,7 @@ from adit.jobs.models import Job, ResultLine, Task
 from adit.jobs.queue import LeaseLost
 from adit.vault.cipher import ValueCipher
 from adit_engine.messages import Message
+from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
@@ -35,6 +36,11 @@ class RowContent:
     @property
     def study(self) -> ListedStudy | None:
         return None if self.chosen is None else self.studies[self.chosen]
+
+    @property
+    def visit(self) -> TrialVisit | None:
+        name = self.requested.get("Visit")
+        return TrialVisit(name, self.requested.get("VisitDescription", "")) if name else None
 
 
 def insert_rows(cipher: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:

@@ -353,7 +353,7 @@ def _requested_cells(answer: TransferRowResult, sees: Disclosure) -> list[str]:
     """The columns of the template. A study that the check found has its UID here."""
     asked = dict(answer.content.requested) if answer.content else {}
     if not sees.rows:
-        asked = {"Pseudonym": asked.get("Pseudonym", "")}
+        asked = {name: asked.get(name, "") for name in ("Pseudonym", "Visit", "VisitDescription")}
     elif answer.content and answer.content.study is not None:
         study = answer.content.study.record
         asked = {"PatientID": study.patient_id, **asked, "StudyInstanceUID": study.study_uid}

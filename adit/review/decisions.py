@@ -58,7 +58,7 @@ def preview_rule(
     )
     key = ProjectKey(secrets.token_bytes(32))
     change = Pseudonymization(
-        rules, _PREVIEW_PSEUDONYM, key, None, **risks.change_parameters(group.project)
+        rules, _PREVIEW_PSEUDONYM, key, None, visit=None, **risks.change_parameters(group.project)
     )
     try:
         if image.defect:

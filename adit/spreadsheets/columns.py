@@ -34,6 +34,8 @@ class SheetField(StrEnum):
     STUDY_UID = "StudyInstanceUID"
     SERIES_UID = "SeriesInstanceUID"
     PSEUDONYM = "Pseudonym"
+    VISIT = "Visit"
+    VISIT_DESCRIPTION = "VisitDescription"
 
 
 FIELDS: Mapping[SheetKind, tuple[SheetField, ...]] = {
@@ -61,6 +63,8 @@ FIELDS: Mapping[SheetKind, tuple[SheetField, ...]] = {
         SheetField.DAYS,
         SheetField.MODALITY,
         SheetField.PSEUDONYM,
+        SheetField.VISIT,
+        SheetField.VISIT_DESCRIPTION,
     ),
 }
 
@@ -90,6 +94,10 @@ _SYNONYMS: Mapping[SheetField, str] = {
     SheetField.STUDY_UID: "studyuid studieninstanzuid studienuid",
     SheetField.SERIES_UID: "seriesuid serieninstanzuid serienuid",
     SheetField.PSEUDONYM: "pseudonyme patientpseudonym",
+    SheetField.VISIT: "visite visitid visitname visitno visitnr session sessionid timepoint "
+    "timepointid zeitpunkt clinicaltrialtimepointid",
+    SheetField.VISIT_DESCRIPTION: "visitenbeschreibung visitebeschreibung sessiondescription "
+    "timepointdescription clinicaltrialtimepointdescription",
 }
 _AMBIGUOUS_NAMES: Mapping[SheetField, str] = {
     SheetField.PATIENT_ID: "id patient patienten",

@@ -16,6 +16,7 @@ from adit.spreadsheets.table import EMPTY_CELL, Cell, CellKind, SheetLine
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 from adit_engine.pseudonymize.keys import validate_pseudonym
+from adit_engine.pseudonymize.visit import MAX_DESCRIPTION_LENGTH, MAX_ID_LENGTH, TrialVisit
 from adit_engine.values.references import validate_uid
 
 _TITLES = frozenset({"dr", "prof", "professor", "pd", "herr", "frau"})
@@ -169,6 +170,18 @@ class RowReader:
         except InvalidInput as error:
             self.error(SheetField.PSEUDONYM, error.message)
             return ""
+
+    def visit(self) -> TrialVisit | None:
+        name = self.text(SheetField.VISIT, MAX_ID_LENGTH)
+        description = self.text(SheetField.VISIT_DESCRIPTION, MAX_DESCRIPTION_LENGTH)
+        if name:
+            try:
+                return TrialVisit(name, description)
+            except InvalidInput as error:
+                self.error(SheetField.VISIT, error.message)
+        elif description and not self.has(SheetField.VISIT):
+            self.error(SheetField.VISIT_DESCRIPTION, Message("visit.no-id"))
+        return None
 
     def check_pseudonym_differs(self, pseudonym: str, patient_id: str) -> None:
         """Report an error if the pseudonym is the patient ID.

@@ -12,6 +12,8 @@ from adit.spreadsheets.table import SheetLine
 from adit.spreadsheets.writer import stream_csv, write_xlsx
 
 _SPLIT_NAMES = frozenset({SheetField.FAMILY_NAME, SheetField.GIVEN_NAME})
+_ADDED_LATER = frozenset({SheetField.VISIT, SheetField.VISIT_DESCRIPTION})
+"""Columns that older templates do not have."""
 _EXAMPLES: Dictionary[SheetKind, tuple[Dictionary[SheetField, str], ...]] = {
     SheetKind.QUERY: (
         {
@@ -35,6 +37,8 @@ _EXAMPLES: Dictionary[SheetKind, tuple[Dictionary[SheetField, str], ...]] = {
             SheetField.PATIENT_ID: "0001234-EXAMPLE",
             SheetField.STUDY_UID: "1.2.826.0.1.3680043.8.498.1",
             SheetField.PSEUDONYM: "EXAMPLE-001",
+            SheetField.VISIT: "V1",
+            SheetField.VISIT_DESCRIPTION: "Baseline",
         },
         {
             SheetField.PATIENT_ID: "0005678-EXAMPLE",
@@ -77,4 +81,9 @@ def is_example(mapping: ColumnMapping, line: SheetLine) -> bool:
     said = {
         field: text for field, column in mapping.columns if (text := line.cell(column).text.strip())
     }
-    return bool(said) and any(said == dict(row) for row in _EXAMPLES[mapping.kind])
+    mapped = {field for field, _column in mapping.columns}
+    examples = [
+        {field: text for field, text in row.items() if field in mapped or field not in _ADDED_LATER}
+        for row in _EXAMPLES[mapping.kind]
+    ]
+    return bool(said) and said in examples

@@ -16,6 +16,7 @@ from adit.spreadsheets.table import SheetTable
 from adit.spreadsheets.validation import validate_rows
 from adit.spreadsheets.writer import RESULT_FOUND
 from adit_engine.messages import Message
+from adit_engine.pseudonymize.visit import TrialVisit, explain_visit_risk
 
 MAX_DAYS = 366
 
@@ -38,6 +39,7 @@ class TransferRow:
     days: int = 0
     modalities: tuple[str, ...] = ()
     pseudonym: str = field(default="", repr=False)
+    visit: TrialVisit | None = None
 
 
 def validate_transfer_rows(
@@ -77,11 +79,14 @@ def _read_row(reader: RowReader, mapping: ColumnMapping, pseudonym_required: boo
         days=reader.number(SheetField.DAYS, MAX_DAYS) or 0,
         modalities=reader.modalities(),
         pseudonym=reader.pseudonym(),
+        visit=reader.visit(),
     )
     if reader.failed:
         return row
     _require_enough(reader, row)
     reader.check_pseudonym_differs(row.pseudonym, row.patient_id)
+    if row.visit is not None and (risk := explain_visit_risk(row.visit, row.patient_id)):
+        reader.warn(SheetField.VISIT, risk)
     if pseudonym_required and not row.pseudonym:
         reader.error(SheetField.PSEUDONYM, Message("sheet-row.pseudonym-missing"))
     return row
@@ -116,6 +121,7 @@ def _compare_rows(rows: list[TransferRow], mapping: ColumnMapping) -> Iterator[R
         (_get_patient, _get_pseudonym, Message("sheet-row.patient-with-pseudonyms")),
         (_get_folded_pseudonym, _get_patient, Message("sheet-row.pseudonym-of-patients")),
         (_get_named_study, _get_pseudonym, Message("sheet-row.study-with-pseudonyms")),
+        (_get_named_study, _get_visit, Message("sheet-row.study-with-visits")),
         (_get_series, _get_study, Message("sheet-row.series-in-studies")),
     ):
         yield from row_verdicts.find_conflicts(rows, key, value, _get_line, message)
@@ -163,6 +169,10 @@ def _get_study(row: TransferRow) -> str:
 def _get_named_study(row: TransferRow) -> str:
     """The study UID, or the accession number if there is none."""
     return row.study_uid or (f"accession {row.accession}" if row.accession else "")
+
+
+def _get_visit(row: TransferRow) -> TrialVisit | None:
+    return row.visit
 
 
 def _get_series(row: TransferRow) -> str:

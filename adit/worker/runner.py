@@ -152,4 +152,5 @@ def _determine_change(task: Task, content: TaskContent) -> Change | None:
         job.destination,
         content.patient_id,
         pseudonym=content.pseudonym,
+        visit=content.visit,
     )

@@ -21,6 +21,7 @@ _NOT_ALLOWED = re.compile(r"[^\w.\-+=@() ]+", re.UNICODE)
 _FOLDER_KEYWORDS = (
     "ClinicalTrialProtocolID",
     "PatientID",
+    "ClinicalTrialTimePointID",
     "StudyDate",
     "StudyTime",
     "StudyInstanceUID",
@@ -46,8 +47,8 @@ def make_path(values: Mapping[str, str]) -> tuple[str, ...]:
     """Return the folder names and the file name of an object.
 
     `values` are by DICOM keyword. The path is
-    `<trial>/<patient>/<study date-time>/<series number-modality-description>/<instance uid>.dcm`.
-    Without a trial the first folder is omitted.
+    `<trial>/<patient>/<visit-date-time>/<series number-modality-description>/<instance uid>.dcm`.
+    Without a trial the first folder is omitted, and without a visit its name.
     """
     file = make_component(values["SOPInstanceUID"], "instance") + ".dcm"
     texts = tuple(values.get(keyword, "") for keyword in _FOLDER_KEYWORDS)
@@ -57,8 +58,8 @@ def make_path(values: Mapping[str, str]) -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def _folder_names(texts: tuple[str, ...], file_bytes: int) -> tuple[str, ...]:
     """The same for all images of a series. `texts` are the values of `_FOLDER_KEYWORDS`."""
-    trial, patient, date, time, study_uid, number, modality, description, series_uid = texts
-    day = "-".join(filter(None, (date, time[:6])))
+    trial, patient, visit, date, time, study_uid, number, modality, description, series_uid = texts
+    day = "-".join(filter(None, (_truncate(visit.strip(), 40), date, time[:6])))
     words = (number.strip(), modality.strip(), _truncate(description.strip(), 40))
     series = "-".join(filter(None, words))
     names = (

@@ -58,6 +58,10 @@ def build_attributes(change: Pseudonymization) -> AttributeValues:
     }
     if change.clinical_trial is not None:
         found |= {0x00120040: ("LO", pseudonym), **_clinical_trial_values(change.clinical_trial)}
+    if change.visit is not None:
+        found[0x00120050] = ("LO", change.visit.id.encode())
+        if change.visit.description:
+            found[0x00120051] = ("ST", change.visit.description.encode())
     return found
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey, validate_pseudonym
+from adit_engine.pseudonymize.visit import TrialVisit
 
 if TYPE_CHECKING:
     from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -46,6 +47,8 @@ class Pseudonymization:
     clinical_trial: ClinicalTrialAttributes | None
     face_decision: RiskDecision = RiskDecision.UNDECIDED
     annotation_decision: RiskDecision = RiskDecision.UNDECIDED
+    visit: TrialVisit | None = None
+    """Written to the header instead of that of the original, which is always removed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pseudonym", validate_pseudonym(self.pseudonym))

@@ -36,6 +36,7 @@ _TABLE = """
 00100030 DA PatientBirthDate
 00100040 CS PatientSex
 00120020 LO ClinicalTrialProtocolID
+00120050 LO ClinicalTrialTimePointID
 00180015 CS BodyPartExamined
 00181030 LO ProtocolName
 0020000D UI StudyInstanceUID

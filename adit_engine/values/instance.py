@@ -35,6 +35,7 @@ NAMING_TAGS = {
     0x0008103E: "SeriesDescription",
     _PATIENT_ID: "PatientID",
     0x00120020: "ClinicalTrialProtocolID",
+    0x00120050: "ClinicalTrialTimePointID",
     _STUDY_UID: "StudyInstanceUID",
     _SERIES_UID: "SeriesInstanceUID",
     0x00200011: "SeriesNumber",

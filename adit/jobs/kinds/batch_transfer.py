@@ -23,6 +23,7 @@ from adit.jobs.kinds.picked_study import PickedStudy
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.nodes.base import SupportsSharedAssociation
 from adit_engine.pseudonymize.keys import validate_pseudonym
+from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.transfer.study_lookup import StudyCriteria, StudyLookup
 from adit_engine.values.record import Record
 from adit_engine.values.references import StudyRef
@@ -44,6 +45,7 @@ class BatchTransferRow:
     series_uid: str = ""
     pseudonym: str = ""
     user_cells: tuple[str, ...] = field(default=(), repr=False)
+    visit: TrialVisit | None = None
 
     def __post_init__(self) -> None:
         wanted = self.criteria
@@ -70,6 +72,8 @@ class BatchTransferRow:
             "Days": str(wanted.days) if wanted.days else "",
             "Modality": ", ".join(wanted.modalities),
             "Pseudonym": self.pseudonym,
+            "Visit": self.visit.id if self.visit else "",
+            "VisitDescription": self.visit.description if self.visit else "",
         }
         return {name: value for name, value in values.items() if value}
 
@@ -220,7 +224,8 @@ def _plan_transfer(rows: Sequence[ReadyRow]) -> TaskPlan:
     whole = any(not pick.series_uids for pick in picks)
     series = () if whole else tuple(uid for pick in picks for uid in pick.series_uids)
     pseudonym = next((pick.pseudonym for pick in picks if pick.pseudonym), "")
-    merged = replace(picks[0], series_uids=series, pseudonym=pseudonym)
+    visit = next((pick.visit for pick in picks if pick.visit), None)
+    merged = replace(picks[0], series_uids=series, pseudonym=pseudonym, visit=visit)
     return merged.plan(tuple(SheetRow(row.line) for row in rows))
 
 

@@ -4,12 +4,13 @@ Used by the basket, the order service and the kinds that send studies.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adit.jobs.kinds.base import SheetRow, TaskPlan
 from adit.vault.master_key import master_cipher
 from adit_engine.pseudonymize.keys import validate_pseudonym
+from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
 
@@ -39,7 +40,7 @@ class PickedStudy:
     `source` is the primary key of a node, `node` its name and `domain` its patient ID domain.
     `known` are the series as listed by the source, or None if it was not queried. `pseudonym` is
     the one given for this patient; if empty, the project's pseudonym is used, and generated where
-    needed.
+    needed. `visit` is written to the images.
     """
 
     source: int
@@ -49,6 +50,7 @@ class PickedStudy:
     known_series: tuple[Record, ...] | None = field(default=None, repr=False)
     node: str = ""
     domain: str = ""
+    visit: TrialVisit | None = None
 
     @classmethod
     def by_uid(
@@ -113,6 +115,7 @@ class PickedStudy:
                 "study_uid": uid,
                 "patient_id": study.patient_id,
                 "series_uids": list(series),
+                "visit": None if self.visit is None else asdict(self.visit),
                 "labels": {
                     "patient_name": study.patient_name,
                     "birth_date": study.text("PatientBirthDate"),
@@ -129,7 +132,7 @@ class PickedStudy:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the pseudonym, which is encrypted with the key of its project."""
+        """Return everything but the pseudonym and the visit, which are entered with the order."""
         return {
             "source": self.source,
             "node": self.node,

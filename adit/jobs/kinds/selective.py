@@ -38,7 +38,7 @@ class Selective(Kind):
             raise InvalidInput("selective.repeated-study")
         request.check_destinations({pick.source for pick in picks})
         if request.is_as_is:
-            return [replace(pick, pseudonym="").plan() for pick in picks]
+            return [replace(pick, pseudonym="", visit=None).plan() for pick in picks]
         _check_pseudonyms(picks)
         return [pick.plan() for pick in picks]
 

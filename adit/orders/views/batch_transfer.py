@@ -165,6 +165,7 @@ def _order_row(validated: ValidatedRow[TransferRow]) -> BatchTransferRow:
         series_uid=row.series_uid,
         pseudonym=row.pseudonym,
         user_cells=validated.user_cells,
+        visit=row.visit,
     )
 
 

@@ -30,6 +30,7 @@ from adit.orders.forms import (
     SearchForm,
     SelectiveOrderForm,
     pseudonym_field_name,
+    visit_field_names,
 )
 from adit.orders.search_results import FoundStudy, StoredSearch, sort_studies
 from adit.orders.service import RefusedPseudonyms
@@ -128,7 +129,7 @@ class SelectiveSession:
             initial=_initial_values(typed),
             destinations=self.destinations,
             projects=services.usable_projects(self.user),
-            patients=self.basket.patients,
+            picks=self.basket.picks,
             may=self.may,
         )
 
@@ -175,11 +176,12 @@ class SelectiveSession:
 
     def _patients(
         self, form: SelectiveOrderForm
-    ) -> list[tuple[PickedPatient, Any, list[PickedStudy]]]:
-        """The basket by patient, each with the pseudonym field if there is one."""
-        picks: dict[str, list[PickedStudy]] = {}
+    ) -> list[tuple[PickedPatient, Any, list[tuple[PickedStudy, list[Any]]]]]:
+        """The basket by patient with the pseudonym field if there is one, studies with visits."""
+        picks: dict[str, list[tuple[PickedStudy, list[Any]]]] = {}
         for pick in self.basket:
-            picks.setdefault(pick.patient.token, []).append(pick)
+            fields = [form[name] for name in visit_field_names(pick)]
+            picks.setdefault(pick.patient.token, []).append((pick, fields))
         return [(patient, field, picks[patient.token]) for patient, field in form.patient_rows()]
 
 
@@ -378,6 +380,7 @@ def _prepare(session: SelectiveSession, form: SelectiveOrderForm) -> PreparedOrd
         project=values["project"].pk if values["project"] else None,
         reason=values["reason"] if form.is_as_is else "",
         pseudonyms=form.pseudonyms(),
+        visits=form.visits,
         urgent=values.get("urgent", False),
         title=values["title"],
         found=session.search.key,

@@ -1,6 +1,6 @@
 """The summary of a selective transfer, and its start: from the prepared order to the jobs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -31,6 +31,8 @@ from adit.projects import pseudonyms as projects_pseudonyms
 from adit.projects import services
 from adit.projects.models import Project
 from adit_engine.errors import AditError
+from adit_engine.messages import Message
+from adit_engine.pseudonymize.visit import TrialVisit, explain_visit_risk
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class PreparedOrder:
     """The reason for sending identified data; empty if pseudonymized."""
     pseudonyms: dict[str, str]
     """Given pseudonyms by patient token."""
+    visits: dict[str, TrialVisit]
+    """Visits by study token."""
     urgent: bool
     title: str
     found: str
@@ -60,6 +64,7 @@ class PreparedOrder:
             **plain,
             "destinations": list(self.destinations),
             "pseudonyms": drafts.seal_pseudonyms(self.project, self.pseudonyms),
+            "visits": {token: asdict(visit) for token, visit in self.visits.items()},
             "basket": self.basket.to_json(),
             "password": self.password.to_json(),
         }
@@ -71,6 +76,9 @@ class PreparedOrder:
                 **data,
                 "destinations": tuple(data["destinations"]),
                 "pseudonyms": drafts.open_pseudonyms(data["project"], data["pseudonyms"]),
+                "visits": {
+                    token: TrialVisit(**values) for token, values in data.get("visits", {}).items()
+                },
                 "basket": Basket.from_json(data["basket"]),
                 "password": DraftPassword.from_json(data["password"]),
             }
@@ -87,7 +95,11 @@ class PreparedOrder:
         return OrderRequest(
             kind=Selective.code,
             items=tuple(
-                replace(pick, pseudonym=self.pseudonyms.get(pick.patient.token, ""))
+                replace(
+                    pick,
+                    pseudonym=self.pseudonyms.get(pick.patient.token, ""),
+                    visit=self.visits.get(pick.token),
+                )
                 for pick in self.basket
             ),
             key=key,
@@ -136,13 +148,19 @@ def _render_summary(
         "destinations": [nodes[pk] for pk in prepared.destinations if pk in nodes],
         "patients": PatientTable(
             [
-                (patient, _known_pseudonym(user, prepared, patient))
+                (
+                    patient,
+                    _known_pseudonym(user, prepared, patient),
+                    _describe_visits(prepared, patient),
+                )
                 for patient in prepared.basket.patients
             ],
             request,
             sees_identified=has_right(user, Right.SEE_IDENTIFIED),
             is_identified=bool(prepared.reason),
+            exclude=() if prepared.visits else ("visits",),
         ),
+        "visit_risks": _visit_risks(prepared),
         "sources": sorted({pick.node for pick in prepared.basket}),
         "size": format_estimated_size(preview.summary.size_bytes),
         "sees_identified": has_right(user, Right.SEE_IDENTIFIED),
@@ -200,6 +218,23 @@ def _redirect_to_jobs(jobs: list[Job]) -> HttpResponse:
 
 def _get_project(prepared: PreparedOrder) -> Project | None:
     return None if prepared.project is None else Project.objects.filter(pk=prepared.project).first()
+
+
+def _describe_visits(prepared: PreparedOrder, patient: PickedPatient) -> str:
+    """Return the visits of a patient's studies, in the order of the basket."""
+    studies = [pick for pick in prepared.basket if pick.patient == patient]
+    visits = [prepared.visits.get(pick.token) for pick in studies]
+    return ", ".join(visit.id if visit else _("none") for visit in visits)
+
+
+def _visit_risks(prepared: PreparedOrder) -> list[Message]:
+    """Return why visits may identify their patients, each reason once."""
+    risks = (
+        explain_visit_risk(prepared.visits[pick.token], pick.study.patient_id)
+        for pick in prepared.basket
+        if pick.token in prepared.visits
+    )
+    return list(dict.fromkeys(risk for risk in risks if risk is not None))
 
 
 def _known_pseudonym(user: User, prepared: PreparedOrder, patient: PickedPatient) -> str:

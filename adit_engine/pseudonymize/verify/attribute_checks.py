@@ -38,7 +38,9 @@ CLINICAL_TRIAL_FIELDS = {
     0x00120030: "site_id",
     0x00120031: "site_name",
 }
+VISIT_FIELDS = {0x00120050: "id", 0x00120051: "description"}
 _OWN_TAGS = frozenset(CLINICAL_TRIAL_FIELDS) | {
+    *VISIT_FIELDS,
     SUBJECT_ID,
     IDENTITY_REMOVED,
     DEID_METHOD,
@@ -117,7 +119,7 @@ class OutputAttributes:
                 continue
             if depth and tag in _DEID_TAGS:
                 raise element_error("verify-stamp.nested", tag)
-            if tag in empty:
+            if tag in empty and (depth or tag not in VISIT_FIELDS):
                 value = data[start:end].strip(b" \0")
                 stands_in = value in _DUMMY_VALUES and tag not in _ALWAYS_EMPTY
                 if vr == b"SQ" or (value and not stands_in):

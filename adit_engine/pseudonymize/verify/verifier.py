@@ -26,6 +26,7 @@ from adit_engine.pseudonymize.verify.attribute_checks import (
     SUBJECT_ID,
     TEMPORAL_INFORMATION,
     TOP_LEVEL_TAGS,
+    VISIT_FIELDS,
     OutputAttributes,
 )
 from adit_engine.pseudonymize.verify.forbidden_elements import must_be_empty, must_differ
@@ -131,36 +132,24 @@ class Verifier:
                 build_patterns(asked, self._deid_values),
                 build_spellings(asked, self._deid_values, words),
             )
-            self._check_pseudonym(known[0])
+            self._check_own_texts(known[0])
             self._patterns[key] = known
             if len(self._patterns) > _MAX_CACHED:
                 self._patterns.popitem(last=False)
         return known
 
-    def _check_pseudonym(self, patterns: PatternSet) -> None:
-        """A pseudonym that a person chose may itself identify the patient."""
+    def _check_own_texts(self, patterns: PatternSet) -> None:
+        """A pseudonym or a visit that a person chose may itself identify the patient."""
         own = self._pseudonym.lower()
-        year_needles = (needle for needles in patterns.by_year.values() for needle in needles)
-        long_ones = [
-            needle
-            for needle in (*patterns.words, *year_needles)
-            if needle.code in (ID, BIRTH) and len(needle.text) >= 6
-        ]
-        hidden = [
-            text for text, code in patterns.whole_values.items() if code == ID and len(text) >= 6
-        ]
-        names = [
-            text for text, code in patterns.whole_values.items() if code == NAME and len(text) >= 4
-        ]
-        if (
-            own in patterns.whole_values
-            or any(needle.text == own for needle in patterns.words)
-            or any(contains_word(needle, own) for needle in long_ones)
-            or any(contains_word(IdentifierPattern(text, ID), own) for text in hidden)
-            or len([name for name in names if contains_word(IdentifierPattern(name, NAME), own)])
-            > 1
-        ):
+        if own in patterns.whole_values or _identifies(own, patterns, names=2):
             raise InstanceWithheld("verify-pseudonym.identifies")
+        visit = self._change.visit
+        for text in (visit.id, visit.description) if visit is not None else ():
+            own = text.lower().encode()
+            # A short one, such as 1 or V2, equals a short number of the patient by chance.
+            is_whole = len(own) >= 3 and own in patterns.whole_values
+            if (is_whole and not own.isdigit()) or _identifies(own, patterns, names=1):
+                raise InstanceWithheld("verify-visit.identifies")
 
     def _check_file_meta(self, source: Instance, output: Instance, made: OutputAttributes) -> None:
         named = (output.sop_class_uid.encode(), output.instance_uid.encode())
@@ -188,6 +177,11 @@ class Verifier:
             expected = getattr(stamp, field).strip() if stamp else ""
             if made.text(tag) != expected.encode():
                 raise InstanceWithheld("verify-stamp.trial", field=field.replace("_", " "))
+        visit = self._change.visit
+        for tag, field in VISIT_FIELDS.items():
+            expected = getattr(visit, field).strip() if visit else ""
+            if made.text(tag) != expected.encode():
+                raise InstanceWithheld("verify-stamp.visit", field=field)
         if made.text(IDENTITY_REMOVED) != b"YES" or not made.text(DEID_METHOD).startswith(b"ADIT"):
             raise InstanceWithheld("verify-stamp.not-marked")
         dates = self._options & {FULL_DATES, MODIFIED_DATES}
@@ -225,9 +219,32 @@ class Verifier:
         check_same_pixels(before, after, (source.transfer_syntax_uid, output.transfer_syntax_uid))
 
 
+def _identifies(own: bytes, patterns: PatternSet, names: int) -> bool:
+    """Return whether a text of ours contains an identifier, or so many names, of the patient."""
+    year_needles = (needle for needles in patterns.by_year.values() for needle in needles)
+    long_ones = [
+        needle
+        for needle in (*patterns.words, *year_needles)
+        if needle.code in (ID, BIRTH) and len(needle.text) >= 6
+    ]
+    hidden = [text for text, code in patterns.whole_values.items() if code == ID and len(text) >= 6]
+    long_names = [
+        text for text, code in patterns.whole_values.items() if code == NAME and len(text) >= 4
+    ]
+    named = [name for name in long_names if contains_word(IdentifierPattern(name, NAME), own)]
+    return (
+        len(named) >= names
+        or any(needle.text == own for needle in patterns.words)
+        or any(contains_word(needle, own) for needle in long_ones)
+        or any(contains_word(IdentifierPattern(text, ID), own) for text in hidden)
+    )
+
+
 def _own_text(change: Pseudonymization) -> bytes:
     stamp = change.clinical_trial
     own = [change.pseudonym, change.profile.name]
+    if change.visit is not None:
+        own += [change.visit.id, change.visit.description]
     if stamp is not None:
         own += [getattr(stamp, field) for field in CLINICAL_TRIAL_FIELDS.values()]
     return b"\n".join((OWN_ATTRIBUTE_TEXT, *(text.lower().encode() for text in own)))

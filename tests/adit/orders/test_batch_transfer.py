@@ -4,10 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import pytest
 from lab.jobs import put_study, shelf, work
 from lab.ordering import order_job
+from pydicom import dcmread
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
@@ -34,10 +37,12 @@ from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
 from adit.results.check_summary import summarize_check
-from adit.results.transfer_results import get_row_results, transfer_lines
+from adit.results.report import build_report
+from adit.results.transfer_results import get_row_results, result_rows, transfer_lines
 from adit_engine.errors import InvalidInput, NodeRefused
 from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.transfer.study_lookup import StudyCriteria
 from adit_engine.values.query import Query
 from adit_engine.values.references import QueryLevel
@@ -49,7 +54,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ANNE, BEN = "PID-4711-0815", "PID-0002"
 
 
-def by_uid(line: int, study: str, patient: str = ANNE, **more: str) -> BatchTransferRow:
+def by_uid(line: int, study: str, patient: str = ANNE, **more: Any) -> BatchTransferRow:
     return BatchTransferRow(line, StudyCriteria(patient, study_uid=f"{ROOT}.{study}"), **more)
 
 
@@ -642,6 +647,69 @@ def test_every_source_needs_permission_and_differs_from_the_destination(
         order_rows(by_uid(2, "1"), further=(make_node("Secret PACS").pk,))
     with pytest.raises(InvalidInput, match="Source and destination are the same"):
         order_rows(by_uid(2, "1"), further=(destination.pk,))
+
+
+def test_the_visit_of_a_row_reaches_header_folder_result_sheet_and_report(
+    order_rows: Callable[..., Job], source: Node, folder_node: Node, tmp_path: Path
+) -> None:
+    put_study(source, "1", images=2, series=2)
+    put_study(source, "2", images=1, PatientID=BEN)
+    baseline = TrialVisit("V1", "Baseline")
+    rows = [by_uid(2, "1", series_uid=f"{ROOT}.1.1", visit=baseline), by_uid(3, "2", BEN)]
+    rows.append(by_uid(4, "1", series_uid=f"{ROOT}.1.2", visit=baseline))
+    job = run_all(order_rows(*rows, to=folder_node))
+    batch_start.request_start(job.owner, job, StartOptions())
+    assert work() is not None
+    held = dict(shelf(source))
+    shelf(source).clear()
+    assert run_all(job).state == JobState.FAILURE
+    shelf(source).update(held)
+    job.refresh_from_db()
+
+    perform(job.owner, job, "retry")
+
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    files = {path: dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")}
+    visits = {
+        (ds.get("ClinicalTrialTimePointID"), ds.get("ClinicalTrialTimePointDescription"))
+        for ds in files.values()
+    }
+    assert visits == {("V1", "Baseline"), (None, None)}
+    for path, ds in files.items():
+        assert path.parts[-3].startswith("V1-") == ("ClinicalTrialTimePointID" in ds)
+    columns = transfer_results.result_columns(job, ALL)
+    sheet = [dict(zip(columns, row, strict=True)) for row in result_rows(job, ALL)]
+    assert [(row["Visit"], row["VisitDescription"]) for row in sheet] == [
+        ("V1", "Baseline"),
+        ("", ""),
+        ("V1", "Baseline"),
+    ]
+    told = [study["visit"] for study in build_report(job)["studies"]]
+    assert told == [{"id": "V1", "description": "Baseline"}, None]
+
+
+def test_rows_that_mean_one_study_with_two_visits_are_named_at_the_start(
+    order_rows: Callable[..., Job], source: Node
+) -> None:
+    put_study(source, "1", AccessionNumber="A1")
+    put_study(source, "2", AccessionNumber="A2")
+    by_number = StudyCriteria(accession_number="A1")
+    job = run_all(
+        order_rows(
+            by_uid(2, "1", visit=TrialVisit("V1")),
+            by_uid(3, "2", visit=TrialVisit("V1")),
+            BatchTransferRow(4, by_number, visit=TrialVisit("V2")),
+        )
+    )
+
+    batch_start.request_start(job.owner, job, StartOptions())
+
+    job = run_all(job)
+    assert job.state == JobState.WAITING_FOR_OWNER
+    assert "Lines 2 and 4 mean the same study with different visits" in str(job.message)
+    batch_start.request_start(job.owner, job, StartOptions(left_out={4}))
+    assert run_all(job).state == JobState.SUCCESS
 
 
 def test_a_row_with_all_criteria_round_trips_through_json() -> None:

@@ -23,6 +23,7 @@ from adit.projects import pseudonyms, services
 from adit.projects.models import Project
 from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
+from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +81,11 @@ class Person:
 
     def start(self) -> Any:
         self.page = self.client.post(self.page.request["PATH_INFO"], follow=True)
+        return self.page
+
+    def press_change(self) -> Any:
+        address = self.page.request["PATH_INFO"]
+        self.page = self.client.post(address, {"do": "change"}, follow=True)
         return self.page
 
     @property
@@ -362,6 +368,28 @@ def test_a_selective_transfer_is_ordered_through_basket_and_summary(
     assert content.patient_id == "PID-0815"
     assert content.pseudonym
     assert "The basket is empty." in person.client.get(NEW).content.decode()
+
+
+def test_a_visit_entered_in_the_basket_is_part_of_the_order(
+    person: Person, coordinator: User, project: Project
+) -> None:
+    picked(person, "0", "1")
+    first, second = (pick.token for pick in basket.load(coordinator))
+    to = {"destinations": goes_to("Research PACS"), "project": str(project.pk)}
+    page = person.press("summary", **{f"visit_description_{first}": "Baseline"}, **to)
+    assert page.status_code == 422
+    assert "Enter the visit, such as V1" in person.text
+
+    person.press("summary", **{f"visit_{first}": "V1", f"visit_{second}": "2024-02-29"}, **to)
+
+    assert "V1, 2024-02-29" in person.text
+    assert "This visit looks like a date" in person.text
+    person.press_change()
+    assert f'name="visit_{first}" value="V1"' in person.text
+    person.press("summary", **{f"visit_{second}": ""}, **to)
+    person.start()
+    visits = [encrypted_payload.open_task(task).visit for task in Job.objects.get().tasks.all()]
+    assert visits == [TrialVisit("V1", "Baseline"), None]
 
 
 def test_submitting_the_summary_repeatedly_creates_one_job(person: Person) -> None:

@@ -22,6 +22,7 @@ from adit.spreadsheets.table import SheetTable
 from adit.spreadsheets.template import make_template_csv, make_template_xlsx
 from adit.spreadsheets.transfer_rows import validate_transfer_rows
 from adit.spreadsheets.writer import stream_csv, write_xlsx
+from adit_engine.pseudonymize.visit import TrialVisit
 
 
 def queries(data: bytes, file: str = "list.csv") -> ValidatedSheet[QueryRow]:
@@ -146,6 +147,43 @@ def test_a_pseudonym_equal_to_the_patient_id_is_an_error(kind: SheetKind, pseudo
 
     assert [row.verdict for row in rows] == [RowVerdict.ERROR, RowVerdict.OK]
     assert rows[0].findings[0].message.code == "pseudonym.is-patient-id"
+
+
+@pytest.mark.parametrize("header", ["Visit", "Visite", "SESSION", "Time point", "Zeitpunkt"])
+def test_the_visit_column_is_recognized_and_its_values_are_checked(header: str) -> None:
+    lines = [
+        f"PatientID;StudyInstanceUID;SeriesInstanceUID;{header};Visit description",
+        "0012A;1.2.3;1.2.3.1;V1;Baseline",
+        "0012A;1.2.3;1.2.3.2; V1 ;Baseline",
+        "0012A;1.2.4;;2024-03-05;",
+        "0012A;1.2.5;;12a;",
+        f"0012A;1.2.6;;{'V' * 65};",
+        "0012A;1.2.7;;A\\B;",
+        "0012A;1.2.8;;;Baseline",
+        "0012A;1.2.9;1.2.9.1;V1;",
+        "0012A;1.2.9;1.2.9.2;V2;",
+        "0012A;1.2.9;1.2.9.3;;",
+    ]
+    table = read_sheet(io.BytesIO("\n".join(lines).encode()), "list.csv")
+
+    rows = validate_transfer_rows(table, guess_mapping(table, SheetKind.TRANSFER)).rows
+
+    assert [row.row and row.row.visit for row in rows[:2]] == [TrialVisit("V1", "Baseline")] * 2
+    codes = [(row.verdict, *(finding.message.code for finding in row.findings)) for row in rows]
+    conflict = (RowVerdict.ERROR, "sheet-row.study-with-visits")
+    assert codes == [
+        (RowVerdict.OK,),
+        (RowVerdict.OK,),
+        (RowVerdict.WARNING, "visit.looks-like-date"),
+        (RowVerdict.WARNING, "visit.looks-like-patient-id"),
+        (RowVerdict.ERROR, "sheet-row.too-long"),
+        (RowVerdict.ERROR, "sheet-row.control-character"),
+        (RowVerdict.ERROR, "visit.no-id"),
+        conflict,
+        conflict,
+        (RowVerdict.OK,),
+    ]
+    assert rows[7].findings[0].lines == (9, 10)
 
 
 @pytest.mark.parametrize(

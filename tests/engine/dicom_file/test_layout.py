@@ -29,6 +29,16 @@ def test_the_path_has_trial_patient_study_series_and_instance() -> None:
     assert series.startswith("2-CT-")
 
 
+def test_the_visit_is_the_beginning_of_the_study_folder() -> None:
+    values = {"PatientID": "P", "StudyDate": "20190304", **UIDS}
+    plain = make_path(values)[1]
+
+    assert make_path({**values, "ClinicalTrialTimePointID": "V1"})[1] == f"V1-{plain}"
+    hostile = make_path({**values, "ClinicalTrialTimePointID": "../Wöche:1" + "x" * 60})[1]
+    assert hostile.startswith("_Wöche_1x")
+    assert hostile.endswith(plain)
+
+
 def test_series_with_equal_descriptions_do_not_share_a_folder() -> None:
     values = {"PatientID": "P", "SeriesNumber": "2", "SeriesDescription": "axial", **UIDS}
 

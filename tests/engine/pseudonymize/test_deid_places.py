@@ -23,6 +23,7 @@ from adit_engine.messages import Message
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.parameters import ClinicalTrialAttributes
 from adit_engine.pseudonymize.verify.verifier import verify
+from adit_engine.pseudonymize.visit import TrialVisit, explain_visit_risk
 from adit_engine.values.instance import EXPLICIT_LE, Instance
 
 NAME = b"Mustermann^Erika"
@@ -224,6 +225,85 @@ def test_output_without_a_trial_has_no_trial_attributes() -> None:
         "DeidentificationMethod",
         "DeidentificationMethodCodeSequence",
     ]
+
+
+ORIGINAL_VISIT = {"t00120050": ("LO", b"Visit of 3 May"), "t00120051": ("ST", b"First")}
+
+
+def test_the_visit_of_the_order_replaces_that_of_the_original() -> None:
+    original = instance(header(**ORIGINAL_VISIT))
+    visit = TrialVisit("Wöche 12 ", "nach OP")
+
+    made = result(original, replace(change(), visit=visit))
+    assert (made.ClinicalTrialTimePointID, made.ClinicalTrialTimePointDescription) == (
+        "Wöche 12",
+        "nach OP",
+    )
+    for untold in (change(), change("113107", "113105"), replace(change(), clinical_trial=None)):
+        ds = result(original, untold)
+        assert "ClinicalTrialTimePointID" not in ds
+        assert "ClinicalTrialTimePointDescription" not in ds
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [
+        TrialVisit("4711-0815"),
+        TrialVisit("V1", "Max Mustermann"),
+        TrialVisit("Mustermann"),
+        TrialVisit("19640812"),
+    ],
+)
+def test_a_visit_that_identifies_the_patient_withholds_the_image(visit: TrialVisit) -> None:
+    original = instance(
+        header(
+            t00100010=("PN", b"Mustermann^Max"),
+            t00100020=("LO", b"4711-0815"),
+            t00100030=("DA", b"19640812"),
+        )
+    )
+    how = replace(change(), visit=visit)
+    made = apply(how, original)
+    with pytest.raises(InstanceWithheld, match="visit itself identifies"):
+        verify(original, made, how)
+
+
+def test_the_verification_compares_the_visit_at_the_top_level_only() -> None:
+    how = replace(change(), visit=TrialVisit("V1", "Baseline"))
+    original = instance(header())
+    made = apply(how, original)
+    verify(original, made, how)
+    for wrong in (replace(how, visit=None), replace(how, visit=TrialVisit("V2", "Baseline"))):
+        with pytest.raises(InstanceWithheld, match="of the visit is wrong"):
+            verify(original, made, wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "description"),
+    [("", ""), (" ", "x"), ("V" * 65, ""), ("A\\B", ""), ("V1", "a\nb"), ("V1", "x" * 201)],
+)
+def test_invalid_visits_are_rejected(text: str, description: str) -> None:
+    with pytest.raises(InvalidInput):
+        TrialVisit(text, description)
+
+
+@pytest.mark.parametrize(
+    ("visit", "risk"),
+    [
+        ("V1", None),
+        ("Week 12", None),
+        ("2", None),
+        ("2024-02-29", "date"),
+        ("20240229", "date"),
+        ("29.2.24", "date"),
+        ("0815", "patient-id"),
+        ("V-123456", "patient-id"),
+    ],
+)
+def test_a_visit_like_a_date_or_a_patient_id_is_noticed(visit: str, risk: str | None) -> None:
+    found = explain_visit_risk(TrialVisit(visit), "815")
+
+    assert (found.code if found else None) == (risk and f"visit.looks-like-{risk}")
 
 
 @pytest.mark.parametrize(
