@@ -5,10 +5,11 @@ import sys
 from django.contrib.auth.decorators import login_not_required
 from django.db.utils import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
+from adit.accounts import kept_forms
 from adit.pages import help as manuals
 from adit.pages.home import HomePage
 
@@ -42,6 +43,18 @@ def help_topic(request: HttpRequest, slug: str) -> HttpResponse:
     except KeyError:
         raise Http404 from None
     return render(request, "help/page.html", {"topic": topic, "topics": manuals.TOPICS})
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Lead back to the form with what was typed; explain the error if that is not possible."""
+    page = kept_forms.keep_form(request)
+    if not page:
+        return render(request, "403_csrf.html", status=403)
+    if not request.user.is_authenticated:
+        return kept_forms.redirect_to_sign_in(page)
+    if "HX-Request" in request.headers:
+        return HttpResponse(headers={"HX-Redirect": page})
+    return redirect(page)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
