@@ -1141,6 +1141,7 @@ _PSEUDONYMIZE: dict[str, Template] = {
     ),
     "profile.line": _("Line {line}: {problem}"),
     "profile.toml": _("The profile is not valid TOML: {error}."),
+    "profile.too-deep": _("The profile is not valid: its lists are nested too deeply."),
     "profile.file": _("The profile {file} cannot be read as a UTF-8 file."),
     "profile.unknown-preset": _("“{name}” is not a preset. The presets are: {presets}."),
     "profile.head": _('A profile must start with name = "…" and version = a whole number.'),

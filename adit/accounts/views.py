@@ -97,6 +97,8 @@ def set_theme(request: HttpRequest) -> HttpResponse:
     if request.POST.get("theme") in Theme.values:
         User.objects.filter(pk=cast(User, request.user).pk).update(theme=request.POST["theme"])
     address = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(address, {request.get_host()}, request.is_secure()):
+    if not address.startswith("/") or not url_has_allowed_host_and_scheme(
+        address, {request.get_host()}, request.is_secure()
+    ):
         address = "/"
     return redirect(address)

@@ -12,6 +12,7 @@ from adit.accounts.models import User
 from adit.jobs import visibility
 from adit.jobs.kinds import KINDS
 from adit.jobs.models import Job, JobState
+from adit.numbers import parse_number
 from adit.orders.forms import SearchDateInput
 from adit.projects.models import Project
 
@@ -89,6 +90,6 @@ class JobFilter(django_filters.FilterSet):
 
     def by_text(self, jobs: QuerySet[Job], name: str, text: str) -> QuerySet[Job]:
         match = Q(title__icontains=text) | Q(owner__username__iexact=text)
-        if text.isascii() and text.isdecimal() and len(text) < 12:
-            match |= Q(pk=int(text))
+        if (number := parse_number(text)) is not None:
+            match |= Q(pk=number)
         return jobs.filter(match)

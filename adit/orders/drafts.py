@@ -15,6 +15,7 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.jobs import encrypted_payload
 from adit.jobs.models import OrderDraft
+from adit.numbers import parse_number
 from adit.projects.models import Project
 from adit.vault.cipher import DecryptionError
 
@@ -103,4 +104,5 @@ def open_pseudonyms(project: int | str | None, text: str) -> dict[str, Any]:
 
 
 def _find_project(pk: int | str | None) -> Project | None:
-    return Project.objects.filter(pk=pk).first() if pk and str(pk).isdecimal() else None
+    number = parse_number(str(pk or ""))
+    return None if number is None else Project.objects.filter(pk=number).first()

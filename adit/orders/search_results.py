@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adit.accounts.models import User
+from adit.numbers import parse_number
 from adit.orders import drafts
 from adit_engine.messages import Message
 from adit_engine.values.record import Record
@@ -96,8 +97,8 @@ class StoredSearch:
     def row(self, text: str) -> FoundStudy | None:
         """Return the row with this number; None if there is no such row."""
         rows = self.rows or ()
-        position = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
-        return rows[position] if 0 <= position < len(rows) else None
+        position = parse_number(text, len(rows) - 1)
+        return None if position is None else rows[position]
 
     def with_row(self, position: int, row: FoundStudy) -> "StoredSearch":
         rows = list(self.rows or ())

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -27,6 +27,9 @@ _SUBJECT_VALIDATOR = RegexValidator(
     r"\A(job|node|project|profile|user|group|token):[A-Za-z0-9_.-]*\Z",
     _("For example job:12, node:3 or project:LUNG. Never a patient."),
 )
+
+_POSSIBLE_DAYS = [MinValueValidator(date(1900, 1, 1)), MaxValueValidator(date(2999, 12, 31))]
+"""A day before or after the first or last day of the calendar cannot be computed."""
 
 
 def _date_widget() -> forms.DateInput:
@@ -53,8 +56,12 @@ class AuditTrailForm(forms.Form):
     about = forms.CharField(
         label=_("Object"), required=False, max_length=128, validators=[_SUBJECT_VALIDATOR]
     )
-    since = forms.DateField(label=_("From"), required=False, widget=_date_widget())
-    until = forms.DateField(label=_("Until"), required=False, widget=_date_widget())
+    since = forms.DateField(
+        label=_("From"), required=False, widget=_date_widget(), validators=_POSSIBLE_DAYS
+    )
+    until = forms.DateField(
+        label=_("Until"), required=False, widget=_date_widget(), validators=_POSSIBLE_DAYS
+    )
     before = forms.IntegerField(
         required=False, min_value=1, max_value=2**62, widget=forms.HiddenInput
     )

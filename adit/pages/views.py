@@ -5,10 +5,11 @@ import sys
 from django.contrib.auth.decorators import login_not_required
 from django.db.utils import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
+from adit.accounts import kept_forms
 from adit.accounts.permissions import NotPermitted
 from adit.pages import help as manuals
 from adit.pages.home import HomePage
@@ -53,6 +54,18 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     cause = exception.__cause__ or exception.__context__
     reason = str(cause) if isinstance(cause, NotPermitted) else ""
     return render(request, "403.html", {"reason": reason}, status=403)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Lead back to the form with what was typed; explain the error if that is not possible."""
+    page = kept_forms.keep_form(request)
+    if not page:
+        return render(request, "403_csrf.html", status=403)
+    if not request.user.is_authenticated:
+        return kept_forms.redirect_to_sign_in(page)
+    if "HX-Request" in request.headers:
+        return HttpResponse(headers={"HX-Redirect": page})
+    return redirect(page)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

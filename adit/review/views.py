@@ -16,6 +16,7 @@ from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.jobs.models import ReviewDecision
 from adit.jobs.views.access import current_user
 from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
+from adit.numbers import parse_number
 from adit.projects.models import ProfileVersion
 from adit.review import decisions, forms, images
 from adit.review import groups as review_groups
@@ -117,10 +118,9 @@ def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
                 raise Http404
             image = tried.image
         largest = THUMBNAIL_PIXELS if "small" in request.GET else MAX_PNG_PIXELS
-        frame = request.GET.get("frame", "0")
         data = render_png(
             image,
-            int(frame) if frame.isdecimal() else 0,
+            parse_number(request.GET.get("frame", "")) or 0,
             largest=largest,
             whole_range="whole" in request.GET,
         )
@@ -255,6 +255,5 @@ def _is_image_cached(user: User, group: WithheldGroup) -> bool:
 
 
 def _read_frame(request: HttpRequest, frames: int) -> int:
-    text = request.POST.get("frame", "1")
-    number = int(text) - 1 if text.isdecimal() and len(text) < 7 else 0
-    return min(max(number, 0), max(frames - 1, 0))
+    number = parse_number(request.POST.get("frame", "")) or 1
+    return min(max(number - 1, 0), max(frames - 1, 0))

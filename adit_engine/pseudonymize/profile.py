@@ -115,6 +115,8 @@ class ConfidentialityProfile:
             read = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ProfileError("profile.toml", error=str(error)) from None
+        except RecursionError:
+            raise ProfileError("profile.too-deep") from None
         try:
             _check_keys(read, {"name", "version", "rules", "pixels"})
         except ProfileError as error:

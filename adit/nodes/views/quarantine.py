@@ -47,6 +47,7 @@ def quarantine_delete(request: HttpRequest) -> HttpResponse:
 def _parse_lot(text: str) -> receiver_quarantine.SenderKey | None:
     try:
         calling, address, class_uid = json.loads(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
-    return str(calling), str(address), str(class_uid)
+    lot = calling, address, class_uid
+    return lot if all(isinstance(part, str) for part in lot) else None

@@ -25,6 +25,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.base import OrderRequest
 from adit.jobs.views.access import current_user, order_permission_required
+from adit.numbers import parse_number
 from adit.orders import archive_passwords, drafts, service, uploads
 from adit.orders.uploads import Upload
 from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
@@ -158,10 +159,11 @@ def _render_columns(
 
 def _mapping_at(upload: Upload, text: str | None) -> ColumnMapping:
     """The mapping with the headers in that line; the current mapping if the input is invalid."""
-    if text is None or not text.isdecimal() or len(text) > 4:
+    line = parse_number(text or "")
+    if line is None:
         return upload.mapping
     try:
-        return guess_mapping_at(upload.table, upload.kind, int(text))
+        return guess_mapping_at(upload.table, upload.kind, line)
     except InvalidInput:
         return upload.mapping
 
@@ -304,7 +306,7 @@ class SheetReview:
 
     def redirect(self, page: str = "1", show: str = "") -> HttpResponse:
         address = self.workflow.address("rows", self.upload.key)
-        query = f"?page={page}" if page.isdecimal() else "?page=1"
+        query = f"?page={parse_number(page) or 1}"
         shown = f"&show={show}" if show in ROW_FILTERS else ""
         return HttpResponseRedirect(f"{address}{query}{shown}#rows")
 
@@ -477,4 +479,4 @@ def _explain_missing_file(request: HttpRequest) -> str:
 
 
 def _parse_numbers(texts: list[str]) -> list[int]:
-    return [int(text) for text in texts if text.isascii() and text.isdecimal() and len(text) < 9]
+    return [number for text in texts if (number := parse_number(text)) is not None]

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from adit.accounts.permissions import Right
+from adit.numbers import parse_number
 from adit.projects import pixel_rule_forms, profile_versions
 from adit.projects.models import ProfileVersion
 from adit.projects.pixel_rule_forms import PixelRuleForm, ProfileDraftForm, pixel_rule_to_initial
@@ -48,7 +49,7 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
     """
     button, _sep, number = request.POST.get("do", "").partition("-")
     rules = pixel_rule_forms.parse_pixel_rules(text)
-    place = int(number) if number.isdecimal() and int(number) < len(rules) else None
+    place = parse_number(number, len(rules) - 1)
     if button == "save":
         made = profile_versions.create_version(current_user(request), text)
         messages.success(request, _("%s is saved. Select it in a project to use it.") % made)
@@ -80,8 +81,7 @@ def _handle_button(request: HttpRequest, profile: ProfileVersion, text: str) -> 
 
 def _parse_index(request: HttpRequest) -> int | None:
     """The index of the rule that is being changed; None for a new one."""
-    text = request.POST.get("place", "")
-    return int(text) if text.isdecimal() and len(text) < 5 else None
+    return parse_number(request.POST.get("place", ""))
 
 
 def _render_draft(

@@ -311,7 +311,7 @@ def test_a_user_who_does_not_manage_a_node_cannot_see_or_adopt_proposals(
     assert answer.status_code == 403
     for path in ("test/fetch/", "test/write/"):
         assert client.post(f"/nodes/{pacs.pk}/{path}").status_code == 403
-        assert client.get(f"/nodes/{pacs.pk}/{path}").status_code == 405
+        assert client.get(f"/nodes/{pacs.pk}/{path}").status_code == 302
 
 
 def test_a_stored_finding_is_shown_with_the_current_template(

@@ -227,11 +227,11 @@ def test_a_closed_node_can_be_opened(pacsadmin: User, make_node: Callable[..., N
     assert node.is_open
 
 
-def test_get_is_not_allowed_for_actions(pacsadmin: User, source: Node) -> None:
+def test_a_get_of_an_action_leads_to_its_page(pacsadmin: User, source: Node) -> None:
     manager = client_of(pacsadmin)
 
     for path in ("do/close/", "test/"):
-        assert manager.get(f"/nodes/{source.pk}/{path}").status_code == 405
+        assert manager.get(f"/nodes/{source.pk}/{path}").status_code == 302
 
 
 def test_access_is_granted_and_revoked_per_group(

@@ -129,9 +129,13 @@ def test_a_pause_or_stop_without_a_reason_is_rejected(
 
 
 @pytest.mark.parametrize("name", [n for n, row in MATRIX.items() if row[0] == "post"])
-def test_get_is_not_allowed_for_urls_that_change_data(
+def test_a_get_of_an_action_changes_nothing_and_leads_to_a_page(
     name: str, pacsadmin: User, folder_node: Node
 ) -> None:
     path = address(name, MATRIX[name][1], folder_node)
 
-    assert client_of(pacsadmin).get(path).status_code == 405
+    before = Node.objects.values().get(pk=folder_node.pk)
+    answer = client_of(pacsadmin).get(path)
+    assert answer.status_code == 302
+    assert path.startswith(answer["Location"])
+    assert Node.objects.values().get(pk=folder_node.pk) == before
