@@ -605,6 +605,7 @@ _JOBS: dict[str, Template] = {
         "them.",
         "count",
     ),
+    "job.delivered-as-ordered-withheld": _("Delivered as ordered, {count} withheld."),
     "job.canceled": ngettext(
         "Canceled. {count} image had already been delivered.",
         "Canceled. {count} images had already been delivered.",
