@@ -753,6 +753,10 @@ _REVIEW: dict[str, Template] = {
 }
 
 _ORDERS: dict[str, Template] = {
+    "left-out.delivered-before": _("The series was delivered before, by job {job}."),
+    "left-out.delivered-by-deleted-job": _(
+        "The series was delivered before, by a job that was deleted."
+    ),
     "approval.own-order": _(
         "You cannot approve your own order. Ask another person with the permission to approve jobs."
     ),

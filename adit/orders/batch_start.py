@@ -387,6 +387,7 @@ def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | N
         study.record,
         tuple(one.record.series_uid for one in picked),
         "" if job.is_as_is else content.pseudonym,
+        left_out=parts.left_out,
     )
     return ReadyRow(row.line, pick)
 

@@ -162,7 +162,8 @@ class _NewRules:
     def _accept_risk(self, code: str, before: AppliedRules) -> bool:
         accept = RiskDecision.ACCEPT.value
         return any(
-            risk.code == code and getattr(self.now, risk.name) == accept != getattr(before, risk.name)
+            risk.code == code
+            and getattr(self.now, risk.name) == accept != getattr(before, risk.name)
             for risk in risks.RISKS
         )
 

@@ -220,7 +220,8 @@ def _plan_transfer(rows: Sequence[ReadyRow]) -> TaskPlan:
     whole = any(not pick.series_uids for pick in picks)
     series = () if whole else tuple(uid for pick in picks for uid in pick.series_uids)
     pseudonym = next((pick.pseudonym for pick in picks if pick.pseudonym), "")
-    merged = replace(picks[0], series_uids=series, pseudonym=pseudonym)
+    left_out = {uid: reason for pick in picks for uid, reason in pick.left_out.items()}
+    merged = replace(picks[0], series_uids=series, pseudonym=pseudonym, left_out=left_out)
     return merged.plan(tuple(SheetRow(row.line) for row in rows))
 
 
