@@ -19,6 +19,8 @@ from django_tables2 import Column, RequestConfig, TemplateColumn
 from django_tables2 import Table as BaseTable
 
 from adit.dates import format_date, format_datetime
+from adit.messages import plain_message
+from adit_engine.messages import Message
 
 NONE = "–"
 ROWS_PER_PAGE = 50
@@ -105,6 +107,13 @@ class ActionColumn(TemplateColumn):
 def state_badge(value: Any, word: Any) -> str:
     """Return the badge of a state: icon, word and colour."""
     return render_to_string("components/state.html", {"value": str(value), "word": word})
+
+
+def show_reason(message: Message) -> SafeString:
+    """Return a message in plain words; the DICOM detail is shown on a click."""
+    words = plain_message(message)
+    details = [] if words == message else [message]
+    return render_to_string("components/reason.html", {"plain": words, "details": details})
 
 
 def format_number(value: int) -> str:

@@ -27,6 +27,7 @@ from adit.tables import (
     Table,
     format_number,
     muted,
+    show_reason,
     state_badge,
 )
 from adit_engine.messages import Message
@@ -121,7 +122,7 @@ class StudyTable(Table):
             reverse("job_task", args=[record.job_id, record.position]),
             _study_name(record, labels),
             muted(labels.modalities),
-            format_html('<div class="quiet task-message">{}</div>', record.message)
+            format_html('<div class="quiet task-message">{}</div>', show_reason(record.message))
             if record.message
             else "",
         )
