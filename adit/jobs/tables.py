@@ -27,6 +27,7 @@ from adit.tables import (
     Table,
     format_number,
     muted,
+    nowrap,
     show_reason,
     state_badge,
 )
@@ -89,7 +90,7 @@ class StudyTable(Table):
     label = _lazy("Studies")
     position = Column(_lazy("No."), orderable=True)
     study = ComputedColumn(_lazy("Study"))
-    pseudonym = ComputedColumn(_lazy("Pseudonym"))
+    pseudonym = ComputedColumn(_lazy("Pseudonym"), attrs=NO_WRAP)
     source = Column(
         _lazy("From"), default="", order_by=("source__name", "position"), orderable=True
     )
@@ -214,4 +215,5 @@ class SearchTaskTable(Table):
 def _study_name(task: Task, labels: TaskLabels) -> str:
     if labels.is_masked or labels.is_closed:
         return _("Study %(n)d") % {"n": task.position}
-    return f"{dicom_date(labels.study_date)} · {labels.description or _('(no description)')}"
+    day = nowrap(dicom_date(labels.study_date))
+    return format_html("{} · {}", day, labels.description or _("(no description)"))
