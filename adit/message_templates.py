@@ -559,8 +559,16 @@ _JOBS: dict[str, Template] = {
         "Nothing to deliver: all {count} images were withheld, as announced.",
         "count",
     ),
-    "delivery.rest-withheld": _("{delivered} images delivered, {count} withheld as announced."),
-    "delivery.partial": _("{delivered} of {count} images delivered."),
+    "delivery.rest-withheld": ngettext(
+        "{delivered} image delivered, {count} withheld as announced.",
+        "{delivered} images delivered, {count} withheld as announced.",
+        "delivered",
+    ),
+    "delivery.partial": ngettext(
+        "{delivered} of {count} image delivered.",
+        "{delivered} of {count} images delivered.",
+        "count",
+    ),
     "delivery.nothing": _("Nothing was delivered."),
     "delivery.no-series": _("Nothing was transferred: no series of this study was selected."),
     "delivery.series-unfinished": _("One series was not finished."),
@@ -858,7 +866,9 @@ _WORKER: dict[str, Template] = {
     "archive.no-images": _("No image was delivered, so no 7-Zip file was built."),
     "archive.more-images": _("More images are being transferred. The 7-Zip file is built again."),
     "archive.built": ngettext(
-        "{images} images in one file.", "{images} images in {count} files.", "count"
+        "Packed into one file. Images: {images}.",
+        "Packed into {count} files. Images: {images}.",
+        "count",
     ),
     "archive.in-progress": _("The 7-Zip file is being built and tested: {percent} %."),
 }

@@ -88,6 +88,20 @@ def test_a_message_without_plain_words_has_no_detail(
     assert "DICOM detail" not in page
 
 
+def test_one_image_is_in_the_singular(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
+    as_user: AsUser,
+) -> None:
+    counts = {"delivered": 1, "count": 1}
+    assert str(Message("delivery.partial", **counts)) == "1 of 1 image delivered."
+    assert str(Message("delivery.rest-withheld", **counts)).startswith("1 image delivered")
+    job = make_job(coordinator, state=JobState.SUCCESS)
+    make_item(job.tasks.get(), expected=1, delivered=1)
+    assert "of 1 image<" in as_user(coordinator).get(f"/jobs/{job.pk}/").content.decode()
+
+
 def test_every_reason_to_withhold_has_plain_words() -> None:
     codes = {*engine_templates._VERIFY} - {
         code for code in engine_templates._VERIFY if "clause" in code
