@@ -130,8 +130,9 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "waits": _wait_reasons(job),
         "estimate": estimate_job(job),
         "table": table,
-        "allowed": allowed,
+        "allowed": {name: each for name, each in allowed.items() if name != "approve"},
         "approval": get_approval_facts(user, job) if "approve" in allowed else None,
+        "approve": {name: each for name, each in allowed.items() if name == "approve"},
         "start": job.tasks.filter(type=TaskType.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(type=TaskType.PACK).first(),
         "archives": ArchiveTable(
