@@ -613,8 +613,16 @@ _JOBS: dict[str, Template] = {
         "Nothing to deliver: all {count} images were withheld, as announced.",
         "count",
     ),
-    "delivery.rest-withheld": _("{delivered} images delivered, {count} withheld as announced."),
-    "delivery.partial": _("{delivered} of {count} images delivered."),
+    "delivery.rest-withheld": ngettext(
+        "{delivered} image delivered, {count} withheld as announced.",
+        "{delivered} images delivered, {count} withheld as announced.",
+        "delivered",
+    ),
+    "delivery.partial": ngettext(
+        "{delivered} of {count} image delivered.",
+        "{delivered} of {count} images delivered.",
+        "count",
+    ),
     "delivery.nothing": _("Nothing was delivered."),
     "delivery.no-series": _("Nothing was transferred: no series of this study was selected."),
     "delivery.series-unfinished": _("One series was not finished."),
@@ -659,6 +667,7 @@ _JOBS: dict[str, Template] = {
         "them.",
         "count",
     ),
+    "job.delivered-as-ordered-withheld": _("Delivered as ordered, {count} withheld."),
     "job.canceled": ngettext(
         "Canceled. {count} image had already been delivered.",
         "Canceled. {count} images had already been delivered.",
@@ -811,8 +820,28 @@ _REVIEW: dict[str, Template] = {
 }
 
 _ORDERS: dict[str, Template] = {
+    "left-out.delivered-before": _("The series was delivered before, by job {job}."),
+    "left-out.delivered-by-deleted-job": _(
+        "The series was delivered before, by a job that was deleted."
+    ),
     "approval.own-order": _(
         "You cannot approve your own order. Ask another person with the permission to approve jobs."
+    ),
+    "approval.second-person": _(
+        "The research project {project} requires that a second person approves each transfer."
+    ),
+    "approval.many-studies": ngettext(
+        "The order has {count} study. Orders of more than {limit} need approval.",
+        "The order has {count} studies. Orders of more than {limit} need approval.",
+        "count",
+    ),
+    "approval.many-rows": ngettext(
+        "The list has {count} row. Lists of more than {limit} need approval.",
+        "The list has {count} rows. Lists of more than {limit} need approval.",
+        "count",
+    ),
+    "approval.changed-since": _(
+        "The order was changed after its approval, or the limits were changed since the order."
     ),
     "approval.not-awaited": _("This job is not waiting for approval."),
     "approval.refused": _("Not approved. Reason: {reason}"),
@@ -902,7 +931,9 @@ _WORKER: dict[str, Template] = {
     "archive.no-images": _("No image was delivered, so no 7-Zip file was built."),
     "archive.more-images": _("More images are being transferred. The 7-Zip file is built again."),
     "archive.built": ngettext(
-        "{images} images in one file.", "{images} images in {count} files.", "count"
+        "Packed into one file. Images: {images}.",
+        "Packed into {count} files. Images: {images}.",
+        "count",
     ),
     "archive.in-progress": _("The 7-Zip file is being built and tested: {percent} %."),
 }
@@ -914,6 +945,91 @@ _INSTALLATION: dict[str, Template] = {
     "demo.uid-mismatch": _("The SOP Instance UIDs of the data set and the file meta differ."),
     "demo.uids-invalid": _("The data set contains no valid UIDs."),
     "demo.unreadable": _("The file cannot be read as a DICOM object."),
+}
+
+_DEVICE_TO_REVIEW = _("The images may show names or dates. Ask a reviewer to check the device.")
+_NOT_RELEASABLE = _("Screenshots and reports may show names. They cannot be released.")
+_UNKNOWN_ENCODING = _(
+    "ADIT cannot check how these images are encoded. Ask an administrator whether this can be "
+    "changed at the source."
+)
+_FINAL_CHECK = _(
+    "The final check found data that may identify the patient. The images cannot be released. Ask "
+    "an administrator, and name the number of this job."
+)
+_FINAL_CHECK_FAILED = _(
+    "The final check could not confirm that the images are correct. Ask an administrator, and name "
+    "the number of this job."
+)
+
+_PLAIN_REASONS: dict[str, Template] = {
+    # For users without knowledge of DICOM: what is the matter, and what to do. The key is the
+    # category or the code of the message that gives the detail, see plain_message().
+    "pixel-rule": _DEVICE_TO_REVIEW,
+    "header-word": _DEVICE_TO_REVIEW,
+    "burned-in-unknown": _DEVICE_TO_REVIEW,
+    "burned-in": _("The images contain text, possibly a name. Ask a reviewer to mask it."),
+    "conversion": _("Screenshots and scans may show names. Ask a reviewer to check the device."),
+    "image-type": _NOT_RELEASABLE,
+    "samples": _NOT_RELEASABLE,
+    "class": _(
+        "Documents and objects of this kind may contain names anywhere. They cannot be released."
+    ),
+    "recognizable": _("The patient can be recognized in the images. They cannot be released."),
+    "face": _(
+        "The images may show the face of the patient. Ask a manager of research projects whether "
+        "the project accepts this."
+    ),
+    "malformed": _("The images are damaged. Ask the PACS administrator to check the study."),
+    "fault": _("The images are damaged. Ask the PACS administrator to check the study."),
+    "too-large": _("The images are too large to be checked. Ask an administrator."),
+    "not-understood": _("ADIT cannot check these images. Ask an administrator."),
+    "identity": _(
+        "The images cannot be identified without doubt. Ask the PACS administrator to check the "
+        "study."
+    ),
+    "two-uids": _(
+        "The images cannot be identified without doubt. Ask the PACS administrator to check the "
+        "study."
+    ),
+    "uid-repeated": _(
+        "The images cannot be identified without doubt. Ask the PACS administrator to check the "
+        "study."
+    ),
+    "syntax": _UNKNOWN_ENCODING,
+    "pixel-meaning": _UNKNOWN_ENCODING,
+    "pixel-format": _UNKNOWN_ENCODING,
+    "pixel-length": _UNKNOWN_ENCODING,
+    "pixel-bits": _UNKNOWN_ENCODING,
+    "pixel-stream": _UNKNOWN_ENCODING,
+    "verify-name": _FINAL_CHECK,
+    "verify-id": _FINAL_CHECK,
+    "verify-birth-date": _FINAL_CHECK,
+    "verify-date": _FINAL_CHECK,
+    "verify-address": _FINAL_CHECK,
+    "verify-institution": _FINAL_CHECK,
+    "verify-device": _FINAL_CHECK,
+    "verify-text": _FINAL_CHECK,
+    "verify-person": _FINAL_CHECK,
+    "verify-age": _FINAL_CHECK,
+    "verify-uid": _FINAL_CHECK,
+    "verify-element": _FINAL_CHECK,
+    "verify-private": _FINAL_CHECK,
+    "verify-group": _FINAL_CHECK,
+    "verify-pseudonym": _(
+        "The pseudonym may identify the patient. Order the study again with another pseudonym."
+    ),
+    "verify-meta": _FINAL_CHECK_FAILED,
+    "verify-stamp": _FINAL_CHECK_FAILED,
+    "verify-pixel": _FINAL_CHECK_FAILED,
+    "verify-not-understood": _FINAL_CHECK_FAILED,
+    "series-held-back": _(
+        "Another image of this series cannot be sent safely, so the whole series is withheld."
+    ),
+    "refused": _(
+        "The destination did not accept the images. Retry; if it happens again, ask its "
+        "administrator."
+    ),
 }
 
 TEMPLATES: Mapping[str, Template] = (
@@ -931,4 +1047,5 @@ TEMPLATES: Mapping[str, Template] = (
     | _ORDERS
     | _WORKER
     | _INSTALLATION
+    | {f"plain.{key}": template for key, template in _PLAIN_REASONS.items()}
 )

@@ -38,6 +38,24 @@ class MessageField(models.JSONField):
 MessageCount = tuple[Message, int]
 
 
+def plain_message(message: Message) -> Message:
+    """Return a message in words for users without knowledge of DICOM.
+
+    These are the templates "plain.CODE" and "plain.CATEGORY". Messages that are values of the
+    message are replaced, too. Without such a template the result equals the message.
+    """
+    for code in (f"plain.{message.code}", f"plain.{message.category}"):
+        if code in TEMPLATES:
+            return Message(code, **message.values)
+    return Message(message.code, **{name: _plain(one) for name, one in message.values.items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return plain_message(value)
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
 class MessageListField(models.JSONField):
     """Stores a list of messages, or of pairs of a message and a count."""
 

@@ -7,18 +7,23 @@ no row is missing from the pages or on two of them.
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString
 from django_tables2 import Column, RequestConfig, TemplateColumn
 from django_tables2 import Table as BaseTable
+from django_tables2.columns import BoundColumn
+from django_tables2.rows import BoundRow
 
 from adit.dates import format_date, format_datetime
+from adit.messages import plain_message
+from adit_engine.messages import Message
 
 NONE = "–"
 ROWS_PER_PAGE = 50
@@ -27,6 +32,7 @@ ROW_HEADER: Mapping[str, Any] = {"td": {"scope": "row"}}
 """Attributes of the column that names the row for screen readers."""
 NUMBER: Mapping[str, Any] = {"cell": {"class": "number"}}
 NO_WRAP: Mapping[str, Any] = {"td": {"class": "nowrap"}}
+"""Attributes of a column with dates, IDs or UIDs, which must not break at a line end."""
 
 
 class Table(BaseTable):
@@ -50,10 +56,45 @@ class Table(BaseTable):
             self
         )
 
+    @cached_property
+    def cells_by_row(self) -> list[tuple[BoundRow, list[tuple[BoundColumn, Any]]]]:
+        """The rows of the current page with the cells of the columns that are shown."""
+        shown = {column.name for column in self.shown_columns}
+        return [
+            (row, [(column, cell) for column, cell in cells if column.name in shown])
+            for row, cells in self._rendered_rows
+        ]
+
+    @cached_property
+    def shown_columns(self) -> list[BoundColumn]:
+        """The columns without those that are empty in all rows of the current page."""
+        rows = self._rendered_rows
+        return [
+            column
+            for number, column in enumerate(self.columns)
+            if not rows
+            or column.is_ordered
+            or any(not _is_empty(cells[number][1]) for _row, cells in rows)
+        ]
+
+    @cached_property
+    def _rendered_rows(self) -> list[tuple[BoundRow, list[tuple[BoundColumn, Any]]]]:
+        return [(row, list(row.items())) for row in self.paginated_rows]
+
     @property
     def records(self) -> list[Any]:
         """Return what the rows of the current page show, in their order."""
         return [row.record for row in self.paginated_rows]
+
+
+_VISIBLE_ELEMENTS = ("<a", "<button", "<img", "<input", "<select", "<svg", "<textarea")
+
+
+def _is_empty(cell: Any) -> bool:
+    text = str(cell)
+    if "<" in text and not any(element in text for element in _VISIBLE_ELEMENTS):
+        text = strip_tags(text)
+    return text.strip() in ("", NONE)
 
 
 class ComputedColumn(Column):
@@ -107,12 +148,24 @@ def state_badge(value: Any, word: Any) -> str:
     return render_to_string("components/state.html", {"value": str(value), "word": word})
 
 
+def show_reason(message: Message) -> SafeString:
+    """Return a message in plain words; the DICOM detail is shown on a click."""
+    words = plain_message(message)
+    details = [] if words == message else [message]
+    return render_to_string("components/reason.html", {"plain": words, "details": details})
+
+
 def format_number(value: int) -> str:
     return str(intcomma(value))
 
 
 def muted(text: Any) -> SafeString:
     return format_html('<span class="quiet">{}</span>', text)
+
+
+def nowrap(text: Any) -> SafeString:
+    """Return a date, ID or UID within a longer cell, which must not break at a line end."""
+    return format_html('<span class="nowrap">{}</span>', text)
 
 
 def name_and_note(name: Any, note: Any) -> SafeString:

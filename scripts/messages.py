@@ -82,9 +82,13 @@ def _check_unused(trees: Mapping[Path, ast.Module]) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
+    reasons = TEMPLATES.keys() - {f"plain.{key}" for key in project._PLAIN_REASONS}
     for code in TEMPLATES:
-        if code not in used:
+        if code in reasons and code not in used:
             yield f"{code}: the template is not used"
+    for key in project._PLAIN_REASONS:
+        if not any(code == key or code.partition(".")[0] == key for code in reasons):
+            yield f"{key}: no message has this code or category"
 
 
 def _error_classes(trees: Mapping[Path, ast.Module]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from adit.nodes.models import Lane, Node
 from adit.notifications.outbox import OutgoingMail
 from adit.projects.models import ProfileVersion, Project
 from adit.vault.fields import EncryptedField
+from adit_engine.messages import Message
 
 
 class SeriesResult(models.Model):
@@ -250,13 +251,15 @@ NOTHING_DELIVERED = "empty"
 """The state that pages show for a job or task that succeeded with all images withheld."""
 
 
-def state_label(state: str, *, delivered_nothing: bool) -> str:
+def state_label(state: str, *, delivered_nothing: bool, withheld: int = 0) -> str:
     """Return the label of a job or task state.
 
-    If nothing was delivered, the label must not read "complete".
+    If all or some images were withheld, as announced, the label must not read "complete".
     """
     if delivered_nothing:
         return gettext("nothing to deliver (all images withheld)")
+    if state == JobState.SUCCESS and withheld:
+        return str(Message("job.delivered-as-ordered-withheld", count=withheld)).rstrip(".")
     return str(JobState(state).label)
 
 
@@ -269,16 +272,25 @@ class EndStateMixin:
         raise NotImplementedError
 
     @cached_property
-    def delivered_nothing(self) -> bool:
-        """Whether the state is SUCCESS although all images were withheld, as announced.
+    def end_counts(self) -> tuple[int, int]:
+        """The images delivered, and those withheld as announced; (0, 0) unless it is a SUCCESS.
 
-        Queries the database. For many jobs use progress.set_delivered_nothing().
+        Queries the database. For many jobs use progress.set_end_counts().
         """
         if self.state != JobState.SUCCESS:
-            return False
+            return 0, 0
         items = self.series_results().filter(skip_reason__isnull=True)
-        has_come = items.filter(delivered__gt=0).exists()
-        return not has_come and items.exclude(withheld=0, skipped=0).exists()
+        sums = items.aggregate(
+            delivered=models.Sum("delivered", default=0),
+            withheld=models.Sum(models.F("withheld") + models.F("skipped"), default=0),
+        )
+        return sums["delivered"], sums["withheld"]
+
+    @property
+    def delivered_nothing(self) -> bool:
+        """Whether the state is SUCCESS although all images were withheld, as announced."""
+        delivered, withheld = self.end_counts
+        return self.state == JobState.SUCCESS and not delivered and withheld > 0
 
     @property
     def displayed_state(self) -> str:
@@ -286,7 +298,9 @@ class EndStateMixin:
 
     @property
     def state_text(self) -> str:
-        return state_label(self.state, delivered_nothing=self.delivered_nothing)
+        return state_label(
+            self.state, delivered_nothing=self.delivered_nothing, withheld=self.end_counts[1]
+        )
 
 
 class TaskType(models.TextChoices):

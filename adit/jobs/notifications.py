@@ -99,9 +99,11 @@ def _compose(mail: JobMail) -> tuple[str, str]:
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
 
-def _nothing_was_delivered(mail: JobMail) -> bool:
-    """Whether the job ended without a delivered image. It may be running again since the mail."""
-    return mail.state == mail.job.state and mail.job.delivered_nothing
+def _state_text(mail: JobMail) -> str:
+    """The state that the mail reports. The job may be running again since then."""
+    if mail.state == mail.job.state:
+        return mail.job.state_text
+    return state_label(mail.state, delivered_nothing=False)
 
 
 def _subject_and_sentence(mail: JobMail) -> tuple[str, str]:
@@ -109,7 +111,7 @@ def _subject_and_sentence(mail: JobMail) -> tuple[str, str]:
     job, W = mail.job, JobMail.Reason
     words = {
         "n": job.pk,
-        "state": state_label(mail.state, delivered_nothing=_nothing_was_delivered(mail)),
+        "state": _state_text(mail),
         "who": job.owner.get_full_name() or job.owner.get_username(),
     }
     if mail.reason == W.ASKED:

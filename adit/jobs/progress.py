@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, F, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from adit.jobs.models import Job, JobStage, JobState, SeriesResult, Task, TaskState, TaskType
@@ -52,6 +52,11 @@ class ImageCounts:
     def is_empty(self) -> bool:
         """Whether all images were withheld; for a task or job that succeeded."""
         return not self.delivered and bool(self.withheld + self.skipped)
+
+    @property
+    def end_counts(self) -> tuple[int, int]:
+        """The images delivered, and those withheld or skipped; see EndStateMixin.end_counts."""
+        return self.delivered, self.withheld + self.skipped
 
     @property
     def is_verified(self) -> bool:
@@ -145,20 +150,18 @@ def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
     return {row["task_id"]: _row_to_counts(dict(row)) for row in rows}
 
 
-def set_delivered_nothing(jobs: Iterable[Job]) -> None:
-    """Set `delivered_nothing` of many jobs. One query if any of them is a success."""
+def set_end_counts(jobs: Iterable[Job]) -> None:
+    """Set `end_counts` of many jobs. One query if any of them is a success."""
     ended = [job for job in jobs if job.state == JobState.SUCCESS]
     if not ended:
         return
-    items = SeriesResult.objects.filter(task__job=OuterRef("pk"), skip_reason__isnull=True)
-    empty = Job.objects.filter(
-        ~Exists(items.filter(delivered__gt=0)),
-        Exists(items.exclude(withheld=0, skipped=0)),
-        pk__in=[job.pk for job in ended],
+    items = SeriesResult.objects.filter(task__job__in=ended, skip_reason__isnull=True).order_by()
+    rows = items.values_list("task__job").annotate(
+        all_delivered=Sum("delivered"), all_withheld=Sum(F("withheld") + F("skipped"))
     )
-    found = set(empty.order_by().values_list("pk", flat=True))
+    found = {job: (delivered, withheld) for job, delivered, withheld in rows}
     for job in ended:
-        job.delivered_nothing = job.pk in found
+        job.end_counts = found.get(job.pk, (0, 0))
 
 
 def count_reasons(items: QuerySet[SeriesResult]) -> list[MessageCount]:

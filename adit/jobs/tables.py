@@ -27,6 +27,8 @@ from adit.tables import (
     Table,
     format_number,
     muted,
+    nowrap,
+    show_reason,
     state_badge,
 )
 from adit_engine.messages import Message
@@ -48,7 +50,7 @@ class JobTable(Table):
         super().__init__(data, request, **kwargs)
         self.viewer = cast(User, request.user)
         self.progress = progress.count_tasks(job.pk for job in self.records)
-        progress.set_delivered_nothing(self.records)
+        progress.set_end_counts(self.records)
 
     def render_job(self, record: Job) -> str:
         name = record.title or kind_label(record)
@@ -90,7 +92,7 @@ class StudyTable(Table):
     label = _lazy("Studies")
     position = Column(_lazy("No."), orderable=True)
     study = ComputedColumn(_lazy("Study"))
-    pseudonym = ComputedColumn(_lazy("Pseudonym"))
+    pseudonym = ComputedColumn(_lazy("Pseudonym"), attrs=NO_WRAP)
     source = Column(
         _lazy("From"), default="", order_by=("source__name", "position"), orderable=True
     )
@@ -107,8 +109,7 @@ class StudyTable(Table):
         self.counts = progress.count_images_by_task(self.records)
         self.labels = {task.pk: get_task_labels(task, disclosure) for task in self.records}
         for task in self.records:
-            is_success = task.state == TaskState.SUCCESS
-            task.delivered_nothing = is_success and self.count(task).is_empty
+            task.end_counts = self.count(task).end_counts
 
     @property
     def hides_pseudonyms(self) -> bool:
@@ -124,7 +125,7 @@ class StudyTable(Table):
             reverse("job_task", args=[record.job_id, record.position]),
             _study_name(record, labels),
             muted(labels.modalities),
-            format_html('<div class="quiet task-message">{}</div>', record.message)
+            format_html('<div class="quiet task-message">{}</div>', show_reason(record.message))
             if record.message
             else "",
         )
@@ -216,4 +217,5 @@ class SearchTaskTable(Table):
 def _study_name(task: Task, labels: TaskLabels) -> str:
     if labels.is_masked or labels.is_closed:
         return _("Study %(n)d") % {"n": task.position}
-    return f"{dicom_date(labels.study_date)} · {labels.description or _('(no description)')}"
+    day = nowrap(dicom_date(labels.study_date))
+    return format_html("{} · {}", day, labels.description or _("(no description)"))

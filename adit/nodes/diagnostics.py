@@ -65,6 +65,10 @@ class NodeTestReport:
         return [line for line in self.lines if _needs_no_action(line)]
 
     @property
+    def is_passed(self) -> bool:
+        return bool(self.lines) and all(line.finding.grade is not Grade.BAD for line in self.lines)
+
+    @property
     def tested_by(self) -> str:
         by = self.check.by
         return (by.get_full_name() or by.get_username()) if by is not None else "–"

@@ -136,12 +136,29 @@ class SettingsForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         if not self.errors:
             self._require_secrets_again()
-        if not self.errors:
-            try:
-                kind_class(self.kind).Settings(**self.settings, **self.secrets)
-            except InvalidInput as error:
-                self.add_error(self._field_of(error.message), str(error))
+        self._add_all_errors()
         return self.cleaned_data
+
+    def _add_all_errors(self) -> None:
+        """Add the errors of the dataclass, which reports one at a time.
+
+        A value with an error is replaced by a valid one, so that the others are checked, too.
+        """
+        cls = kind_class(self.kind).Settings
+        examples = {field.name: field.metadata["example"] for field in fields(cls)}
+        values = {**self.settings, **self.secrets, **{name: examples[name] for name in self.errors}}
+        for _attempt in range(len(values) + 1):
+            try:
+                cls(**values)
+            except InvalidInput as error:
+                name = self._field_of(error.message)
+                if name is None or name not in self.errors:
+                    self.add_error(name, str(error))
+                if name is None or values.get(name) == examples[name]:
+                    return
+                values[name] = examples[name]
+            else:
+                return
 
     @property
     def settings(self) -> dict[str, Any]:

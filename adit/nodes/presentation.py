@@ -40,7 +40,14 @@ _KIND_DISPLAYS = {
         "server",
         _lazy("An archive that supports DICOM. You need its host, port and AE title."),
     ),
-    "dicomweb": KindDisplay(_lazy("PACS (web)"), "server"),
+    "dicomweb": KindDisplay(
+        _lazy("PACS (web)"),
+        "server",
+        _lazy(
+            "An archive that is accessed by HTTPS (DICOMweb). You need its address, and usually a "
+            "user name with password, or a token."
+        ),
+    ),
     "folder": KindDisplay(
         _lazy("Folder"),
         "folder",

@@ -195,6 +195,8 @@ class PreparedStart:
     stage: JobStage
     waits_for_approval: bool
     announced: tuple[str, ...]
+    totals: Mapping[str, Any]
+    """The size of the whole order, for its approver; see service._totals()."""
     lines: Sequence[_OpenRow] = field(repr=False)
     tasks: Sequence[tuple[Task, TaskPlan]] = field(repr=False)
 
@@ -205,6 +207,8 @@ class PreparedStart:
             job.stage = self.stage
             known = {*job.order["announced"], *self.announced}
             job.order = {**job.order, "announced": sorted(known)}
+            if self.previous_stage == JobStage.CHECK:
+                job.order["totals"] = dict(self.totals)
             job.save(update_fields=["stage", "order"])
             _write_start(job, self)
             archives.insert_packing_task(job)
@@ -261,6 +265,7 @@ class _StartPreparation:
             stage=JobStage.PILOT if len(now) < len(ready) else JobStage.WHOLE,
             waits_for_approval=waits,
             announced=transfer_preview.announced_codes(line.row.facts for line in rows),
+            totals=_sum_totals(rows, ready),
             lines=rows,
             tasks=tasks,
         )
@@ -390,6 +395,7 @@ def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | N
         tuple(one.record.series_uid for one in picked),
         "" if job.is_as_is else content.pseudonym,
         visit=None if job.is_as_is else content.visit,
+        left_out=parts.left_out,
     )
     return ReadyRow(row.line, pick)
 
@@ -409,6 +415,19 @@ def _require_one_visit_per_study(ready: Sequence[ReadyRow]) -> None:
             )
     if refused:
         raise InvalidRows(refused)
+
+
+def _sum_totals(rows: Sequence[_OpenRow], ready: Sequence[ReadyRow]) -> dict[str, Any]:
+    of_line = {line.row.line: line.row.facts for line in rows}
+    # Rows may name the same study.
+    facts = {(one.pick.study.study_uid, one.pick.series_uids): of_line[one.line] for one in ready}
+    images = [one["images"] for one in facts.values()]
+    return {
+        "patients": len({(one.pick.source, one.pick.study.patient_id) for one in ready}),
+        "studies": len({study for study, _series in facts}),
+        "images": None if None in images else sum(images),
+        "bytes": sum(one["bytes"] for one in facts.values()),
+    }
 
 
 def _rows_to_start(

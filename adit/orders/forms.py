@@ -3,6 +3,7 @@
 Used by the order pages and by the filter of the job list.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,15 @@ from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy, distinct_pa
 from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
+from adit_engine.patient_search.name_matching import fold
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.visit import MAX_DESCRIPTION_LENGTH, MAX_ID_LENGTH, TrialVisit
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.references import QueryLevel
 
 MAX_DESTINATIONS = 2
+MIN_WORD_LENGTH = 3
+"""Shorter names and IDs of patients are not looked for in a title."""
 
 PSEUDONYMIZED = "pseudonymized"
 AS_IS = "as_is"
@@ -229,6 +233,12 @@ class OrderRights:
 class SelectiveOrderForm(TransferFormBase):
     """Destinations, research project, pseudonyms and visits of a selective transfer."""
 
+    keeps_title = forms.BooleanField(
+        label=_("Keep this title: it does not identify a patient"),
+        required=False,
+        widget=forms.CheckboxInput(attrs=_CHECKBOX),
+    )
+
     def __init__(
         self,
         data: Any,
@@ -265,7 +275,21 @@ class SelectiveOrderForm(TransferFormBase):
         if not self.is_as_is:
             self._check_pseudonyms()
             self._read_visits()
+        if self.title_names_patient and not values.get("keeps_title"):
+            self.add_error(
+                "title",
+                _(
+                    "The title contains the name or ID of a selected patient, and everybody who sees "
+                    "the job can read it. Change it, or confirm it below."
+                ),
+            )
         return values
+
+    @property
+    def title_names_patient(self) -> bool:
+        """Whether the entered title contains a name or an ID of a patient of the basket."""
+        title = self.data.get("title", "") if self.is_bound else ""
+        return bool(title) and any(_names_patient(title, patient) for patient in self.patients)
 
     def _check_pseudonyms(self) -> None:
         owners: dict[str, str] = {}
@@ -318,6 +342,18 @@ def pseudonym_field_name(patient: PickedPatient) -> str:
 
 def _is_only_wildcards(text: str) -> bool:
     return bool(text) and not text.strip("*?^=, ")
+
+
+def _names_patient(title: str, patient: PickedPatient) -> bool:
+    patient_id = patient.patient_id.strip().casefold()
+    if len(patient_id) >= MIN_WORD_LENGTH and patient_id in title.casefold():
+        return True
+    names = {fold(word) for word in _words(patient.name) if len(word) >= MIN_WORD_LENGTH}
+    return not names.isdisjoint(map(fold, _words(title)))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text)
 
 
 def _wildcard_pattern(text: str) -> str:

@@ -156,14 +156,28 @@ def needs_approval(
 ) -> bool:
     """Return whether an order of this size needs approval.
 
+    See explain_approval().
+    """
+    return explain_approval(user, size, kind, project) is not None
+
+
+def explain_approval(
+    user: User, size: int, kind: str = "selective", project: Project | None = None
+) -> Message | None:
+    """Return why an order of this size needs approval; None if it needs none.
+
     The size is the number of studies, or of rows of a sheet. A project may require approval for
     all sizes and users. A query sends nothing.
     """
     capabilities = get_capabilities(kind)
     if project is not None and project.second_person and size and capabilities.sends_images:
-        return True
+        return Message("approval.second-person", project=str(project))
     most: int = getattr(settings, capabilities.limit_setting)
-    return not user.is_staff and size > most
+    if user.is_staff or size <= most:
+        return None
+    if capabilities.sends_images:
+        return Message("approval.many-studies", count=size, limit=most)
+    return Message("approval.many-rows", count=size, limit=most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +271,7 @@ def _insert_job(
             "change": AS_IS if request.is_as_is else PSEUDONYMIZED,
             "reason": reason,
             "announced": list(preview.summary.announced),
+            **_totals(preview.summary),
             **order.kind.facts(request),
         },
         state=JobState.WAITING_FOR_APPROVAL if preview.needs_approval else JobState.PENDING,
@@ -291,6 +306,19 @@ def _insert_job(
     else:
         notifications.request_approval(job)
     return job
+
+
+def _totals(summary: OrderSummary) -> dict[str, Any]:
+    """The size of the order, for its approver. Nothing for a sheet that is not checked yet."""
+    if not summary.studies:
+        return {}
+    totals = {
+        "patients": summary.patients,
+        "studies": summary.studies,
+        "images": summary.images,
+        "bytes": summary.size_bytes,
+    }
+    return {"totals": totals}
 
 
 def _tasks(order: _ValidOrder, job: Job, names: Mapping[_Patient, str]) -> Iterator[Task]:

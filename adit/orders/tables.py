@@ -15,7 +15,7 @@ from adit.jobs.kinds.picked_study import PickedPatient
 from adit.jobs.models import Job
 from adit.jobs.templatetags.dicom_format import masked, person_name
 from adit.results.transfer_results import TransferRowResult
-from adit.tables import ComputedColumn, NumberColumn, Table, muted
+from adit.tables import NO_WRAP, ComputedColumn, NumberColumn, Table, muted
 
 MAX_CELL_LENGTH = 60
 
@@ -25,7 +25,7 @@ class PatientTable(Table):
 
     label = _lazy("Patients and pseudonyms")
     name = Column(_lazy("Patient"), accessor="0")
-    patient_id = Column(_lazy("Patient ID"), accessor="0__patient_id")
+    patient_id = Column(_lazy("Patient ID"), accessor="0__patient_id", attrs=NO_WRAP)
     pseudonym = ComputedColumn(_lazy("Pseudonym"), accessor="1")
     visits = Column(_lazy("Visits"), accessor="2")
 
@@ -68,7 +68,7 @@ class RowResultTable(Table):
         template_name="orders/_row_study_cell.html",
         attrs={"td": {"class": "row-study"}},
     )
-    pseudonym = ComputedColumn(_lazy("Pseudonym"))
+    pseudonym = ComputedColumn(_lazy("Pseudonym"), attrs=NO_WRAP)
     visit = Column(_lazy("Visit"), accessor="content__visit__id", default="")
     expected = NumberColumn(_lazy("Expected"), accessor="counts__expected")
     delivered = NumberColumn(_lazy("Delivered"), accessor="counts__delivered")

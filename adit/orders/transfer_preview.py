@@ -5,13 +5,13 @@ Used by the check and by the start of a batch transfer.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
 from adit.jobs.kinds.base import ListedSeries, ListedStudy
-from adit.jobs.models import Job
+from adit.jobs.models import DeliveredSeries, Job
 from adit.projects import risks, services
 from adit.results import deliveries
 from adit_engine.messages import Message
@@ -29,6 +29,8 @@ class SeriesPlan:
     delivered: tuple[ListedSeries, ...] = ()
     not_allowed: tuple[ListedSeries, ...] = ()
     """Series of modalities that the project does not allow."""
+    left_out: Mapping[str, Message] = field(default_factory=dict)
+    """Why the other series are not sent, by UID."""
 
 
 def plan_series(job: Job, study: ListedStudy) -> SeriesPlan:
@@ -37,14 +39,18 @@ def plan_series(job: Job, study: ListedStudy) -> SeriesPlan:
     A delivered series counts as delivered only if the source has no more images of it now.
     """
     selection = Selection(modalities=job.project.allowed_modalities if job.project else ())
-    allowed = [one for one in study.series if not selection.exclusion_reason(one.record)]
-    others = tuple(one for one in study.series if selection.exclusion_reason(one.record))
-    made: Mapping[str, int] = {}
+    why = {one.record.series_uid: selection.exclusion_reason(one.record) for one in study.series}
+    left_out = {uid: reason for uid, reason in why.items() if reason is not None}
+    allowed = [one for one in study.series if one.record.series_uid not in left_out]
+    others = tuple(one for one in study.series if one.record.series_uid in left_out)
+    made: Mapping[str, DeliveredSeries] = {}
     if job.order.get("skips_delivered"):
         made = deliveries.find_delivered(job, (one.record.series_uid for one in allowed))
-    there = [one for one in allowed if _is_delivered(one, made)]
+    there = tuple(one for one in allowed if _is_delivered(one, made))
     new = tuple(one for one in allowed if not _is_delivered(one, made))
-    return SeriesPlan(new, tuple(there), others)
+    for one in there:
+        left_out[one.record.series_uid] = _delivered_before(made[one.record.series_uid])
+    return SeriesPlan(new, there, others, left_out)
 
 
 def preview_facts(job: Job, studies: Sequence[ListedStudy]) -> dict[str, Any]:
@@ -82,9 +88,16 @@ def announced_codes(facts: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(codes))
 
 
-def _is_delivered(series: ListedSeries, made: Mapping[str, int]) -> bool:
+def _is_delivered(series: ListedSeries, made: Mapping[str, DeliveredSeries]) -> bool:
+    delivery = made.get(series.record.series_uid)
     images = series.images
-    return images is not None and images <= made.get(series.record.series_uid, -1)
+    return delivery is not None and images is not None and images <= delivery.images
+
+
+def _delivered_before(delivery: DeliveredSeries) -> Message:
+    if delivery.job_id is None:
+        return Message("left-out.delivered-by-deleted-job")
+    return Message("left-out.delivered-before", job=delivery.job_id)
 
 
 def _expect_withheld(

@@ -21,7 +21,7 @@ class EventTable(Table):
     at = ComputedColumn(_lazy("Time"), accessor="event__at", attrs=NO_WRAP)
     who = Column(_lazy("User"))
     action = Column(_lazy("Action"), accessor="event__action", attrs=IN_ENGLISH)
-    about = Column(_lazy("Object"), accessor="event__about", default="")
+    about = Column(_lazy("Object"), accessor="event__about", default="", attrs=NO_WRAP)
     details = TemplateColumn(
         verbose_name=_lazy("Details"),
         template_name="pages/_event_cell.html",

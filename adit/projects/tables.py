@@ -13,6 +13,7 @@ from adit.dates import format_date
 from adit.projects import profile_versions
 from adit.projects.models import ProfileVersion, Project
 from adit.tables import (
+    NO_WRAP,
     NONE,
     NUMBER,
     ROW_HEADER,
@@ -98,7 +99,9 @@ class ProfileTable(Table):
 
 class PseudonymTable(Table):
     label = _lazy("Pseudonyms")
-    pseudonym = Column(_lazy("Pseudonym"), attrs=ROW_HEADER, orderable=True)
+    pseudonym = Column(
+        _lazy("Pseudonym"), attrs={"td": {**ROW_HEADER["td"], **NO_WRAP["td"]}}, orderable=True
+    )
     # Only the day is shown. The order within a day may be that of a list of patients.
     created_at = DateColumn(
         _lazy("Created on"), order_by=("created_at__date", "pseudonym"), orderable=True

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Sum
 
-from adit.jobs.models import Job, Task, TaskState
+from adit.jobs.models import Job, Task
 from adit.jobs.queue import LeaseLost
 from adit.projects import risks, services
 from adit_engine import __version__
@@ -64,23 +64,6 @@ def record_rules(task: Task) -> None:
         task.rules = [*before, used]
         if mine.update(rules=task.rules) != 1:
             raise LeaseLost("task.taken-over")
-
-
-def tasks_with_changed_rules(job: Job) -> list[int]:
-    """Return ended tasks with withheld images that other rules apply to now.
-
-    Only tasks of the current generation are returned.
-    """
-    now = current_rules(job)
-    ended = (TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE)
-    held = Task.objects.filter(job=job, state__in=ended, items__withheld__gt=0).distinct()
-    return [
-        task.pk
-        for task in held.only("rules")
-        if task.rules
-        and AppliedRules(**task.rules[-1]) != now
-        and task.rules[-1]["generation"] == now.generation
-    ]
 
 
 def get_rules(task: Task) -> list[AppliedRules]:

@@ -55,11 +55,8 @@ def record_deliveries(task: Task) -> None:
         )
 
 
-def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
-    """Return the series already delivered, with their numbers of images.
-
-    The number is the one that the source listed at the time.
-    """
+def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, DeliveredSeries]:
+    """Return the deliveries of series that this project already sent to this destination."""
     if job.destination is None:
         return {}
     project = job.project or services.default_project()
@@ -68,7 +65,7 @@ def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, int]:
     rows = DeliveredSeries.objects.filter(
         project=project, destination=job.destination, index__in=list(by_index)
     )
-    return {by_index[index]: images for index, images in rows.values_list("index", "images")}
+    return {by_index[row.index]: row for row in rows}
 
 
 def _series_index(cipher: ValueCipher, job: Job, series_uid: str) -> str:

@@ -90,6 +90,6 @@ class SeriesReportTable(Table):
 class ElementTable(Table):
     label = _lazy("Changes of the headers")
     name = Column(_lazy("Element"), attrs=ROW_HEADER, orderable=True)
-    tag = Column(_lazy("Tag"), orderable=True)
+    tag = Column(_lazy("Tag"), orderable=True, attrs=NO_WRAP)
     action = Column(_lazy("Action"), orderable=True)
     count = NumberColumn(_lazy("Count"), orderable=True)

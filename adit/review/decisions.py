@@ -1,11 +1,11 @@
 """Decisions of reviewers on withheld images: mask, release, keep withheld, reopen.
 
-Used by the review pages.
+Used by the review pages, and by the retry of what was released.
 """
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -14,17 +14,20 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit.trail import record
-from adit.jobs.models import ReviewDecision, WithheldImages
+from adit.jobs.models import Job, ReviewDecision, TaskState, WithheldImages
 from adit.projects import reviewed_rules, risks, services
 from adit.projects.models import ProfileVersion
 from adit.projects.profile_versions import parse_rules
 from adit.projects.validators import validate_reason
+from adit.results import applied_rules
+from adit.results.applied_rules import AppliedRules
 from adit.review import images
-from adit.review.groups import WithheldGroup
+from adit.review.groups import WithheldGroup, get_device
 from adit_engine.errors import InstanceWithheld, InvalidInput
 from adit_engine.messages import Message
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle, example_rules
@@ -122,6 +125,67 @@ def reopen(user: User, group: WithheldGroup, reason: str) -> None:
             user, WithheldImages.objects.filter(pk__in=_row_ids(group)), ReviewDecision.OPEN, reason
         )
         _record_groups(user, "withheld.reopened", [group], {"reason": reason, "code": group.code})
+
+
+def tasks_with_released_images(job: Job) -> list[int]:
+    """Return ended tasks with withheld images that a rule or decision covers only since then.
+
+    Only tasks of the current generation are returned.
+    """
+    now = applied_rules.current_rules(job)
+    ended = (TaskState.SUCCESS, TaskState.WARNING, TaskState.FAILURE)
+    rows = WithheldImages.objects.filter(item__task__job=job, item__task__state__in=ended)
+    rules = _NewRules(now)
+    released = {
+        row.item.task_id
+        for row in rows.select_related("item__task")
+        if row.item.task.rules and rules.cover(row, applied_rules.get_rules(row.item.task)[-1])
+    }
+    return sorted(released)
+
+
+@dataclass
+class _NewRules:
+    """The rules of now, compared with those of earlier attempts."""
+
+    now: AppliedRules
+    _added: dict[int, list[PixelRule]] = field(default_factory=dict)
+
+    def cover(self, row: WithheldImages, before: AppliedRules) -> bool:
+        """Return whether the images may leave now, though not under the rules of `before`."""
+        if before.generation != self.now.generation:
+            return False
+        return self._accept_risk(row.code, before) or any(
+            _covers(rule, row) for rule in self._find_added(before)
+        )
+
+    def _accept_risk(self, code: str, before: AppliedRules) -> bool:
+        accept = RiskDecision.ACCEPT.value
+        return any(
+            risk.code == code
+            and getattr(self.now, risk.name) == accept != getattr(before, risk.name)
+            for risk in risks.RISKS
+        )
+
+    def _find_added(self, before: AppliedRules) -> list[PixelRule]:
+        """The pixel rules that the profile of that attempt did not have."""
+        if before.profile not in self._added:
+            now, old = (
+                parse_rules(ProfileVersion.objects.get(pk=pk)).pixel_rules
+                for pk in (self.now.profile, before.profile)
+            )
+            self._added[before.profile] = [rule for rule in now if rule not in old]
+        return self._added[before.profile]
+
+
+def _covers(rule: PixelRule, row: WithheldImages) -> bool:
+    """Whether the rule lifts the reason. An unknown device may be that of the rule."""
+    if row.code not in LIFTED_BY_PIXEL_RULE:
+        return False
+    if row.code in CODES_NOT_ANNOUNCED and not rule.rectangles:
+        return False
+    device = get_device(row)
+    return rule.covers(device) if device.is_known else rule.sop_class == device.sop_class
 
 
 def is_own(user: User, group: WithheldGroup) -> bool:

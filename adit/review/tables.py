@@ -8,7 +8,16 @@ from django_tables2 import Column
 
 from adit.dates import format_datetime
 from adit.review.groups import WithheldGroup
-from adit.tables import ROW_HEADER, ComputedColumn, NumberColumn, Table, muted, name_and_note
+from adit.tables import (
+    ROW_HEADER,
+    ComputedColumn,
+    NumberColumn,
+    Table,
+    muted,
+    name_and_note,
+    show_reason,
+)
+from adit_engine.messages import Message
 
 
 class RuledGroupTable(Table):
@@ -45,6 +54,9 @@ class LeftGroupTable(Table):
     images = NumberColumn(_lazy("Images"), orderable=True)
     reason = Column(_lazy("Reason"), orderable=True)
     decision = ComputedColumn(_lazy("Decided by"))
+
+    def render_reason(self, value: Message) -> str:
+        return show_reason(value)
 
     def render_decision(self, record: WithheldGroup) -> str:
         return _decided_by(record)

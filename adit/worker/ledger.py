@@ -111,6 +111,8 @@ class Ledger:
         elif isinstance(output, InstanceEvent):
             self._record_event(output)
         else:
+            if output.listing is not None:
+                self._record_listing(output.listing)
             series = self._get_series(output.ref)
             series.outcome, series.dirty = output, True
         overdue = time.monotonic() - self._written_at > WRITE_EVERY_S

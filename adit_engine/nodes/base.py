@@ -472,13 +472,14 @@ def setting_field(
     pem: bool = False,
     belongs_to: str = "",
     recipient: Callable[[Any], object] | None = None,
+    example: str = "",
 ) -> Any:
     """Declare a field of the settings dataclass of a node.
 
     Forms, API schema and URLs are made from it. `pem` marks text of several lines. `belongs_to`
     names the field without which a secret has no use; `field=value` requires one value of that
     field. `recipient` normalizes a value that decides who receives the node's secrets: the address,
-    and how the other side is verified.
+    and how the other side is verified. `example` is a valid value of a field whose default is not.
     """
     return field(
         default=default,
@@ -492,5 +493,6 @@ def setting_field(
             "pem": pem,
             "belongs_to": belongs_to,
             "recipient": recipient,
+            "example": example or default,
         },
     )

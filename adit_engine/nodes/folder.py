@@ -52,7 +52,9 @@ _STARTS_WITHOUT_PREAMBLE = (b"\x02\0", b"\x08\0")
 
 @dataclass(frozen=True)
 class FolderSettings:
-    path: str = setting_field("", "Folder", help="Path on this machine, such as /mnt/research.")
+    path: str = setting_field(
+        "", "Folder", help="Path on this machine, such as /mnt/research.", example="/mnt/research"
+    )
     shown_path: str = setting_field(
         "", "Folder as users see it", help=r"Such as \\server\share\research. Shown on the pages."
     )

@@ -63,14 +63,8 @@ class SeriesInventory:
         answer = self._query(Query.instances_of(self.ref, self.patient_id))
         why = self._why_not_proven(answer)
         self._is_trusted = why is None
-        return SourceListing(
-            self.ref,
-            frozenset(answer.classes) if why is None else None,
-            number=self.record.series_number,
-            modality="/".join(self.record.modalities),
-            description=self.record.series_description,
-            reason=why,
-        )
+        expected = frozenset(answer.classes) if why is None else None
+        return SourceListing.from_record(self.ref, self.record, expected, why)
 
     def list_again(self, expected: frozenset[str]) -> InventoryDifference:
         """Compare the current list with the expected UIDs.

@@ -123,7 +123,8 @@ def _series_transfers(
             ref = _make_series_ref(order, record)
             why = order.selection.exclusion_reason(record)
             if why is not None:
-                yield SeriesOutcome(ref, None, skip_reason=why)
+                listing = SourceListing.from_record(ref, record)
+                yield SeriesOutcome(ref, None, skip_reason=why, listing=listing)
             else:
                 yield SeriesTransfer(
                     ref, record, source, policy, earlier_ledgers.get(ref.series_uid)

@@ -12,6 +12,7 @@ from typing import Any
 
 from adit_engine.messages import Message
 from adit_engine.values.device import ImagingDevice
+from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, SeriesRef
 
 ChangeRow = tuple[int, str, int]
@@ -102,6 +103,24 @@ class SourceListing:
     description: str = ""
     """As in the source; may contain identifying text."""
     reason: Message | None = None
+
+    @classmethod
+    def from_record(
+        cls,
+        ref: SeriesRef,
+        record: Record,
+        expected: frozenset[str] | None = None,
+        reason: Message | None = None,
+    ) -> "SourceListing":
+        """Create a listing of the series that a record of the source describes."""
+        return cls(
+            ref,
+            expected,
+            number=record.series_number,
+            modality="/".join(record.modalities),
+            description=record.series_description,
+            reason=reason,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +271,8 @@ class SeriesOutcome:
     """Remarks for information, which do not mean a gap."""
     skip_reason: Message | None = None
     """Why the selection excludes the series; None if it is included."""
+    listing: SourceListing | None = field(default=None, repr=False)
+    """What the source says about an excluded series, for which there is no SourceListing before."""
 
     @classmethod
     def from_ledger(

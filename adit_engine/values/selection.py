@@ -1,6 +1,7 @@
 """Selection of the series of a study. Used by order previews, jobs and transfers."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from adit_engine.messages import Message
 from adit_engine.values.record import Record
@@ -12,11 +13,13 @@ class Selection:
 
     series_uids: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    known_reasons: Mapping[str, Message] = field(default_factory=dict)
+    """Why series are not in `series_uids`, by UID, where it is not the choice of a user."""
 
     def exclusion_reason(self, series: Record) -> Message | None:
         """Return why the series is left out, or None if it is included."""
         if self.series_uids and series.series_uid not in self.series_uids:
-            return Message("left-out.not-selected")
+            return self.known_reasons.get(series.series_uid, Message("left-out.not-selected"))
         if self.modalities and not set(self.modalities) & set(series.modalities):
             return Message("left-out.modality", modalities=self.modalities)
         return None

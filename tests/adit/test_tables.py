@@ -9,8 +9,19 @@ from django.test import RequestFactory
 from django_tables2 import Column
 
 from adit.jobs.tables import JobTable, SearchTaskTable, StudyTable
+from adit.orders.tables import PatientTable, RowResultTable
+from adit.pages.tables import EventTable
 from adit.projects.tables import ProfileTable, ProjectTable, PseudonymTable
-from adit.tables import NONE, ROW_HEADER, ActionColumn, NumberColumn, Table
+from adit.results.tables import ArchiveTable, ElementTable
+from adit.tables import (
+    NONE,
+    ROW_HEADER,
+    ActionColumn,
+    ComputedColumn,
+    NumberColumn,
+    Table,
+    muted,
+)
 
 ROWS = [{"name": f"<{n:03}>", "images": n * 1000, "secret": -n} for n in range(120)]
 
@@ -21,7 +32,11 @@ class ShelfTable(Table):
     images = NumberColumn("Images", orderable=True)
     secret = Column("Secret")
     remark = Column("Remark")
+    note = ComputedColumn("Note")
     action = ActionColumn(verbose_name="Action", template_name="jobs/_pseudonyms_hidden.html")
+
+    def render_note(self, record: dict[str, Any]) -> str:
+        return muted(record.get("note", NONE))
 
 
 class Elements(HTMLParser):
@@ -39,9 +54,9 @@ class Elements(HTMLParser):
         return [attrs for name, attrs in self.found if name == tag]
 
 
-def show(query: str = "", **options: Any) -> tuple[ShelfTable, str]:
+def show(query: str = "", rows: Any = ROWS, **options: Any) -> tuple[ShelfTable, str]:
     request = RequestFactory().get(f"/shelves/{query}")
-    table = ShelfTable(ROWS, request, **options)
+    table = ShelfTable(rows, request, **options)
     page = Template("{% load render_table from django_tables2 %}{% render_table table %}")
     return table, page.render(Context({"table": table, "request": request}))
 
@@ -81,16 +96,51 @@ def test_name_headers_and_order_are_marked_up_for_screen_readers() -> None:
     (box,) = (each for each in page.of("div") if each.get("role") == "group")
     assert (box["aria-label"], box["tabindex"]) == ("Shelves", "0")
     headers = page.of("th")
-    assert [each.get("scope") for each in headers] == ["col"] * 5 + ["row"] * 120
-    assert [each.get("aria-sort") for each in headers[:5]] == ["descending", *[None] * 4]
+    assert [each.get("scope") for each in headers] == ["col"] * 4 + ["row"] * 120
+    assert [each.get("aria-sort") for each in headers[:4]] == ["descending", *[None] * 3]
     assert '<span class="visually-hidden">Action</span>' in html
 
 
 def test_values_are_escaped_and_missing_values_shown_as_dash() -> None:
-    _table, html = show()
+    _table, html = show(rows=[*ROWS[:2], {"name": "last", "remark": "blue", "note": "<new>"}])
 
     assert '<th scope="row">&lt;001&gt;</th><td class="number">1,000</td>' in html
     assert f"<td>{NONE}</td>" in html
+    assert "&lt;new&gt;" in html
+
+
+def test_a_column_that_is_empty_in_all_rows_is_hidden() -> None:
+    _table, html = show(rows=[{"name": "a", "images": 0}, {"name": "b", "images": None}])
+    assert ">Images</a>" in html
+    assert not any(name in html for name in ("Secret", "Remark", "Note"))
+    _table, html = show(rows=[{"name": "a"}, {"name": "b", "note": "blue", "secret": 0}])
+    assert ">Note</th>" in html
+    assert ">Secret</th>" in html
+    assert "Remark" not in html
+
+
+def test_an_empty_table_and_a_sorted_column_keep_their_headers() -> None:
+    assert "Remark" in show(rows=[])[1]
+    assert ">Images" in show("?sort=images", rows=[{"name": "a"}])[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        (JobTable, ("created_at",)),
+        (StudyTable, ("pseudonym",)),
+        (PatientTable, ("patient_id",)),
+        (RowResultTable, ("pseudonym",)),
+        (ProjectTable, ("expires_on",)),
+        (PseudonymTable, ("pseudonym", "created_at")),
+        (EventTable, ("at", "about")),
+        (ArchiveTable, ("built_at", "kept_until")),
+        (ElementTable, ("tag",)),
+    ],
+)
+def test_dates_and_ids_do_not_break_at_a_line_end(table: type[Table], names: list[str]) -> None:
+    for name in names:
+        assert "nowrap" in table.base_columns[name].attrs["td"]["class"], name
 
 
 def test_two_tables_of_a_page_are_sorted_independently() -> None:

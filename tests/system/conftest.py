@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +33,8 @@ CHROMIUM = [
     "--no-proxy-server",
 ]
 SCREEN = {"width": 1366, "height": 768}
+SUCCESS = re.compile("complete|Delivered as ordered")
+"""What the badge of a successful job says, without or with withheld images."""
 
 
 @dataclass(frozen=True)

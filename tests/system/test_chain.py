@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from conftest import sign_in
+from conftest import SUCCESS, sign_in
 from orthanc import needs_chromium, needs_orthanc
 from playwright.sync_api import Page, expect
 from pydicom.dataset import Dataset
@@ -81,7 +81,7 @@ def test_an_exported_query_is_transferred_and_the_result_sheet_matches(
             started_and_approved(page, other, installation.url, job)
         for job in jobs.values():
             page.goto(f"{installation.url}/jobs/{job}/")
-            expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+            expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=120_000)
 
     rows = {name: result(page, installation.url, job) for name, job in jobs.items()}
     keys = {line: row[head.index("Key")] for line, row in enumerate(found, 2)}

@@ -18,7 +18,7 @@ import images
 import openpyxl
 import pydicom
 import pytest
-from conftest import ROOT, SCREEN, adit_up, free_port, sign_in, wait_until
+from conftest import ROOT, SCREEN, SUCCESS, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from test_accessibility import findings
@@ -246,7 +246,7 @@ def test_a_batch_transfer_delivers_what_its_result_sheet_lists(
         other.click("main button:has-text('Approve')")
     for job in jobs.values():
         page.goto(f"{installation.url}/jobs/{job}/")
-        expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+        expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=120_000)
         assert installation.told(job)["state"] == "success", installation.told(job)["message"]
     compare_pacs(
         installation,
@@ -380,7 +380,7 @@ def test_killing_workers_does_not_change_the_result_of_a_batch_transfer(
             )
             kill_workers(installation)
             run_commands(installation.env, "pace", kb_s=0)
-        expect(page.locator("#job-state")).to_contain_text("complete", timeout=150_000)
+        expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=150_000)
         told = installation.told(job)
         assert told["state"] == "success", told["message"]
         rows = result(page, installation.url, job)

@@ -16,7 +16,7 @@ from typing import Any
 import images
 import pydicom
 import pytest
-from conftest import ROOT, SCREEN, adit_up, free_port, sign_in, wait_until
+from conftest import ROOT, SCREEN, SUCCESS, adit_up, free_port, sign_in, wait_until
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from test_accessibility import findings
@@ -243,7 +243,7 @@ def order(
 def wait_for_end(page: Page, url: str, seconds: float = 60) -> int:
     """Wait on the job's page until the job is complete; return its ID."""
     page.wait_for_url(re.compile(rf"{url}/jobs/\d+/$"))
-    expect(page.locator("#job-state")).to_contain_text("complete", timeout=seconds * 1000)
+    expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=seconds * 1000)
     return int(page.url.rstrip("/").rsplit("/", 1)[1])
 
 

@@ -269,15 +269,18 @@ class Kind(Protocol):
 def transfer_study(payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
     """Transfer the study of a payload. Lazy.
 
-    The payload holds study_uid, patient_id and series_uids (none = all), and `renamed` if a user
-    has confirmed another ID of the patient. Raises the errors of the engine.
+    The payload holds study_uid, patient_id and series_uids (none = all), `renamed` if a user has
+    confirmed another ID of the patient, and `left_out`: why series were excluded before the start,
+    by UID. Raises the errors of the engine.
     """
     assert context.destination is not None, "an order that delivers has a destination"
     assert context.change is not None, "and says what happens to its images"
+    left_out = payload.get("left_out", {})
+    reasons = {uid: Message.from_json(reason) for uid, reason in left_out.items()}
     order = Transfer(
         StudyRef(payload["study_uid"]),
         payload["patient_id"],
-        Selection(tuple(payload["series_uids"]), context.modalities),
+        Selection(tuple(payload["series_uids"]), context.modalities, reasons),
         payload.get("renamed", ""),
     )
     return transfer(

@@ -225,7 +225,10 @@ def _plan_transfer(rows: Sequence[ReadyRow]) -> TaskPlan:
     series = () if whole else tuple(uid for pick in picks for uid in pick.series_uids)
     pseudonym = next((pick.pseudonym for pick in picks if pick.pseudonym), "")
     visit = next((pick.visit for pick in picks if pick.visit), None)
-    merged = replace(picks[0], series_uids=series, pseudonym=pseudonym, visit=visit)
+    left_out = {uid: reason for pick in picks for uid, reason in pick.left_out.items()}
+    merged = replace(
+        picks[0], series_uids=series, pseudonym=pseudonym, visit=visit, left_out=left_out
+    )
     return merged.plan(tuple(SheetRow(row.line) for row in rows))
 
 

@@ -3,12 +3,13 @@
 Used by the basket, the order service and the kinds that send studies.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from adit.jobs.kinds.base import SheetRow, TaskPlan
 from adit.vault.master_key import master_cipher
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.values.record import Record
@@ -48,6 +49,8 @@ class PickedStudy:
     series_uids: tuple[str, ...] = ()
     pseudonym: str = ""
     known_series: tuple[Record, ...] | None = field(default=None, repr=False)
+    left_out: Mapping[str, Message] = field(default_factory=dict, repr=False, compare=False)
+    """Why series are not in `series_uids`, by UID, where it is not the choice of the user."""
     node: str = ""
     domain: str = ""
     visit: TrialVisit | None = None
@@ -116,6 +119,7 @@ class PickedStudy:
                 "patient_id": study.patient_id,
                 "series_uids": list(series),
                 "visit": None if self.visit is None else asdict(self.visit),
+                "left_out": {uid: reason.to_json() for uid, reason in self.left_out.items()},
                 "labels": {
                     "patient_name": study.patient_name,
                     "birth_date": study.text("PatientBirthDate"),

@@ -18,6 +18,7 @@ from adit.jobs.filters import JobFilter
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType
 from adit.jobs.tables import JobTable, SearchTaskTable, StudyTable
 from adit.jobs.views.access import current_user, get_visible_job
+from adit.jobs.views.approval import get_approval_facts
 from adit.jobs.views.task_labels import kind_label
 from adit.jobs.views.timeline import get_timeline
 from adit.results import archives
@@ -113,7 +114,8 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         if far.asks
         else StudyTable(tasks, request, get_disclosure(user, job))
     )
-    job.delivered_nothing = job.state == JobState.SUCCESS and far.counts.is_empty
+    job.end_counts = far.counts.end_counts
+    allowed = actions.allowed(user, job)
     return {
         "job": job,
         "kind": kind_label(job),
@@ -128,7 +130,9 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         "waits": _wait_reasons(job),
         "estimate": estimate_job(job),
         "table": table,
-        "allowed": actions.allowed(user, job),
+        "allowed": {name: each for name, each in allowed.items() if name != "approve"},
+        "approval": get_approval_facts(user, job) if "approve" in allowed else None,
+        "approve": {name: each for name, each in allowed.items() if name == "approve"},
         "start": job.tasks.filter(type=TaskType.START, state__in=states.LIVE_TASKS).first(),
         "packing": job.tasks.filter(type=TaskType.PACK).first(),
         "archives": ArchiveTable(

@@ -47,7 +47,7 @@ def _event_entry(event: AuditEvent) -> TimelineEntry:
         is_success = said["state"] == TaskState.SUCCESS
         held = said.get("withheld", 0) + said.get("skipped", 0)
         delivered_nothing = is_success and held > 0 and not said.get("delivered")
-        state = state_label(said["state"], delivered_nothing=delivered_nothing)
+        state = state_label(said["state"], delivered_nothing=delivered_nothing, withheld=held)
         words = _("task %(n)d finished: %(state)s") % {"n": said["task"], "state": state}
         return TimelineEntry(event.at, words)
     who = "" if event.user is None else event.user.get_full_name() or event.user.get_username()

@@ -45,12 +45,14 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
     node = get_visible_node(user, pk)
     manages = has_right(user, Right.MANAGE_NODES)
     may_test = manages or access.may_read(user, node)
+    tests = diagnostics.get_last_reports(node, manages=manages) if may_test else []
     context = {
         "node": node,
         "place": NodeOverview.from_node(user, node),
         "manages": manages,
         "may_test": may_test,
-        "tests": diagnostics.get_last_reports(node, manages=manages) if may_test else [],
+        "tests": tests,
+        "is_test_passed": any(told.is_passed for told in tests),
         "try_form": FetchTestForm(),
         "leaves_image": node.capabilities.is_remote,
         "connections": ConnectionTable(

@@ -3,6 +3,7 @@
 Used by the templates of all apps.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from adit.messages import MessageCount, plain_message
 from adit.pages import help as manual
+from adit_engine.messages import Message
 
 register = template.Library()
 
@@ -99,6 +102,31 @@ def state(value: Any, word: str = "") -> dict[str, str]:
         "value": str(value),
         "word": word or str(getattr(value, "label", "")) or str(value).replace("_", " "),
     }
+
+
+@register.filter
+def plain(message: Message | None) -> str:
+    """Return the plain words of a message."""
+    return "" if message is None else str(plain_message(message))
+
+
+@register.inclusion_tag("components/reason.html")
+def reason(message: Message) -> dict[str, Any]:
+    """Render the plain words of a message; the DICOM detail is shown on a click."""
+    words = plain_message(message)
+    return {"plain": words, "details": [] if words == message else [message]}
+
+
+@register.inclusion_tag("components/reason_items.html")
+def reason_items(reasons: Iterable[MessageCount]) -> dict[str, Any]:
+    """Render counted messages as list items. Those with the same plain words are one item."""
+    groups: dict[str, tuple[int, list[Message]]] = {}
+    for message, count in reasons:
+        words = plain_message(message)
+        total, details = groups.get(str(words), (0, []))
+        more = [] if words == message else [message]
+        groups[str(words)] = total + count, [*details, *more]
+    return {"groups": [(words, *group) for words, group in groups.items()]}
 
 
 @dataclass(frozen=True, slots=True)

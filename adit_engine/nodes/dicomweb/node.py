@@ -53,7 +53,11 @@ def _origin(url: str) -> str:
 @dataclass(frozen=True)
 class DicomwebSettings:
     url: str = setting_field(
-        "", "Root URL", help="Such as https://pacs1.example/dicom-web.", recipient=_origin
+        "",
+        "Root URL",
+        help="Such as https://pacs1.example/dicom-web.",
+        recipient=_origin,
+        example="https://pacs1.example/dicom-web",
     )
     sign_in: str = setting_field(
         "none", "Sign-in", help="none, basic (user and password) or bearer (token)."

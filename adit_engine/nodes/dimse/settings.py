@@ -120,9 +120,14 @@ def _pem(text: str) -> str:
 @dataclass(frozen=True)
 class DimseSettings:
     called_ae_title: str = setting_field(
-        "", "Called AE title", help="AE title of the PACS, as given by its administrator."
+        "",
+        "Called AE title",
+        help="AE title of the PACS, as given by its administrator.",
+        example="PACS",
     )
-    host: str = setting_field("", "Host", help="Name or IP address.", recipient=_host)
+    host: str = setting_field(
+        "", "Host", help="Name or IP address.", recipient=_host, example="pacs.example"
+    )
     port: int = setting_field(
         104, "Port", help="Often 104, 4242 or 11112, with TLS 2762.", recipient=str
     )

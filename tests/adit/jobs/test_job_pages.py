@@ -5,13 +5,21 @@ from collections.abc import Callable
 import pytest
 from django.test import Client
 from django.urls import reverse
+from lab.jobs import PATIENT, put_study
+from lab.ordering import order_job
 from pytest_django import Settings
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
+from adit.audit.trail import record
+from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskGroup, TaskState
+from adit.nodes.models import Node
+from adit.projects.models import Project
 from adit_engine import messages
 from adit_engine.messages import Message
+from adit_engine.values.record import Record
+from adit_engine.values.references import QueryLevel
 
 pytestmark = pytest.mark.django_db
 
@@ -448,3 +456,76 @@ def test_series_can_be_sorted_by_counts_but_not_by_description(
     assert numbers("-failed")[0] == 2
     assert numbers("-number") == [3, 2, 1]
     assert numbers("-series") == [1, 2, 3]
+
+
+def test_the_live_fragment_contains_counts_order_and_history(
+    coordinator: User,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
+    as_user: AsUser,
+) -> None:
+    job = make_job(coordinator, state=JobState.IN_PROGRESS)
+    client = as_user(coordinator)
+    before = client.get(reverse("job_live", args=[job.pk])).content.decode()
+    make_item(job.tasks.get(), expected=3, delivered=2)
+    record("job.made_urgent", user=coordinator, about=f"job:{job.pk}", details={})
+
+    after = client.get(reverse("job_live", args=[job.pk])).content.decode()
+
+    assert "made urgent" not in before
+    assert "<span>made urgent, " in after
+    assert "of 3 images" in after
+    assert after.index('id="job-live"') < after.index('id="timeline-title"')
+    assert after.rstrip().endswith("</div>")
+    assert after.count("<div") == after.count("</div>")
+
+
+def test_an_approver_sees_reason_size_project_and_previous_orders_before_the_decision(
+    coordinator: User,
+    pacsadmin: User,
+    make_user: Callable[..., User],
+    make_job: Callable[..., Job],
+    project: Project,
+    source: Node,
+    destination: Node,
+    as_user: AsUser,
+    settings: Settings,
+) -> None:
+    project.approval_number = "EK 2026/17"
+    project.save()
+    for number in range(7):
+        make_job(coordinator, project=project, title=f"earlier {number}")
+    make_job(coordinator, title="of no project")
+    make_job(make_user("other", "Coordinators"), project=project, title="of another")
+    settings.MAX_STUDIES_PER_JOB = 1
+    picks = []
+    for number, patient in (("1", PATIENT), ("2", "PID-2")):
+        values = {
+            "StudyInstanceUID": put_study(source, number, PatientID=patient),
+            "PatientID": patient,
+            "NumberOfStudyRelatedInstances": "3",
+        }
+        picks.append(PickedStudy(source.pk, Record(QueryLevel.STUDY, values)))
+    job = order_job(coordinator, "selective", picks, destination.pk, project=project.pk)
+    assert job.state == JobState.WAITING_FOR_APPROVAL
+
+    page = as_user(pacsadmin).get(reverse("job", args=[job.pk])).content.decode()
+    own = as_user(coordinator).get(reverse("job", args=[job.pk])).content.decode()
+
+    card = page[page.index('id="approval"') : page.index('id="job-live"')]
+    for text in (
+        "The order has 2 studies. Orders of more than 1 need approval.",
+        "<dt>Patients</dt><dd>2</dd>",
+        "<dd>6</dd>",
+        "≈",
+        "Approval number: EK 2026/17",
+        "Research PACS",
+        "PACS1",
+        "earlier 6",
+        "and 2 older orders",
+        reverse("job_return", args=[job.pk]),
+    ):
+        assert text in card, text
+    for text in ("of no project", "of another", "earlier 1", PATIENT):
+        assert text not in card
+    assert 'id="approval"' not in own

@@ -120,6 +120,55 @@ def test_all_errors_of_a_form_are_listed_at_the_top(pacsadmin: User) -> None:
     assert "Enter times in the form 20:00." in page
 
 
+@pytest.mark.parametrize(
+    ("kind", "typed", "labels"),
+    [
+        (
+            "dimse",
+            {"name": "", "settings-port": "0", "settings-retrieve": "fax"},
+            ["Name", "Called AE title", "Host", "Port", "Retrieve by"],
+        ),
+        (
+            "dicomweb",
+            {"settings-url": "ftp://x", "settings-sign_in": "fax", "settings-wado_prefix": "a b"},
+            ["Name", "Root URL", "Sign-in"],
+        ),
+        ("folder", {"settings-quota_gb": "many", "settings-file_mode": "9"}, ["Size limit (GB)"]),
+    ],
+)
+def test_all_errors_of_a_new_node_are_shown_at_once(
+    kind: str, typed: dict[str, str], labels: list[str], pacsadmin: User
+) -> None:
+    client, path = client_of(pacsadmin), f"/nodes/new/{kind}/"
+
+    editor = client.post(path, filled(client, path, **typed)).context["editor"]
+
+    found = [problem.label for problem in editor.problems]
+    assert set(labels) <= set(found)
+    assert len(found) == len(set(found))
+
+
+def test_each_kind_of_node_is_explained_where_it_is_added(pacsadmin: User) -> None:
+    for _kind, display in client_of(pacsadmin).get("/nodes/new/").context["kinds"]:
+        assert display.help, display.label
+
+
+def test_a_closed_node_asks_for_a_test_until_one_was_successful(
+    pacsadmin: User, source: Node
+) -> None:
+    Node.objects.update(is_open=False)
+    client, hint = client_of(pacsadmin), "Test it before you open it."
+    assert hint in client.get(f"/nodes/{source.pk}/").content.decode()
+
+    client.post(f"/nodes/{source.pk}/test/")
+
+    assert hint not in client.get(f"/nodes/{source.pk}/").content.decode()
+    findings = [{"grade": "bad", "what": {"code": "vanished", "values": {}}}]
+    findings[0] |= {"next_step": None, "proposals": []}
+    source.test_results.update(findings=findings)
+    assert hint in client.get(f"/nodes/{source.pk}/").content.decode()
+
+
 def test_a_node_name_that_is_in_use_is_rejected(
     pacsadmin: User, source: Node, tmp_path: Path
 ) -> None:

@@ -199,7 +199,7 @@ def test_a_single_study_can_be_retried(
     job.refresh_from_db()
     states = list(job.tasks.values_list("state", flat=True))
     assert (job.state, states) == (JobState.WARNING, [TaskState.FAILURE, TaskState.SUCCESS])
-    assert "1 of 1 images delivered. 1 study failed." in str(job.message)
+    assert "1 of 1 image delivered. 1 study failed." in str(job.message)
 
 
 def test_an_urgent_job_requires_the_permission_of_its_owner(

@@ -32,7 +32,7 @@ from adit.jobs.models import (
     TaskType,
 )
 from adit.nodes.models import Lane, Node, NodeAccess
-from adit.orders import batch_start
+from adit.orders import batch_start, transfer_preview
 from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
@@ -242,7 +242,7 @@ def test_the_owner_selects_one_of_several_matches_and_excludes_rows(
 
 
 def test_delivered_series_are_skipped_and_only_new_series_are_fetched(
-    order_rows: Callable[..., Job], source: Node, destination: Node
+    order_rows: Callable[..., Job], source: Node, destination: Node, project: Project
 ) -> None:
     put_study(source, "1", images=2)
     put_study(source, "2", images=2, PatientID=BEN)
@@ -262,12 +262,21 @@ def test_delivered_series_are_skipped_and_only_new_series_are_fetched(
     assert notes(second)[3] == [RowNote.DELIVERED]
     sent = SeriesResult.objects.filter(task__job=second, skip_reason__isnull=True)
     assert [item.delivered for item in sent] == [2]
+    left_out = SeriesResult.objects.get(task__job=second, skip_reason__isnull=False)
+    assert str(left_out.skip_reason) == f"The series was delivered before, by job {first.pk}."
 
     third = run_all(order_rows(by_uid(2, "1"), skips_delivered=False))
     batch_start.request_start(third.owner, third, StartOptions())
     assert run_all(third).state == JobState.SUCCESS
     assert SeriesResult.objects.filter(task__job=third, skip_reason__isnull=True).count() == 2
     assert len(shelf(destination)) == 6
+
+    fourth = run_all(order_rows(by_uid(2, "1")))
+    third.delete()
+    cipher = encrypted_payload.get_cipher(project)
+    (study,) = sheet_rows.open_row(cipher, fourth.lines.get()).studies
+    reasons = transfer_preview.plan_series(fourth, study).left_out.values()
+    assert [reason.code for reason in reasons] == ["left-out.delivered-by-deleted-job"] * 2
 
 
 def test_a_series_with_new_images_is_fetched_again(
@@ -599,7 +608,7 @@ def test_the_result_sheet_does_not_report_fully_withheld_rows_as_complete(
         "complete",
     ]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
-    assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
+    assert (job.state, job.state_text) == (JobState.SUCCESS, "Delivered as ordered, 2 withheld")
 
 
 def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
@@ -618,7 +627,7 @@ def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
     job = run_all(job)
 
     assert job.order["announced"] == ["header-word"]
-    assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
+    assert (job.state, job.state_text) == (JobState.SUCCESS, "Delivered as ordered, 2 withheld")
 
 
 def test_a_row_refused_by_one_source_is_not_passed_to_the_next(

@@ -592,6 +592,23 @@ def test_a_permission_withdrawn_before_the_start_is_reported(
     assert Job.objects.count() == 0
 
 
+@pytest.mark.parametrize("title", ["CT of Mustermann", "Aenne, control", "for pid-0815"])
+def test_a_title_with_name_or_id_of_a_patient_needs_a_confirmation(
+    title: str, person: Person, coordinator: User
+) -> None:
+    picked(person, "0")
+    order = {"destinations": goes_to("Research PACS"), "title": title}
+
+    page = person.press("summary", **order)
+
+    assert "The title contains the name or ID of a selected patient" in page.content.decode()
+    page = person.press("summary", **order, keeps_title="on")
+    assert "/summary/" in page.request["PATH_INFO"]
+    picked(person, "0")
+    page = person.press("summary", **{**order, "title": "CT of must and man, PID"})
+    assert "/summary/" in page.request["PATH_INFO"]
+
+
 def test_html_in_patient_data_is_escaped_on_every_page(
     person: Person, coordinator: User, project: Project
 ) -> None:
@@ -602,7 +619,8 @@ def test_html_in_patient_data_is_escaped_on_every_page(
     pages = [person.text]
     pages.append(person.press("expand:0").content.decode())
     pages.append(person.press("add", series=["0.0"]).content.decode())
-    page = person.press("summary", destinations=goes_to("Research PACS"), title=HOSTILE)
+    to = goes_to("Research PACS")
+    page = person.press("summary", destinations=to, title=HOSTILE, keeps_title="on")
     pages.append(page.content.decode())
     pages.append(person.start().content.decode())
     for text in pages:

@@ -245,6 +245,65 @@ def test_a_repeated_retry_runs_once_and_requires_permission(
     assert AuditEvent.objects.filter(action="job.withheld_retried").count() == 1
 
 
+def adopt_rule_for(reviewer: User, project: Project, **changes: object) -> None:
+    project.refresh_from_db()
+    device = replace(DEVICE, **changes)  # type: ignore[arg-type]
+    rule = PixelRule.for_device(device, (BAND,), "looked at", RiskDecision.ACCEPT)
+    reviewed_rules.adopt_rule(reviewer, project, rule)
+
+
+def test_a_retry_is_offered_only_if_a_new_rule_covers_a_withheld_image(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def is_offered() -> bool:
+        return "retry_withheld" in allowed(coordinator, Job.objects.get(pk=job.pk))
+
+    job = order(clip(1))
+    known_group(reviewer)
+    monkeypatch.setattr(applied_rules, "__version__", "99.0")
+    assert not is_offered(), "another version of the program releases nothing"
+    adopt_rule_for(reviewer, project, model="S10")
+    adopt_rule_for(reviewer, project, sop_class="1.2.840.10008.5.1.4.1.1.6.1")
+    assert not is_offered(), "these rules are for other devices"
+    adopt_rule_for(reviewer, project)
+    assert is_offered()
+
+    perform(coordinator, job, "retry_withheld")
+    work()
+    assert not is_offered(), "everything is delivered"
+
+
+def test_a_retry_is_offered_if_a_rule_may_cover_a_device_that_is_not_detected(
+    order: Callable[..., Job], reviewer: User, coordinator: User, project: Project
+) -> None:
+    job = order(clip(1))
+    assert only_group(reviewer).device == ImagingDevice(US_FRAMES)
+    adopt_rule_for(reviewer, project, model="S10")
+    assert "retry_withheld" in allowed(coordinator, Job.objects.get(pk=job.pk))
+
+    perform(coordinator, job, "retry_withheld")
+    work()
+    assert only_group(reviewer).device == DEVICE
+    assert "retry_withheld" not in allowed(coordinator, Job.objects.get(pk=job.pk))
+
+
+def test_a_retry_is_offered_if_the_project_now_accepts_the_risk(
+    order: Callable[..., Job], coordinator: User, project: Project
+) -> None:
+    job = order(clip(1), radiograph(2, "NO"))
+    project.refresh_from_db()
+    project.faces, project.faces_reason = "accept", "no heads"
+    project.save()
+    assert "retry_withheld" not in allowed(coordinator, Job.objects.get(pk=job.pk))
+    project.header_word, project.header_word_reason = "accept", "phantoms alone"
+    project.save()
+    assert "retry_withheld" in allowed(coordinator, Job.objects.get(pk=job.pk))
+
+
 def test_released_images_are_delivered_with_unchanged_pixels(
     order: Callable[..., Job], reviewer: User, coordinator: User, destination: Node
 ) -> None:
@@ -385,7 +444,7 @@ def test_a_retry_under_a_new_generation_delivers_the_whole_study_again(
     )
     services.choose_profile(root, project, strict)
     assert project.generation == 2
-    assert applied_rules.tasks_with_changed_rules(Job.objects.get(pk=job.pk)) == []
+    assert "retry_withheld" not in allowed(coordinator, Job.objects.get(pk=job.pk))
     before = {ds.StudyInstanceUID for ds in delivered(destination)}
     states.move_row(job.tasks.get(), TaskState.PENDING)
     work()

@@ -182,6 +182,8 @@ def test_an_unselected_series_is_reported_and_not_expected() -> None:
 
     left_out = [o for o in outcomes(told) if o.skip_reason]
     assert [o.ref.series_uid for o in left_out] == [f"{ROOT}.1.1"]
+    (listing,) = (o.listing for o in left_out)
+    assert (listing.number, listing.modality, listing.description) == (1, "CT", "Serie 1")
     assert sum_outcomes(outcomes(told)).expected == 5
 
 

@@ -1,0 +1,114 @@
+"""Every page has a title of its own and one heading."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from adit.accounts.models import User
+from adit.jobs.models import Job, SeriesResult, WithheldImages
+from adit.nodes.models import Node
+from adit.projects import pseudonyms
+from adit.projects.models import Patient, Project
+from adit_engine.messages import Message
+
+pytestmark = pytest.mark.django_db
+
+NO_PAGES = {
+    # fragments, files, texts, redirects and actions
+    *("home_live", "job_live", "job_task_live"),
+    *("healthz", "readyz", "metrics", "sample", "withheld_picture", "archive_file"),
+    *("job_report_file", "job_results_file", "job_batch_result", "job_batch_pseudonyms"),
+    *("job_batch_failed_rows", "job_query_template", "job_transfer_template"),
+    *("node_sheet_text", "node_usage_csv", "node_usage_xlsx", "trail_export", "trail_verify"),
+    *("theme", "job_cancel_search", "job_action", "job_return", "job_task_action"),
+    *("job_task_decide", "job_batch_start", "withheld_devices", "node_action", "node_end"),
+    *("node_test", "node_fetch", "node_write", "node_adopt", "quarantine_delete"),
+    *("project_accept", "project_revoke"),
+    # pages that need a draft, a 7-Zip job, or an account that is not active or not signed in
+    *("job_summary", "job_query_columns", "job_query_rows", "job_transfer_columns"),
+    *("job_transfer_rows", "job_password", "account_inactive", "account_login"),
+}
+"""Routes without a page that this test can open."""
+WITHOUT_ARGUMENTS = {
+    "job_new_selective",
+    "job_new_query",
+    "job_new_transfer",
+    "node_new",
+    "project_new",
+    "profile",
+}
+
+
+def named_routes(resolver: URLResolver | None = None) -> Iterator[str]:
+    for part in (resolver or get_resolver()).url_patterns:
+        if isinstance(part, URLResolver):
+            yield from named_routes(part)
+        elif isinstance(part, URLPattern) and part.name:
+            yield part.name
+
+
+@pytest.fixture
+def arguments(
+    root: User,
+    source: Node,
+    project: Project,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., SeriesResult],
+) -> Mapping[str, list[Any]]:
+    """The arguments of each route that needs some."""
+    job, query, transfer = (make_job(root, project=project) for _ in range(3))
+    Job.objects.filter(pk=query.pk).update(kind="batch_query")
+    Job.objects.filter(pk=transfer.pk).update(kind="batch_transfer")
+    item = make_item(job.tasks.get(), expected=1, withheld=1)
+    withheld = WithheldImages.objects.create(
+        item=item, code="conversion", reason=Message("conversion.capture"), images=1
+    )
+    pseudonyms.register_pseudonym(root, project, source, "PID-1")
+    patient = Patient.objects.get()
+    found: dict[str, list[Any]] = {
+        "job_results": [query.pk],
+        "job_batch_rows": [transfer.pk],
+        "job_task": [job.pk, 1],
+        "withheld_group": [withheld.pk],
+        "uid_map": [project.pk],
+        "help_topic": ["jobs"],
+        "node_new_kind": ["dimse"],
+    }
+    for name in ("project_reidentify", "project_merge_patient"):
+        found[name] = [project.pk, patient.pk]
+    for name in named_routes():
+        for prefix, pk in (
+            ("job_", job.pk),
+            ("node_", source.pk),
+            ("project_", project.pk),
+            ("profile_", project.profile_id),
+        ):
+            if (name + "_").startswith(prefix) and name not in WITHOUT_ARGUMENTS:
+                found.setdefault(name, [pk])
+    return found
+
+
+def test_every_page_has_a_title_of_its_own_and_a_heading(
+    root: User, as_user: Callable[[User | None], Client], arguments: Mapping[str, list[Any]]
+) -> None:
+    client = as_user(root)
+    routes: dict[str, list[str]] = {}
+    for name in dict.fromkeys(named_routes()):
+        if name in NO_PAGES:
+            continue
+        path = reverse(name, args=arguments.get(name))
+        answer = client.get(path)
+        assert answer.status_code == 200, (name, path, answer.status_code)
+        page = answer.content.decode()
+        (title,) = re.findall(r"<title>(.*?)</title>", page.partition("</head>")[0], re.S)
+        headings = re.findall(r"<h1[^>]*>(.*?)</h1>", page, re.S)
+        assert len(headings) == 1, name
+        assert headings[0].strip(), name
+        assert title.removesuffix(" · ADIT").strip(), name
+        routes.setdefault(title, []).append(name)
+    shared = {title: names for title, names in routes.items() if len(names) > 1}
+    assert not shared
