@@ -135,7 +135,9 @@ def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
 
 def _start_automatically_or_wait(job: Job) -> bool:
     """Try the automatic start once; from then on the job waits for its owner in any case."""
-    odd = sum(not has_single_study(row) for row in job.lines.only("is_found", "notes"))
+    odd = sum(
+        not has_single_study(row) for row in job.lines.exclude(task=None).only("is_found", "notes")
+    )
     why = Message("start.rows-to-check", count=odd) if odd else None
     order = {**job.order, "starts_itself": False}
     with transaction.atomic():
@@ -367,7 +369,7 @@ def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | N
     """Return the row to transfer, or None; store the choice or the reason in the line."""
     row, content = line.row, line.content
     if row.line in options.left_out:
-        row.notes = [*row.notes, RowNote.LEFT_OUT.value]
+        row.notes = [RowNote.LEFT_OUT.value]
         return None
     chosen = options.choices.get(row.line, content.chosen)
     if chosen is None or not 0 <= chosen < len(content.studies):
@@ -378,9 +380,10 @@ def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | N
     row.facts = transfer_preview.preview_facts(job, [study])
     parts = transfer_preview.plan_series(job, study)
     if parts.delivered and not parts.to_send:
-        row.notes = sorted({*row.notes, RowNote.DELIVERED.value})
+        row.notes = [RowNote.DELIVERED.value]
         return None
     picked = parts.to_send if parts.delivered or "SeriesInstanceUID" in content.requested else ()
+    assert row.task is not None, "the row was checked"
     assert row.task.source_id is not None, "what was found was found somewhere"
     pick = PickedStudy(
         row.task.source_id,

@@ -10,6 +10,7 @@ from typing import Any
 from django.utils import timezone
 
 from adit.accounts.models import User
+from adit.jobs.kinds.base import RowNote, SheetRow
 from adit.jobs.models import SheetColumns
 from adit.orders import drafts
 from adit.orders.archive_passwords import DraftPassword
@@ -17,9 +18,11 @@ from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.mapping import ColumnMapping, guess_mapping, make_mapping
 from adit.spreadsheets.reader import ReadableFile, read_sheet
 from adit.spreadsheets.row_reader import DateOrder
+from adit.spreadsheets.row_verdicts import DUPLICATE, RowVerdict, ValidatedRow, ValidatedSheet
 from adit.spreadsheets.table import SheetTable
 from adit.vault.master_key import master_cipher
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message, join_messages
 
 MAX_REMEMBERED = 50
 
@@ -130,6 +133,46 @@ def set_mapping(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
     stale = list(old.values_list("pk", flat=True)[MAX_REMEMBERED:])
     SheetColumns.objects.filter(pk__in=stale).delete()
     return settled
+
+
+def unprocessed_rows(upload: Upload, sheet: ValidatedSheet[Any]) -> tuple[SheetRow, ...]:
+    """Return the rows that an order does not process: with errors, and excluded ones.
+
+    The results list them too.
+    """
+    return tuple(
+        _make_unprocessed_row(upload, sheet, row)
+        for row in sheet.rows
+        if row.row is None or row.line in upload.left_out
+    )
+
+
+def _make_unprocessed_row(
+    upload: Upload, sheet: ValidatedSheet[Any], row: ValidatedRow[Any]
+) -> SheetRow:
+    is_invalid = row.verdict is RowVerdict.ERROR and row.line not in upload.left_out
+    reasons = [
+        finding.describe_for(row.line)
+        for finding in row.findings
+        if finding.verdict is (RowVerdict.ERROR if is_invalid else RowVerdict.LEFT_OUT)
+    ]
+    requested = sheet.get_requested(row)
+    return SheetRow(
+        row.line,
+        row.user_cells,
+        requested.get(SheetField.PSEUDONYM, ""),
+        requested,
+        join_messages(reasons) if reasons else None,
+        RowNote.INVALID if is_invalid else RowNote.LEFT_OUT,
+    )
+
+
+def find_repeated_line(row: ValidatedRow[Any]) -> Message | None:
+    """Return which earlier line a row repeats, if any."""
+    for finding in row.findings:
+        if finding.message.code == DUPLICATE and finding.lines[0] != row.line:
+            return Message("row.repeats-line", line=finding.lines[0])
+    return None
 
 
 def _store_upload(user: User, table: SheetTable, kind: SheetKind, **values: Any) -> Upload:

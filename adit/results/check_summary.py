@@ -22,6 +22,7 @@ class CheckSummary:
     """
 
     rows: int = 0
+    to_check: int = 0
     checked: int = 0
     ready: int = 0
     several_lines: tuple[int, ...] = ()
@@ -29,6 +30,8 @@ class CheckSummary:
     not_found: int = 0
     delivered_before: int = 0
     left_out: int = 0
+    invalid: int = 0
+    """Rows with an error in the sheet. They are not checked."""
     series: int = 0
     images: int | None = 0
     size_bytes: int = 0
@@ -45,7 +48,7 @@ class CheckSummary:
 
     @property
     def percent(self) -> int:
-        return 100 * self.checked // self.rows if self.rows else 0
+        return 100 * self.checked // self.to_check if self.to_check else 0
 
     @property
     def several(self) -> int:
@@ -69,6 +72,7 @@ def summarize_check(job: Job) -> CheckSummary:
     values = job.lines.order_by("line").values_list(*_FIELDS)
     for line, is_asked, is_found, notes, facts, lane, state in values:
         counts["rows"] += 1
+        counts["to_check"] += lane is not None
         counts["checked"] += is_asked
         sort = _classify(is_asked, is_found, set(notes), lane, state)
         counts[sort] += 1
@@ -96,7 +100,11 @@ def summarize_check(job: Job) -> CheckSummary:
     )
 
 
-def _classify(is_asked: bool, is_found: bool, notes: set[str], lane: str, state: str) -> str:
+def _classify(
+    is_asked: bool, is_found: bool, notes: set[str], lane: str | None, state: str | None
+) -> str:
+    if RowNote.INVALID in notes:
+        return "invalid"
     if RowNote.LEFT_OUT in notes:
         return "left_out"
     if not is_asked:

@@ -31,7 +31,7 @@ from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
 from adit.spreadsheets.limits import MAX_FILE_BYTES
 from adit.spreadsheets.mapping import ColumnMapping, guess_mapping_at, make_mapping
 from adit.spreadsheets.row_reader import DateOrder
-from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet, format_line_numbers
+from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
 from adit.spreadsheets.table import UnreadableSheet, column_letters
 from adit.spreadsheets.template import (
     get_template_columns,
@@ -41,7 +41,6 @@ from adit.spreadsheets.template import (
 )
 from adit.spreadsheets.writer import XLSX
 from adit_engine.errors import AditError, InvalidInput
-from adit_engine.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class SheetWorkflow:
     form: Callable[..., forms.Form]
     """form(data, user=…, upload=…, validated=…, initial=…)."""
     request: Callable[[Upload, ValidatedSheet[Any], Any], OrderRequest[Any]]
-    """Makes the order of a valid form. Raises InvalidInput."""
+    """Makes the order of a valid form, from all rows of the sheet. Raises InvalidInput."""
 
     def address(self, page: str, *args: Any) -> str:
         return reverse(f"job_{self.code}_{page}", args=args)
@@ -215,29 +214,11 @@ def make_shown_row(row: Any, upload: Upload) -> ShownRow:
         row.line,
         badge,
         word,
-        tuple(
-            f"{f.column}: {f.message}" if f.column else str(f.message)
-            for f in _findings_with_lines(row)
-        ),
+        tuple(str(finding.describe_for(row.line)) for finding in row.findings),
         row.values,
         is_out,
         row.verdict is not RowVerdict.LEFT_OUT,
     )
-
-
-def _findings_with_lines(row: Any) -> list[Any]:
-    """The findings of a row; those that concern several rows name the other lines."""
-    found = []
-    for finding in row.findings:
-        if len(finding.lines) > 1:
-            others = format_line_numbers([n for n in finding.lines if n != row.line])
-            with_others = Message(
-                "sheet-row.with-other-lines", finding=finding.message, lines=others
-            )
-            found.append(replace(finding, message=with_others))
-        else:
-            found.append(finding)
-    return found
 
 
 _BADGES: dict[RowVerdict, tuple[str, Any]] = {
@@ -442,7 +423,7 @@ def _place_order(review: SheetReview) -> HttpResponse:
     if not form.is_valid():
         return review.render(form)
     try:
-        order = review.workflow.request(review.upload, review.selected, form)
+        order = review.workflow.request(review.upload, review.validated, form)
         job, *_others = service.place_order(review.user, order)
     except AditError as error:
         form.add_error(None, str(error))
