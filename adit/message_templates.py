@@ -696,6 +696,18 @@ _RESULTS: dict[str, Template] = {
     "row.delivered-before": _("Skipped: the study was delivered before."),
     "row.excluded": _("Excluded before the start."),
     "row.invalid": _("The row has an error in the list. Correct it and upload it again."),
+    "row.pseudonym-conflict": _(
+        "The row is not transferred with this pseudonym. Correct it and upload it again, or exclude "
+        "the rows that are wrong."
+    ),
+    "row.pseudonym-taken": _(
+        "The pseudonym already belongs to another patient in the research project {project}. Enter "
+        "another pseudonym."
+    ),
+    "row.pseudonym-changed": _(
+        "Meanwhile the research project {project} has another pseudonym for this patient, or another "
+        "patient with this pseudonym. Check the row and order it again."
+    ),
     "row.repeats-line": _("The row repeats line {line}."),
     "row.series-delivered-before": ngettext(
         "{count} series was delivered before and is skipped.",

@@ -292,12 +292,16 @@ class EndStateMixin:
         return state_label(self.state, delivered_nothing=self.delivered_nothing)
 
 
+START_POSITION = 0
+"""The position of a start task, before all tasks that have a number on pages."""
+
+
 class TaskType(models.TextChoices):
     """The purpose of a task."""
 
     ORDERED = "", _("ordered task")
     START = "start", _("start of the transfer")
-    """The task at position 0 that creates the tasks of a batch transfer from its checked rows."""
+    """The task that creates the tasks of a batch transfer from its checked rows."""
     PACK = "pack", _("7-Zip file")
     """The last task of a job that ends in a 7-Zip file: builds it when all others have ended."""
 
@@ -382,7 +386,7 @@ class Job(EndStateMixin, models.Model):
         if self.state != JobState.SUCCESS:
             return label
         said = _find_message(self.message, ("job.rows-delivered", "job.rows-invalid"))
-        return label if said is None else f"{label}: {str(said).rstrip('.')}"
+        return label if said is None else f"{label} ({str(said).rstrip('.')})"
 
     @property
     def is_as_is(self) -> bool:

@@ -17,6 +17,7 @@ _CODES: Mapping[RowNote, str] = {
     RowNote.DELIVERED: "row.delivered-before",
     RowNote.LEFT_OUT: "row.excluded",
     RowNote.INVALID: "row.invalid",
+    RowNote.PSEUDONYM: "row.pseudonym-conflict",
 }
 
 

@@ -18,6 +18,9 @@ from adit_engine.messages import Message
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
 
+_KEY_LENGTH = 24
+"""Hex digits of the hashes that distinguish the studies of one job."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowContent:
@@ -70,6 +73,7 @@ def write_check(cipher: ValueCipher, task: Task, checked: RowCheck, facts: dict[
         line = ResultLine.objects.filter(task=task, line=checked.line).first()
         if line is None:  # another task processes it by now
             return
+        line.task = task
         content = replace(
             open_row(cipher, line),
             studies=checked.studies,
@@ -79,8 +83,27 @@ def write_check(cipher: ValueCipher, task: Task, checked: RowCheck, facts: dict[
         line.sealed = seal_row(cipher, line.job_id, line.line, content)
         line.is_asked, line.is_found = True, bool(checked.studies)
         line.notes = [note.value for note in checked.notes]
-        line.facts = facts
+        line.facts = add_study_keys(cipher, line, content, facts)
         line.save(update_fields=["sealed", "is_asked", "is_found", "notes", "facts"])
+
+
+def add_study_keys(
+    cipher: ValueCipher, line: ResultLine, content: RowContent, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the facts with keyed hashes of the study, and of the series that the row names.
+
+    They are equal for the rows of a job that name the same, which count once.
+    """
+    if content.study is None or line.task is None:
+        return dict(facts)
+    study_uid = f"{line.task.source_id}\0{content.study.record.study_uid}"
+    series_uid = content.requested.get("SeriesInstanceUID", "")
+    purpose = f"rows of job {line.job_id}"
+    return {
+        **facts,
+        "study_key": cipher.index(study_uid, purpose)[:_KEY_LENGTH],
+        "series_key": cipher.index(series_uid, purpose)[:_KEY_LENGTH] if series_uid else "",
+    }
 
 
 def seal_row(cipher: ValueCipher, job_id: int, line: int, content: RowContent) -> bytes:

@@ -194,6 +194,8 @@ def _check_state(job: Job, row: ResultLine, content: RowContent | None) -> tuple
         return "pending", _("not queried yet")
     if RowNote.DELIVERED in notes:
         return "success", _("delivered before")
+    if RowNote.PSEUDONYM in notes:
+        return "failure", _("pseudonym conflict")
     if not row.is_found or notes & _FAILING_NOTES:
         return "failure", _("not found") if RowNote.PATIENTS not in notes else _("two patients")
     if content is not None and content.chosen is None:

@@ -190,6 +190,8 @@ class RowNote(StrEnum):
     """Everything was delivered before, to the same destination for the same project."""
     LEFT_OUT = "left_out"
     """A user excluded the row before the start, or it is an example of the template."""
+    PSEUDONYM = "pseudonym"
+    """The pseudonym contradicts another row or the project: the row is not transferred."""
     INVALID = "invalid"
     """The row has an error in the sheet, so no task processes it."""
 
