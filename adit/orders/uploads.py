@@ -3,7 +3,7 @@
 Used by the sheet pages.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from adit.jobs.kinds.base import RowNote, SheetRow
 from adit.jobs.models import SheetColumns
 from adit.orders import drafts
 from adit.orders.archive_passwords import DraftPassword
+from adit.spreadsheets import limits
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.mapping import ColumnMapping, guess_mapping, make_mapping
 from adit.spreadsheets.reader import ReadableFile, read_sheet
@@ -39,6 +40,8 @@ class Upload:
     mapping: ColumnMapping
     order: DateOrder = DateOrder.DAY_FIRST
     left_out: frozenset[int] = frozenset()
+    corrected: frozenset[tuple[int, int]] = frozenset()
+    """Line and column of the cells that the user has corrected. The table has the new text."""
     form_data: dict[str, list[str]] = field(default_factory=dict, repr=False)
     """The input of the order form, to be shown again."""
     job: int | None = None
@@ -57,6 +60,32 @@ class Upload:
         kept = self.left_out - frozenset(shown)
         return replace(self, left_out=kept | frozenset(left_out))
 
+    def with_corrections(self, texts: Mapping[tuple[int, int], str]) -> "Upload":
+        """Return a copy with corrected cells, by line and column.
+
+        A text that is the same as before changes nothing: a cell that the spreadsheet stores as a
+        number stays one, and is checked as one.
+        """
+        fields = {column for _field, column in self.mapping.columns}
+        before = {
+            (line.number, column): line.cell(column).text
+            for line in self.table.lines_after(self.mapping.header_line)
+            for column in fields
+            if (line.number, column) in texts
+        }
+        changed = {
+            cell: texts[cell][: limits.MAX_CHARACTERS]
+            for cell, text in before.items()
+            if texts[cell].split() != text.split()
+        }
+        if not changed:
+            return self
+        return replace(
+            self,
+            table=self.table.with_texts(changed),
+            corrected=self.corrected | frozenset(changed),
+        )
+
     def save(self, user: User) -> None:
         content = {
             "kind": self.kind,
@@ -66,6 +95,7 @@ class Upload:
             "sure": self.mapping.is_certain,
             "order": self.order,
             "left_out": sorted(self.left_out),
+            "corrected": sorted(self.corrected),
             "typed": self.form_data,
             "job": self.job,
             "password": self.password.to_json(),
@@ -106,6 +136,7 @@ def load_upload(user: User, key: str, kind: SheetKind) -> Upload | None:
         mapping=_restore_mapping(table, kind, data),
         order=DateOrder(data["order"]),
         left_out=frozenset(data["left_out"]),
+        corrected=frozenset((line, column) for line, column in data.get("corrected", ())),
         form_data=data["typed"],
         job=data["job"],
         password=DraftPassword.from_json(data["password"]),
