@@ -66,11 +66,21 @@ def note_conflicts(job: Job) -> None:
     if job.is_as_is:
         return
     cipher = encrypted_payload.get_cipher(job.project)
-    checked = job.lines.filter(task__lane=Lane.SEARCH, is_found=True)
-    opened = [
-        (row, sheet_rows.open_row(cipher, row)) for row in checked.select_related("task__source")
+    checked = job.lines.filter(task__lane=Lane.SEARCH, is_found=True).defer("facts")
+    opened = [(row, sheet_rows.open_row(cipher, row)) for row in checked]
+    sources = dict(checked.values_list("line", "task__source"))
+    nodes = Node.objects.in_bulk({pk for pk in sources.values() if pk is not None})
+    patients = [
+        RowPatient(
+            row.line,
+            nodes[sources[row.line]],
+            content.study.record.patient_id,
+            content.pseudonym,
+        )
+        for row, content in opened
+        if content.study is not None and sources[row.line] in nodes
     ]
-    conflicts = find_conflicts(job.project or services.default_project(), list(_patients(opened)))
+    conflicts = find_conflicts(job.project or services.default_project(), patients)
     changed = []
     for row, content in opened:
         after = apply_conflict(row, content, conflicts.get(row.line))
@@ -100,13 +110,6 @@ def apply_conflict(row: ResultLine, content: RowContent, conflict: Message | Non
     if conflict is not None:
         row.notes.append(RowNote.PSEUDONYM.value)
     return replace(content, reason=conflict)
-
-
-def _patients(rows: Iterable[tuple[ResultLine, RowContent]]) -> Iterator[RowPatient]:
-    for row, content in rows:
-        if content.study is not None and row.task is not None and row.task.source is not None:
-            patient_id = content.study.record.patient_id
-            yield RowPatient(row.line, row.task.source, patient_id, content.pseudonym)
 
 
 def _find_patients(
