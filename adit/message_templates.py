@@ -473,6 +473,7 @@ _SPREADSHEETS: dict[str, Template] = {
         "count",
     ),
     "sheet-row.with-other-lines": _("{finding} Other lines: {lines}."),
+    "sheet-row.in-column": _("{column}: {finding}"),
     "sheet-row.hidden": _(
         "The row is hidden in the workbook, for example by a filter. Check whether it is needed."
     ),
@@ -650,6 +651,24 @@ _JOBS: dict[str, Template] = {
         "{count} rows were not answered. See the reasons in the results.",
         "count",
     ),
+    # The rows of a list that were not delivered or not searched for
+    "job.rows-delivered": ngettext(
+        "{delivered} of {count} row delivered.",
+        "{delivered} of {count} rows delivered.",
+        "count",
+    ),
+    "job.rows-invalid": ngettext("{count} row has an error.", "{count} rows have errors.", "count"),
+    "job.rows-excluded": ngettext(
+        "{count} row was excluded.", "{count} rows were excluded.", "count"
+    ),
+    "job.rows-not-found": ngettext(
+        "{count} row was not found.", "{count} rows were not found.", "count"
+    ),
+    "job.rows-not-transferred": ngettext(
+        "{count} row was not transferred. See the reason in the result sheet.",
+        "{count} rows were not transferred. See the reasons in the result sheet.",
+        "count",
+    ),
     # How a job ended, or why it waits
     "job.not-started": _("The transfer was not started."),
     "job.check-done": _(
@@ -739,6 +758,20 @@ _RESULTS: dict[str, Template] = {
     "row.source-failed": _("The source reported an error for this row."),
     "row.delivered-before": _("Skipped: the study was delivered before."),
     "row.excluded": _("Excluded before the start."),
+    "row.invalid": _("The row has an error in the list. Correct it and upload it again."),
+    "row.pseudonym-conflict": _(
+        "The row is not transferred with this pseudonym. Correct it and upload it again, or exclude "
+        "the rows that are wrong."
+    ),
+    "row.pseudonym-taken": _(
+        "The pseudonym already belongs to another patient in the research project {project}. Enter "
+        "another pseudonym."
+    ),
+    "row.pseudonym-changed": _(
+        "Meanwhile the research project {project} has another pseudonym for this patient, or another "
+        "patient with this pseudonym. Check the row and order it again."
+    ),
+    "row.repeats-line": _("The row repeats line {line}."),
     "row.series-delivered-before": ngettext(
         "{count} series was delivered before and is skipped.",
         "{count} series were delivered before and are skipped.",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
+from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import (
     Job,
     JobStage,
@@ -19,7 +20,7 @@ from adit.jobs.models import (
     TaskState,
     TaskType,
 )
-from adit.jobs.progress import ImageCounts, count_images
+from adit.jobs.progress import ImageCounts, SheetRowCounts, count_images, count_sheet_rows
 from adit_engine.messages import Message, join_messages
 
 MAX_REASONS = 4
@@ -80,11 +81,30 @@ def describe_job_end(job: Job, state: JobState) -> Message | None:
     counts = count_images(SeriesResult.objects.filter(task__job=job))
     if state == JobState.WAITING_FOR_OWNER:
         return Message("job.pilot-done", count=counts.delivered)
-    if state == JobState.SUCCESS:
-        return _describe_complete(counts)
     if state == JobState.CANCELED:
         return Message("job.canceled", count=counts.delivered)
-    return _describe_gaps_of_job(job, counts)
+    if state == JobState.SUCCESS:
+        end: Message | None = _describe_complete(counts)
+    else:
+        end = _describe_gaps_of_job(job, counts)
+    if not job.capabilities.has_transfer_rows:
+        return end
+    rows = _describe_rows(count_sheet_rows(job))
+    return join_messages([end, *rows] if end is not None else rows)
+
+
+def _describe_rows(rows: SheetRowCounts) -> list[Message]:
+    """Return how many rows of a sheet were delivered, and what became of the others."""
+    if rows.delivered == rows.rows:
+        return []
+    parts = [Message("job.rows-delivered", delivered=rows.delivered, count=rows.rows)]
+    others = {
+        "job.rows-invalid": rows.invalid,
+        "job.rows-excluded": rows.excluded,
+        "job.rows-not-found": rows.not_found,
+        "job.rows-not-transferred": rows.not_transferred,
+    }
+    return parts + [Message(code, count=count) for code, count in others.items() if count]
 
 
 def _describe_gaps_of_job(job: Job, counts: ImageCounts) -> Message | None:
@@ -114,8 +134,15 @@ def _describe_query_end(job: Job, state: JobState) -> Message | None:
     lines = ResultLine.objects.filter(job=job).order_by()
     rows = lines.values("line").distinct().count()
     found = lines.filter(is_found=True).values("line").distinct().count()
-    open_rows = lines.filter(is_asked=False).values("line").distinct().count()
+    unasked = lines.filter(is_asked=False).exclude(task=None)
+    open_rows = unasked.values("line").distinct().count()
     parts = [Message("query.rows-matched", matched=found, count=rows)]
+    invalid = lines.filter(task=None, notes=[RowNote.INVALID.value]).count()
+    excluded = lines.filter(task=None).count() - invalid
+    if invalid:
+        parts.append(Message("job.rows-invalid", count=invalid))
+    if excluded:
+        parts.append(Message("job.rows-excluded", count=excluded))
     if open_rows:
         is_canceled = state == JobState.CANCELED
         code = "query.rows-not-queried" if is_canceled else "query.rows-not-answered"

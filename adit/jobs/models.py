@@ -3,6 +3,7 @@
 Used by the worker, the scheduler, the pages and the REST API.
 """
 
+from collections.abc import Collection
 from functools import cached_property
 
 from django.conf import settings
@@ -117,9 +118,10 @@ class ResultLine(models.Model):
     The lines are replaced when the task returns its result.
     """
 
-    task = models.ForeignKey("jobs.Task", on_delete=models.CASCADE, related_name="lines")
+    task = models.ForeignKey("jobs.Task", null=True, on_delete=models.CASCADE, related_name="lines")
+    """None for a row that is not processed: it has an error or was excluded before the order."""
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="lines")
-    """The job of the task, so that one index serves the pages of results."""
+    """Also the job of the task, so that one index serves the pages of results."""
     line = models.PositiveIntegerField()
     """The line number in the sheet."""
     number = models.PositiveIntegerField(default=1)
@@ -145,7 +147,7 @@ class ResultLine(models.Model):
         indexes = [models.Index(fields=["job", "line", "task", "number"])]
 
     def __str__(self) -> str:
-        return f"{self.task} line {self.line}.{self.number}"
+        return f"{self.job} line {self.line}.{self.number}"
 
 
 class DeliveredSeries(models.Model):
@@ -303,12 +305,16 @@ class EndStateMixin:
         )
 
 
+START_POSITION = 0
+"""The position of a start task, before all tasks that have a number on pages."""
+
+
 class TaskType(models.TextChoices):
     """The purpose of a task."""
 
     ORDERED = "", _("ordered task")
     START = "start", _("start of the transfer")
-    """The task at position 0 that creates the tasks of a batch transfer from its checked rows."""
+    """The task that creates the tasks of a batch transfer from its checked rows."""
     PACK = "pack", _("7-Zip file")
     """The last task of a job that ends in a 7-Zip file: builds it when all others have ended."""
 
@@ -391,12 +397,29 @@ class Job(EndStateMixin, models.Model):
         return self.state_text
 
     @property
+    def state_text(self) -> str:
+        """Return the label of the state; "complete" also says which rows of a sheet are not."""
+        label = super().state_text
+        if self.state != JobState.SUCCESS:
+            return label
+        said = _find_message(self.message, ("job.rows-delivered", "job.rows-invalid"))
+        return label if said is None else f"{label} ({str(said).rstrip('.')})"
+
+    @property
     def is_as_is(self) -> bool:
         """Whether images are sent without de-identification, with names and dates."""
         return self.order.get("change") == AS_IS
 
     def series_results(self) -> "models.QuerySet[SeriesResult]":
         return SeriesResult.objects.filter(task__job=self)
+
+
+def _find_message(message: Message | None, codes: Collection[str]) -> Message | None:
+    """Return the first message with one of the codes within a combined message."""
+    if message is None or message.code in codes:
+        return message
+    parts = message.values.get("parts", ())
+    return next((found for part in parts if (found := _find_message(part, codes))), None)
 
 
 class TaskGroup(models.Model):

@@ -6,7 +6,7 @@ fence of the task, writes everything: a process killed before leaves no partial 
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,24 +23,37 @@ from adit.jobs.kinds.base import RowNote, TaskPlan
 from adit.jobs.kinds.batch_transfer import ReadyRow, plan_transfers
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.lease import Lease
-from adit.jobs.models import Job, JobStage, JobState, ResultLine, Task, TaskState, TaskType
+from adit.jobs.models import (
+    START_POSITION,
+    Job,
+    JobStage,
+    JobState,
+    ResultLine,
+    Task,
+    TaskState,
+    TaskType,
+)
 from adit.jobs.visibility import may_act_on
 from adit.jobs.wakeup import wake_workers_on_commit
 from adit.nodes import access
 from adit.nodes.models import Lane, Node
 from adit.orders import transfer_preview
+from adit.orders.pseudonym_conflicts import (
+    RowPatient,
+    apply_conflict,
+    find_conflicts,
+    note_conflicts,
+)
 from adit.orders.service import needs_approval
 from adit.projects import pseudonyms, services
 from adit.projects.trust_centre import uses_trust_centre
 from adit.results import archives, sheet_rows, storage_quota
+from adit.results.check_summary import count_studies, sum_bytes
 from adit.results.sheet_rows import RowContent
 from adit.spreadsheets.row_verdicts import format_line_numbers
 from adit.vault.cipher import ValueCipher
 from adit_engine.errors import AditError, InvalidInput
 from adit_engine.messages import Message, join_messages
-
-START_POSITION = 0
-"""The position of the start task, before all tasks that have a number on pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,11 @@ def _insert_start_task(job: Job, payload: Mapping[str, Any]) -> None:
 
 def _start_automatically_or_wait(job: Job) -> bool:
     """Try the automatic start once; from then on the job waits for its owner in any case."""
-    odd = sum(not has_single_study(row) for row in job.lines.only("is_found", "notes"))
+    with transaction.atomic():
+        note_conflicts(states.lock_job(job.pk))
+    odd = sum(
+        not has_single_study(row) for row in job.lines.exclude(task=None).only("is_found", "notes")
+    )
     why = Message("start.rows-to-check", count=odd) if odd else None
     order = {**job.order, "starts_itself": False}
     with transaction.atomic():
@@ -248,16 +265,19 @@ class _StartPreparation:
         wishes = StartOptions.from_json(payload)
         self._require_nodes()
         rows = self._open_lines()
-        ready = self._ready_rows(rows, wishes)
+        ready = self._without_conflicts(rows, self._ready_rows(rows, wishes))
         now = _rows_to_start(job, ready, wishes)
         if not ready and job.stage == JobStage.CHECK:
             raise InvalidInput("start.no-row-left")
         _require_one_visit_per_study(ready)
         self._require_space(rows, now)
         plans = plan_transfers(now)
-        tasks = self._tasks(plans, self._assign_pseudonyms(plans))
+        names = self._assign_pseudonyms(plans, rows)
+        tasks = self._tasks([plan for plan in plans if _get_patient_key(plan) in names], names)
+        if not tasks and job.stage == JobStage.CHECK:
+            raise InvalidInput("start.no-row-left")
         waits = job.stage == JobStage.CHECK and needs_approval(
-            job.owner, len(ready), job.kind, job.project
+            job.owner, count_studies(_facts_of(rows, ready)), job.kind, job.project
         )
         return PreparedStart(
             started_by=payload["by"],
@@ -287,9 +307,8 @@ class _StartPreparation:
     def _require_space(self, rows: Sequence[_OpenRow], now: Sequence[ReadyRow]) -> None:
         """Raise InvalidInput if the destination has too little space."""
         assert self._job.destination is not None, "a transfer has a destination"
-        of_line = {line.row.line: line.row.facts["bytes"] for line in rows if line.row.facts}
-        sizes = {(one.pick.study.study_uid, one.pick.series_uids): of_line[one.line] for one in now}
-        why = storage_quota.explain_no_space(self._job.destination, sum(sizes.values()))
+        size = sum_bytes(_facts_of(rows, now))
+        why = storage_quota.explain_no_space(self._job.destination, size)
         if why is not None:
             raise InvalidInput(why.code, **why.values)
 
@@ -304,21 +323,56 @@ class _StartPreparation:
         ready: list[ReadyRow] = []
         for number, line in enumerate(rows, start=1):
             self._report_progress("start.preparing-rows", number, len(rows))
-            one = _make_ready(self._job, line, options)
+            line.content = apply_conflict(line.row, line.content, None)
+            one = _make_ready(self._job, line, options, self._cipher)
             if one is not None:
                 ready.append(one)
-            line.row.sealed = sheet_rows.seal_row(
-                self._cipher, self._job.pk, line.row.line, line.content
-            )
+            self._seal(line)
         return ready
 
-    def _assign_pseudonyms(self, plans: Sequence[TaskPlan]) -> dict[SourcePatient, str]:
-        """Register the pseudonyms. Raises InvalidRows."""
-        wanted = list(dict.fromkeys(map(_get_patient_key, plans)))
+    def _seal(self, line: _OpenRow) -> None:
+        row = line.row
+        row.sealed = sheet_rows.seal_row(self._cipher, self._job.pk, row.line, line.content)
+
+    def _without_conflicts(
+        self, rows: Sequence[_OpenRow], ready: Sequence[ReadyRow]
+    ) -> list[ReadyRow]:
+        """Return the rows whose pseudonyms are possible; note the conflicts of the others."""
+        if self._job.is_as_is:
+            return list(ready)
+        patients = [
+            RowPatient(
+                one.line,
+                self._sources[one.pick.source],
+                one.pick.study.patient_id,
+                one.pick.pseudonym,
+            )
+            for one in ready
+        ]
+        conflicts = find_conflicts(self._project, patients)
+        self._note_conflicts(rows, conflicts)
+        return [one for one in ready if one.line not in conflicts]
+
+    def _note_conflicts(self, rows: Sequence[_OpenRow], conflicts: Mapping[int, Message]) -> None:
+        for line in rows:
+            if conflict := conflicts.get(line.row.line):
+                line.content = apply_conflict(line.row, line.content, conflict)
+                self._seal(line)
+
+    def _assign_pseudonyms(
+        self, plans: Sequence[TaskPlan], rows: Sequence[_OpenRow]
+    ) -> dict[SourcePatient, str]:
+        """Register the pseudonyms; rows with a conflict that arose meanwhile are noted.
+
+        Raises InvalidRows.
+        """
+        # Given pseudonyms come first: no other may be generated for the same patient.
+        wanted = sorted(dict.fromkeys(map(_get_patient_key, plans)), key=lambda who: not who[2])
         if self._job.is_as_is:
             return dict.fromkeys(wanted, "")
         names: dict[SourcePatient, str] = {}
         refused: dict[SourcePatient, Message] = {}
+        conflicts: dict[SourcePatient, Message] = {}
         for at in range(0, len(wanted), PSEUDONYMS_PER_TRANSACTION):
             self._report_progress("start.registering-pseudonyms", at + 1, len(wanted))
             # A trust centre is queried outside of any transaction.
@@ -326,13 +380,15 @@ class _StartPreparation:
                 for who in wanted[at : at + PSEUDONYMS_PER_TRANSACTION]:
                     try:
                         names[who] = self._assign_pseudonym(*who)
+                    except pseudonyms.PseudonymConflict:
+                        conflicts[who] = Message(
+                            "row.pseudonym-changed", project=self._project.protocol_id
+                        )
                     except AditError as error:
                         refused[who] = error.message
         if refused:
-            bad = [plan for plan in plans if _get_patient_key(plan) in refused]
-            raise InvalidRows(
-                {row.line: refused[_get_patient_key(plan)] for plan in bad for row in plan.rows}
-            )
+            raise InvalidRows(_reasons_by_line(plans, refused))
+        self._note_conflicts(rows, _reasons_by_line(plans, conflicts))
         return names
 
     def _assign_pseudonym(self, source: int, patient_id: str, given: str) -> str:
@@ -370,11 +426,25 @@ def _get_patient_key(plan: TaskPlan) -> SourcePatient:
     return plan.source, plan.patient_id, plan.pseudonym
 
 
-def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | None:
+def _reasons_by_line(
+    plans: Iterable[TaskPlan], reasons: Mapping[SourcePatient, Message]
+) -> dict[int, Message]:
+    bad = [plan for plan in plans if _get_patient_key(plan) in reasons]
+    return {row.line: reasons[_get_patient_key(plan)] for plan in bad for row in plan.rows}
+
+
+def _facts_of(rows: Iterable[_OpenRow], ready: Iterable[ReadyRow]) -> list[Mapping[str, Any]]:
+    lines = {one.line for one in ready}
+    return [line.row.facts for line in rows if line.row.line in lines]
+
+
+def _make_ready(
+    job: Job, line: _OpenRow, options: StartOptions, cipher: ValueCipher
+) -> ReadyRow | None:
     """Return the row to transfer, or None; store the choice or the reason in the line."""
     row, content = line.row, line.content
     if row.line in options.left_out:
-        row.notes = [*row.notes, RowNote.LEFT_OUT.value]
+        row.notes = [RowNote.LEFT_OUT.value]
         return None
     chosen = options.choices.get(row.line, content.chosen)
     if chosen is None or not 0 <= chosen < len(content.studies):
@@ -382,12 +452,14 @@ def _make_ready(job: Job, line: _OpenRow, options: StartOptions) -> ReadyRow | N
     if chosen != content.chosen:
         line.content = content = replace(content, chosen=chosen)
     study = content.studies[chosen]
-    row.facts = transfer_preview.preview_facts(job, [study])
+    facts = transfer_preview.preview_facts(job, [study])
+    row.facts = sheet_rows.add_study_keys(cipher, row, content, facts)
     parts = transfer_preview.plan_series(job, study)
     if parts.delivered and not parts.to_send:
-        row.notes = sorted({*row.notes, RowNote.DELIVERED.value})
+        row.notes = [RowNote.DELIVERED.value]
         return None
     picked = parts.to_send if parts.delivered or "SeriesInstanceUID" in content.requested else ()
+    assert row.task is not None, "the row was checked"
     assert row.task.source_id is not None, "what was found was found somewhere"
     pick = PickedStudy(
         row.task.source_id,

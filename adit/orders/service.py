@@ -285,7 +285,7 @@ def _insert_job(
     Task.objects.bulk_create(_tasks(order, job, names))
     archives.insert_packing_task(job)
     task_groups.assign_groups(job)
-    sheet_rows.insert_rows(encrypted_payload.get_cipher(order.project), job, _rows(order.plans))
+    sheet_rows.insert_rows(encrypted_payload.get_cipher(order.project), job, _rows(order))
     trail.record(
         "job.created",
         user=order.user,
@@ -336,11 +336,13 @@ def _tasks(order: _ValidOrder, job: Job, names: Mapping[_Patient, str]) -> Itera
         )
 
 
-def _rows(plans: list[TaskPlan]) -> Iterator[tuple[int, SheetRow]]:
-    """The rows of the sheet, each with the position of the task that processes it."""
-    for position, plan in enumerate(plans, start=1):
+def _rows(order: _ValidOrder) -> Iterator[tuple[int | None, SheetRow]]:
+    """The rows of the sheet, each with the position of the task that processes it, if any."""
+    for position, plan in enumerate(order.plans, start=1):
         for row in plan.rows:
             yield position, row
+    for row in order.request.unprocessed_rows:
+        yield None, row
 
 
 def _summarize(user: User, request: OrderRequest[Any]) -> OrderSummary:
@@ -377,7 +379,7 @@ def _count_size(kind: str, plans: list[TaskPlan]) -> int:
 def get_order_size(job: Job) -> int:
     """Return the size of a job, as it was counted when the job was ordered."""
     if not job.capabilities.sends_images:
-        return job.lines.values("line").distinct().count()
+        return job.lines.exclude(task=None).values("line").distinct().count()
     return job.tasks.exclude(lane=Lane.SEARCH).filter(type=TaskType.ORDERED).count()
 
 

@@ -3,23 +3,27 @@
 Used by the sheet pages.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.utils import timezone
 
 from adit.accounts.models import User
+from adit.jobs.kinds.base import RowNote, SheetRow
 from adit.jobs.models import SheetColumns
 from adit.orders import drafts
 from adit.orders.archive_passwords import DraftPassword
+from adit.spreadsheets import limits
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.mapping import ColumnMapping, guess_mapping, make_mapping
 from adit.spreadsheets.reader import ReadableFile, read_sheet
 from adit.spreadsheets.row_reader import DateOrder
+from adit.spreadsheets.row_verdicts import DUPLICATE, RowVerdict, ValidatedRow, ValidatedSheet
 from adit.spreadsheets.table import SheetTable
 from adit.vault.master_key import master_cipher
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message, join_messages
 
 MAX_REMEMBERED = 50
 
@@ -36,6 +40,8 @@ class Upload:
     mapping: ColumnMapping
     order: DateOrder = DateOrder.DAY_FIRST
     left_out: frozenset[int] = frozenset()
+    corrected: frozenset[tuple[int, int]] = frozenset()
+    """Line and column of the cells that the user has corrected. The table has the new text."""
     form_data: dict[str, list[str]] = field(default_factory=dict, repr=False)
     """The input of the order form, to be shown again."""
     job: int | None = None
@@ -54,6 +60,32 @@ class Upload:
         kept = self.left_out - frozenset(shown)
         return replace(self, left_out=kept | frozenset(left_out))
 
+    def with_corrections(self, texts: Mapping[tuple[int, int], str]) -> "Upload":
+        """Return a copy with corrected cells, by line and column.
+
+        A text that is the same as before changes nothing: a cell that the spreadsheet stores as a
+        number stays one, and is checked as one.
+        """
+        fields = {column for _field, column in self.mapping.columns}
+        before = {
+            (line.number, column): line.cell(column).text
+            for line in self.table.lines_after(self.mapping.header_line)
+            for column in fields
+            if (line.number, column) in texts
+        }
+        changed = {
+            cell: texts[cell][: limits.MAX_CHARACTERS]
+            for cell, text in before.items()
+            if texts[cell].split() != text.split()
+        }
+        if not changed:
+            return self
+        return replace(
+            self,
+            table=self.table.with_texts(changed),
+            corrected=self.corrected | frozenset(changed),
+        )
+
     def save(self, user: User) -> None:
         content = {
             "kind": self.kind,
@@ -63,6 +95,7 @@ class Upload:
             "sure": self.mapping.is_certain,
             "order": self.order,
             "left_out": sorted(self.left_out),
+            "corrected": sorted(self.corrected),
             "typed": self.form_data,
             "job": self.job,
             "password": self.password.to_json(),
@@ -103,6 +136,7 @@ def load_upload(user: User, key: str, kind: SheetKind) -> Upload | None:
         mapping=_restore_mapping(table, kind, data),
         order=DateOrder(data["order"]),
         left_out=frozenset(data["left_out"]),
+        corrected=frozenset((line, column) for line, column in data.get("corrected", ())),
         form_data=data["typed"],
         job=data["job"],
         password=DraftPassword.from_json(data["password"]),
@@ -130,6 +164,46 @@ def set_mapping(user: User, upload: Upload, mapping: ColumnMapping) -> Upload:
     stale = list(old.values_list("pk", flat=True)[MAX_REMEMBERED:])
     SheetColumns.objects.filter(pk__in=stale).delete()
     return settled
+
+
+def unprocessed_rows(upload: Upload, sheet: ValidatedSheet[Any]) -> tuple[SheetRow, ...]:
+    """Return the rows that an order does not process: with errors, and excluded ones.
+
+    The results list them too.
+    """
+    return tuple(
+        _make_unprocessed_row(upload, sheet, row)
+        for row in sheet.rows
+        if row.row is None or row.line in upload.left_out
+    )
+
+
+def _make_unprocessed_row(
+    upload: Upload, sheet: ValidatedSheet[Any], row: ValidatedRow[Any]
+) -> SheetRow:
+    is_invalid = row.verdict is RowVerdict.ERROR and row.line not in upload.left_out
+    reasons = [
+        finding.describe_for(row.line)
+        for finding in row.findings
+        if finding.verdict is (RowVerdict.ERROR if is_invalid else RowVerdict.LEFT_OUT)
+    ]
+    requested = sheet.get_requested(row)
+    return SheetRow(
+        row.line,
+        row.user_cells,
+        requested.get(SheetField.PSEUDONYM, ""),
+        requested,
+        join_messages(reasons) if reasons else None,
+        RowNote.INVALID if is_invalid else RowNote.LEFT_OUT,
+    )
+
+
+def find_repeated_line(row: ValidatedRow[Any]) -> Message | None:
+    """Return which earlier line a row repeats, if any."""
+    for finding in row.findings:
+        if finding.message.code == DUPLICATE and finding.lines[0] != row.line:
+            return Message("row.repeats-line", line=finding.lines[0])
+    return None
 
 
 def _store_upload(user: User, table: SheetTable, kind: SheetKind, **values: Any) -> Upload:

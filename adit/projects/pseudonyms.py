@@ -3,7 +3,10 @@
 Used by orders and the worker.
 """
 
+from collections.abc import Iterable
+
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
@@ -28,6 +31,8 @@ from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.parameters import AsIs, Pseudonymization
 from adit_engine.pseudonymize.profile import ConfidentialityProfile as Rules
 from adit_engine.pseudonymize.visit import TrialVisit
+
+INDEXES_PER_QUERY = 500
 
 
 class PseudonymConflict(AditError):
@@ -163,6 +168,19 @@ def find_patient(project: Project, index: str) -> Patient | None:
     return joined or Patient.objects.filter(project=project, index=index).first()
 
 
+def find_patients(project: Project, indexes: Iterable[str]) -> dict[str, Patient]:
+    """Return the registered patients among these indexes, as `find_patient` does for one."""
+    wanted = list(indexes)
+    found: dict[str, Patient] = {}
+    for at in range(0, len(wanted), INDEXES_PER_QUERY):
+        some = wanted[at : at + INDEXES_PER_QUERY]
+        patients = Patient.objects.filter(project=project)
+        found |= {patient.index: patient for patient in patients.filter(index__in=some)}
+        merged = patients.filter(merged_ids__index__in=some).annotate(of=F("merged_ids__index"))
+        found |= {patient.of: patient for patient in merged}
+    return found
+
+
 def find_patient_at_node(project: Project | None, node: Node, patient_id: str) -> Patient | None:
     """Return the patient to whom this patient ID belongs at this node."""
     project = project or default_project()
@@ -220,11 +238,14 @@ def _require_same_pseudonym(row: Patient, given: str, project: Project) -> None:
 
 
 def _require_not_patient_id(given: str, patient_id: str) -> None:
-    """A pseudonym that equals the patient ID except for leading zeros and case hides nothing.
-    Raises InvalidInput.
-    """
-    if given and given.lstrip("0").casefold() == _strip_padding(patient_id).lstrip("0").casefold():
+    """Raise InvalidInput if the pseudonym would not hide the patient ID."""
+    if given and hides_nothing(given, patient_id):
         raise InvalidInput("pseudonym.is-patient-id")
+
+
+def hides_nothing(pseudonym: str, patient_id: str) -> bool:
+    """Return whether the pseudonym is the patient ID, but for leading zeros and case."""
+    return pseudonym.lstrip("0").casefold() == _strip_padding(patient_id).lstrip("0").casefold()
 
 
 def get_patient_index(project: Project, domain: str, patient_id: str) -> str:

@@ -9,7 +9,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import Job, ResultLine, TaskState
@@ -50,6 +50,10 @@ class QueryRowOutcome(StrEnum):
     FAILED = "failed"
     OPEN = "open"
     """Not queried yet."""
+    INVALID = "invalid"
+    """Not queried: the row has an error in the sheet."""
+    EXCLUDED = "excluded"
+    """Not queried: the user excluded the row, or it is an example of the template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class QueryResult:
     notes: tuple[RowNote, ...] = ()
     reason: Message | None = None
     """The message of a row that failed or waits."""
+    finding: Message | None = None
+    """What the upload found: an error, or the line that this row repeats."""
 
     def text(self, keyword: str) -> str:
         value = self.values.get(keyword, "")
@@ -163,11 +169,21 @@ def _open_result(cipher: ValueCipher, row: ResultLine) -> QueryResult:
     is_unanswered = outcome in (QueryRowOutcome.FAILED, QueryRowOutcome.OPEN)
     return replace(
         _make_result(row.pk, row.line, content),
-        source=row.task.source.name if row.task.source else "",
+        source=row.task.source.name if row.task and row.task.source else "",
         outcome=outcome,
         notes=tuple(RowNote(note) for note in row.notes if note != RowNote.NOTHING),
-        reason=row.task.message if is_unanswered else None,
+        reason=row.task.message if row.task and is_unanswered else None,
     )
+
+
+def mask_invalid(result: QueryResult) -> QueryResult:
+    """Return the result of an invalid row for users who may not see the uploaded rows.
+
+    The column of the pseudonym may hold anything, even the name of the patient.
+    """
+    if result.outcome is not QueryRowOutcome.INVALID or not result.pseudonym:
+        return result
+    return replace(result, pseudonym=MASK)
 
 
 def _make_result(pk: int, line: int, content: dict[str, Any]) -> QueryResult:
@@ -179,6 +195,7 @@ def _make_result(pk: int, line: int, content: dict[str, Any]) -> QueryResult:
         user_cells=tuple(content["own"]),
         requested=content["asked"],
         values=studies[0]["record"]["values"] if studies else {},
+        finding=Message.from_json(content["finding"]) if content.get("finding") else None,
     )
 
 
@@ -187,6 +204,9 @@ def _row_outcome(row: ResultLine) -> QueryRowOutcome:
         return QueryRowOutcome.FOUND
     if row.is_asked:
         return QueryRowOutcome.NOTHING
+    if row.task is None:
+        is_invalid = RowNote.INVALID in row.notes
+        return QueryRowOutcome.INVALID if is_invalid else QueryRowOutcome.EXCLUDED
     is_over = row.task.state in (TaskState.FAILURE, TaskState.CANCELED)
     return QueryRowOutcome.FAILED if is_over else QueryRowOutcome.OPEN
 
@@ -340,7 +360,8 @@ def unanswered_rows(
     """
     seen: set[int] = set()
     for result in results:
-        if result.values or result.line in seen:
+        is_excluded = result.outcome is QueryRowOutcome.EXCLUDED
+        if result.values or is_excluded or result.line in seen:
             continue
         seen.add(result.line)
         asked = {
@@ -366,11 +387,13 @@ def describe_notes(result: QueryResult) -> str:
         messages.insert(0, result.reason or Message("row.not-queried"))
     elif result.outcome is QueryRowOutcome.OPEN:
         messages.insert(0, result.reason or Message("row.not-queried-yet"))
+    if result.finding is not None:
+        messages.append(result.finding)
     return " ".join(map(str, messages))
 
 
 def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:
-    """Count the rows of the sheet by outcome, with three small queries."""
+    """Count the rows of the sheet by outcome, with a small query for each."""
     every = ResultLine.objects.filter(job=job).order_by()
     over = (TaskState.FAILURE, TaskState.CANCELED)
 
@@ -381,8 +404,19 @@ def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:
         QueryRowOutcome.FOUND: rows(every.filter(is_found=True)),
         QueryRowOutcome.NOTHING: rows(every.filter(is_found=False, is_asked=True)),
         QueryRowOutcome.FAILED: rows(every.filter(is_asked=False, task__state__in=over)),
-        QueryRowOutcome.OPEN: rows(every.filter(is_asked=False).exclude(task__state__in=over)),
+        QueryRowOutcome.OPEN: rows(_open_rows(every)),
+        QueryRowOutcome.INVALID: rows(every.filter(_IS_INVALID)),
+        QueryRowOutcome.EXCLUDED: rows(every.filter(_IS_EXCLUDED)),
     }
+
+
+_IS_INVALID = Q(task=None, notes=[RowNote.INVALID.value])
+_IS_EXCLUDED = Q(task=None, notes=[RowNote.LEFT_OUT.value])
+
+
+def _open_rows(rows: QuerySet[ResultLine]) -> QuerySet[ResultLine]:
+    over = (TaskState.FAILURE, TaskState.CANCELED)
+    return rows.filter(is_asked=False).exclude(Q(task=None) | Q(task__state__in=over))
 
 
 def filter_by_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[ResultLine]:
@@ -395,7 +429,11 @@ def filter_by_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[Resu
     if outcome == QueryRowOutcome.FAILED:
         return rows.filter(is_asked=False, task__state__in=over)
     if outcome == QueryRowOutcome.OPEN:
-        return rows.filter(is_asked=False).exclude(task__state__in=over)
+        return _open_rows(rows)
+    if outcome == QueryRowOutcome.INVALID:
+        return rows.filter(_IS_INVALID)
+    if outcome == QueryRowOutcome.EXCLUDED:
+        return rows.filter(_IS_EXCLUDED)
     if outcome == "note":
-        return rows.exclude(notes=[]).exclude(notes=[RowNote.NOTHING.value])
+        return rows.exclude(Q(task=None) | Q(notes=[]) | Q(notes=[RowNote.NOTHING.value]))
     return rows

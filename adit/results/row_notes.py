@@ -16,6 +16,8 @@ _CODES: Mapping[RowNote, str] = {
     RowNote.NO_ANSWER: "row.source-failed",
     RowNote.DELIVERED: "row.delivered-before",
     RowNote.LEFT_OUT: "row.excluded",
+    RowNote.INVALID: "row.invalid",
+    RowNote.PSEUDONYM: "row.pseudonym-conflict",
 }
 
 

@@ -5,7 +5,7 @@ and the worker.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import transaction
@@ -18,6 +18,9 @@ from adit_engine.messages import Message
 from adit_engine.pseudonymize.visit import TrialVisit
 from adit_engine.values.record import Record
 from adit_engine.values.references import QueryLevel
+
+_KEY_LENGTH = 24
+"""Hex digits of the hashes that distinguish the studies of one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class RowContent:
     """Index of the study that is meant; None if it is not known yet."""
     reason: Message | None = None
     """The error of the source, if it failed for this row only."""
+    finding: Message | None = None
+    """What the upload found, see SheetRow."""
 
     @property
     def study(self) -> ListedStudy | None:
@@ -43,19 +48,20 @@ class RowContent:
         return TrialVisit(name, self.requested.get("VisitDescription", "")) if name else None
 
 
-def insert_rows(cipher: ValueCipher, job: Job, rows: Iterable[tuple[int, SheetRow]]) -> None:
+def insert_rows(cipher: ValueCipher, job: Job, rows: Iterable[tuple[int | None, SheetRow]]) -> None:
     """Insert a line for each row.
 
-    `rows` pairs the position of the task that processes the row with the row. Job and tasks are
-    already saved.
+    `rows` pairs the position of the task that processes the row with the row; None if no task does.
+    Job and tasks are already saved.
     """
     tasks = dict(job.tasks.values_list("position", "pk"))
     ResultLine.objects.bulk_create(
         ResultLine(
             job_id=job.pk,
-            task_id=tasks[position],
+            task_id=None if position is None else tasks[position],
             line=row.line,
             sealed=seal_row(cipher, job.pk, row.line, _initial_content(row)),
+            notes=[] if row.note is None else [row.note.value],
         )
         for position, row in rows
     )
@@ -73,21 +79,37 @@ def write_check(cipher: ValueCipher, task: Task, checked: RowCheck, facts: dict[
         line = ResultLine.objects.filter(task=task, line=checked.line).first()
         if line is None:  # another task processes it by now
             return
-        before = open_row(cipher, line)
-        chosen = 0 if len(checked.studies) == 1 else None
-        content = RowContent(
-            before.user_cells,
-            before.pseudonym,
-            before.requested,
-            checked.studies,
-            chosen,
-            checked.reason,
+        line.task = task
+        content = replace(
+            open_row(cipher, line),
+            studies=checked.studies,
+            chosen=0 if len(checked.studies) == 1 else None,
+            reason=checked.reason,
         )
         line.sealed = seal_row(cipher, line.job_id, line.line, content)
         line.is_asked, line.is_found = True, bool(checked.studies)
         line.notes = [note.value for note in checked.notes]
-        line.facts = facts
+        line.facts = add_study_keys(cipher, line, content, facts)
         line.save(update_fields=["sealed", "is_asked", "is_found", "notes", "facts"])
+
+
+def add_study_keys(
+    cipher: ValueCipher, line: ResultLine, content: RowContent, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the facts with keyed hashes of the study, and of the series that the row names.
+
+    They are equal for the rows of a job that name the same, which count once.
+    """
+    if content.study is None or line.task is None:
+        return dict(facts)
+    study_uid = f"{line.task.source_id}\0{content.study.record.study_uid}"
+    series_uid = content.requested.get("SeriesInstanceUID", "")
+    purpose = f"rows of job {line.job_id}"
+    return {
+        **facts,
+        "study_key": cipher.index(study_uid, purpose)[:_KEY_LENGTH],
+        "series_key": cipher.index(series_uid, purpose)[:_KEY_LENGTH] if series_uid else "",
+    }
 
 
 def seal_row(cipher: ValueCipher, job_id: int, line: int, content: RowContent) -> bytes:
@@ -98,6 +120,7 @@ def seal_row(cipher: ValueCipher, job_id: int, line: int, content: RowContent) -
         "studies": [_study_to_json(study) for study in content.studies],
         "chosen": content.chosen,
         "why": None if content.reason is None else content.reason.to_json(),
+        "finding": None if content.finding is None else content.finding.to_json(),
     }
     return cipher.seal(values, seal_context(job_id, line))
 
@@ -115,6 +138,7 @@ def open_row(cipher: ValueCipher, line: ResultLine) -> RowContent:
         tuple(_study_from_json(study) for study in values["studies"]),
         values["chosen"],
         None if values["why"] is None else Message.from_json(values["why"]),
+        Message.from_json(values["finding"]) if values.get("finding") else None,
     )
 
 
@@ -128,7 +152,7 @@ def seal_context(job_id: int, line: int) -> str:
 
 
 def _initial_content(row: SheetRow) -> RowContent:
-    return RowContent(row.user_cells, row.pseudonym, dict(row.requested))
+    return RowContent(row.user_cells, row.pseudonym, dict(row.requested), finding=row.finding)
 
 
 def _study_to_json(study: ListedStudy) -> dict[str, Any]:
@@ -188,8 +212,8 @@ def _match_lines(
 
 def _match_content(asked: RowContent, record: Record | None) -> RowContent:
     if record is None:
-        return RowContent(asked.user_cells, asked.pseudonym, asked.requested)
-    return RowContent(asked.user_cells, asked.pseudonym, asked.requested, (ListedStudy(record),), 0)
+        return replace(asked, studies=(), chosen=None)
+    return replace(asked, studies=(ListedStudy(record),), chosen=0)
 
 
 def _modalities_text(record: Record | None) -> str:

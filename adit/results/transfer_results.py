@@ -68,6 +68,8 @@ class TransferRowResult:
     """If there are several sources: the one with the study, or the one that is being queried; empty
     if none has it.
     """
+    is_invalid: bool = False
+    """The row has an error in the sheet."""
 
     @property
     def needs_attention(self) -> bool:
@@ -85,19 +87,19 @@ def get_row_results(
     """
     box = encrypted_payload.get_cipher(job.project)
     contents = {row.pk: _open_content(box, row) for row in rows}
-    sent = [row for row in rows if row.task.lane != Lane.SEARCH]
-    by_task = progress.count_images_by_task({row.task.pk: row.task for row in sent}.values())
+    sent = [row for row in rows if row.task is not None and row.task.lane != Lane.SEARCH]
+    by_task = progress.count_images_by_task({row.task for row in sent if row.task is not None})
     asked = {row.pk: (row, _requested_series(contents[row.pk])) for row in sent}
     arrived = _DeliveryLocations(box, job, asked) if places else None
     found = []
     for row in rows:
         content = contents[row.pk]
-        if row.task.lane == Lane.SEARCH:
+        if row.task is None or row.task.lane == Lane.SEARCH:
             answer = _check_result(job, row, content)
             found.append(replace(answer, source=_source_name(job, row)))
             continue
         series = _requested_series(content)
-        counts = by_task.get(row.task_id, ImageCounts())
+        counts = by_task.get(row.task.pk, ImageCounts())
         if series:
             counts = progress.count_images(_series_results(box, row.task, series))
         answer = _transfer_result(
@@ -115,6 +117,9 @@ def as_disclosed(job: Job, answer: TransferRowResult, disclosure: Disclosure) ->
     content = answer.content
     if content is None:
         return answer
+    if answer.is_invalid and not disclosure.rows:
+        # The column of the pseudonym may hold anything, even the name of the patient.
+        return replace(answer, content=replace(content, pseudonym="", requested={}))
     if content.pseudonym and not disclosure.given:
         # Masked instead of empty: if the sheet is uploaded again, the patient must not silently get
         # another pseudonym.
@@ -149,16 +154,16 @@ def has_several_sources(job: Job) -> bool:
 
 def _source_name(job: Job, row: ResultLine) -> str:
     is_nowhere = row.is_asked and row.notes == [RowNote.NOTHING.value]
-    if row.task.source is None or is_nowhere or not has_several_sources(job):
+    if row.task is None or row.task.source is None or is_nowhere or not has_several_sources(job):
         return ""
     return row.task.source.name
 
 
 def describe_row_notes(row: ResultLine, content: RowContent | None) -> str:
-    """Return the notes on a row, the error of its source and skipped series, as text."""
+    """Return the notes on a row, the errors of its sheet and source, and skipped series, as text."""
     messages = note_messages(row.notes)
-    if content is not None and content.reason is not None:
-        messages.append(content.reason)
+    if content is not None:
+        messages += [one for one in (content.reason, content.finding) if one is not None]
     there = row.facts.get("there", 0)
     if there and RowNote.DELIVERED not in row.notes:
         messages.append(Message("row.series-delivered-before", count=there))
@@ -169,21 +174,28 @@ def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> Tran
     """A row that has no transfer task yet, or gets none."""
     state, word = _check_state(job, row, content)
     why = describe_row_notes(row, content)
-    if not row.is_asked and row.task.state == TaskState.FAILURE:
+    if row.task is not None and not row.is_asked and row.task.state == TaskState.FAILURE:
         why = str(row.task.message or "")
-    return TransferRowResult(row.line, state, str(word), why, content=content)
+    is_invalid = RowNote.INVALID in row.notes
+    return TransferRowResult(
+        row.line, state, str(word), why, content=content, is_invalid=is_invalid
+    )
 
 
 def _check_state(job: Job, row: ResultLine, content: RowContent | None) -> tuple[str, Any]:
     notes = set(row.notes)
     if RowNote.LEFT_OUT in notes:
         return "canceled", _("excluded")
+    if row.task is None:
+        return "failure", _("error")
     if not row.is_asked:
         if row.task.state in (TaskState.FAILURE, TaskState.CANCELED):
             return "failure", _("not queried")
         return "pending", _("not queried yet")
     if RowNote.DELIVERED in notes:
         return "success", _("delivered before")
+    if RowNote.PSEUDONYM in notes:
+        return "failure", _("pseudonym conflict")
     if not row.is_found or notes & _FAILING_NOTES:
         return "failure", _("not found") if RowNote.PATIENTS not in notes else _("two patients")
     if content is not None and content.chosen is None:
@@ -203,6 +215,7 @@ def _transfer_result(
     place: str,
 ) -> TransferRowResult:
     task = row.task
+    assert task is not None, "the row has a transfer task"
     generated = ""
     if content is not None and not content.pseudonym:
         generated = encrypted_payload.open_task(task, cipher).pseudonym
@@ -237,7 +250,7 @@ class _DeliveryLocations:
         rows = SeriesResult.objects.filter(task__in=tasks, delivered__gt=0).values_list(
             "task_id", "index", "pk"
         )
-        first: dict[tuple[int, str], int] = {}
+        first: dict[tuple[int | None, str], int] = {}
         for task, index, pk in rows:
             first.setdefault((task, ""), pk)
             first[task, index] = pk
@@ -248,9 +261,9 @@ class _DeliveryLocations:
         self._items = SeriesResult.objects.in_bulk({pk for pk in self._item_of.values() if pk})
 
     def _index(self, row: ResultLine, series_uid: str) -> str:
-        return (
-            encrypted_payload.series_index(self._cipher, row.task, series_uid) if series_uid else ""
-        )
+        if row.task is None or not series_uid:
+            return ""
+        return encrypted_payload.series_index(self._cipher, row.task, series_uid)
 
     def place(self, row: ResultLine, series_uid: str) -> str:
         node = self._job.destination

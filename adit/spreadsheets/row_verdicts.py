@@ -11,10 +11,13 @@ from typing import Generic, TypeVar
 
 from django.utils.translation import gettext as _
 
+from adit.spreadsheets.columns import SheetField
 from adit_engine.messages import Message
 
 R = TypeVar("R")
 _MAX_LINES_SHOWN = 30
+DUPLICATE = "sheet-row.duplicate"
+"""The code of the finding for rows that ask for the same, whose first line is the first of them."""
 
 
 class RowVerdict(StrEnum):
@@ -43,6 +46,16 @@ class RowFinding:
         return str(
             Message("sheet-row.in-cells", finding=self.message, column=self.column, **values)
         )
+
+    def describe_for(self, line: int) -> Message:
+        """Return the sentence next to this line, with the column and the other lines."""
+        message = self.message
+        if len(self.lines) > 1:
+            others = format_line_numbers([number for number in self.lines if number != line])
+            message = Message("sheet-row.with-other-lines", finding=message, lines=others)
+        if self.column:
+            message = Message("sheet-row.in-column", finding=message, column=self.column)
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,8 @@ class ValidatedSheet(Generic[R]):
     """
 
     file: str
+    fields: tuple[SheetField, ...]
+    """The fields of the columns."""
     columns: tuple[str, ...]
     own_headers: tuple[str, ...]
     rows: tuple[ValidatedRow[R], ...]
@@ -84,6 +99,14 @@ class ValidatedSheet(Generic[R]):
     def valid_rows(self) -> tuple[ValidatedRow[R], ...]:
         """Return the rows that can be ordered: ok or with a warning."""
         return tuple(row for row in self.rows if row.row is not None)
+
+    def get_requested(self, row: ValidatedRow[R]) -> dict[str, str]:
+        """Return the values of a row as uploaded, by the headers of the template."""
+        values = dict(zip(self.fields, row.values, strict=True))
+        names = [values.pop(field, "") for field in (SheetField.FAMILY_NAME, SheetField.GIVEN_NAME)]
+        if any(names):
+            values[SheetField.PATIENT_NAME] = ", ".join(filter(None, names))
+        return {str(field): text for field, text in values.items() if text}
 
     @property
     def counts(self) -> Counter[RowVerdict]:
@@ -142,7 +165,7 @@ def find_duplicates(
         if len(group) > 1:
             yield RowFinding(
                 RowVerdict.WARNING,
-                Message("sheet-row.duplicate"),
+                Message(DUPLICATE),
                 tuple(line(row) for row in group),
             )
 

@@ -3,8 +3,8 @@
 Produced by the reader, used by the mapping and the row checks.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +55,14 @@ class SheetLine:
     def cell(self, index: int) -> Cell:
         return self.cells[index] if index < len(self.cells) else EMPTY_CELL
 
+    def with_texts(self, texts: Mapping[int, str]) -> "SheetLine":
+        """Return a copy with these texts in the cells of these columns, counted from 0."""
+        width = max(len(self.cells), 1 + max(texts))
+        cells = [self.cell(column) for column in range(width)]
+        for column, text in texts.items():
+            cells[column] = Cell(text)
+        return SheetLine(self.number, tuple(cells))
+
     def texts(self, width: int) -> tuple[str, ...]:
         return tuple(self.cell(index).text for index in range(width))
 
@@ -83,6 +91,19 @@ class SheetTable:
 
     def lines_after(self, number: int) -> Iterator[SheetLine]:
         return (line for line in self.lines if line.number > number)
+
+    def with_texts(self, texts: Mapping[tuple[int, int], str]) -> "SheetTable":
+        """Return a copy with other texts in some cells, by line and column (counted from 0)."""
+        by_line: dict[int, dict[int, str]] = {}
+        for (line, column), text in texts.items():
+            by_line.setdefault(line, {})[column] = text
+        return replace(
+            self,
+            lines=tuple(
+                line.with_texts(by_line[line.number]) if line.number in by_line else line
+                for line in self.lines
+            ),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as JSON: plain text as it is, other cells as [kind, text]."""

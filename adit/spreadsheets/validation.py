@@ -26,7 +26,7 @@ def validate_rows(
 ) -> ValidatedSheet[R]:
     """Check each data row of the table, then compare the rows with each other.
 
-    `one` reads a row and notes findings. `crosswise` compares the rows that have no error. Rows
+    `read_row` reads a row and notes findings. `compare_rows` compares the rows that have no error. Rows
     that the user left out are checked, but not compared with others.
     """
     lines = _get_data_lines(table, mapping)
@@ -40,6 +40,7 @@ def validate_rows(
     found = compare_rows([row.row for row in compared if row.row is not None])
     return ValidatedSheet(
         table.file,
+        tuple(field for field, column in mapping.columns),
         tuple(mapping.name(column) for field, column in mapping.columns),
         mapping.own_headers,
         tuple(_add_findings(found, rows)),

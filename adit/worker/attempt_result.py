@@ -23,7 +23,7 @@ from adit.jobs.progress import count_images
 from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
-from adit.orders import next_source
+from adit.orders import next_source, pseudonym_conflicts
 from adit.results import deliveries
 from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError, PatientChanged, RuleViolation
@@ -183,6 +183,7 @@ def _finish_task(
         if to == TaskState.SUCCESS and next_source.get_next_source(task) is not None:
             states.lock_job(task.job_id)
             next_source.insert_check_at_next_source(task)
+        pseudonym_conflicts.note_conflicts_after_check(task)
         queue.finish(task, to, message, has_broken_rule=has_broken_rule)
         if to in (TaskState.SUCCESS, TaskState.WARNING):
             deliveries.record_deliveries(task)

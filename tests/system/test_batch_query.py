@@ -120,16 +120,18 @@ def rows() -> list[Expected]:
         ),
     ]
     wrong = [
-        Expected({"PatientID": "0000*"}),
-        Expected({"PatientName": "Müller, Jürgen"}),
-        Expected({"PatientID": "000001", "From": "31.02.2024"}),
-        Expected({"Modality": "CT"}),
-        Expected({"PatientName": "Jürgen Müller", "Geb.-Dat.": "1964-08-12"}),
+        Expected(asks, (), "The row has an error in the list.")
+        for asks in (
+            {"PatientID": "0000*"},
+            {"PatientName": "Müller, Jürgen"},
+            {"PatientID": "000001", "From": "31.02.2024"},
+            {"Modality": "CT"},
+            {"PatientName": "Jürgen Müller", "Geb.-Dat.": "1964-08-12"},
+        )
     ]
     return [*by_id, *by_name, *by_accession, *narrowed, *ambiguous, *strangers, *missing, *wrong]
 
 
-WRONG = 5
 ROWS = rows()
 
 
@@ -298,7 +300,7 @@ def check(head: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
     for row in found:
         named = dict(zip(head, row, strict=True))
         by_line.setdefault(int(named["ADIT line"]), []).append(named)
-    assert sorted(by_line) == list(range(2, 62 - WRONG))
+    assert sorted(by_line) == list(range(2, 62))
     wrong = {}
     for line, told in by_line.items():
         expected = ROWS[line - 2]

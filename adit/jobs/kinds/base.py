@@ -90,6 +90,8 @@ class OrderRequest(Generic[Item]):
     archive_password: str = field(default="", repr=False)
     """Required for a 7-Zip destination, otherwise ignored."""
     sheet: SheetOptions = field(default=SheetOptions())
+    unprocessed_rows: tuple["SheetRow", ...] = field(default=(), repr=False)
+    """Rows with errors and excluded rows of the sheet: stored as they are, for the results."""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
@@ -113,7 +115,7 @@ class OrderRequest(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """One line of a sheet that a task processes.
+    """One line of a sheet, which a task processes unless it has a note.
 
     `own` are the values below the user's own headers.
     """
@@ -126,6 +128,10 @@ class SheetRow:
 
     An exported sheet can thus be used as input again.
     """
+    finding: Message | None = None
+    """What the upload found: an error, or the line that this row repeats."""
+    note: "RowNote | None" = None
+    """Why the row is not processed; None for a row that a task processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,11 @@ class RowNote(StrEnum):
     DELIVERED = "delivered"
     """Everything was delivered before, to the same destination for the same project."""
     LEFT_OUT = "left_out"
-    """A user excluded the row before the start."""
+    """A user excluded the row before the start, or it is an example of the template."""
+    PSEUDONYM = "pseudonym"
+    """The pseudonym contradicts another row or the project: the row is not transferred."""
+    INVALID = "invalid"
+    """The row has an error in the sheet, so no task processes it."""
 
 
 @dataclass(frozen=True, slots=True)

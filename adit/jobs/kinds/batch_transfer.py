@@ -21,6 +21,7 @@ from adit.jobs.kinds.base import (
 )
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit_engine.errors import AditError, InvalidInput
+from adit_engine.messages import Message
 from adit_engine.nodes.base import SupportsSharedAssociation
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.visit import TrialVisit
@@ -46,6 +47,8 @@ class BatchTransferRow:
     pseudonym: str = ""
     user_cells: tuple[str, ...] = field(default=(), repr=False)
     visit: TrialVisit | None = None
+    finding: Message | None = None
+    """See SheetRow."""
 
     def __post_init__(self) -> None:
         wanted = self.criteria
@@ -214,7 +217,8 @@ def _plan_check(source: int, queries: Sequence[Sequence[BatchTransferRow]]) -> T
         title=f"Check of lines {lines[0]} to {lines[-1]}",
         searches=True,
         rows=tuple(
-            SheetRow(row.line, row.user_cells, row.pseudonym, row.requested) for row in rows
+            SheetRow(row.line, row.user_cells, row.pseudonym, row.requested, row.finding)
+            for row in rows
         ),
     )
 

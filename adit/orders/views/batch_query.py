@@ -9,6 +9,7 @@ from adit.jobs.kinds import batch_query
 from adit.jobs.kinds.base import OrderRequest, SheetOptions, SheetRow
 from adit.nodes import access
 from adit.nodes.models import Node
+from adit.orders import uploads
 from adit.orders.forms import NodesField, OrderFormBase
 from adit.orders.uploads import Upload
 from adit.orders.views.sheets import SheetWorkflow
@@ -52,12 +53,13 @@ def make_query_request(
     values = form.cleaned_data
     return OrderRequest(
         kind=batch_query.BatchQuery.code,
-        items=tuple(_order_row(row) for row in sheet.valid_rows),
+        items=tuple(_order_row(row) for row in sheet.without(upload.left_out).valid_rows),
         key=upload.key,
         sources=tuple(node.pk for node in values["sources"]),
         project=values["project"].pk if values["project"] else None,
         title=values["title"],
         sheet=SheetOptions(own_headers=sheet.own_headers),
+        unprocessed_rows=uploads.unprocessed_rows(upload, sheet),
     )
 
 
@@ -65,7 +67,13 @@ def _order_row(validated: ValidatedRow[QueryRow]) -> batch_query.BatchQueryRow:
     row = validated.row
     assert row is not None, "only good rows are ordered"
     return batch_query.BatchQueryRow(
-        SheetRow(row.line, validated.user_cells, row.pseudonym, row_as_asked(row)),
+        SheetRow(
+            row.line,
+            validated.user_cells,
+            row.pseudonym,
+            row_as_asked(row),
+            uploads.find_repeated_line(validated),
+        ),
         make_question(row),
     )
 

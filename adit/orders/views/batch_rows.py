@@ -177,7 +177,7 @@ def _start_context(
             source,
             job.destination,
             check_summary.size_bytes,
-            check_summary.ready,
+            check_summary.studies,
             urgent=job.urgent,
         )
     several = (
@@ -189,7 +189,7 @@ def _start_context(
         "sources": sources,
         "size": format_estimated_size(check_summary.size_bytes),
         "when": describe_start(
-            nodes, is_urgent=job.urgent, owner=job.owner_id, studies=check_summary.ready
+            nodes, is_urgent=job.urgent, owner=job.owner_id, studies=check_summary.studies
         ),
         "finish": end,
         "choices": [
@@ -199,7 +199,7 @@ def _start_context(
         "more_choices": max(0, check_summary.several - MAX_CHOICES),
         "needs_approval": job.approved_by_id is None
         and service.needs_approval(
-            job.owner, check_summary.ready + check_summary.several, job.kind, job.project
+            job.owner, check_summary.studies + check_summary.several, job.kind, job.project
         ),
     }
 

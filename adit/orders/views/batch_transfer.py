@@ -13,6 +13,7 @@ from adit.jobs.kinds.batch_transfer import BatchTransfer, BatchTransferRow
 from adit.jobs.models import Task
 from adit.nodes import access
 from adit.nodes.models import Node
+from adit.orders import uploads
 from adit.orders.forms import PSEUDONYMIZED, NodesField, TransferFormBase
 from adit.orders.uploads import Upload
 from adit.orders.views.sheets import SheetWorkflow
@@ -130,7 +131,7 @@ def make_transfer_request(
     values = form.cleaned_data
     return OrderRequest(
         kind=BatchTransfer.code,
-        items=tuple(_order_row(row) for row in sheet.valid_rows),
+        items=tuple(_order_row(row) for row in sheet.without(upload.left_out).valid_rows),
         key=upload.key,
         destinations=tuple(node.pk for node in values["destinations"]),
         sources=(values["source"].pk, *(node.pk for node in values["further"])),
@@ -146,6 +147,7 @@ def make_transfer_request(
             starts_itself=values["starts_itself"],
             pilot=values["pilot"] or 0,
         ),
+        unprocessed_rows=uploads.unprocessed_rows(upload, sheet),
     )
 
 
@@ -166,6 +168,7 @@ def _order_row(validated: ValidatedRow[TransferRow]) -> BatchTransferRow:
         pseudonym=row.pseudonym,
         user_cells=validated.user_cells,
         visit=row.visit,
+        finding=uploads.find_repeated_line(validated),
     )
 
 

@@ -29,10 +29,10 @@ from adit.numbers import parse_number
 from adit.orders import archive_passwords, drafts, service, uploads
 from adit.orders.uploads import Upload
 from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
-from adit.spreadsheets.limits import MAX_FILE_BYTES
+from adit.spreadsheets.limits import MAX_CHARACTERS, MAX_FILE_BYTES
 from adit.spreadsheets.mapping import ColumnMapping, guess_mapping_at, make_mapping
 from adit.spreadsheets.row_reader import DateOrder
-from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet, format_line_numbers
+from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
 from adit.spreadsheets.table import UnreadableSheet, column_letters
 from adit.spreadsheets.template import (
     get_template_columns,
@@ -42,7 +42,6 @@ from adit.spreadsheets.template import (
 )
 from adit.spreadsheets.writer import XLSX
 from adit_engine.errors import AditError, InvalidInput
-from adit_engine.messages import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class SheetWorkflow:
     form: Callable[..., forms.Form]
     """form(data, user=…, upload=…, validated=…, initial=…)."""
     request: Callable[[Upload, ValidatedSheet[Any], Any], OrderRequest[Any]]
-    """Makes the order of a valid form. Raises InvalidInput."""
+    """Makes the order of a valid form, from all rows of the sheet. Raises InvalidInput."""
 
     def address(self, page: str, *args: Any) -> str:
         return reverse(f"job_{self.code}_{page}", args=args)
@@ -185,13 +184,23 @@ ROW_FILTERS = ("error", "warning", "out")
 
 
 @dataclass(frozen=True, slots=True)
+class ShownCell:
+    text: str
+    header: str
+    column: int
+    is_field: bool
+    """The cell is an input field: it has an error, or was corrected."""
+    is_invalid: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ShownRow:
     line: int
     verdict: str
     """A state that the badge template tag knows."""
     label: Any
     findings: tuple[str, ...]
-    cells: tuple[str, ...]
+    cells: tuple[ShownCell, ...]
     is_out: bool
     may_be_left_out: bool
 
@@ -209,7 +218,7 @@ def filter_rows(sheet: ValidatedSheet[Any], upload: Upload, show: str) -> Sequen
     return sheet.rows
 
 
-def make_shown_row(row: Any, upload: Upload) -> ShownRow:
+def make_shown_row(row: Any, upload: Upload, headers: Sequence[str]) -> ShownRow:
     """Return a row as the page shows it."""
     is_out = row.line in upload.left_out or row.verdict is RowVerdict.LEFT_OUT
     badge, word = ("canceled", _("excluded")) if is_out else _BADGES[row.verdict]
@@ -217,29 +226,26 @@ def make_shown_row(row: Any, upload: Upload) -> ShownRow:
         row.line,
         badge,
         word,
-        tuple(
-            f"{f.column}: {f.message}" if f.column else str(f.message)
-            for f in _findings_with_lines(row)
-        ),
-        row.values,
+        tuple(str(finding.describe_for(row.line)) for finding in row.findings),
+        _make_cells(row, upload, headers, is_out=is_out),
         is_out,
         row.verdict is not RowVerdict.LEFT_OUT,
     )
 
 
-def _findings_with_lines(row: Any) -> list[Any]:
-    """The findings of a row; those that concern several rows name the other lines."""
-    found = []
-    for finding in row.findings:
-        if len(finding.lines) > 1:
-            others = format_line_numbers([n for n in finding.lines if n != row.line])
-            with_others = Message(
-                "sheet-row.with-other-lines", finding=finding.message, lines=others
-            )
-            found.append(replace(finding, message=with_others))
-        else:
-            found.append(finding)
-    return found
+def _make_cells(
+    row: Any, upload: Upload, headers: Sequence[str], *, is_out: bool
+) -> tuple[ShownCell, ...]:
+    """The cells of a row. An error that names no column may be corrected in any of them."""
+    wrong = {f.column for f in row.findings if f.verdict is RowVerdict.ERROR and not is_out}
+    cells = []
+    for text, header, (_field, column) in zip(
+        row.values, headers, upload.mapping.columns, strict=True
+    ):
+        is_invalid = bool(wrong & {header, ""})
+        is_corrected = (row.line, column) in upload.corrected and not is_out
+        cells.append(ShownCell(text, header, column, is_invalid or is_corrected, is_invalid))
+    return tuple(cells)
 
 
 _BADGES: dict[RowVerdict, tuple[str, Any]] = {
@@ -251,6 +257,8 @@ _BADGES: dict[RowVerdict, tuple[str, Any]] = {
 
 
 ROWS_PER_PAGE = 100
+CELL_PREFIX = "cell-"
+"""The name of the field of a cell: this, its line and its column."""
 PASSWORD_FIELDS = (archive_passwords.FIELD, archive_passwords.AGAIN, archive_passwords.KEPT)
 """Stored apart from the other input; the confirmation has to be given with each order."""
 FIELDS_NOT_KEPT = (
@@ -299,7 +307,12 @@ class SheetReview:
         posted = self.request.POST
         shown = _parse_numbers(posted.getlist("shown"))
         upload = self.upload.without(shown, _parse_numbers(posted.getlist("out")))
-        typed = {name: values for name, values in posted.lists() if name not in FIELDS_NOT_KEPT}
+        upload = upload.with_corrections(_parse_cells(posted))
+        typed = {
+            name: values
+            for name, values in posted.lists()
+            if name not in FIELDS_NOT_KEPT and not name.startswith(CELL_PREFIX)
+        }
         password = upload.password.with_entries(posted)
         self.upload = replace(upload, form_data=typed, password=password)
         self.upload.save(self.user)
@@ -321,7 +334,8 @@ class SheetReview:
             "rows_address": self.workflow.address("rows", self.upload.key),
             "upload": self.upload,
             "validated": self.validated,
-            "rows": [make_shown_row(row, self.upload) for row in page],
+            "rows": [make_shown_row(row, self.upload, self.validated.columns) for row in page],
+            "max_characters": MAX_CHARACTERS,
             "page": page,
             "show": show if show in ROW_FILTERS else "",
             "counts": counts,
@@ -433,10 +447,10 @@ def _place_order(review: SheetReview) -> HttpResponse:
         return review.render(
             form,
             ngettext(
-                "%(n)d row has an error. Correct the file and upload it again, or choose to exclude "
-                "this row.",
-                "%(n)d rows have errors. Correct the file and upload it again, or choose to exclude "
-                "these rows.",
+                "%(n)d row has an error. Correct it in the list and choose Check again, or choose to "
+                "exclude this row.",
+                "%(n)d rows have errors. Correct them in the list and choose Check again, or choose "
+                "to exclude these rows.",
                 wrong,
             )
             % {"n": wrong},
@@ -444,7 +458,7 @@ def _place_order(review: SheetReview) -> HttpResponse:
     if not form.is_valid():
         return review.render(form)
     try:
-        order = review.workflow.request(review.upload, review.selected, form)
+        order = review.workflow.request(review.upload, review.validated, form)
         job, *_others = service.place_order(review.user, order)
     except AditError as error:
         form.add_error(None, str(error))
@@ -476,6 +490,16 @@ def _explain_missing_file(request: HttpRequest) -> str:
             "most": MAX_FILE_BYTES // 1_000_000
         }
     return _("Select a file first.")
+
+
+def _parse_cells(posted: QueryDict) -> dict[tuple[int, int], str]:
+    """The texts of the cells that are input fields, by line and column."""
+    cells: dict[tuple[int, int], str] = {}
+    for name in posted:
+        place = _parse_numbers(name.removeprefix(CELL_PREFIX).split("-"))
+        if name.startswith(CELL_PREFIX) and len(place) == 2:
+            cells[place[0], place[1]] = str(posted[name])
+    return cells
 
 
 def _parse_numbers(texts: list[str]) -> list[int]:

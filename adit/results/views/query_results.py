@@ -90,9 +90,12 @@ class QueryResultsPage:
 
     def _open_results(self, rows: Any) -> list[QueryResult]:
         try:
-            return query_results.open_results(encrypted_payload.get_cipher(self.job.project), rows)
+            opened = query_results.open_results(
+                encrypted_payload.get_cipher(self.job.project), rows
+            )
         except DecryptionError:
             return []
+        return opened if self.access.own else [query_results.mask_invalid(one) for one in opened]
 
     def view(self) -> tuple[str, str]:
         """Return the sort order and the filter. Neither contains patient data."""
@@ -227,7 +230,14 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
         "sees_identified": query_page.access.identified,
         "sees_own": query_page.access.own,
         "sees_pseudonyms": query_page.access.pseudonyms,
-        "without_result": counts[QueryRowOutcome.NOTHING] + counts[QueryRowOutcome.FAILED],
+        "without_result": sum(
+            counts[outcome]
+            for outcome in (
+                QueryRowOutcome.NOTHING,
+                QueryRowOutcome.FAILED,
+                QueryRowOutcome.INVALID,
+            )
+        ),
         "may_transfer": bool(_transfer_url("x"))
         and has_right(query_page.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
@@ -257,6 +267,8 @@ def _filter_links(
         (QueryRowOutcome.NOTHING, _("Not found"), counts[QueryRowOutcome.NOTHING]),
         (QueryRowOutcome.FAILED, _("Failed"), counts[QueryRowOutcome.FAILED]),
         (QueryRowOutcome.OPEN, _("Not queried yet"), counts[QueryRowOutcome.OPEN]),
+        (QueryRowOutcome.INVALID, _("Errors"), counts[QueryRowOutcome.INVALID]),
+        (QueryRowOutcome.EXCLUDED, _("Excluded"), counts[QueryRowOutcome.EXCLUDED]),
         ("note", _("Warnings"), noted.values("line").distinct().count()),
     ]
     return [row for row in rows if row[2] or not row[0]]

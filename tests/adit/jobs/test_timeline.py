@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.audit.trail import record
-from adit.jobs.models import Job, JobState, Task
+from adit.jobs.models import START_POSITION, Job, JobState, Task
 from adit.jobs.views.timeline import MAX_NAMED_TASKS, get_timeline
 
 pytestmark = pytest.mark.django_db
@@ -37,6 +37,14 @@ def test_the_end_of_studies_and_jobs_has_no_user_and_the_job_ends_last(
     assert told[0] == (f"finished: {job.get_state_display()}", "")
     assert told[1:3] == [("task 2 finished: failed", ""), ("task 1 finished: complete", "")]
     assert told[3][1] == coordinator.get_username()
+
+
+def test_the_start_of_a_checked_list_has_no_task_number(
+    coordinator: User, make_job: Callable[..., Job]
+) -> None:
+    job = make_job(coordinator)
+    ended(job, START_POSITION, "failure")
+    assert [one.text for one in get_timeline(job)] == ["start finished: failed"]
 
 
 def test_events_after_the_end_of_a_job_are_listed_above_it(

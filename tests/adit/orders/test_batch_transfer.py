@@ -1,6 +1,5 @@
 """Batch transfer: check of the sheet, start, transfer, and a result for each row."""
 
-import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 from lab.jobs import put_study, shelf, work
 from lab.ordering import order_job
 from pydicom import dcmread
@@ -15,7 +16,7 @@ from pydicom import dcmread
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
-from adit.jobs import encrypted_payload, queue
+from adit.jobs import encrypted_payload, progress, queue
 from adit.jobs.actions import allowed, perform
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.kinds import batch_transfer
@@ -34,6 +35,7 @@ from adit.jobs.models import (
 from adit.nodes.models import Lane, Node, NodeAccess
 from adit.orders import batch_start, transfer_preview
 from adit.orders.batch_start import StartOptions
+from adit.projects import pseudonyms
 from adit.projects.models import Project
 from adit.results import sheet_rows, transfer_results
 from adit.results.check_summary import summarize_check
@@ -349,27 +351,147 @@ def test_a_large_transfer_waits_for_approval_after_its_start(
     assert run_all(job).state == JobState.SUCCESS
 
 
-def test_conflicting_pseudonyms_are_reported_by_line_and_prevent_the_start(
+def by_accession(line: int, number: str, pseudonym: str = "") -> BatchTransferRow:
+    return BatchTransferRow(line, StudyCriteria(accession_number=number), pseudonym=pseudonym)
+
+
+def reasons(job: Job) -> dict[int, str]:
+    answers = get_row_results(job, list(transfer_lines(job)))
+    return {answer.line: f"{answer.label}: {answer.reason}" for answer in answers}
+
+
+def test_the_check_finds_pseudonym_conflicts_between_rows(
+    order_rows: Callable[..., Job], source: Node, destination: Node
+) -> None:
+    put_study(source, "1", images=1, AccessionNumber="A1")
+    put_study(source, "2", images=1, AccessionNumber="A2")
+    put_study(source, "3", images=1, AccessionNumber="A3", PatientID=BEN)
+    put_study(source, "4", images=1, AccessionNumber="A4", PatientID="PID-4")
+    job = run_all(
+        order_rows(
+            by_accession(2, "A1", "ONE"),
+            by_accession(3, "A2", "TWO"),
+            by_accession(4, "A3", "one"),
+            by_accession(5, "A4", "FOUR"),
+        )
+    )
+    assert summarize_check(job).conflicts == 3
+    said = reasons(job)
+    assert "One patient has several pseudonyms" in said[2]
+    assert "Other lines: 3." in said[2]
+    assert "One pseudonym is used for several patients" in said[4]
+    assert "Other lines: 2." in said[4]
+    assert all(said[line].startswith("pseudonym conflict:") for line in (2, 3, 4))
+
+    batch_start.request_start(job.owner, job, StartOptions(left_out={3, 4}, pilot=1))
+    job = run_all(job)
+    assert "pilot is finished" in str(job.message)
+    assert notes(job) == {2: [], 3: [RowNote.LEFT_OUT], 4: [RowNote.LEFT_OUT], 5: []}
+    batch_start.request_start(job.owner, job, StartOptions())
+    assert run_all(job).state == JobState.SUCCESS
+    assert len(shelf(destination)) == 2
+
+
+def test_rows_with_pseudonym_conflicts_do_not_prevent_the_start_of_others(
+    order_rows: Callable[..., Job],
+    source: Node,
+    project: Project,
+    coordinator: User,
+    as_user: Callable[..., Client],
+) -> None:
+    pseudonyms.get_or_create_pseudonym(project, source.name, ANNE, "MINE")
+    pseudonyms.get_or_create_pseudonym(project, source.name, "PID-5", "TAKEN")
+    for number, patient in enumerate((ANNE, BEN, "PID-3", "PID-4"), start=1):
+        put_study(source, f"{number}", AccessionNumber=f"A{number}", PatientID=patient)
+    job = run_all(
+        order_rows(
+            by_accession(2, "A1", "OTHER"),
+            by_accession(3, "A2", "taken"),
+            by_accession(4, "A3", "pid-3"),
+            by_accession(5, "A4", "FOUR"),
+            starts_itself=True,
+        )
+    )
+    assert batch_start.start_automatically() == 0
+    said = reasons(job)
+    assert "already has another pseudonym in the research project" in said[2]
+    assert "already belongs to another patient in the research project" in said[3]
+    assert "The pseudonym is the patient ID" in said[4]
+    assert not any(name in str(said) for name in ("MINE", "TAKEN", "taken"))
+    page = as_user(coordinator).get(reverse("job_batch_rows", args=[job.pk])).content.decode()
+    assert "3 rows have pseudonym conflicts and are not transferred" in page
+
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert "1 of 4 rows delivered. 3 rows were not transferred." in str(job.message)
+    assert encrypted_payload.open_task(job.tasks.get(lane=Lane.RETRIEVE)).pseudonym == "FOUR"
+    assert job.state_text == "complete (1 of 4 rows delivered)"
+
+
+def test_a_given_pseudonym_applies_to_all_rows_of_its_patient(
     order_rows: Callable[..., Job], source: Node
 ) -> None:
     put_study(source, "1", AccessionNumber="A1")
     put_study(source, "2", AccessionNumber="A2")
-    put_study(source, "3", AccessionNumber="A3", PatientID=BEN)
+    job = run_all(order_rows(by_accession(2, "A1"), by_accession(3, "A2", "GIVEN")))
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    sent = job.tasks.filter(lane=Lane.RETRIEVE)
+    assert {encrypted_payload.open_task(task).pseudonym for task in sent} == {"GIVEN"}
+
+
+def test_a_conflict_that_arises_after_the_check_does_not_prevent_the_start(
+    order_rows: Callable[..., Job],
+    source: Node,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_study(source, "1", AccessionNumber="A1")
+    put_study(source, "2", AccessionNumber="A2", PatientID=BEN)
+    job = run_all(order_rows(by_accession(2, "A1", "ONE"), by_accession(3, "A2", "TWO")))
+    find = batch_start.find_conflicts
+
+    def meanwhile(*values: Any) -> Any:
+        found = find(*values)
+        pseudonyms.get_or_create_pseudonym(project, source.name, ANNE, "FIRST")
+        return found
+
+    monkeypatch.setattr(batch_start, "find_conflicts", meanwhile)
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.SUCCESS
+    assert notes(job) == {2: [RowNote.PSEUDONYM], 3: []}
+    assert "Meanwhile" in reasons(job)[2]
+
+
+def test_a_study_on_several_rows_is_counted_once(
+    order_rows: Callable[..., Job], source: Node, settings: Any
+) -> None:
+    settings.MAX_TRANSFER_ROWS = 2
+    put_study(source, "1", images=2, series=2, AccessionNumber="A1")
+    put_study(source, "2", images=3, series=2, PatientID=BEN)
     job = run_all(
         order_rows(
-            BatchTransferRow(2, StudyCriteria(accession_number="A1"), pseudonym="ONE"),
-            BatchTransferRow(3, StudyCriteria(accession_number="A2"), pseudonym="TWO"),
-            BatchTransferRow(4, StudyCriteria(accession_number="A3"), pseudonym="ONE"),
+            by_uid(2, "1"),
+            by_accession(3, "A1"),
+            by_uid(4, "1", series_uid=f"{ROOT}.1.1"),
+            by_uid(5, "2", BEN, series_uid=f"{ROOT}.2.1"),
+            by_uid(6, "2", BEN, series_uid=f"{ROOT}.2.2"),
+            by_uid(7, "2", BEN, series_uid=f"{ROOT}.2.2"),
         )
     )
-    batch_start.request_start(job.owner, job, StartOptions(left_out={99}))
+    summary = summarize_check(job)
+    assert (summary.ready, summary.studies, summary.series, summary.images) == (6, 2, 4, 10)
+    sizes = {row.line: row.facts["bytes"] for row in job.lines.all()}
+    assert summary.size_bytes == sizes[2] + sizes[5] + sizes[6]
+
+    batch_start.request_start(job.owner, job, StartOptions())
     job = run_all(job)
-    assert job.state == JobState.WAITING_FOR_OWNER
-    assert re.findall(r"Line (\d+):", str(job.message)) == ["3", "4"]
-    assert batch_start.failed_start_options(job) == StartOptions({}, frozenset({99}), 0)
-    assert not job.tasks.filter(lane=Lane.RETRIEVE).exists()
-    batch_start.request_start(job.owner, job, StartOptions(left_out={3, 4}))
-    assert run_all(job).state == JobState.SUCCESS
+    assert job.state == JobState.SUCCESS, "two studies need no approval"
+    assert progress.count_tasks([job.pk])[job.pk].tasks == summary.studies
+    assert str(job.message) == "All 10 images delivered."
 
 
 def test_a_row_refused_by_the_source_does_not_affect_other_rows(
