@@ -24,7 +24,8 @@ from playwright.sync_api import Page, expect
 from test_accessibility import findings
 from test_transfer import workers_of
 
-from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS, add_own_columns, write_xlsx
+from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS, add_own_columns
+from adit.table_files import write_xlsx
 
 pytestmark = [needs_orthanc, needs_chromium, pytest.mark.timeout(300)]
 

@@ -37,7 +37,7 @@ from adit.projects import services
 from adit.results import storage_quota, transfer_results
 from adit.results.check_summary import CheckSummary, summarize_check
 from adit.results.transfer_results import as_disclosed, get_row_results, transfer_lines
-from adit.spreadsheets.writer import make_sheet_response
+from adit.table_files import make_table_response
 from adit_engine.errors import AditError, InvalidInput
 
 ROWS_PER_PAGE = 100
@@ -82,7 +82,7 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     columns = transfer_results.result_columns(job, disclosure)
     rows = transfer_results.result_rows(job, disclosure)
-    return make_sheet_response(form, f"job-{job.pk}-result", columns, rows)
+    return make_table_response(form, f"job-{job.pk}-result", columns, rows)
 
 
 @require_POST
@@ -105,7 +105,7 @@ def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
     disclosure = get_disclosure(user, job)
     columns = transfer_results.result_columns(job, disclosure, names=True)
     rows = transfer_results.result_rows(job, disclosure, names=True)
-    return make_sheet_response("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
+    return make_table_response("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
 
 
 @require_safe
@@ -118,7 +118,7 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     rows = transfer_results.failed_rows(job, disclosure)
-    return make_sheet_response(
+    return make_table_response(
         form, f"job-{job.pk}-rows-again", transfer_results.failed_columns(job), rows
     )
 

@@ -34,7 +34,8 @@ from adit.results import query_results
 from adit.results.query_results import PickRule, QueryResult, QueryResultAccess, QueryRowOutcome
 from adit.spreadsheets.columns import SheetKind
 from adit.spreadsheets.table import make_table
-from adit.spreadsheets.writer import add_own_columns, make_sheet_response
+from adit.spreadsheets.writer import add_own_columns
+from adit.table_files import make_table_response
 from adit.vault.cipher import DecryptionError
 
 ROWS_PER_PAGE = 50
@@ -188,7 +189,7 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
             "form": form,
         },
     )
-    return make_sheet_response(form, f"adit-query-{pk}", columns, rows)
+    return make_table_response(form, f"adit-query-{pk}", columns, rows)
 
 
 def _render_results(query_page: QueryResultsPage) -> HttpResponse:

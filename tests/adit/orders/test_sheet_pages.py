@@ -12,7 +12,7 @@ from adit.accounts.models import User
 from adit.jobs.models import Job, OrderDraft, ResultLine, SheetColumns
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit.spreadsheets.writer import write_xlsx
+from adit.table_files import write_xlsx
 
 pytestmark = pytest.mark.django_db
 

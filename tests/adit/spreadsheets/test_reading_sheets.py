@@ -21,7 +21,7 @@ from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
 from adit.spreadsheets.table import SheetTable
 from adit.spreadsheets.template import make_template_csv, make_template_xlsx
 from adit.spreadsheets.transfer_rows import validate_transfer_rows
-from adit.spreadsheets.writer import stream_csv, write_xlsx
+from adit.table_files import stream_csv, write_xlsx
 
 
 def queries(data: bytes, file: str = "list.csv") -> ValidatedSheet[QueryRow]:
@@ -342,3 +342,18 @@ def _processor_s() -> float:
     """CPU seconds of this process and its children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_what_is_exported_is_read_back_unchanged(form: str) -> None:
+    columns = ("PatientID", "=Own", "a;=1")
+    rows = [("0012", "'=1", "x,=1+1"), ("-12", '="0012"', "a\n+b"), ("12", 'a;"@b"', "Zoë")]
+    target = io.BytesIO()
+    if form == "xlsx":
+        write_xlsx(columns, rows, target, [("Job", 7)])
+    else:
+        target.write(b"".join(stream_csv(columns, rows)))
+
+    table = read_sheet(io.BytesIO(target.getvalue()), f"list.{form}")
+
+    assert [line.texts(3) for line in table.lines] == [columns, *rows]
