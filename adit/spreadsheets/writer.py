@@ -24,6 +24,8 @@ QUERY_RESULT_COLUMNS = (
 RESULT_LINE = "ADIT line"
 RESULT_OUTCOME = "ADIT outcome"
 RESULT_REASON = "ADIT reason"
+RESULT_STEP = "ADIT what to do"
+"""Column with the next step for a row that was not delivered or not found."""
 RESULT_SOURCE = "ADIT source"
 RESULT_FOUND = "ADIT found"
 """Column of a query export: `no` for a row without a result. A batch transfer leaves such rows

@@ -148,8 +148,8 @@ def all_of(images: int) -> tuple[str, str, str]:
     return str(images), str(images), "0"
 
 
-def wrong(what: str, cells: dict[str, Cell], says: str, **more: SheetRow) -> SheetRow:
-    return SheetRow(what, cells, "error", says=says, **more)
+def wrong(what: str, cells: dict[str, Cell], says: str, as_csv: SheetRow | None = None) -> SheetRow:
+    return SheetRow(what, cells, "error", says=says, as_csv=as_csv)
 
 
 TWICE = by_uid("P-02", 2, Pseudonym="SIX-02")

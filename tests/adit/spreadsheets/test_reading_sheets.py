@@ -4,6 +4,7 @@ import io
 import json
 import resource
 import time
+import tracemalloc
 import unicodedata
 from datetime import date, datetime
 
@@ -342,6 +343,16 @@ def _processor_s() -> float:
     """CPU seconds of this process and its children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + used.ru_utime + used.ru_stime
+
+
+def test_a_workbook_needs_at_most_20_kb_of_memory_for_each_row() -> None:
+    rows = ((f"{n:08}", *(f"value {n} {column}" for column in range(24))) for n in range(2_000))
+    tracemalloc.start()
+    write_xlsx([f"column {n}" for n in range(25)], rows, io.BytesIO(), [("Rows", 2_000)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2_000 * 20_000, "10,000 rows would need more than 200 MB"
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
