@@ -706,6 +706,9 @@ _RESULTS: dict[str, Template] = {
         "Choose “Retry missing images” on the page of the job. If the reason stays the same, ask "
         "the PACS administrator."
     ),
+    "row-step.ask-source": _(
+        "Ask the PACS administrator about the reason. Then upload the sheet of failed rows again."
+    ),
     "row-step.upload-again": _("To transfer this row, upload it again. Otherwise nothing to do."),
     "row-step.delivered-before": _("Nothing to do: the images are already at the destination."),
     "row-step.wait": _("Nothing to do yet: the job has not finished."),

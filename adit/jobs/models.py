@@ -3,6 +3,7 @@
 Used by the worker, the scheduler, the pages and the REST API.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 
 from django.conf import settings
@@ -250,13 +251,28 @@ NOTHING_DELIVERED = "empty"
 """The state that pages show for a job or task that succeeded with all images withheld."""
 
 
-def state_label(state: str, *, delivered_nothing: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class DeliveredCounts:
+    """Images that a successful job or task delivered, withheld and skipped."""
+
+    delivered: int = 0
+    withheld: int = 0
+    skipped: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.delivered and self.withheld + self.skipped > 0
+
+
+def state_label(state: str, counts: DeliveredCounts) -> str:
     """Return the label of a job or task state.
 
-    If nothing was delivered, the label must not read "complete".
+    If images were withheld, as announced, the label must not read "complete".
     """
-    if delivered_nothing:
+    if state == JobState.SUCCESS and counts.is_nothing:
         return gettext("nothing to deliver (all images withheld)")
+    if state == JobState.SUCCESS and counts.withheld:
+        return gettext("delivered as ordered, %(n)d withheld") % {"n": counts.withheld}
     return str(JobState(state).label)
 
 
@@ -269,16 +285,22 @@ class EndStateMixin:
         raise NotImplementedError
 
     @cached_property
-    def delivered_nothing(self) -> bool:
-        """Whether the state is SUCCESS although all images were withheld, as announced.
+    def delivered_counts(self) -> DeliveredCounts:
+        """What was delivered and withheld; nothing unless the state is SUCCESS.
 
-        Queries the database. For many jobs use progress.set_delivered_nothing().
+        Queries the database. For many jobs use progress.set_delivered_counts().
         """
         if self.state != JobState.SUCCESS:
-            return False
+            return DeliveredCounts()
         items = self.series_results().filter(skip_reason__isnull=True)
-        has_come = items.filter(delivered__gt=0).exists()
-        return not has_come and items.exclude(withheld=0, skipped=0).exists()
+        names = ("delivered", "withheld", "skipped")
+        sums = items.aggregate(*(models.Sum(name) for name in names))
+        return DeliveredCounts(*(sums[f"{name}__sum"] or 0 for name in names))
+
+    @property
+    def delivered_nothing(self) -> bool:
+        """Whether the state is SUCCESS although all images were withheld, as announced."""
+        return self.state == JobState.SUCCESS and self.delivered_counts.is_nothing
 
     @property
     def displayed_state(self) -> str:
@@ -286,7 +308,7 @@ class EndStateMixin:
 
     @property
     def state_text(self) -> str:
-        return state_label(self.state, delivered_nothing=self.delivered_nothing)
+        return state_label(self.state, self.delivered_counts)
 
 
 class TaskType(models.TextChoices):

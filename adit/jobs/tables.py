@@ -48,7 +48,7 @@ class JobTable(Table):
         super().__init__(data, request, **kwargs)
         self.viewer = cast(User, request.user)
         self.progress = progress.count_tasks(job.pk for job in self.records)
-        progress.set_delivered_nothing(self.records)
+        progress.set_delivered_counts(self.records)
 
     def render_job(self, record: Job) -> str:
         name = record.title or kind_label(record)
@@ -105,8 +105,7 @@ class StudyTable(Table):
         self.counts = progress.count_images_by_task(self.records)
         self.labels = {task.pk: get_task_labels(task, disclosure) for task in self.records}
         for task in self.records:
-            is_success = task.state == TaskState.SUCCESS
-            task.delivered_nothing = is_success and self.count(task).is_empty
+            task.delivered_counts = self.count(task).at_end
 
     @property
     def hides_pseudonyms(self) -> bool:

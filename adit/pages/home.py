@@ -71,7 +71,7 @@ class HomePage:
         )
         lines = [_make_line(job) for job in open_jobs[:MAX_ROWS]]
         ended = list(mine.filter(state__in=progress.ENDED_JOB_STATES)[:5])
-        progress.set_delivered_nothing(ended)
+        progress.set_delivered_counts(ended)
         return cls(
             lines=lines,
             ended_jobs=ended,

@@ -12,7 +12,7 @@ _STEPS: Mapping[str, str] = {
     "invalid": "row-step.correct-error",
     RowNote.LEFT_OUT: "row-step.upload-again",
     RowNote.DELIVERED: "row-step.delivered-before",
-    RowNote.NO_ANSWER: "row-step.retry",
+    RowNote.NO_ANSWER: "row-step.ask-source",
     RowNote.SERIES_GONE: "row-step.correct-series",
     RowNote.OTHER_PERSON: "row-step.correct",
     RowNote.NOTHING: "row-step.correct",

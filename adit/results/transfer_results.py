@@ -220,10 +220,11 @@ def _transfer_result(
     why = " ".join(str(part) for part in parts if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = str(Message("row.waiting-for-approval"))
-    delivered_nothing = task.state == TaskState.SUCCESS and counts.is_empty
-    word = state_label(task.state, delivered_nothing=delivered_nothing)
-    shown = NOTHING_DELIVERED if delivered_nothing else task.state
-    step = get_transfer_step(job, row, has_withheld=counts.withheld + counts.skipped > 0)
+    ended = counts.at_end
+    word = state_label(task.state, ended)
+    is_empty = task.state == TaskState.SUCCESS and ended.is_nothing
+    shown = NOTHING_DELIVERED if is_empty else task.state
+    step = get_transfer_step(job, row, has_withheld=ended.withheld > 0)
     return TransferRowResult(
         row.line, shown, word, why, counts, task, content, generated, place, step=step
     )

@@ -247,7 +247,7 @@ def test_a_batch_transfer_delivers_what_its_result_sheet_lists(
         other.click("main button:has-text('Approve')")
     for job in jobs.values():
         page.goto(f"{installation.url}/jobs/{job}/")
-        expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+        expect(page.locator("#job-state")).to_contain_text("delivered as ordered", timeout=120_000)
         assert installation.told(job)["state"] == "success", installation.told(job)["message"]
     compare_pacs(
         installation,
@@ -264,7 +264,7 @@ def test_a_batch_transfer_delivers_what_its_result_sheet_lists(
 
 
 EXPECTED = {
-    2: ("complete", "37", "36", "1"),
+    2: ("delivered as ordered, 1 withheld", "37", "36", "1"),
     3: ("complete", "3", "3", "0"),
     4: ("complete", "5", "5", "0"),
     5: ("two patients", "", "", ""),
@@ -381,7 +381,7 @@ def test_killing_workers_does_not_change_the_result_of_a_batch_transfer(
             )
             kill_workers(installation)
             run_commands(installation.env, "pace", kb_s=0)
-        expect(page.locator("#job-state")).to_contain_text("complete", timeout=150_000)
+        expect(page.locator("#job-state")).to_contain_text("delivered as ordered", timeout=150_000)
         told = installation.told(job)
         assert told["state"] == "success", told["message"]
         rows = result(page, installation.url, job)

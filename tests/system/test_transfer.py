@@ -243,7 +243,8 @@ def order(
 def wait_for_end(page: Page, url: str, seconds: float = 60) -> int:
     """Wait on the job's page until the job is complete; return its ID."""
     page.wait_for_url(re.compile(rf"{url}/jobs/\d+/$"))
-    expect(page.locator("#job-state")).to_contain_text("complete", timeout=seconds * 1000)
+    ended = re.compile("complete|delivered as ordered")
+    expect(page.locator("#job-state")).to_contain_text(ended, timeout=seconds * 1000)
     return int(page.url.rstrip("/").rsplit("/", 1)[1])
 
 

@@ -113,7 +113,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         if far.asks
         else StudyTable(tasks, request, get_disclosure(user, job))
     )
-    job.delivered_nothing = job.state == JobState.SUCCESS and far.counts.is_empty
+    job.delivered_counts = far.counts.at_end
     return {
         "job": job,
         "kind": kind_label(job),

@@ -376,6 +376,10 @@ def test_a_row_refused_by_the_source_does_not_affect_other_rows(
     assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
     content = sheet_rows.open_row(encrypted_payload.get_cipher(job.project), job.lines.get(line=3))
     assert "test.accession-number-refused" in str(content.reason)
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.WARNING, "a row without an answer is never called complete"
+    assert "1 row was not answered." in str(job.message)
 
 
 def test_a_withdrawn_permission_fails_the_check_with_a_message(
@@ -594,7 +598,10 @@ def test_the_result_sheet_does_not_report_fully_withheld_rows_as_complete(
         "complete",
     ]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
-    assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
+    assert (job.state, job.state_text) == (
+        JobState.SUCCESS,
+        "delivered as ordered, 2 withheld",
+    )
 
 
 def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
@@ -613,7 +620,10 @@ def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
     job = run_all(job)
 
     assert job.order["announced"] == ["header-word"]
-    assert (job.state, job.state_text) == (JobState.SUCCESS, "complete")
+    assert (job.state, job.state_text) == (
+        JobState.SUCCESS,
+        "delivered as ordered, 2 withheld",
+    )
 
 
 def test_a_row_refused_by_one_source_is_not_passed_to_the_next(
