@@ -135,9 +135,8 @@ def compare_results(form: str, page: str, *sheets: list[dict[str, str]]) -> None
 class Visitor:
     """A signed-in user who only sends HTTP requests."""
 
-    def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=url, trust_env=False, timeout=30)
-        self.page = ""
+    def __init__(self, client: httpx.Client) -> None:
+        self.client, self.page = client, ""
         self.address = "/accounts/login/"
         self.get(self.address)
         self.post({"login": "coordinator", "password": PASSWORD})
@@ -182,13 +181,18 @@ class Visitor:
         pytest.fail(as_text(self.page)[:2000])
 
 
+@pytest.fixture
+def user(installation: Installation) -> Iterator[Visitor]:
+    with httpx.Client(base_url=installation.url, trust_env=False, timeout=30) as client:
+        yield Visitor(client)
+
+
 @pytest.mark.parametrize("form", ["xlsx", "csv"])
 def test_each_of_sixty_rows_gets_its_verdict_by_http_alone(
-    installation: Installation, form: str
+    installation: Installation, user: Visitor, form: str
 ) -> None:
     project = f"SIXTY-{form.upper()}"
     register(installation, project)
-    user = Visitor(installation.url)
     user.get("/jobs/new/transfer/")
     user.post({}, sheet=(f"sixty.{form}", MAKE[form]()))
     shown = {"shown": list(sixty_rows.get_rows(form)), "out": sixty_rows.EXCLUDED_FIRST}

@@ -514,6 +514,46 @@ def test_selected_query_results_are_transferred_without_a_file(
     assert (only["Pseudonym"], only["Key"]) == ("P-1", "007")
 
 
+def test_a_transfer_made_from_a_query_proposes_its_project_destination_and_pseudonyms(
+    source: Node, folder_node: Node, project: Any, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    client = as_user(coordinator)
+    file = SimpleUploadedFile("list.csv", f"PatientID;Pseudonym\n{PATIENT};P-1\n".encode())
+    address = client.post(reverse("job_new_query"), {"sheet": file})["Location"]
+    order = {"sources": [source.pk], "project": project.pk, "destinations": [folder_node.pk]}
+    assert client.post(address, {"do": "start", **order}).status_code == 302
+    query = run_all(Job.objects.get())
+
+    answer = client.post(reverse("job_results", args=[query.pk]), {"do": "transfer"})
+    page = client.get(answer["Location"]).content.decode()
+
+    assert f'<option value="{project.pk}" selected>' in page
+    box = re.search(rf'<input[^>]* name="destinations" value="{folder_node.pk}"[^>]*>', page)
+    assert box is not None
+    assert "checked" in box[0]
+    assert "P-1" in page
+
+
+def test_the_password_of_a_7_zip_file_is_asked_for_when_that_destination_is_chosen(
+    source: Node, folder_node: Node, make_node: Any, coordinator: User, as_user: Any
+) -> None:
+    node = make_node("7-Zip", kind="archive", writes=("Coordinators",))
+    client = as_user(coordinator)
+    address = upload(client, "PatientID;StudyInstanceUID\n1;1.2.3\n")
+
+    def is_shown() -> bool:
+        fields = re.search("<fieldset data-shown-for=[^>]*>", client.get(address).content.decode())
+        assert fields is not None
+        return "hidden" not in fields[0]
+
+    shown = [is_shown()]
+    for destinations in ([folder_node.pk], [folder_node.pk, node.pk], [node.pk]):
+        client.post(address, {"do": "page:1", "destinations": destinations})
+        shown.append(is_shown())
+    assert shown == [False, False, True, True]
+
+
 def test_a_7_zip_file_is_built_after_the_pilot_and_the_rest(
     checked: Callable[..., Job],
     source: Node,
