@@ -691,6 +691,10 @@ _RESULTS: dict[str, Template] = {
         "Correct the cell that the reason names in the sheet of failed rows, and upload that sheet "
         "again."
     ),
+    "row-step.correct-pseudonym": _(
+        "Correct the pseudonym or the patient ID in the sheet of failed rows, and upload that sheet "
+        "again."
+    ),
     "row-step.correct-series": _(
         "Correct the series UID, or leave it empty to transfer the whole study. Then upload the "
         "row again."
