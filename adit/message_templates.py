@@ -778,6 +778,51 @@ _RESULTS: dict[str, Template] = {
         "count",
     ),
     "row.waiting-for-approval": _("The job is waiting for approval."),
+    # The next step for a row that was not delivered or not found, in the result sheet
+    "row-step.correct": _(
+        "Compare the row with the PACS. Correct it in the sheet of failed rows, and upload that "
+        "sheet again."
+    ),
+    "row-step.correct-error": _(
+        "Correct the cell that the reason names in the sheet of failed rows, and upload that sheet "
+        "again."
+    ),
+    "row-step.correct-pseudonym": _(
+        "Correct the pseudonym or the patient ID in the sheet of failed rows, and upload that sheet "
+        "again."
+    ),
+    "row-step.correct-series": _(
+        "Correct the series UID, or leave it empty to transfer the whole study. Then upload the "
+        "row again."
+    ),
+    "row-step.correct-archive": _(
+        "Ask the PACS administrator to correct the study. Then order it again."
+    ),
+    "row-step.choose": _(
+        "Select a study on the page of the rows before the start. After the start, enter the study "
+        "UID in the sheet of failed rows, and upload that sheet again."
+    ),
+    "row-step.retry": _(
+        "Choose “Retry missing images” on the page of the job. If the reason stays the same, ask "
+        "the PACS administrator."
+    ),
+    "row-step.ask-source": _(
+        "Ask the PACS administrator about the reason. Then upload the sheet of failed rows again."
+    ),
+    "row-step.upload-again": _("To transfer this row, upload it again. Otherwise nothing to do."),
+    "row-step.delivered-before": _("Nothing to do: the images are already at the destination."),
+    "row-step.wait": _("Nothing to do yet: the job has not finished."),
+    "row-step.start": _("Review the rows on the page of the job, then start the transfer."),
+    "row-step.continue": _("Review the pilot on the page of the job, then continue the transfer."),
+    "row-step.approve": _("Ask a person who may approve jobs."),
+    "row-step.confirm-patient": _(
+        "Open the study on the page of the job and have the changed patient ID confirmed."
+    ),
+    "row-step.withheld": _(
+        "If the withheld images are needed, ask a person who may review withheld images."
+    ),
+    "row-step.narrow": _("Restrict the row by dates, and query it again."),
+    "row-step.check-patients": _("Check which of the patients is meant before you transfer."),
     "restart.staff-only": _(
         "Only staff can restart from the beginning. Retry transfers only missing images."
     ),

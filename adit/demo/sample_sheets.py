@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adit.demo.people import PEOPLE, Person
-from adit.spreadsheets.writer import write_xlsx
+from adit.table_files import write_xlsx
 
 HEADERS = ("Key", "PatientID", "PatientName", "PatientBirthDate", "From", "Until", "Modality")
 GOOD, FAULTY = "list-of-patients.xlsx", "list-with-mistakes.xlsx"

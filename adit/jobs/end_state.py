@@ -20,7 +20,13 @@ from adit.jobs.models import (
     TaskState,
     TaskType,
 )
-from adit.jobs.progress import ImageCounts, SheetRowCounts, count_images, count_sheet_rows
+from adit.jobs.progress import (
+    ImageCounts,
+    SheetRowCounts,
+    count_images,
+    count_sheet_rows,
+    count_unanswered_rows,
+)
 from adit_engine.messages import Message, join_messages
 
 MAX_REASONS = 4
@@ -119,6 +125,8 @@ def _describe_gaps_of_job(job: Job, counts: ImageCounts) -> Message | None:
         parts.append(Message("job.studies-failed", count=ends[TaskState.FAILURE]))
     if ends[TaskState.WARNING]:
         parts.append(Message("job.studies-with-gaps", count=ends[TaskState.WARNING]))
+    if unanswered := count_unanswered_rows(job):
+        parts.append(Message("query.rows-not-answered", count=unanswered))
     has_broken_rule = tasks.filter(has_broken_rule=True).exists()
     parts.append(Message("job.rule-violated" if has_broken_rule else "job.see-studies"))
     return join_messages(parts)

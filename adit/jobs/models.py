@@ -4,6 +4,7 @@ Used by the worker, the scheduler, the pages and the REST API.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cached_property
 
 from django.conf import settings
@@ -253,14 +254,28 @@ NOTHING_DELIVERED = "empty"
 """The state that pages show for a job or task that succeeded with all images withheld."""
 
 
-def state_label(state: str, *, delivered_nothing: bool, withheld: int = 0) -> str:
+@dataclass(frozen=True, slots=True)
+class DeliveredCounts:
+    """Images that a successful job or task delivered, withheld and skipped."""
+
+    delivered: int = 0
+    withheld: int = 0
+    skipped: int = 0
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.delivered and self.withheld + self.skipped > 0
+
+
+def state_label(state: str, counts: DeliveredCounts) -> str:
     """Return the label of a job or task state.
 
-    If all or some images were withheld, as announced, the label must not read "complete".
+    If images were withheld, as announced, the label must not read "complete".
     """
-    if delivered_nothing:
+    if state == JobState.SUCCESS and counts.is_nothing:
         return gettext("nothing to deliver (all images withheld)")
-    if state == JobState.SUCCESS and withheld:
+    if state == JobState.SUCCESS and counts.withheld + counts.skipped:
+        withheld = counts.withheld + counts.skipped
         return str(Message("job.delivered-as-ordered-withheld", count=withheld)).rstrip(".")
     return str(JobState(state).label)
 
@@ -274,25 +289,22 @@ class EndStateMixin:
         raise NotImplementedError
 
     @cached_property
-    def end_counts(self) -> tuple[int, int]:
-        """The images delivered, and those withheld as announced; (0, 0) unless it is a SUCCESS.
+    def delivered_counts(self) -> DeliveredCounts:
+        """What was delivered and withheld; nothing unless the state is SUCCESS.
 
-        Queries the database. For many jobs use progress.set_end_counts().
+        Queries the database. For many jobs use progress.set_delivered_counts().
         """
         if self.state != JobState.SUCCESS:
-            return 0, 0
+            return DeliveredCounts()
         items = self.series_results().filter(skip_reason__isnull=True)
-        sums = items.aggregate(
-            delivered=models.Sum("delivered", default=0),
-            withheld=models.Sum(models.F("withheld") + models.F("skipped"), default=0),
-        )
-        return sums["delivered"], sums["withheld"]
+        names = ("delivered", "withheld", "skipped")
+        sums = items.aggregate(*(models.Sum(name) for name in names))
+        return DeliveredCounts(*(sums[f"{name}__sum"] or 0 for name in names))
 
     @property
     def delivered_nothing(self) -> bool:
         """Whether the state is SUCCESS although all images were withheld, as announced."""
-        delivered, withheld = self.end_counts
-        return self.state == JobState.SUCCESS and not delivered and withheld > 0
+        return self.state == JobState.SUCCESS and self.delivered_counts.is_nothing
 
     @property
     def displayed_state(self) -> str:
@@ -300,9 +312,7 @@ class EndStateMixin:
 
     @property
     def state_text(self) -> str:
-        return state_label(
-            self.state, delivered_nothing=self.delivered_nothing, withheld=self.end_counts[1]
-        )
+        return state_label(self.state, self.delivered_counts)
 
 
 START_POSITION = 0

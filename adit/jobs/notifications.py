@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, administrators
-from adit.jobs.models import Job, JobMail, JobState, state_label
+from adit.jobs.models import DeliveredCounts, Job, JobMail, JobState, state_label
 from adit.jobs.wakeup import send_mail_on_commit
 from adit.notifications.outbox import Outbox
 
@@ -99,11 +99,9 @@ def _compose(mail: JobMail) -> tuple[str, str]:
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
 
-def _state_text(mail: JobMail) -> str:
-    """The state that the mail reports. The job may be running again since then."""
-    if mail.state == mail.job.state:
-        return mail.job.state_text
-    return state_label(mail.state, delivered_nothing=False)
+def _get_delivered_counts(mail: JobMail) -> DeliveredCounts:
+    """What the job delivered; nothing if it is running again since the mail."""
+    return mail.job.delivered_counts if mail.state == mail.job.state else DeliveredCounts()
 
 
 def _subject_and_sentence(mail: JobMail) -> tuple[str, str]:
@@ -111,7 +109,7 @@ def _subject_and_sentence(mail: JobMail) -> tuple[str, str]:
     job, W = mail.job, JobMail.Reason
     words = {
         "n": job.pk,
-        "state": _state_text(mail),
+        "state": state_label(mail.state, _get_delivered_counts(mail)),
         "who": job.owner.get_full_name() or job.owner.get_username(),
     }
     if mail.reason == W.ASKED:

@@ -5,11 +5,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from adit.jobs.kinds.base import RowNote
-from adit.jobs.models import Job, JobStage, JobState, SeriesResult, Task, TaskState, TaskType
+from adit.jobs.models import (
+    DeliveredCounts,
+    Job,
+    JobStage,
+    JobState,
+    SeriesResult,
+    Task,
+    TaskState,
+    TaskType,
+)
 from adit.messages import MessageCount
 from adit.nodes.models import Lane
 from adit_engine.messages import Message
@@ -50,14 +59,9 @@ class ImageCounts:
         return self.delivered + self.withheld + self.failed + self.skipped
 
     @property
-    def is_empty(self) -> bool:
-        """Whether all images were withheld; for a task or job that succeeded."""
-        return not self.delivered and bool(self.withheld + self.skipped)
-
-    @property
-    def end_counts(self) -> tuple[int, int]:
-        """The images delivered, and those withheld or skipped; see EndStateMixin.end_counts."""
-        return self.delivered, self.withheld + self.skipped
+    def at_end(self) -> DeliveredCounts:
+        """For the label of a task or job that succeeded."""
+        return DeliveredCounts(self.delivered, self.withheld, self.skipped)
 
     @property
     def is_verified(self) -> bool:
@@ -147,6 +151,12 @@ def count_sheet_rows(job: Job) -> SheetRowCounts:
     )
 
 
+def count_unanswered_rows(job: Job) -> int:
+    """Count the rows of a batch transfer for which the source reported an error."""
+    rows = job.lines.filter(is_asked=True, is_found=False)
+    return sum(RowNote.NO_ANSWER in notes for notes in rows.values_list("notes", flat=True))
+
+
 def transfer_tasks(job: Job) -> QuerySet[Task]:
     """Return the tasks that transfer images: neither searches nor packing."""
     return Task.objects.filter(job=job, type=TaskType.ORDERED).exclude(lane=Lane.SEARCH)
@@ -185,18 +195,20 @@ def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
     return {row["task_id"]: _row_to_counts(dict(row)) for row in rows}
 
 
-def set_end_counts(jobs: Iterable[Job]) -> None:
-    """Set `end_counts` of many jobs. One query if any of them is a success."""
+def set_delivered_counts(jobs: Iterable[Job]) -> None:
+    """Set `delivered_counts` of many jobs. One query if any of them is a success."""
     ended = [job for job in jobs if job.state == JobState.SUCCESS]
     if not ended:
         return
-    items = SeriesResult.objects.filter(task__job__in=ended, skip_reason__isnull=True).order_by()
-    rows = items.values_list("task__job").annotate(
-        all_delivered=Sum("delivered"), all_withheld=Sum(F("withheld") + F("skipped"))
+    rows = (
+        SeriesResult.objects.filter(task__job__in=ended, skip_reason__isnull=True)
+        .order_by()
+        .values("task__job")
+        .values_list("task__job", Sum("delivered"), Sum("withheld"), Sum("skipped"))
     )
-    found = {job: (delivered, withheld) for job, delivered, withheld in rows}
+    found = {job: DeliveredCounts(*sums) for job, *sums in rows}
     for job in ended:
-        job.end_counts = found.get(job.pk, (0, 0))
+        job.delivered_counts = found.get(job.pk, DeliveredCounts())
 
 
 def count_reasons(items: QuerySet[SeriesResult]) -> list[MessageCount]:

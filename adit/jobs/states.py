@@ -14,6 +14,7 @@ from adit.jobs import end_state, notifications
 from adit.jobs.models import OPEN_TASKS as OPEN_TASKS
 from adit.jobs.models import RUNNABLE_JOBS as RUNNABLE_JOBS
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
+from adit.jobs.progress import count_unanswered_rows
 from adit.nodes.models import Lane
 from adit_engine.messages import Message
 
@@ -226,7 +227,7 @@ def _derive_job_state(job: Job, states: set[TaskState]) -> JobState:
     if states == {T.CANCELED} or (T.CANCELED in states and now in (J.CANCELING, J.CANCELED)):
         return J.CANCELED
     if states == {T.SUCCESS}:
-        return J.SUCCESS
+        return J.WARNING if count_unanswered_rows(job) else J.SUCCESS
     if states == {T.FAILURE} or _has_broken_rule(job) or _has_failed_packing(job):
         return J.FAILURE
     return J.WARNING

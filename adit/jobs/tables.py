@@ -50,7 +50,7 @@ class JobTable(Table):
         super().__init__(data, request, **kwargs)
         self.viewer = cast(User, request.user)
         self.progress = progress.count_tasks(job.pk for job in self.records)
-        progress.set_end_counts(self.records)
+        progress.set_delivered_counts(self.records)
 
     def render_job(self, record: Job) -> str:
         name = record.title or kind_label(record)
@@ -109,7 +109,7 @@ class StudyTable(Table):
         self.counts = progress.count_images_by_task(self.records)
         self.labels = {task.pk: get_task_labels(task, disclosure) for task in self.records}
         for task in self.records:
-            task.end_counts = self.count(task).end_counts
+            task.delivered_counts = self.count(task).at_end
 
     @property
     def hides_pseudonyms(self) -> bool:

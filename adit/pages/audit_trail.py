@@ -132,9 +132,14 @@ def find_events(form: AuditTrailForm) -> QuerySet[AuditEvent]:
     return events.defer("patient_sealed").order_by("-id")
 
 
-def export_rows(events: QuerySet[AuditEvent]) -> Iterator[tuple[object, ...]]:
-    """Yield a heading and a row for each event."""
-    yield ("number", "at", "person", "action", "about", "details", "concerns_a_patient", "hash")
+EXPORT_COLUMNS = (
+    *("number", "at", "person", "action", "about", "details"),
+    *("concerns_a_patient", "hash"),
+)
+
+
+def export_rows(events: QuerySet[AuditEvent]) -> Iterator[tuple[str | int, ...]]:
+    """Yield a row for each event."""
     for event in events.iterator(chunk_size=1000):
         line = make_row(event)
         details = "; ".join(f"{name}: {text}" for name, text in line.details)

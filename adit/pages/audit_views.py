@@ -6,7 +6,7 @@ from typing import cast
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -15,10 +15,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, require
-from adit.audit.csv_export import csv_lines
 from adit.audit.trail import record
 from adit.pages import audit_trail
 from adit.pages.tables import EventTable
+from adit.table_files import make_table_response
 
 View = Callable[[HttpRequest], HttpResponseBase]
 
@@ -81,10 +81,9 @@ def trail_export(request: HttpRequest) -> HttpResponseBase:
         user=cast(User, request.user),
         details={"asked": form.asked, "events": events.count()},
     )
-    response = StreamingHttpResponse(
-        csv_lines(audit_trail.export_rows(events.filter(pk__lte=newest))),
-        content_type="text/csv; charset=utf-8",
+    return make_table_response(
+        "csv",
+        f"trail-{timezone.localdate():%Y-%m-%d}",
+        audit_trail.EXPORT_COLUMNS,
+        audit_trail.export_rows(events.filter(pk__lte=newest)),
     )
-    name = f"trail-{timezone.localdate():%Y-%m-%d}.csv"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response

@@ -72,7 +72,7 @@ class HomePage:
         )
         lines = [_make_line(job) for job in open_jobs[:MAX_ROWS]]
         ended = list(mine.filter(state__in=progress.ENDED_JOB_STATES, archived_at=None)[:5])
-        progress.set_end_counts(ended)
+        progress.set_delivered_counts(ended)
         return cls(
             lines=lines,
             ended_jobs=ended,

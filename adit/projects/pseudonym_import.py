@@ -15,6 +15,7 @@ from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit.projects.pseudonyms import PseudonymConflict, find_pseudonym, get_or_create_pseudonym
 from adit.projects.services import audit_subject, require_use
+from adit_engine.csv_text import unescape_formulas
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message, join_messages
 
@@ -109,7 +110,7 @@ def _read_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
+            yield reader.line_num, [unescape_formulas(cell).strip() for cell in cells]
     except csv.Error:
         raise ImportRejected(
             [_locate(reader.line_num, Message("pseudonym-import.quotation-mark"))]

@@ -3,13 +3,15 @@
 Used by the results page.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import Job, ResultLine, TaskState
@@ -23,6 +25,7 @@ from adit.spreadsheets.writer import (
     RESULT_LINE,
     RESULT_REASON,
     RESULT_SOURCE,
+    RESULT_STEP,
 )
 from adit.vault.cipher import ValueCipher
 from adit_engine.messages import Message
@@ -54,6 +57,16 @@ class QueryRowOutcome(StrEnum):
     """Not queried: the row has an error in the sheet."""
     EXCLUDED = "excluded"
     """Not queried: the user excluded the row, or it is an example of the template."""
+
+
+OUTCOME_LABELS: Mapping[str, Any] = {
+    QueryRowOutcome.FOUND: _lazy("found"),
+    QueryRowOutcome.NOTHING: _lazy("not found"),
+    QueryRowOutcome.FAILED: _lazy("failed"),
+    QueryRowOutcome.OPEN: _lazy("not queried yet"),
+    QueryRowOutcome.INVALID: _lazy("error"),
+    QueryRowOutcome.EXCLUDED: _lazy("excluded"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +328,8 @@ def export_columns() -> tuple[str, ...]:
 
     They are those that a batch transfer reads, and our results.
     """
-    return (*QUERY_RESULT_COLUMNS, RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON)
+    ours = (RESULT_LINE, RESULT_SOURCE, RESULT_FOUND, RESULT_REASON, RESULT_STEP)
+    return (*QUERY_RESULT_COLUMNS, *ours)
 
 
 def own_headers(job: Job) -> tuple[str, ...]:
@@ -342,6 +356,7 @@ def export_rows(
             result.source,
             "yes" if result.values else "no",
             describe_notes(result),
+            describe_step(result),
             *(result.user_cells if sees.own else own_blank),
         )
 
@@ -392,6 +407,27 @@ def describe_notes(result: QueryResult) -> str:
     return " ".join(map(str, messages))
 
 
+_STEPS = {
+    QueryRowOutcome.NOTHING: "row-step.correct",
+    QueryRowOutcome.FAILED: "row-step.retry",
+    QueryRowOutcome.OPEN: "row-step.wait",
+    QueryRowOutcome.INVALID: "row-step.correct-error",
+    QueryRowOutcome.EXCLUDED: "row-step.upload-again",
+}
+_FOUND_STEPS = {
+    RowNote.CAPPED: "row-step.narrow",
+    RowNote.PATIENTS: "row-step.check-patients",
+}
+
+
+def describe_step(result: QueryResult) -> str:
+    """Return what to do next, as text; empty for a certain result."""
+    if result.outcome is not QueryRowOutcome.FOUND:
+        return str(Message(_STEPS[result.outcome]))
+    steps = (step for note, step in _FOUND_STEPS.items() if note in result.notes)
+    return " ".join(str(Message(step)) for step in steps)
+
+
 def count_outcomes(job: Job) -> dict[QueryRowOutcome, int]:
     """Count the rows of the sheet by outcome, with a small query for each."""
     every = ResultLine.objects.filter(job=job).order_by()
@@ -417,6 +453,28 @@ _IS_EXCLUDED = Q(task=None, notes=[RowNote.LEFT_OUT.value])
 def _open_rows(rows: QuerySet[ResultLine]) -> QuerySet[ResultLine]:
     over = (TaskState.FAILURE, TaskState.CANCELED)
     return rows.filter(is_asked=False).exclude(Q(task=None) | Q(task__state__in=over))
+
+
+def summarize_outcomes(job: Job, results: Sequence[QueryResult]) -> Iterator[tuple[str, str | int]]:
+    """Yield the totals of a query: rows by outcome, and the studies and images found. Lazy.
+
+    A study that several rows found is counted once.
+    """
+    counts = count_outcomes(job)
+    yield _("Rows"), sum(counts.values())
+    for outcome, count in counts.items():
+        if count:
+            yield _("Rows: %(outcome)s") % {"outcome": OUTCOME_LABELS[outcome]}, count
+    studies = {
+        result.text("StudyInstanceUID"): result.text("NumberOfStudyRelatedInstances")
+        for result in results
+        if result.values
+    }
+    yield _("Studies"), len(studies)
+    yield (
+        _("Images, as the sources state"),
+        sum(int(n) for n in studies.values() if n.isdecimal()),
+    )
 
 
 def filter_by_outcome(rows: QuerySet[ResultLine], outcome: str) -> QuerySet[ResultLine]:

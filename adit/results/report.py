@@ -18,8 +18,7 @@ from django.utils import timezone
 from adit.jobs import encrypted_payload, progress
 from adit.jobs.disclosure import NO_PATIENTS, Disclosure
 from adit.jobs.encrypted_payload import TaskContent
-from adit.jobs.models import Job, SeriesResult, Task, TaskState
-from adit.jobs.progress import ImageCounts
+from adit.jobs.models import DeliveredCounts, Job, SeriesResult, Task, TaskState
 from adit.projects import risks, services
 from adit.projects.models import ProfileVersion
 from adit.projects.profile_versions import parse_rules as rules_in
@@ -152,8 +151,8 @@ class StudyReports:
 
 
 def _nothing_delivered(items: Sequence[SeriesResult]) -> bool:
-    held = sum(item.withheld + item.skipped for item in items)
-    return ImageCounts(delivered=sum(item.delivered for item in items), withheld=held).is_empty
+    withheld = sum(item.withheld + item.skipped for item in items)
+    return DeliveredCounts(sum(item.delivered for item in items), withheld).is_nothing
 
 
 def _series_report(

@@ -27,12 +27,19 @@ from adit.jobs.models import (
 from adit.jobs.progress import ImageCounts
 from adit.nodes.models import Lane, Node
 from adit.results import archives, sheet_rows
+from adit.results.next_steps import get_transfer_step
 from adit.results.query_results import MASK
 from adit.results.row_notes import note_messages
 from adit.results.sheet_rows import RowContent
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.template import get_template_columns
-from adit.spreadsheets.writer import RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, add_own_columns
+from adit.spreadsheets.writer import (
+    RESULT_LINE,
+    RESULT_OUTCOME,
+    RESULT_REASON,
+    RESULT_STEP,
+    add_own_columns,
+)
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.messages import Message
 
@@ -64,6 +71,8 @@ class TransferRowResult:
     """The folder as users see it, or the name of the destination."""
     is_hidden: bool = False
     """Whether the user may not see the pseudonym."""
+    step: Message | None = None
+    """What to do next; None if all images were delivered."""
     source: str = ""
     """If there are several sources: the one with the study, or the one that is being queried; empty
     if none has it.
@@ -177,8 +186,9 @@ def _check_result(job: Job, row: ResultLine, content: RowContent | None) -> Tran
     if row.task is not None and not row.is_asked and row.task.state == TaskState.FAILURE:
         why = str(row.task.message or "")
     is_invalid = RowNote.INVALID in row.notes
+    step = get_transfer_step(job, row, has_withheld=False)
     return TransferRowResult(
-        row.line, state, str(word), why, content=content, is_invalid=is_invalid
+        row.line, state, str(word), why, content=content, is_invalid=is_invalid, step=step
     )
 
 
@@ -223,10 +233,14 @@ def _transfer_result(
     why = " ".join(str(part) for part in parts if part)
     if task.state == TaskState.PENDING and job.state == JobState.WAITING_FOR_APPROVAL:
         why = str(Message("row.waiting-for-approval"))
-    delivered_nothing = task.state == TaskState.SUCCESS and counts.is_empty
-    word = state_label(task.state, delivered_nothing=delivered_nothing)
-    shown = NOTHING_DELIVERED if delivered_nothing else task.state
-    return TransferRowResult(row.line, shown, word, why, counts, task, content, generated, place)
+    ended = counts.at_end
+    word = state_label(task.state, ended)
+    is_empty = task.state == TaskState.SUCCESS and ended.is_nothing
+    shown = NOTHING_DELIVERED if is_empty else task.state
+    step = get_transfer_step(job, row, has_withheld=ended.withheld > 0)
+    return TransferRowResult(
+        row.line, shown, word, why, counts, task, content, generated, place, step=step
+    )
 
 
 def _series_results(cipher: ValueCipher, task: Task, series_uid: str) -> Any:
@@ -321,7 +335,8 @@ def result_columns(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[
 
     `names` adds a column for the pseudonyms that ADIT generated.
     """
-    ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, *(f"ADIT {name}" for name in COUNTS)]
+    ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, RESULT_STEP]
+    ours += [f"ADIT {name}" for name in COUNTS]
     ours += [SOURCE, PLACE] if has_several_sources(job) else [PLACE]
     if names:
         ours.append(GENERATED)
@@ -377,7 +392,8 @@ def _result_cells(answer: TransferRowResult) -> list[str]:
     counts = answer.counts
     numbers = [getattr(counts, name) if counts else None for name in COUNTS]
     said = ["" if number is None else str(number) for number in numbers]
-    return [str(answer.line), answer.label, answer.reason, *said]
+    step = "" if answer.step is None else str(answer.step)
+    return [str(answer.line), str(answer.label), answer.reason, step, *said]
 
 
 def _user_cells(job: Job, answer: TransferRowResult, sees: Disclosure) -> list[str]:

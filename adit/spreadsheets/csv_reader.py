@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from adit.spreadsheets import limits
 from adit.spreadsheets.columns import is_known_header
 from adit.spreadsheets.limits import CellPosition, SheetReadError
+from adit_engine.csv_text import unescape_formulas
 from adit_engine.messages import Message
 
 _DELIMITERS = ";,\t"
-_ESCAPED = re.compile(r"'+[=+\-@\t\r]")
 _TEXT_FORMULA = re.compile(r'="([^"]*)"')
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?')
 _LINES_INSPECTED = 20
@@ -42,12 +42,12 @@ def read_lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
 def unescape_cell(text: str) -> str:
     """Remove the markup that keeps a spreadsheet from interpreting the text.
 
-    This is the apostrophe that our exports put before a formula, and the formula ="0012" by which
-    other programs keep leading zeros.
+    These are the apostrophes that our exports put before formulas, and the formula ="0012" by
+    which other programs keep leading zeros.
     """
     if said := _TEXT_FORMULA.fullmatch(text):
         return said[1]
-    return text[1:] if _ESCAPED.match(text) else text
+    return unescape_formulas(text)
 
 
 def decode_text(data: bytes) -> str:

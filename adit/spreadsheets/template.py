@@ -9,7 +9,7 @@ from collections.abc import Mapping as Dictionary
 from adit.spreadsheets.columns import FIELDS, SheetField, SheetKind
 from adit.spreadsheets.mapping import ColumnMapping
 from adit.spreadsheets.table import SheetLine
-from adit.spreadsheets.writer import stream_csv, write_xlsx
+from adit.table_files import stream_csv, write_xlsx
 
 _SPLIT_NAMES = frozenset({SheetField.FAMILY_NAME, SheetField.GIVEN_NAME})
 _ADDED_LATER = frozenset({SheetField.VISIT, SheetField.VISIT_DESCRIPTION})

@@ -18,6 +18,16 @@ document.addEventListener("click", async (event) => {
   button.textContent = button.dataset.copied;
 });
 
+/* Show fields that belong to certain destinations while one of these is ticked. Without JavaScript
+   the server shows them in the next step. */
+document.addEventListener("change", (event) => {
+  if (event.target.name !== "destinations") return;
+  for (const fields of document.querySelectorAll("[data-shown-for]")) {
+    const boxes = fields.dataset.shownFor.trim().split(" ").map((value) => `[name="destinations"][value="${value}"]`);
+    fields.hidden = !boxes.some((box) => document.querySelector(`${box}:checked`));
+  }
+});
+
 /* Close menus on a click outside and on Escape. */
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details[data-menu][open]")) {

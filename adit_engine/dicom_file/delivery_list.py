@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TextIO
 
+from adit_engine.csv_text import format_csv_row
+
 FORMAT_VERSION = 1
 
 
@@ -33,16 +35,13 @@ class DeliveryListWriter:
     """Writes both formats line by line, so that memory use does not depend on the list size."""
 
     def __init__(self, as_csv: TextIO, as_json: TextIO) -> None:
-        import csv  # slow to import, and few commands write such a list
-
-        self._json = as_json
-        self._rows = csv.writer(as_csv, lineterminator="\r\n")
-        self._rows.writerow(COLUMNS)
+        self._json, self._csv = as_json, as_csv
+        self._csv.write(format_csv_row(COLUMNS))
         self._is_first = True
 
     def add(self, line: DeliveryListLine) -> None:
         values = {name: getattr(line, name) for name in COLUMNS}
-        self._rows.writerow(_escape_formula(value) for value in values.values())
+        self._csv.write(format_csv_row(values.values()))
         self._json.write(("" if self._is_first else ",") + "\n" + json.dumps(values))
         self._is_first = False
 
@@ -59,9 +58,3 @@ def open_delivery_list(
     as_json.write(f'{head[:-1]}, "images": [')
     yield DeliveryListWriter(as_csv, as_json)
     as_json.write("\n]}\n")
-
-
-def _escape_formula(value: object) -> str:
-    """Prevent spreadsheets from interpreting the value as a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

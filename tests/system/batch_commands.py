@@ -1,7 +1,7 @@
 """Create an installation for batch transfers, and read the result of each row.
 
 Run as a separate process with ADIT_DATA: `batch_commands.py VERB JSON`, where VERB is `make`,
-`pace`, `told` or `renamed`; prints JSON.
+`pace`, `told`, `renamed` or `register`; prints JSON.
 """
 
 import json
@@ -22,6 +22,10 @@ TRIALS = (
     "LISTS-LOOK",
     "CHAIN-JS",
     "CHAIN-PLAIN",
+    "SIXTY-XLSX",
+    "SIXTY-CSV",
+    "SIXTY-JS",
+    "SIXTY-PLAIN",
 )
 
 
@@ -35,9 +39,9 @@ def main(verb: str, argument: str = "{}") -> None:
         import django
 
         django.setup()
-    told = {"make": make, "pace": pace, "told": told_of, "renamed": renamed}[verb](
-        **json.loads(argument)
-    )
+    told = {"make": make, "pace": pace, "told": told_of, "renamed": renamed, "register": register}[
+        verb
+    ](**json.loads(argument))
     json.dump(told, sys.stdout)
 
 
@@ -121,6 +125,20 @@ def renamed(project: str, uids: list[str]) -> dict[str, str]:
 
     key = services.get_project_key(Project.objects.get(protocol_id=project))
     return {uid: key.uid(uid) for uid in uids}
+
+
+def register(project: str, pseudonyms: dict[str, str]) -> None:
+    """Register the pseudonyms of patients of the source, by patient ID."""
+    from adit.accounts.models import User
+    from adit.nodes.access import get_domain
+    from adit.nodes.models import Node
+    from adit.projects.models import Project
+    from adit.projects.pseudonyms import get_or_create_pseudonym
+
+    domain, root = get_domain(Node.objects.get(name=SOURCE)), User.objects.get(username="root")
+    row = Project.objects.get(protocol_id=project)
+    for patient_id, pseudonym in pseudonyms.items():
+        get_or_create_pseudonym(row, domain, patient_id, given=pseudonym, user=root)
 
 
 if __name__ == "__main__":

@@ -79,8 +79,9 @@ def ct(series: int, number: int, *, study: str = STUDY, **values: str) -> bytes:
     return _file(ds, ImplicitVRLittleEndian if number % 2 else ExplicitVRLittleEndian)
 
 
-def capture() -> bytes:
-    ds = _patient(STUDY, 99, 1)
+def capture(study: str = STUDY, patient_id: str = PATIENT_ID) -> bytes:
+    ds = _patient(study, 99, 1)
+    ds.PatientID = patient_id
     ds.SOPClassUID = SecondaryCaptureImageStorage
     ds.Modality = "OT"
     ds.ConversionType = "WSD"

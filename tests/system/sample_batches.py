@@ -34,7 +34,7 @@ def make_lists(owner: Any, nodes: dict[str, Any], job_held: int, password: str) 
     return {
         "query": make_query(owner, nodes),
         "checked": make_transfer(owner, nodes),
-        "held_back": make_held_back(),
+        "withheld": make_withheld(),
     }
 
 
@@ -175,7 +175,7 @@ def hold(pk: int) -> None:
     task.save()
 
 
-def make_held_back() -> int:
+def make_withheld() -> int:
     """Add withheld ultrasound images to the job with warnings."""
     from adit.jobs.models import SeriesResult, WithheldImages
     from adit_engine.messages import Message

@@ -63,6 +63,8 @@ class SheetOptions:
     """Transfer only: start automatically if each row has one match."""
     pilot: int = 0
     """Transfer only: the number of studies to send first; 0 for all."""
+    next_destinations: tuple[int, ...] = ()
+    """Query only: the destinations that a transfer of the results proposes."""
 
 
 @dataclass(frozen=True, slots=True)

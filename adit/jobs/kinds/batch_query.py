@@ -62,7 +62,10 @@ class BatchQuery(Kind):
         ]
 
     def facts(self, request: OrderRequest[BatchQueryRow]) -> dict[str, Any]:
-        return {"own_headers": list(request.sheet.own_headers)}
+        return {
+            "own_headers": list(request.sheet.own_headers),
+            "next_destinations": list(request.sheet.next_destinations),
+        }
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:
         asked = payload["questions"]

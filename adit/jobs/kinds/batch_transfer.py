@@ -126,6 +126,7 @@ class BatchTransfer(Kind):
     def facts(self, request: OrderRequest[BatchTransferRow]) -> dict[str, Any]:
         source, *further = dict.fromkeys(request.sources)
         options = {**asdict(request.sheet), "own_headers": list(request.sheet.own_headers)}
+        del options["next_destinations"]
         return {"source": source, "further": further, **options}
 
     def run(self, payload: Mapping[str, Any], context: TaskContext) -> Iterator[TaskOutput]:

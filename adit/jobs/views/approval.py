@@ -41,7 +41,7 @@ def get_approval_facts(user: User, job: Job) -> ApprovalFacts:
     earlier = visibility.visible_jobs(user).filter(owner=job.owner, project=job.project)
     earlier = earlier.exclude(pk=job.pk).select_related("destination").order_by("-pk")
     newest = list(earlier[:MAX_EARLIER_JOBS])
-    progress.set_end_counts(newest)
+    progress.set_delivered_counts(newest)
     return ApprovalFacts(
         reason=reason or Message("approval.changed-since"),
         size=size,

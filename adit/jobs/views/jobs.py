@@ -114,7 +114,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
         if far.asks
         else StudyTable(tasks, request, get_disclosure(user, job))
     )
-    job.end_counts = far.counts.end_counts
+    job.delivered_counts = far.counts.at_end
     allowed = actions.allowed(user, job)
     return {
         "job": job,

@@ -109,7 +109,7 @@ def _task_context(request: HttpRequest, user: User, task: Task) -> dict[str, Any
     disclosure = get_disclosure(user, task.job)
     sees_identified = disclosure.identified
     counts = progress.count_images(items)
-    task.end_counts = counts.end_counts
+    task.delivered_counts = counts.at_end
     return {
         "task": task,
         "job": task.job,

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from adit.audit.models import AuditEvent
-from adit.jobs.models import START_POSITION, Job, TaskState, state_label
+from adit.jobs.models import START_POSITION, DeliveredCounts, Job, state_label
 from adit.jobs.views.event_labels import event_label
 
 MAX_EVENTS = 50
@@ -44,10 +44,8 @@ def get_timeline(job: Job) -> list[TimelineEntry]:
 def _event_entry(event: AuditEvent) -> TimelineEntry:
     if event.action == _TASK_ENDED:
         said = event.details
-        is_success = said["state"] == TaskState.SUCCESS
-        held = said.get("withheld", 0) + said.get("skipped", 0)
-        delivered_nothing = is_success and held > 0 and not said.get("delivered")
-        state = state_label(said["state"], delivered_nothing=delivered_nothing, withheld=held)
+        counts = (said.get(name, 0) for name in ("delivered", "withheld", "skipped"))
+        state = state_label(said["state"], DeliveredCounts(*counts))
         if said["task"] == START_POSITION:
             return TimelineEntry(event.at, _("start finished: %(state)s") % {"state": state})
         words = _("task %(n)d finished: %(state)s") % {"n": said["task"], "state": state}

@@ -1,29 +1,25 @@
 """Views of usage: download of ninety days, end of one connection, and budgets of groups."""
 
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any
 
-import xlsxwriter
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.http import require_POST, require_safe
 
-from adit.audit import csv_export
 from adit.nodes import pause
 from adit.nodes.limits import budgets
 from adit.nodes.models import Budget, Node
 from adit.nodes.usage import daily_usage
 from adit.nodes.views.nodes import current_user, get_managed_node, require_manager
+from adit.table_files import make_table_response
 from adit_engine.errors import AditError
-
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 @require_POST
@@ -41,27 +37,9 @@ def node_end(request: HttpRequest, pk: int, slot: int) -> HttpResponse:
 
 
 @require_safe
-def node_usage_csv(request: HttpRequest, pk: int) -> HttpResponse:
+def node_usage_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
     node = get_managed_node(current_user(request), pk)
-    lines = "".join(csv_export.csv_lines([_usage_columns(), *_usage_rows(node)]))
-    return _file_response(lines.encode(), "text/csv; charset=utf-8", f"use-{pk}.csv")
-
-
-@require_safe
-def node_usage_xlsx(request: HttpRequest, pk: int) -> HttpResponse:
-    node = get_managed_node(current_user(request), pk)
-    target = BytesIO()
-    book = xlsxwriter.Workbook(target, {"in_memory": True})
-    page, head = book.add_worksheet("ADIT"), book.add_format({"bold": True})
-    page.write_row(0, 0, _usage_columns(), head)
-    page.set_column(0, len(_usage_columns()) - 1, 18)
-    for number, row in enumerate(_usage_rows(node), 1):
-        for column, value in enumerate(row):
-            write = page.write_string if isinstance(value, str) else page.write_number
-            write(number, column, value)
-    page.freeze_panes(1, 0)
-    book.close()
-    return _file_response(target.getvalue(), _XLSX, f"use-{pk}.xlsx")
+    return make_table_response(form, f"use-{pk}", _usage_columns(), _usage_rows(node))
 
 
 def _usage_columns() -> list[str]:
@@ -87,12 +65,6 @@ def _usage_rows(node: Node) -> Iterator[list[str | int]]:
             use.images,
             use.size_bytes,
         ]
-
-
-def _file_response(content: bytes, kind: str, name: str) -> HttpResponse:
-    answer = HttpResponse(content, content_type=kind)
-    answer["Content-Disposition"] = f'attachment; filename="{name}"'
-    return answer
 
 
 class BudgetForm(forms.Form):

@@ -5,8 +5,10 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
+from adit.accounts.permissions import has_right, order_right
 from adit.jobs.kinds import batch_query
 from adit.jobs.kinds.base import OrderRequest, SheetOptions, SheetRow
+from adit.jobs.kinds.batch_transfer import BatchTransfer
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.orders import uploads
@@ -14,6 +16,7 @@ from adit.orders.forms import NodesField, OrderFormBase
 from adit.orders.uploads import Upload
 from adit.orders.views.sheets import SheetWorkflow
 from adit.projects import services
+from adit.results import archives
 from adit.spreadsheets.columns import SheetField, SheetKind
 from adit.spreadsheets.query_rows import QueryRow, validate_query_rows
 from adit.spreadsheets.row_verdicts import ValidatedRow, ValidatedSheet
@@ -27,6 +30,15 @@ class QueryForm(OrderFormBase):
         error_messages={"required": _("Select at least one PACS or folder.")},
         help_text=_("Each row is searched in every selected PACS or folder."),
     )
+    destinations = NodesField(
+        label=_("Destination of a later transfer"),
+        queryset=Node.objects.none(),
+        required=False,
+        help_text=_(
+            "Selected for you when you transfer the results, as are the research project and the "
+            "pseudonyms. A query sends nothing."
+        ),
+    )
 
     def __init__(
         self, data: Any, *, user: User, upload: Upload, validated: Any, initial: dict[str, Any]
@@ -39,6 +51,9 @@ class QueryForm(OrderFormBase):
         )
         self.limit("sources", readable_nodes)
         self.limit("project", services.usable_projects(user))
+        self.limit("destinations", archives.allowed_destinations(user))
+        if not has_right(user, order_right(BatchTransfer.code)):
+            del self.fields["destinations"]
 
 
 def validate_sheet(user: User, upload: Upload) -> ValidatedSheet[QueryRow]:
@@ -58,7 +73,10 @@ def make_query_request(
         sources=tuple(node.pk for node in values["sources"]),
         project=values["project"].pk if values["project"] else None,
         title=values["title"],
-        sheet=SheetOptions(own_headers=sheet.own_headers),
+        sheet=SheetOptions(
+            own_headers=sheet.own_headers,
+            next_destinations=tuple(node.pk for node in values.get("destinations", ())),
+        ),
         unprocessed_rows=uploads.unprocessed_rows(upload, sheet),
     )
 

@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.jobs import estimates, states
-from adit.jobs.disclosure import get_disclosure
+from adit.jobs.disclosure import Disclosure, get_disclosure
 from adit.jobs.estimates import describe_start
 from adit.jobs.models import Job, JobStage, JobState, TaskType
 from adit.jobs.views.access import current_user, get_visible_job, record_view
@@ -36,8 +36,10 @@ from adit.orders.tables import RowResultTable
 from adit.projects import services
 from adit.results import storage_quota, transfer_results
 from adit.results.check_summary import CheckSummary, summarize_check
+from adit.results.sheet_summary import RowCounter, summarize_transfer
 from adit.results.transfer_results import as_disclosed, get_row_results, transfer_lines
-from adit.spreadsheets.writer import make_sheet_response
+from adit.spreadsheets.writer import RESULT_OUTCOME
+from adit.table_files import make_table_response
 from adit_engine.errors import AditError, InvalidInput
 
 ROWS_PER_PAGE = 100
@@ -80,9 +82,7 @@ def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBas
         # Together with the rows, generated pseudonyms need a reason: see transfer_pseudonyms().
         disclosure = replace(disclosure, generated=False)
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
-    columns = transfer_results.result_columns(job, disclosure)
-    rows = transfer_results.result_rows(job, disclosure)
-    return make_sheet_response(form, f"job-{job.pk}-result", columns, rows)
+    return _make_result_response(job, form, f"job-{job.pk}-result", disclosure)
 
 
 @require_POST
@@ -102,10 +102,18 @@ def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
         return _render_rows(request, user, job, str(error))
     details = {"reason": reason}
     trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
-    disclosure = get_disclosure(user, job)
-    columns = transfer_results.result_columns(job, disclosure, names=True)
-    rows = transfer_results.result_rows(job, disclosure, names=True)
-    return make_sheet_response("xlsx", f"job-{job.pk}-pseudonyms", columns, rows)
+    name = f"job-{job.pk}-pseudonyms"
+    return _make_result_response(job, "xlsx", name, get_disclosure(user, job), names=True)
+
+
+def _make_result_response(
+    job: Job, form: str, name: str, disclosure: Disclosure, *, names: bool = False
+) -> HttpResponseBase:
+    columns = transfer_results.result_columns(job, disclosure, names=names)
+    counter = RowCounter(columns.index(RESULT_OUTCOME))
+    rows = counter.count(transfer_results.result_rows(job, disclosure, names=names))
+    summary = summarize_transfer(job, counter)
+    return make_table_response(form, name, columns, rows, summary)
 
 
 @require_safe
@@ -118,7 +126,7 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
         raise Http404
     trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
     rows = transfer_results.failed_rows(job, disclosure)
-    return make_sheet_response(
+    return make_table_response(
         form, f"job-{job.pk}-rows-again", transfer_results.failed_columns(job), rows
     )
 

@@ -10,7 +10,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.base import OrderRequest, Pseudonymize, SendAsIs, SheetOptions
 from adit.jobs.kinds.batch_transfer import BatchTransfer, BatchTransferRow
-from adit.jobs.models import Task
+from adit.jobs.models import Job, Task
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.orders import uploads
@@ -69,14 +69,17 @@ class TransferForm(TransferFormBase):
         validated: ValidatedSheet[TransferRow],
         initial: dict[str, Any],
     ) -> None:
-        usual = {**_DEFAULTS, **_initial_sources(upload)}
-        super().__init__(data, initial=initial or usual)
+        initial = initial or {**_DEFAULTS, **_initial_from_query(upload)}
+        super().__init__(data, initial=initial)
         self.validated = validated
         self.password = upload.password
         self.limit("source", access.readable_nodes(user))
         self.limit("further", access.readable_nodes(user))
         places = archives.allowed_destinations(user)
-        self.offers_archive = any(map(archives.is_archive, places))
+        self.archive_nodes = list(filter(archives.is_archive, places))
+        chosen = self["destinations"].value() or []
+        chosen = set(map(str, chosen if isinstance(chosen, list) else [chosen]))
+        self.has_archive = any(str(node.pk) in chosen for node in self.archive_nodes)
         self.limit("destinations", places)
         self.limit("project", services.usable_projects(user))
         self.remove_forbidden_fields(
@@ -105,13 +108,19 @@ class TransferForm(TransferFormBase):
         return values
 
 
-def _initial_sources(upload: Upload) -> dict[str, Any]:
-    """The sources of a query, if the rows are the results of one."""
+def _initial_from_query(upload: Upload) -> dict[str, Any]:
+    """The sources, project and destinations of a query, if the rows are the results of one."""
     if upload.job is None:
         return {}
     asked = Task.objects.filter(job=upload.job).order_by("pk").values_list("source", flat=True)
     first, *further = dict.fromkeys(asked) or [None]
-    return {"source": first, "further": further}
+    query = Job.objects.filter(pk=upload.job).first()
+    return {
+        "source": first,
+        "further": further,
+        "project": query.project_id if query else None,
+        "destinations": query.order.get("next_destinations", []) if query else [],
+    }
 
 
 _DEFAULTS = {"generate": True, "skips_delivered": True, "change": PSEUDONYMIZED}

@@ -40,7 +40,7 @@ from adit.spreadsheets.template import (
     make_template_csv,
     make_template_xlsx,
 )
-from adit.spreadsheets.writer import XLSX
+from adit.table_files import XLSX
 from adit_engine.errors import AditError, InvalidInput
 
 

@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -10,7 +10,6 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
-from adit.audit.csv_export import csv_lines
 from adit.nodes import access
 from adit.nodes.models import Node
 from adit.projects import services
@@ -21,6 +20,7 @@ from adit.projects.pseudonym_import import ImportRejected, import_pairs
 from adit.projects.reidentification import export_patient_map, reidentify
 from adit.projects.tables import PseudonymTable
 from adit.projects.views.access import current_user, get_visible_project, require_rights
+from adit.table_files import make_table_response
 from adit_engine.errors import AditError
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
@@ -89,7 +89,7 @@ def project_merge_patient(request: HttpRequest, pk: int, patient: int) -> HttpRe
 
 
 @get_or_post
-def project_export(request: HttpRequest, pk: int) -> HttpResponse:
+def project_export(request: HttpRequest, pk: int) -> HttpResponseBase:
     """Download all pseudonyms with their patients, for the key holder."""
     user = current_user(request)
     project = get_visible_project(user, pk)
@@ -101,13 +101,13 @@ def project_export(request: HttpRequest, pk: int) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            rows = [("pseudonym", "patient_id", "patient_id_domain")]
-            for each in found:
-                rows.append((each.pseudonym, each.patient_id, each.domain))
-                rows += [
-                    (each.pseudonym, patient_id, domain) for domain, patient_id in each.merged_ids
-                ]
-            return _csv_response(f"{project.protocol_id}-pseudonyms.csv", rows)
+            rows = [
+                (each.pseudonym, patient_id, domain)
+                for each in found
+                for domain, patient_id in ((each.domain, each.patient_id), *each.merged_ids)
+            ]
+            columns = ("pseudonym", "patient_id", "patient_id_domain")
+            return make_table_response("csv", f"{project.protocol_id}-pseudonyms", columns, rows)
     context = {"project": project, "form": form, "patients": project.patients.count()}
     status = 422 if form.errors else 200
     return render(request, "projects/export.html", context, status=status)
@@ -160,10 +160,3 @@ def _get_patient(project: Project, pk: int) -> Patient:
     if patient is None:
         raise Http404
     return patient
-
-
-def _csv_response(name: str, rows: list[tuple[str, str, str]]) -> HttpResponse:
-    text = "".join(csv_lines(rows))
-    response = HttpResponse(text, content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response

@@ -32,9 +32,11 @@ from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.orders import drafts, uploads
 from adit.results import query_results
 from adit.results.query_results import PickRule, QueryResult, QueryResultAccess, QueryRowOutcome
+from adit.results.sheet_summary import summarize_query
 from adit.spreadsheets.columns import SheetKind
 from adit.spreadsheets.table import make_table
-from adit.spreadsheets.writer import add_own_columns, make_sheet_response
+from adit.spreadsheets.writer import add_own_columns
+from adit.table_files import make_table_response
 from adit.vault.cipher import DecryptionError
 
 ROWS_PER_PAGE = 50
@@ -191,7 +193,9 @@ def results_file(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
             "form": form,
         },
     )
-    return make_sheet_response(form, f"adit-query-{pk}", columns, rows)
+    totals = query_results.summarize_outcomes(query_page.job, query_page.all_results)
+    summary = summarize_query(query_page.job, totals)
+    return make_table_response(form, f"adit-query-{pk}", columns, rows, summary)
 
 
 def _render_results(query_page: QueryResultsPage) -> HttpResponse:

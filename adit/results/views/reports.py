@@ -8,13 +8,18 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    StreamingHttpResponse,
+)
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit import trail
-from adit.audit.csv_export import csv_lines
 from adit.jobs.disclosure import get_disclosure
 from adit.jobs.views.access import current_user, get_visible_job
 from adit.jobs.views.task_labels import kind_label
@@ -25,6 +30,7 @@ from adit.results import report
 from adit.results.report import StudyReports
 from adit.results.tables import ElementTable, SeriesReportTable
 from adit.results.uid_map import HEADING, export_uid_map
+from adit.table_files import make_table_response
 from adit_engine.errors import AditError
 
 STUDIES_PER_PAGE = 50
@@ -79,7 +85,7 @@ def job_report_file(request: HttpRequest, pk: int) -> StreamingHttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
+def uid_map(request: HttpRequest, pk: int) -> HttpResponseBase:
     user = current_user(request)
     project = services.visible_projects(user).filter(pk=pk).first()
     if project is None:
@@ -95,10 +101,7 @@ def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            text = "".join(csv_lines([HEADING, *rows]))
-            answer = HttpResponse(text, content_type="text/csv; charset=utf-8")
-            answer["Content-Disposition"] = f'attachment; filename="{project.protocol_id}-uids.csv"'
-            return answer
+            return make_table_response("csv", f"{project.protocol_id}-uids", HEADING, rows)
     status = 422 if form.errors else 200
     return render(
         request, "results/uid_map.html", {"project": project, "form": form}, status=status

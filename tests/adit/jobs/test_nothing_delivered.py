@@ -84,7 +84,14 @@ def test_the_mail_states_that_nothing_was_delivered(job: Job) -> None:
     assert f"is finished: {WORDS}." in text
 
 
-def test_a_job_that_delivered_all_images_is_complete(
+@pytest.mark.parametrize(
+    ("delivered", "words"),
+    [(11, "Delivered as ordered, 1 withheld"), (12, "complete")],
+    ids=["one withheld", "all delivered"],
+)
+def test_only_a_job_that_delivered_every_image_is_complete(
+    delivered: int,
+    words: str,
     coordinator: User,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
@@ -96,8 +103,9 @@ def test_a_job_that_delivered_all_images_is_complete(
 
     for path in ("/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/1/"):
         page = client.get(path).content.decode()
-        assert "</svg>complete</span>" in page
+        assert f"</svg>{words}</span>" in page
         assert BADGE not in page
+        assert ("</svg>complete</span>" in page) == (words == "complete")
     told = json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())
     assert not told["job"]["nothing_delivered"]
     assert not told["studies"][0]["nothing_delivered"]
@@ -147,7 +155,7 @@ def test_the_state_texts_of_many_jobs_need_one_query(
     with CaptureQueriesContext(
         connection,
     ) as asked:
-        progress.set_end_counts(jobs)
+        progress.set_delivered_counts(jobs)
         words = {one.pk: one.state_text for one in jobs}
 
     assert len(asked) == 1

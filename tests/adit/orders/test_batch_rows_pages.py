@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -21,7 +22,7 @@ from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
-from adit.jobs import estimates
+from adit.jobs import estimates, progress
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.models import Job, JobState, SeriesResult
 from adit.nodes.models import Lane, Node
@@ -223,6 +224,38 @@ def test_the_sheet_of_failed_rows_can_be_uploaded_again(
     assert (last.patient_id, last.study_date, last.days) == ("000999", date(2024, 1, 1), 3)
     assert (last.modalities, last.pseudonym) == (("CT", "MR"), "P9")
     assert judged.valid_rows[1].user_cells == OWN
+
+
+def test_the_result_sheet_says_what_to_do_and_its_summary_equals_rows_and_job_page(
+    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1", images=2)
+    put_study(source, "2", images=3)
+    job = checked(row(2, "1"), row(3, "1"), row(4, "2"), row(5, "9"), row(6, "2"))
+    batch_start.request_start(coordinator, job, StartOptions(left_out=frozenset({6})))
+    job = run_all(job)
+    client = as_user(coordinator)
+    steps = [one["ADIT what to do"] for one in sheet_of(client, job)]
+    assert steps[:3] == ["", "", ""]
+    assert steps[3].startswith("Compare the row with the PACS.")
+    assert steps[4].startswith("To transfer this row, upload it again.")
+
+    data = client.get(reverse("job_batch_result", args=[job.pk, "xlsx"])).content
+    rows, summary = openpyxl.load_workbook(io.BytesIO(data)).worksheets
+    assert (rows.freeze_panes, rows.auto_filter.ref) == ("A2", rows.dimensions)
+    cells = [cell for line in rows.iter_rows() for cell in line if cell.value is not None]
+    assert {cell.number_format for cell in cells} == {"@"}
+    with zipfile.ZipFile(io.BytesIO(data)) as book:
+        assert b"numberStoredAsText" in book.read("xl/worksheets/sheet1.xml")
+    told = dict(summary.iter_rows(values_only=True))
+    counts = progress.get_progress(job).counts
+    assert (told["Job"], told["Kind"], told["Source"]) == (job.pk, "Batch transfer", "PACS1")
+    assert (told["Destination"], told["Ordered by"]) == ("Research PACS", "coordinator")
+    assert told["Research project"] == "Lung study"
+    assert told["Rows"] == 5 == sum(n for name, n in told.items() if name.startswith("Rows: "))
+    assert (told["Rows: complete"], told["Rows: not found"], told["Rows: excluded"]) == (3, 1, 1)
+    assert (told["Studies"], told["Images expected"], told["Images delivered"]) == (2, 5, 5)
+    assert (counts.expected, counts.delivered, counts.withheld) == (5, 5, told["Images withheld"])
 
 
 def test_generated_pseudonyms_are_exported_only_with_permission_and_reason(
@@ -479,6 +512,46 @@ def test_selected_query_results_are_transferred_without_a_file(
     assert f'<option value="{source.pk}" selected>' in page
     (only,) = sent(client, answer["Location"], source, destination)
     assert (only["Pseudonym"], only["Key"]) == ("P-1", "007")
+
+
+def test_a_transfer_made_from_a_query_proposes_its_project_destination_and_pseudonyms(
+    source: Node, folder_node: Node, project: Any, coordinator: User, as_user: Any
+) -> None:
+    put_study(source, "1")
+    client = as_user(coordinator)
+    file = SimpleUploadedFile("list.csv", f"PatientID;Pseudonym\n{PATIENT};P-1\n".encode())
+    address = client.post(reverse("job_new_query"), {"sheet": file})["Location"]
+    order = {"sources": [source.pk], "project": project.pk, "destinations": [folder_node.pk]}
+    assert client.post(address, {"do": "start", **order}).status_code == 302
+    query = run_all(Job.objects.get())
+
+    answer = client.post(reverse("job_results", args=[query.pk]), {"do": "transfer"})
+    page = client.get(answer["Location"]).content.decode()
+
+    assert f'<option value="{project.pk}" selected>' in page
+    box = re.search(rf'<input[^>]* name="destinations" value="{folder_node.pk}"[^>]*>', page)
+    assert box is not None
+    assert "checked" in box[0]
+    assert "P-1" in page
+
+
+def test_the_password_of_a_7_zip_file_is_asked_for_when_that_destination_is_chosen(
+    source: Node, folder_node: Node, make_node: Any, coordinator: User, as_user: Any
+) -> None:
+    node = make_node("7-Zip", kind="archive", writes=("Coordinators",))
+    client = as_user(coordinator)
+    address = upload(client, "PatientID;StudyInstanceUID\n1;1.2.3\n")
+
+    def is_shown() -> bool:
+        fields = re.search("<fieldset data-shown-for=[^>]*>", client.get(address).content.decode())
+        assert fields is not None
+        return "hidden" not in fields[0]
+
+    shown = [is_shown()]
+    for destinations in ([folder_node.pk], [folder_node.pk, node.pk], [node.pk]):
+        client.post(address, {"do": "page:1", "destinations": destinations})
+        shown.append(is_shown())
+    assert shown == [False, False, True, True]
 
 
 def test_a_7_zip_file_is_built_after_the_pilot_and_the_rest(

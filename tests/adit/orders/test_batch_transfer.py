@@ -512,6 +512,10 @@ def test_a_row_refused_by_the_source_does_not_affect_other_rows(
     assert notes(job) == {2: [], 3: [RowNote.NO_ANSWER]}
     content = sheet_rows.open_row(encrypted_payload.get_cipher(job.project), job.lines.get(line=3))
     assert "test.accession-number-refused" in str(content.reason)
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert job.state == JobState.WARNING, "a row without an answer is never called complete"
+    assert "1 row was not answered." in str(job.message)
 
 
 def test_a_withdrawn_permission_fails_the_check_with_a_message(

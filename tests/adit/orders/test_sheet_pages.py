@@ -17,7 +17,7 @@ from adit.jobs.models import Job, OrderDraft, ResultLine, SheetColumns
 from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit.results import sheet_rows
-from adit.spreadsheets.writer import write_xlsx
+from adit.table_files import write_xlsx
 
 pytestmark = pytest.mark.django_db
 

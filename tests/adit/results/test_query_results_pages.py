@@ -237,6 +237,7 @@ def test_a_download_contains_all_rows_with_own_columns_and_reasons(
         "ADIT source",
         "ADIT found",
         "ADIT reason",
+        "ADIT what to do",
         "Key",
     ]
     by_line = [dict(zip(head, row, strict=True)) for row in rows]
@@ -249,6 +250,22 @@ def test_a_download_contains_all_rows_with_own_columns_and_reasons(
     )
     assert "There may be more" in str(by_line[2]["ADIT reason"])
     assert {r["Key"] for r in by_line} == {"my key"}
+    steps = [str(r["ADIT what to do"] or "") for r in by_line]
+    assert steps[:2] == ["", ""]
+    for step, words in zip(steps[2:], ("Restrict the row", "Correct it", "Retry"), strict=True):
+        assert words in step
+
+
+def test_the_summary_of_a_query_counts_rows_by_outcome_and_each_study_once(
+    client: Client, query: Job
+) -> None:
+    answer = client.get(reverse("job_results_file", args=[query.pk, "xlsx"]))
+    book = openpyxl.load_workbook(io.BytesIO(answer.content))
+
+    told = dict(book["Summary"].iter_rows(values_only=True))
+
+    assert (told["Kind"], told["Rows"], told["Rows: found"]) == ("Batch query", 4, 2)
+    assert (told["Rows: not found"], told["Rows: failed"], told["Studies"]) == (1, 1, 3)
 
 
 @pytest.mark.parametrize("form", ["xlsx", "csv"])

@@ -4,6 +4,7 @@ import io
 import json
 import resource
 import time
+import tracemalloc
 import unicodedata
 from datetime import date, datetime
 
@@ -21,7 +22,7 @@ from adit.spreadsheets.row_verdicts import RowVerdict, ValidatedSheet
 from adit.spreadsheets.table import SheetTable
 from adit.spreadsheets.template import make_template_csv, make_template_xlsx
 from adit.spreadsheets.transfer_rows import validate_transfer_rows
-from adit.spreadsheets.writer import stream_csv, write_xlsx
+from adit.table_files import stream_csv, write_xlsx
 from adit_engine.pseudonymize.visit import TrialVisit
 
 
@@ -380,3 +381,28 @@ def _processor_s() -> float:
     """CPU seconds of this process and its children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + used.ru_utime + used.ru_stime
+
+
+def test_a_workbook_needs_at_most_20_kb_of_memory_for_each_row() -> None:
+    rows = ((f"{n:08}", *(f"value {n} {column}" for column in range(24))) for n in range(2_000))
+    tracemalloc.start()
+    write_xlsx([f"column {n}" for n in range(25)], rows, io.BytesIO(), [("Rows", 2_000)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2_000 * 20_000, "10,000 rows would need more than 200 MB"
+
+
+@pytest.mark.parametrize("form", ["xlsx", "csv"])
+def test_what_is_exported_is_read_back_unchanged(form: str) -> None:
+    columns = ("PatientID", "=Own", "a;=1")
+    rows = [("0012", "'=1", "x,=1+1"), ("-12", '="0012"', "a\n+b"), ("12", 'a;"@b"', "Zoë")]
+    target = io.BytesIO()
+    if form == "xlsx":
+        write_xlsx(columns, rows, target, [("Job", 7)])
+    else:
+        target.write(b"".join(stream_csv(columns, rows)))
+
+    table = read_sheet(io.BytesIO(target.getvalue()), f"list.{form}")
+
+    assert [line.texts(3) for line in table.lines] == [columns, *rows]

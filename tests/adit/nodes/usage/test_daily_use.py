@@ -167,13 +167,13 @@ def test_managers_see_usage_in_charts_and_export_it(
     client.force_login(pacsadmin)
 
     page = client.get(f"/nodes/{node.pk}/").content.decode()
-    lines = client.get(f"/nodes/{node.pk}/use.csv").content.decode().splitlines()
+    lines = client.get(f"/nodes/{node.pk}/use.csv").getvalue().decode().splitlines()
     book = load_workbook(BytesIO(client.get(f"/nodes/{node.pk}/use.xlsx").content))
 
     assert "job 8" in page
     assert coordinator.username in page
     assert page.count('class="use-bar"') == 4, "each of four charts must have one bar"
-    assert lines[1] == f"{timezone.localdate()},retrieve,1,1,3,12,5000000000"
+    assert lines[1] == f'"{timezone.localdate()}","retrieve","1","1","3","12","5000000000"'
     assert [cell.value for cell in book.active[2]][2:] == [1, 1, 3, 12, 5_000_000_000]
 
 
