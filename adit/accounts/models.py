@@ -30,7 +30,6 @@ class User(AbstractUser):
             ("manage_projects", "Manage research projects"),
             ("manage_profiles", "Manage profiles"),
             ("manage_users", "Manage users and groups"),
-            ("reidentify", "Re-identify patients"),
             ("confirm_patients", "Confirm changed patient IDs"),
             ("review_withheld", "Review withheld images"),
             ("read_trail", "Read the audit trail"),

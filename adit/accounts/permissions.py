@@ -38,7 +38,6 @@ class Right(StrEnum):
     MANAGE_PROJECTS = "manage_projects"
     MANAGE_PROFILES = "manage_profiles"
     MANAGE_USERS = "manage_users"
-    REIDENTIFY = "reidentify"
     CONFIRM_PATIENTS = "confirm_patients"
     REVIEW_WITHHELD = "review_withheld"
     READ_TRAIL = "read_trail"
@@ -117,7 +116,9 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
         {Right.READ_TRAIL, Right.SEE_ALL_JOBS, Right.MANAGE_PROJECTS, Right.MANAGE_PROFILES}
     ),
 }
-"""No standard group may re-identify patients or transfer identified data."""
+"""No standard group may transfer identified data. Who may link pseudonyms and patients is decided by
+project: see projects.services.
+"""
 
 
 def create_standard_groups() -> dict[str, Group]:

@@ -32,7 +32,7 @@ if DATA.resolve() != settings.DATA_DIR:
 
 from typing import Any  # noqa: E402
 
-from django.contrib.auth.models import Group, Permission  # noqa: E402
+from django.contrib.auth.models import Group  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 from lab.jobs import PATIENT, GatedNode, put_study  # noqa: E402
@@ -40,7 +40,6 @@ from lab.ordering import order_job  # noqa: E402
 
 from adit.accounts import permissions as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
-from adit.accounts.permissions import Right  # noqa: E402
 from adit.jobs import encrypted_payload, task_groups  # noqa: E402
 from adit.jobs.kinds.base import TaskPlan  # noqa: E402
 from adit.jobs.kinds.picked_study import PickedStudy  # noqa: E402
@@ -332,10 +331,11 @@ def order_studies(coordinator: User, source: Node, destination: Node) -> Callabl
 
 
 @pytest.fixture
-def keyholder(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
-    """A member of the coordinators' projects with the permission to re-identify."""
+def keyholder(make_user: Callable[..., User], project: Project) -> User:
+    """A member of LUNG who holds its identification list and may re-identify."""
     holders = Group.objects.create(name="Key holders")
-    holders.permissions.add(Permission.objects.get(codename=Right.REIDENTIFY))
+    project.list_holders.add(holders)
+    project.reidentifiers.add(holders)
     user = make_user("keyholder", "Coordinators")
     user.groups.add(holders)
     return user

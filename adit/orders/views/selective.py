@@ -15,7 +15,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
 from adit.jobs.kinds.selective import MAX_STUDIES
-from adit.jobs.views.access import current_user, order_permission_required
+from adit.jobs.views.access import current_user, order_permission_required, record_once
 from adit.nodes import access, search
 from adit.nodes.access import get_domain
 from adit.nodes.models import Node
@@ -155,6 +155,8 @@ class SelectiveSession:
         if wrong:
             self.search.save(self.user)
         order_form = order_form or self.order_form(bound=False)
+        if len(self.basket):
+            record_once("basket.seen", self.user, f"user:{self.user.pk}", {})
         context = {
             "found": self.search,
             "place": self.request.GET.get("at", ""),

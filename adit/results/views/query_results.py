@@ -26,7 +26,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import has_right, order_right
 from adit.audit import trail
 from adit.jobs import encrypted_payload
-from adit.jobs.disclosure import get_disclosure
+from adit.jobs.disclosure import Disclosure, get_disclosure
 from adit.jobs.models import Job
 from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.orders import drafts, uploads
@@ -78,10 +78,12 @@ class QueryResultsPage:
 
     @cached_property
     def access(self) -> QueryResultAccess:
-        disclosure = get_disclosure(self.user, self.job)
-        return QueryResultAccess(
-            identified=disclosure.identified, own=disclosure.rows, pseudonyms=disclosure.given
-        )
+        sees = self.disclosure
+        return QueryResultAccess(identified=sees.identified, own=sees.rows, pseudonyms=sees.given)
+
+    @cached_property
+    def disclosure(self) -> Disclosure:
+        return get_disclosure(self.user, self.job)
 
     @cached_property
     def all_results(self) -> list[QueryResult]:
@@ -197,8 +199,8 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
     counts = query_results.count_outcomes(query_page.job)
     picks = query_page.saved_state["picks"]
     found = query_results.result_lines(query_page.job).filter(is_found=True)
-    if query_page.access.identified and results:
-        record_view(query_page.user, query_page.job, {"results": True})
+    if query_page.access.own and results:
+        record_view(query_page.user, query_page.job, query_page.disclosure)
     context = {
         "job": query_page.job,
         "page": page,

@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from adit.accounts.permissions import NotPermitted, Right, require
+from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
 from adit.audit.csv_export import csv_lines
 from adit.jobs.disclosure import get_disclosure
@@ -85,7 +85,7 @@ def uid_map(request: HttpRequest, pk: int) -> HttpResponse:
     if project is None:
         raise Http404
     try:
-        require(user, Right.REIDENTIFY)
+        services.require_reidentify(user, project)
     except NotPermitted as error:
         raise PermissionDenied(str(error)) from None
     form = ReasonForm(request.POST or None)

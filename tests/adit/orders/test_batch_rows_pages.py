@@ -20,7 +20,6 @@ from lab.ordering import order_job
 from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
-from adit.audit.models import AuditEvent
 from adit.jobs import estimates
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.models import Job, JobState, SeriesResult
@@ -223,25 +222,6 @@ def test_the_sheet_of_failed_rows_can_be_uploaded_again(
     assert (last.patient_id, last.study_date, last.days) == ("000999", date(2024, 1, 1), 3)
     assert (last.modalities, last.pseudonym) == (("CT", "MR"), "P9")
     assert judged.valid_rows[1].user_cells == OWN
-
-
-def test_generated_pseudonyms_are_exported_only_with_permission_and_reason(
-    checked: Callable[..., Job], source: Node, coordinator: User, root: User, as_user: Any
-) -> None:
-    put_study(source, "1")
-    job = checked(row(2, "1"))
-    batch_start.request_start(coordinator, job, StartOptions())
-    run_all(job)
-    text = str(sheet_of(as_user(coordinator), job))
-    assert "LUNG-0001" not in text
-    names = reverse("job_batch_pseudonyms", args=[job.pk])
-    assert as_user(coordinator).post(names, {"reason": "why not"}).status_code == 422
-    assert as_user(root).post(names, {"reason": " "}).status_code == 422
-    answer = as_user(root).post(names, {"reason": "a finding must be told"})
-    page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
-    assert "LUNG-0001" in {cell.value for line in page.iter_rows() for cell in line}
-    event = AuditEvent.objects.get(action="job.names_downloaded")
-    assert event.details == {"reason": "a finding must be told"}
 
 
 def test_patient_data_of_another_users_rows_are_hidden_without_permission(
