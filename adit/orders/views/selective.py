@@ -88,6 +88,10 @@ class SelectiveSession:
         return archives.allowed_destinations(self.user)
 
     @cached_property
+    def sees_identified(self) -> bool:
+        return has_right(self.user, Right.SEE_IDENTIFIED)
+
+    @cached_property
     def may(self) -> OrderRights:
         return OrderRights(
             send_identified=has_right(self.user, Right.TRANSFER_IDENTIFIED),
@@ -115,10 +119,15 @@ class SelectiveSession:
         """
         typed = self.search.form_data
         if bound:
-            return SearchForm(_as_querydict(typed), sources=self.sources)
+            return SearchForm(
+                _as_querydict(typed), sources=self.sources, sees_identified=self.sees_identified
+            )
         first = {"sources": [node.pk for node in self.sources]}
         return SearchForm(
-            None, sources=self.sources, initial=_initial_values(typed) if typed else first
+            None,
+            sources=self.sources,
+            sees_identified=self.sees_identified,
+            initial=_initial_values(typed) if typed else first,
         )
 
     def order_form(self, *, bound: bool) -> SelectiveOrderForm:
@@ -167,7 +176,7 @@ class SelectiveSession:
             "patients": self._patients(order_form),
             "notice": notice,
             "may": self.may,
-            "sees_identified": has_right(self.user, Right.SEE_IDENTIFIED),
+            "sees_identified": self.sees_identified,
             "sources": self.sources,
             "destinations": self.destinations,
         }
@@ -291,7 +300,11 @@ def run_search(session: SelectiveSession, value: str) -> HttpResponse:
         ]
         hints += _describe_limits(node, result)
     session.search = StoredSearch(
-        key, session.search.form_data, sort_studies(rows), tuple(notes), tuple(hints)
+        key,
+        session.search.form_data,
+        sort_studies(rows, by_name=session.sees_identified),
+        tuple(notes),
+        tuple(hints),
     )
     return session.redirect("results")
 

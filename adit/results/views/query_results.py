@@ -230,7 +230,8 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
         "sees_own": query_page.access.own,
         "sees_pseudonyms": query_page.access.pseudonyms,
         "without_result": counts[QueryRowOutcome.NOTHING] + counts[QueryRowOutcome.FAILED],
-        "may_transfer": bool(_transfer_url("x"))
+        "may_transfer": query_page.access.identified
+        and bool(_transfer_url("x"))
         and has_right(query_page.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
         "is_live": bool(counts[QueryRowOutcome.OPEN]) and query_page.job.ended_at is None,
@@ -280,8 +281,17 @@ def _save_ticks(query_page: QueryResultsPage) -> None:
 
 
 def _apply_pick_rule(query_page: QueryResultsPage) -> None:
+    """Select results by a rule.
+
+    Users who see no dates cannot limit the number: what is newest, or nearest to a day, would tell
+    the date.
+    """
     posted = query_page.request.POST
     most = posted.get("most", "")
+    if most and not query_page.access.identified:
+        raise PermissionDenied(
+            _("You cannot select by date: you do not have the permission to see identified data.")
+        )
     words = posted.get("modalities", "").upper().replace(",", " ").split()
     rule = PickRule(
         limit=int(most) if most.isascii() and most.isdecimal() and 0 < int(most) < 1000 else None,
@@ -305,6 +315,13 @@ def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
     address = _transfer_url("")
     if not has_right(query_page.user, order_right(TRANSFER)) or not address:
         raise PermissionDenied(_("You do not have the permission to order batch transfers."))
+    if not query_page.access.identified:
+        raise PermissionDenied(
+            _(
+                "The list would show patient data, which you do not have the permission to see. "
+                "Ask a colleague with this permission to order the transfer."
+            )
+        )
     picks = query_page.saved_state["picks"]
     chosen = [
         r for r in query_page.all_results if r.values and (picks is None or r.pk in set(picks))
@@ -323,9 +340,7 @@ def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
     columns = add_own_columns(
         query_results.export_columns(), query_results.own_headers(query_page.job)
     )
-    # The upload is encrypted and only for this user, who does not need to see what is transferred.
-    sees = QueryResultAccess(identified=True, own=True, pseudonyms=True)
-    rows = query_results.export_rows(query_page.job, chosen, sees)
+    rows = query_results.export_rows(query_page.job, chosen, query_page.access)
     name = _("Results of job %(n)d") % {"n": query_page.job.pk}
     table = make_table(name, columns, rows)
     upload = uploads.store_table(query_page.user, table, SheetKind.TRANSFER, job=query_page.job.pk)

@@ -634,3 +634,22 @@ def test_names_are_masked_in_results_without_permission(
     assert "2 studies found" in person.text
     assert "Mustermann" not in person.text
     assert "1956" not in person.text
+
+
+def test_masked_names_and_birth_dates_can_neither_be_searched_nor_sort_the_results(
+    person: Person, groups: dict[str, Group]
+) -> None:
+    groups["Coordinators"].permissions.remove(Permission.objects.get(codename="see_identified"))
+    put("PACS1", "4", "1", 1, PatientID="PID-3", PatientName="Aalto^Aino")
+
+    for field in ({"patient_name": "Must*"}, {"birth_date": "1956-04-12"}):
+        answer = person.press("search", sources=goes_to("PACS1"), **field)
+        assert answer.status_code == 422
+        assert "studies found" not in person.text
+    person.press("search", sources=goes_to("PACS1"), study_from="2000-01-01", patient_name="X*")
+
+    assert "4 studies found" in person.text
+    assert 'name="patient_name"' not in person.text
+    assert 'name="birth_date"' not in person.text
+    at = [person.text.index(patient) for patient in ("PID-0815<", "PID-2<", "PID-3<")]
+    assert at == sorted(at)
