@@ -98,5 +98,5 @@ class RowResultTable(Table):
         if record.is_hidden:
             return muted(_("not shown"))
         if not content.pseudonym and content.study and not self.is_identified:
-            return muted(_("generated at the start"))
+            return muted(_("existing or generated at the start"))
         return content.pseudonym
