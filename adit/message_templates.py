@@ -276,6 +276,14 @@ _PROJECTS: dict[str, Template] = {
         "None of your groups is a member of the research project {project}. Ask its manager to add "
         "one of them."
     ),
+    "project.not-list-holder": _(
+        "You do not hold the identification list of the research project {project}. Ask a person "
+        "who manages research projects to add one of your groups."
+    ),
+    "project.not-reidentifier": _(
+        "You may not re-identify patients of the research project {project}. Ask a person who "
+        "manages research projects to add one of your groups."
+    ),
     "project.not-accepted": _(
         "The research project {project} is not accepted yet. A manager of research projects must "
         "accept it first."
@@ -335,8 +343,8 @@ _PROJECTS: dict[str, Template] = {
         "To use {after} instead, select that all images of the project get new identifiers."
     ),
     "pseudonym.both-ids-have-one": _(
-        "Both patient IDs have their own pseudonym in the research project. Ask a person who may "
-        "re-identify patients to merge them on the page of the project first."
+        "Both patient IDs have their own pseudonym in the research project. Ask a person who "
+        "holds its identification list to merge them on the page of the project first."
     ),
     "pseudonym.unreadable": _(
         "The patient of {pseudonym} cannot be decrypted with the key of the project."
@@ -970,7 +978,6 @@ _ORDERS: dict[str, Template] = {
     "start.preparing-studies": _("Preparing study {number} of {total}."),
     "start.invalid-pilot": _("Pilot: enter a number of studies, or leave the field empty."),
     "start.invalid-lines": _("Lines to exclude: enter line numbers, for example 3, 7-12."),
-    "result-sheet.reason-missing": _("Enter a reason for downloading patients with pseudonyms."),
     "columns.duplicate-field": _(
         "The same field is assigned to two columns. Assign each field to one column only."
     ),

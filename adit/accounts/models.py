@@ -35,7 +35,6 @@ class User(AbstractUser):
             ("manage_users", "Manage users and groups"),
             ("administer", "Administrator: grant any permission"),
             ("tokens_without_expiry", "Create API tokens without expiry"),
-            ("reidentify", "Re-identify patients"),
             ("confirm_patients", "Confirm changed patient IDs"),
             ("review_withheld", "Review withheld images"),
             ("read_trail", "Read the audit trail"),

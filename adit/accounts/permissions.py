@@ -41,7 +41,6 @@ class Right(StrEnum):
     MANAGE_USERS = "manage_users"
     ADMINISTER = "administer"
     TOKENS_WITHOUT_EXPIRY = "tokens_without_expiry"
-    REIDENTIFY = "reidentify"
     CONFIRM_PATIENTS = "confirm_patients"
     REVIEW_WITHHELD = "review_withheld"
     READ_TRAIL = "read_trail"
@@ -144,9 +143,11 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
         {Right.READ_TRAIL, Right.SEE_ALL_JOBS, Right.MANAGE_PROJECTS, Right.MANAGE_PROFILES}
     ),
     REVIEWERS: frozenset({Right.REVIEW_WITHHELD, Right.SEE_IDENTIFIED, Right.SEE_ALL_JOBS}),
-    RE_IDENTIFICATION: frozenset({Right.REIDENTIFY, Right.SEE_IDENTIFIED}),
+    RE_IDENTIFICATION: frozenset({Right.SEE_IDENTIFIED}),
 }
-"""No standard group may transfer identified data. Administrators do not see patients."""
+"""No standard group may transfer identified data. Administrators do not see patients. Who may link
+pseudonyms and patients is decided by project: see projects.services.
+"""
 
 
 def create_standard_groups() -> dict[str, Group]:

@@ -24,7 +24,6 @@ SECTIONS: Mapping[Text, Mapping[str, Text]] = {
         Right.SEE_IDENTIFIED: _("See names and birth dates of patients on pages and in sheets."),
         Right.TRANSFER_IDENTIFIED: _("Transfer images that are not pseudonymized."),
         Right.CHOOSE_PSEUDONYMS: _("Choose pseudonyms instead of using generated ones."),
-        Right.REIDENTIFY: _("See which patient belongs to a pseudonym, with a recorded reason."),
         Right.CONFIRM_PATIENTS: _("Decide whether a changed patient ID means the same patient."),
         Right.REVIEW_WITHHELD: _("Look at withheld images, and mask or release them."),
     },

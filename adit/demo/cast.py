@@ -147,4 +147,5 @@ def _project(manager: User) -> Project:
         header_word_reason="All images of the demo are synthetic. Their pixels contain no names.",
     )
     members = Group.objects.filter(name__in=(permissions.COORDINATORS, STUDENTS))
-    return services.create_project(manager, project, members=members)
+    holders = Group.objects.filter(name=permissions.COORDINATORS)
+    return services.create_project(manager, project, members=members, list_holders=holders)

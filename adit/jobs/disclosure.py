@@ -13,8 +13,9 @@ from adit.projects import services
 class Disclosure:
     """What a user may see of a job.
 
-    Pseudonyms are hidden from users who know the patients but may not link both. The owner knows
-    the patients of the order, and the pseudonyms that the order itself gave.
+    Pseudonyms are hidden from users who know the patients but do not hold the identification list
+    of the project. The owner knows the patients of the order, and the pseudonyms that the order
+    itself gave.
     """
 
     identified: bool
@@ -40,5 +41,10 @@ def get_disclosure(user: User, job: Job) -> Disclosure:
     is_owner = job.owner_id == user.pk
     identified = has_right(user, Right.SEE_IDENTIFIED)
     rows = identified or is_owner
-    links = not rows or services.may_link(user, job.project or services.default_project())
+    links = not rows or services.may_hold_list(user, job.project or services.default_project())
     return Disclosure(identified, rows, given=links or is_owner, generated=links)
+
+
+def shows_pseudonyms(job: Job, disclosure: Disclosure) -> bool:
+    """Return whether the user sees the pseudonyms that the project generated for this job."""
+    return disclosure.generated and not job.is_as_is

@@ -25,7 +25,6 @@ urlpatterns = [
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/rows/", batch_rows.transfer_rows, name="job_batch_rows"),
     path("<int:pk>/rows/start/", batch_rows.transfer_start, name="job_batch_start"),
-    path("<int:pk>/rows/names/", batch_rows.transfer_pseudonyms, name="job_batch_pseudonyms"),
     path("<int:pk>/result.<str:form>", batch_rows.transfer_result, name="job_batch_result"),
     path(
         "<int:pk>/again.<str:form>", batch_rows.transfer_failed_rows, name="job_batch_failed_rows"

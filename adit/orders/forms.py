@@ -165,8 +165,13 @@ class SearchForm(forms.Form):
     modality = text_field(_("Modality"), _("e.g. CT, MR"), length=40)
     description = text_field(_("Study description"), hint=_("A part of the text is sufficient."))
 
-    def __init__(self, data: Any, *, sources: Iterable[Node], **kwargs: Any) -> None:
+    def __init__(
+        self, data: Any, *, sources: Iterable[Node], sees_identified: bool, **kwargs: Any
+    ) -> None:
+        """Without `sees_identified`, values that are masked in the results are not searched."""
         super().__init__(data, **kwargs)
+        if not sees_identified:
+            del self.fields["patient_name"], self.fields["birth_date"]
         ids = [node.pk for node in sources]
         field = self.fields["sources"]
         assert isinstance(field, NodesField)
@@ -209,9 +214,9 @@ class SearchForm(forms.Form):
         for name, keyword in (("patient_id", "PatientID"), ("accession_number", "AccessionNumber")):
             if values[name]:
                 keys[keyword] = values[name]
-        if values["patient_name"]:
+        if values.get("patient_name"):
             keys["PatientName"] = values["patient_name"]
-        if values["birth_date"]:
+        if values.get("birth_date"):
             keys["PatientBirthDate"] = values["birth_date"].strftime("%Y%m%d")
         if values["description"]:
             keys["StudyDescription"] = _wildcard_pattern(values["description"])

@@ -109,14 +109,20 @@ class StoredSearch:
         return replace(self, ticked=ticked)
 
 
-def sort_studies(rows: list[FoundStudy]) -> tuple[FoundStudy, ...]:
-    """Sort by patient, the newest study first."""
+def sort_studies(rows: list[FoundStudy], *, by_name: bool) -> tuple[FoundStudy, ...]:
+    """Sort by patient, the newest study first.
+
+    `by_name` only for users who see the names: otherwise the order would tell something of them.
+    """
     newest_first = sorted(
         rows, key=lambda row: row.study.text("StudyDate") + row.study.study_time, reverse=True
     )
     return tuple(
         sorted(
             newest_first,
-            key=lambda row: (row.study.patient_name.casefold(), row.study.patient_id),
+            key=lambda row: (
+                row.study.patient_name.casefold() if by_name else "",
+                row.study.patient_id,
+            ),
         )
     )

@@ -33,6 +33,7 @@ class CheckboxListField(forms.ModelMultipleChoiceField):
         )
 
 
+_TICK_FIELDS = ("members", "sources", "destinations")
 FIELD_GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
     (_("Project"), (*services.IMAGE_FIELDS, "protocol_id", "profile")),
     (_("Approval"), services.APPROVAL_FIELDS),
@@ -75,6 +76,23 @@ class ProjectForm(forms.ModelForm):
         Node.objects.order_by("name"),
     )
 
+    list_holders = CheckboxListField(
+        _("hold the identification list"),
+        _(
+            "Members in these groups see the pseudonyms of the patients in their jobs and result "
+            "sheets. Coordinators need this to find a patient's images. Each use is recorded."
+        ),
+        Group.objects.order_by("name"),
+    )
+    reidentifiers = CheckboxListField(
+        _("may re-identify"),
+        _(
+            "Members in these groups can find the patient of a pseudonym and export the list of "
+            "all patients. Each use needs a reason and is recorded."
+        ),
+        Group.objects.order_by("name"),
+    )
+
     class Meta:
         model = Project
         fields = [
@@ -91,6 +109,7 @@ class ProjectForm(forms.ModelForm):
             "members",
             "sources",
             "destinations",
+            *services.LINK_FIELDS,
         ]
         widgets = {
             name: forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
@@ -135,10 +154,11 @@ class ProjectForm(forms.ModelForm):
         }
 
     def __init__(self, *args: Any, proposer: User | None = None, **kwargs: Any) -> None:
-        """With a `proposer`, only their groups can be members, and nodes cannot be chosen."""
+        """With a `proposer`, only their groups can be members. A manager chooses the rest."""
         super().__init__(*args, **kwargs)
         if proposer is not None:
-            del self.fields["sources"], self.fields["destinations"]
+            for name in ("sources", "destinations", *services.LINK_FIELDS):
+                del self.fields[name]
             members = cast(forms.ModelMultipleChoiceField, self.fields["members"])
             members.queryset = proposer.groups.order_by("name")
         profile_versions.create_presets()
@@ -155,7 +175,7 @@ class ProjectForm(forms.ModelForm):
 
     def _settled(self) -> set[str]:
         if self.instance.is_default:
-            return set(self.fields) - {"profile", *risks.FIELDS}
+            return set(self.fields) - {"profile", *risks.FIELDS, *services.LINK_FIELDS}
         used = services.IMAGE_FIELDS if services.has_patients(self.instance) else ()
         return {"protocol_id", *used}
 
@@ -195,16 +215,16 @@ class ProjectForm(forms.ModelForm):
 
     @property
     def ticks(self) -> list[forms.BoundField]:
-        return [
-            self[name]
-            for name, field in self.fields.items()
-            if isinstance(field, CheckboxListField)
-        ]
+        return [self[name] for name in _TICK_FIELDS if name in self.fields]
+
+    @property
+    def link_ticks(self) -> list[forms.BoundField]:
+        return [self[name] for name in services.LINK_FIELDS if name in self.fields]
 
     @property
     def relations(self) -> dict[str, Any]:
-        names = ("members", "sources", "destinations")
-        return {name: self.cleaned_data.get(name, ()) for name in names}
+        names = [field.name for field in (*self.ticks, *self.link_ticks)]
+        return {name: self.cleaned_data[name] for name in names}
 
 
 class ReasonForm(forms.Form):

@@ -88,6 +88,10 @@ class Project(models.Model):
     """The last number that was used in the pattern."""
 
     members = models.ManyToManyField(Group, related_name="projects", blank=True)
+    list_holders = models.ManyToManyField(Group, related_name="+", blank=True)
+    """Hold the identification list: see services.may_hold_list."""
+    reidentifiers = models.ManyToManyField(Group, related_name="+", blank=True)
+    """May find the patient of a pseudonym: see services.may_reidentify."""
     sources = models.ManyToManyField(Node, related_name="+", blank=True)
     """Allowed sources; if empty, all that the user may use. The same applies to destinations."""
     destinations = models.ManyToManyField(Node, related_name="+", blank=True)

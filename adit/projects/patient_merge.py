@@ -16,7 +16,7 @@ from adit.projects.pseudonyms import (
     get_patient_index,
     patient_context,
 )
-from adit.projects.services import audit_subject, get_project_cipher, require_key, require_link
+from adit.projects.services import audit_subject, get_project_cipher, require_key, require_list
 from adit.projects.validators import validate_reason
 
 
@@ -36,7 +36,7 @@ def merge_patient_id(
     with a pseudonym requires `new_generation`, in which all UIDs of the project are new. Raises
     NotPermitted, InvalidInput, PseudonymConflict.
     """
-    require_link(user, patient.project)
+    require_list(user, patient.project)
     _merge(user, patient, node, patient_id, validate_reason(reason), new_generation=new_generation)
 
 

@@ -13,7 +13,12 @@ from adit.accounts.permissions import AnyUser, NotPermitted
 from adit.audit.trail import record
 from adit.projects.models import Patient, Project
 from adit.projects.pseudonyms import patient_context
-from adit.projects.services import audit_subject, get_project_cipher, require_key, require_link
+from adit.projects.services import (
+    audit_subject,
+    get_project_cipher,
+    require_key,
+    require_reidentify,
+)
 from adit.projects.validators import validate_reason
 from adit.vault.cipher import DecryptionError, ValueCipher
 
@@ -38,7 +43,7 @@ def reidentify(user: AnyUser, patient: Patient, reason: str) -> ReidentifiedPati
     Raises NotPermitted, also if the entry cannot be decrypted, and InvalidInput.
     """
     project = patient.project
-    require_link(user, project)
+    require_reidentify(user, project)
     reason = validate_reason(reason)
     require_key(project)
     found = _open_patient(patient, get_project_cipher(project))
@@ -54,7 +59,7 @@ def export_patient_map(user: AnyUser, project: Project, reason: str) -> list[Rei
 
     Raises like `reidentify`.
     """
-    require_link(user, project)
+    require_reidentify(user, project)
     reason = validate_reason(reason)
     require_key(project)
     with transaction.atomic():

@@ -54,6 +54,8 @@ APPROVAL_FIELDS = (
 )
 """What was applied for and approved."""
 LIMIT_FIELDS = ("modalities", "patient_cap", "second_person")
+LINK_FIELDS = ("list_holders", "reidentifiers")
+"""The groups that may link pseudonyms and patients."""
 _CHANGEABLE_FIELDS = (*IMAGE_FIELDS, *APPROVAL_FIELDS, *LIMIT_FIELDS, *risks.FIELDS, "profile")
 
 
@@ -68,6 +70,8 @@ def create_project(
     members: Iterable[Group] = (),
     sources: Iterable[Node] = (),
     destinations: Iterable[Node] = (),
+    list_holders: Iterable[Group] = (),
+    reidentifiers: Iterable[Group] = (),
 ) -> Project:
     """Save a new project with its own key.
 
@@ -75,7 +79,13 @@ def create_project(
     """
     require(user, Right.MANAGE_PROJECTS)
     project.is_accepted = True
-    relations = {"members": members, "sources": sources, "destinations": destinations}
+    relations = {
+        "members": members,
+        "sources": sources,
+        "destinations": destinations,
+        "list_holders": list_holders,
+        "reidentifiers": reidentifiers,
+    }
     return save_new_project(user, project, "project.created", relations)
 
 
@@ -102,7 +112,11 @@ def save_new_project(
         project.save(force_insert=True)
         for name, rows in relations.items():
             getattr(project, name).set(rows)
-        details = {"profile": str(project.profile), **risks.facts(project)}
+        details = {
+            "profile": str(project.profile),
+            **risks.facts(project),
+            **{name: _group_names(project, name) for name in LINK_FIELDS if relations.get(name)},
+        }
         record(action, user=user, about=audit_subject(project), details=details)
     return project
 
@@ -114,6 +128,8 @@ def change_project(
     members: Iterable[Group],
     sources: Iterable[Node],
     destinations: Iterable[Node],
+    list_holders: Iterable[Group],
+    reidentifiers: Iterable[Group],
 ) -> None:
     """Save the changes of a project.
 
@@ -134,8 +150,14 @@ def change_project(
             raise InvalidInput("project.fixed-fields")
         project.generation = before.generation + _opens_generation(before, project)
         project.save(update_fields=[*changed, "generation"])
-        groups = (("members", members), ("sources", sources), ("destinations", destinations))
-        for name, rows in groups:
+        relations = (
+            ("members", members),
+            ("sources", sources),
+            ("destinations", destinations),
+            ("list_holders", list_holders),
+            ("reidentifiers", reidentifiers),
+        )
+        for name, rows in relations:
             if _set_relation(getattr(project, name), rows):
                 changed.append(name)
         details = {
@@ -143,8 +165,13 @@ def change_project(
             "profile": str(project.profile),
             "generation": project.generation,
             **risks.facts(project),
+            **{name: _group_names(project, name) for name in LINK_FIELDS if name in changed},
         }
         record("project.changed", user=user, about=audit_subject(project), details=details)
+
+
+def _group_names(project: Project, relation: str) -> list[str]:
+    return list(getattr(project, relation).order_by("name").values_list("name", flat=True))
 
 
 def _opens_generation(before: Project, after: Project) -> bool:
@@ -246,22 +273,52 @@ def visible_projects(user: AnyUser) -> QuerySet[Project]:
     return Project.objects.filter(mine_or_proposed, is_default=False)
 
 
-def may_link(user: AnyUser, project: Project) -> bool:
-    """Return whether the user may see a pseudonym of the project with its patient.
-
-    This is the only rule for it: the permission to re-identify, in a project that the user may see.
-    The site's default project has no members; there the permission is sufficient.
-    """
-    return has_right(user, Right.REIDENTIFY) and (
-        project.is_default or visible_projects(user).filter(pk=project.pk).exists()
+def is_member(user: AnyUser, project: Project) -> bool:
+    """Return whether the user is in a member group, or manages research projects."""
+    if not user.is_active:
+        return False
+    return (
+        has_right(user, Right.MANAGE_PROJECTS)
+        or project.members.filter(pk__in=user.groups.values("pk")).exists()
     )
 
 
-def require_link(user: AnyUser, project: Project) -> None:
-    """Raise NotPermitted unless `may_link`."""
-    require(user, Right.REIDENTIFY)
-    if not may_link(user, project):
-        raise NotPermitted("project.not-member", project=project.protocol_id)
+def may_hold_list(user: AnyUser, project: Project) -> bool:
+    """Return whether the user may see the pseudonym of a patient whom the user sees.
+
+    This is the only rule for a pseudonym beside its patient, on pages and in files.
+    """
+    return _may_link(user, project, "list_holders")
+
+
+def may_reidentify(user: AnyUser, project: Project) -> bool:
+    """Return whether the user may find the patient of a pseudonym.
+
+    Each use needs a reason and is recorded.
+    """
+    return _may_link(user, project, "reidentifiers")
+
+
+def _may_link(user: AnyUser, project: Project, relation: str) -> bool:
+    """Members in a group that has the permission. The site's default project has no members."""
+    if not user.is_active:
+        return False
+    if user.is_superuser:
+        return True
+    has_permission = getattr(project, relation).filter(pk__in=user.groups.values("pk")).exists()
+    return has_permission and (project.is_default or is_member(user, project))
+
+
+def require_list(user: AnyUser, project: Project) -> None:
+    """Raise NotPermitted unless `may_hold_list`."""
+    if not may_hold_list(user, project):
+        raise NotPermitted("project.not-list-holder", project=project.protocol_id)
+
+
+def require_reidentify(user: AnyUser, project: Project) -> None:
+    """Raise NotPermitted unless `may_reidentify`."""
+    if not may_reidentify(user, project):
+        raise NotPermitted("project.not-reidentifier", project=project.protocol_id)
 
 
 def has_patients(project: Project) -> bool:
@@ -286,9 +343,9 @@ def require_use(user: AnyUser, project: Project) -> None:
     reason = explain_ended(project)
     if reason is not None:
         raise NotPermitted(reason.code, **reason.values)
-    if project.is_default or has_right(user, Right.MANAGE_PROJECTS):
+    if project.is_default:
         return
-    if not project.members.filter(pk__in=user.groups.values("pk")).exists():
+    if not is_member(user, project):
         raise NotPermitted("project.not-member", project=project.protocol_id)
 
 
@@ -364,11 +421,11 @@ def _get_secret(project: Project) -> bytes:
 def export_key(user: AnyUser, project: Project) -> str:
     """Return the key file of the project.
 
-    With it, the command line creates the same UIDs, dates and pseudonyms. Both permissions are
-    required, because the key links pseudonyms to patients. Raises NotPermitted.
+    With it, the command line creates the same UIDs, dates and pseudonyms. Managing projects is not
+    sufficient, because the key links pseudonyms to patients. Raises NotPermitted.
     """
     require(user, Right.MANAGE_PROJECTS)
-    require_link(user, project)
+    require_reidentify(user, project)
     require_key(project)
     record("project.key_exported", user=user, about=audit_subject(project))
     return format_key(get_project_key(project))

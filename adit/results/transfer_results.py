@@ -11,7 +11,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from adit.jobs import encrypted_payload, progress
-from adit.jobs.disclosure import Disclosure
+from adit.jobs.disclosure import Disclosure, shows_pseudonyms
 from adit.jobs.kinds.base import RowNote
 from adit.jobs.models import (
     NOTHING_DELIVERED,
@@ -66,7 +66,7 @@ class TransferRowResult:
     task: Task | None = None
     content: RowContent | None = field(default=None, repr=False)
     generated: str = ""
-    """The pseudonym that ADIT generated, for users who may re-identify."""
+    """The pseudonym that ADIT generated; empty for users who may not see it."""
     path: str = ""
     """The folder as users see it, or the name of the destination."""
     is_hidden: bool = False
@@ -330,26 +330,23 @@ GENERATED = "ADIT pseudonym"
 ROWS_PER_QUERY = 200
 
 
-def result_columns(job: Job, sees: Disclosure, *, names: bool = False) -> tuple[str, ...]:
-    """Return the columns of the result sheet.
-
-    `names` adds a column for the pseudonyms that ADIT generated.
-    """
+def result_columns(job: Job, sees: Disclosure) -> tuple[str, ...]:
+    """Return the columns of the result sheet."""
     ours = [RESULT_LINE, RESULT_OUTCOME, RESULT_REASON, RESULT_STEP]
     ours += [f"ADIT {name}" for name in COUNTS]
     ours += [SOURCE, PLACE] if has_several_sources(job) else [PLACE]
-    if names:
+    if shows_pseudonyms(job, sees):
         ours.append(GENERATED)
     own = job.order.get("own_headers", []) if sees.rows else []
     return add_own_columns((*get_template_columns(SheetKind.TRANSFER), *ours), own)
 
 
-def result_rows(job: Job, sees: Disclosure, *, names: bool = False) -> Iterator[Sequence[str]]:
+def result_rows(job: Job, sees: Disclosure) -> Iterator[Sequence[str]]:
     """Yield one row for each row of the sheet, in its order. Lazy."""
     for answer in _all_row_results(job, sees):
         given = [*_requested_cells(answer, sees), *_result_cells(answer)]
         given += [answer.source, answer.path] if has_several_sources(job) else [answer.path]
-        if names:
+        if shows_pseudonyms(job, sees):
             given.append(answer.generated)
         yield [*given, *_user_cells(job, answer, sees)]
 

@@ -29,7 +29,7 @@ def export_uid_map(user: AnyUser, project: Project, reason: str) -> list[UidMapR
 
     Deliveries of deleted jobs are not included. Raises NotPermitted, InvalidInput.
     """
-    services.require_link(user, project)
+    services.require_reidentify(user, project)
     reason = validate_reason(reason)
     services.require_key(project)
     rows = list(

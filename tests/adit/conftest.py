@@ -33,7 +33,7 @@ if DATA.resolve() != settings.DATA_DIR:
 
 from typing import Any  # noqa: E402
 
-from django.contrib.auth.models import Group, Permission  # noqa: E402
+from django.contrib.auth.models import Group  # noqa: E402
 from django.db import connection  # noqa: E402
 from django.db.models.signals import post_migrate  # noqa: E402
 from django.test import Client  # noqa: E402
@@ -42,7 +42,6 @@ from lab.ordering import order_job  # noqa: E402
 
 from adit.accounts import permissions as standard  # noqa: E402
 from adit.accounts.models import User  # noqa: E402
-from adit.accounts.permissions import Right  # noqa: E402
 from adit.audit import trail  # noqa: E402
 from adit.audit.kept_head import FILE_NAME as KEPT_HEAD  # noqa: E402
 from adit.audit.models import GENESIS_HASH, ChainHead  # noqa: E402
@@ -352,10 +351,11 @@ def order_studies(coordinator: User, source: Node, destination: Node) -> Callabl
 
 
 @pytest.fixture
-def keyholder(make_user: Callable[..., User], groups: dict[str, Group]) -> User:
-    """A member of the coordinators' projects with the permission to re-identify."""
+def keyholder(make_user: Callable[..., User], project: Project) -> User:
+    """A member of LUNG who holds its identification list and may re-identify."""
     holders = Group.objects.create(name="Key holders")
-    holders.permissions.add(Permission.objects.get(codename=Right.REIDENTIFY))
+    project.list_holders.add(holders)
+    project.reidentifiers.add(holders)
     user = make_user("keyholder", "Coordinators")
     user.groups.add(holders)
     return user

@@ -91,7 +91,7 @@ def make_projects(people: dict, groups: dict) -> None:
     from adit.projects.pseudonyms import get_or_create_pseudonym
 
     holders = Group.objects.create(name="Key holders")
-    rights = ("reidentify", "manage_profiles", "manage_projects")
+    rights = ("manage_profiles", "manage_projects")
     holders.permissions.set(Permission.objects.filter(codename__in=rights))
     people["keyholder"].groups.add(holders)
     for name in ("LUNG", "OVER"):
@@ -101,7 +101,13 @@ def make_projects(people: dict, groups: dict) -> None:
             sponsor="University Hospital",
             pattern=f"{name}-####",
         )
-        services.create_project(people["dpo"], project, members=[groups["Coordinators"]])
+        services.create_project(
+            people["dpo"],
+            project,
+            members=[groups["Coordinators"]],
+            list_holders=[holders],
+            reidentifiers=[holders],
+        )
         for number in range(60):
             get_or_create_pseudonym(project, "PACS1", f"{number}")
     key_destruction.destroy_key(people["dpo"], project, "the study is over", "OVER")

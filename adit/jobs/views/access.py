@@ -18,10 +18,11 @@ from adit.accounts.permissions import has_right, order_right
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import visibility
+from adit.jobs.disclosure import Disclosure, shows_pseudonyms
 from adit.jobs.models import Job, Task, TaskType
 
 View = Callable[..., HttpResponse]
-VIEW_INTERVAL = timedelta(minutes=10)
+VIEW_INTERVAL = timedelta(hours=1)
 
 
 def current_user(request: HttpRequest) -> User:
@@ -71,14 +72,18 @@ def get_visible_task(user: User, pk: int, position: int) -> Task:
     return task
 
 
-def record_view(user: User, job: Job, details: dict[str, Any]) -> None:
-    """Record that a user viewed a job, at most once per VIEW_INTERVAL.
+def record_view(user: User, job: Job, disclosure: Disclosure) -> None:
+    """Record that a user saw patients or studies of a job, once in VIEW_INTERVAL.
 
-    Pages that reload every few seconds are thus recorded as one view.
+    Also whether the pseudonyms were shown with them. Costs one query if it is already recorded.
     """
-    about = f"job:{job.pk}"
-    looks = AuditEvent.objects.filter(
-        about=about, action="job.seen", user=user, at__gt=timezone.now() - VIEW_INTERVAL
-    )
-    if not any(event.details == details for event in looks.defer("patient_sealed")):
-        trail.record("job.seen", user=user, about=about, details=details)
+    details = {"pseudonyms": shows_pseudonyms(job, disclosure)}
+    record_once("job.seen", user, f"job:{job.pk}", details)
+
+
+def record_once(action: str, user: User, about: str, details: dict[str, Any]) -> None:
+    """Record a view of a page that reloads, once in VIEW_INTERVAL for the same details."""
+    since = timezone.now() - VIEW_INTERVAL
+    events = AuditEvent.objects.filter(about=about, action=action, user=user, at__gt=since)
+    if details not in events.values_list("details", flat=True):
+        trail.record(action, user=user, about=about, details=details)

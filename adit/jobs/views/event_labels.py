@@ -29,6 +29,7 @@ EVENT_LABELS: Mapping[str, Any] = {
     "rows.answered": _("rows answered"),
     "job.report_downloaded": _("report downloaded"),
     "job.result_downloaded": _("result sheet downloaded"),
+    # In trails of earlier releases:
     "job.names_downloaded": _("result sheet with pseudonyms downloaded"),
     "task.held": _("a study waits for the confirmation of a changed patient ID"),
     "task.patient_confirmed": _("a changed patient ID was confirmed"),

@@ -17,7 +17,7 @@ from adit.jobs.estimates import estimate_job
 from adit.jobs.filters import JobFilter
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType
 from adit.jobs.tables import JobTable, SearchTaskTable, StudyTable
-from adit.jobs.views.access import current_user, get_visible_job
+from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.jobs.views.approval import get_approval_facts
 from adit.jobs.views.task_labels import kind_label
 from adit.jobs.views.timeline import get_timeline
@@ -109,11 +109,14 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
     items = SeriesResult.objects.filter(task__job=job)
     far = progress.get_progress(job)
     tasks = _listed_tasks(job, far.asks)
-    table = (
-        SearchTaskTable(tasks, request)
-        if far.asks
-        else StudyTable(tasks, request, get_disclosure(user, job))
-    )
+    table: SearchTaskTable | StudyTable
+    if far.asks:
+        table = SearchTaskTable(tasks, request)
+    else:
+        disclosure = get_disclosure(user, job)
+        table = StudyTable(tasks, request, disclosure)
+        if disclosure.identified and table.records:
+            record_view(user, job, disclosure)
     job.delivered_counts = far.counts.at_end
     allowed = actions.allowed(user, job)
     return {

@@ -67,8 +67,6 @@ def task_page(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     user = current_user(request)
     task = get_visible_task(user, pk, position)
     context = _task_context(request, user, task)
-    if context["sees_identified"]:
-        record_view(user, task.job, {"task": task.position})
     return render(request, "jobs/task.html", context)
 
 
@@ -107,6 +105,8 @@ def task_action(request: HttpRequest, pk: int, position: int, verb: str) -> Http
 def _task_context(request: HttpRequest, user: User, task: Task) -> dict[str, Any]:
     items = SeriesResult.objects.filter(task=task)
     disclosure = get_disclosure(user, task.job)
+    if disclosure.identified and task.lane != Lane.SEARCH:
+        record_view(user, task.job, disclosure)
     sees_identified = disclosure.identified
     counts = progress.count_images(items)
     task.delivered_counts = counts.at_end

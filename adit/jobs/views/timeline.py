@@ -26,9 +26,9 @@ class TimelineEntry:
 
 
 def get_timeline(job: Job) -> list[TimelineEntry]:
-    """Return the events of a job from the audit trail, and its end."""
+    """Return the events of a job from the audit trail, and its end. Views are only in the trail."""
     events = AuditEvent.objects.filter(about=f"job:{job.pk}").select_related("user")
-    events = events.exclude(action="rows.answered")
+    events = events.exclude(action__in=("rows.answered", "job.seen"))
     if len(job.tasks.values("pk")[: MAX_NAMED_TASKS + 1]) > MAX_NAMED_TASKS:
         events = events.exclude(action=_TASK_ENDED)
     newest = list(events.order_by("-id").defer("patient_sealed")[:MAX_EVENTS])

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
@@ -22,7 +21,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.jobs import estimates, states
-from adit.jobs.disclosure import Disclosure, get_disclosure
+from adit.jobs.disclosure import Disclosure, get_disclosure, shows_pseudonyms
 from adit.jobs.estimates import describe_start
 from adit.jobs.models import Job, JobStage, JobState, TaskType
 from adit.jobs.views.access import current_user, get_visible_job, record_view
@@ -33,7 +32,6 @@ from adit.orders import batch_start, service
 from adit.orders.batch_start import StartOptions
 from adit.orders.summary import format_estimated_size
 from adit.orders.tables import RowResultTable
-from adit.projects import services
 from adit.results import storage_quota, transfer_results
 from adit.results.check_summary import CheckSummary, summarize_check
 from adit.results.sheet_summary import RowCounter, summarize_transfer
@@ -44,7 +42,6 @@ from adit_engine.errors import AditError, InvalidInput
 
 ROWS_PER_PAGE = 100
 MAX_CHOICES = 200
-MAX_REASON_LENGTH = 200
 LIVE_JOB_STATES = frozenset({JobState.PENDING, JobState.IN_PROGRESS, JobState.CANCELING})
 
 
@@ -71,49 +68,16 @@ def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def transfer_result(request: HttpRequest, pk: int, form: str) -> HttpResponseBase:
-    """Download the result sheet: each uploaded row and its result.
-
-    It contains only the pseudonyms that the order gave.
-    """
+    """Download the result sheet: each uploaded row and its result."""
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
     disclosure = get_disclosure(user, job)
-    if disclosure.rows:
-        # Together with the rows, generated pseudonyms need a reason: see transfer_pseudonyms().
-        disclosure = replace(disclosure, generated=False)
-    trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
-    return _make_result_response(job, form, f"job-{job.pk}-result", disclosure)
-
-
-@require_POST
-def transfer_pseudonyms(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """Download the result sheet with generated pseudonyms.
-
-    This requires a permission and a reason, and is recorded in the audit trail.
-    """
-    user = current_user(request)
-    job = _get_batch_transfer(user, pk)
-    reason = request.POST.get("reason", "").strip()[:MAX_REASON_LENGTH]
-    try:
-        services.require_link(user, job.project or services.default_project())
-        if not reason:
-            raise InvalidInput("result-sheet.reason-missing")
-    except AditError as error:
-        return _render_rows(request, user, job, str(error))
-    details = {"reason": reason}
-    trail.record("job.names_downloaded", user=user, about=f"job:{job.pk}", details=details)
-    name = f"job-{job.pk}-pseudonyms"
-    return _make_result_response(job, "xlsx", name, get_disclosure(user, job), names=True)
-
-
-def _make_result_response(
-    job: Job, form: str, name: str, disclosure: Disclosure, *, names: bool = False
-) -> HttpResponseBase:
-    columns = transfer_results.result_columns(job, disclosure, names=names)
+    _record_download(user, job, disclosure)
+    columns = transfer_results.result_columns(job, disclosure)
     counter = RowCounter(columns.index(RESULT_OUTCOME))
-    rows = counter.count(transfer_results.result_rows(job, disclosure, names=names))
+    rows = counter.count(transfer_results.result_rows(job, disclosure))
     summary = summarize_transfer(job, counter)
-    return make_table_response(form, name, columns, rows, summary)
+    return make_table_response(form, f"job-{job.pk}-result", columns, rows, summary)
 
 
 @require_safe
@@ -124,11 +88,16 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
     disclosure = get_disclosure(user, job)
     if not disclosure.rows:
         raise Http404
-    trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}")
+    _record_download(user, job, disclosure)
     rows = transfer_results.failed_rows(job, disclosure)
     return make_table_response(
         form, f"job-{job.pk}-rows-again", transfer_results.failed_columns(job), rows
     )
+
+
+def _record_download(user: User, job: Job, disclosure: Disclosure) -> None:
+    details = {"patients": disclosure.rows, "pseudonyms": shows_pseudonyms(job, disclosure)}
+    trail.record("job.result_downloaded", user=user, about=f"job:{job.pk}", details=details)
 
 
 def _get_batch_transfer(user: User, pk: int) -> Job:
@@ -146,7 +115,7 @@ def _render_rows(request: HttpRequest, user: User, job: Job, problem: str = "") 
     page = Paginator(rows, ROWS_PER_PAGE).get_page(request.GET.get("page"))
     answers = [as_disclosed(job, answer, disclosure) for answer in get_row_results(job, list(page))]
     if sees:
-        record_view(user, job, {"rows": True})
+        record_view(user, job, disclosure)
     check_summary = summarize_check(job)
     typed = request.POST if problem else _failed_start_input(job)
     start = job.tasks.filter(type=TaskType.START, state__in=states.LIVE_TASKS).first()
@@ -161,7 +130,6 @@ def _render_rows(request: HttpRequest, user: User, job: Job, problem: str = "") 
         "is_live": job.state in LIVE_JOB_STATES,
         "is_check": job.stage == JobStage.CHECK,
         "may_start": waits and may_act_on(user, job),
-        "may_reidentify": services.may_link(user, job.project or services.default_project()),
         "hides_pseudonyms": any(answer.is_hidden for answer in answers),
         "trouble": problem,
         "start": start,

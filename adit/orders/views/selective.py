@@ -15,7 +15,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
 from adit.jobs.kinds.selective import MAX_STUDIES
-from adit.jobs.views.access import current_user, order_permission_required
+from adit.jobs.views.access import current_user, order_permission_required, record_once
 from adit.nodes import access, search
 from adit.nodes.access import get_domain
 from adit.nodes.models import Node
@@ -89,6 +89,10 @@ class SelectiveSession:
         return archives.allowed_destinations(self.user)
 
     @cached_property
+    def sees_identified(self) -> bool:
+        return has_right(self.user, Right.SEE_IDENTIFIED)
+
+    @cached_property
     def may(self) -> OrderRights:
         return OrderRights(
             send_identified=has_right(self.user, Right.TRANSFER_IDENTIFIED),
@@ -116,10 +120,15 @@ class SelectiveSession:
         """
         typed = self.search.form_data
         if bound:
-            return SearchForm(_as_querydict(typed), sources=self.sources)
+            return SearchForm(
+                _as_querydict(typed), sources=self.sources, sees_identified=self.sees_identified
+            )
         first = {"sources": [node.pk for node in self.sources]}
         return SearchForm(
-            None, sources=self.sources, initial=_initial_values(typed) if typed else first
+            None,
+            sources=self.sources,
+            sees_identified=self.sees_identified,
+            initial=_initial_values(typed) if typed else first,
         )
 
     def order_form(self, *, bound: bool) -> SelectiveOrderForm:
@@ -156,6 +165,8 @@ class SelectiveSession:
         if wrong:
             self.search.save(self.user)
         order_form = order_form or self.order_form(bound=False)
+        if len(self.basket):
+            record_once("basket.seen", self.user, f"user:{self.user.pk}", {})
         context = {
             "found": self.search,
             "place": self.request.GET.get("at", ""),
@@ -166,7 +177,7 @@ class SelectiveSession:
             "patients": self._patients(order_form),
             "notice": notice,
             "may": self.may,
-            "sees_identified": has_right(self.user, Right.SEE_IDENTIFIED),
+            "sees_identified": self.sees_identified,
             "sources": self.sources,
             "destinations": self.destinations,
         }
@@ -291,7 +302,11 @@ def run_search(session: SelectiveSession, value: str) -> HttpResponse:
         ]
         hints += _describe_limits(node, result)
     session.search = StoredSearch(
-        key, session.search.form_data, sort_studies(rows), tuple(notes), tuple(hints)
+        key,
+        session.search.form_data,
+        sort_studies(rows, by_name=session.sees_identified),
+        tuple(notes),
+        tuple(hints),
     )
     return session.redirect("results")
 

@@ -19,7 +19,7 @@ from adit.jobs.kinds.base import OrderRequest, Pseudonymize, SendAsIs
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
 from adit.jobs.kinds.selective import Selective
 from adit.jobs.models import Job
-from adit.jobs.views.access import current_user, order_permission_required
+from adit.jobs.views.access import current_user, order_permission_required, record_once
 from adit.nodes.models import Node
 from adit.orders import basket, drafts, service
 from adit.orders.archive_passwords import DraftPassword
@@ -140,6 +140,13 @@ def _render_summary(
     nodes = Node.objects.in_bulk(prepared.nodes)
     preview = service.describe_order(user, prepared.request(key))
     nodes_used = [nodes[pk] for pk in prepared.nodes if pk in nodes]
+    known = {
+        patient.token: _known_pseudonym(user, prepared, patient)
+        for patient in prepared.basket.patients
+    }
+    if any(known[token] != prepared.pseudonyms.get(token, "") for token in known):
+        about = services.audit_subject(project or services.default_project())
+        record_once("pseudonyms.seen", user, about, {"page": "summary"})
     context = {
         "key": key,
         "prepared": prepared,
@@ -148,11 +155,7 @@ def _render_summary(
         "destinations": [nodes[pk] for pk in prepared.destinations if pk in nodes],
         "patients": PatientTable(
             [
-                (
-                    patient,
-                    _known_pseudonym(user, prepared, patient),
-                    _describe_visits(prepared, patient),
-                )
+                (patient, known[patient.token], _describe_visits(prepared, patient))
                 for patient in prepared.basket.patients
             ],
             request,
@@ -238,9 +241,9 @@ def _visit_risks(prepared: PreparedOrder) -> list[Message]:
 
 
 def _known_pseudonym(user: User, prepared: PreparedOrder, patient: PickedPatient) -> str:
-    """The given pseudonym, or that of the project for a user who may link it; else empty."""
+    """The given pseudonym, or that of the project for a user who holds the list; else empty."""
     name = prepared.pseudonyms.get(patient.token, "")
     project = _get_project(prepared) or services.default_project()
-    if name or not services.may_link(user, project):
+    if name or not services.may_hold_list(user, project):
         return name
     return projects_pseudonyms.find_pseudonym(project, patient.domain, patient.patient_id)

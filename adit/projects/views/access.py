@@ -1,5 +1,6 @@
 """Check who may open the pages of research projects and profiles."""
 
+from collections.abc import Callable
 from typing import cast
 
 from django.core.exceptions import PermissionDenied
@@ -27,6 +28,17 @@ def get_visible_project(user: User, pk: int) -> Project:
     return project
 
 
+def get_member_project(user: User, pk: int) -> Project:
+    """Return the project; raise Http404 unless the user is a member or manages projects.
+
+    Who proposed a project is not a member of it.
+    """
+    project = get_visible_project(user, pk)
+    if not services.is_member(user, project):
+        raise Http404
+    return project
+
+
 def get_profile(pk: int) -> ProfileVersion:
     """Return the profile version; raise Http404 if it does not exist."""
     profile = ProfileVersion.objects.filter(pk=pk).first()
@@ -40,5 +52,13 @@ def require_rights(user: User, *rights: str) -> None:
     try:
         for right in rights:
             require(user, right)
+    except NotPermitted as error:
+        raise PermissionDenied(str(error)) from None
+
+
+def require_for(check: Callable[[User, Project], None], user: User, project: Project) -> None:
+    """Raise PermissionDenied if the check of services.py raises NotPermitted."""
+    try:
+        check(user, project)
     except NotPermitted as error:
         raise PermissionDenied(str(error)) from None

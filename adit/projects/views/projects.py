@@ -44,13 +44,15 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
     user = current_user(request)
     project = get_visible_project(user, pk)
     state, word = describe_state(project)
+    is_member = services.is_member(user, project)
     context = {
         "project": project,
         "state": state,
         "word": word,
         "manages": has_right(user, Right.MANAGE_PROJECTS),
-        "may_export": services.may_link(user, project),
-        "may_import": has_right(user, Right.CHOOSE_PSEUDONYMS),
+        "may_export": services.may_reidentify(user, project),
+        "is_member": is_member,
+        "may_import": is_member and has_right(user, Right.CHOOSE_PSEUDONYMS),
         "patients": project.patients.count(),
         "options": list_options(parse_rules(project.profile)),
         "risks": risks.decisions(project),

@@ -19,7 +19,12 @@ from adit.projects.patient_merge import merge_patient_id
 from adit.projects.pseudonym_import import ImportRejected, import_pairs
 from adit.projects.reidentification import export_patient_map, reidentify
 from adit.projects.tables import PseudonymTable
-from adit.projects.views.access import current_user, get_visible_project, require_rights
+from adit.projects.views.access import (
+    current_user,
+    get_member_project,
+    require_for,
+    require_rights,
+)
 from adit.table_files import make_table_response
 from adit_engine.errors import AditError
 
@@ -29,14 +34,19 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 @require_safe
 def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
     user = current_user(request)
-    project = get_visible_project(user, pk)
-    may_reidentify = services.may_link(user, project) and project.key_destroyed_at is None
+    project = get_member_project(user, pk)
+    has_key = project.key_destroyed_at is None
+    may_reidentify = has_key and services.may_reidentify(user, project)
+    may_merge = has_key and services.may_hold_list(user, project)
     rows = project.patients.order_by("pseudonym").defer("sealed", "index")
     context = {
         "project": project,
-        "table": PseudonymTable(rows, request, exclude=() if may_reidentify else ("actions",)),
+        "table": PseudonymTable(
+            rows, request, exclude=() if may_reidentify or may_merge else ("actions",)
+        ),
         "may_reidentify": may_reidentify,
-        "may_import": has_right(user, Right.CHOOSE_PSEUDONYMS) and project.key_destroyed_at is None,
+        "may_merge": may_merge,
+        "may_import": has_key and has_right(user, Right.CHOOSE_PSEUDONYMS),
     }
     return render(request, "projects/pseudonyms.html", context)
 
@@ -45,8 +55,8 @@ def project_pseudonyms(request: HttpRequest, pk: int) -> HttpResponse:
 def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
     """Ask for a reason, and show the patient once. The URL never shows the patient."""
     user = current_user(request)
-    project = get_visible_project(user, pk)
-    require_rights(user, Right.REIDENTIFY)
+    project = get_member_project(user, pk)
+    require_for(services.require_reidentify, user, project)
     row = _get_patient(project, patient)
     form, found = ReasonForm(request.POST or None), None
     if request.method == "POST" and form.is_valid():
@@ -63,8 +73,8 @@ def project_reidentify(request: HttpRequest, pk: int, patient: int) -> HttpRespo
 def project_merge_patient(request: HttpRequest, pk: int, patient: int) -> HttpResponse:
     """Merge another patient ID of the same person."""
     user = current_user(request)
-    project = get_visible_project(user, pk)
-    require_rights(user, Right.REIDENTIFY)
+    project = get_member_project(user, pk)
+    require_for(services.require_list, user, project)
     row = _get_patient(project, patient)
     form = PatientMergeForm(request.POST or None, nodes=_selectable_nodes(user, project))
     if request.method == "POST" and form.is_valid():
@@ -92,8 +102,8 @@ def project_merge_patient(request: HttpRequest, pk: int, patient: int) -> HttpRe
 def project_export(request: HttpRequest, pk: int) -> HttpResponseBase:
     """Download all pseudonyms with their patients, for the key holder."""
     user = current_user(request)
-    project = get_visible_project(user, pk)
-    require_rights(user, Right.REIDENTIFY)
+    project = get_member_project(user, pk)
+    require_for(services.require_reidentify, user, project)
     form = ReasonForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -117,7 +127,7 @@ def project_export(request: HttpRequest, pk: int) -> HttpResponseBase:
 def project_import(request: HttpRequest, pk: int) -> HttpResponse:
     """Import all rows or none. Messages name rows, never patients."""
     user = current_user(request)
-    project = get_visible_project(user, pk)
+    project = get_member_project(user, pk)
     require_rights(user, Right.CHOOSE_PSEUDONYMS)
     posted = request.method == "POST"
     form = PseudonymImportForm(

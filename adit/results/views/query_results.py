@@ -26,7 +26,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import has_right, order_right
 from adit.audit import trail
 from adit.jobs import encrypted_payload
-from adit.jobs.disclosure import get_disclosure
+from adit.jobs.disclosure import Disclosure, get_disclosure
 from adit.jobs.models import Job
 from adit.jobs.views.access import current_user, get_visible_job, record_view
 from adit.orders import drafts, uploads
@@ -80,10 +80,12 @@ class QueryResultsPage:
 
     @cached_property
     def access(self) -> QueryResultAccess:
-        disclosure = get_disclosure(self.user, self.job)
-        return QueryResultAccess(
-            identified=disclosure.identified, own=disclosure.rows, pseudonyms=disclosure.given
-        )
+        sees = self.disclosure
+        return QueryResultAccess(identified=sees.identified, own=sees.rows, pseudonyms=sees.given)
+
+    @cached_property
+    def disclosure(self) -> Disclosure:
+        return get_disclosure(self.user, self.job)
 
     @cached_property
     def all_results(self) -> list[QueryResult]:
@@ -204,8 +206,8 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
     counts = query_results.count_outcomes(query_page.job)
     picks = query_page.saved_state["picks"]
     found = query_results.result_lines(query_page.job).filter(is_found=True)
-    if query_page.access.identified and results:
-        record_view(query_page.user, query_page.job, {"results": True})
+    if query_page.access.own and results:
+        record_view(query_page.user, query_page.job, query_page.disclosure)
     context = {
         "job": query_page.job,
         "page": page,
@@ -242,7 +244,8 @@ def _render_results(query_page: QueryResultsPage) -> HttpResponse:
                 QueryRowOutcome.INVALID,
             )
         ),
-        "may_transfer": bool(_transfer_url("x"))
+        "may_transfer": query_page.access.identified
+        and bool(_transfer_url("x"))
         and has_right(query_page.user, order_right(TRANSFER)),
         "is_gone": not results and bool(page.paginator.count),
         "is_live": bool(counts[QueryRowOutcome.OPEN]) and query_page.job.ended_at is None,
@@ -294,8 +297,17 @@ def _save_ticks(query_page: QueryResultsPage) -> None:
 
 
 def _apply_pick_rule(query_page: QueryResultsPage) -> None:
+    """Select results by a rule.
+
+    Users who see no dates cannot limit the number: what is newest, or nearest to a day, would tell
+    the date.
+    """
     posted = query_page.request.POST
     most = posted.get("most", "")
+    if most and not query_page.access.identified:
+        raise PermissionDenied(
+            _("You cannot select by date: you do not have the permission to see identified data.")
+        )
     words = posted.get("modalities", "").upper().replace(",", " ").split()
     rule = PickRule(
         limit=int(most) if most.isascii() and most.isdecimal() and 0 < int(most) < 1000 else None,
@@ -319,6 +331,13 @@ def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
     address = _transfer_url("")
     if not has_right(query_page.user, order_right(TRANSFER)) or not address:
         raise PermissionDenied(_("You do not have the permission to order batch transfers."))
+    if not query_page.access.identified:
+        raise PermissionDenied(
+            _(
+                "The list would show patient data, which you do not have the permission to see. "
+                "Ask a colleague with this permission to order the transfer."
+            )
+        )
     picks = query_page.saved_state["picks"]
     chosen = [
         r for r in query_page.all_results if r.values and (picks is None or r.pk in set(picks))
@@ -337,9 +356,7 @@ def _start_batch_transfer(query_page: QueryResultsPage) -> HttpResponse:
     columns = add_own_columns(
         query_results.export_columns(), query_results.own_headers(query_page.job)
     )
-    # The upload is encrypted and only for this user, who does not need to see what is transferred.
-    sees = QueryResultAccess(identified=True, own=True, pseudonyms=True)
-    rows = query_results.export_rows(query_page.job, chosen, sees)
+    rows = query_results.export_rows(query_page.job, chosen, query_page.access)
     name = _("Results of job %(n)d") % {"n": query_page.job.pk}
     table = make_table(name, columns, rows)
     upload = uploads.store_table(query_page.user, table, SheetKind.TRANSFER, job=query_page.job.pk)

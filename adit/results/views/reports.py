@@ -18,7 +18,7 @@ from django.http import (
 from django.shortcuts import render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from adit.accounts.permissions import NotPermitted, Right, require
+from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
 from adit.jobs.disclosure import get_disclosure
 from adit.jobs.views.access import current_user, get_visible_job
@@ -91,7 +91,7 @@ def uid_map(request: HttpRequest, pk: int) -> HttpResponseBase:
     if project is None:
         raise Http404
     try:
-        require(user, Right.REIDENTIFY)
+        services.require_reidentify(user, project)
     except NotPermitted as error:
         raise PermissionDenied(str(error)) from None
     form = ReasonForm(request.POST or None)

@@ -81,7 +81,6 @@ MATRIX = {
     "job_transfer_rows": ("get", ("key",), LED_AWAY),
     "job_batch_rows": ("get", ("job",), NOT_A_BATCH),
     "job_batch_start": ("post", ("job",), NOT_A_BATCH),
-    "job_batch_pseudonyms": ("post", ("job",), NOT_A_BATCH),
     "job_batch_result": ("get", ("job", "xlsx"), NOT_A_BATCH),
     "job_batch_failed_rows": ("get", ("job", "xlsx"), NOT_A_BATCH),
     "job_report": ("get", ("job",), JOB),

@@ -21,7 +21,6 @@ from lab.ordering import order_job
 from lab.sevenzip import unpacked
 
 from adit.accounts.models import User
-from adit.audit.models import AuditEvent
 from adit.jobs import estimates, progress
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.models import Job, JobState, SeriesResult
@@ -256,25 +255,6 @@ def test_the_result_sheet_says_what_to_do_and_its_summary_equals_rows_and_job_pa
     assert (told["Rows: complete"], told["Rows: not found"], told["Rows: excluded"]) == (3, 1, 1)
     assert (told["Studies"], told["Images expected"], told["Images delivered"]) == (2, 5, 5)
     assert (counts.expected, counts.delivered, counts.withheld) == (5, 5, told["Images withheld"])
-
-
-def test_generated_pseudonyms_are_exported_only_with_permission_and_reason(
-    checked: Callable[..., Job], source: Node, coordinator: User, root: User, as_user: Any
-) -> None:
-    put_study(source, "1")
-    job = checked(row(2, "1"))
-    batch_start.request_start(coordinator, job, StartOptions())
-    run_all(job)
-    text = str(sheet_of(as_user(coordinator), job))
-    assert "LUNG-0001" not in text
-    names = reverse("job_batch_pseudonyms", args=[job.pk])
-    assert as_user(coordinator).post(names, {"reason": "why not"}).status_code == 422
-    assert as_user(root).post(names, {"reason": " "}).status_code == 422
-    answer = as_user(root).post(names, {"reason": "a finding must be told"})
-    page = openpyxl.load_workbook(io.BytesIO(answer.content)).active
-    assert "LUNG-0001" in {cell.value for line in page.iter_rows() for cell in line}
-    event = AuditEvent.objects.get(action="job.names_downloaded")
-    assert event.details == {"reason": "a finding must be told"}
 
 
 def test_patient_data_of_another_users_rows_are_hidden_without_permission(

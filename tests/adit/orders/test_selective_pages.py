@@ -14,6 +14,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from adit.accounts.models import User
+from adit.audit.models import AuditEvent
 from adit.jobs import encrypted_payload
 from adit.jobs.models import Job, JobState, OrderDraft
 from adit.nodes.models import Node
@@ -490,16 +491,19 @@ def test_a_second_pseudonym_for_a_known_patient_is_refused(
 
 
 @pytest.mark.parametrize("may_link", [False, True])
-def test_the_summary_shows_a_known_pseudonym_only_with_permission(
-    person: Person, coordinator: User, project: Project, may_link: bool
+def test_the_summary_shows_a_known_pseudonym_only_to_holders_and_records_it(
+    person: Person, groups: dict[str, Group], project: Project, may_link: bool
 ) -> None:
     pseudonyms.get_or_create_pseudonym(project, "PACS1", "PID-0815", given="LUNG-1")
     if may_link:
-        with_right(coordinator, "reidentify")
+        project.list_holders.add(groups["Coordinators"])
     picked(person, "0")
     person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     assert "PID-0815" in person.text
     assert ("LUNG-1" in person.text) is may_link
+    seen = AuditEvent.objects.filter(action="pseudonyms.seen", about="project:LUNG")
+    assert seen.count() == may_link
+    assert AuditEvent.objects.filter(action="basket.seen").count() == 1
 
 
 def test_two_patients_of_one_order_cannot_share_a_pseudonym(
@@ -686,3 +690,22 @@ def test_names_are_masked_in_results_without_permission(
     assert "2 studies found" in person.text
     assert "Mustermann" not in person.text
     assert "1956" not in person.text
+
+
+def test_masked_names_and_birth_dates_can_neither_be_searched_nor_sort_the_results(
+    person: Person, groups: dict[str, Group]
+) -> None:
+    groups["Coordinators"].permissions.remove(Permission.objects.get(codename="see_identified"))
+    put("PACS1", "4", "1", 1, PatientID="PID-3", PatientName="Aalto^Aino")
+
+    for field in ({"patient_name": "Must*"}, {"birth_date": "1956-04-12"}):
+        answer = person.press("search", sources=goes_to("PACS1"), **field)
+        assert answer.status_code == 422
+        assert "studies found" not in person.text
+    person.press("search", sources=goes_to("PACS1"), study_from="2000-01-01", patient_name="X*")
+
+    assert "4 studies found" in person.text
+    assert 'name="patient_name"' not in person.text
+    assert 'name="birth_date"' not in person.text
+    at = [person.text.index(patient) for patient in ("PID-0815<", "PID-2<", "PID-3<")]
+    assert at == sorted(at)

@@ -21,7 +21,7 @@ def test_the_exported_key_file_generates_the_same_uids(root, project, tmp_path, 
 @pytest.mark.parametrize(
     ("project_id", "user", "sentence"),
     [
-        ("LUNG", "dpo", "Re-identify patients"),
+        ("LUNG", "dpo", "may not re-identify patients"),
         ("LUNG", "nobody", "does not exist"),
         ("HEART", "root", "does not exist"),
     ],

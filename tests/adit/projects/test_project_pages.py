@@ -106,9 +106,11 @@ def test_change_project_rejects_a_new_sponsor_once_the_project_has_patients(
 ) -> None:
     get_or_create_pseudonym(project, "PACS1", "4711")
     project.sponsor = "Another"
+    names = ("members", "sources", "destinations", "list_holders", "reidentifiers")
+    relations: dict[str, list[Any]] = {name: [] for name in names}
 
     with pytest.raises(InvalidInput) as refused:
-        change_project(dpo, project, members=[], sources=[], destinations=[])
+        change_project(dpo, project, **relations)
     assert refused.value.message.code == "project.fixed-fields"
 
 

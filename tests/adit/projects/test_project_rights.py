@@ -1,13 +1,19 @@
 """Access to each route of projects and profiles, for each role."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 import pytest
-from django.contrib.auth.models import Group
+from django.apps import apps
+from django.contrib.auth.models import Group, Permission
+from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 from django.urls import reverse
 
 from adit.accounts.models import User
+from adit.audit.models import AuditEvent
+from adit.jobs.models import Job
+from adit.projects import services
 from adit.projects import urls as addresses
 from adit.projects.models import Project
 from adit.projects.pseudonyms import get_or_create_pseudonym
@@ -152,3 +158,98 @@ def test_users_without_permission_cannot_change_a_project_by_post(
     project.refresh_from_db()
     assert (project.is_revoked, project.sponsor) == (False, "Test University")
     assert project.key is not None
+
+
+def test_a_manager_chooses_who_links_pseudonyms_and_patients_on_the_projects_page(
+    dpo: User,
+    coordinator: User,
+    project: Project,
+    groups: dict[str, Group],
+    as_user: Callable[..., Client],
+) -> None:
+    mine = groups["Coordinators"].pk
+    typed = {
+        **{"protocol_id": "LUNG", "sponsor": "Test University", "profile": project.profile_id},
+        **{"protocol_name": "Lung study", "pattern": "LUNG-####", "members": [mine]},
+        **{"faces": "withhold", "header_word": "withhold"},
+    }
+    edit = reverse("project_edit", args=[project.pk])
+    assert not services.may_hold_list(coordinator, project)
+
+    as_user(dpo).post(edit, {**typed, "list_holders": [mine]})
+    assert services.may_hold_list(coordinator, project)
+    assert not services.may_reidentify(coordinator, project)
+    as_user(dpo).post(edit, {**typed, "reidentifiers": [mine]})
+    assert not services.may_hold_list(coordinator, project)
+    assert services.may_reidentify(coordinator, project)
+
+    events = AuditEvent.objects.filter(action="project.changed").order_by("pk")
+    assert [event.details["list_holders"] for event in events] == [["Coordinators"], []]
+    assert events[1].details["reidentifiers"] == ["Coordinators"]
+    page = as_user(coordinator).get(reverse("project", args=[project.pk])).content.decode()
+    assert "Hold the identification list" in page
+    own = services.default_project()
+    defaults = {"profile": own.profile_id, "faces": "withhold", "header_word": "withhold"}
+    edit = reverse("project_edit", args=[own.pk])
+    as_user(dpo).post(edit, {**defaults, "list_holders": [mine]})
+    assert services.may_hold_list(coordinator, own)
+
+
+def test_a_proposer_who_is_no_member_sees_neither_pseudonyms_nor_jobs_of_the_project(
+    project: Project,
+    coordinator: User,
+    make_user: Callable[..., User],
+    make_job: Callable[..., Job],
+    as_user: Callable[..., Client],
+) -> None:
+    proposer = make_user("proposer")
+    group = Group.objects.create(name="Proposers")
+    group.permissions.set(Permission.objects.filter(codename="choose_pseudonyms"))
+    proposer.groups.add(group)
+    project.proposed_by = proposer
+    project.save()
+    project.list_holders.add(group)
+    project.reidentifiers.add(group)
+    patients = [
+        address(name, arguments, project)
+        for name, (_method, arguments, _statuses) in MATRIX.items()
+        if "patient" in arguments or name.endswith(("pseudonyms", "export", "import"))
+    ]
+    job = make_job(coordinator, project=project)
+    client = as_user(proposer)
+
+    page = client.get(reverse("project", args=[project.pk])).content.decode()
+
+    assert "Lung study" in page
+    assert not [path for path in patients if path in page]
+    for path in (*patients, reverse("job", args=[job.pk])):
+        assert client.get(path).status_code == HIDDEN, path
+        assert client.post(path, {"reason": "mine"}).status_code in (HIDDEN, 405), path
+    assert client.get(reverse("uid_map", args=[project.pk])).status_code == NO
+    assert client.get(reverse("jobs")).content.decode().count(reverse("job", args=[job.pk])) == 0
+
+
+def test_groups_with_the_former_permission_keep_it_in_their_existing_projects(
+    project: Project, make_project: Callable[..., Project], make_user: Callable[..., User]
+) -> None:
+    migration = import_module("adit.projects.migrations.0002_link_permissions")
+    content_type = ContentType.objects.get_for_model(User)
+    former = Permission.objects.create(codename="reidentify", content_type=content_type)
+    holders, alone = make_user("holder", "Coordinators"), make_user("alone", "Coordinators")
+    member, outsider = make_user("member", "Coordinators"), make_user("outsider")
+    group = Group.objects.create(name="Key holders")
+    group.permissions.add(former)
+    holders.groups.add(group)
+    outsider.groups.add(group)
+    alone.user_permissions.add(former)
+
+    migration.give_both_permissions(apps, None)
+
+    later = make_project("LATER")
+    for check in (services.may_hold_list, services.may_reidentify):
+        assert [check(user, project) for user in (holders, alone, member, outsider)] == [
+            *(True, True),
+            *(False, False),
+        ]
+        assert not check(holders, later)
+    assert not Permission.objects.filter(codename="reidentify").exists()

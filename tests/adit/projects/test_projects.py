@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.db import connection
 from django.utils import timezone
 
+from adit.accounts.models import User
 from adit.accounts.permissions import COORDINATORS, DATA_PROTECTION, NotPermitted
 from adit.audit.models import AuditEvent
 from adit.projects.models import ProfileVersion, ProfileVersionIsFrozen, Project
@@ -157,13 +157,13 @@ def test_the_exported_key_generates_the_same_uids(root, project, tmp_path):
     assert AuditEvent.objects.filter(action="project.key_exported", user=root).exists()
 
 
-def test_exporting_a_key_requires_two_permissions(dpo, coordinator, project, groups, make_user):
-    for user in (dpo, coordinator):
+def test_exporting_a_key_requires_two_permissions(dpo, keyholder, project, groups):
+    for user in (dpo, keyholder):
         with pytest.raises(NotPermitted):
             export_key(user, project)
-    groups[DATA_PROTECTION].permissions.add(Permission.objects.get(codename="reidentify"))
+    keyholder.groups.add(groups[DATA_PROTECTION])
 
-    assert export_key(make_user("keyholder", DATA_PROTECTION), project)
+    assert export_key(User.objects.get(pk=keyholder.pk), project)
 
 
 def test_changing_the_profile_changes_the_uids_but_not_the_pseudonyms(dpo, project):

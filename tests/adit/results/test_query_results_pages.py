@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import openpyxl
 import pytest
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 from lab.ordering import order_job
@@ -323,6 +324,36 @@ def test_pseudonyms_of_another_users_list_need_permission_to_reidentify(
     assert "Name0001" not in looked_for
     assert "•••" in str(rows)
     assert handed.status_code == 403
+
+
+def test_hidden_values_can_neither_sort_nor_select_nor_be_handed_on(
+    query: Job, coordinator: User, groups: dict[str, Group], as_user: Callable[..., Client]
+) -> None:
+    """Otherwise repeated questions, such as nearest to a day, would tell what is hidden."""
+    groups["Coordinators"].permissions.remove(Permission.objects.get(codename="see_identified"))
+    client, results = as_user(coordinator), reverse("job_results", args=[query.pk])
+    plain = page_of(client, query)
+    everything = picks(client, query)
+
+    for name in ("most", "order", "near"):
+        assert f'name="{name}"' not in plain
+    for rule in ({"order": "near", "near": "2022-03-01"}, {"order": "newest"}):
+        asked = client.post(results, {"do": "rule", "most": "1", **rule})
+        assert asked.status_code == 403
+    assert picks(client, query) == everything
+    for text in ("Name0001", "1964", "20220301", "Study 1", "0002"):
+        client.post(results, {"do": "look", "text": text})
+        assert "No rows" in page_of(client, query), text
+    client.post(results, {"do": "look", "text": ""})
+    lines = re.compile(r"Select this result of line (\d+)")
+    for sort in ("patient", "-name", "-born", "-date", "description"):
+        assert lines.findall(page_of(client, query, f"?sort={sort}")) == lines.findall(plain)
+    assert 'id="transfer"' not in plain
+    # The uploaded rows would be shown on the next page.
+    assert client.post(results, {"do": "transfer"}).status_code == 403
+
+    client.post(results, {"do": "rule", "modalities": "MR"})
+    assert len(picks(client, query)) == 1
 
 
 def test_viewing_and_downloading_results_are_audited(client: Client, query: Job) -> None:
