@@ -90,7 +90,7 @@ def test_a_change_that_only_takes_away_needs_no_confirmation(
     assert not service.compare_group(group, data_of(group, members=[], permissions=[]))
 
 
-@pytest.mark.parametrize("right", [Right.REIDENTIFY, Right.ADMINISTER])
+@pytest.mark.parametrize("right", [Right.TRANSFER_IDENTIFIED, Right.ADMINISTER])
 def test_a_group_cannot_grant_what_the_granter_lacks(
     right: Right, clerk: User, admin: User
 ) -> None:
