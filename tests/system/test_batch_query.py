@@ -59,8 +59,13 @@ class Expected:
 
 def rows() -> list[Expected]:
     by_id = [Expected({"PatientID": f"{n:06}"}, (str(n),)) for n in range(1, 21)]
+    repeated = {"Müller^Jürgen": 22, "山田^太郎": 30}
     by_name = [
-        Expected({"PatientName": name, "Geb.-Dat.": born}, (uid,))
+        Expected(
+            {"PatientName": name, "Geb.-Dat.": born},
+            (uid,),
+            f"The row repeats line {repeated[name]}." if name in repeated else "",
+        )
         for name, born, uid in (
             ("Müller, Jürgen", "1964-08-12", "101"),
             ("Mueller, Juergen", "12.08.1964", "101"),
@@ -323,6 +328,35 @@ def check(head: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
         if not is_right:
             wrong[line] = (expected, told)
     assert wrong == {}
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_cells_with_errors_are_corrected_on_the_page(
+    site: str, open_page: Callable[[bool], Page], tmp_path: Path, javascript: bool
+) -> None:
+    page = open_page(javascript)
+    sign_in(page, site, "coordinator")
+    page.goto(f"{site}/jobs/new/query/")
+    file = tmp_path / "patients.xlsx"
+    file.write_bytes(workbook())
+    page.set_input_files("#id_sheet", str(file))
+    page.click("main button:has-text('Upload')")
+    cell = page.get_by_label("PatientID, line 57")
+    expect(cell).to_have_value("0000*")
+    picture(page, "query-rows-errors")
+
+    cell.fill("000003")
+    cell.press("Tab")
+    if not javascript:
+        page.get_by_role("button", name="Check again").last.click()
+    expect(page.locator("#verdicts")).to_contain_text("4 errors")
+    expect(page.locator("#start")).to_contain_text("Query 56 rows")
+    expect(page.get_by_label("PatientID, line 57")).to_have_value("000003")
+    expect(page.locator("#line-57")).not_to_contain_text("wildcards")
+    page.get_by_label("Exclude line 58").check()
+    page.get_by_role("button", name="Check again").last.click()
+    expect(page.locator("#verdicts")).to_contain_text("3 errors")
+    picture(page, "query-rows-corrected")
 
 
 @pytest.mark.timeout(240)

@@ -476,8 +476,8 @@ def test_the_export_of_a_query_can_be_uploaded_unchanged(
     address = client.post(reverse("job_new_transfer"), {"sheet": file})["Location"]
     assert "1 excluded" in client.get(address).content.decode()
     rows = sent(client, address, source, destination)
-    assert sorted(row["ADIT delivered"] for row in rows) == ["1", "6"]
-    assert {(row["Pseudonym"], row["Key"]) for row in rows} == {("P-1", "007")}
+    assert sorted(row["ADIT delivered"] for row in rows) == ["", "1", "6"]
+    assert {(row["Pseudonym"], row["Key"]) for row in rows} == {("P-1", "007"), ("P-2", "8")}
     assert len(shelf(destination)) == 7
 
 
