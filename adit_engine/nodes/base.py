@@ -471,14 +471,16 @@ def setting_field(
     choices: Sequence[str] = (),
     pem: bool = False,
     belongs_to: str = "",
+    replaced_by: str = "",
     recipient: Callable[[Any], object] | None = None,
 ) -> Any:
     """Declare a field of the settings dataclass of a node.
 
     Forms, API schema and URLs are made from it. `pem` marks text of several lines. `belongs_to`
     names the field without which a secret has no use; `field=value` requires one value of that
-    field. `recipient` normalizes a value that decides who receives the node's secrets: the address,
-    and how the other side is verified.
+    field. `replaced_by` names the field that new nodes use instead. `recipient` normalizes a value that
+    decides who receives the node's secrets: the address, and how the other side is verified; None
+    if the value decides nothing.
     """
     return field(
         default=default,
@@ -491,6 +493,7 @@ def setting_field(
             "choices": tuple(choices),
             "pem": pem,
             "belongs_to": belongs_to,
+            "replaced_by": replaced_by,
             "recipient": recipient,
         },
     )
