@@ -439,6 +439,7 @@ _NODES: dict[str, Template] = {
     "setting.private-key-in-certificate": _(
         "{setting}: this contains a private key. Enter the key in Client key."
     ),
+    "setting.too-long": _("{setting}: enter at most {maximum} characters."),
     "setting.host": _("Host: enter a host name or an IP address."),
     "setting.character-set": _("{setting}: enter a DICOM term such as ISO_IR 100."),
     "setting.absolute-path": _("{setting}: enter an absolute path that begins with /."),
@@ -580,8 +581,8 @@ _DICOMWEB: dict[str, Template] = {
         "and the TLS settings."
     ),
     "dicomweb.certificate-untrusted": _(
-        "The certificate of {node} is not trusted ({reason}). Enter the CA file of its issuer, or "
-        "check the host name in the root URL."
+        "The certificate of {node} is not trusted ({reason}). Enter the CA certificate of its "
+        "issuer, or check the host name in the root URL."
     ),
     "dicomweb.busy": _("{node} is too busy for {request} (status {http_status}). Try again later."),
     "dicomweb.busy-until": _(

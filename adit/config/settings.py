@@ -262,6 +262,8 @@ FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler
 FILE_UPLOAD_MAX_MEMORY_SIZE = 6_000_000
 
 WHITENOISE_MAX_AGE = 3600
+REQUEST_BODY_S = env.float("ADIT_REQUEST_BODY_S", 30)
+"""A request whose body stops arriving for this time is cut."""
 
 SESSION_ENGINE = "adit.accounts.sessions"
 SESSION_IDLE_S = env.int("ADIT_SESSION_IDLE_S", 28800)

@@ -5,6 +5,8 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from adit.config.request_body import cut_stalled_bodies
+
 GC_THRESHOLD = 20_000
 """New objects between two garbage collections.
 
@@ -13,6 +15,6 @@ the time of its pages.
 """
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
-application = get_wsgi_application()
+application = cut_stalled_bodies(get_wsgi_application())
 gc.freeze()
 gc.set_threshold(GC_THRESHOLD, 10, 10)

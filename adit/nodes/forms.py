@@ -11,6 +11,8 @@ from typing import Any, ClassVar, get_args, get_type_hints
 from django import forms
 from django.conf import settings
 from django.contrib.auth.models import Group
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
@@ -27,6 +29,7 @@ from adit.nodes.calendar.forms import (
 )
 from adit.nodes.folder_rules import FolderRefused
 from adit.nodes.models import Node
+from adit_engine.dicom_ul.tls import MAX_PEM_CHARACTERS
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 from adit_engine.nodes import KINDS, kind_class
@@ -34,6 +37,7 @@ from adit_engine.values.references import StudyRef
 
 MAX_CONNECTIONS = 64
 _ADVANCED, _SECRET, _BELONGS_TO = "is_advanced", "is_secret", "belongs_to"
+_REPLACED_BY = "replaced_by"
 _CHOICE_LABELS = {"plain": _("plain (not encrypted)"), "tls": _("TLS (encrypted)")}
 
 _STORED = _(
@@ -58,6 +62,27 @@ class SecretTextarea(forms.Textarea):
 
     def format_value(self, value: Any) -> str:
         return ""
+
+
+class CertificateInput(forms.Textarea):
+    """Certificates as text, or as a file that replaces the text."""
+
+    needs_multipart_form = True
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        file = files.get(f"{name}-file") if files else None
+        if file is None:
+            return super().value_from_datadict(data, files, name)
+        return file.read(MAX_PEM_CHARACTERS + 1).decode("ascii", "ignore")
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        return format_html(
+            '{}<input type="file" class="form-control mt-1" name="{}-file" aria-label="{}" '
+            'accept=".pem,.crt,.cer,.txt">',
+            super().render(name, value, attrs, renderer),
+            name,
+            _("File with the certificate"),
+        )
 
 
 class NodeForm(forms.ModelForm):
@@ -127,6 +152,16 @@ class SettingsForm(forms.Form):
         super().__init__(*args, **kwargs)
         for name in self._stored:
             self.fields[name].help_text = _STORED
+        for name in self._replaced:
+            if stored.get(name):
+                self.fields[name].disabled = True
+            else:
+                del self.fields[name]
+
+    @property
+    def _replaced(self) -> list[str]:
+        """Settings that only nodes that have them keep, until the new setting is given."""
+        return [name for name, field in self.fields.items() if getattr(field, _REPLACED_BY)]
 
     @property
     def _stored(self) -> Iterator[str]:
@@ -163,9 +198,13 @@ class SettingsForm(forms.Form):
     @property
     def settings(self) -> dict[str, Any]:
         """The value for `Node.settings`. An empty field means the default."""
-        return {
+        values = {
             name: self._value(name) for name, field in self.fields.items() if not is_secret(field)
         }
+        for name in self._replaced:
+            if values[getattr(self.fields[name], _REPLACED_BY)]:
+                values[name] = ""
+        return values
 
     @property
     def secrets(self) -> dict[str, Any]:
@@ -287,7 +326,7 @@ def _make_field(field: Field[Any], hint: Any) -> forms.Field:
     if field.name == "calling_ae_title":
         options["initial"] = settings.CALLING_AE_TITLE
     if field.metadata["pem"]:
-        options["widget"] = SecretTextarea if field.metadata["secret"] else forms.Textarea
+        options["widget"] = SecretTextarea if field.metadata["secret"] else CertificateInput
         options["widget"] = options["widget"](attrs={"rows": 4, "spellcheck": "false"})
     elif field.metadata["secret"]:
         options["widget"] = forms.PasswordInput(attrs={"autocomplete": "new-password"})
@@ -303,7 +342,12 @@ def _make_field(field: Field[Any], hint: Any) -> forms.Field:
         )
     else:
         made = _FIELD_CLASSES[kinds[0]](**options)
-    for name, word in ((_ADVANCED, "advanced"), (_SECRET, "secret"), (_BELONGS_TO, "belongs_to")):
+    for name, word in (
+        (_ADVANCED, "advanced"),
+        (_SECRET, "secret"),
+        (_BELONGS_TO, "belongs_to"),
+        (_REPLACED_BY, "replaced_by"),
+    ):
         setattr(made, name, field.metadata[word])
     return made
 
@@ -339,7 +383,7 @@ class NodeEditor:
     invalid_hours = ""
     """Why the chart cannot be drawn. Set by `picture`."""
 
-    def __init__(self, data: Any, node: Node) -> None:
+    def __init__(self, data: Any, node: Node, files: Any = None) -> None:
         self.is_changing_rows = data is not None and bool({"add", "remove", "show"} & set(data))
         data = _apply_row_buttons(data)
         self.node = node
@@ -351,7 +395,7 @@ class NodeEditor:
         del self.row.fields["is_open"], self.row.fields["windows"]
         for name, hint in FIELD_HINTS.items():
             self.row.fields[name].help_text = hint
-        self.settings = get_settings_form_class(node.kind)(data, node=node)
+        self.settings = get_settings_form_class(node.kind)(data, files, node=node)
         self.hours = HoursFormSet(data, node)
         self.specials = SpecialDaysFormSet(data, node)
 

@@ -25,6 +25,9 @@ from adit_engine.messages import Message
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
+MAX_PEM_CHARACTERS = 512 * 1024
+"""The certificates of all authorities of an operating system have about 220 KB."""
+
 LabelledPath = tuple[str, str]
 """The display name of a file and its path; an empty path means that there is none."""
 
@@ -372,6 +375,19 @@ class Certificate:
 
     def __str__(self) -> str:
         return f"{self.names[0] if self.names else '?'}, until {self.ends_at:%Y-%m-%d}"
+
+
+def check_trusted_certificates(setting: str, text: str) -> None:
+    """Raise InvalidInput unless the text is empty or consists of certificates in PEM format."""
+    if len(text) > MAX_PEM_CHARACTERS:
+        raise InvalidInput("setting.too-long", setting=setting, maximum=MAX_PEM_CHARACTERS)
+    if "PRIVATE KEY-----" in text:
+        raise InvalidInput("setting.private-key-in-certificate", setting=setting)
+    try:
+        if text.strip():
+            read_certificates(text)
+    except InvalidInput:
+        raise InvalidInput("tls.certificate-text-invalid", setting=setting) from None
 
 
 def read_certificates(text: str) -> tuple[Certificate, ...]:

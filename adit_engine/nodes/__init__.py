@@ -64,7 +64,8 @@ def get_recipient(kind: str, settings: Mapping[str, Any]) -> list[str]:
             value = settings.get(field.name, field.default)
             with suppress(AttributeError, TypeError, InvalidInput):
                 value = normalize(value)
-            found.append(f"{field.name}: {value}")
+            if value is not None:
+                found.append(f"{field.name}: {value}")
     return found
 
 

@@ -471,6 +471,7 @@ def setting_field(
     choices: Sequence[str] = (),
     pem: bool = False,
     belongs_to: str = "",
+    replaced_by: str = "",
     recipient: Callable[[Any], object] | None = None,
     example: str = "",
 ) -> Any:
@@ -478,8 +479,9 @@ def setting_field(
 
     Forms, API schema and URLs are made from it. `pem` marks text of several lines. `belongs_to`
     names the field without which a secret has no use; `field=value` requires one value of that
-    field. `recipient` normalizes a value that decides who receives the node's secrets: the address,
-    and how the other side is verified. `example` is a valid value of a field whose default is not.
+    field. `replaced_by` names the field that new nodes use instead. `recipient` normalizes a value
+    that decides who receives the node's secrets: the address, and how the other side is verified;
+    None if the value decides nothing. `example` is a valid value of a field whose default is not.
     """
     return field(
         default=default,
@@ -492,6 +494,7 @@ def setting_field(
             "choices": tuple(choices),
             "pem": pem,
             "belongs_to": belongs_to,
+            "replaced_by": replaced_by,
             "recipient": recipient,
             "example": example or default,
         },

@@ -235,7 +235,10 @@ def _make_chart(node: Node) -> chart.CalendarChart | None:
 
 
 def _edit_node(request: HttpRequest, user: User, node: Node) -> HttpResponse:
-    editor = NodeEditor(request.POST if request.method == "POST" else None, node)
+    if request.method == "POST":
+        editor = NodeEditor(request.POST, node, request.FILES)
+    else:
+        editor = NodeEditor(None, node)
     if request.method == "POST":
         saved = editor.save(user)
         if saved is not None:

@@ -14,7 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ import httpx
 
 from adit_engine.dicom_ul.peer import MIN_BYTES_PER_S, Timeouts
 from adit_engine.dicom_ul.tcp_connection import DnsLookup, SocketAddress, unreachable_error
-from adit_engine.dicom_ul.tls import ClientTls, TlsCredentials
+from adit_engine.dicom_ul.tls import ClientTls, Pem, TlsCredentials
 from adit_engine.elements import Buffer
 from adit_engine.errors import (
     AditError,
@@ -154,6 +154,8 @@ class DicomwebServer:
     root: httpx.URL
     timeouts: Timeouts
     authorization: str = field(default="", repr=False)
+    ca_certificate: str = ""
+    """PEM text; used instead of `ca_file` if both are given."""
     ca_file: str = ""
     client_certificate: str = ""
     client_key: str = ""
@@ -191,8 +193,11 @@ class DicomwebServer:
             credentials = TlsCredentials.from_files(
                 ("Client certificate file", self.client_certificate),
                 ("Client key file", self.client_key if self.client_certificate else ""),
-                ("CA file", self.ca_file),
+                ("CA file", "" if self.ca_certificate else self.ca_file),
             )
+            if self.ca_certificate:
+                pem = Pem("CA certificate", self.ca_certificate)
+                credentials = replace(credentials, trusted_certificates=pem)
             return ClientTls(credentials, self.root.host).context
         except InvalidInput as error:
             raise InvalidInput("setting.invalid", setting=self.name, error=error.message) from None

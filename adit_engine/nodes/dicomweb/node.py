@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from adit_engine.dicom_ul.peer import Timeouts
+from adit_engine.dicom_ul.tls import check_trusted_certificates
 from adit_engine.errors import InvalidInput, NodeError
 from adit_engine.messages import Message
 from adit_engine.nodes.base import (
@@ -50,6 +51,11 @@ def _origin(url: str) -> str:
     return f"{root.scheme}://{root.netloc.decode()}"
 
 
+def _pem(text: str) -> str | None:
+    """Return the text without line ends; None for none, so that older secrets stay valid."""
+    return "".join(text.split()) or None
+
+
 @dataclass(frozen=True)
 class DicomwebSettings:
     url: str = setting_field(
@@ -69,11 +75,21 @@ class DicomwebSettings:
     token: str = setting_field(
         "", "Token", help="For bearer.", secret=True, belongs_to="sign_in=bearer"
     )
+    ca_certificate: str = setting_field(
+        "",
+        "CA certificate",
+        help="Certificate of the issuer, in PEM format. Empty: the authorities that this machine "
+        "trusts.",
+        advanced=True,
+        pem=True,
+        recipient=_pem,
+    )
     ca_file: str = setting_field(
         "",
         "CA file",
-        help="Certificate of the issuer. Empty: the authorities that this machine trusts.",
+        help="Path on this machine. Enter the CA certificate instead; the path is then removed.",
         advanced=True,
+        replaced_by="ca_certificate",
         recipient=str.strip,
     )
     client_certificate: str = setting_field(
@@ -151,6 +167,7 @@ class DicomwebSettings:
             if path:
                 parse_root_url(f"http://host/{path}")
             object.__setattr__(self, name, f"/{path}" if path else "")
+        check_trusted_certificates("CA certificate", self.ca_certificate)
         if self.client_key and not self.client_certificate:
             raise InvalidInput("tls.key-without-certificate", setting="Client key file")
 
@@ -181,6 +198,7 @@ class DicomwebSettings:
             parse_root_url(self.url),
             self.timeouts,
             authorization,
+            self.ca_certificate,
             self.ca_file,
             self.client_certificate,
             self.client_key,
