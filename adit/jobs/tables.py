@@ -75,7 +75,9 @@ class JobTable(Table):
         elif record.capabilities.has_result_table:
             text = ngettext("%(n)d of %(of)d query", "%(n)d of %(of)d queries", far.tasks)
         else:
-            text = _("check: %(n)d of %(of)d parts")
+            text = ngettext(
+                "check: %(n)d of %(of)d part", "check: %(n)d of %(of)d parts", far.tasks
+            )
         return text % {"n": far.tasks_ended, "of": far.tasks}
 
     def render_project(self, record: Job) -> str:

@@ -192,6 +192,8 @@ class SettingsForm(forms.Form):
                 if name is None or values.get(name) == examples[name]:
                     return
                 values[name] = examples[name]
+                # A key without its certificate would be another error.
+                values.update({n: examples[n] for n in values if self._belongs_to(n) == name})
             else:
                 return
 
@@ -224,6 +226,9 @@ class SettingsForm(forms.Form):
                 self[name].help_text = ""
                 self.add_error(name, _ASKED_AGAIN)
 
+    def _belongs_to(self, name: str) -> str:
+        return str(getattr(self.fields[name], _BELONGS_TO)).partition("=")[0]
+
     def _is_applicable(self, name: str) -> bool:
         other, _equals, wanted = getattr(self.fields[name], _BELONGS_TO).partition("=")
         value = self._value(other) if other else True
@@ -236,6 +241,10 @@ class SettingsForm(forms.Form):
     def advanced_fields(self) -> Iterator[forms.BoundField]:
         """The fields that may be collapsed."""
         return (self[name] for name, field in self.fields.items() if is_advanced(field))
+
+    @property
+    def has_advanced_errors(self) -> bool:
+        return any(field.errors for field in self.advanced_fields())
 
     def _value(self, name: str) -> Any:
         value = self.cleaned_data.get(name)

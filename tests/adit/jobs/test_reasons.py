@@ -85,7 +85,7 @@ def test_a_message_without_plain_words_has_no_detail(
     job = make_job(coordinator, state=JobState.WARNING, message=gone)
     page = as_user(coordinator).get(f"/jobs/{job.pk}/").content.decode()
     assert str(gone) in page
-    assert "DICOM detail" not in page
+    assert '<details class="reason">' not in page
 
 
 def test_one_image_is_in_the_singular(

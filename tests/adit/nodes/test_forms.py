@@ -139,7 +139,7 @@ def test_kinds_of_the_engine_report_invalid_settings_at_their_field():
 
     form = get_settings_form_class("folder")(posted(path="relative"))
     assert not form.is_valid()
-    assert form.errors == {"path": ["Folder: enter an absolute path that begins with /."]}
+    assert form.errors["path"] == ["Folder: enter an absolute path that begins with /."]
 
 
 def test_a_new_dimse_node_has_our_ae_title_as_initial_value(settings):

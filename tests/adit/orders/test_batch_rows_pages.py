@@ -127,7 +127,7 @@ def test_check_tasks_are_not_shown_or_counted_as_studies(
     page = text("job", job.pk)
     assert "1 of 1 part of the check done" in page
     assert "images" not in page.split("History")[0]
-    assert "check: 1 of 1 parts" in text("jobs")
+    assert "check: 1 of 1 part" in text("jobs")
     task = text("job_task", job.pk, 1)
     assert "Check, part 1" in task
     assert re.search(r"Lines of the sheet</dt>\s*<dd>2–3</dd>", task)

@@ -95,7 +95,7 @@ def test_the_report_shows_the_decision_and_the_number_of_face_images(
 
     assert "the risk is accepted. Reason: the board agreed" in page
     assert "<dt>Images sent with this risk</dt> <dd>80</dd>" in page
-    assert "<td>(0010,0010)</td><td>replaced</td>" in page
+    assert '<td class="nowrap">(0010,0010)</td><td>replaced</td>' in page
     kept = json.loads(client.get(f"/jobs/{job.pk}/report.json").getvalue())
     assert kept["faces"] == {"accepted": 80, "withheld": 0}
     assert kept["elements"][0]["name"] == "PatientName"
