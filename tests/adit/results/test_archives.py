@@ -384,25 +384,6 @@ def test_an_unrecorded_file_is_deleted_after_its_job_is_canceled(
     assert not PendingArchiveFile.objects.exists()
 
 
-def test_an_unrecorded_file_is_deleted_with_its_job(
-    order: Callable[..., Job],
-    places: dict[str, Path],
-    coordinator: User,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    job = order("1", images=3)
-    assert work() is not None
-    monkeypatch.setattr("adit.worker.packing._record_files", _lost)
-    work()
-    monkeypatch.undo()
-    perform(coordinator, job, "cancel")
-    job.refresh_from_db()
-
-    perform(coordinator, job, "delete")
-
-    assert files_below(places["path"]) == []
-
-
 def test_unrecorded_parts_are_deleted_when_the_file_is_rebuilt(
     order: Callable[..., Job], places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,16 +474,18 @@ def test_expired_files_are_deleted_and_the_deletion_is_audited(
     assert removed.details == {"file": f"job-{job.pk}.7z", "why": "expired"}
 
 
-def test_deleting_a_job_deletes_its_files(
+def test_archiving_a_job_keeps_its_files(
     order: Callable[..., Job], places: dict[str, Path], coordinator: User
 ) -> None:
     job = order("1")
     work_off()
+    before = files_below(places["path"])
+    job.refresh_from_db()
 
-    perform(coordinator, job, "delete")
+    perform(coordinator, job, "archive")
 
-    assert files_below(places["path"]) == []
-    assert not ArchiveFile.objects.exists()
+    assert files_below(places["path"]) == before
+    assert ArchiveFile.objects.filter(job=job, removed_at=None).exists()
 
 
 def test_staged_images_of_a_canceled_job_are_deleted_after_retention(

@@ -396,6 +396,12 @@ def test_attribute_of_an_earlier_trial_is_found() -> None:
     source = original()
     source.ClinicalTrialTimePointID = "first visit"
     found = withheld(instance(source), instance(pseudonymized(source)))
+    assert found.message.category == "verify-stamp"
+
+    output, item = pseudonymized(original()), Dataset()
+    item.ClinicalTrialTimePointDescription = "first visit"
+    output.RequestAttributesSequence = [item]
+    found = withheld(instance(original()), instance(output))
     assert found.message.category == "verify-element"
 
 
