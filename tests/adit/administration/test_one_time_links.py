@@ -174,6 +174,9 @@ def test_the_setup_link_is_void_when_there_is_an_administrator(root: User) -> No
     assert Client().post(address, ADMIN).status_code == 410
     with pytest.raises(LinkRefused, match="administrator already"):
         one_time_links.create_setup_link()
+    token = address.partition("token=")[2]
+    with pytest.raises(LinkRefused, match="administrator already"):
+        one_time_links.create_first_administrator(token, User(username="eve"), NEW)
 
 
 def test_links_of_one_kind_do_not_open_pages_of_the_other(db: None, stranger: User) -> None:
