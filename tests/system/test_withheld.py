@@ -91,7 +91,7 @@ def test_a_masked_ultrasound_is_delivered_into_its_study_by_a_retry(
     owner, reviewer = open_page(javascript), open_page(javascript)
     sign_in(owner, place.url, "coordinator")
     job = f"{place.url}/jobs/{place.jobs[project]}/"
-    _until(owner, job, "delivered as ordered")
+    _until(owner, job, "delivered as ordered, 1 withheld")
     before = {ds.SOPInstanceUID: ds.PixelData for ds in place.delivered(project)}
     assert len(before) == SLICES
     assert owner.get_by_role("button", name="Retry withheld").count() == 0
