@@ -176,7 +176,7 @@ def order(
         page.get_by_label(name).check()
     page.get_by_label("Research project").select_option(label=project)
     if password:
-        page.locator("#rows").get_by_role("button", name="Save selection").click()
+        page.locator("#rows .card-footer button[value='page:1']").click()
         page.fill("#archive_password", password)
         page.fill("#archive_password_again", password)
         page.check("#archive_kept")

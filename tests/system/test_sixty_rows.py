@@ -23,6 +23,7 @@ from test_lists import FOLDER, SOURCE, Installation, run_commands, running_insta
 pytestmark = [needs_orthanc, pytest.mark.timeout(240)]
 
 TRANSFERRED = re.compile("complete|delivered as ordered|failed|canceled")
+SEVEN_ZIP = "Encrypted 7-Zip file"
 MAKE = {"xlsx": sixty_rows.make_xlsx, "csv": sixty_rows.make_csv}
 Verdicts = Mapping[int, tuple[str, str]]
 """The word and the whole text of the verdict, by line."""
@@ -263,10 +264,15 @@ def test_each_of_sixty_rows_gets_its_verdict_in_the_browser(
     page.set_input_files("#id_sheet", path)
     page.click("main button:has-text('Upload')")
     page.get_by_label(f"Exclude line {sixty_rows.EXCLUDED_FIRST}", exact=True).check()
-    page.locator("#rows").get_by_role("button", name="Save selection").click()
+    page.locator("#rows .card-footer button[value='page:1']").click()
     expect(page.locator("#verdicts")).to_contain_text("1 excluded")
     compare_upload(form, page.content())
     page.get_by_label("Fetch from").select_option(label=SOURCE)
+    page.get_by_label(SEVEN_ZIP).check()
+    # Without JavaScript, the next step asks for the password.
+    expect(page.locator("#archive_password")).to_be_visible(visible=javascript)
+    page.get_by_label(SEVEN_ZIP).uncheck()
+    expect(page.locator("#archive_password")).to_be_hidden()
     page.get_by_label(FOLDER).check()
     page.get_by_label("Research project").select_option(label=project)
     page.check("#id_skip_errors")

@@ -158,10 +158,11 @@ def test_the_export_contains_matching_events_escapes_formulas_and_is_audited(
 
     text = b"".join(answer.streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
     head, *rows = text.splitlines()
-    assert head == "number,at,person,action,about,details,concerns_a_patient,hash"
+    names = ("number", "at", "person", "action", "about", "details", "concerns_a_patient", "hash")
+    assert head == ",".join(f'"{name}"' for name in names)
     assert len(rows) == 2
-    assert ",'=cmd.run,job:1," in rows[0]
-    assert ',coordinator,job.created,job:1,"reason: a, b",no,' in rows[1]
+    assert """ ,"'=cmd.run","job:1", """.strip() in rows[0]
+    assert ',"coordinator","job.created","job:1","reason: a, b","no",' in rows[1]
     assert "canary" not in text
     assert AuditEvent.objects.get(action="trail.exported").details == {
         "asked": {"about": "job:1"},
