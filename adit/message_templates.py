@@ -1104,6 +1104,9 @@ _PLAIN_REASONS: dict[str, Template] = {
     "verify-pseudonym": _(
         "The pseudonym may identify the patient. Order the study again with another pseudonym."
     ),
+    "verify-visit": _(
+        "The visit may identify the patient. Order the study again with another visit."
+    ),
     "verify-meta": _FINAL_CHECK_FAILED,
     "verify-stamp": _FINAL_CHECK_FAILED,
     "verify-pixel": _FINAL_CHECK_FAILED,

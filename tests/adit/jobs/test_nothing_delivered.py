@@ -98,7 +98,7 @@ def test_only_a_job_that_delivered_every_image_is_complete(
     as_user: AsUser,
 ) -> None:
     job = make_job(coordinator, state=JobState.SUCCESS)
-    make_item(job.tasks.get(), expected=12, delivered=12)
+    make_item(job.tasks.get(), expected=12, delivered=delivered, withheld=12 - delivered)
     client = as_user(coordinator)
 
     for path in ("/jobs/", f"/jobs/{job.pk}/", f"/jobs/{job.pk}/1/"):

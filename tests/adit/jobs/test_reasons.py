@@ -65,7 +65,7 @@ def test_reasons_with_the_same_plain_words_are_one_line(
 def test_the_page_of_withheld_images_shows_plain_words_and_the_detail(
     make_user: Callable[..., User], job: Job, as_user: AsUser
 ) -> None:
-    group = Group.objects.create(name="Reviewers")
+    group = Group.objects.create(name="Reviewers of one site")
     for right in ("review_withheld", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
     reviewer = make_user("reviewer")

@@ -160,7 +160,8 @@ def test_a_job_that_sent_images_is_archived_instead_of_deleted(
     assert link in client.get(listed).content.decode()
     assert link not in client.get(f"{listed}?archived=only").content.decode()
     told = AuditEvent.objects.filter(about=f"job:{job.pk}", user=coordinator)
-    assert list(told.values_list("action", flat=True))[-2:] == ["job.archived", "job.unarchived"]
+    changes = told.filter(action__contains="archived").values_list("action", flat=True)
+    assert list(changes) == ["job.archived", "job.unarchived"]
 
     job.refresh_from_db()
     perform(root, job, "restart")

@@ -361,4 +361,4 @@ def test_the_uid_map_requires_permission_and_reason_and_is_a_csv_file(
     assert client.post(path, {"reason": " "}).status_code == 422
     answer = client.post(path, {"reason": "audit"})
     assert answer["Content-Type"].startswith("text/csv")
-    assert "id_old,id_new" in answer.content.decode()
+    assert '"id_old","id_new"' in answer.getvalue().decode()

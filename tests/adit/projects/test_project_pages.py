@@ -149,7 +149,7 @@ def test_members_see_pseudonyms_but_no_patient_ids(
 
     assert "LUNG-0001" in page
     assert "canary" not in page
-    assert "Re-identify" not in page
+    assert "reidentify" not in page
 
 
 def test_sorting_by_date_hides_the_order_of_patients_within_a_day(

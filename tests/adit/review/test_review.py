@@ -49,7 +49,7 @@ def _nothing_remembered() -> None:
 
 @pytest.fixture
 def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Group]) -> User:
-    group = Group.objects.create(name="Reviewers")
+    group, _ = Group.objects.get_or_create(name="Reviewers")
     for right in ("review_withheld", "see_identified", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
     NodeAccess.objects.create(group=group, node=source, may_read=True)

@@ -46,7 +46,7 @@ def job(coordinator: User, source: Node, destination: Node, project: Project) ->
 @pytest.fixture
 def browser(make_user: Callable[..., User], source: Node, job: Job) -> Client:
     """Client signed in as a reviewer."""
-    group = Group.objects.create(name="Reviewers")
+    group, _ = Group.objects.get_or_create(name="Reviewers")
     for right in ("review_withheld", "see_identified", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
     NodeAccess.objects.create(group=group, node=source, may_read=True)
