@@ -665,6 +665,11 @@ _JOBS: dict[str, Template] = {
         "{delivered} of {count} rows delivered.",
         "count",
     ),
+    "job.rows-withheld": ngettext(
+        "All images of {count} row were withheld.",
+        "All images of {count} rows were withheld.",
+        "count",
+    ),
     "job.rows-invalid": ngettext("{count} row has an error.", "{count} rows have errors.", "count"),
     "job.rows-excluded": ngettext(
         "{count} row was excluded.", "{count} rows were excluded.", "count"

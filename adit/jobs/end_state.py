@@ -105,6 +105,7 @@ def _describe_rows(rows: SheetRowCounts) -> list[Message]:
         return []
     parts = [Message("job.rows-delivered", delivered=rows.delivered, count=rows.rows)]
     others = {
+        "job.rows-withheld": rows.withheld,
         "job.rows-invalid": rows.invalid,
         "job.rows-excluded": rows.excluded,
         "job.rows-not-found": rows.not_found,

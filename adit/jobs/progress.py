@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 from django.utils.translation import gettext as _
 
 from adit.jobs.kinds.base import RowNote
@@ -121,29 +121,35 @@ def _row_to_progress(row: Mapping[str, Any]) -> Progress:
 class SheetRowCounts:
     """The rows of a batch transfer by outcome.
 
-    `delivered` includes rows that were delivered before. `not_transferred` are found rows that were
-    not started, and rows whose transfer failed.
+    `delivered` includes rows that were delivered before. `withheld` are rows of studies of which all
+    images were withheld. `not_transferred` are found rows that were not started, and rows whose
+    transfer failed.
     """
 
     rows: int
     delivered: int
+    withheld: int
     invalid: int
     excluded: int
     not_found: int
 
     @property
     def not_transferred(self) -> int:
-        return self.rows - self.delivered - self.invalid - self.excluded - self.not_found
+        others = self.withheld + self.invalid + self.excluded + self.not_found
+        return self.rows - self.delivered - others
 
 
 def count_sheet_rows(job: Job) -> SheetRowCounts:
     """Count the rows of a batch transfer by outcome. One query, without decryption."""
     sent = Q(task__state__in=(TaskState.SUCCESS, TaskState.WARNING), task__lane=Lane.RETRIEVE)
+    has_images = Exists(SeriesResult.objects.filter(task=OuterRef("task"), delivered__gt=0))
     not_found = Q(task__lane=Lane.SEARCH, is_asked=True, is_found=False)
+    delivered = (sent & Q(has_images=True)) | Q(notes=[RowNote.DELIVERED.value])
     return SheetRowCounts(
-        **job.lines.aggregate(
+        **job.lines.annotate(has_images=has_images).aggregate(
             rows=Count("id"),
-            delivered=Count("id", filter=sent | Q(notes=[RowNote.DELIVERED.value])),
+            delivered=Count("id", filter=delivered),
+            withheld=Count("id", filter=sent & Q(has_images=False)),
             invalid=Count("id", filter=Q(notes=[RowNote.INVALID.value])),
             excluded=Count("id", filter=Q(notes=[RowNote.LEFT_OUT.value])),
             not_found=Count("id", filter=not_found & ~Q(notes=[RowNote.LEFT_OUT.value])),

@@ -734,7 +734,9 @@ def test_the_result_sheet_does_not_report_fully_withheld_rows_as_complete(
         "complete",
     ]
     assert [row["ADIT delivered"] for row in rows] == ["0", "2"]
-    assert (job.state, job.state_text) == (JobState.SUCCESS, "Delivered as ordered, 2 withheld")
+    told = "Delivered as ordered, 2 withheld (1 of 2 rows delivered)"
+    assert (job.state, job.state_text) == (JobState.SUCCESS, told)
+    assert "All images of 1 row were withheld." in str(job.message)
 
 
 def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
@@ -753,7 +755,8 @@ def test_a_job_succeeds_if_its_check_announced_the_withheld_radiographs(
     job = run_all(job)
 
     assert job.order["announced"] == ["header-word"]
-    assert (job.state, job.state_text) == (JobState.SUCCESS, "Delivered as ordered, 2 withheld")
+    told = "Delivered as ordered, 2 withheld (1 of 2 rows delivered)"
+    assert (job.state, job.state_text) == (JobState.SUCCESS, told)
 
 
 def test_a_row_refused_by_one_source_is_not_passed_to_the_next(
