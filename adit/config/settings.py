@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "adit.vault",
     "adit.audit",
     "adit.accounts",  # before allauth, whose templates it replaces
+    "adit.notifications",
     "adit.nodes",
     "adit.projects",
     "adit.jobs",

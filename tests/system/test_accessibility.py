@@ -46,6 +46,8 @@ PAGES = [
     ("coordinator", "/accounts/tokens/"),
     ("coordinator", "/accounts/tokens/new/"),
     ("coordinator", "/"),
+    ("coordinator", "/notifications/"),
+    ("coordinator", "/notifications/mails/"),
     ("pacsadmin", "/"),
     ("stranger", "/"),
     ("coordinator", "/accounts/profile/"),
