@@ -65,6 +65,7 @@ INSTALLED_APPS = [
     "adit.review",
     "adit.api_tokens",
     "adit.administration",
+    "adit.monitoring",
     "adit.pages",
     "allauth",
     "allauth.account",
