@@ -62,6 +62,7 @@ PAGES = [
     ("pacsadmin", "/nodes/"),
     ("pacsadmin", "/nodes/1/"),
     ("pacsadmin", "/nodes/4/"),
+    ("pacsadmin", "/nodes/1/holidays/"),
     ("pacsadmin", "/nodes/1/sheet/"),
     ("pacsadmin", "/nodes/3/sheet/"),
     ("pacsadmin", "/nodes/quarantine/"),
