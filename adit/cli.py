@@ -232,10 +232,13 @@ def run_receiver(options: argparse.Namespace) -> int:
         end.wait()
         return 0
     _set_up_django()
+    from adit.monitoring import process_signs
+    from adit.monitoring.models import ProcessRole
     from adit.nodes import host_checks
     from adit.nodes.receiving import receiver_state
 
     host_checks.start_host_checks(receives=True)
+    process_signs.start_signs(ProcessRole.RECEIVER)
     receiver_state.run_receiver(end)
     return 0
 

@@ -1,6 +1,6 @@
 """Prepare a data folder and its database, and check an installation.
 
-Used by `adit prepare`, `adit up` and `adit doctor`.
+Used by `adit prepare`, `adit up`, `adit doctor` and the page System status.
 """
 
 import fcntl

@@ -73,6 +73,28 @@ _ACCOUNTS: dict[str, Template] = {
     ),
 }
 
+_NOTIFICATIONS: dict[str, Template] = {
+    "notification.job-finished": _("Your job {job} is finished."),
+    "notification.job-failed": _("Your job {job} has failed. Its page says why and what to do."),
+    "notification.other-job-failed": _("Job {job} of {user} has failed."),
+    "notification.start-needed": _("The list of your job {job} is checked. Start the job."),
+    "notification.patient-confirmation": _(
+        "Job {job} of {user}: confirm that a study with a changed patient ID belongs to the same "
+        "patient."
+    ),
+    "notification.approval-asked": _("Job {job} of {user} needs an approval."),
+    "notification.approved": _("Your job {job} is approved and starts automatically."),
+    "notification.returned": _("Your job {job} was not approved. The reason is on its page."),
+    "notification.images-released": _(
+        "Withheld images of your job {job} were released. Retry the withheld images on its page."
+    ),
+    "notification.project-ends": ngettext(
+        "The project {project} ends tomorrow.",
+        "The project {project} ends in {count} days.",
+        "count",
+    ),
+}
+
 _NODES: dict[str, Template] = {
     # Why a PACS or folder is unavailable now
     "node-unavailable.closed": _(
@@ -1128,6 +1150,7 @@ _PLAIN_REASONS: dict[str, Template] = {
 TEMPLATES: Mapping[str, Template] = (
     _VAULT
     | _ACCOUNTS
+    | _NOTIFICATIONS
     | _NODES
     | _CALENDAR
     | _RECEIVING

@@ -1,6 +1,6 @@
 """Check the services that an installation depends on, and say how to fix them.
 
-Used by `adit.installation` for `adit doctor`.
+Used by `adit.installation` for `adit doctor` and the page System status.
 """
 
 import time

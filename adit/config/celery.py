@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,21 @@ def _load_defaults() -> dict[str, Any]:
 app.add_defaults(_load_defaults)
 
 
+def _start_signs(queue: str, **_kwargs: object) -> None:
+    from adit.monitoring import process_signs  # its models need the set-up of Django
+    from adit.monitoring.models import ProcessRole
+
+    is_scheduler = queue == MAINTENANCE_QUEUE
+    process_signs.start_signs(ProcessRole.SCHEDULER if is_scheduler else ProcessRole.WORKER)
+
+
 def run_worker(queue: str) -> int:
     """Process messages of one queue until SIGTERM; one process, one task at a time."""
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     start_heartbeat(queue, by_tasks=queue == MAINTENANCE_QUEUE)
     if queue == MAINTENANCE_QUEUE:
         worker_ready.connect(_start_beat, weak=False)
+    worker_ready.connect(partial(_start_signs, queue), weak=False)
     name = f"--hostname={queue}-{os.getpid()}@%h"
     # Celery's banner and closing messages are of no use to our users; we log to stderr.
     sys.stdout = sys.__stdout__ = Path(os.devnull).open("w")  # type: ignore[misc] # noqa: SIM115

@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "adit.vault",
     "adit.audit",
     "adit.accounts",  # before allauth, whose templates it replaces
+    "adit.notifications",
     "adit.nodes",
     "adit.projects",
     "adit.jobs",
@@ -64,6 +65,7 @@ INSTALLED_APPS = [
     "adit.review",
     "adit.api_tokens",
     "adit.administration",
+    "adit.monitoring",
     "adit.pages",
     "allauth",
     "allauth.account",

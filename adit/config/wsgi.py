@@ -16,5 +16,10 @@ the time of its pages.
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 application = cut_stalled_bodies(get_wsgi_application())
+
+from adit.monitoring import process_signs  # noqa: E402 - its models need the application
+from adit.monitoring.models import ProcessRole  # noqa: E402
+
+process_signs.start_signs(ProcessRole.WEB)
 gc.freeze()
 gc.set_threshold(GC_THRESHOLD, 10, 10)

@@ -1,7 +1,7 @@
-"""Create and send mails about jobs. Used by states, actions and the scheduler.
+"""Create notifications and mails about jobs. Used by states, actions and the scheduler.
 
-A mail is created in the transaction of the change that it reports; the outbox sends it. No mail
-contains patient data.
+Both are created in the transaction of the change that they report; the outbox sends the mails.
+Neither contains patient data.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,10 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, administrators
 from adit.jobs.models import DeliveredCounts, Job, JobMail, JobState, state_label
 from adit.jobs.wakeup import send_mail_on_commit
+from adit.notifications.models import NotificationKind as Kind
 from adit.notifications.outbox import Outbox
+from adit.notifications.services import notify, select_mailed
+from adit_engine.messages import Message
 
 MailReason = JobMail.Reason
 
@@ -25,28 +28,64 @@ def notify_ended(job: Job, state: JobState) -> None:
     A job that never started is not reported: the user who canceled it knows, and the approver who
     returned it has given a reason.
     """
-    if job.mail_at_end and job.started_at is not None:
-        _create_mails(job, MailReason.ENDED, [job.owner.email])
+    if job.started_at is not None:
+        _notify_owner_of_end(job, state)
     if state == JobState.FAILURE:
+        others = [user for user in administrators() if user.pk != job.owner_id]
+        message = Message("notification.other-job-failed", job=job.pk, user=_owner_name(job))
+        notify(others, Kind.OTHER_JOB_FAILED, message, _job_link(job))
         _create_mails(job, MailReason.FAILED, admin_addresses())
+
+
+def _notify_owner_of_end(job: Job, state: JobState) -> None:
+    has_failed = state == JobState.FAILURE
+    kind = Kind.JOB_FAILED if has_failed else Kind.JOB_FINISHED
+    code = "notification.job-failed" if has_failed else "notification.job-finished"
+    notify([job.owner], kind, Message(code, job=job.pk), _job_link(job))
+    if job.mail_at_end or select_mailed([job.owner], kind):
+        _create_mails(job, MailReason.ENDED, [job.owner.email])
 
 
 def request_approval(job: Job) -> None:
     """Notify all users who may approve the job, except its owner."""
-    _create_mails(
-        job, MailReason.ASKED, (user.email for user in approvers() if user.pk != job.owner_id)
-    )
+    others = [user for user in approvers() if user.pk != job.owner_id]
+    message = Message("notification.approval-asked", job=job.pk, user=_owner_name(job))
+    notify(others, Kind.APPROVAL_ASKED, message, _job_link(job))
+    mailed = select_mailed(others, Kind.APPROVAL_ASKED)
+    _create_mails(job, MailReason.ASKED, (user.email for user in mailed))
 
 
 def notify_approval_decision(job: Job, *, approved: bool) -> None:
     """Notify the owner that the job was approved or returned."""
-    _create_mails(job, MailReason.APPROVED if approved else MailReason.RETURNED, [job.owner.email])
+    code = "notification.approved" if approved else "notification.returned"
+    notify([job.owner], Kind.APPROVAL_DECIDED, Message(code, job=job.pk), _job_link(job))
+    mailed = select_mailed([job.owner], Kind.APPROVAL_DECIDED)
+    reason = MailReason.APPROVED if approved else MailReason.RETURNED
+    _create_mails(job, reason, (user.email for user in mailed))
+
+
+def notify_start_needed(job: Job) -> None:
+    """Notify the owner that the check has ended and the job waits for its start."""
+    message = Message("notification.start-needed", job=job.pk)
+    notify([job.owner], Kind.START_NEEDED, message, _job_link(job), with_mail=True)
+
+
+def notify_images_released(jobs: Iterable[Job]) -> None:
+    """Notify the owners that a reviewer has released or masked withheld images."""
+    for job in jobs:
+        message = Message("notification.images-released", job=job.pk)
+        notify([job.owner], Kind.IMAGES_RELEASED, message, _job_link(job), with_mail=True)
 
 
 def notify_patient_decision_needed(job: Job, deciders: Iterable[User]) -> None:
     """Notify once per job that studies wait for a decision about their patient."""
+    users = list(deciders)
+    message = Message("notification.patient-confirmation", job=job.pk, user=_owner_name(job))
+    event = f"job:{job.pk}:patient"
+    notify(users, Kind.PATIENT_CONFIRMATION, message, _job_link(job), event=event)
     if not JobMail.objects.filter(job=job, reason=MailReason.HELD).exists():
-        _create_mails(job, MailReason.HELD, (user.email for user in deciders))
+        mailed = select_mailed(users, Kind.PATIENT_CONFIRMATION)
+        _create_mails(job, MailReason.HELD, (user.email for user in mailed))
 
 
 def approvers() -> list[User]:
@@ -63,7 +102,16 @@ def admin_addresses() -> list[str]:
     """Return the addresses from the settings, or else those of the administrators."""
     if settings.MAIL_ADMINS:
         return list(settings.MAIL_ADMINS)
-    return list(administrators().values_list("email", flat=True))
+    mailed = select_mailed(list(administrators()), Kind.OTHER_JOB_FAILED)
+    return [user.email for user in mailed]
+
+
+def _job_link(job: Job) -> str:
+    return reverse("job", args=[job.pk])
+
+
+def _owner_name(job: Job) -> str:
+    return job.owner.get_full_name() or job.owner.get_username()
 
 
 _BY_GROUPS = "django.contrib.auth.backends.ModelBackend"
@@ -94,7 +142,7 @@ def _message_id(mail: JobMail) -> str:
 
 def _compose(mail: JobMail) -> tuple[str, str]:
     subject, first = _subject_and_sentence(mail)
-    link = f"{settings.SITE_URL}{reverse('job', args=[mail.job_id])}"
+    link = f"{settings.SITE_URL}{_job_link(mail.job)}"
     ending = _("Mails contain no patient data. Sign in and open the page for details.")
     return subject, f"{first}\n\n{link}\n\n{ending}\n"
 
@@ -110,7 +158,7 @@ def _subject_and_sentence(mail: JobMail) -> tuple[str, str]:
     words = {
         "n": job.pk,
         "state": state_label(mail.state, _get_delivered_counts(mail)),
-        "who": job.owner.get_full_name() or job.owner.get_username(),
+        "who": _owner_name(job),
     }
     if mail.reason == W.ASKED:
         return (

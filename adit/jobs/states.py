@@ -271,6 +271,8 @@ def _move_job(job: Job, to: JobState, message: Message | None, fields: dict[str,
         notifications.notify_ended(job, to)
     elif to == J.WAITING_FOR_APPROVAL:
         notifications.request_approval(job)
+    elif to == J.WAITING_FOR_OWNER:
+        notifications.notify_start_needed(job)
 
 
 def _timestamps(to: JobState | TaskState) -> dict[str, Any]:

@@ -37,10 +37,13 @@ class _DatabaseCollector:
             "adit_tasks", "Tasks by kind and state", ["kind", "state"], _count_tasks_by_state()
         )
         yield _make_gauge(
-            "adit_tasks_waiting", "Waiting tasks by reason", ["reason"], _count_waiting_tasks()
+            "adit_tasks_waiting", "Waiting tasks by reason", ["reason"], _waiting_samples()
         )
         yield _make_gauge(
-            "adit_oldest_due_seconds", "Waiting time of the oldest due task", [], _oldest_due_age()
+            "adit_oldest_due_seconds",
+            "Waiting time of the oldest due task",
+            [],
+            [([], get_oldest_due_age_s())],
         )
         yield _make_counter("adit_attempts", "Attempts that workers started", [], _count_attempts())
         for name, action, about in (
@@ -85,7 +88,12 @@ def _count_tasks_by_state() -> Samples:
     return [([kind, state], number) for kind, state, number in rows]
 
 
-def _count_waiting_tasks() -> Samples:
+def _waiting_samples() -> Samples:
+    waiting = count_waiting_tasks()
+    return [([reason], waiting[reason]) for reason in WAIT_REASONS]
+
+
+def count_waiting_tasks() -> Counter[str]:
     """Count each waiting task once, under the first reason that delays it."""
     waiting: Counter[str] = Counter()
     now = timezone.now()
@@ -102,7 +110,7 @@ def _count_waiting_tasks() -> Samples:
         used += [] if is_search else [(destination, Purpose.STORE)]
         reasons = (_wait_reason(nodes[pk], purpose, urgent) for pk, purpose in used if pk in nodes)
         waiting[next(filter(None, reasons), "worker")] += number
-    return [([reason], waiting[reason]) for reason in WAIT_REASONS]
+    return waiting
 
 
 WAIT_REASONS = ("approval", "later", "not_open", "paused", "hours", "connections", "worker")
@@ -119,12 +127,13 @@ def _wait_reason(node: Node, purpose: Purpose, urgent: bool) -> str:
     return "" if slots.count_free(node, purpose.lane(urgent)) else "connections"
 
 
-def _oldest_due_age() -> Samples:
+def get_oldest_due_age_s() -> float:
+    """Return the seconds since the order of the oldest due task; 0 if none is due."""
     due = Task.objects.filter(
         state=TaskState.PENDING, job__state__in=(JobState.PENDING, JobState.IN_PROGRESS)
     ).filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
     first = due.aggregate(first=Min("job__created_at"))["first"]
-    return [([], (timezone.now() - first).total_seconds() if first else 0.0)]
+    return (timezone.now() - first).total_seconds() if first else 0.0
 
 
 def _count_attempts() -> Samples:

@@ -61,7 +61,7 @@ def _check_forever(receives: bool) -> None:
 def _check_disks(host: str) -> None:
     full: dict[str, Message] = {}
     seen: set[int] = set()
-    for name, path in _list_folders():
+    for name, path in list_own_folders():
         if not path.is_dir() or path.stat().st_dev in seen:
             continue
         seen.add(path.stat().st_dev)
@@ -74,8 +74,8 @@ def _check_disks(host: str) -> None:
     alarms.end_other_alarms(Alarm.Cause.DISK, full, host)
 
 
-def _list_folders() -> Iterable[tuple[str, Path]]:
-    """Our own folders. Several on one disk are checked once."""
+def list_own_folders() -> Iterable[tuple[str, Path]]:
+    """Yield name and path of our own folders. Several may be on one disk."""
     yield "data", settings.DATA_DIR
     yield "spool", settings.SPOOL_DIR
     yield "archives", settings.ARCHIVE_DIR

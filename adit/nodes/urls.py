@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.nodes.views import diagnostics, nodes, quarantine, usage
+from adit.nodes.views import diagnostics, holidays, nodes, quarantine, usage
 
 urlpatterns = [
     path("", nodes.node_list, name="nodes"),
@@ -10,6 +10,7 @@ urlpatterns = [
     path("new/<slug:kind>/", nodes.node_new, name="node_new_kind"),
     path("<int:pk>/", nodes.node_page, name="node"),
     path("<int:pk>/edit/", nodes.node_edit, name="node_edit"),
+    path("<int:pk>/holidays/", holidays.node_holidays, name="node_holidays"),
     path("<int:pk>/access/", nodes.node_access, name="node_access"),
     path("<int:pk>/pause/", nodes.node_pause, name="node_pause"),
     path("<int:pk>/stop/", nodes.node_stop, name="node_stop"),

@@ -1,1 +1,1 @@
-"""Outgoing mail, each sent once. Used by the apps that write mails: nodes and jobs."""
+"""Notifications of users on their page and by mail, and the outbox of all mails."""

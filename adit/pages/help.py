@@ -111,6 +111,12 @@ TOPICS = (
         "users",
     ),
     Topic(
+        "system-status",
+        _("System status"),
+        _("Whether ADIT works: processes, queue, disks, mail, and what to do about problems."),
+        "device-desktop",
+    ),
+    Topic(
         "trail",
         _("Audit trail"),
         _("Who did what and when, and whether the record was changed."),

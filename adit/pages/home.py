@@ -16,6 +16,7 @@ from adit.nodes.models import Alarm
 from adit.nodes.presentation import NodeOverview, list_nodes
 from adit.nodes.receiving import quarantine
 from adit.pages import sample_sheets
+from adit.pages.first_steps import FirstStep, list_first_steps
 from adit.projects import services
 from adit_engine.messages import Message
 
@@ -55,6 +56,8 @@ class HomePage:
     samples: list[str] = field(default_factory=list)
     """Sample sheets to try a batch query with."""
     alarms: list[Alarm] = field(default_factory=list)
+    first_steps: list[FirstStep] = field(default_factory=list)
+    """The checklist of a new installation, for administrators."""
     more: int = 0
     groups: list[str] = field(default_factory=list)
 
@@ -92,6 +95,7 @@ class HomePage:
             first_to_decide=patient_id_changes.tasks_to_decide(user).order_by("pk").first(),
             has_quarantine=quarantine.needs_attention(user),
             alarms=list(alarms.visible_alarms(user)[:MAX_ROWS]),
+            first_steps=list_first_steps(user),
             more=max(0, open_jobs.count() - MAX_ROWS) if len(lines) == MAX_ROWS else 0,
             groups=[group.name for group in user.groups.order_by("name")],
         )

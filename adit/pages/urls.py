@@ -7,6 +7,7 @@ from adit.pages import audit_views, sample_sheets, views
 urlpatterns = [
     path("", views.home, name="home"),
     path("home/live", views.home_live, name="home_live"),
+    path("first-steps/key/", views.confirm_key_backup, name="confirm_key_backup"),
     path("samples/<str:name>", sample_sheets.download_sample, name="sample"),
     path("help/", views.help_index, name="help"),
     path("help/<slug:slug>", views.help_topic, name="help_topic"),

@@ -1,16 +1,20 @@
 """Home, help and error pages. The error pages need no database."""
 
 import sys
+from typing import cast
 
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
 from django.db.utils import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts import kept_forms
-from adit.accounts.permissions import NotPermitted
+from adit.accounts.models import User
+from adit.accounts.permissions import NotPermitted, Right, require
+from adit.pages import first_steps
 from adit.pages import help as manuals
 from adit.pages.home import HomePage
 
@@ -24,6 +28,18 @@ def home(request: HttpRequest) -> HttpResponse:
 def home_live(request: HttpRequest) -> HttpResponse:
     """Render the part of the home page that is refreshed."""
     return render(request, "pages/home_live.html", {"home": HomePage.from_request(request)})
+
+
+@require_POST
+def confirm_key_backup(request: HttpRequest) -> HttpResponse:
+    """Tick the backup of the master key on the checklist of a new installation."""
+    user = cast(User, request.user)
+    try:
+        require(user, Right.ADMINISTER)
+    except NotPermitted as error:
+        raise PermissionDenied(str(error)) from None
+    first_steps.confirm_key_backup(user)
+    return redirect("home")
 
 
 @login_not_required

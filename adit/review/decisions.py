@@ -15,6 +15,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit.trail import record
 from adit.jobs.models import Job, ReviewDecision, TaskState, WithheldImages
+from adit.jobs.notifications import notify_images_released
 from adit.projects import reviewed_rules, risks, services
 from adit.projects.models import ProfileVersion
 from adit.projects.profile_versions import parse_rules
@@ -247,9 +248,9 @@ def _apply_rule(
             "code": group.code,
             "rectangles": [list(one) for one in rectangles],
         }
-        _record_jobs(
-            user, f"withheld.{decision.value}", {r.item.task.job_id for r in affected}, details
-        )
+        jobs = {r.item.task.job_id for r in affected}
+        _record_jobs(user, f"withheld.{decision.value}", jobs, details)
+        notify_images_released(Job.objects.filter(pk__in=jobs).select_related("owner"))
     return profile
 
 

@@ -19,8 +19,10 @@ from adit.nodes import alarms, host_checks
 from adit.nodes import notifications as nodes_notifications
 from adit.nodes.limits import slots
 from adit.nodes.usage import daily_usage
+from adit.notifications.services import NOTIFICATION_OUTBOX
 from adit.orders import batch_start, drafts
 from adit.processes import get_process_name
+from adit.projects import end_warnings
 from adit.results import archives, deliveries, storage_quota
 from adit.worker import query_batch, runner
 from adit.worker.ledger import close_ended_tasks
@@ -62,6 +64,7 @@ def send_mail() -> None:
     notifications.send_due_mails()
     nodes_notifications.ALARM_OUTBOX.send()
     nodes_notifications.AUDIT_HEAD_OUTBOX.send()
+    NOTIFICATION_OUTBOX.send()
 
 
 @shared_task(name="adit.jobs.watch")
@@ -75,13 +78,14 @@ def check_alarms() -> None:
 
 @shared_task(name="adit.jobs.clean")
 def clean_up() -> None:
-    """Delete expired drafts, sessions, files and usage records.
+    """Delete expired drafts, sessions, files and usage records; warn of projects that end.
 
     The end of the audit trail is compared with the file in the data folder. Once a day its head is
     logged and mailed, so that it leaves the machine.
     """
     trail.check_and_keep_head()
     drafts.delete_expired_drafts()
+    end_warnings.warn_of_project_ends()
     sessions.delete_ended()
     daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()

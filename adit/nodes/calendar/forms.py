@@ -1,13 +1,15 @@
 """Forms for the allowed hours and special days of a node. Used by the node editor."""
 
 from collections.abc import Mapping
-from datetime import time
+from datetime import date, time
 from typing import Any
 
 from django import forms
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
+from adit.nodes.calendar import public_holidays
 from adit.nodes.calendar.allowed_hours import CLOSED, DAYS, MAX_WHY_LENGTH, get_day_name
 from adit.nodes.models import Lane, Node
 
@@ -173,6 +175,51 @@ class SpecialDaysFormSet(_SpecialDaysRows):  # type: ignore[misc,valid-type]
     @property
     def rows(self) -> list[dict[str, Any]]:
         return [form.row for form in self.forms if form.row is not None]
+
+
+class HolidayForm(forms.Form):
+    """Country, region and year of the public holidays, and the hours that apply on them."""
+
+    country = forms.ChoiceField(
+        label=_lazy("Country"),
+        help_text=_lazy("Two letters according to ISO 3166, such as DE, AT or CH."),
+    )
+    region = forms.CharField(
+        label=_lazy("Region"),
+        required=False,
+        max_length=16,
+        help_text=_lazy("For example BW for Baden-Württemberg. Empty: holidays everywhere."),
+    )
+    year = forms.IntegerField(label=_lazy("Year"), min_value=2020, max_value=2099)
+    hours = forms.ChoiceField(label=_lazy("Hours"))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        country, hours = self.fields["country"], self.fields["hours"]
+        assert isinstance(country, forms.ChoiceField)
+        assert isinstance(hours, forms.ChoiceField)
+        country.choices = [(code, code) for code in public_holidays.list_countries()]
+        country.initial = "DE"
+        hours.choices = [
+            (public_holidays.LIKE_SUNDAY, _("as on Sundays")),
+            (CLOSED, _("closed")),
+        ]
+        self.fields["year"].initial = timezone.localdate().year
+
+    def clean_region(self) -> str:
+        region = self.cleaned_data["region"].strip()
+        regions = public_holidays.list_regions(self.cleaned_data.get("country", ""))
+        if region and region not in regions:
+            known = ", ".join(regions) or _("none")
+            raise forms.ValidationError(
+                _("There is no such region. Regions of this country: %(known)s") % {"known": known}
+            )
+        return region
+
+    def list_days(self) -> list[tuple[date, str]]:
+        """Return the holidays of valid input."""
+        given = self.cleaned_data
+        return public_holidays.list_holidays(given["country"], given["region"], given["year"])
 
 
 def add_row(data: Mapping[str, Any], prefix: str) -> Any:

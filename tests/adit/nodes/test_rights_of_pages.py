@@ -37,6 +37,7 @@ MATRIX = {
     "node": ("get", ("node",), USERS),
     "node_edit": ("get", ("node",), MANAGERS),
     "node_access": ("get", ("node",), MANAGERS),
+    "node_holidays": ("get", ("node",), MANAGERS),
     "node_pause": ("get", ("node",), MANAGERS),
     "node_stop": ("get", ("node",), MANAGERS),
     "stop_all": ("get", (), MANAGERS_ALONE),

@@ -21,6 +21,7 @@ from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, ReviewDecision, TaskState, WithheldImages
 from adit.nodes.models import Node, NodeAccess
+from adit.notifications.models import Notification, NotificationKind
 from adit.projects import reviewed_rules, services
 from adit.projects.models import ProfileVersion, Project
 from adit.projects.profile_versions import create_version, draft_next_version, parse_rules
@@ -49,7 +50,7 @@ def _nothing_remembered() -> None:
 
 @pytest.fixture
 def reviewer(make_user: Callable[..., User], source: Node, groups: dict[str, Group]) -> User:
-    group, _ = Group.objects.get_or_create(name="Reviewers")
+    group = Group.objects.create(name="Own reviewers")
     for right in ("review_withheld", "see_identified", "see_all_jobs"):
         group.permissions.add(Permission.objects.get(codename=right))
     NodeAccess.objects.create(group=group, node=source, may_read=True)
@@ -309,6 +310,8 @@ def test_released_images_are_delivered_with_unchanged_pixels(
 ) -> None:
     job = order(clip(1))
     review_decisions.release(reviewer, known_group(reviewer), "it writes nothing into clips")
+    told = Notification.objects.get(user=coordinator, kind=NotificationKind.IMAGES_RELEASED)
+    assert told.link == f"/jobs/{job.pk}/"
     perform(coordinator, job, "retry_withheld")
     work()
     (ds,) = (ds for ds in delivered(destination) if ds.SOPClassUID == US_FRAMES)
@@ -375,7 +378,7 @@ def test_decisions_require_a_reason_and_nobody_masks_their_own_order(
     with pytest.raises(InvalidInput) as refused:
         review_decisions.mask(reviewer, group, (BAND,), "")
     assert refused.value.message.code == "reason.invalid"
-    reviewers = Group.objects.get(name="Reviewers")
+    reviewers = Group.objects.get(name="Own reviewers")
     coordinator.groups.add(reviewers)
     coordinator = User.objects.get(pk=coordinator.pk)
     with pytest.raises(NotPermitted) as refused:
@@ -422,7 +425,7 @@ def test_a_reviewer_without_see_all_jobs_sees_no_groups_of_other_users(
     order: Callable[..., Job], reviewer: User
 ) -> None:
     order()
-    group = Group.objects.get(name="Reviewers")
+    group = Group.objects.get(name="Own reviewers")
     group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
     alone = User.objects.get(pk=reviewer.pk)
     assert review_groups.list_groups(alone, *ReviewDecision) == []

@@ -39,6 +39,7 @@ def test_up_in_an_empty_folder_starts_within_20_s_and_stops_all_processes(
         commands = " ".join(runs(pid) for pid in family)
         for command in ("granian", "cli scheduler", "cli receiver", "cli worker"):
             assert command in commands
+        until(lambda: _reported_roles(installation) == ALL_ROLES)
         second = installation.adit("up")
         assert second.returncode == 1
         assert (
@@ -55,6 +56,15 @@ def test_up_in_an_empty_folder_starts_within_20_s_and_stops_all_processes(
     assert "/setup/" in log
     for key in ("master.key", "web.key"):
         assert stat.S_IMODE((installation.data / "keys" / key).stat().st_mode) == 0o600
+
+
+ALL_ROLES = {"web", "worker", "scheduler"}
+"""Without the receiver, which these installations do not have."""
+
+
+def _reported_roles(installation: Installed) -> set[str]:
+    with closing(sqlite3.connect(installation.data / "adit.sqlite3", timeout=10)) as database:
+        return {role for (role,) in database.execute("SELECT role FROM monitoring_processsign")}
 
 
 def test_all_processes_end_when_the_supervisor_is_killed(
