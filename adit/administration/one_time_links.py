@@ -17,12 +17,14 @@ from django.utils.translation import gettext as _
 from adit.accounts import permissions
 from adit.accounts.models import User
 from adit.administration.models import OneTimeLink
+from adit.audit.models import AuditEvent
 from adit.audit.trail import record
 from adit.vault.master_key import master_cipher
 from adit_engine.errors import AditError
 
 PASSWORD_LINK_LIFETIME = timedelta(days=7)
 SETUP_LINK_LIFETIME = timedelta(hours=24)
+REFUSAL_INTERVAL = timedelta(hours=1)
 
 
 class LinkRefused(AditError):
@@ -121,6 +123,22 @@ def create_first_administrator(token: str, user: User, password: str) -> None:
         user.groups.add(permissions.create_standard_groups()[permissions.ADMINISTRATORS])
         details = {"user": user.username}
         record("user.first_administrator", user=user, about=f"user:{user.pk}", details=details)
+
+
+def record_refusal(token: str, error: LinkRefused) -> None:
+    """Record that someone used a link in vain, at most once per hour and link.
+
+    Unknown tokens are not recorded: anyone could fill the audit trail with them.
+    """
+    link = OneTimeLink.objects.filter(digest=_digest(token)).first()
+    if link is None:
+        return
+    about = f"user:{link.user_id}" if link.user_id else f"link:{link.pk}"
+    recent = AuditEvent.objects.filter(
+        action="link.refused", about=about, at__gt=timezone.now() - REFUSAL_INTERVAL
+    )
+    if not recent.exists():
+        record("link.refused", about=about, details={"reason": error.message.code})
 
 
 def discard_link(user: User) -> None:

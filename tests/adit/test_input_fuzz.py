@@ -22,10 +22,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.http import HttpResponse, QueryDict
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.datastructures import MultiValueDict
 from lab.jobs import put_study
+from lab.routes import all_patterns
 
 from adit.accounts.models import User
 from adit.jobs.models import ArchiveFile, Job, JobState, WithheldImages
@@ -167,14 +168,6 @@ def site(
         "patient": 1,
         "name": "a.csv",
     }
-
-
-def all_patterns(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for entry in (resolver or get_resolver()).url_patterns:
-        if isinstance(entry, URLResolver):
-            yield from all_patterns(entry, prefix + str(entry.pattern))
-        elif isinstance(entry, URLPattern):
-            yield prefix + str(entry.pattern), entry.name or ""
 
 
 def all_routes(site: dict[str, Any]) -> list[Route]:

@@ -33,7 +33,7 @@ def password_link(request: HttpRequest) -> HttpResponse:
             messages.success(request, _("The password is set. Sign in with it."))
             return redirect("account_login")
     except LinkRefused as error:
-        return _refuse(request, error)
+        return _refuse(request, token, error)
     context = {"form": form, "person": user}
     return render(
         request, "administration/set_password.html", context, status=422 if form.errors else 200
@@ -56,10 +56,11 @@ def setup(request: HttpRequest) -> HttpResponse:
             messages.success(request, _("The account is created. Sign in with it."))
             return redirect("account_login")
     except LinkRefused as error:
-        return _refuse(request, error)
+        return _refuse(request, token, error)
     context = {"form": form}
     return render(request, "administration/setup.html", context, status=422 if form.errors else 200)
 
 
-def _refuse(request: HttpRequest, error: LinkRefused) -> HttpResponse:
+def _refuse(request: HttpRequest, token: str, error: LinkRefused) -> HttpResponse:
+    one_time_links.record_refusal(token, error)
     return render(request, "administration/link_refused.html", {"reason": error}, status=410)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
-from adit.accounts.permissions import has_right, order_right
+from adit.accounts.permissions import NotPermitted, has_right, order_right
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import visibility
@@ -45,6 +45,13 @@ def order_permission_required(kind: str) -> Callable[[View], View]:
         return guarded
 
     return decorated
+
+
+def require_may_act(user: User, job: Job) -> None:
+    """Raise PermissionDenied, with the reason, unless the user may act on the job."""
+    if not visibility.may_act_on(user, job):
+        reason = NotPermitted("job.not-yours")
+        raise PermissionDenied(str(reason)) from reason
 
 
 def get_visible_job(user: User, pk: int) -> Job:

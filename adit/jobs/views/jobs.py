@@ -17,7 +17,12 @@ from adit.jobs.estimates import estimate_job
 from adit.jobs.filters import JobFilter
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType
 from adit.jobs.tables import JobTable, SearchTaskTable, StudyTable
-from adit.jobs.views.access import current_user, get_visible_job, record_view
+from adit.jobs.views.access import (
+    current_user,
+    get_visible_job,
+    record_view,
+    require_may_act,
+)
 from adit.jobs.views.approval import get_approval_facts
 from adit.jobs.views.task_labels import kind_label
 from adit.jobs.views.timeline import get_timeline
@@ -94,6 +99,7 @@ def job_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Delete a job after confirmation; its timeline is no longer available then."""
     user = current_user(request)
     job = get_visible_job(user, pk)
+    require_may_act(user, job)
     if request.method != "POST":
         return render(request, "jobs/job_delete.html", {"job": job})
     try:

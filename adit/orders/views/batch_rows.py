@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import (
     Http404,
@@ -24,7 +25,12 @@ from adit.jobs import estimates, states
 from adit.jobs.disclosure import Disclosure, get_disclosure, shows_pseudonyms
 from adit.jobs.estimates import describe_start
 from adit.jobs.models import Job, JobStage, JobState, TaskType
-from adit.jobs.views.access import current_user, get_visible_job, record_view
+from adit.jobs.views.access import (
+    current_user,
+    get_visible_job,
+    record_view,
+    require_may_act,
+)
 from adit.jobs.visibility import may_act_on
 from adit.nodes import destination_folders
 from adit.nodes.models import Node
@@ -57,6 +63,7 @@ def transfer_start(request: HttpRequest, pk: int) -> HttpResponse:
     """Start the transfer after the check, or continue it after the pilot."""
     user = current_user(request)
     job = _get_batch_transfer(user, pk)
+    require_may_act(user, job)
     try:
         wishes = _read_options(request)
         batch_start.request_start(user, job, wishes)
@@ -87,7 +94,7 @@ def transfer_failed_rows(request: HttpRequest, pk: int, form: str) -> HttpRespon
     job = _get_batch_transfer(user, pk)
     disclosure = get_disclosure(user, job)
     if not disclosure.rows:
-        raise Http404
+        raise PermissionDenied(_("You do not have the permission to see the uploaded rows."))
     _record_download(user, job, disclosure)
     rows = transfer_results.failed_rows(job, disclosure)
     return make_table_response(

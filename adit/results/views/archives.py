@@ -30,7 +30,7 @@ from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import actions
 from adit.jobs.models import ArchiveFile
-from adit.jobs.views.access import current_user, get_visible_job
+from adit.jobs.views.access import current_user, get_visible_job, require_may_act
 from adit.nodes import destination_folders
 from adit.orders import archive_passwords
 from adit.results import archives
@@ -83,6 +83,7 @@ def job_password(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     action = actions.job_actions().get(verb)
     if action is None or not action.needs_password or not archives.is_archive(job.destination):
         raise Http404
+    require_may_act(user, job)
     trouble = ""
     password = archive_passwords.for_next_file(user, job)
     if request.method == "POST":

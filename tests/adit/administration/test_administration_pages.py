@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -15,6 +15,7 @@ from adit.administration.models import OneTimeLink
 from adit.api_tokens import tokens
 from adit.api_tokens import urls as api_tokens
 from adit.api_tokens.models import ApiToken
+from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState
 from adit.nodes.models import Node, NodeAccess
 
@@ -247,6 +248,32 @@ def test_the_last_administrator_is_told_why_the_form_is_refused(
     assert answer.status_code == 422
     assert "At least one active administrator must remain" in answer.content.decode()
     assert admin.groups.count() == 1
+
+
+def test_the_last_administrator_cannot_deactivate_themselves(admin: User, as_user: AsUser) -> None:
+    answer = as_user(admin).post(f"/users/{admin.pk}/deactivate/", {"open_jobs": "cancel"})
+
+    admin.refresh_from_db()
+    assert answer.status_code == 422
+    assert "your own account" in answer.content.decode()
+    assert admin.is_active
+    assert not AuditEvent.objects.filter(action="user.deactivated").exists()
+
+
+def test_a_group_that_grants_more_than_its_author_holds_is_refused(
+    clerk: User, as_user: AsUser
+) -> None:
+    permission = Permission.objects.get(codename="approve_jobs")
+    typed = {"name": "Shortcut", "permissions": [permission.pk], "members": [clerk.pk]}
+    client = as_user(clerk)
+    shown = client.post("/groups/new/", typed).content.decode()
+
+    answer = client.post("/groups/new/", {**typed, **hidden_fields(shown)})
+
+    assert answer.status_code == 422
+    assert "Approve jobs" in answer.content.decode()
+    assert not Group.objects.filter(name="Shortcut").exists()
+    assert not AuditEvent.objects.filter(action__startswith="group.").exists()
 
 
 def test_a_deactivation_asks_what_happens_to_open_jobs(

@@ -185,3 +185,33 @@ def test_links_of_one_kind_do_not_open_pages_of_the_other(db: None, stranger: Us
     assert Client().get(f"/accounts/password/link/?{setup}").status_code == 410
     assert Client().get("/setup/?token=made-up").status_code == 410
     assert Client().get("/setup/").status_code == 410
+
+
+@pytest.mark.parametrize("why", ["used", "expired", "account-deactivated"])
+def test_a_link_that_is_used_in_vain_is_explained_and_recorded_once_an_hour(
+    why: str, admin: User, coordinator: User
+) -> None:
+    token = users.reset_password(admin, coordinator)
+    address = path_of(one_time_links.password_url(token))
+    if why == "used":
+        Client().post(address, BOTH)
+    elif why == "account-deactivated":
+        User.objects.filter(pk=coordinator.pk).update(is_active=False)
+    days = 8 if why == "expired" else 0
+    password = User.objects.get(pk=coordinator.pk).password
+
+    with time_machine.travel(timezone.now() + timedelta(days=days)):
+        answers = [Client().get(address), Client().post(address, BOTH)]
+
+    assert [answer.status_code for answer in answers] == [410, 410]
+    assert "administrator" in answers[1].content.decode()
+    assert User.objects.get(pk=coordinator.pk).password == password
+    event = AuditEvent.objects.get(action="link.refused")
+    assert event.about == f"user:{coordinator.pk}"
+    assert event.details == {"reason": f"link.{why}"}
+    assert token not in str(event.details)
+
+
+def test_an_unknown_link_is_not_recorded(db: None) -> None:
+    assert Client().get("/accounts/password/link/?token=guessed").status_code == 410
+    assert not AuditEvent.objects.filter(action="link.refused").exists()

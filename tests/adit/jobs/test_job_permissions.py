@@ -35,6 +35,8 @@ LED_AWAY = {role: AWAY if status == OK else status for role, status in ORDERERS.
 JOB = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN, "stranger": HIDDEN, "other": HIDDEN}
 DEED = {role: AWAY if status == OK else status for role, status in JOB.items()}
 """An action always redirects, with a message if it was not possible."""
+ACTION_PAGE = JOB | dict.fromkeys(("member", "pacsadmin", "dpo"), NO)
+"""Pages that ask for something before an action: for those who may act only."""
 MAY_ACT = frozenset({"owner", "staff", "root"})
 
 NOT_A_BATCH = dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN}
@@ -91,10 +93,10 @@ MATRIX = {
         ("job", "csv"),
         dict.fromkeys(ROLES, HIDDEN) | {"nobody": SIGN_IN},
     ),
-    "job_delete": ("get", ("job",), JOB),
+    "job_delete": ("get", ("job",), ACTION_PAGE),
     "archives": ("get", (), dict.fromkeys(ROLES, NO) | DOWNLOADERS),
     "archive_file": ("get", ("job", "archive"), dict.fromkeys(ROLES, HIDDEN) | FILE),
-    "job_password": ("get", ("job", "retry"), JOB),
+    "job_password": ("get", ("job", "retry"), ACTION_PAGE),
     "job_return": ("post", ("job",), DEED),
     "job_action": ("post", ("job", "cancel"), DEED),
     "job_task": ("get", ("job", 1), JOB),

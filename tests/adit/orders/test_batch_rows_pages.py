@@ -269,7 +269,7 @@ def test_patient_data_of_another_users_rows_are_hidden_without_permission(
         for value in (PATIENT, ROOT, "HYPERLINK", "Thorax"):
             assert value not in text
     again = reverse("job_batch_failed_rows", args=[job.pk, "xlsx"])
-    assert as_user(pacsadmin).get(again).status_code == 404
+    assert as_user(pacsadmin).get(again).status_code == 403
 
 
 def test_a_stranger_gets_404_for_the_rows_and_only_the_owner_can_start(

@@ -1,0 +1,426 @@
+"""Every route for every role, with objects of the own and of another project.
+
+The table states what each role gets; a route without a line fails. The roles belong to LUNG, except
+"other", who coordinates HEART.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from django.contrib.auth.models import Group
+from django.contrib.messages import ERROR, get_messages
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.utils import timezone
+from lab.jobs import put_study
+from lab.routes import all_patterns
+
+from adit.accounts import permissions as standard
+from adit.accounts.models import User, UserSession
+from adit.api_tokens import tokens
+from adit.jobs.models import ArchiveFile, Job, JobState, WithheldImages
+from adit.nodes.models import Node, NodeAccess
+from adit.orders import drafts
+from adit.projects import pseudonyms, services
+from adit.projects.models import Patient, Project
+from adit_engine.messages import Message
+
+pytestmark = pytest.mark.django_db
+
+ROLES = ("member", "coord", "other", "pacs", "dpo", "review", "reid", "admin")
+OK, REFUSED, NO, HIDDEN, ELSEWHERE, SIGN_IN = "+", "m", "-", ".", "/", "s"
+JOBS = (JobState.PENDING, JobState.SUCCESS, JobState.WAITING_FOR_OWNER, JobState.FAILURE)
+"""Of the jobs of each project: selective, batch query, batch transfer, 7-Zip."""
+VALUES = {
+    "nodes/<int:pk>/do|verb": "close",
+    "jobs/<int:pk>/do|verb": "cancel",
+    "jobs/<int:pk>/password|verb": "retry",
+    "verb": "stop",
+    "key": drafts.new_key(),
+    "form": "csv",
+    "kind": "dimse",
+    "slug": "jobs",
+    "position": 1,
+    "slot": 1,
+    "name": "a.xlsx",
+}
+INPUT = {
+    "jobs/withheld/<int:pk>/": {"do": "leave", "reason": "not needed"},
+    "jobs/withheld/<int:pk>/picture.png": {"look": "1"},
+    "profiles/<int:pk>/pixels/": {"do": "put", "text": "x"},
+}
+"""Parameters without which a permitted request would be answered like a refused one."""
+
+PUBLIC = {
+    "accounts/login/",
+    "accounts/inactive/",
+    "accounts/password/link/",
+    "setup/",
+    "healthz",
+    "readyz",
+    "metrics",
+    "help/",
+    "help/<slug:slug>",
+}
+"""Routes that need no sign-in."""
+
+# Methods that are not in the table are not possible for anyone.
+# +  the page, or the action
+# m  a redirect with an error message: not possible for this person, or in this state
+# -  403
+# .  404
+# s  the sign-in page
+# Two signs: with an object of LUNG, and with one of HEART. Persons and tokens of LUNG are those of
+# "coord", the ones of HEART those of "other".
+TABLE = """
+                                             member coord other pacs dpo review reid admin
+
+# own account
+(home)                                  GET  +      +     +     +    +   +      +    +
+home/live                               GET  +      +     +     +    +   +      +    +
+samples/<str:name>                      GET  +      +     +     +    +   +      +    +
+accounts/password/change/               BOTH +      +     +     +    +   +      +    +
+accounts/logout/                        GET  +      +     +     +    +   +      +    +
+accounts/logout/                        POST s      s     s     s    s   s      s    s
+accounts/profile/                       BOTH +      +     +     +    +   +      +    +
+accounts/sessions/                      GET  +      +     +     +    +   +      +    +
+accounts/sessions/<int:pk>/end/         POST .      +.    .+    .    .   .      .    .
+accounts/sessions/end-others/           POST +      +     +     +    +   +      +    +
+accounts/theme/                         POST +      +     +     +    +   +      +    +
+accounts/tokens/                        GET  +      +     +     +    +   +      +    +
+accounts/tokens/new/                    BOTH +      +     +     +    +   +      +    +
+accounts/tokens/<int:pk>/revoke/        POST .      +.    .+    .    .   .      .    +
+
+# users, groups and the audit trail
+users/                                  GET  -      -     -     -    -   -      -    +
+users/tokens/                           GET  -      -     -     -    -   -      -    +
+users/new/                              BOTH -      -     -     -    -   -      -    +
+users/<int:pk>/                         GET  -      -     -     -    -   -      -    +
+users/<int:pk>/edit/                    BOTH -      -     -     -    -   -      -    +
+users/<int:pk>/deactivate/              BOTH -      -     -     -    -   -      -    +
+users/<int:pk>/reactivate/              POST -      -     -     -    -   -      -    +
+users/<int:pk>/password/                POST -      -     -     -    -   -      -    +
+groups/                                 GET  -      -     -     -    -   -      -    +
+groups/new/                             BOTH -      -     -     -    -   -      -    +
+groups/<int:pk>/                        BOTH -      -     -     -    -   -      -    +
+trail/                                  GET  -      -     -     -    +   -      -    +
+trail/verify/                           POST -      -     -     -    +   -      -    +
+trail/export/                           POST -      -     -     -    +   -      -    +
+
+# orders: drafts belong to their author, other drafts are expired ones
+jobs/new/selective/                     BOTH -      +     +     -    -   -      -    -
+jobs/new/selective/cancel/              POST -      +     +     -    -   -      -    -
+jobs/new/selective/summary/<str:key>/   GET  -      /     /     -    -   -      -    -
+jobs/new/selective/summary/<str:key>/   POST -      +     +     -    -   -      -    -
+jobs/new/query/                         BOTH -      +     +     -    -   -      -    -
+jobs/new/query/template.<str:form>      GET  -      +     +     -    -   -      -    -
+jobs/new/query/<str:key>/columns/       GET  -      /     /     -    -   -      -    -
+jobs/new/query/<str:key>/columns/       POST -      +     +     -    -   -      -    -
+jobs/new/query/<str:key>/               GET  -      /     /     -    -   -      -    -
+jobs/new/query/<str:key>/               POST -      +     +     -    -   -      -    -
+jobs/new/transfer/                      BOTH -      +     +     -    -   -      -    -
+jobs/new/transfer/template.<str:form>   GET  -      +     +     -    -   -      -    -
+jobs/new/transfer/<str:key>/columns/    GET  -      /     /     -    -   -      -    -
+jobs/new/transfer/<str:key>/columns/    POST -      +     +     -    -   -      -    -
+jobs/new/transfer/<str:key>/            GET  -      /     /     -    -   -      -    -
+jobs/new/transfer/<str:key>/            POST -      +     +     -    -   -      -    -
+
+# jobs: seen by the owner, the members of the project, and people who see all jobs
+jobs/                                   GET  +      +     +     +    +   +      +    +
+jobs/<int:pk>/                          GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/live/                     GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/report/                   GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/report.json               GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/rows/                     GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/result.<str:form>         GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/again.<str:form>          GET  .      +.    .+    -    -   +      +.   -
+jobs/<int:pk>/results/                  BOTH .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/results.<str:form>        GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/<int:position>/           GET  .      +.    .+    +    +   +      +.   +
+jobs/<int:pk>/<int:position>/live/      GET  .      +.    .+    +    +   +      +.   +
+
+# actions on jobs: the owner, and staff who see all jobs
+jobs/<int:pk>/rows/start/               POST .      +.    .+    -    -   -      -.   +
+jobs/<int:pk>/do/<slug:verb>/           POST .      +.    .+    m    m   m      m.   +
+jobs/<int:pk>/return/                   POST .      m.    .m    m    m   m      m.   m
+jobs/<int:pk>/delete/                   GET  .      +.    .+    -    -   -      -.   +
+jobs/<int:pk>/delete/                   POST .      m.    .m    -    -   -      -.   m
+jobs/<int:pk>/password/<slug:verb>/     BOTH .      +.    .+    -    -   -      -.   +
+jobs/<int:pk>/<int:position>/do/<slug:verb>/   POST . +. .+ m m m m. +
+jobs/<int:pk>/<int:position>/decide/    POST .      -.    .-    -    -   -      -.   -
+
+# downloads and withheld images
+jobs/downloads/                         GET  -      +     +     -    -   -      -    -
+jobs/<int:pk>/files/<int:number>/       GET  .      +.    .+    -    -   -      -.   -
+jobs/withheld/                          GET  -      -     -     -    -   +      -    -
+jobs/withheld/<int:pk>/                 BOTH -      -     -     -    -   +      -    -
+jobs/withheld/<int:pk>/devices/         POST -      -     -     -    -   m      -    -
+jobs/withheld/<int:pk>/picture.png      GET  -      -     -     -    -   +      -    -
+
+# nodes: seen by groups with access, and by people who manage nodes
+nodes/                                  GET  +      +     +     +    +   +      +    +
+nodes/new/                              GET  -      -     -     +    -   -      -    +
+nodes/new/<slug:kind>/                  BOTH -      -     -     +    -   -      -    +
+nodes/stop/                             BOTH -      -     -     +    -   -      -    +
+nodes/budgets/                          BOTH -      -     -     +    -   -      -    +
+nodes/quarantine/                       GET  -      -     -     +    -   -      -    +
+nodes/quarantine/delete/                POST -      -     -     m    -   -      -    m
+nodes/<int:pk>/                         GET  .      +.    .+    +    .   .      +.   +
+nodes/<int:pk>/test/                    POST .      +.    .+    +    .   .      +.   +
+nodes/<int:pk>/edit/                    BOTH .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/access/                  BOTH .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/pause/                   BOTH .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/stop/                    BOTH .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/delete/                  BOTH .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/do/<slug:verb>/          POST .      m.    .m    +    .   .      m.   +
+nodes/<int:pk>/sheet/                   GET  .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/sheet.txt                GET  .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/use.csv                  GET  .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/use.xlsx                 GET  .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/test/fetch/              POST .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/test/write/              POST .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/test/adopt/              POST .      -.    .-    m    .   .      -.   m
+nodes/<int:pk>/connections/<int:slot>/end/     POST . -. .- m . . -. m
+
+# projects: seen by members, and by people who manage projects; profiles are seen by all
+projects/                               GET  +      +     +     +    +   +      +    +
+projects/new/                           BOTH +      +     +     +    +   +      +    +
+projects/<int:pk>/                      GET  .      +.    .+    .    +   .      +.   +
+projects/<int:pk>/edit/                 BOTH .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/accept/               POST .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/revoke/               POST .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/destroy/              BOTH .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/pseudonyms/           GET  .      +.    .+    .    +   .      +.   +
+projects/<int:pk>/import/               BOTH .      +.    .+    .    -   .      -.   -
+projects/<int:pk>/export/               BOTH .      -.    .-    .    -   .      +.   -
+jobs/uids/<int:pk>/                     BOTH .      -.    .-    .    -   .      +.   -
+projects/<int:pk>/pseudonyms/<int:patient>/       BOTH . -. .- . - . +. -
+projects/<int:pk>/pseudonyms/<int:patient>/join/  BOTH . -. .- . - . +. -
+profiles/                               GET  +      +     +     +    +   +      +    +
+profiles/<int:pk>/                      GET  +      +     +     +    +   +      +    +
+profiles/<int:pk>/plain/                GET  +      +     +     +    +   +      +    +
+profiles/<int:pk>/next/                 BOTH -      -     -     -    +   -      -    +
+profiles/<int:pk>/pixels/               BOTH -      -     -     -    +   -      -    +
+profiles/<int:pk>/try/                  BOTH -      +     +     -    -   +      +    -
+"""
+
+
+def read_table() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return the signs of all roles by pattern and method."""
+    rows: dict[tuple[str, str], tuple[str, ...]] = {}
+    for line in TABLE.splitlines():
+        cells = line.split()
+        if not cells or cells[0] == "#" or tuple(cells) == ROLES:
+            continue
+        pattern, methods, *signs = cells
+        assert len(signs) == len(ROLES), line
+        for method in ("GET", "POST") if methods == "BOTH" else (methods,):
+            assert (pattern, method) not in rows, line
+            rows["" if pattern == "(home)" else pattern, method] = tuple(signs)
+    return rows
+
+
+ROWS = read_table()
+
+
+@dataclass(frozen=True)
+class Site:
+    """The arguments in addresses, for the objects of each project."""
+
+    people: dict[str, User]
+    arguments: dict[str, dict[str, Any]]
+
+    def address(self, pattern: str, project: str) -> str:
+        values = self.arguments[project]
+        address = f"/{pattern}"
+        for name in re.findall(r"<\w+:(\w+)>", pattern):
+            keys = (one for one in values if one == name or pattern.startswith(one.split("|")[0]))
+            key = next(one for one in keys if one.endswith((name, f":{name}>")) or name == "pk")
+            address = re.sub(rf"<\w+:{name}>", str(values[key]), address)
+        return address
+
+
+@pytest.fixture
+def site(
+    groups: dict[str, Group],
+    make_user: Callable[..., User],
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Any],
+    make_node: Callable[..., Node],
+    root: User,
+    tmp_path: Path,
+    settings: Any,
+) -> Site:
+    settings.SAMPLES_DIR = tmp_path
+    (tmp_path / "a.xlsx").write_bytes(b"")
+    lung, heart, holders = (
+        Group.objects.create(name=name) for name in ("Lung", "Heart", "Lung key holders")
+    )
+    people = {
+        "member": make_user("member"),
+        "coord": make_user("coord", standard.COORDINATORS),
+        "other": make_user("other", standard.COORDINATORS),
+        "pacs": make_user("pacs", standard.PACS_ADMINISTRATORS),
+        "dpo": make_user("dpo", standard.DATA_PROTECTION),
+        "review": make_user("review", standard.REVIEWERS),
+        "reid": make_user("reid", standard.RE_IDENTIFICATION),
+        "admin": make_user("admin", standard.ADMINISTRATORS, is_staff=True),
+    }
+    people["coord"].groups.add(lung)
+    people["other"].groups.add(heart)
+    people["reid"].groups.add(lung, holders)
+    (tmp_path / "a.7z").write_bytes(b"7-Z")
+    archive = make_node("7-Zip", kind="archive", settings={"path": str(tmp_path)})
+    arguments = {}
+    for name, group, owner in (("LUNG", lung, "coord"), ("HEART", heart, "other")):
+        node = make_node(f"PACS of {name}")
+        put_study(node)
+        NodeAccess.objects.create(group=group, node=node, may_read=True, may_write=True)
+        project = Project(protocol_id=name, sponsor="University", pattern=f"{name}-####")
+        key = [holders] if name == "LUNG" else []
+        services.create_project(root, project, members=[group], list_holders=key, reidentifiers=key)
+        user = people[owner]
+        pseudonyms.register_pseudonym(root, project, node, "PID-1")
+        arguments[name] = {
+            **make_objects(user, project, make_job, make_item, archive),
+            "nodes/<int:pk>": node.pk,
+            "projects/<int:pk>": project.pk,
+            "jobs/uids/<int:pk>": project.pk,
+            "profiles/<int:pk>": project.profile_id,
+            "patient": Patient.objects.get(project=project).pk,
+            "groups/<int:pk>": group.pk,
+            **VALUES,
+        }
+    return Site(people, arguments)
+
+
+def make_objects(
+    user: User,
+    project: Project,
+    make_job: Callable[..., Job],
+    make_item: Callable[..., Any],
+    archive: Node,
+) -> dict[str, Any]:
+    """Create a job of each kind with its objects, and a session and an API token of the user."""
+    job, query, transfer, packed = (make_job(user, project=project, state=state) for state in JOBS)
+    Job.objects.filter(pk=query.pk).update(kind="batch_query")
+    order = {**transfer.order, "source": transfer.tasks.get().source_id}
+    Job.objects.filter(pk=transfer.pk).update(kind="batch_transfer", order=order)
+    Job.objects.filter(pk=packed.pk).update(destination=archive)
+    item = make_item(job.tasks.get(), expected=2, delivered=1, withheld=1)
+    held = WithheldImages.objects.create(item=item, code="class", reason=Message("class"), images=1)
+    now = timezone.now()
+    file = ArchiveFile.objects.create(
+        job=packed, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
+    )
+    Client().force_login(user)
+    token, _text = tokens.create_token(user, user, "script", ["query"], days=7, nodes=None)
+    return {
+        "jobs/<int:pk>/results": query.pk,
+        "jobs/<int:pk>/rows": transfer.pk,
+        "jobs/<int:pk>/result.": transfer.pk,
+        "jobs/<int:pk>/again.": transfer.pk,
+        "jobs/<int:pk>/files": packed.pk,
+        "jobs/<int:pk>/password": packed.pk,
+        "jobs/<int:pk>": job.pk,
+        "jobs/withheld/<int:pk>": held.pk,
+        "accounts/sessions/<int:pk>": UserSession.objects.get(user=user).pk,
+        "accounts/tokens/<int:pk>": token.pk,
+        "users/<int:pk>": user.pk,
+        "number": file.pk,
+    }
+
+
+def classify(answer: HttpResponse) -> str:
+    """Return what the answer means, as in the table."""
+    location = answer.get("Location", "")
+    if answer.status_code in (403, 404):
+        return NO if answer.status_code == 403 else HIDDEN
+    if location.startswith("/accounts/login/"):
+        return SIGN_IN
+    request = cast(Any, answer).wsgi_request
+    is_page_above = request.method == "GET" and location and request.path.startswith(location)
+    if answer.status_code == 405 or is_page_above:
+        return ELSEWHERE
+    is_refused = any(one.level == ERROR for one in get_messages(request))
+    return REFUSED if answer.status_code == 302 and is_refused else OK
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Take back what a request wrote."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def ask(client: Client, method: str, site: Site, pattern: str, project: str = "LUNG") -> str:
+    cookies = client.cookies.copy()
+    with undone():
+        answer = getattr(client, method.lower())(
+            site.address(pattern, project), INPUT.get(pattern, {})
+        )
+        found = classify(answer)
+        answer.getvalue()
+    client.cookies = cookies
+    return found
+
+
+def find_routes() -> list[str]:
+    return [pattern for pattern, _name in all_patterns() if pattern not in PUBLIC]
+
+
+def test_every_route_is_in_the_table() -> None:
+    """Add a line for a new route, with the answers that each role should get."""
+    assert {pattern for pattern, _method in ROWS} == set(find_routes())
+    assert {pattern for pattern, _name in all_patterns()} > PUBLIC
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_gets_the_answers_in_the_table(
+    role: str, site: Site, as_user: Callable[..., Client]
+) -> None:
+    client = as_user(site.people[role])
+    wrong = []
+    for (pattern, method), signs in ROWS.items():
+        expected = signs[ROLES.index(role)]
+        projects = ("LUNG", "HEART") if "<int:pk>" in pattern else ("LUNG",)
+        found = [ask(client, method, site, pattern, one) for one in projects]
+        if "".join(found) != (expected if len(expected) == 2 else expected * len(projects)):
+            wrong.append(f"{method} {pattern}: {''.join(found)} instead of {expected}")
+    assert wrong == []
+
+
+def test_other_methods_are_not_possible(site: Site, as_user: Callable[..., Client]) -> None:
+    """With an object of its own project, for a role that may do much with it."""
+    client = as_user(site.people["coord"])
+    wrong = []
+    for pattern in find_routes():
+        for method in ("GET", "POST"):
+            if (pattern, method) not in ROWS:
+                found = ask(client, method, site, pattern)
+                if found not in (ELSEWHERE, NO):
+                    wrong.append(f"{method} {pattern}: {found}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("person", ["anonymous", "deactivated"])
+def test_people_without_account_are_led_to_the_sign_in(
+    person: str, site: Site, as_user: Callable[..., Client]
+) -> None:
+    user = site.people["admin"] if person == "deactivated" else None
+    client = as_user(user)
+    User.objects.filter(username="admin").update(is_active=person != "deactivated")
+    wrong = []
+    for pattern, _name in all_patterns():
+        for method in ("GET", "POST"):
+            found = ask(client, method, site, pattern)
+            if (found == SIGN_IN) != (pattern not in PUBLIC):
+                wrong.append(f"{method} {pattern}: {found}")
+    assert wrong == []
