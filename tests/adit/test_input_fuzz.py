@@ -166,6 +166,7 @@ def site(
         "slot": 1,
         "patient": 1,
         "name": "a.csv",
+        "provider_id": "unknown",
     }
 
 
