@@ -21,6 +21,14 @@ _ACCOUNTS: dict[str, Template] = {
         "You have no account in ADIT yet. Ask an administrator to create one and to link it with "
         "this sign-in."
     ),
+    "signin.directory-unavailable": _(
+        "The directory of your hospital does not respond, so your password cannot be checked. Try "
+        "again in a few minutes. Emergency accounts can still sign in."
+    ),
+    "signin.no-identifier": _(
+        "The directory has no {attribute} for you, by which ADIT recognizes you. Tell an "
+        "administrator."
+    ),
     "signin.no-user-name": _(
         "The sign-in service did not send a usable user name. Ask its administrator to send it to "
         "ADIT."

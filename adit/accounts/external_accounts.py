@@ -25,6 +25,9 @@ DIRECTORY = "ldap"
 class SignInRefused(AditError):
     """The person is not signed in; the message says why and what to do."""
 
+    subject: str = ""
+    """Identifies the person at the provider, if that is known."""
+
 
 class DirectoryUnavailable(Exception):
     """The directory did not answer, so nothing is known about the person."""
@@ -57,14 +60,18 @@ def sign_in_person(
 
     `group_map` has our group names by a name of the provider. Raise SignInRefused.
     """
-    with transaction.atomic():
-        user = find_user(person.provider, person.subject)
-        if user is None:
-            user = _create_user(person, creates=creates)
-        if not user.is_active:
-            raise SignInRefused("permission.account-deactivated")
-        _update_names(user, person)
-        _update_groups(user, person, group_map)
+    try:
+        with transaction.atomic():
+            user = find_user(person.provider, person.subject)
+            if user is None:
+                user = _create_user(person, creates=creates)
+            if not user.is_active:
+                raise SignInRefused("permission.account-deactivated")
+            _update_names(user, person)
+            _update_groups(user, person, group_map)
+    except SignInRefused as error:
+        error.subject = person.subject
+        raise
     return user
 
 

@@ -25,17 +25,12 @@ from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOA
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.decorators.http import require_safe
 
-from adit.accounts.external_accounts import (
-    ExternalPerson,
-    SignInRefused,
-    find_user,
-    sign_in_person,
-)
+from adit.accounts.external_accounts import ExternalPerson, SignInRefused, sign_in_person
+from adit.accounts.refused_page import refuse_sign_in
 from adit.accounts.sign_in_settings import OpenIdProvider, is_allowed_address
-from adit.audit.trail import record
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +79,7 @@ class SignInAdapter(DefaultSocialAccountAdapter):
         try:
             user = sign_in_person(person, one.group_map, creates=one.creates_accounts)
         except SignInRefused as error:
-            response = _refuse(request, one.provider_id, error, person.subject)
-            raise ImmediateHttpResponse(response) from None
+            raise ImmediateHttpResponse(refuse_sign_in(request, one.provider_id, error)) from None
         sociallogin.user = user
 
     def on_authentication_error(
@@ -107,7 +101,7 @@ class SignInAdapter(DefaultSocialAccountAdapter):
             refused = SignInRefused("signin.expired")
         else:
             refused = SignInRefused("signin.provider-refused", provider=provider.name)
-        raise ImmediateHttpResponse(_refuse(request, provider.sub_id, refused))
+        raise ImmediateHttpResponse(refuse_sign_in(request, provider.sub_id, refused))
 
 
 class IdTokenRefused(OAuth2Error):
@@ -273,23 +267,6 @@ def _get_provider(request: HttpRequest, provider_id: str) -> Provider:
         return SignInAdapter(request).get_provider(request, provider_id)
     except SocialApp.DoesNotExist:
         raise Http404 from None
-
-
-def _refuse(
-    request: HttpRequest, provider_id: str, error: SignInRefused, subject: str = ""
-) -> HttpResponse:
-    """Record the refusal, and respond with a page that says why."""
-    user = find_user(provider_id, subject) if subject else None
-    details = {
-        "provider": provider_id,
-        "reason": error.message.code,
-        "subject": subject,
-        "address": get_account_adapter(request).get_client_ip(request),
-    }
-    record("signin.refused", about=f"user:{user.pk}" if user else "", details=details)
-    is_down = error.message.code == "signin.provider-unavailable"
-    context = {"message": error.message, "subject": subject}
-    return render(request, "accounts/sign_in_refused.html", context, status=503 if is_down else 403)
 
 
 def _read_person(one: OpenIdProvider, claims: Mapping[str, Any]) -> ExternalPerson:

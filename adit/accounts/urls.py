@@ -15,7 +15,7 @@ urlpatterns = [
         name="openid_connect_callback",
     ),
     path("inactive/", allauth.account_inactive, name="account_inactive"),
-    path("password/change/", allauth.password_change, name="account_change_password"),
+    path("password/change/", views.change_password, name="account_change_password"),
     path("profile/", views.account_settings, name="profile"),
     path("sessions/", views.session_list, name="sessions"),
     path("sessions/<int:pk>/end/", views.end_session, name="session_end"),

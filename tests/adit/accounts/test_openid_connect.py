@@ -281,6 +281,16 @@ def test_a_deactivated_person_stays_out(
     assert refusals()[0]["reason"] == "permission.account-deactivated"
 
 
+def test_a_person_without_a_local_password_is_told_where_to_change_it(
+    peer: OpenIdPeer, client: Client
+) -> None:
+    sign_in(client)
+
+    page = client.get("/accounts/password/change/", follow=True)
+
+    assert "Change its password there" in page.content.decode()
+
+
 def test_only_emergency_accounts_have_a_password_if_local_sign_in_is_off(
     settings: Any, client: Client, make_user: Callable[..., User]
 ) -> None:
