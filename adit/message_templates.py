@@ -17,6 +17,58 @@ _ACCOUNTS: dict[str, Template] = {
     "permission.account-deactivated": _(
         "This account is deactivated. Ask an administrator to activate it."
     ),
+    "signin.no-account": _(
+        "You have no account in ADIT yet. Ask an administrator to create one and to link it with "
+        "this sign-in."
+    ),
+    "signin.directory-unavailable": _(
+        "The directory of your hospital does not respond, so your password cannot be checked. Try "
+        "again in a few minutes. Emergency accounts can still sign in."
+    ),
+    "signin.no-identifier": _(
+        "The directory has no {attribute} for you, by which ADIT recognizes you. Tell an "
+        "administrator."
+    ),
+    "signin.no-user-name": _(
+        "The sign-in service did not send a usable user name. Ask its administrator to send it to "
+        "ADIT."
+    ),
+    "signin.user-name-taken": _(
+        "ADIT already has an account with your user name, which does not belong to this sign-in. "
+        "Ask an administrator to link it, if it is yours."
+    ),
+    "signin.provider-unavailable": _(
+        "{provider} does not respond. Try again in a few minutes, or ask its administrator."
+    ),
+    "signin.provider-refused": _(
+        "{provider} did not sign you in. Try again; if this persists, tell an administrator."
+    ),
+    "signin.canceled": _("You canceled the sign-in at {provider}. Sign in again to use ADIT."),
+    "signin.expired": _(
+        "The sign-in took too long, or was started in another browser. Sign in again."
+    ),
+    "signin.wrong-issuer": _(
+        "The answer does not come from {provider} as it is configured. You were not signed in. Tell "
+        "an administrator."
+    ),
+    "signin.wrong-audience": _(
+        "The answer of {provider} is for another application. You were not signed in. Tell an "
+        "administrator."
+    ),
+    "signin.wrong-time": _(
+        "The answer of {provider} has expired or is not valid yet. Sign in again; if this persists, "
+        "ask an administrator to check the clocks."
+    ),
+    "signin.wrong-signature": _(
+        "The signature of the answer of {provider} is not valid. You were not signed in. Tell an "
+        "administrator."
+    ),
+    "signin.wrong-nonce": _(
+        "The answer of {provider} belongs to another sign-in. You were not signed in. Sign in again."
+    ),
+    "signin.wrong-subject": _(
+        "{provider} did not say clearly who you are. You were not signed in. Tell an administrator."
+    ),
     "grant.not-held": _(
         "You may not change this, because you do not have all of these permissions yourself: "
         "{access}. Ask an administrator."

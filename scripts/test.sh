@@ -12,6 +12,8 @@ declare -A needs=(
     [rabbitmq-server]=rabbitmq-server [redis-server]=redis-server
     [docker-compose]=docker-compose [systemd-analyze]=systemd
     [sqlite3]=sqlite3 [nginx]=nginx-light
+    [/usr/sbin/slapd]=slapd [ldapmodify]=ldap-utils
+    [/usr/include/ldap.h]=libldap-dev [/usr/include/sasl/sasl.h]=libsasl2-dev
 )
 missing=()
 for sign in "${!needs[@]}"; do
@@ -41,6 +43,11 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo "Some tests will be skipped. To run them: apt install ${missing[*]}"
     fi
 fi
+
+# python-ldap is compiled, so it is not part of the development environment.
+.venv/bin/python -c "import ldap" 2>/dev/null ||
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ldap.txt ||
+    echo "python-ldap could not be installed: tests that need it are skipped."
 
 failed=0
 run_tests() {

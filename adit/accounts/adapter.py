@@ -9,8 +9,10 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest
 from django.urls import reverse
 
+from adit.accounts.external_accounts import DIRECTORY, DirectoryUnavailable, SignInRefused
 from adit.accounts.models import User
 from adit.accounts.rate_limit_page import too_many_requests
+from adit.accounts.refused_page import refuse_sign_in
 from adit.accounts.throttle import SignInAttempt, TooManyAttempts
 from adit.audit.trail import record
 
@@ -51,6 +53,20 @@ class AccountAdapter(DefaultAccountAdapter):
         except TooManyAttempts as error:
             response = too_many_requests(request, seconds=error.seconds)
             raise ImmediateHttpResponse(response) from None
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
+        """Respond with a page of its own if the directory does not answer or is not enough."""
+        try:
+            user: User | None = super().authenticate(request, **credentials)
+        except DirectoryUnavailable:
+            # The attempt stays counted: a local password may have been tried before.
+            error = SignInRefused("signin.directory-unavailable")
+        except SignInRefused as refused:
+            self._rollback_login_failed_rl_usage()
+            error = refused
+        else:
+            return user
+        raise ImmediateHttpResponse(refuse_sign_in(request, DIRECTORY, error))
 
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:
         if self.attempt is None or not self.attempt.starts_locking:

@@ -2,6 +2,7 @@
 
 from typing import cast
 
+from allauth.account import views as allauth_views
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -45,6 +46,18 @@ def account_settings(request: HttpRequest) -> HttpResponse:
         "rights": [] if user.is_superuser else [_describe_right(name) for name in mine],
     }
     return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
+
+
+def change_password(request: HttpRequest) -> HttpResponse:
+    """Change the local password; people without one have theirs elsewhere."""
+    if cast(User, request.user).has_usable_password():
+        response: HttpResponse = allauth_views.password_change(request)
+        return response
+    messages.info(
+        request,
+        _("You sign in with an account of your hospital. Change its password there."),
+    )
+    return redirect("profile")
 
 
 def _describe_right(name: str) -> str:

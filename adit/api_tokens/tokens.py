@@ -146,8 +146,11 @@ def revoke_token(actor: User, token: ApiToken) -> None:
             record("token.revoked", user=actor, about=_subject(token), details=details)
 
 
-def revoke_all(actor: User, user: User) -> int:
-    """Revoke all tokens of the user, and return how many. The caller checks the permission."""
+def revoke_all(actor: User | None, user: User) -> int:
+    """Revoke all tokens of the user, and return how many. The caller checks the permission.
+
+    The actor is None if the directory has disabled the user.
+    """
     tokens = list(_valid().filter(user=user).select_related("user"))
     for token in tokens:
         _valid().filter(pk=token.pk).update(revoked_at=timezone.now())

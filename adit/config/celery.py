@@ -66,7 +66,7 @@ def _load_defaults() -> dict[str, Any]:
     }
     return {
         **(embedded if in_folder else {"broker_url": settings.BROKER_URL}),
-        "imports": ("adit.worker.tasks",),
+        "imports": ("adit.worker.tasks", "adit.administration.tasks"),
         # Messages are anonymous and may be lost: no result, no late acknowledgement, no
         # prefetching.
         "task_ignore_result": True,
@@ -102,6 +102,11 @@ def _load_defaults() -> dict[str, Any]:
             },
             "watch": {
                 "task": "adit.jobs.watch",
+                "schedule": 300.0,
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 300},
+            },
+            "directory": {
+                "task": "adit.administration.check_directory",
                 "schedule": 300.0,
                 "options": {"queue": MAINTENANCE_QUEUE, "expires": 300},
             },

@@ -6,6 +6,7 @@ import dj_database_url
 from csp.constants import NONE, SELF
 from environs import Env
 
+from adit.accounts.sign_in_settings import read_directory, read_openid_providers
 from adit.config import logging_config
 
 env = Env()
@@ -69,6 +70,7 @@ INSTALLED_APPS = [
     "adit.pages",
     "allauth",
     "allauth.account",
+    "allauth.socialaccount",
     "django_tables2",
     "django_filters",
     "csp",
@@ -231,10 +233,16 @@ HAND_OVER_URL = BROKER_URL if HAND_OVER == "broker" else ""
 # Accounts -----------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
-]
+LOCAL_SIGN_IN = env.bool("ADIT_LOCAL_SIGN_IN", True)
+EMERGENCY_ACCOUNTS: list[str] = env.list("ADIT_EMERGENCY_ACCOUNTS", [])
+"""User names that may sign in by their local password in any case."""
+OPENID_PROVIDERS = read_openid_providers(read_setting)
+OPENID_CA_FILE = env.str("ADIT_OIDC_CA_FILE", "")  # "": the CAs that `certifi` lists
+SOCIALACCOUNT_ADAPTER = "adit.accounts.openid_connect.SignInAdapter"
+LDAP = read_directory(read_setting)
+AUTHENTICATION_BACKENDS = ["adit.accounts.backends.LocalBackend"]
+if LDAP is not None:
+    AUTHENTICATION_BACKENDS.append("adit.accounts.ldap.DirectoryBackend")
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {

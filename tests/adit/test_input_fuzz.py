@@ -167,6 +167,7 @@ def site(
         "slot": 1,
         "patient": 1,
         "name": "a.csv",
+        "provider_id": "unknown",
     }
 
 
