@@ -58,6 +58,7 @@ INSTALLED_APPS = [
     "adit.accounts",  # before allauth, whose templates it replaces
     "adit.nodes",
     "adit.projects",
+    "adit.blocklist",
     "adit.jobs",
     "adit.orders",
     "adit.results",

@@ -40,6 +40,8 @@ PAGES = [
     ("admin", "/users/1/edit/"),
     ("admin", "/users/1/deactivate/"),
     ("admin", "/users/tokens/"),
+    ("dpo", "/block-list/"),
+    ("dpo", "/block-list/new/"),
     ("admin", "/groups/"),
     ("admin", "/groups/new/"),
     ("admin", "/groups/2/"),
