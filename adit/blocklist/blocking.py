@@ -57,14 +57,16 @@ def find_block(project: Project | None, domain: str, patient_id: str) -> Blocked
     valid = BlockedPatient.objects.filter(Q(project=None) | Q(project=project), ended_at=None)
     if not valid.exists():
         return None
-    known = pseudonyms.find_patient_ids(project, domain, patient_id)
-    indexes = {
-        _compute_index(place, one)
-        for at, one in {(domain, patient_id), *known}
-        for place in (at, EVERY_DOMAIN)
-        if _normalize(one)
-    }
+    indexes = _find_indexes(project, domain, patient_id)
     return valid.filter(index__in=indexes).select_related("project").first()
+
+
+def is_patient_of(
+    entry: BlockedPatient, project: Project | None, domain: str, patient_id: str
+) -> bool:
+    """Return whether an entry, valid or ended, means this patient. Raises DecryptionError."""
+    project = project or services.default_project()
+    return entry.index in _find_indexes(project, domain, patient_id)
 
 
 def describe_block(entry: BlockedPatient) -> Message:
@@ -135,6 +137,17 @@ def _record(action: str, user: AnyUser, entry: BlockedPatient) -> None:
     details = {"entry": entry.pk, "all_projects": entry.project is None}
     patient = (entry.domain, entry.patient_id)
     record(action, user=user, about=where, details=details, patient=patient)
+
+
+def _find_indexes(project: Project, domain: str, patient_id: str) -> set[str]:
+    """Return the indexes of all entries that would mean this patient."""
+    known = pseudonyms.find_patient_ids(project, domain, patient_id)
+    return {
+        _compute_index(place, one)
+        for at, one in {(domain, patient_id), *known}
+        for place in (at, EVERY_DOMAIN)
+        if _normalize(one)
+    }
 
 
 def _compute_index(domain: str, patient_id: str) -> str:

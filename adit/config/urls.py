@@ -12,6 +12,7 @@ urlpatterns = [
     path("nodes/", include("adit.nodes.urls")),
     path("", include("adit.projects.urls")),
     path("", include("adit.blocklist.urls")),
+    path("", include("adit.results.urls")),
     path("", include("adit.api_tokens.urls")),
     path("", include("adit.administration.urls")),
 ]

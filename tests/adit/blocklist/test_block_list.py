@@ -364,7 +364,7 @@ def test_the_pages_add_and_end_an_entry(
     assert "new consent" in client.get(reverse("block_list")).content.decode()
 
 
-@pytest.mark.parametrize("name", ["block_list", "block_new", "block_end"])
+@pytest.mark.parametrize("name", ["block_list", "block_new", "block_end", "block_deliveries"])
 def test_the_pages_require_the_permission(
     name: str,
     coordinator: User,
@@ -374,7 +374,7 @@ def test_the_pages_require_the_permission(
     as_user: Callable[..., Client],
 ) -> None:
     entry = block()
-    address = reverse(name, args=[entry.pk] if name == "block_end" else [])
+    address = reverse(name, args=[] if name in ("block_list", "block_new") else [entry.pk])
 
     answers = {user: as_user(user).get(address) for user in (coordinator, pacsadmin, dpo)}
 

@@ -74,6 +74,7 @@ def arguments(
     entry = block_patient(root, None, "", "PID-2", reason="objection", withdrawn_on=date.today())
     found: dict[str, list[Any]] = {
         "block_end": [entry.pk],
+        "block_deliveries": [entry.pk],
         "job_results": [query.pk],
         "job_batch_rows": [transfer.pk],
         "job_task": [job.pk, 1],
