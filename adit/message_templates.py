@@ -408,6 +408,21 @@ _PROJECTS: dict[str, Template] = {
         "This patient already has another pseudonym in the research project {project}. Leave the "
         "pseudonym empty to use that one."
     ),
+    "blocklist.blocked-everywhere": _(
+        "This patient must not be transferred (block list of all projects). Ask the data "
+        "protection officer if you need to know more."
+    ),
+    "blocklist.blocked-in-project": _(
+        "This patient must not be transferred (block list of the research project {project}). Ask "
+        "the data protection officer if you need to know more."
+    ),
+    "blocklist.archive-not-created": _(
+        "The 7-Zip file is not created, because it would contain a blocked patient. {reason} Order "
+        "the other studies again."
+    ),
+    "blocklist.patient-id-invalid": _("Enter a patient ID of at most {limit} characters."),
+    "blocklist.date-in-future": _("The date is in the future. Enter the day of the withdrawal."),
+    "blocklist.ended-before": _("This entry has ended already. Nothing was changed."),
     "pseudonym.taken": _(
         "{pseudonym} already belongs to another patient in the research project {project}. Enter "
         "another pseudonym."
@@ -846,6 +861,7 @@ _RESULTS: dict[str, Template] = {
     "row.delivered-before": _("Skipped: the study was delivered before."),
     "row.excluded": _("Excluded before the start."),
     "row.invalid": _("The row has an error in the list. Correct it and upload it again."),
+    "row.blocked": _("The row is not transferred: its patient is on the block list."),
     "row.pseudonym-conflict": _(
         "The row is not transferred with this pseudonym. Correct it and upload it again, or exclude "
         "the rows that are wrong."
@@ -869,6 +885,10 @@ _RESULTS: dict[str, Template] = {
     "row-step.correct": _(
         "Compare the row with the PACS. Correct it in the sheet of failed rows, and upload that "
         "sheet again."
+    ),
+    "row-step.blocked": _(
+        "Do not transfer this patient. Remove the row from your list, or ask the data protection "
+        "officer."
     ),
     "row-step.correct-error": _(
         "Correct the cell that the reason names in the sheet of failed rows, and upload that sheet "
@@ -1030,6 +1050,11 @@ _ORDERS: dict[str, Template] = {
     ),
     "order.project-missing": _(
         "This research project does not exist anymore. Choose another project."
+    ),
+    "order.patients-blocked": ngettext(
+        "Study {studies}: {reason} Remove it from the order.",
+        "Studies {studies}: {reason} Remove them from the order.",
+        "count",
     ),
     "order.pseudonyms-refused": _("Pseudonyms were refused. {studies}"),
     "order.pseudonym-of-study": _("Study {study}: {reason}"),

@@ -38,6 +38,7 @@ class User(AbstractUser):
             ("confirm_patients", "Confirm changed patient IDs"),
             ("review_withheld", "Review withheld images"),
             ("read_trail", "Read the audit trail"),
+            ("manage_block_list", "Manage the block list"),
         ]
 
 

@@ -44,6 +44,7 @@ class Right(StrEnum):
     CONFIRM_PATIENTS = "confirm_patients"
     REVIEW_WITHHELD = "review_withheld"
     READ_TRAIL = "read_trail"
+    MANAGE_BLOCK_LIST = "manage_block_list"
 
 
 def order_right(kind: str) -> str:
@@ -140,7 +141,13 @@ STANDARD_GROUPS: Mapping[str, frozenset[str]] = {
         }
     ),
     DATA_PROTECTION: frozenset(
-        {Right.READ_TRAIL, Right.SEE_ALL_JOBS, Right.MANAGE_PROJECTS, Right.MANAGE_PROFILES}
+        {
+            Right.READ_TRAIL,
+            Right.SEE_ALL_JOBS,
+            Right.MANAGE_PROJECTS,
+            Right.MANAGE_PROFILES,
+            Right.MANAGE_BLOCK_LIST,
+        }
     ),
     REVIEWERS: frozenset({Right.REVIEW_WITHHELD, Right.SEE_IDENTIFIED, Right.SEE_ALL_JOBS}),
     RE_IDENTIFICATION: frozenset({Right.SEE_IDENTIFIED}),

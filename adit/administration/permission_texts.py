@@ -31,6 +31,7 @@ SECTIONS: Mapping[Text, Mapping[str, Text]] = {
         Right.SEE_ALL_JOBS: _("See the jobs of all users."),
         Right.APPROVE_JOBS: _("Approve or return the jobs of other users."),
         Right.READ_TRAIL: _("Read, verify and export the record of who did what."),
+        Right.MANAGE_BLOCK_LIST: _("Block patients, and list what of them was delivered where."),
     },
     _("Administration"): {
         Right.MANAGE_NODES: _("Add, change, open and pause PACS and folders."),

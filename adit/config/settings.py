@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "adit.notifications",
     "adit.nodes",
     "adit.projects",
+    "adit.blocklist",
     "adit.jobs",
     "adit.orders",
     "adit.results",

@@ -11,6 +11,8 @@ urlpatterns = [
     path("jobs/", include("adit.jobs.urls")),
     path("nodes/", include("adit.nodes.urls")),
     path("", include("adit.projects.urls")),
+    path("", include("adit.blocklist.urls")),
+    path("", include("adit.results.urls")),
     path("", include("adit.api_tokens.urls")),
     path("", include("adit.notifications.urls")),
     path("", include("adit.administration.urls")),

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
-from adit.jobs import queue
+from adit.jobs import block_check, queue
 from adit.jobs.models import JobState, Task, TaskState
 from adit.nodes.gateway import Purpose, get_release_reason
 from adit.nodes.limits.unavailable import ConnectionEnded, NodePaused, NodeStopped, NodeUnavailable
@@ -25,6 +25,7 @@ from adit.nodes.usage import metering
 from adit.notifications.outbox import get_boot_time
 from adit.projects import services
 from adit.projects.models import Project
+from adit.vault.cipher import DecryptionError
 from adit_engine.bounded_stream import Stop
 from adit_engine.messages import Message
 
@@ -66,6 +67,10 @@ class Interrupted(StopReason):
 
 class ProjectEnded(StopReason):
     """The research project has ended, for good or until it is extended."""
+
+
+class PatientNowBlocked(StopReason):
+    """The patient was added to the block list."""
 
 
 class ClaimLost(StopReason):
@@ -179,6 +184,7 @@ class Lease:
             self._check_rows()
             if check_nodes:
                 self._check_project()
+                self._check_patient()
                 self._check_nodes()
         except Error as error:
             log.warning("task %d: database unavailable (%s)", self.task.pk, type(error).__name__)
@@ -201,6 +207,14 @@ class Lease:
             over = services.explain_ended(project)
             if over:
                 self.stop.set(ProjectEnded.of(over))
+
+    def _check_patient(self) -> None:
+        try:
+            why = block_check.find_block_of_task(self.task)
+        except DecryptionError:  # without its key, the project has ended
+            return
+        if why is not None:
+            self.stop.set(PatientNowBlocked.of(why))
 
     def _check_nodes(self) -> None:
         """React to pauses, stops and the end of allowed hours, which urgent jobs ignore."""

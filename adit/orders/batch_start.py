@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
+from adit.blocklist import blocking
 from adit.jobs import encrypted_payload, queue, states, task_groups
 from adit.jobs.kinds.base import RowNote, TaskPlan
 from adit.jobs.kinds.batch_transfer import ReadyRow, plan_transfers
@@ -325,10 +326,22 @@ class _StartPreparation:
             self._report_progress("start.preparing-rows", number, len(rows))
             line.content = apply_conflict(line.row, line.content, None)
             one = _make_ready(self._job, line, options, self._cipher)
-            if one is not None:
+            if one is not None and not self._note_block(line, one):
                 ready.append(one)
             self._seal(line)
         return ready
+
+    def _note_block(self, line: _OpenRow, one: ReadyRow) -> bool:
+        """Note a patient who was blocked since the check; return whether the patient is blocked."""
+        domain = access.get_domain(self._sources[one.pick.source])
+        entry = blocking.find_block(self._project, domain, one.pick.study.patient_id)
+        if entry is None:
+            if RowNote.BLOCKED in line.row.notes:  # the entry has ended
+                line.row.notes, line.content = [], replace(line.content, reason=None)
+            return False
+        line.row.notes = [RowNote.BLOCKED.value]
+        line.content = replace(line.content, reason=blocking.describe_block(entry))
+        return True
 
     def _seal(self, line: _OpenRow) -> None:
         row = line.row

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, order_right, require
 from adit.audit import trail
+from adit.blocklist import blocking
 from adit.jobs import encrypted_payload, notifications, task_groups
 from adit.jobs.kinds import get_capabilities, get_kind
 from adit.jobs.kinds.base import (
@@ -36,6 +37,7 @@ from adit.orders.summary import OrderSummary, summarize_order
 from adit.projects import pseudonyms, risks, services
 from adit.projects.models import Project
 from adit.results import archives, sheet_rows, storage_quota
+from adit.spreadsheets.row_verdicts import format_line_numbers
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message, join_messages
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
@@ -57,6 +59,19 @@ class RefusedPseudonyms(InvalidInput):
         ]
         super().__init__(
             "order.pseudonyms-refused", studies=join_messages(studies[:MAX_STUDIES_NAMED])
+        )
+
+
+class PatientsBlocked(InvalidInput):
+    """Studies of patients on the block list. The message gives their positions in the order."""
+
+    def __init__(self, by_position: Mapping[int, Message]) -> None:
+        positions = list(by_position)
+        super().__init__(
+            "order.patients-blocked",
+            reason=by_position[positions[0]],
+            studies=format_line_numbers(positions),
+            count=len(positions),
         )
 
 
@@ -216,7 +231,24 @@ def _validate(user: User, request: OrderRequest[Any]) -> _ValidOrder:
     for source in sources.values():
         for place in destinations:
             pseudonyms.require_project(user, project, source, place)
+    _require_not_blocked(project, plans, sources)
     return _ValidOrder(user, request, kind, project, plans, sources, destinations)
+
+
+def _require_not_blocked(
+    project: Project, plans: list[TaskPlan], sources: Mapping[int, Node]
+) -> None:
+    """Raise PatientsBlocked. Rows of a sheet are looked at when their studies are known."""
+    blocked: dict[int, Message] = {}
+    for position, plan in enumerate(plans, start=1):
+        if plan.searches:
+            continue
+        domain = access.get_domain(sources[plan.source])
+        entry = blocking.find_block(project, domain, plan.patient_id)
+        if entry is not None:
+            blocked[position] = blocking.describe_block(entry)
+    if blocked:
+        raise PatientsBlocked(blocked)
 
 
 _Patient = tuple[int, str, str]

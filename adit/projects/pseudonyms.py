@@ -181,6 +181,23 @@ def find_patients(project: Project, indexes: Iterable[str]) -> dict[str, Patient
     return found
 
 
+def find_patient_ids(project: Project, domain: str, patient_id: str) -> set[tuple[str, str]]:
+    """Return domain and ID of all patient IDs that the project knows for this patient.
+
+    Empty for a patient who is not registered. Raises DecryptionError.
+    """
+    if not _strip_padding(patient_id):
+        return set()
+    patient = find_patient(project, get_patient_index(project, domain, patient_id))
+    if patient is None:
+        return set()
+    cipher = get_project_cipher(project)
+    merged = patient.merged_ids.values_list("sealed", "index")
+    sealed = [(patient.sealed, patient.index), *merged]
+    opened = (cipher.open(value, patient_context(index)) for value, index in sealed)
+    return {(place, one) for place, one in opened}
+
+
 def find_patient_at_node(project: Project | None, node: Node, patient_id: str) -> Patient | None:
     """Return the patient to whom this patient ID belongs at this node."""
     project = project or default_project()

@@ -36,6 +36,8 @@ class CheckSummary:
     delivered_before: int = 0
     conflicts: int = 0
     """Rows whose pseudonym contradicts another row or the project."""
+    blocked: int = 0
+    """Rows with a patient on the block list."""
     left_out: int = 0
     invalid: int = 0
     """Rows with an error in the sheet. They are not checked."""
@@ -138,6 +140,8 @@ def _classify(
         return "invalid"
     if RowNote.LEFT_OUT in notes:
         return "left_out"
+    if RowNote.BLOCKED in notes:
+        return "blocked"
     if RowNote.PSEUDONYM in notes:
         return "conflicts"
     if not is_asked:

@@ -10,6 +10,7 @@ from adit_engine.messages import Message
 
 _STEPS: Mapping[str, str] = {
     "invalid": "row-step.correct-error",
+    RowNote.BLOCKED: "row-step.blocked",
     "pseudonym": "row-step.correct-pseudonym",
     RowNote.LEFT_OUT: "row-step.upload-again",
     RowNote.DELIVERED: "row-step.delivered-before",

@@ -18,6 +18,7 @@ _CODES: Mapping[RowNote, str] = {
     RowNote.LEFT_OUT: "row.excluded",
     RowNote.INVALID: "row.invalid",
     RowNote.PSEUDONYM: "row.pseudonym-conflict",
+    RowNote.BLOCKED: "row.blocked",
 }
 
 

@@ -202,6 +202,8 @@ def _check_state(job: Job, row: ResultLine, content: RowContent | None) -> tuple
         if row.task.state in (TaskState.FAILURE, TaskState.CANCELED):
             return "failure", _("not queried")
         return "pending", _("not queried yet")
+    if RowNote.BLOCKED in notes:
+        return "failure", _("patient is blocked")
     if RowNote.DELIVERED in notes:
         return "success", _("delivered before")
     if RowNote.PSEUDONYM in notes:

@@ -17,7 +17,14 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.jobs import end_state, patient_id_changes, queue, states
 from adit.jobs.kinds.base import TaskOutput
-from adit.jobs.lease import Canceled, Interrupted, Lease, ProjectEnded, Stalled
+from adit.jobs.lease import (
+    Canceled,
+    Interrupted,
+    Lease,
+    PatientNowBlocked,
+    ProjectEnded,
+    Stalled,
+)
 from adit.jobs.models import ResultLine, SeriesResult, Task, TaskState
 from adit.jobs.progress import count_images
 from adit.nodes.limits import breaker
@@ -143,7 +150,7 @@ def stopped_result(lease: Lease) -> AttemptResult:
     assert reason is not None, "the stop is set"
     if isinstance(reason, Canceled):
         return AttemptResult(lambda task: _finish_task(task, TaskState.CANCELED, reason))
-    if isinstance(reason, ProjectEnded):
+    if isinstance(reason, ProjectEnded | PatientNowBlocked):
         return failed_result(reason)
     if isinstance(reason, Stalled):
         return released_result(reason, failed=True)

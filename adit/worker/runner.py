@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error, connection
 from structlog.contextvars import bound_contextvars
 
-from adit.jobs import encrypted_payload, queue, states
+from adit.jobs import block_check, encrypted_payload, queue, states
 from adit.jobs.encrypted_payload import TaskContent
 from adit.jobs.kinds import get_kind
 from adit.jobs.kinds.base import RowCheck, RowMatches, TaskContext, TaskOutput
@@ -23,6 +23,7 @@ from adit.worker import attempt_result, packing
 from adit.worker.attempt_result import AttemptResult, BreakerFeedback
 from adit.worker.ledger import Ledger, close_ended_tasks
 from adit_engine.pseudonymize.parameters import Change, Pseudonymization
+from adit_engine.values.outcome import SourceListing
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def _transfer(task: Task, lease: Lease, feedback: BreakerFeedback) -> None:
     job = task.job
     box = encrypted_payload.get_cipher(job.project)
     content = encrypted_payload.open_task(task)
+    block_check.require_task_not_blocked(task, content)
     change = _determine_change(task, content)
     if isinstance(change, Pseudonymization):
         applied_rules.record_rules(task)
@@ -89,7 +91,10 @@ def _transfer(task: Task, lease: Lease, feedback: BreakerFeedback) -> None:
                 for told in told_all:
                     lease.touch()
                     feedback.record_output(told)
+                    if isinstance(told, SourceListing):  # comes before anything of it is stored
+                        block_check.require_task_not_blocked(task, content)
                     if isinstance(told, RowCheck):
+                        told = block_check.mark_blocked_row(task, told)
                         sheet_rows.write_check(
                             box, task, told, transfer_preview.preview_facts(job, told.studies)
                         )

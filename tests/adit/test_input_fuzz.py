@@ -29,6 +29,7 @@ from lab.jobs import put_study
 from lab.routes import all_patterns
 
 from adit.accounts.models import User
+from adit.blocklist.blocking import block_patient
 from adit.jobs.models import ArchiveFile, Job, JobState, WithheldImages
 from adit.nodes.models import Node
 from adit.orders import drafts
@@ -147,6 +148,7 @@ def site(
     held = WithheldImages.objects.create(item=item, code="class", reason=Message("class"), images=1)
     (tmp_path / "a.7z").write_bytes(b"7z")
     now = timezone.now()
+    entry = block_patient(root, None, "", "PID-9", reason="objection", withdrawn_on=now.date())
     file = ArchiveFile.objects.create(
         job=job, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
     )
@@ -159,6 +161,7 @@ def site(
         "profiles/<int:pk>": project.profile_id,
         "position": 1,
         "number": file.pk,
+        "block-list/<int:pk>": entry.pk,
         "key": drafts.new_key(),
         "verb": "retry",
         "form": "csv",

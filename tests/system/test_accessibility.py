@@ -43,6 +43,8 @@ PAGES = [
     ("admin", "/users/tokens/"),
     ("admin", "/system/"),
     ("admin", "/system/checks/"),
+    ("dpo", "/block-list/"),
+    ("dpo", "/block-list/new/"),
     ("admin", "/groups/"),
     ("admin", "/groups/new/"),
     ("admin", "/groups/2/"),

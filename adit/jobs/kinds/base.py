@@ -194,6 +194,8 @@ class RowNote(StrEnum):
     """A user excluded the row before the start, or it is an example of the template."""
     PSEUDONYM = "pseudonym"
     """The pseudonym contradicts another row or the project: the row is not transferred."""
+    BLOCKED = "blocked"
+    """A patient of the row is on the block list."""
     INVALID = "invalid"
     """The row has an error in the sheet, so no task processes it."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from adit.accounts.models import User
+from adit.blocklist.blocking import block_patient
 from adit.jobs.models import Job, SeriesResult, WithheldImages
 from adit.nodes.models import Node
 from adit.projects import pseudonyms
@@ -70,7 +72,10 @@ def arguments(
     )
     pseudonyms.register_pseudonym(root, project, source, "PID-1")
     patient = Patient.objects.get()
+    entry = block_patient(root, None, "", "PID-2", reason="objection", withdrawn_on=date.today())
     found: dict[str, list[Any]] = {
+        "block_end": [entry.pk],
+        "block_deliveries": [entry.pk],
         "job_results": [query.pk],
         "job_batch_rows": [transfer.pk],
         "job_task": [job.pk, 1],

@@ -1,0 +1,1 @@
+"""Patients whose images must not be transferred: the list, its pages, and the check of a patient."""

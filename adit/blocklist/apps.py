@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class BlocklistConfig(AppConfig):
+    name = "adit.blocklist"
