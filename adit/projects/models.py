@@ -11,6 +11,7 @@ from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from adit.nodes.models import Node
+from adit.notifications.outbox import OutgoingMail
 from adit.vault.fields import EncryptedField
 
 
@@ -204,3 +205,24 @@ class Patient(models.Model):
 
     def __str__(self) -> str:
         return self.pseudonym
+
+
+class ProjectEndMail(OutgoingMail):
+    """One mail to one address before the end of a project. It was sent if `sent_at` is set."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="end_mails")
+    expires_on = models.DateField()
+    """The end of the project when the mail was created."""
+    days = models.PositiveSmallIntegerField()
+    """The warning: 30 or 7 days before the end."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "expires_on", "days", "address"],
+                name="one_mail_per_project_end",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"end of {self.project_id}"

@@ -10,6 +10,7 @@ urlpatterns = [
     path("projects/<int:pk>/", projects.project_page, name="project"),
     path("projects/<int:pk>/edit/", projects.project_edit, name="project_edit"),
     path("projects/<int:pk>/accept/", projects.project_accept, name="project_accept"),
+    path("projects/<int:pk>/extend/", projects.project_extend, name="project_extend"),
     path("projects/<int:pk>/revoke/", projects.project_revoke, name="project_revoke"),
     path("projects/<int:pk>/destroy/", projects.project_destroy, name="project_destroy"),
     path("projects/<int:pk>/pseudonyms/", pseudonyms.project_pseudonyms, name="project_pseudonyms"),

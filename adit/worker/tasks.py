@@ -21,6 +21,7 @@ from adit.nodes.limits import slots
 from adit.nodes.usage import daily_usage
 from adit.orders import batch_start, drafts
 from adit.processes import get_process_name
+from adit.projects import end_warnings
 from adit.results import archives, deliveries, storage_quota
 from adit.worker import query_batch, runner
 from adit.worker.ledger import close_ended_tasks
@@ -62,6 +63,7 @@ def send_mail() -> None:
     notifications.send_due_mails()
     nodes_notifications.ALARM_OUTBOX.send()
     nodes_notifications.AUDIT_HEAD_OUTBOX.send()
+    end_warnings.PROJECT_END_OUTBOX.send()
 
 
 @shared_task(name="adit.jobs.watch")
@@ -85,6 +87,7 @@ def clean_up() -> None:
     sessions.delete_ended()
     daily_usage.delete_old_usage()
     nodes_notifications.mail_audit_head()
+    end_warnings.create_end_mails()
     archives.remove_expired()
     archives.remove_unlisted_of_idle_jobs()
     archives.delete_staged_images()

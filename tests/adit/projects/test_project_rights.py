@@ -43,6 +43,7 @@ MATRIX = {
         ("project",),
         {r: AWAY if s == OK else s for r, s in MANAGES.items()},
     ),
+    "project_extend": ("get", ("project",), MANAGES),
     "project_revoke": (
         "post",
         ("project",),
@@ -146,6 +147,7 @@ def test_users_without_permission_cannot_change_a_project_by_post(
     client = as_user(people[role])
     for name in (
         "project_revoke",
+        "project_extend",
         "project_destroy",
         "project_edit",
         "project_export",
