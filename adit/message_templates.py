@@ -290,6 +290,13 @@ _PROJECTS: dict[str, Template] = {
     ),
     "project.revoked": _("The research project {project} was revoked. Nothing is sent for it."),
     "project.ended": _("The research project {project} has ended. Ask its manager to extend it."),
+    "project.document-too-large": _(
+        "The file is larger than {limit} MB. Save the document with smaller pictures, or scan it "
+        "with a lower resolution."
+    ),
+    "project.document-no-pdf": _(
+        "The file is not a complete PDF file. Save or scan the document as PDF and select it again."
+    ),
     "project.not-extendable": _(
         "The research project {project} cannot be extended: it has no end date, is not accepted or "
         "was revoked."

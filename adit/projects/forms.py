@@ -271,6 +271,13 @@ class PatientMergeForm(ReasonForm):
         cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
 
 
+class ApprovalDocumentForm(forms.Form):
+    file = forms.FileField(
+        label=_("PDF file"),
+        widget=forms.ClearableFileInput(attrs={"accept": ".pdf,application/pdf"}),
+    )
+
+
 class ExtendForm(ReasonForm):
     until = forms.DateField(
         label=_("new end"),

@@ -19,7 +19,7 @@ from adit.projects.key_destruction import (
     destroy_key,
     get_backup_end,
 )
-from adit.projects.models import Project
+from adit.projects.models import ApprovalDocument, Project
 from adit.projects.profile_text import list_options
 from adit.projects.profile_versions import parse_rules
 from adit.projects.tables import ProjectTable, describe_state
@@ -58,6 +58,7 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
         "options": list_options(parse_rules(project.profile)),
         "risks": risks.decisions(project),
         "backups_until": get_backup_end(project),
+        "has_document": ApprovalDocument.objects.filter(project=project).exists(),
         "is_extendable": services.is_extendable(project),
     }
     return render(request, "projects/project.html", context)

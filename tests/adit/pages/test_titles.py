@@ -27,7 +27,7 @@ NO_PAGES = {
     *("theme", "job_cancel_search", "job_action", "job_return", "job_task_action"),
     *("job_task_decide", "job_batch_start", "withheld_devices", "node_action", "node_end"),
     *("node_test", "node_fetch", "node_write", "node_adopt", "quarantine_delete"),
-    *("project_accept", "project_revoke"),
+    *("project_accept", "project_revoke", "project_document_file"),
     # pages that need a draft, a 7-Zip job, or an account that is not active or not signed in
     *("job_summary", "job_query_columns", "job_query_rows", "job_transfer_columns"),
     *("job_transfer_rows", "job_password", "account_inactive", "account_login"),

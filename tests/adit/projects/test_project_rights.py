@@ -44,6 +44,9 @@ MATRIX = {
         {r: AWAY if s == OK else s for r, s in MANAGES.items()},
     ),
     "project_extend": ("get", ("project",), MANAGES),
+    "project_document": ("get", ("project",), MANAGES),
+    # No document is stored; see test_approval_documents.py.
+    "project_document_file": ("get", ("project",), who(HIDDEN)),
     "project_revoke": (
         "post",
         ("project",),
@@ -148,6 +151,7 @@ def test_users_without_permission_cannot_change_a_project_by_post(
     for name in (
         "project_revoke",
         "project_extend",
+        "project_document",
         "project_destroy",
         "project_edit",
         "project_export",
