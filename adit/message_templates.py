@@ -364,6 +364,29 @@ _PROJECTS: dict[str, Template] = {
     ),
     "project.revoked": _("The research project {project} was revoked. Nothing is sent for it."),
     "project.ended": _("The research project {project} has ended. Ask its manager to extend it."),
+    "project.document-too-large": _(
+        "The file is larger than {limit} MB. Save the document with smaller pictures, or scan it "
+        "with a lower resolution."
+    ),
+    "project.document-no-pdf": _(
+        "The file is not a complete PDF file. Save or scan the document as PDF and select it again."
+    ),
+    "project.not-extendable": _(
+        "The research project {project} cannot be extended: it has no end date, is not accepted or "
+        "was revoked."
+    ),
+    "project.end-not-later": _(
+        "Enter a day that is later than the present end of the research project {project} and has "
+        "not passed."
+    ),
+    "project.end-after-deletion": _(
+        "The recipient must delete the data by {day}. Enter an earlier end, or first edit the project "
+        "and change that day."
+    ),
+    "project.end-needs-reason": _(
+        "A later end requires a reason. Keep the end date here and select “Extend” on the page of "
+        "the project."
+    ),
     "project.key-destroyed": _(
         "The key of the research project {project} was destroyed. The project has ended permanently."
     ),

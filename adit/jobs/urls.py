@@ -6,7 +6,7 @@ from adit.jobs.views import jobs, tasks
 from adit.jobs.views import tasks as views_tasks
 from adit.orders.views import batch_query, batch_rows, batch_transfer, selective, selective_start
 from adit.orders.views.sheets import make_urls
-from adit.results.views import archives, query_results, reports
+from adit.results.views import archives, data_protection, query_results, reports
 from adit.review import views
 
 urlpatterns = [
@@ -22,6 +22,7 @@ urlpatterns = [
     path("withheld/<int:pk>/devices/", views.withheld_devices, name="withheld_devices"),
     path("withheld/<int:pk>/picture.png", views.withheld_picture, name="withheld_picture"),
     path("uids/<int:pk>/", reports.uid_map, name="uid_map"),
+    path("data-protection/", data_protection.export, name="data_protection_export"),
     path("<int:pk>/", jobs.job_page, name="job"),
     path("<int:pk>/rows/", batch_rows.transfer_rows, name="job_batch_rows"),
     path("<int:pk>/rows/start/", batch_rows.transfer_start, name="job_batch_start"),

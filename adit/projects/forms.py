@@ -127,10 +127,15 @@ class ProjectForm(forms.ModelForm):
             "pattern": _(
                 "For example LUNG-####. If empty, pseudonyms are derived from the key of the project."
             ),
-            "expires_on": _("After this day, nothing is sent for the project."),
+            "expires_on": _(
+                "After this day, nothing is sent for the project. Mails are sent 30 and 7 days before."
+            ),
             "deletion_on": _("The day by which the recipient must delete the data."),
             "approval_number": _("For example that of the ethics committee."),
-            "responsible": _("The person responsible for the project."),
+            "responsible": _(
+                "The person responsible for the project. If you add a mail address, it gets a mail "
+                "30 and 7 days before the end."
+            ),
             "legal_basis": _("For example consent, or a section of a law."),
             "recipient": _("The final recipient of the images."),
             "modalities": _(
@@ -264,6 +269,22 @@ class PatientMergeForm(ReasonForm):
     def __init__(self, *args: Any, nodes: QuerySet[Node], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         cast(forms.ModelChoiceField, self.fields["node"]).queryset = nodes
+
+
+class ApprovalDocumentForm(forms.Form):
+    file = forms.FileField(
+        label=_("PDF file"),
+        widget=forms.ClearableFileInput(attrs={"accept": ".pdf,application/pdf"}),
+    )
+
+
+class ExtendForm(ReasonForm):
+    until = forms.DateField(
+        label=_("new end"),
+        help_text=_("The last day on which images are sent for the project."),
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+    field_order = ("until", "reason")
 
 
 class DestroyKeyForm(ReasonForm):

@@ -204,3 +204,25 @@ class Patient(models.Model):
 
     def __str__(self) -> str:
         return self.pseudonym
+
+
+class ApprovalDocument(models.Model):
+    """The ethics approval of a project as a PDF file."""
+
+    NAME_LENGTH = 100
+
+    project = models.OneToOneField(
+        Project, on_delete=models.PROTECT, related_name="approval_document"
+    )
+    content = EncryptedField()
+    """The file in base64. See approval_documents.py."""
+    name = models.CharField(max_length=NAME_LENGTH)
+    """The file name on the computer of the user. It is shown, but not used for the download."""
+    size_bytes = models.PositiveIntegerField()
+    uploaded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    uploaded_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"approval of {self.project_id}"

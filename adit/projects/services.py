@@ -1,10 +1,11 @@
-"""Create, propose, accept, change and revoke research projects, and derive their keys.
+"""Create, propose, accept, change, extend and revoke research projects, and derive their keys.
 
 Also decides who may use a project. Used wherever a project is involved.
 """
 
 import secrets
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -28,7 +29,7 @@ from adit.nodes.models import Node
 from adit.projects import risks
 from adit.projects.models import ProfileVersion, Project
 from adit.projects.profile_versions import needs_new_generation, parse_rules
-from adit.projects.validators import validate_pattern
+from adit.projects.validators import validate_pattern, validate_reason
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
@@ -148,6 +149,8 @@ def change_project(
         ]
         if has_patients(before) and set(changed) & set(IMAGE_FIELDS):
             raise InvalidInput("project.fixed-fields")
+        if is_extendable(before) and _ends_later(before, project):
+            raise InvalidInput("project.end-needs-reason")
         project.generation = before.generation + _opens_generation(before, project)
         project.save(update_fields=[*changed, "generation"])
         relations = (
@@ -168,6 +171,12 @@ def change_project(
             **{name: _group_names(project, name) for name in LINK_FIELDS if name in changed},
         }
         record("project.changed", user=user, about=audit_subject(project), details=details)
+
+
+def _ends_later(before: Project, after: Project) -> bool:
+    if before.expires_on is None:
+        return False
+    return after.expires_on is None or after.expires_on > before.expires_on
 
 
 def _group_names(project: Project, relation: str) -> list[str]:
@@ -198,6 +207,40 @@ def revoke_project(user: AnyUser, project: Project) -> None:
         project.is_revoked = True
         project.save(update_fields=["is_revoked"])
         record("project.revoked", user=user, about=audit_subject(project))
+
+
+def extend_project(user: AnyUser, project: Project, until: date, reason: str) -> None:
+    """Move the end of a project to a later day. A project that has ended can be used again.
+
+    Raises NotPermitted, and InvalidInput if the new end is not later, has passed, or is after the
+    day by which the data must be deleted.
+    """
+    require(user, Right.MANAGE_PROJECTS)
+    reason = validate_reason(reason)
+    with transaction.atomic():
+        project.refresh_from_db(from_queryset=Project.objects.select_for_update(no_key=True))
+        if not is_extendable(project):
+            raise InvalidInput("project.not-extendable", project=project.protocol_id)
+        before = project.expires_on
+        if before is None or until <= before or until < timezone.localdate():
+            raise InvalidInput("project.end-not-later", project=project.protocol_id)
+        if project.deletion_on is not None and until > project.deletion_on:
+            day = project.deletion_on.isoformat()
+            raise InvalidInput("project.end-after-deletion", day=day)
+        project.expires_on = until
+        project.save(update_fields=["expires_on"])
+        details = {"from": before.isoformat(), "until": until.isoformat(), "reason": reason}
+        record("project.extended", user=user, about=audit_subject(project), details=details)
+
+
+def is_extendable(project: Project) -> bool:
+    """Return whether the project has an end that can be moved; a revocation is permanent."""
+    return (
+        project.expires_on is not None
+        and project.is_accepted
+        and not project.is_revoked
+        and project.key_destroyed_at is None
+    )
 
 
 def choose_profile(user: AnyUser, project: Project, profile: ProfileVersion) -> None:

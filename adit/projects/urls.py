@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from adit.projects.views import pixel_rules, profiles, projects, pseudonyms
+from adit.projects.views import approval, pixel_rules, profiles, projects, pseudonyms
 
 urlpatterns = [
     path("projects/", projects.project_list, name="projects"),
@@ -10,6 +10,13 @@ urlpatterns = [
     path("projects/<int:pk>/", projects.project_page, name="project"),
     path("projects/<int:pk>/edit/", projects.project_edit, name="project_edit"),
     path("projects/<int:pk>/accept/", projects.project_accept, name="project_accept"),
+    path("projects/<int:pk>/extend/", projects.project_extend, name="project_extend"),
+    path("projects/<int:pk>/approval/", approval.project_document, name="project_document"),
+    path(
+        "projects/<int:pk>/approval.pdf",
+        approval.project_document_file,
+        name="project_document_file",
+    ),
     path("projects/<int:pk>/revoke/", projects.project_revoke, name="project_revoke"),
     path("projects/<int:pk>/destroy/", projects.project_destroy, name="project_destroy"),
     path("projects/<int:pk>/pseudonyms/", pseudonyms.project_pseudonyms, name="project_pseudonyms"),

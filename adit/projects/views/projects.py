@@ -10,15 +10,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from adit.accounts.permissions import Right, has_right
+from adit.dates import format_date
 from adit.projects import risks, services
-from adit.projects.forms import DestroyKeyForm, ProjectForm
+from adit.projects.forms import DestroyKeyForm, ExtendForm, ProjectForm
 from adit.projects.key_destruction import (
     COMPACTION_HINT,
     compact_database,
     destroy_key,
     get_backup_end,
 )
-from adit.projects.models import Project
+from adit.projects.models import ApprovalDocument, Project
 from adit.projects.profile_text import list_options
 from adit.projects.profile_versions import parse_rules
 from adit.projects.tables import ProjectTable, describe_state
@@ -57,6 +58,8 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
         "options": list_options(parse_rules(project.profile)),
         "risks": risks.decisions(project),
         "backups_until": get_backup_end(project),
+        "has_document": ApprovalDocument.objects.filter(project=project).exists(),
+        "is_extendable": services.is_extendable(project),
     }
     return render(request, "projects/project.html", context)
 
@@ -87,6 +90,27 @@ def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
     project = get_visible_project(user, pk)
     require_rights(user, Right.MANAGE_PROJECTS)
     return _edit_project(request, project)
+
+
+@get_or_post
+def project_extend(request: HttpRequest, pk: int) -> HttpResponse:
+    user = current_user(request)
+    project = get_visible_project(user, pk)
+    require_rights(user, Right.MANAGE_PROJECTS)
+    form = ExtendForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            services.extend_project(user, project, given["until"], given["reason"])
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            day = format_date(given["until"])
+            text = _("%(project)s ends on %(day)s.") % {"project": project, "day": day}
+            messages.success(request, text)
+            return redirect("project", pk)
+    context = {"project": project, "form": form}
+    return render(request, "projects/project_extend.html", context, status=_status_code(form))
 
 
 @require_POST

@@ -151,7 +151,10 @@ def text_of(answer: Any) -> str:
 
 SKIPPED = frozenset({"account_logout"})
 EXPORTS = frozenset(
-    {"uid_map", "project_export", "project_reidentify", "project_merge_patient", "trail_export"}
+    {
+        *("uid_map", "project_export", "project_reidentify", "project_merge_patient"),
+        *("trail_export", "data_protection_export"),
+    }
 )
 """Endpoints that answer a POST with data. Those of others only redirect to a page."""
 
@@ -235,7 +238,7 @@ def other_responses(client: Client, job: Job) -> Iterator[tuple[str, str]]:
             address = reverse(name, kwargs=arguments)
             yield address, text_of(client.get(address))
             if name in EXPORTS:
-                posted = {"reason": "a finding", "node": 1, "patient_id": PATIENT}
+                posted = {"reason": "a finding", "node": 1, "patient_id": PATIENT, "form": "xlsx"}
                 yield f"POST {address}", text_of(client.post(address, posted))
 
 

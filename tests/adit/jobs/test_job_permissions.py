@@ -104,6 +104,11 @@ MATRIX = {
     "job_task_action": ("post", ("job", 1, "stop"), DEED),
     "job_task_decide": ("post", ("job", 1), DECIDERS),
     "uid_map": ("get", ("project",), dict.fromkeys(ROLES, HIDDEN) | KEY_HOLDERS),
+    "data_protection_export": (
+        "get",
+        (),
+        dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "dpo": OK, "root": OK},
+    ),
     "withheld": ("get", (), REVIEWERS),
     "withheld_group": ("get", ("held",), REVIEWERS),
     "withheld_devices": ("post", ("held",), REVIEWERS | {"root": AWAY}),

@@ -31,6 +31,7 @@ NO_PAGES = {
     *("node_test", "node_fetch", "node_write", "node_adopt", "quarantine_delete"),
     *("project_accept", "project_revoke", "openid_connect_login", "openid_connect_callback"),
     *("notification_read", "notifications_read", "system_test_mail", "confirm_key_backup"),
+    "project_document_file",
     # pages that need a draft, a 7-Zip job, or an account that is not active or not signed in
     *("job_summary", "job_query_columns", "job_query_rows", "job_transfer_columns"),
     *("job_transfer_rows", "job_password", "account_inactive", "account_login"),

@@ -43,6 +43,10 @@ MATRIX = {
         ("project",),
         {r: AWAY if s == OK else s for r, s in MANAGES.items()},
     ),
+    "project_extend": ("get", ("project",), MANAGES),
+    "project_document": ("get", ("project",), MANAGES),
+    # No document is stored; see test_approval_documents.py.
+    "project_document_file": ("get", ("project",), who(HIDDEN)),
     "project_revoke": (
         "post",
         ("project",),
@@ -146,6 +150,8 @@ def test_users_without_permission_cannot_change_a_project_by_post(
     client = as_user(people[role])
     for name in (
         "project_revoke",
+        "project_extend",
+        "project_document",
         "project_destroy",
         "project_edit",
         "project_export",
