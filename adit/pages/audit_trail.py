@@ -97,10 +97,10 @@ class AuditTrailForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.reader = reader
         fields: dict[str, Any] = self.fields
-        fields["project"].queryset = member_projects(reader)
-        if has_right(reader, Right.READ_TRAIL):
-            fields["project"].queryset = Project.objects.filter(is_default=False)
-        elif not has_right(reader, Right.MANAGE_NODES):
+        reads_all = has_right(reader, Right.READ_TRAIL)
+        every = Project.objects.filter(is_default=False)
+        fields["project"].queryset = every if reads_all else member_projects(reader)
+        if not reads_all and not has_right(reader, Right.MANAGE_NODES):
             fields["node"].queryset = Node.objects.none()
             colleagues = User.objects.filter(groups__projects__in=member_projects(reader))
             fields["person"].queryset = colleagues.distinct().order_by("username")
@@ -191,9 +191,14 @@ def may_read(user: User) -> bool:
 
 
 def member_projects(user: User) -> QuerySet[Project]:
-    """Return the projects whose part of the audit trail the user may read as a member."""
+    """Return the projects whose part of the audit trail the user may read.
+
+    As in projects.services.is_member, who manages research projects counts as a member.
+    """
     if not user.is_active:
         return Project.objects.none()
+    if has_right(user, Right.MANAGE_PROJECTS):
+        return Project.objects.filter(is_default=False)
     groups = Project.members.through.objects.filter(group__in=user.groups.all())
     return Project.objects.filter(is_default=False, pk__in=groups.values("project"))
 

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -18,6 +19,7 @@ from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.audit.trail import record
 from adit.pages import audit_trail
 from adit.pages.audit_sentences import name_user
+from adit.pages.history import get_history
 from adit.pages.tables import EventTable
 from adit.table_files import make_table_response
 
@@ -107,3 +109,24 @@ def trail_export(request: HttpRequest) -> HttpResponseBase:
         audit_trail.EXPORT_COLUMNS,
         audit_trail.export_rows(user, events.filter(pk__lte=newest)),
     )
+
+
+_PAGES = {
+    "node": "node",
+    "project": "project",
+    "profile": "profile_version",
+    "group": "group",
+    "user": "user",
+}
+
+
+@require_safe
+def history_page(request: HttpRequest, kind: str, pk: int) -> HttpResponse:
+    """Show who changed an object, when, and from which to which values."""
+    user = cast(User, request.user)
+    before = request.GET.get("before", "")
+    is_number = before.isascii() and before.isdigit() and len(before) < 19
+    history = get_history(user, kind, pk, int(before) if is_number else 0)
+    audit_trail.record_reading(user, {"asked": {"history": f"{kind}:{pk}"}})
+    context = {"history": history, "address": reverse(_PAGES[kind], args=[pk])}
+    return render(request, "pages/history.html", context)

@@ -13,4 +13,5 @@ urlpatterns = [
     path("trail/", audit_views.trail_page, name="trail"),
     path("trail/verify/", audit_views.trail_verify, name="trail_verify"),
     path("trail/export/", audit_views.trail_export, name="trail_export"),
+    path("history/<slug:kind>/<int:pk>/", audit_views.history_page, name="history"),
 ]
