@@ -17,12 +17,11 @@ from adit.accounts.permissions import Right, has_right, right_label
 from adit.audit.models import AuditEvent
 from adit.message_templates import EVENT_ACTIONS
 from adit.nodes.models import Node
-from adit.nodes.presentation import describe_hours
+from adit.nodes.presentation import describe_hours, get_setting_label
 from adit.pages.audit_sentences import EventNames, describe_event, format_value
 from adit.pages.audit_trail import member_projects
 from adit.projects.models import ProfileVersion, Project
 from adit.projects.services import audit_subject
-from adit_engine.nodes import kind_class
 
 PER_PAGE = 50
 _USES = frozenset({"node.opened", "node.checked", "node.remembered", "profile.tried"})
@@ -158,8 +157,7 @@ def _show(name: str, value: Any) -> str:
 def _label(row: Model, name: str) -> str:
     setting = name.removeprefix("settings.")
     if isinstance(row, Node) and setting != name:
-        field = kind_class(row.kind).Settings.__dataclass_fields__.get(setting)
-        return str(field.metadata.get("label") or setting) if field else setting
+        return get_setting_label(row.kind, setting)
     labels = {
         "is_open": _("in use"),
         "fetch_from": _("may fetch from"),
