@@ -1247,6 +1247,155 @@ _PLAIN_REASONS: dict[str, Template] = {
     ),
 }
 
+_EVENTS: dict[str, Template] = {
+    "signin.done": _("{who} signed in."),
+    "signin.failed": _("A sign-in failed ({object})."),
+    "signin.locked": _("Sign-in was locked after too many failures ({object})."),
+    "signout.done": _("{who} signed out."),
+    "session.ended": _("{who} ended sessions of {object}."),
+    "password.changed": _("The password of {object} was changed."),
+    "user.created": _("{who} created the account of {object}."),
+    "user.changed": _("{who} changed the account of {object}."),
+    "user.deactivated": _("{who} deactivated {object}."),
+    "user.reactivated": _("{who} reactivated {object}."),
+    "user.password_link": _("{who} created a link for {object} to set a password."),
+    "user.password_set": _("{object} set a password by a link."),
+    "user.first_administrator": _("{object} became the first administrator."),
+    "setup.link": _("A link to create the first administrator was made."),
+    "group.created": _("{who} created {object}."),
+    "group.changed": _("{who} changed {object}."),
+    "budget.changed": _("{who} changed the daily budget of {object}."),
+    "token.created": _("{who} created an API token for {user}."),
+    "token.revoked": _("{who} revoked an API token of {user}."),
+    "node.created": _("{who} added {object}."),
+    "node.changed": _("{who} changed {object}."),
+    "node.removed": _("{who} deleted {object}."),
+    "node.put_in_use": _("{who} put {object} in use."),
+    "node.taken_out_of_use": _("{who} took {object} out of use."),
+    "node.opened": _("{who} connected to {object}."),
+    "node.checked": _("{who} tested {object}."),
+    "node.paused": _("{who} paused {object}: {reason}."),
+    "node.stopped": _("{who} stopped {object}: {reason}."),
+    "node.reopened": _("{who} ended the pause of {object}."),
+    "node.connection_ended": _("{who} ended a connection with {object}."),
+    "node.remembered": _("{who} saw an earlier answer of {object}."),
+    "search.run": ngettext(
+        "{who} searched in {object} and found {found} entry.",
+        "{who} searched in {object} and found {found} entries.",
+        "found",
+    ),
+    "identified.allowed": _(
+        "{who} was allowed to transfer identified data from {object}: {reason}."
+    ),
+    "quarantine.viewed": _("{who} viewed the quarantine."),
+    "quarantine.deleted": _("{who} deleted images from the quarantine."),
+    "quarantine.forgotten": _("{who} cleared the list of rejected senders."),
+    "project.created": _("{who} created {object}."),
+    "project.proposed": _("{who} proposed {object}."),
+    "project.accepted": _("{who} accepted {object}."),
+    "project.changed": _("{who} changed {object}."),
+    "project.revoked": _("{who} revoked {object}."),
+    "project.key_destroyed": _("{who} destroyed the key of {object}: {reason}."),
+    "project.key_exported": _("{who} exported the key of {object}."),
+    "project.map_exported": _("{who} exported the patients and pseudonyms of {object}: {reason}."),
+    "project.uids_exported": _("{who} exported the original and new UIDs of {object}."),
+    "patient.reidentified": _("{who} looked up the patient of a pseudonym in {object}: {reason}."),
+    "patient.joined": _("{who} joined two patient IDs in {object}: {reason}."),
+    "pseudonym.registered": _("A patient got a pseudonym in {object}."),
+    "pseudonyms.imported": _("{who} imported pseudonyms into {object}."),
+    "pseudonyms.seen": _("{who} saw patients with their pseudonyms in {object}."),
+    "basket.seen": _("{who} saw patients with their pseudonyms in the basket ({object})."),
+    "profile.created": _("{who} created {object}."),
+    "profile.tried": _("{who} tested {object} on an image."),
+    "job.created": ngettext(
+        "{who} ordered {object}: {tasks} study to {destination}, project {project}.",
+        "{who} ordered {object}: {tasks} studies to {destination}, project {project}.",
+        "tasks",
+    ),
+    "job.created.query": ngettext(
+        "{who} ordered {object}: a query of {tasks} row in {sources}.",
+        "{who} ordered {object}: a query of {tasks} rows in {sources}.",
+        "tasks",
+    ),
+    "job.started": ngettext(
+        "{who} started {object} after the check: {tasks} study.",
+        "{who} started {object} after the check: {tasks} studies.",
+        "tasks",
+    ),
+    "job.continued": ngettext(
+        "{who} continued {object} after the pilot: {tasks} study.",
+        "{who} continued {object} after the pilot: {tasks} studies.",
+        "tasks",
+    ),
+    "job.approved": _("{who} approved {object}."),
+    "job.returned": _("{who} returned {object} to its owner."),
+    "job.resumed": _("{who} resumed {object}."),
+    "job.retried": _("{who} retried what failed in {object}."),
+    "job.made_urgent": _("{who} made {object} urgent."),
+    "job.mail_wanted": _("{who} asked for a mail at the end of {object}."),
+    "job.mail_unwanted": _("{who} turned off the mail at the end of {object}."),
+    "job.canceled": _("{who} canceled {object}."),
+    "job.restarted": _("{who} restarted {object}."),
+    "job.deleted": _("{who} deleted {object}."),
+    "job.archived": _("{who} archived {object}."),
+    "job.unarchived": _("{who} moved {object} back from the archive."),
+    "job.withheld_retried": _("{who} transferred released images of {object} again."),
+    "job.handed_over": _("{who} handed {object} over from {from} to {to}."),
+    "job.ended": _("{object} ended."),
+    "job.seen": _("{who} viewed patient data of {object}."),
+    "job.results_downloaded": _("{who} downloaded the results of {object}."),
+    "job.result_downloaded": _("{who} downloaded the result sheet of {object}."),
+    "job.names_downloaded": _("{who} downloaded the result sheet with pseudonyms of {object}."),
+    "job.report_downloaded": _("{who} downloaded the report of {object}."),
+    "rows.answered": ngettext(
+        "{node} answered {rows} row of {object}.",
+        "{node} answered {rows} rows of {object}.",
+        "rows",
+    ),
+    "task.ended": ngettext(
+        "Study {task} of {object} ended: {delivered} image delivered, {withheld} withheld, "
+        "{failed} failed.",
+        "Study {task} of {object} ended: {delivered} images delivered, {withheld} withheld, "
+        "{failed} failed.",
+        "delivered",
+    ),
+    "task.lost": _("The worker of study {task} of {object} stopped answering."),
+    "task.again": _("Study {task} of {object} is tried again."),
+    "task.tried": _("Study {task} of {object} was tried without success."),
+    "task.canceled": _("Study {task} of {object} was canceled."),
+    "task.held": _("Study {task} of {object} waits, because its patient ID has changed."),
+    "task.patient_confirmed": _(
+        "{who} confirmed the changed patient ID of study {task} of {object}: {reason}."
+    ),
+    "task.patient_refused": _(
+        "{who} rejected the changed patient ID of study {task} of {object}: {reason}."
+    ),
+    "task.retried": _("{who} retried study {task} of {object}."),
+    "task.reset": _("{who} restarted study {task} of {object} from the beginning."),
+    "task.stopped": _("{who} canceled study {task} of {object}."),
+    "task.deleted": _("{who} removed study {task} from {object}."),
+    "withheld.seen": _("{who} viewed withheld images of {object}."),
+    "withheld.left": _("{who} kept images of {object} withheld: {reason}."),
+    "withheld.masked": _("{who} masked withheld images of {object} by a rule: {reason}."),
+    "withheld.released": _("{who} released withheld images of {object} by a rule: {reason}."),
+    "withheld.reopened": _("{who} reopened the decision on images of {object}: {reason}."),
+    "archive.built": _("The 7-Zip file of {object} was built."),
+    "archive.downloaded": _("{who} downloaded a 7-Zip file of {object}."),
+    "archive.removed": _("A 7-Zip file of {object} was deleted."),
+    "trail.read": _("{who} read the audit trail."),
+    "trail.patient_searched": _("{who} asked where the images of a patient went."),
+    "trail.exported": ngettext(
+        "{who} exported {events} event of the audit trail.",
+        "{who} exported {events} events of the audit trail.",
+        "events",
+    ),
+    "trail.verified": _("{who} verified the audit trail."),
+    "trail.end_accepted": _("The end of the audit trail was accepted after a restore: {reason}."),
+}
+"""The sentence of each action of the audit trail, by action."""
+
+EVENT_ACTIONS = frozenset(_EVENTS)
+
 TEMPLATES: Mapping[str, Template] = (
     _VAULT
     | _ACCOUNTS
@@ -1264,4 +1413,5 @@ TEMPLATES: Mapping[str, Template] = (
     | _WORKER
     | _INSTALLATION
     | {f"plain.{key}": template for key, template in _PLAIN_REASONS.items()}
+    | {f"event.{action}": template for action, template in _EVENTS.items()}
 )

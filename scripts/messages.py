@@ -82,7 +82,8 @@ def _check_unused(trees: Mapping[Path, ast.Module]) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    reasons = TEMPLATES.keys() - {f"plain.{key}" for key in project._PLAIN_REASONS}
+    events = {f"event.{action}" for action in project.EVENT_ACTIONS}
+    reasons = TEMPLATES.keys() - {f"plain.{key}" for key in project._PLAIN_REASONS} - events
     for code in TEMPLATES:
         if code in reasons and code not in used:
             yield f"{code}: the template is not used"

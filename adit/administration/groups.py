@@ -9,6 +9,7 @@ from django.db import transaction
 from adit.accounts.models import User
 from adit.administration.checks import lock_groups, require_administrator, require_may_manage
 from adit.administration.effective_access import Access, named_permissions
+from adit.audit.changes import compare_values
 from adit.audit.trail import record
 from adit.nodes.models import Node, NodeAccess
 
@@ -71,18 +72,8 @@ def save_group(actor: User, group: Group | None, data: GroupData) -> Group:
         group.user_set.set(data.members)
         _save_access(group, data.access)
         require_administrator()
-        after = _describe(group)
-        details = {
-            name: {"from": before.get(name), "to": after[name]}
-            for name in after
-            if before.get(name) != after[name]
-        }
-        record(
-            action,
-            user=actor,
-            about=f"group:{group.pk}",
-            details={"group": group.name, **details},
-        )
+        details = {"group": group.name, **compare_values(before, _describe(group))}
+        record(action, user=actor, about=f"group:{group.pk}", details=details)
     return group
 
 

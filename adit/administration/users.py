@@ -17,6 +17,7 @@ from adit.administration import one_time_links
 from adit.administration.checks import lock_groups, require_administrator, require_may_manage
 from adit.administration.effective_access import Access
 from adit.api_tokens import tokens
+from adit.audit.changes import compare_values
 from adit.audit.trail import record
 from adit.jobs import actions
 from adit.jobs.models import Job
@@ -61,13 +62,8 @@ def change_user(actor: User, user: User, data: UserData) -> None:
         require_may_manage(actor, Access.of_user(user))
         _save(actor, user, data)
         require_administrator()
-        after = _describe(user)
-        changed = {
-            name: {"from": before[name], "to": after[name]}
-            for name in after
-            if before[name] != after[name]
-        }
-        record("user.changed", user=actor, about=_subject(user), details=changed)
+        changes = compare_values(before, _describe(user))
+        record("user.changed", user=actor, about=_subject(user), details=changes)
 
 
 def get_new_access(user: User | None, groups: Iterable[Group]) -> Access:

@@ -55,7 +55,12 @@ class AuditEvent(models.Model):
     class Meta:
         ordering = ["id"]
         base_manager_name = "objects"
-        indexes = [models.Index(fields=["about"]), models.Index(fields=["action", "at"])]
+        indexes = [
+            models.Index(fields=["about", "id"]),
+            models.Index(fields=["user", "id"]),
+            models.Index(fields=["action", "id"]),
+            models.Index(fields=["action", "at"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} {self.action} {self.about}"

@@ -207,6 +207,12 @@ def describe_settings(node: Node) -> list[tuple[str, str]]:
     return facts + [(_("Allowed hours"), text) for text in describe_hours(node)]
 
 
+def get_setting_label(kind: str, name: str) -> str:
+    """Return the label of a setting of this kind of node; unknown names are returned unchanged."""
+    field = kind_class(kind).Settings.__dataclass_fields__.get(name)
+    return str(field.metadata.get("label") or name) if field else name
+
+
 def describe_hours(node: Node) -> list[str]:
     """Describe the calendar of transfers, one text for each window."""
     try:

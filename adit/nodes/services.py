@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
 from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
+from adit.audit.changes import compare_values, make_value, read_fields
 from adit.audit.trail import record
 from adit.nodes import alarms
 from adit.nodes.calendar import allowed_hours
@@ -63,13 +64,19 @@ def save_node(user: AnyUser, node: Node, access: AccessByGroup | None = None) ->
     allowed_hours.parse_special_days(node.special_days)
     with transaction.atomic():
         before = Node.objects.filter(pk=node.pk).first()
+        groups = _describe_groups(node) if before else {}
         _save_row(node)
         changed = _list_changes(before, node)
+        changes = compare_values(_describe(before) if before else {}, _describe(node))
         details: dict[str, Any] = {"node": node.name, "changed": changed}
         if agreed := _AGREED_FIELDS.intersection(changed):
             alarms.raise_hours_changed(user, node, agreed)
         if access is not None:
-            details["access"] = _save_access(node, access)
+            _save_access(node, access)
+            details["access"] = _describe_groups(node)
+            changes |= compare_values({"access": groups}, {"access": details["access"]})
+        if before:
+            details["changes"] = changes
         action = "node.changed" if before else "node.created"
         record(action, user=user, about=_audit_subject(node), details=details)
     return node
@@ -124,7 +131,7 @@ def _save_row(node: Node) -> None:
         raise InvalidInput("node.name-taken", node=node.name) from None
 
 
-def _save_access(node: Node, access: AccessByGroup) -> dict[str, str]:
+def _save_access(node: Node, access: AccessByGroup) -> None:
     for group, (may_read, may_write) in access.items():
         if may_read or may_write:
             NodeAccess.objects.update_or_create(
@@ -132,6 +139,9 @@ def _save_access(node: Node, access: AccessByGroup) -> dict[str, str]:
             )
         else:
             NodeAccess.objects.filter(node=node, group=group).delete()
+
+
+def _describe_groups(node: Node) -> dict[str, str]:
     rows = node.access.select_related("group").order_by("group__name")
     return {row.group.name: _describe_access(row) for row in rows}
 
@@ -141,13 +151,25 @@ def _describe_access(row: NodeAccess) -> str:
 
 
 def _list_changes(before: Node | None, after: Node) -> list[str]:
-    """Names only, because values of settings may be confidential."""
+    """Return the names of all changed fields, also of secret ones."""
     if before is None:
         return []
     names = sorted({*before.settings, *after.settings})
     settings = [n for n in names if before.settings.get(n) != after.settings.get(n)]
     rows = [name for name in _AUDITED_FIELDS if getattr(before, name) != getattr(after, name)]
     return rows + [f"settings.{name}" for name in settings]
+
+
+def _describe(node: Node) -> dict[str, Any]:
+    """Return the values that are not secret. Secrets are neither shown nor compared."""
+    fields = kind_class(node.kind).Settings.__dataclass_fields__
+    shown = {
+        f"settings.{name}": make_value(value)
+        for name, value in sorted(node.settings.items())
+        if name in fields and not fields[name].metadata.get("secret")
+        if not fields[name].metadata.get("pem")
+    }
+    return {**read_fields(node, _AUDITED_FIELDS), **shown}
 
 
 def _setting_names(node: Node) -> set[str]:

@@ -10,8 +10,6 @@ from django_tables2 import Column, TemplateColumn
 from adit.dates import format_date
 from adit.tables import NO_WRAP, ComputedColumn, NumberColumn, Table
 
-IN_ENGLISH = {"td": {"lang": "en"}}
-
 
 class EventTable(Table):
     """Events, newest first. They are read in the order in which they happened."""
@@ -19,9 +17,7 @@ class EventTable(Table):
     label = _lazy("Events")
     number = NumberColumn(_lazy("No."), accessor="event__pk")
     at = ComputedColumn(_lazy("Time"), accessor="event__at", attrs=NO_WRAP)
-    who = Column(_lazy("User"))
-    action = Column(_lazy("Action"), accessor="event__action", attrs=IN_ENGLISH)
-    about = Column(_lazy("Object"), accessor="event__about", default="", attrs=NO_WRAP)
+    sentence = Column(_lazy("What happened"))
     details = TemplateColumn(
         verbose_name=_lazy("Details"),
         template_name="pages/_event_cell.html",

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from adit.accounts.permissions import AnyUser, Right, require
+from adit.audit.changes import compare_values
 from adit.audit.trail import record
 from adit.projects import risks
 from adit.projects.models import ProfileVersion, Project
@@ -58,7 +59,8 @@ def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersi
         locked.save(update_fields=["profile"])
         words = {"profile": str(made), "from": str(before), "rectangles": len(rule.rectangles)}
         record("profile.created", user=user, about=f"profile:{made.pk}", details=words)
-        details = {"profile": str(made), "generation": locked.generation}
+        changes = compare_values({"profile": str(before)}, {"profile": str(made)})
+        details = {"changes": changes, "profile": str(made), "generation": locked.generation}
         record("project.changed", user=user, about=audit_subject(locked), details=details)
     project.refresh_from_db()
     return made

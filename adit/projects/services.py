@@ -24,6 +24,7 @@ from adit.accounts.permissions import (
     require,
     require_active,
 )
+from adit.audit.changes import compare_values, read_fields
 from adit.audit.trail import record
 from adit.nodes.models import Node
 from adit.projects import risks
@@ -57,6 +58,7 @@ APPROVAL_FIELDS = (
 LIMIT_FIELDS = ("modalities", "patient_cap", "second_person")
 LINK_FIELDS = ("list_holders", "reidentifiers")
 """The groups that may link pseudonyms and patients."""
+_RELATIONS = ("members", "sources", "destinations", *LINK_FIELDS)
 _CHANGEABLE_FIELDS = (*IMAGE_FIELDS, *APPROVAL_FIELDS, *LIMIT_FIELDS, *risks.FIELDS, "profile")
 
 
@@ -144,6 +146,7 @@ def change_project(
         validate_pattern(project.pattern)
     with transaction.atomic():
         before = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        values = read_fields(before, (*_CHANGEABLE_FIELDS, *_RELATIONS))
         changed = [
             name for name in _CHANGEABLE_FIELDS if getattr(before, name) != getattr(project, name)
         ]
@@ -163,8 +166,10 @@ def change_project(
         for name, rows in relations:
             if _set_relation(getattr(project, name), rows):
                 changed.append(name)
+        changes = compare_values(values, read_fields(project, (*_CHANGEABLE_FIELDS, *_RELATIONS)))
         details = {
             "changed": changed,
+            "changes": changes,
             "profile": str(project.profile),
             "generation": project.generation,
             **risks.facts(project),
@@ -256,10 +261,15 @@ def choose_profile(user: AnyUser, project: Project, profile: ProfileVersion) -> 
         if project.profile_id == profile.pk:
             return
         word = risks.get_chosen(project)["header_word"]
+        changes = compare_values({"profile": str(project.profile)}, {"profile": str(profile)})
         project.generation += needs_new_generation(project.profile, profile, word)
         project.profile = profile
         project.save(update_fields=["profile", "generation"])
-        details = {"profile": str(profile), "generation": project.generation}
+        details = {
+            "changes": changes,
+            "profile": str(profile),
+            "generation": project.generation,
+        }
         record("project.changed", user=user, about=audit_subject(project), details=details)
 
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 from django.db import Error, connection, transaction
 
 from adit.accounts.permissions import NotPermitted
-from adit.audit.trail import record
-from adit.jobs import end_state, patient_id_changes, queue, states
+from adit.audit.trail import SealedPatient, record
+from adit.jobs import encrypted_payload, end_state, patient_id_changes, queue, states
 from adit.jobs.kinds.base import TaskOutput
 from adit.jobs.lease import (
     Canceled,
@@ -31,6 +31,7 @@ from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Lane, Node
 from adit.orders import next_source, pseudonym_conflicts
+from adit.projects.pseudonyms import seal_patient_of_node
 from adit.results import deliveries
 from adit.vault.cipher import DecryptionError
 from adit_engine.errors import AditError, PatientChanged, RuleViolation
@@ -208,4 +209,18 @@ def _finish_task(
                 "failed": counts.failed,
                 "skipped": counts.skipped,
             },
+            patient=_seal_patient(task),
         )
+
+
+def _seal_patient(task: Task) -> SealedPatient | None:
+    """Encrypt the patient under the key of the project, so that deliveries can be found by it."""
+    if task.source is None:
+        return None
+    try:
+        patient_id = encrypted_payload.open_task(task).patient_id
+        return (
+            seal_patient_of_node(task.job.project, task.source, patient_id) if patient_id else None
+        )
+    except DecryptionError:  # the key of the project was destroyed
+        return None

@@ -153,6 +153,7 @@ def site(
         job=job, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
     )
     return {
+        "history/<slug:kind>/<int:pk>": f"node/{source.pk}",
         "nodes/<int:pk>": source.pk,
         "jobs/<int:pk>": job.pk,
         "jobs/withheld/<int:pk>": held.pk,

@@ -128,6 +128,7 @@ PAGES = [
     ("keyholder", "/profiles/1/try/"),
     ("dpo", "/trail/"),
     ("dpo", "/trail/?action=project"),
+    ("dpo", "/history/project/2/"),
 ]
 """User and path of each page. Add new pages here."""
 

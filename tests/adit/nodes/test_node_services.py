@@ -68,14 +68,17 @@ def test_a_pause_requires_a_reason_of_at_most_200_characters(pacsadmin, source, 
         pause.pause_node(pacsadmin, source, reason)
 
 
-def test_the_audit_event_names_changed_fields_but_no_values(pacsadmin, source):
-    source.settings = {"shelf": "canary"}
+def test_the_audit_event_has_the_values_of_changed_fields(pacsadmin, source):
+    source.settings = {"shelf": "upper"}
     source.retrieve_limit = 5
     services.save_node(pacsadmin, source)
 
     event = AuditEvent.objects.get(action="node.changed")
     assert event.details["changed"] == ["retrieve_limit", "settings.shelf"]
-    assert "canary" not in repr(event.details)
+    assert event.details["changes"] == {
+        "retrieve_limit": {"from": 2, "to": 5},
+        "settings.shelf": {"from": None, "to": "upper"},
+    }
 
 
 def test_saving_a_stale_node_does_not_end_a_later_pause(pacsadmin, source):

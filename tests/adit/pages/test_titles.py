@@ -84,6 +84,7 @@ def arguments(
         "uid_map": [project.pk],
         "help_topic": ["jobs"],
         "node_new_kind": ["dimse"],
+        "history": ["node", source.pk],
     }
     for name in ("project_reidentify", "project_merge_patient"):
         found[name] = [project.pk, patient.pk]
