@@ -6,15 +6,13 @@ Users are never deleted, because the audit trail names them.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import Group
-from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, order_right
+from adit.accounts.sessions import end_sessions
 from adit.administration import one_time_links
 from adit.administration.checks import lock_groups, require_administrator, require_may_manage
 from adit.administration.effective_access import Access
@@ -97,7 +95,7 @@ def deactivate_user(actor: User, user: User, *, successor: User | None) -> None:
         one_time_links.discard_link(user)
         details = {
             "user": user.username,
-            "sessions": _end_sessions(user),
+            "sessions": end_sessions(user),
             "tokens": tokens.revoke_all(actor, user),
             "jobs": jobs,
             "successor": successor.username if successor else "",
@@ -162,17 +160,6 @@ def _cancel_jobs(actor: User, user: User) -> list[int]:
     for job in jobs:
         actions.perform(actor, job, "cancel", on_behalf_of=user)
     return [job.pk for job in jobs]
-
-
-def _end_sessions(user: User) -> int:
-    """End all sessions of the user. They would be valid again after a reactivation."""
-    ended = [
-        session.pk
-        for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator()
-        if session.get_decoded().get(SESSION_KEY) == str(user.pk)
-    ]
-    Session.objects.filter(pk__in=ended).delete()
-    return len(ended)
 
 
 def _describe(user: User) -> dict[str, object]:

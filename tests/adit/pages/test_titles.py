@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
@@ -27,10 +28,13 @@ NO_PAGES = {
     *("theme", "job_cancel_search", "job_action", "job_return", "job_task_action"),
     *("job_task_decide", "job_batch_start", "withheld_devices", "node_action", "node_end"),
     *("node_test", "node_fetch", "node_write", "node_adopt", "quarantine_delete"),
-    *("project_accept", "project_revoke"),
+    *("project_accept", "project_revoke", "session_end", "session_end_others"),
+    *("user_reactivate", "user_password", "token_revoke"),
     # pages that need a draft, a 7-Zip job, or an account that is not active or not signed in
     *("job_summary", "job_query_columns", "job_query_rows", "job_transfer_columns"),
     *("job_transfer_rows", "job_password", "account_inactive", "account_login"),
+    # pages that need a one-time link
+    *("password_link", "setup"),
 }
 """Routes without a page that this test can open."""
 WITHOUT_ARGUMENTS = {
@@ -40,6 +44,8 @@ WITHOUT_ARGUMENTS = {
     "node_new",
     "project_new",
     "profile",
+    "user_new",
+    "group_new",
 }
 
 
@@ -69,6 +75,7 @@ def arguments(
     )
     pseudonyms.register_pseudonym(root, project, source, "PID-1")
     patient = Patient.objects.get()
+    group = Group.objects.create(name="Readers")
     found: dict[str, list[Any]] = {
         "job_results": [query.pk],
         "job_batch_rows": [transfer.pk],
@@ -86,6 +93,8 @@ def arguments(
             ("node_", source.pk),
             ("project_", project.pk),
             ("profile_", project.profile_id),
+            ("user_", root.pk),
+            ("group_", group.pk),
         ):
             if (name + "_").startswith(prefix) and name not in WITHOUT_ARGUMENTS:
                 found.setdefault(name, [pk])
