@@ -201,6 +201,16 @@ class NewPasswordForm(forms.Form):
         return self.cleaned_data
 
 
+class ForgottenPasswordForm(forms.Form):
+    account = forms.CharField(
+        label=_("User name or mail address"),
+        max_length=254,
+        widget=forms.TextInput(
+            attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
+
+
 class FirstAdministratorForm(NewPasswordForm):
     """The account of the first administrator."""
 

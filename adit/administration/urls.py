@@ -19,5 +19,6 @@ urlpatterns = [
     path("groups/new/", groups.group_new, name="group_new"),
     path("groups/<int:pk>/", groups.group_page, name="group"),
     path("accounts/password/link/", links.password_link, name="password_link"),
+    path("accounts/password/forgotten/", links.password_forgotten, name="password_forgotten"),
     path("setup/", links.setup, name="setup"),
 ]

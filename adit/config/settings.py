@@ -249,6 +249,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_RATE_LIMITS = {"reset_password": "20/h/ip,3/h/key"}
 ACCOUNT_ADAPTER = "adit.accounts.adapter.AccountAdapter"
 
 # Web ----------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ MATRIX = {
     "group_new": ("get", (), MANAGERS),
     "group": ("get", ("group",), MANAGERS),
     "password_link": ("get", (), ANYBODY),
+    "password_forgotten": ("get", (), dict.fromkeys(ROLES, OK)),
     "setup": ("get", (), ANYBODY),
     "own_tokens": ("get", (), ALL),
     "token_new": ("get", (), ALL),
