@@ -3,7 +3,7 @@
 Permissions come from groups, see permissions.py.
 """
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -39,6 +39,17 @@ class User(AbstractUser):
             ("review_withheld", "Review withheld images"),
             ("read_trail", "Read the audit trail"),
         ]
+
+
+class SecondFactorGroup(models.Model):
+    """A group whose members need a second factor to sign in."""
+
+    group = models.OneToOneField(
+        Group, primary_key=True, on_delete=models.CASCADE, related_name="second_factor_rule"
+    )
+
+    def __str__(self) -> str:
+        return self.group.name
 
 
 class UserSession(models.Model):

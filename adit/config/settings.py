@@ -67,6 +67,7 @@ INSTALLED_APPS = [
     "adit.pages",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "django_tables2",
     "django_filters",
     "csp",
@@ -85,6 +86,7 @@ MIDDLEWARE = [
     "adit.accounts.middleware.activity_middleware",
     "adit.accounts.middleware.kept_form_middleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "adit.accounts.middleware.second_factor_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -251,6 +253,8 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_RATE_LIMITS = {"reset_password": "20/h/ip,3/h/key"}
 ACCOUNT_ADAPTER = "adit.accounts.adapter.AccountAdapter"
+MFA_ADAPTER = "adit.accounts.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 
 # Web ----------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 import time_machine
-from django.contrib.sessions.models import Session
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpResponse
 from django.test import Client
@@ -15,7 +14,8 @@ from django.utils import timezone
 
 from adit.accounts import kept_forms
 from adit.accounts.filled_html import _Splitter, fill_form
-from adit.accounts.models import User
+from adit.accounts.models import User, UserSession
+from adit.accounts.sessions import SessionStore
 from adit.nodes.forms import get_settings_form_class, is_secret
 from adit.nodes.models import Node
 from adit_engine.nodes import KINDS
@@ -48,7 +48,7 @@ class Browser:
         return self.send("/accounts/login/", token, **data)
 
     def lose_session(self) -> None:
-        Session.objects.all().delete()
+        UserSession.objects.all().delete()
 
 
 def token_of(page: str) -> str:
@@ -161,8 +161,8 @@ def test_passwords_and_files_are_never_kept_and_the_notice_says_so(
 
     values = {"settings-user": "typed-user", "settings-password": "canary-secret"}
     browser.send(page, token, **values, file=SimpleUploadedFile("a", b"canary-file"))
-    (kept,) = Session.objects.all()
-    sealed = kept.get_decoded()["kept_form"]
+    (kept,) = UserSession.objects.all()
+    sealed = SessionStore().decode(kept.data)["kept_form"]
     browser.sign_in(pacsadmin)
     shown = browser.open(page)
 

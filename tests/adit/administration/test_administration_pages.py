@@ -38,6 +38,7 @@ MATRIX = {
     "user_deactivate": ("get", ("user",), MANAGERS),
     "user_reactivate": ("post", ("user",), MANAGERS_AWAY),
     "user_password": ("post", ("user",), MANAGERS),
+    "user_second_factor_reset": ("post", ("user",), MANAGERS_AWAY),
     "groups": ("get", (), MANAGERS),
     "group_new": ("get", (), MANAGERS),
     "group": ("get", ("group",), MANAGERS),

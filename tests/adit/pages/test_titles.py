@@ -29,12 +29,15 @@ NO_PAGES = {
     *("job_task_decide", "job_batch_start", "withheld_devices", "node_action", "node_end"),
     *("node_test", "node_fetch", "node_write", "node_adopt", "quarantine_delete"),
     *("project_accept", "project_revoke", "session_end", "session_end_others"),
-    *("user_reactivate", "user_password", "token_revoke"),
+    *("user_reactivate", "user_password", "token_revoke", "user_second_factor_reset"),
     # pages that need a draft, a 7-Zip job, or an account that is not active or not signed in
     *("job_summary", "job_query_columns", "job_query_rows", "job_transfer_columns"),
     *("job_transfer_rows", "job_password", "account_inactive", "account_login"),
     # pages that need a one-time link
     *("password_link", "setup"),
+    # pages that need a second factor, or a password that was entered just now
+    *("mfa_authenticate", "mfa_reauthenticate", "mfa_activate_totp", "mfa_deactivate_totp"),
+    *("mfa_view_recovery_codes", "mfa_generate_recovery_codes"),
 }
 """Routes without a page that this test can open."""
 WITHOUT_ARGUMENTS = {
