@@ -5,6 +5,7 @@ import threading
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
@@ -36,6 +37,19 @@ def mail_change_of_second_factor(user: User, *, was_added: bool) -> None:
     else:
         text = _("A second factor was removed from your ADIT account %(user)s.") % names
         mail_user(user, _("second factor removed"), text)
+
+
+def mail_new_browser(user: User, browser: str, address: str) -> None:
+    text = _(
+        "Somebody has signed in to your ADIT account %(user)s with a browser that was not used for "
+        "it before.\n\nTime: %(time)s\nBrowser: %(browser)s\nAddress: %(address)s"
+    ) % {
+        "user": user.username,
+        "time": timezone.localtime().strftime("%Y-%m-%d %H:%M %Z"),
+        "browser": browser or _("unknown"),
+        "address": address,
+    }
+    mail_user(user, _("sign-in with a new browser"), text)
 
 
 def _send(mail: EmailMessage) -> None:

@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, resolve_url
 from django.urls import reverse
 
-from adit.accounts import kept_forms
+from adit.accounts import kept_forms, known_browsers
 from adit.accounts.second_factor import needs_second_factor
 from adit.accounts.sessions import SessionStore
 
@@ -55,6 +55,17 @@ def kept_form_middleware(get_response: GetResponse) -> GetResponse:
         elif request.method == "POST" and _is_sent_to_sign_in(response):
             page = kept_forms.keep_form(request)
             return kept_forms.redirect_to_sign_in(page) if page else response
+        return response
+
+    return middleware
+
+
+def known_browser_middleware(get_response: GetResponse) -> GetResponse:
+    """Give a browser its cookie after a sign-in, by which the next one recognizes it."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        known_browsers.set_cookie(request, response)
         return response
 
     return middleware

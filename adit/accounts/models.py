@@ -52,6 +52,22 @@ class SecondFactorGroup(models.Model):
         return self.group.name
 
 
+class KnownBrowser(models.Model):
+    """A browser in which a user has signed in. Its cookie holds the name that is hashed here."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="known_browsers")
+    digest = models.CharField(max_length=64)
+    last_used_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "digest"], name="known_browser_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"browser {self.pk}"
+
+
 class UserSession(models.Model):
     """One session of a browser; without a user before the sign-in. Written by `sessions`."""
 

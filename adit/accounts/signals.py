@@ -16,8 +16,8 @@ from django.core.exceptions import PermissionDenied
 from django.dispatch import Signal, receiver
 from django.http import HttpRequest
 
-from adit.accounts import sessions
-from adit.accounts.mails import mail_change_of_second_factor
+from adit.accounts import known_browsers, sessions
+from adit.accounts.mails import mail_change_of_second_factor, mail_new_browser
 from adit.accounts.models import User
 from adit.audit.trail import record
 from adit.vault.master_key import master_cipher
@@ -29,7 +29,10 @@ def record_sign_in(request: HttpRequest | None, user: User, **_: Any) -> None:
     record("signin.done", user=user, about=f"user:{user.pk}", details=client)
     if request is not None:
         agent = request.headers.get("User-Agent", "")
-        request.session[sessions.CLIENT] = {**client, "browser": sessions.describe_browser(agent)}
+        browser = sessions.describe_browser(agent)
+        request.session[sessions.CLIENT] = {**client, "browser": browser}
+        if known_browsers.note_sign_in(request, user):
+            mail_new_browser(user, browser, client["address"])
 
 
 @receiver(password_changed)

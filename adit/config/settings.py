@@ -85,6 +85,7 @@ MIDDLEWARE = [
     "adit.accounts.middleware.no_store_middleware",
     "adit.accounts.middleware.activity_middleware",
     "adit.accounts.middleware.kept_form_middleware",
+    "adit.accounts.middleware.known_browser_middleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "adit.accounts.middleware.second_factor_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
