@@ -80,6 +80,10 @@ _ACCOUNTS: dict[str, Template] = {
     "user.deactivates-itself": _(
         "You cannot deactivate your own account. Ask another person who manages users."
     ),
+    "user.resets-own-second-factor": _(
+        "Remove your own second factor on the page My account, or ask another administrator."
+    ),
+    "user.no-second-factor": _("This user has no second factor, so there is nothing to reset."),
     "user.staff-by-administrators": _("Only administrators may choose who is staff."),
     "user.successor-not-permitted": _(
         "{user} may not order all of these kinds of jobs. Choose another person, or cancel the jobs."

@@ -9,9 +9,11 @@ from typing import cast
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import resolve_url
+from django.shortcuts import redirect, resolve_url
+from django.urls import reverse
 
-from adit.accounts import kept_forms
+from adit.accounts import kept_forms, known_browsers
+from adit.accounts.second_factor import needs_second_factor
 from adit.accounts.sessions import SessionStore
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -56,6 +58,35 @@ def kept_form_middleware(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
+
+
+def known_browser_middleware(get_response: GetResponse) -> GetResponse:
+    """Give a browser its cookie after a sign-in, by which the next one recognizes it."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        known_browsers.set_cookie(request, response)
+        return response
+
+    return middleware
+
+
+def second_factor_middleware(get_response: GetResponse) -> GetResponse:
+    """Lead members of a group that requires a second factor to set one up, before all else."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        user = request.user
+        if not user.is_authenticated or _is_needed_to_set_it_up(request.path):
+            return get_response(request)
+        return redirect("mfa_index") if needs_second_factor(user) else get_response(request)
+
+    return middleware
+
+
+def _is_needed_to_set_it_up(path: str) -> bool:
+    pages = ("account_reauthenticate", "account_logout", "theme")
+    roots = (reverse("mfa_index"), reverse("help"))
+    return path in map(reverse, pages) or path.startswith(roots)
 
 
 def _is_page(request: HttpRequest, response: HttpResponse) -> bool:

@@ -3,7 +3,7 @@
 Permissions come from groups, see permissions.py.
 """
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -40,6 +40,33 @@ class User(AbstractUser):
             ("read_trail", "Read the audit trail"),
             ("manage_block_list", "Manage the block list"),
         ]
+
+
+class SecondFactorGroup(models.Model):
+    """A group whose members need a second factor to sign in."""
+
+    group = models.OneToOneField(
+        Group, primary_key=True, on_delete=models.CASCADE, related_name="second_factor_rule"
+    )
+
+    def __str__(self) -> str:
+        return self.group.name
+
+
+class KnownBrowser(models.Model):
+    """A browser in which a user has signed in. Its cookie holds the name that is hashed here."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="known_browsers")
+    digest = models.CharField(max_length=64)
+    last_used_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "digest"], name="known_browser_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"browser {self.pk}"
 
 
 class UserSession(models.Model):

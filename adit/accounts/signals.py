@@ -4,12 +4,20 @@ from typing import Any
 
 from allauth.account.adapter import get_adapter
 from allauth.account.signals import password_changed, password_reset, password_set
+from allauth.mfa.models import Authenticator
+from allauth.mfa.signals import (
+    authentication_failed,
+    authenticator_added,
+    authenticator_removed,
+    authenticator_reset,
+)
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core.exceptions import PermissionDenied
-from django.dispatch import receiver
+from django.dispatch import Signal, receiver
 from django.http import HttpRequest
 
-from adit.accounts import sessions
+from adit.accounts import known_browsers, sessions
+from adit.accounts.mails import mail_change_of_second_factor, mail_new_browser
 from adit.accounts.models import User
 from adit.audit.trail import record
 from adit.vault.master_key import master_cipher
@@ -21,7 +29,10 @@ def record_sign_in(request: HttpRequest | None, user: User, **_: Any) -> None:
     record("signin.done", user=user, about=f"user:{user.pk}", details=client)
     if request is not None:
         agent = request.headers.get("User-Agent", "")
-        request.session[sessions.CLIENT] = {**client, "browser": sessions.describe_browser(agent)}
+        browser = sessions.describe_browser(agent)
+        request.session[sessions.CLIENT] = {**client, "browser": browser}
+        if known_browsers.note_sign_in(request, user):
+            mail_new_browser(user, browser, client["address"])
 
 
 @receiver(password_changed)
@@ -60,6 +71,24 @@ def record_failed_sign_in(
         return
     name = master_cipher().index(typed, "sign-in name")[:16]
     record("signin.failed", details={**_client_details(request), "unknown_name": name})
+
+
+@receiver(authenticator_added)
+@receiver(authenticator_removed)
+@receiver(authenticator_reset)
+def record_change_of_second_factor(
+    signal: Signal, request: HttpRequest, user: User, authenticator: Authenticator, **_: Any
+) -> None:
+    action = {authenticator_added: "added", authenticator_removed: "removed"}.get(signal, "renewed")
+    details = {**_client_details(request), "type": str(authenticator.type)}
+    record(f"second_factor.{action}", user=user, about=f"user:{user.pk}", details=details)
+    if authenticator.type != Authenticator.Type.RECOVERY_CODES:
+        mail_change_of_second_factor(user, was_added=action == "added")
+
+
+@receiver(authentication_failed)
+def record_wrong_code(request: HttpRequest, user: User, **_: Any) -> None:
+    record("second_factor.failed", about=f"user:{user.pk}", details=_client_details(request))
 
 
 def _client_details(request: HttpRequest | None) -> dict[str, str]:

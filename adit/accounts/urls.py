@@ -1,10 +1,22 @@
 """URLs of sign-in, sign-out, password change and account settings."""
 
 from allauth.account import views as allauth
-from django.urls import path
+from allauth.mfa.base import views as mfa
+from allauth.mfa.recovery_codes import views as recovery_codes
+from allauth.mfa.totp import views as totp
+from django.urls import include, path
 
 from adit.accounts import openid_connect, views
 
+second_factor = [
+    path("", views.second_factor, name="mfa_index"),
+    path("authenticate/", mfa.authenticate, name="mfa_authenticate"),
+    path("reauthenticate/", mfa.reauthenticate, name="mfa_reauthenticate"),
+    path("app/", totp.activate_totp, name="mfa_activate_totp"),
+    path("app/remove/", totp.deactivate_totp, name="mfa_deactivate_totp"),
+    path("codes/", recovery_codes.view_recovery_codes, name="mfa_view_recovery_codes"),
+    path("codes/new/", recovery_codes.generate_recovery_codes, name="mfa_generate_recovery_codes"),
+]
 urlpatterns = [
     path("login/", allauth.login, name="account_login"),
     path("logout/", allauth.logout, name="account_logout"),
@@ -16,6 +28,8 @@ urlpatterns = [
     ),
     path("inactive/", allauth.account_inactive, name="account_inactive"),
     path("password/change/", views.change_password, name="account_change_password"),
+    path("reauthenticate/", allauth.reauthenticate, name="account_reauthenticate"),
+    path("second-factor/", include(second_factor)),
     path("profile/", views.account_settings, name="profile"),
     path("sessions/", views.session_list, name="sessions"),
     path("sessions/<int:pk>/end/", views.end_session, name="session_end"),

@@ -3,6 +3,7 @@
 from typing import cast
 
 from allauth.account import views as allauth_views
+from allauth.mfa.models import Authenticator
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -16,6 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts import permissions, sessions
 from adit.accounts.models import Theme, User
+from adit.accounts.second_factor import groups_that_require_it, has_second_factor
 from adit.accounts.tables import SessionTable
 from adit.audit.trail import record
 
@@ -64,6 +66,17 @@ def _describe_right(name: str) -> str:
     label = permissions.right_label(name)
     is_kind = name == permissions.order_right(label.replace(" ", "_"))
     return _("Order jobs: %(kind)s") % {"kind": label} if is_kind else label
+
+
+@require_safe
+def second_factor(request: HttpRequest) -> HttpResponse:
+    user = cast(User, request.user)
+    context = {
+        "app": Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).first(),
+        "has_factor": has_second_factor(user),
+        "required_by": [row.group.name for row in groups_that_require_it(user)],
+    }
+    return render(request, "mfa/index.html", context)
 
 
 @require_safe

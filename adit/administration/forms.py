@@ -9,7 +9,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from adit.accounts.models import User
+from adit.accounts.models import SecondFactorGroup, User
 from adit.accounts.permissions import STANDARD_GROUPS
 from adit.administration.effective_access import named_permissions
 from adit.administration.groups import GroupData
@@ -107,6 +107,14 @@ class GroupForm(forms.ModelForm):
         widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
     )
 
+    requires_second_factor = forms.BooleanField(
+        label=_("Members need a second factor to sign in"),
+        required=False,
+        help_text=_(
+            "A member without one is asked to set it up, and can do nothing else until then."
+        ),
+    )
+
     class Meta:
         model = Group
         fields = ["name"]
@@ -124,6 +132,8 @@ class GroupForm(forms.ModelForm):
         permissions.queryset = named_permissions().order_by("codename")
         if self.instance.pk:
             members.initial = present
+            is_required = SecondFactorGroup.objects.filter(group=self.instance).exists()
+            self.fields["requires_second_factor"].initial = is_required
             permissions.initial = self.instance.permissions.all()
         if self.instance.name in STANDARD_GROUPS:
             self.fields["name"].disabled = True
@@ -161,6 +171,7 @@ class GroupForm(forms.ModelForm):
             list(data["members"]),
             list(data["permissions"]),
             {n: (data[f"read_{n.pk}"], data[f"write_{n.pk}"]) for n in self.nodes},
+            data["requires_second_factor"],
         )
 
 
@@ -199,6 +210,16 @@ class NewPasswordForm(forms.Form):
             except forms.ValidationError as error:
                 self.add_error("password1", error)
         return self.cleaned_data
+
+
+class ForgottenPasswordForm(forms.Form):
+    account = forms.CharField(
+        label=_("User name or mail address"),
+        max_length=254,
+        widget=forms.TextInput(
+            attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
 
 
 class FirstAdministratorForm(NewPasswordForm):

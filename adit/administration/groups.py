@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
-from adit.accounts.models import User
+from adit.accounts.models import SecondFactorGroup, User
 from adit.administration.checks import lock_groups, require_administrator, require_may_manage
 from adit.administration.effective_access import Access, named_permissions
 from adit.audit.changes import compare_values
@@ -22,6 +22,7 @@ class GroupData:
     members: Collection[User]
     permissions: Collection[Permission]
     access: Mapping[Node, tuple[bool, bool]]
+    requires_second_factor: bool = False
 
     def get_access(self, group: Group | None) -> Access:
         """Return what the members may do by this group; its research projects stay as they are."""
@@ -71,6 +72,7 @@ def save_group(actor: User, group: Group | None, data: GroupData) -> Group:
         group.permissions.set(data.permissions)
         group.user_set.set(data.members)
         _save_access(group, data.access)
+        _save_second_factor(group, data.requires_second_factor)
         require_administrator()
         details = {"group": group.name, **compare_values(before, _describe(group))}
         record(action, user=actor, about=f"group:{group.pk}", details=details)
@@ -88,6 +90,13 @@ def _save_access(group: Group, access: Mapping[Node, tuple[bool, bool]]) -> None
             rows.delete()
 
 
+def _save_second_factor(group: Group, is_required: bool) -> None:
+    if is_required:
+        SecondFactorGroup.objects.get_or_create(group=group)
+    else:
+        SecondFactorGroup.objects.filter(group=group).delete()
+
+
 def _describe(group: Group) -> dict[str, object]:
     rows = NodeAccess.objects.filter(group=group).select_related("node")
     codenames = named_permissions().filter(group=group).values_list("codename", flat=True)
@@ -96,5 +105,6 @@ def _describe(group: Group) -> dict[str, object]:
         "members": sorted(group.user_set.values_list("username", flat=True)),
         "permissions": sorted(codenames),
         "fetch_from": sorted(row.node.name for row in rows if row.may_read),
+        "requires_second_factor": SecondFactorGroup.objects.filter(group=group).exists(),
         "send_to": sorted(row.node.name for row in rows if row.may_write),
     }

@@ -4,15 +4,19 @@ A link is valid once. Only a keyed digest of its token is stored, so neither the
 backup contains a usable link.
 """
 
+import logging
 import secrets
+import threading
 from datetime import timedelta
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.db import transaction
+from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from adit.accounts import permissions
 from adit.accounts.models import User
@@ -25,6 +29,12 @@ from adit_engine.errors import AditError
 PASSWORD_LINK_LIFETIME = timedelta(days=7)
 SETUP_LINK_LIFETIME = timedelta(hours=24)
 REFUSAL_INTERVAL = timedelta(hours=1)
+RESET_LINK_LIFETIME = timedelta(hours=1)
+"""For a link that somebody requested on the page *Password forgotten*."""
+_MAX_REQUESTED = 5
+"""Accounts that may share a mail address."""
+
+log = logging.getLogger(__name__)
 
 
 class LinkRefused(AditError):
@@ -45,6 +55,34 @@ def create_password_link(actor: User, user: User) -> str:
     return token
 
 
+def mail_requested_links(typed: str) -> None:
+    """Mail a link to set the password to the accounts with this user name or mail address.
+
+    Deactivated accounts, accounts without mail address and accounts that sign in elsewhere get
+    none. The mails are sent by a thread, so that the duration does not tell whether there is one.
+    """
+    name = typed.strip()
+    found = User.objects.filter(Q(username=name) | Q(email__iexact=name), is_active=True)
+    mails = []
+    for user in found.exclude(email="")[:_MAX_REQUESTED]:
+        is_invited = not user.has_usable_password() and user.last_login is None
+        if not (user.has_usable_password() or is_invited):
+            continue
+        lifetime = PASSWORD_LINK_LIFETIME if is_invited else RESET_LINK_LIFETIME
+        with transaction.atomic():
+            token = _create_link(user, lifetime)
+            details = {"user": user.username}
+            record("user.password_forgotten", about=f"user:{user.pk}", details=details)
+        mails.append((user, token, lifetime))
+    threading.Thread(target=_mail_links, args=(mails,), name="password links").start()
+
+
+def _mail_links(mails: list[tuple[User, str, timedelta]]) -> None:
+    for user, token, lifetime in mails:
+        if not mail_password_link(user, token, lifetime):
+            log.warning("the mail server did not accept a link to set a password")
+
+
 def create_setup_link() -> str:
     """Return the URL to create the first administrator; an earlier link is void.
 
@@ -61,17 +99,25 @@ def password_url(token: str) -> str:
     return f"{settings.SITE_URL}{reverse('password_link')}?token={token}"
 
 
-def mail_password_link(user: User, token: str) -> bool:
+def mail_password_link(
+    user: User, token: str, lifetime: timedelta = PASSWORD_LINK_LIFETIME
+) -> bool:
     """Send the link to the user; return whether the mail server accepted it.
 
     The mail is sent at once, because the outbox would have to store the token.
     """
     if not (settings.MAIL and user.email):
         return False
+    period = (
+        ngettext("%(count)d day", "%(count)d days", lifetime.days) % {"count": lifetime.days}
+        if lifetime.days
+        else _("one hour")
+    )
     text = _(
         "Open this link to set the password of your ADIT account %(user)s. It is valid once, for "
-        "7 days:\n\n%(link)s\n\nIf you did not expect this mail, tell an administrator of ADIT.\n"
-    ) % {"user": user.username, "link": password_url(token)}
+        "%(period)s:\n\n%(link)s\n\nIf you did not expect this mail, tell an administrator of "
+        "ADIT.\n"
+    ) % {"user": user.username, "link": password_url(token), "period": period}
     server = get_connection(timeout=settings.EMAIL_TIMEOUT)
     mail = EmailMessage(_("ADIT: set your password"), text, to=[user.email], connection=server)
     try:
@@ -125,7 +171,7 @@ def create_first_administrator(token: str, user: User, password: str) -> None:
         record("user.first_administrator", user=user, about=f"user:{user.pk}", details=details)
 
 
-def record_refusal(token: str, error: LinkRefused) -> None:
+def record_refusal(token: str, error: LinkRefused, address: str) -> None:
     """Record that someone used a link in vain, at most once per hour and link.
 
     Unknown tokens are not recorded: anyone could fill the audit trail with them.
@@ -138,7 +184,8 @@ def record_refusal(token: str, error: LinkRefused) -> None:
         action="link.refused", about=about, at__gt=timezone.now() - REFUSAL_INTERVAL
     )
     if not recent.exists():
-        record("link.refused", about=about, details={"reason": error.message.code})
+        details = {"reason": error.message.code, "address": address}
+        record("link.refused", about=about, details=details)
 
 
 def discard_link(user: User) -> None:

@@ -76,6 +76,9 @@ class UserTable(Table):
     email = Column(_lazy("Mail address"), order_by=("email", "username"), orderable=True)
     groups = ComputedColumn(_lazy("Groups"))
     state = ComputedColumn(_lazy("State"), order_by=("-is_active", "username"), orderable=True)
+    second_factor = ComputedColumn(
+        _lazy("Second factor"), order_by=("-has_second_factor", "username"), orderable=True
+    )
     last_login = LocalDateTimeColumn(
         _lazy("Last sign-in"), order_by=("last_login", "username"), orderable=True
     )
@@ -89,6 +92,9 @@ class UserTable(Table):
         if record.is_superuser:
             names.insert(0, _("all permissions"))
         return ", ".join(sorted(names)) or muted(NONE)
+
+    def render_second_factor(self, record: Any) -> str:
+        return _("yes") if record.has_second_factor else muted(_("no"))
 
     def render_state(self, record: User) -> str:
         return state_badge(*describe_state_of(record))

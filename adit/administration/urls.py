@@ -15,9 +15,15 @@ urlpatterns = [
     path("users/<int:pk>/deactivate/", users.user_deactivate, name="user_deactivate"),
     path("users/<int:pk>/reactivate/", users.user_reactivate, name="user_reactivate"),
     path("users/<int:pk>/password/", users.user_password, name="user_password"),
+    path(
+        "users/<int:pk>/second-factor/reset/",
+        users.user_second_factor_reset,
+        name="user_second_factor_reset",
+    ),
     path("groups/", groups.group_list, name="groups"),
     path("groups/new/", groups.group_new, name="group_new"),
     path("groups/<int:pk>/", groups.group_page, name="group"),
     path("accounts/password/link/", links.password_link, name="password_link"),
+    path("accounts/password/forgotten/", links.password_forgotten, name="password_forgotten"),
     path("setup/", links.setup, name="setup"),
 ]

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
-from adit.accounts import sessions
+from adit.accounts.mails import mail_user
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, order_right
+from adit.accounts.second_factor import has_second_factor, remove_second_factor
+from adit.accounts.sessions import end_sessions
 from adit.administration import one_time_links
 from adit.administration.checks import lock_groups, require_administrator, require_may_manage
 from adit.administration.effective_access import Access
@@ -91,7 +94,7 @@ def deactivate_user(actor: User, user: User, *, successor: User | None) -> None:
         one_time_links.discard_link(user)
         details = {
             "user": user.username,
-            "sessions": sessions.end_sessions(user),
+            "sessions": end_sessions(user),
             "tokens": tokens.revoke_all(actor, user),
             "jobs": jobs,
             "successor": successor.username if successor else "",
@@ -115,6 +118,31 @@ def reset_password(actor: User, user: User) -> str:
     """
     require_may_manage(actor, Access.of_user(user))
     return one_time_links.create_password_link(actor, user)
+
+
+def reset_second_factor(actor: User, user: User) -> None:
+    """Remove the second factor of a person who lost it, end the sessions, and mail the person.
+
+    Raise NotPermitted, InvalidInput.
+    """
+    with transaction.atomic():
+        require_may_manage(actor, Access.of_user(user))
+        if user.pk == actor.pk:
+            raise InvalidInput("user.resets-own-second-factor")
+        if not has_second_factor(user):
+            raise InvalidInput("user.no-second-factor")
+        details = {
+            "user": user.username,
+            "removed": remove_second_factor(user),
+            "sessions": end_sessions(user),
+        }
+        record("user.second_factor_reset", user=actor, about=_subject(user), details=details)
+        text = _(
+            "An administrator has removed the second factor of your ADIT account %(user)s. You "
+            "sign in with your password only, and can set up a new second factor on the page My "
+            "account."
+        ) % {"user": user.username}
+        transaction.on_commit(lambda: mail_user(user, _("second factor reset"), text))
 
 
 def open_jobs(user: User) -> QuerySet[Job]:

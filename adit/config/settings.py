@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.socialaccount",
+    "allauth.mfa",
     "django_tables2",
     "django_filters",
     "csp",
@@ -89,7 +90,9 @@ MIDDLEWARE = [
     "adit.accounts.middleware.no_store_middleware",
     "adit.accounts.middleware.activity_middleware",
     "adit.accounts.middleware.kept_form_middleware",
+    "adit.accounts.middleware.known_browser_middleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "adit.accounts.middleware.second_factor_middleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -260,7 +263,10 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_RATE_LIMITS = {"reset_password": "20/h/ip,3/h/key"}
 ACCOUNT_ADAPTER = "adit.accounts.adapter.AccountAdapter"
+MFA_ADAPTER = "adit.accounts.second_factor.SecondFactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 
 # Web ----------------------------------------------------------------------------------------
 

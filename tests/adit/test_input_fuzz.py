@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.http import HttpResponse, QueryDict
@@ -44,8 +45,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 WITHOUT_BODY = (204, 301, 302, 303, 304)
 STYLED = "<title>"
 BEFORE_NUMBER = ("expand:", "change-", "remove-", "remove:", "page:", "hours-", "special-")
-UNAVAILABLE = frozenset({"readyz"})
-"""It reports by its status that the processes of this installation do not run."""
+UNAVAILABLE = frozenset({"readyz", "password_link", "setup"})
+"""Routes that report by their status: processes that do not run, a link that is missing."""
 FRAGMENTS = frozenset({"home_live", "job_live", "job_task_live"})
 
 NUMBERS = ["0", "-1", "1e999", "nan", "١٢", "²", "12³", "9" * 20, "9" * 5000, "2147483648"]
@@ -131,6 +132,7 @@ class FormReader(HTMLParser):
 @pytest.fixture
 def site(
     root: User,
+    make_user: Callable[..., User],
     make_job: Callable[..., Job],
     make_item: Callable[..., Any],
     source: Node,
@@ -152,8 +154,13 @@ def site(
     file = ArchiveFile.objects.create(
         job=job, round=0, name="a.7z", size_bytes=3, images=1, built_at=now, expires_at=now
     )
+    person = make_user("person")
     return {
         "history/<slug:kind>/<int:pk>": f"node/{source.pk}",
+        "users/<int:pk>": person.pk,
+        "groups/<int:pk>": Group.objects.create(name="Readers").pk,
+        "accounts/sessions/<int:pk>": 1,
+        "accounts/tokens/<int:pk>": 1,
         "nodes/<int:pk>": source.pk,
         "jobs/<int:pk>": job.pk,
         "jobs/withheld/<int:pk>": held.pk,

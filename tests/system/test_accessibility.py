@@ -14,6 +14,7 @@ NOWHERE = "/nothing/here"
 
 PAGES = [
     (NOBODY, "/accounts/login/"),
+    (NOBODY, "/accounts/password/forgotten/"),
     (NOBODY, "/help/"),
     (NOBODY, "/help/?words=withheld"),
     (NOBODY, "/help/start"),

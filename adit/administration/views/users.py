@@ -13,6 +13,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
+from adit.accounts.second_factor import (
+    groups_that_require_it,
+    has_second_factor,
+    with_second_factor,
+)
 from adit.administration import one_time_links, users
 from adit.administration.checks import describe_access
 from adit.administration.effective_access import named_permissions
@@ -32,7 +37,7 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 @require_safe
 def user_list(request: HttpRequest) -> HttpResponse:
     get_manager(request)
-    everyone = User.objects.prefetch_related("groups").order_by("username")
+    everyone = with_second_factor(User.objects.prefetch_related("groups").order_by("username"))
     search = UserFilter(request.GET, everyone)
     context = {
         "table": UserTable(search.qs, request),
@@ -52,6 +57,8 @@ def user_page(request: HttpRequest, pk: int) -> HttpResponse:
         "state": state,
         "word": word,
         "is_self": user.pk == manager.pk,
+        "has_second_factor": has_second_factor(user),
+        "must_have_second_factor": groups_that_require_it(user).exists(),
         "tokens": ApiToken.objects.filter(user=user, revoked_at=None).count(),
         **_describe_access(user),
     }
@@ -147,6 +154,20 @@ def user_password(request: HttpRequest, pk: int) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("user", pk)
     return _show_link(request, user, token)
+
+
+@require_POST
+def user_second_factor_reset(request: HttpRequest, pk: int) -> HttpResponse:
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    try:
+        users.reset_second_factor(manager, user)
+    except AditError as error:
+        messages.error(request, str(error))
+    else:
+        text = _("The second factor of %(user)s is reset. The sessions of the user are ended.")
+        messages.success(request, text % {"user": user.username})
+    return redirect("user", pk)
 
 
 def _make_form(request: HttpRequest, manager: User, user: User) -> UserForm:

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
@@ -31,10 +32,16 @@ NO_PAGES = {
     *("node_test", "node_fetch", "node_write", "node_adopt", "quarantine_delete"),
     *("project_accept", "project_revoke", "openid_connect_login", "openid_connect_callback"),
     *("notification_read", "notifications_read", "system_test_mail", "confirm_key_backup"),
-    "project_document_file",
+    *("project_document_file", "session_end", "session_end_others"),
+    *("user_reactivate", "user_password", "token_revoke", "user_second_factor_reset"),
     # pages that need a draft, a 7-Zip job, or an account that is not active or not signed in
     *("job_summary", "job_query_columns", "job_query_rows", "job_transfer_columns"),
     *("job_transfer_rows", "job_password", "account_inactive", "account_login"),
+    # pages that need a one-time link
+    *("password_link", "setup"),
+    # pages that need a second factor, or a password that was entered just now
+    *("mfa_authenticate", "mfa_reauthenticate", "mfa_activate_totp", "mfa_deactivate_totp"),
+    *("mfa_view_recovery_codes", "mfa_generate_recovery_codes"),
 }
 """Routes without a page that this test can open."""
 WITHOUT_ARGUMENTS = {
@@ -44,6 +51,8 @@ WITHOUT_ARGUMENTS = {
     "node_new",
     "project_new",
     "profile",
+    "user_new",
+    "group_new",
 }
 
 
@@ -74,6 +83,7 @@ def arguments(
     pseudonyms.register_pseudonym(root, project, source, "PID-1")
     patient = Patient.objects.get()
     entry = block_patient(root, None, "", "PID-2", reason="objection", withdrawn_on=date.today())
+    group = Group.objects.create(name="Readers")
     found: dict[str, list[Any]] = {
         "block_end": [entry.pk],
         "block_deliveries": [entry.pk],
@@ -94,6 +104,8 @@ def arguments(
             ("node_", source.pk),
             ("project_", project.pk),
             ("profile_", project.profile_id),
+            ("user_", root.pk),
+            ("group_", group.pk),
         ):
             if (name + "_").startswith(prefix) and name not in WITHOUT_ARGUMENTS:
                 found.setdefault(name, [pk])
