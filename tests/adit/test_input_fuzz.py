@@ -161,6 +161,7 @@ def site(
         "groups/<int:pk>": Group.objects.create(name="Readers").pk,
         "accounts/sessions/<int:pk>": 1,
         "accounts/tokens/<int:pk>": 1,
+        "notifications/<int:pk>": 1,
         "nodes/<int:pk>": source.pk,
         "jobs/<int:pk>": job.pk,
         "jobs/withheld/<int:pk>": held.pk,

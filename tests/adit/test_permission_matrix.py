@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,10 +25,14 @@ from lab.routes import all_patterns
 from adit.accounts import permissions as standard
 from adit.accounts.models import User, UserSession
 from adit.api_tokens import tokens
+from adit.blocklist.blocking import block_patient
 from adit.jobs.models import ArchiveFile, Job, JobState, WithheldImages
 from adit.nodes.models import Node, NodeAccess
+from adit.notifications.models import Notification, NotificationKind
+from adit.notifications.services import notify
 from adit.orders import drafts
 from adit.projects import pseudonyms, services
+from adit.projects.approval_documents import store_document
 from adit.projects.models import Patient, Project
 from adit_engine.messages import Message
 
@@ -38,6 +43,8 @@ OK, REFUSED, NO, HIDDEN, ELSEWHERE, SIGN_IN = "+", "m", "-", ".", "/", "s"
 JOBS = (JobState.PENDING, JobState.SUCCESS, JobState.WAITING_FOR_OWNER, JobState.FAILURE)
 """Of the jobs of each project: selective, batch query, batch transfer, 7-Zip."""
 VALUES = {
+    "history|kind": "project",
+    "provider_id": "none",
     "nodes/<int:pk>/do|verb": "close",
     "jobs/<int:pk>/do|verb": "cancel",
     "jobs/<int:pk>/password|verb": "retry",
@@ -61,6 +68,9 @@ PUBLIC = {
     "accounts/login/",
     "accounts/inactive/",
     "accounts/password/link/",
+    "accounts/password/forgotten/",
+    "accounts/oidc/<str:provider_id>/",
+    "accounts/oidc/<str:provider_id>/callback/",
     "setup/",
     "healthz",
     "readyz",
@@ -92,6 +102,19 @@ accounts/profile/                       BOTH +      +     +     +    +   +      
 accounts/sessions/                      GET  +      +     +     +    +   +      +    +
 accounts/sessions/<int:pk>/end/         POST .      +.    .+    .    .   .      .    .
 accounts/sessions/end-others/           POST +      +     +     +    +   +      +    +
+accounts/reauthenticate/                BOTH +      +     +     +    +   +      +    +
+accounts/second-factor/                 GET  +      +     +     +    +   +      +    +
+accounts/second-factor/authenticate/    GET  /      /     /     /    /   /      /    /
+accounts/second-factor/authenticate/    POST +      +     +     +    +   +      +    +
+accounts/second-factor/reauthenticate/  BOTH +      +     +     +    +   +      +    +
+accounts/second-factor/app/             BOTH +      +     +     +    +   +      +    +
+accounts/second-factor/app/remove/      BOTH .      .     .     .    .   .      .    .
+accounts/second-factor/codes/           GET  .      .     .     .    .   .      .    .
+accounts/second-factor/codes/new/       BOTH +      +     +     +    +   +      +    +
+notifications/                          GET  +      +     +     +    +   +      +    +
+notifications/read/                     POST +      +     +     +    +   +      +    +
+notifications/mails/                    BOTH +      +     +     +    +   +      +    +
+notifications/<int:pk>/read/            POST .      +.    .+    .    .   .      .    .
 accounts/theme/                         POST +      +     +     +    +   +      +    +
 accounts/tokens/                        GET  +      +     +     +    +   +      +    +
 accounts/tokens/new/                    BOTH +      +     +     +    +   +      +    +
@@ -106,12 +129,23 @@ users/<int:pk>/edit/                    BOTH -      -     -     -    -   -      
 users/<int:pk>/deactivate/              BOTH -      -     -     -    -   -      -    +
 users/<int:pk>/reactivate/              POST -      -     -     -    -   -      -    +
 users/<int:pk>/password/                POST -      -     -     -    -   -      -    +
+users/<int:pk>/second-factor/reset/     POST -      -     -     -    -   -      -    m
 groups/                                 GET  -      -     -     -    -   -      -    +
 groups/new/                             BOTH -      -     -     -    -   -      -    +
 groups/<int:pk>/                        BOTH -      -     -     -    -   -      -    +
-trail/                                  GET  -      -     -     -    +   -      -    +
+trail/                                  GET  -      +     +     +    +   -      +    +
 trail/verify/                           POST -      -     -     -    +   -      -    +
-trail/export/                           POST -      -     -     -    +   -      -    +
+trail/export/                           POST -      +     +     +    +   -      +    +
+trail/patient/                          BOTH -      -     -     -    -   -      -    -
+history/<slug:kind>/<int:pk>/           GET  .      +.    .+    .    +   .      +.   +
+system/                                 GET  -      -     -     +    -   -      -    +
+system/checks/                          GET  -      -     -     +    -   -      -    +
+system/test-mail/                       POST -      -     -     m    -   -      -    m
+first-steps/key/                        POST -      -     -     -    -   -      -    +
+block-list/                             GET  -      -     -     -    +   -      -    -
+block-list/new/                         BOTH -      -     -     -    +   -      -    -
+block-list/<int:pk>/end/                BOTH -      -     -     -    +   -      -    -
+block-list/<int:pk>/deliveries/         BOTH -      -     -     -    +   -      -    -
 
 # orders: drafts belong to their author, other drafts are expired ones
 jobs/new/selective/                     BOTH -      +     +     -    -   -      -    -
@@ -133,6 +167,7 @@ jobs/new/transfer/<str:key>/            POST -      +     +     -    -   -      
 
 # jobs: seen by the owner, the members of the project, and people who see all jobs
 jobs/                                   GET  +      +     +     +    +   +      +    +
+jobs/data-protection/                   BOTH -      -     -     -    +   -      -    +
 jobs/<int:pk>/                          GET  .      +.    .+    +    +   +      +.   +
 jobs/<int:pk>/live/                     GET  .      +.    .+    +    +   +      +.   +
 jobs/<int:pk>/report/                   GET  .      +.    .+    +    +   +      +.   +
@@ -175,6 +210,7 @@ nodes/<int:pk>/                         GET  .      +.    .+    +    .   .      
 nodes/<int:pk>/test/                    POST .      +.    .+    +    .   .      +.   +
 nodes/<int:pk>/edit/                    BOTH .      -.    .-    +    .   .      -.   +
 nodes/<int:pk>/access/                  BOTH .      -.    .-    +    .   .      -.   +
+nodes/<int:pk>/holidays/                BOTH .      -.    .-    +    .   .      -.   +
 nodes/<int:pk>/pause/                   BOTH .      -.    .-    +    .   .      -.   +
 nodes/<int:pk>/stop/                    BOTH .      -.    .-    +    .   .      -.   +
 nodes/<int:pk>/delete/                  BOTH .      -.    .-    +    .   .      -.   +
@@ -193,6 +229,9 @@ projects/                               GET  +      +     +     +    +   +      
 projects/new/                           BOTH +      +     +     +    +   +      +    +
 projects/<int:pk>/                      GET  .      +.    .+    .    +   .      +.   +
 projects/<int:pk>/edit/                 BOTH .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/extend/               BOTH .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/approval/             BOTH .      -.    .-    .    +   .      -.   +
+projects/<int:pk>/approval.pdf          GET  .      +.    .+    .    +   .      +.   +
 projects/<int:pk>/accept/               POST .      -.    .-    .    +   .      -.   +
 projects/<int:pk>/revoke/               POST .      -.    .-    .    +   .      -.   +
 projects/<int:pk>/destroy/              BOTH .      -.    .-    .    +   .      -.   +
@@ -287,12 +326,21 @@ def site(
         services.create_project(root, project, members=[group], list_holders=key, reidentifiers=key)
         user = people[owner]
         pseudonyms.register_pseudonym(root, project, node, "PID-1")
+        store_document(root, project, "approval.pdf", b"%PDF-1.7\nstartxref\n0\n%%EOF\n")
+        notify(
+            [user], NotificationKind.PROJECT_ENDS, Message("class"), "/", event=f"project {name}"
+        )
         arguments[name] = {
             **make_objects(user, project, make_job, make_item, archive),
             "nodes/<int:pk>": node.pk,
             "projects/<int:pk>": project.pk,
             "jobs/uids/<int:pk>": project.pk,
             "profiles/<int:pk>": project.profile_id,
+            "history/<slug:kind>/<int:pk>": project.pk,
+            "block-list/<int:pk>": block_patient(
+                root, None, "", f"PID-{name}", reason="objection", withdrawn_on=date.today()
+            ).pk,
+            "notifications/<int:pk>": Notification.objects.get(user=user).pk,
             "patient": Patient.objects.get(project=project).pk,
             "groups/<int:pk>": group.pk,
             **VALUES,
@@ -394,7 +442,7 @@ def test_each_role_gets_the_answers_in_the_table(
         found = [ask(client, method, site, pattern, one) for one in projects]
         if "".join(found) != (expected if len(expected) == 2 else expected * len(projects)):
             wrong.append(f"{method} {pattern}: {''.join(found)} instead of {expected}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_other_methods_are_not_possible(site: Site, as_user: Callable[..., Client]) -> None:
@@ -407,7 +455,7 @@ def test_other_methods_are_not_possible(site: Site, as_user: Callable[..., Clien
                 found = ask(client, method, site, pattern)
                 if found not in (ELSEWHERE, NO):
                     wrong.append(f"{method} {pattern}: {found}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("person", ["anonymous", "deactivated"])
@@ -423,4 +471,4 @@ def test_people_without_account_are_led_to_the_sign_in(
             found = ask(client, method, site, pattern)
             if (found == SIGN_IN) != (pattern not in PUBLIC):
                 wrong.append(f"{method} {pattern}: {found}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

@@ -173,6 +173,8 @@ def arguments_of(
         "profile": project.profile_id,
         "node": job.destination_id,
         "withheld": 1,
+        **dict.fromkeys(("session", "user", "group", "token", "block", "notification"), 1),
+        "history": project.pk,
     }
     values: dict[str, list[Any]] = {
         "pk": [pks[name.partition("_")[0]]] if "pk" in parts else [],
@@ -181,7 +183,8 @@ def arguments_of(
         "patient": list(project.patients.values_list("pk", flat=True)),
         "verb": ["retry"],
         "key": [summary],
-        "kind": ["folder"],
+        "kind": ["project"] if name == "history" else ["folder"],
+        "provider_id": ["none"],
         "name": ["x"],
         "number": [1],
         "slot": [1],
