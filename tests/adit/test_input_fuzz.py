@@ -297,9 +297,10 @@ def read_forms(client: Client, routes: list[Route]) -> dict[str, list[Form]]:
     for route in routes:
         with undone():
             answer = client.get(route.address)
+            content = answer.getvalue()
             if answer.get("Content-Type", "").startswith("text/html"):
                 reader = FormReader(route.address)
-                reader.feed(answer.getvalue().decode())
+                reader.feed(content.decode())
                 for form in reader.forms:
                     found[form.action].append(form)
     return found
