@@ -1259,7 +1259,7 @@ _EVENTS: dict[str, Template] = {
     "signout.done": _("{who} signed out."),
     "second_factor.added": _("{object} set up a second factor."),
     "second_factor.removed": _("{object} removed a second factor."),
-    "second_factor.reset": _("{object} created new recovery codes."),
+    "second_factor.renewed": _("{object} created new recovery codes."),
     "second_factor.failed": _("A wrong code was entered for {object}."),
     "session.ended": _("{who} ended sessions of {object}."),
     "password.changed": _("The password of {object} was changed."),
