@@ -210,11 +210,15 @@ def test_the_documentation_names_only_existing_metrics_and_commands() -> None:
     source = (ROOT / "adit" / "monitoring" / "metrics.py").read_text()
     for name in set(re.findall(r"\badit_[a-z_]+", page)):
         assert f'"{name.removesuffix("_total")}"' in source, name
-    for command in set(re.findall(r"`adit ([a-z]+)", page)):
+    for command in set(re.findall(r"`adit ([a-z-]+)", page)):
         assert command in {*cli.COMMANDS, "manage"}, command
 
 
 def settings_read() -> set[str]:
-    """Return all names that settings.py reads from the environment."""
+    """Return all names that are read from the environment; NAME stands for an OpenID provider."""
     text = (ROOT / "adit" / "config" / "settings.py").read_text()
-    return set(re.findall(r'(?:env\.\w+|read_setting)\(\s*"([A-Z_]+)"', text))
+    sign_in = (ROOT / "adit" / "accounts" / "sign_in_settings.py").read_text()
+    names = re.findall(r'(?:env\.\w+|read_setting)\(\s*"([A-Z_]+)"', text)
+    names += re.findall(r'read\w*\((?:read, )?"(ADIT_[A-Z_]+)"', sign_in)
+    of_providers = re.findall(r'(?:prefix \+ |require\()"([A-Z_]+)"', sign_in)
+    return {*names, *(f"ADIT_OIDC_NAME_{name}" for name in of_providers)}

@@ -146,8 +146,8 @@ def test_the_second_factor_is_removed_after_a_check_of_the_person(
     assert sign_in(coordinator).get("/").status_code == 200
     actions = set(AuditEvent.objects.values_list("action", flat=True))
     assert {"second_factor.added", "second_factor.removed"} <= actions
-    subjects = {mail["Subject"] for mail in post_office.wait_for(2)}
-    assert subjects == {"ADIT: second factor set up", "ADIT: second factor removed"}
+    subjects = {mail["Subject"] for mail in post_office.wait_for(3)}
+    assert subjects >= {"ADIT: second factor set up", "ADIT: second factor removed"}
 
 
 def test_members_of_a_group_that_requires_it_can_do_nothing_else_until_it_is_set_up(
@@ -225,9 +225,10 @@ def test_an_administrator_resets_a_lost_second_factor(
     assert sign_in(carla).get("/").status_code == 200
     event = AuditEvent.objects.get(action="user.second_factor_reset")
     assert (event.user, event.about) == (admin, f"user:{carla.pk}")
-    mail = post_office.wait_for(2)[-1]
-    assert mail["To"] == "carla@hospital.example"
-    assert "An administrator has removed the second factor" in mail.get_content()
+    mails = post_office.wait_for(3)
+    assert {mail["To"] for mail in mails} == {"carla@hospital.example"}
+    told = "An administrator has removed the second factor"
+    assert sum(told in mail.get_content() for mail in mails) == 1
 
 
 def test_nobody_resets_the_own_second_factor_without_its_code(

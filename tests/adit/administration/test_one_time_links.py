@@ -208,7 +208,7 @@ def test_a_link_that_is_used_in_vain_is_explained_and_recorded_once_an_hour(
     assert User.objects.get(pk=coordinator.pk).password == password
     event = AuditEvent.objects.get(action="link.refused")
     assert event.about == f"user:{coordinator.pk}"
-    assert event.details == {"reason": f"link.{why}"}
+    assert event.details == {"reason": f"link.{why}", "address": "127.0.0.1"}
     assert token not in str(event.details)
 
 
