@@ -17,7 +17,7 @@ class EventTable(Table):
     label = _lazy("Events")
     number = NumberColumn(_lazy("No."), accessor="event__pk")
     at = ComputedColumn(_lazy("Time"), accessor="event__at", attrs=NO_WRAP)
-    sentence = Column(_lazy("What happened"))
+    sentence = Column(_lazy("What happened"), attrs={"td": {"class": "trail-sentence"}})
     details = TemplateColumn(
         verbose_name=_lazy("Details"),
         template_name="pages/_event_cell.html",

@@ -332,7 +332,7 @@ ROWS = (
     SheetRow(
         "a study with an image that is withheld",
         by_uid("P-62", 62),
-        result="delivered as ordered, 1 withheld",
+        result="Delivered as ordered, 1 withheld",
         counts=("3", "2", "1"),
     ),
 )

@@ -83,7 +83,10 @@ def test_an_exported_query_is_transferred_and_the_result_sheet_matches(
             page.goto(f"{installation.url}/jobs/{job}/")
             expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=120_000)
 
-    rows = {name: result(page, installation.url, job) for name, job in jobs.items()}
+    rows = {
+        name: matched(wanted, result(page, installation.url, job), len(found))
+        for name, job in jobs.items()
+    }
     keys = {line: row[head.index("Key")] for line, row in enumerate(found, 2)}
     for told in rows.values():
         compare_rows(wanted, told, keys)
@@ -127,6 +130,16 @@ def started_and_approved(page: Page, other: Page, url: str, job: int) -> None:
     expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
     other.goto(f"{url}/jobs/{job}/")
     other.click("main button:has-text('Approve')")
+
+
+def matched(
+    wanted: Mapping[int, Wanted], rows: list[dict[str, str]], count: int
+) -> list[dict[str, str]]:
+    """Assert that all rows are in the sheet, those without a match as excluded; return the others."""
+    assert [int(row["ADIT line"]) for row in rows] == list(range(2, 2 + count))
+    others = [row for row in rows if int(row["ADIT line"]) not in wanted]
+    assert {row["ADIT outcome"] for row in others} == {"excluded"}
+    return [row for row in rows if int(row["ADIT line"]) in wanted]
 
 
 def compare_rows(

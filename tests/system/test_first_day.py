@@ -109,7 +109,7 @@ def save_and_open(page: Page) -> None:
         expect(rows).to_have_count(left)
     page.click(SAVE)
     page.click("main form button:has-text('Test')")
-    assert page.is_visible(".note-good")
+    expect(page.locator(".note-good").first).to_be_visible()
     page.click("main form button:has-text('Open')")
     assert page.is_visible("[role=status]:has-text('is open')")
 

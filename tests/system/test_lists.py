@@ -265,7 +265,7 @@ def test_a_batch_transfer_delivers_what_its_result_sheet_lists(
 
 
 EXPECTED = {
-    2: ("delivered as ordered, 1 withheld", "37", "36", "1"),
+    2: ("Delivered as ordered, 1 withheld", "37", "36", "1"),
     3: ("complete", "3", "3", "0"),
     4: ("complete", "5", "5", "0"),
     5: ("two patients", "", "", ""),

@@ -22,7 +22,7 @@ from test_lists import FOLDER, SOURCE, Installation, run_commands, running_insta
 
 pytestmark = [needs_orthanc, pytest.mark.timeout(240)]
 
-TRANSFERRED = re.compile("complete|delivered as ordered|failed|canceled")
+TRANSFERRED = re.compile("complete|Delivered as ordered|failed|canceled")
 SEVEN_ZIP = "Encrypted 7-Zip file"
 MAKE = {"xlsx": sixty_rows.make_xlsx, "csv": sixty_rows.make_csv}
 Verdicts = Mapping[int, tuple[str, str]]
