@@ -99,7 +99,7 @@ _METHODS: tuple[tuple[Callable[[str, str, int], None], frozenset[int]], ...] = (
 
 TEMP_PREFIX = ".adit-"
 _MAX_BUFFERS = 512
-ABANDONED_AFTER_S = 2.0
+ABANDONED_AFTER_S = 0.5
 """Age from which an unlocked temporary file counts as left behind by a dead process."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

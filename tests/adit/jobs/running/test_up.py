@@ -63,8 +63,7 @@ ALL_ROLES = {"web", "worker", "scheduler"}
 
 
 def _reported_roles(installation: Installed) -> set[str]:
-    with closing(sqlite3.connect(installation.data / "adit.sqlite3", timeout=10)) as database:
-        return {role for (role,) in database.execute("SELECT role FROM monitoring_processsign")}
+    return {role for (role,) in installation.rows("select role from monitoring_processsign")}
 
 
 def test_all_processes_end_when_the_supervisor_is_killed(
