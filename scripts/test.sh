@@ -60,7 +60,7 @@ run_tests "Django project" .venv/bin/python -m pytest tests/adit -q -n 2
 # A full disk may stop the whole PostgreSQL server, so this test has a server of its own.
 full_disk=tests/adit/jobs/misfortune/test_misfortune.py::test_a_job_completes_after_a_full_database_disk_has_space_again
 run_tests "Django project on PostgreSQL" .venv/bin/python tests/lab/on_postgresql.py \
-    tests/adit/{accounts,audit,jobs,nodes,orders,projects,results,review,vault,worker} -q -n 2 --deselect $full_disk
+    tests/adit/{accounts,administration,api_tokens,audit,blocklist,jobs,nodes,orders,projects,results,review,vault,worker} -q -n 2 --deselect $full_disk
 run_tests "the same, on a full disk" .venv/bin/python tests/lab/on_postgresql.py $full_disk -q
 run_tests "upgrade from earlier releases" .venv/bin/python -m pytest tests/upgrade -q
 run_tests "usefulness, read by highdicom" \
