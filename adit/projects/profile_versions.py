@@ -70,10 +70,13 @@ def create_presets() -> None:
 
     Safe to repeat; existing rows are not altered.
     """
-    for preset in map(Rules.preset, preset_names()):
-        ProfileVersion.objects.get_or_create(
-            name=preset.name, version=preset.version, defaults={"text": preset.to_text()}
-        )
+    existing = set(ProfileVersion.objects.values_list("name", "version"))
+    missing = [
+        ProfileVersion(name=preset.name, version=preset.version, text=preset.to_text())
+        for preset in map(Rules.preset, preset_names())
+        if (preset.name, preset.version) not in existing
+    ]
+    ProfileVersion.objects.bulk_create(missing, ignore_conflicts=True)
 
 
 def parse_rules(profile: ProfileVersion) -> Rules:

@@ -261,7 +261,7 @@ def test_the_preview_does_not_show_a_malformed_image(
     assert b"TRY-IT" not in answer.content
 
 
-def test_the_profile_list_needs_at_most_13_queries_for_20_profiles(
+def test_the_profile_list_needs_at_most_12_queries_for_20_profiles(
     dpo: User, as_user: AsUser, django_assert_max_num_queries: Callable[[int], object]
 ) -> None:
     for n in range(20):
@@ -269,7 +269,7 @@ def test_the_profile_list_needs_at_most_13_queries_for_20_profiles(
     client = as_user(dpo)
     client.get("/profiles/")
 
-    with django_assert_max_num_queries(13):  # type: ignore[attr-defined]
+    with django_assert_max_num_queries(12):  # type: ignore[attr-defined]
         page = client.get("/profiles/", {"sort": "-profile"})
 
     names = [profile.name for profile in page.context["table"].records]
