@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
-from lab.jobs import PATIENT, put_study
+from lab.jobs import PATIENT, put_study, work
 from lab.ordering import order_job
 from pytest_django import Settings
 
@@ -529,3 +530,25 @@ def test_an_approver_sees_reason_size_project_and_previous_orders_before_the_dec
     for text in ("of no project", "of another", "earlier 1", PATIENT):
         assert text not in card
     assert 'id="approval"' not in own
+
+
+def test_a_series_left_out_of_a_study_is_shown_with_its_name_to_those_who_may_see_it(
+    coordinator: User,
+    source: Node,
+    destination: Node,
+    project: Project,
+    as_user: AsUser,
+) -> None:
+    study = put_study(source, "1", series=2)
+    pick = PickedStudy.by_uid(source.pk, study, PATIENT, (f"{study}.2",))
+    job = order_job(coordinator, "selective", [pick], destination.pk, project=project.pk)
+    work()
+
+    address = reverse("job_task", args=[job.pk, 1])
+    page = as_user(coordinator).get(address).content.decode()
+    assert "The series was not selected." in page
+    assert "Serie 1" in page
+    assert "Serie 2" in page
+
+    coordinator.groups.get().permissions.remove(Permission.objects.get(codename="see_identified"))
+    assert "Serie 1" not in as_user(coordinator).get(address).content.decode()
