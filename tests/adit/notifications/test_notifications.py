@@ -150,6 +150,8 @@ def test_only_own_notifications_can_be_opened_and_marked_as_read(
     first = Notification.objects.filter(user=owner).earliest("pk")
     client = as_user(owner)
 
+    listed = as_user(pacsadmin).get("/notifications/").context["table"].records
+    assert {one.user for one in listed} == {pacsadmin}
     assert as_user(pacsadmin).post(f"/notifications/{first.pk}/read/").status_code == 404
     assert services.count_unread(owner) == 2
     assert client.post(f"/notifications/{first.pk}/read/", {"open": "1"})["Location"] == "/jobs/12/"
