@@ -431,6 +431,7 @@ _NODES: dict[str, Template] = {
     "setting.invalid": _("{setting}: {error}"),
     "setting.choice": _("{setting}: choose one of {choices}."),
     "setting.range": _("{setting}: enter a number from {minimum} to {maximum}."),
+    "setting.factor": _("{setting}: enter 0, or a number from {min} to {max}."),
     "setting.minimum": _("{setting}: enter {minimum} or more."),
     "setting.positive-or-empty": _("{setting}: enter a number greater than 0, or leave it empty."),
     "setting.time-limits": _("Time limits must be greater than 0 seconds."),
@@ -448,6 +449,13 @@ _NODES: dict[str, Template] = {
     "setting.archive-folders": _(
         "The folder for 7-Zip files and the folder for staged images are required."
     ),
+    # Why a node gets fewer associations at once than its settings allow.
+    "association-limit.slower": _("Several connections were slower than one."),
+    "association-limit.busy": _("The node was busy and refused a further connection."),
+    "association-limit.not-served": _("The node did not serve a further connection."),
+    "association-limit.lost": _("The node ended a further connection early."),
+    "association-limit.mixed": _("The node sent images that another connection had requested."),
+    "association-limit.lists": _("The node does not send single images on request."),
     # Searches.
     "c-find.endless": _(
         "{node} sends search results without end. Ask its administrator to check its log."
@@ -530,6 +538,10 @@ _NODES: dict[str, Template] = {
     # Folders and 7-Zip files.
     "folder.not-a-folder": _("{node}: the path is a file, not a folder."),
     "folder.not-mounted": _("{node}: the network folder is not mounted. Mount it, then retry."),
+    "folder.too-many-files": _(
+        "{node}: the folder contains more than {limit} files and folders. Divide it, and add each "
+        "part as a folder of its own."
+    ),
     "folder.file-unreadable": _("The file cannot be read."),
     "folder.two-objects": _("The folder contains two different objects with the same UID."),
     "folder.test-file-differs": _(
@@ -915,6 +927,27 @@ _DIAGNOSTICS: dict[str, Template] = {
     "fetch.other-image": _("Another image was received than announced."),
     "test.no-receiver": _("C-MOVE was not tested: no receiver is running here."),
     "test.other-method": _("Images of {node} are received by {method}, but another method is set."),
+    "test.connections": _(
+        "Images per second with the number of connections for fetching: {rates}."
+    ),
+    "test.sending-connections": _(
+        "Images per second with the number of connections for sending: {rates}."
+    ),
+    "test.sending-connections-failed": _(
+        "Sending over {count} connections at the same time failed. {reason}"
+    ),
+    "test.connections-failed": _(
+        "Fetching over {count} connections at the same time failed. {reason}"
+    ),
+    "test.connections-few-images": _(
+        "The number of connections was not measured. Enter a study with a series of at least "
+        "{images} images for that."
+    ),
+    "test.connections-not-free": _(
+        "The number of connections was not measured: not enough connections are free or allowed."
+    ),
+    "proposal.retrieve-associations": _("This was clearly faster than fewer connections."),
+    "proposal.one-connection": _("More connections were not clearly faster."),
     "proposal.retrieve-by": _("The image was received by {method}."),
     "step.no-sender": _(
         "No unknown sender called our receiver, so probably nothing reached it. Ask its "
@@ -1021,6 +1054,12 @@ _PSEUDONYMIZE: dict[str, Template] = {
     "image-type.screen": _("The image type indicates a screen capture or a report."),
     "recognizable.stated": _("The header states that the patient can be recognized in the image."),
     "samples.color": _("A {modality} image in color is a screen capture or a report."),
+    "report.template": _(
+        "Only dose reports (TID 10011) and measurement reports (TID 1500) can be pseudonymized."
+    ),
+    "report.by-reference": _(
+        "The report refers to its own content by position, which changes when content is removed."
+    ),
     "conversion.capture": _("The image is a secondary capture, so its pixels may contain text."),
     "burned-in.stated": _("The header states that text is burned into the pixels."),
     "burned-in-unknown.not-stated": _(
@@ -1043,6 +1082,13 @@ _PSEUDONYMIZE: dict[str, Template] = {
     "may-be-withheld.class": _(
         "Series of modality {modality} may be withheld: their SOP classes cannot be pseudonymized."
     ),
+    "may-be-withheld.report": _(
+        "Structured reports may be withheld: only dose and measurement reports can be sent."
+    ),
+    "may-be-withheld.text": _(
+        "{modality} images are checked for text in their pixels before they are sent. Images with "
+        "text are withheld."
+    ),
     "may-be-withheld.device": _(
         "{modality} images may be withheld: a pixel rule of the profile must cover the device."
     ),
@@ -1054,6 +1100,32 @@ _PSEUDONYMIZE: dict[str, Template] = {
         "pixel rule of the profile must cover the device."
     ),
     "clause.no-modality": _("(none)"),
+    "text-found.text": _("Text was found in the pixels. Ask a reviewer to mask it."),
+    "text-found.identity": _(
+        "Identifying data of the patient were found in the pixels. Ask a reviewer to mask them."
+    ),
+    "text-found.code": _(
+        "A barcode or QR code was found in the pixels. It may contain the patient ID. "
+        "Ask a reviewer to mask it."
+    ),
+    "text-found.beside-masks": _(
+        "Text was still found in the pixels after masking. Ask a reviewer to extend the mask."
+    ),
+    "text-detection.not-installed": _(
+        "The profile requires that the pixels are checked for text, but the text detection is not "
+        "installed. Ask the administrator of ADIT to install it (adit[ocr])."
+    ),
+    "text-detection.timed-out": _(
+        "The check for text in the pixels took too long. Retry the transfer. If it happens again, "
+        "ask the administrator."
+    ),
+    "text-detection.failed": _(
+        "The check for text in the pixels failed. Retry the transfer. If it happens again, ask the "
+        "administrator."
+    ),
+    "text-detection.unreadable": _(
+        "The pixels cannot be checked for text: this type of pixel data is not supported."
+    ),
     "face.likely": _("Thin slices of a head: the face of the patient could be reconstructed."),
     "face.possible": _(
         "Possibly thin slices of a head, from which the face of the patient could be "
@@ -1152,6 +1224,7 @@ _PSEUDONYMIZE: dict[str, Template] = {
     "profile.heading": _("Each entry needs its own heading {heading}."),
     "profile.no-code": _('A rule needs a code, for example code = "113107".'),
     "profile.first-rule": _("The first rule must have the code {option} ({meaning})."),
+    "profile.text-detection": _("text_detection must be one of: {allowed}."),
     "profile.unknown-option": _("{option} is not an option code of PS3.15. Example: 113107."),
     "profile.unsupported-option": _("Option {option} ({meaning}) is not supported."),
     "profile.duplicate-option": _("Option {option} occurs twice."),
@@ -1295,6 +1368,14 @@ _PSEUDONYMIZE: dict[str, Template] = {
         "{modalities} images, unless a pixel rule covers the device, or the project accepts the "
         "risk of burned-in text that the header does not state."
     ),
+    "explanation.text-found": _(
+        "{modalities} images in whose pixels a barcode, a QR code or text is found, other than marks "
+        "such as L and R and measures such as 10 cm."
+    ),
+    "explanation.text-found-in-slices": _(
+        "CT, MR and PET images in whose pixels text or a code is found. Samples of each series are "
+        "checked."
+    ),
     "explanation.damaged": _(
         "Objects that are damaged or have an encoding that cannot be checked."
     ),
@@ -1321,6 +1402,10 @@ _PSEUDONYMIZE: dict[str, Template] = {
     "explanation.risk-burned-in": _(
         "Burned-in text that the header does not state, on a device that no reviewer has checked: "
         "in CT, MR and PET images, and in radiographs if the project accepts this risk."
+    ),
+    "explanation.risk-undetected": _(
+        "Burned-in text that the text detection does not find, for example because it is very small "
+        "or faint, or in a script that it does not know."
     ),
     "explanation.risk-image": _(
         "The image itself: implants, rare findings or jewelry may identify the patient to people "
@@ -1602,6 +1687,9 @@ _CLI: dict[str, Template] = {
     "cli.one-pseudonym-for-several-patients": _(
         "--pseudonym is for one patient, but the studies belong to several patients. Use "
         "--generate."
+    ),
+    "cli.text-detection-not-installed": _(
+        "The text detection is not installed. Install adit[ocr], or use --text-detection off."
     ),
     "cli.option-without-reason": _("{option} requires a reason."),
     "cli.receiver-without-dimse": _(

@@ -4,13 +4,15 @@ import argparse
 import json
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from adit_engine.cli import node_url
 from adit_engine.errors import AditError, NotSupported, Stopped
 from adit_engine.messages import Message
 from adit_engine.nodes import kind_class
-from adit_engine.nodes.base import Grade, NodeFinding, SupportsTestTransfer
+from adit_engine.nodes.base import Grade, NodeFinding, SupportsParallelTest, SupportsTestTransfer
+from adit_engine.nodes.diagnostics.parallel_probe import COUNTS
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 from adit_engine.values.references import StudyRef
 
@@ -133,7 +135,12 @@ def _test_fetch(node: Any, options: argparse.Namespace) -> Iterable[NodeFinding]
     findings: Iterable[NodeFinding] = node.try_fetching(
         image, within_s=options.within, patient_id=patient_id
     )
-    return findings
+    if not isinstance(node, SupportsParallelTest):
+        return findings
+    more = node.measure_fetching(
+        image, most=max(COUNTS), within_s=options.within, patient_id=patient_id
+    )
+    return chain(findings, more)
 
 
 def _finding_to_json(finding: NodeFinding) -> dict[str, Any]:

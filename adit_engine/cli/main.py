@@ -133,6 +133,12 @@ def _make_parser() -> argparse.ArgumentParser:
         "--key-file", type=Path, help="file with the project key; default: a stored key"
     )
     move.add_argument("--profile", type=Path, help="profile file; default: the built-in profile")
+    move.add_argument(
+        "--text-detection",
+        choices=["off", "on"],
+        help="look for text in the pixels: withhold images with text, and release those that only "
+        "lack a proof in their header; default: on if the extra “ocr” is installed",
+    )
     _risks(move)
     move.set_defaults(run=_run_transfer)
     return parser

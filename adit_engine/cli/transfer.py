@@ -10,9 +10,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli import node_url
@@ -44,6 +45,9 @@ from adit_engine.values.query import Query
 from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, StudyRef
 from adit_engine.values.selection import Selection
+
+if TYPE_CHECKING:
+    from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
 _CHOOSE_FACES = {
     FACE: Message("cli.decide-on-faces"),
@@ -89,6 +93,7 @@ class TransferRun:
             self.profile = (
                 ConfidentialityProfile.from_file(path) if path else ConfidentialityProfile.default()
             )
+            self.profile = _choose_text_detection(self.profile, options.text_detection)
             self.key = load_project_key(options.key_file, options.trial)
             self.clinical_trial = (
                 ClinicalTrialAttributes(
@@ -258,6 +263,22 @@ def _ledger_path(chosen: Path | None) -> Path:
     if why is not None:
         raise InvalidInput("cli.ledger-not-writable", path=str(path), reason=why)
     return path
+
+
+def _choose_text_detection(
+    profile: "ConfidentialityProfile", chosen: str | None
+) -> "ConfidentialityProfile":
+    """Return the profile with text detection as chosen. Raise InvalidInput."""
+    from adit_engine.pseudonymize.profile import TextDetection
+    from adit_engine.pseudonymize.text_detection.detector import is_installed
+
+    if chosen == "on" and not is_installed():
+        raise InvalidInput("cli.text-detection-not-installed")
+    if chosen == "off":
+        return replace(profile, text_detection=TextDetection.OFF)
+    if is_installed() and profile.text_detection is TextDetection.OFF:
+        return replace(profile, text_detection=TextDetection.IMAGES)
+    return profile
 
 
 def _face_choice(options: argparse.Namespace, risk: str) -> RiskDecision:

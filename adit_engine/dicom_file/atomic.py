@@ -21,14 +21,18 @@ from stat import S_ISREG
 from typing import NamedTuple
 
 from adit_engine.bounded_stream import Stop
+from adit_engine.dicom_file.part10 import hash_data_set
 from adit_engine.elements import Buffer
-from adit_engine.errors import StorageError, StorageFull
+from adit_engine.errors import Malformed, StorageError, StorageFull
 
 _RENAME_NOREPLACE = 1
 """RENAME_NOREPLACE of linux/fs.h."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _LINKS_UNSUPPORTED = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 """Error numbers of file systems that do not support the operation. Others are real errors."""
+
+_NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO})
+"""No such file, a link where a file or folder was, or a file where a folder was."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -284,6 +288,63 @@ class AtomicFolder:
             except FileNotFoundError:
                 return None
         return read_stamp(stat) if S_ISREG(stat.st_mode) else None
+
+    def remove_data_set(self, names: tuple[str, ...], sha256: str) -> bool:
+        """Remove a visible file if its data set has this hash; return whether it was removed.
+
+        Anything else of this name stays: other content, links, folders and devices. Raises
+        StorageError.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self.translate_errors():
+            try:
+                with self._folder(names[:-1]) as folder:
+                    with os.fdopen(os.open(names[-1], flags, dir_fd=folder), "rb") as file:
+                        opened = os.fstat(file.fileno())
+                        if not S_ISREG(opened.st_mode) or hash_data_set(file) != sha256:
+                            return False
+                    named = os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
+                    if not os.path.samestat(opened, named):
+                        return False
+                    os.unlink(names[-1], dir_fd=folder)
+                    os.fsync(folder)
+            except Malformed:
+                return False
+            except OSError as error:
+                if error.errno in _NO_SUCH_FILE:
+                    return False
+                raise
+        return True
+
+    def has_entry(self, names: tuple[str, ...]) -> bool:
+        """Return whether anything has this name, or a link replaces one of its folders."""
+        with self.translate_errors():
+            try:
+                with self._folder(names[:-1]) as folder:
+                    os.stat(names[-1], dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                if error.errno in _NO_SUCH_FILE:
+                    return True
+                raise
+        return True
+
+    def remove_file(self, names: tuple[str, ...]) -> None:
+        """Remove a visible file that ADIT creates under this name. A missing one is no error."""
+        with (
+            self.translate_errors(),
+            suppress(FileNotFoundError),
+            self._folder(names[:-1]) as folder,
+        ):
+            os.unlink(names[-1], dir_fd=folder)
+
+    def remove_empty_folder(self, names: tuple[str, ...]) -> None:
+        """Remove a folder below the base. Raises OSError if it is not empty."""
+        with self._folder(names) as folder:
+            _remove_abandoned(folder)
+        with self._folder(names[:-1]) as above:
+            os.rmdir(names[-1], dir_fd=above)
 
     def free_bytes(self) -> int:
         """Return the free space of the base folder in bytes."""

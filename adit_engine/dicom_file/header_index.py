@@ -1,7 +1,7 @@
 """Answer queries about local objects from their headers. Used by folder and memory nodes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from adit_engine.values.query import RETURN_KEYS, Query
@@ -34,36 +34,71 @@ class IndexEntry:
         return InstanceRef(record.study_uid, record.series_uid, record.instance_uid)
 
 
-class HeaderIndex:
-    """Entries in the order of insertion. One UID may occur in several places."""
+@dataclass(slots=True)
+class _Group:
+    """The entries of one record: the values of the first, and what is counted or listed."""
 
-    def __init__(self, entries: Iterable[IndexEntry] = ()) -> None:
-        self.entries = list(entries)
+    first: Values
+    series: set[str] = field(default_factory=set)
+    instances: set[str] = field(default_factory=set)
+    modalities: set[str] = field(default_factory=set)
+    classes: set[str] = field(default_factory=set)
 
-    def find(self, query: Query) -> Iterator[Record]:
-        """Yield one record for each matching patient, study, series or instance; lazy."""
-        key_of = _LEVEL_KEYS[query.level]
-        groups: dict[tuple[str, ...], list[IndexEntry]] = {}
-        for entry in self.entries:
-            groups.setdefault(key_of(entry), []).append(entry)
-        for group in groups.values():
-            record = _make_record(query.level, group)
-            if query.matches(record):
-                yield record
+    def add(self, values: Values) -> None:
+        self.series.add(_text(values, "SeriesInstanceUID"))
+        self.instances.add(_text(values, "SOPInstanceUID"))
+        self.modalities.add(_text(values, "Modality"))
+        self.classes.add(_text(values, "SOPClassUID"))
 
-    def find_instances(self, refs: Iterable[Ref]) -> dict[InstanceRef, list[IndexEntry]]:
-        """Return the entries that match the references, by instance, in order."""
-        wanted = {_reference_uids(one) for one in refs}
-        studies = {whole[0] for whole in wanted}
-        found: dict[InstanceRef, list[IndexEntry]] = {}
-        for entry in self.entries:
-            if Record(QueryLevel.IMAGE, entry.values).study_uid not in studies:
-                continue
-            ref = entry.ref
-            whole = _reference_uids(ref)
-            if not wanted.isdisjoint((whole, whole[:2], whole[:1])):
-                found.setdefault(ref, []).append(entry)
-        return found
+    def make_record(self, level: QueryLevel) -> Record:
+        values = {keyword: self.first.get(keyword, "") for keyword in RETURN_KEYS[level]}
+        if level is QueryLevel.STUDY:
+            values["ModalitiesInStudy"] = tuple(sorted(self.modalities - {""}))
+            values["SOPClassesInStudy"] = tuple(sorted(self.classes - {""}))
+            values["NumberOfStudyRelatedSeries"] = str(len(self.series - {""}))
+            values["NumberOfStudyRelatedInstances"] = str(len(self.instances - {""}))
+        if level is QueryLevel.SERIES:
+            values["NumberOfSeriesRelatedInstances"] = str(len(self.instances - {""}))
+        return Record(level, values)
+
+
+def find_records(entries: Iterable[IndexEntry], query: Query) -> Iterator[Record]:
+    """Yield one record for each matching patient, study, series or instance.
+
+    All entries are read before the first record. Memory grows with the number of groups and UIDs,
+    not with the headers. One UID may occur in several places.
+    """
+    keywords = _LEVEL_KEYS[query.level]
+    is_counted = query.level in (QueryLevel.STUDY, QueryLevel.SERIES)
+    groups: dict[tuple[str, ...], _Group] = {}
+    for entry in entries:
+        key = tuple([_text(entry.values, keyword) for keyword in keywords])
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(entry.values)
+        if is_counted:
+            group.add(entry.values)
+    for group in groups.values():
+        record = group.make_record(query.level)
+        if query.matches(record):
+            yield record
+
+
+def find_instances(
+    entries: Iterable[IndexEntry], refs: Iterable[Ref]
+) -> dict[InstanceRef, list[IndexEntry]]:
+    """Return the entries that match the references, by instance, in order."""
+    wanted = {_reference_uids(one) for one in refs}
+    studies = {whole[0] for whole in wanted}
+    found: dict[InstanceRef, list[IndexEntry]] = {}
+    for entry in entries:
+        if Record(QueryLevel.IMAGE, entry.values).study_uid not in studies:
+            continue
+        ref = entry.ref
+        whole = _reference_uids(ref)
+        if not wanted.isdisjoint((whole, whole[:2], whole[:1])):
+            found.setdefault(ref, []).append(entry)
+    return found
 
 
 def _reference_uids(ref: Ref) -> tuple[str, ...]:
@@ -72,42 +107,15 @@ def _reference_uids(ref: Ref) -> tuple[str, ...]:
     return (ref.study_uid, ref.series_uid) if isinstance(ref, SeriesRef) else (ref.study_uid,)
 
 
-def _first_text(entry: IndexEntry, keyword: str) -> str:
-    return Record(QueryLevel.IMAGE, entry.values).text(keyword)
-
-
-def _make_key(*keywords: str) -> Callable[[IndexEntry], tuple[str, ...]]:
-    return lambda entry: tuple(_first_text(entry, keyword) for keyword in keywords)
+def _text(values: Values, keyword: str) -> str:
+    value = values.get(keyword, "")
+    return value if isinstance(value, str) else "\\".join(value)
 
 
 # Keys include the UIDs of the levels above, since local files may repeat a UID.
-_LEVEL_KEYS: Mapping[QueryLevel, Callable[[IndexEntry], tuple[str, ...]]] = {
-    QueryLevel.PATIENT: _make_key("PatientID"),
-    QueryLevel.STUDY: _make_key("StudyInstanceUID"),
-    QueryLevel.SERIES: _make_key("StudyInstanceUID", "SeriesInstanceUID"),
-    QueryLevel.IMAGE: _make_key("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+_LEVEL_KEYS: Mapping[QueryLevel, tuple[str, ...]] = {
+    QueryLevel.PATIENT: ("PatientID",),
+    QueryLevel.STUDY: ("StudyInstanceUID",),
+    QueryLevel.SERIES: ("StudyInstanceUID", "SeriesInstanceUID"),
+    QueryLevel.IMAGE: ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
-
-
-def _make_record(level: QueryLevel, group: list[IndexEntry]) -> Record:
-    """Take values from the first entry, counts and lists from all entries of the group."""
-    first = group[0].values
-    values = {keyword: first.get(keyword, "") for keyword in RETURN_KEYS[level]}
-    if level is QueryLevel.STUDY:
-        values["ModalitiesInStudy"] = _distinct_values(group, "Modality")
-        values["SOPClassesInStudy"] = _distinct_values(group, "SOPClassUID")
-        values["NumberOfStudyRelatedSeries"] = str(
-            len(_distinct_values(group, "SeriesInstanceUID"))
-        )
-        values["NumberOfStudyRelatedInstances"] = str(
-            len(_distinct_values(group, "SOPInstanceUID"))
-        )
-    if level is QueryLevel.SERIES:
-        values["NumberOfSeriesRelatedInstances"] = str(
-            len(_distinct_values(group, "SOPInstanceUID"))
-        )
-    return Record(level, values)
-
-
-def _distinct_values(group: list[IndexEntry], keyword: str) -> tuple[str, ...]:
-    return tuple(sorted({_first_text(entry, keyword) for entry in group} - {""}))

@@ -116,7 +116,21 @@ def hash_data_set(file: BufferedReader) -> str:
 def parse_file(data: Buffer) -> Instance:
     """Parse the bytes of a file. Raises Malformed if not a complete Part 10 file."""
     view = memoryview(data)
-    meta, start = parse_file_meta(view)
+    return _make_instance(view, *parse_file_meta(view))
+
+
+def parse_file_without_preamble(data: Buffer) -> Instance:
+    """Parse a file that may begin with its file meta at once. Raises Malformed.
+
+    Some programs send such files by STOW-RS.
+    """
+    view = memoryview(data)
+    if len(view) >= 144 and bytes(view[128:132]) == b"DICM":
+        return parse_file(data)
+    return _make_instance(view, *parse_group2(view, 0))
+
+
+def _make_instance(view: memoryview, meta: dict[int, str], start: int) -> Instance:
     try:
         sop_class, uid, syntax = (meta[t] for t in META_TAGS)
     except KeyError as missing:
@@ -132,12 +146,11 @@ def parse_file_meta(view: memoryview) -> tuple[dict[int, str], int]:
     return parse_group2(view)
 
 
-def parse_group2(view: memoryview) -> tuple[dict[int, str], int]:
+def parse_group2(view: memoryview, position: int = 132) -> tuple[dict[int, str], int]:
     """Return the UIDs of group 2 by tag, and the offset of the data set.
 
-    The group length may be wrong, so it is not used.
+    Begins at `position`. The group length may be wrong, so it is not used.
     """
-    position = 132
     found: dict[int, str] = {}
     while position + 8 <= len(view) and unpack_from("<H", view, position)[0] == 0x0002:
         try:

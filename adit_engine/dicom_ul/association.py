@@ -1,15 +1,15 @@
-"""Client associations: opened, used, released or aborted. Used by the DIMSE node.
+"""Client associations: opened, used, kept for the next use, released or aborted.
 
-Also holds an association that several searches share, so that each costs only one request.
+Used by the DIMSE node.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, TypeVar
 
 from adit_engine.dicom_ul import statuses
+from adit_engine.dicom_ul.kept_association import IdleAssociation, KeptAssociations
 from adit_engine.dicom_ul.messages import DimseMessage, MessageChannel
 from adit_engine.dicom_ul.pdu import (
     AssociateRequest,
@@ -20,8 +20,14 @@ from adit_engine.dicom_ul.pdu import (
 )
 from adit_engine.dicom_ul.peer import Peer, Timeouts
 from adit_engine.dicom_ul.tcp_connection import TcpConnection
-from adit_engine.errors import ConnectionLost, Malformed, NodeBusy, NodeError, Stopped
-from adit_engine.values.record import Record
+from adit_engine.errors import (
+    ConnectionLost,
+    Malformed,
+    NodeBusy,
+    NodeError,
+    Stopped,
+    TimedOut,
+)
 
 if TYPE_CHECKING:
     from adit_engine.dicom_ul.tls import TlsSession
@@ -32,6 +38,8 @@ RELEASE_S = 5.0
 BUSY_RETRY_PAUSES_S = (0.1, 1.0)
 """Pauses before the next request to a peer that had no free association."""
 _POLL_S = 0.05
+
+Answer = TypeVar("Answer")
 
 
 class ClientAssociation(MessageChannel):
@@ -44,6 +52,9 @@ class ClientAssociation(MessageChannel):
         super().__init__(peer, connection_class(peer)(peer))
         self._proposal: AssociateRequest
         self._is_agreed = False
+        self._is_releasing = False
+        self.is_unproven = False
+        """Whether it was kept since an earlier use, and the peer has not responded since."""
 
     def open(self, contexts: Sequence[PresentationContext]) -> None:
         """Connect and negotiate.
@@ -86,15 +97,39 @@ class ClientAssociation(MessageChannel):
         """The TLS session; None for an unencrypted connection."""
         return self._connection.tls_session
 
-    def release(self) -> None:
-        """Release the association within RELEASE_S, or else close it. Raises nothing."""
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is negotiated and neither closed nor being released."""
+        return self._is_agreed and not self.is_closed and not self._is_releasing
+
+    def serves(self, contexts: Sequence[PresentationContext]) -> bool:
+        """Return whether it proposed these contexts, and the peer accepted one of their classes."""
+        return set(contexts) <= set(self._proposal.contexts) and any(
+            self.negotiated.context_of(one.class_uid) is not None for one in contexts
+        )
+
+    def receive(self, within_s: float, awaited: str) -> DimseMessage:
+        message = super().receive(within_s, awaited)
+        self.is_unproven = False
+        return message
+
+    def request_release(self) -> None:
+        """Request the release without waiting for the response. Raises nothing."""
         with suppress(NodeError, Stopped):
-            if self._is_agreed and not self.is_closed:
+            if self.is_usable:
+                self._is_releasing = True
                 self._connection.expect_within(RELEASE_S, "clause.await-release", firm=True)
                 self._connection.send([encode_pdu(PduType.RELEASE_RQ)])
-                while self._connection.read_pdu()[0] is not PduType.RELEASE_RP:
-                    pass
-                self._connection.is_closed = True
+
+    def release(self) -> None:
+        """Release the association within RELEASE_S, or else close it. Raises nothing."""
+        until = time.monotonic() + RELEASE_S
+        self.request_release()
+        with suppress(NodeError, Stopped):
+            # Our own rate extends the deadline of the connection.
+            while self._is_releasing and not self.is_closed and time.monotonic() < until:
+                if self._connection.read_pdu()[0] is PduType.RELEASE_RP:
+                    self._connection.is_closed = True
         self.close()
 
 
@@ -108,12 +143,22 @@ def connection_class(peer: Peer) -> type[TcpConnection]:
 
 
 class OpenAssociations:
-    """The open associations of a node; can end them all at once, from any thread."""
+    """The open associations of one user of a node; can end them all at once, from any thread."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, kept: KeptAssociations | None = None) -> None:
+        """`kept` is what several users share; see `share`."""
         self.peer = peer
+        self.busy_pauses_s: Sequence[float] = BUSY_RETRY_PAUSES_S
+        self.kept = kept or KeptAssociations()
         self._open: set[ClientAssociation] = set()
         self._aborted = False
+
+    def share(self) -> "OpenAssociations":
+        """Return the associations of another user, who can be aborted alone.
+
+        Both use the same kept associations.
+        """
+        return OpenAssociations(self.peer, self.kept)
 
     @contextmanager
     def open(self, contexts: Sequence[PresentationContext]) -> Iterator[ClientAssociation]:
@@ -128,7 +173,7 @@ class OpenAssociations:
     def _negotiate(
         self, contexts: Sequence[PresentationContext], stack: ExitStack
     ) -> ClientAssociation:
-        for pause_s in BUSY_RETRY_PAUSES_S:
+        for pause_s in self.busy_pauses_s:
             try:
                 return self._open_association(contexts, stack)
             except NodeBusy:
@@ -160,20 +205,24 @@ class OpenAssociations:
     ) -> Iterator[ClientAssociation]:
         """Open without waiting for the response; otherwise as `open`.
 
-        An association that was never accepted is aborted at the end.
+        An association that was never accepted is aborted at the end. Those that are kept are
+        released first, so that no more are open than are used.
         """
-        association = ClientAssociation(self.peer)
-        self._open.add(association)
-        try:
-            self.check_aborted()
-            association.request(contexts)
-            yield association
-            association.release()
-        finally:
-            association.close()
-            self._open.discard(association)
+        self.kept.release()
+        with self.kept.count_open():
+            association = ClientAssociation(self.peer)
+            self._open.add(association)
+            try:
+                self.check_aborted()
+                association.request(contexts)
+                yield association
+                association.release()
+            finally:
+                association.close()
+                self._open.discard(association)
 
     def abort(self) -> None:
+        """End every wait of this user at once; what is kept belongs to nobody and remains."""
         self._aborted = True
         for association in tuple(self._open):
             association.abort()
@@ -183,66 +232,63 @@ class OpenAssociations:
         if self._aborted:
             raise Stopped("node.stopped", node=self.peer.name)
 
+    @contextmanager
+    def reuse(
+        self, contexts: Sequence[PresentationContext], *, waits: bool = True
+    ) -> Iterator[ClientAssociation]:
+        """Use a kept association that serves these contexts, otherwise open one.
 
-AskOverAssociation = Callable[[ClientAssociation], Iterator[Record]]
-
-
-class SharedAssociation:
-    """One association for consecutive searches, one at a time.
-
-    A context manager: the association is released at the end of the block.
-    """
-
-    def __init__(self, associations: OpenAssociations, context: PresentationContext) -> None:
-        self._associations = associations
-        self._context = context
-        self._stack = ExitStack()
-        self._association: ClientAssociation | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def records(self, search: AskOverAssociation) -> Iterator[Record]:
-        """Yield the records of one search. Raises NodeError, Stopped.
-
-        Peers close associations that were idle for long: a lost association is opened once more, as
-        long as no record was received.
+        At a normal end it is kept in a block of `kept.keep`, otherwise released; at any other end
+        it is aborted. Opens as `open`, or as `open_without_waiting` if it does not wait.
         """
-        is_old = self._association is not None
-        is_begun = False
+        self.check_aborted()
+        idle = self._take(contexts)
+        with ExitStack() if idle is None else idle.stack as stack:
+            if idle is not None:
+                association = idle.association
+            elif waits:
+                association = self._negotiate(contexts, stack)
+            else:
+                association = stack.enter_context(self.open_without_waiting(contexts))
+            self._open.add(association)
+            try:
+                self.check_aborted()
+                yield association
+            finally:
+                self._open.discard(association)
+            self.check_aborted()
+            self.kept.put(IdleAssociation(association, stack.pop_all()))
+
+    def _take(self, contexts: Sequence[PresentationContext]) -> IdleAssociation | None:
+        while (idle := self.kept.take(contexts)) is not None:
+            association = idle.association
+            if not association.is_closed and not association.poll(0):
+                association.is_unproven = True
+                association.limit_total_wait(self.peer.timeouts.total_s)
+                return idle
+            # The peer has released, aborted or closed it.
+            association.close()
+            idle.stack.close()
+        return None
+
+    def request(
+        self,
+        contexts: Sequence[PresentationContext],
+        ask: Callable[[ClientAssociation], Iterator[Answer]],
+    ) -> Iterator[Answer]:
+        """Yield what one request yields over an association of `reuse`. Raises NodeError, Stopped.
+
+        Peers close associations that were idle: a request over a kept association is repeated over
+        a new one, as long as the peer has not responded.
+        """
+        association = None
         try:
-            for record in search(self._get_association()):
-                is_begun = True
-                yield record
-        except ConnectionLost:
-            self._abort()
-            if is_begun or not is_old:
+            with self.reuse(contexts) as association:
+                yield from ask(association)
+        except (ConnectionLost, TimedOut) as error:
+            if association is None or not association.is_unproven:
                 raise
-        except BaseException:
-            self._abort()
-            raise
+            self.kept.record_lost(error)
         else:
             return
-        yield from self.records(search)
-
-    def _get_association(self) -> ClientAssociation:
-        self._associations.check_aborted()
-        if self._association is None:
-            opened = self._associations.open([self._context])
-            self._association = self._stack.enter_context(opened)
-        return self._association
-
-    def _abort(self) -> None:
-        """Abort an association that is broken or in the middle of a response: it is unusable."""
-        if self._association is not None:
-            self._association = None
-            unusable = Stopped("node.stopped", node=self._associations.peer.name)
-            self._stack.__exit__(type(unusable), unusable, None)
+        yield from self.request(contexts, ask)

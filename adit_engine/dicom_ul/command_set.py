@@ -141,6 +141,9 @@ class CommandSet:
         return cls(values)
 
 
+_MEDIUM, _LOW = 0, 2
+
+
 def make_request(
     operation: Operation,
     message_id: int,
@@ -150,7 +153,7 @@ def make_request(
     instance_uid: str = "",
     destination: str = "",
 ) -> CommandSet:
-    """Return a request of medium priority.
+    """Return a request; of low priority if it moves images, so that the peer serves others first.
 
     `destination` is the AE title to which a C-MOVE sends.
     """
@@ -161,7 +164,7 @@ def make_request(
         CommandField.DATA_SET: WITH_DATA if data else NO_DATA,
     }
     if operation is not Operation.ECHO:
-        values[CommandField.PRIORITY] = 0
+        values[CommandField.PRIORITY] = _MEDIUM if operation is Operation.FIND else _LOW
     if instance_uid:
         values[CommandField.INSTANCE_UID] = instance_uid
     if destination:

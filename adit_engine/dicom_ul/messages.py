@@ -3,6 +3,7 @@
 Used by client associations and by our Storage SCP.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -60,6 +61,8 @@ class MessageChannel:
         self.released = False
         """True once the peer has released the association."""
         self._connection = connection
+        self.command_at = 0.0
+        """When the command of the last message had arrived (monotonic), before its data set."""
         self._message_id = 0
         self._pool = BufferPool()
         self._said_before: tuple[bytes, CommandSet] = (b"", CommandSet({}))
@@ -170,6 +173,7 @@ class MessageChannel:
             raw += piece
             if not flags & _COMMAND or len(raw) > _MAX_COMMAND:
                 raise self.protocol_error("association.command-expected")
+        self.command_at = time.monotonic()
         if context_id not in self.negotiated.contexts:
             raise self.protocol_error("association.unknown-context")
         if raw != self._said_before[0]:

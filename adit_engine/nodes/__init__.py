@@ -17,6 +17,7 @@ from adit_engine.nodes.base import (
     OpenedNode,
     TrafficObserver,
 )
+from adit_engine.nodes.dimse.association_limits import AssociationLimits
 from adit_engine.storage_scp.pending_moves import MoveReceiver
 
 KINDS: Mapping[str, str] = {
@@ -76,15 +77,19 @@ def open_node(
     *,
     reception: MoveReceiver | None = None,
     observer: TrafficObserver = NOT_OBSERVED,
+    learned: AssociationLimits | None = None,
 ) -> OpenedNode:
     """Open a node. Raises InvalidInput, NodeError.
 
     `name` is its display name, which errors carry. `settings` are the values of the kind's settings
     dataclass, secrets included. `reception` is our Storage SCP, for kinds that set `uses_receiver`:
     it receives what such a node can only send to a third party (C-MOVE). `observer` is notified of
-    each instance that is received or sent.
+    each instance that is received or sent. `learned` is what earlier nodes of a kind that sets
+    `uses_several_associations` have learned; the node keeps it up to date.
     """
     cls = kind_class(kind)
-    receiver = {"reception": reception} if cls.uses_receiver else {}
-    node: OpenedNode = cls(name, cls.Settings(**settings), observer=observer, **receiver)
+    more: dict[str, Any] = {"reception": reception} if cls.uses_receiver else {}
+    if cls.uses_several_associations:
+        more["learned"] = learned
+    node: OpenedNode = cls(name, cls.Settings(**settings), observer=observer, **more)
     return node

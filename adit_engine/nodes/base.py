@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.delivery_list import DeliveryListLine
+from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 from adit_engine.rate_limit import RateLimiter
 from adit_engine.values.instance import Instance
@@ -190,6 +191,36 @@ class SupportsTestTransfer(Protocol):
 
 
 @runtime_checkable
+class SupportsParallelTest(Protocol):
+    """A node of which the useful number of connections can be measured, on request only."""
+
+    def measure_fetching(
+        self, image: InstanceRef, *, most: int, within_s: float, patient_id: str = ""
+    ) -> Iterator[NodeFinding]:
+        """Fetch images of the study of this one over up to `most` connections, and compare.
+
+        Proposes a number. Lazy. An `abort` ends it with Stopped.
+        """
+        ...
+
+    def measure_storing(self, *, most: int, within_s: float) -> Iterator[NodeFinding]:
+        """Store made-up images, which stay there, over up to `most` connections, and compare.
+
+        Proposes a number. Lazy. An `abort` ends it with Stopped.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsEcho(Protocol):
+    """A node whose response time can be measured without a patient's data."""
+
+    def measure_echo(self) -> float:
+        """Return the seconds that the node takes to answer the smallest request. Raises NodeError."""
+        ...
+
+
+@runtime_checkable
 class Searchable(Protocol):
     """A node that can be searched."""
 
@@ -202,12 +233,12 @@ class Searchable(Protocol):
 
 @runtime_checkable
 class SupportsSharedAssociation(Protocol):
-    """A node where several searches in a row cost less over one association."""
+    """A node where several requests in a row cost less over one association."""
 
     def share_association(self) -> AbstractContextManager[None]:
-        """Share one association among the searches in the block.
+        """Share one association among consecutive searches, storage and proofs in the block.
 
-        After a fault a new one is opened.
+        After a fault, or some seconds without use, a new one is opened.
         """
         ...
 
@@ -401,6 +432,9 @@ class TrafficObserver:
     def instance_sent(self, instance: Instance) -> None:
         """Called for each instance that `store` pulls, whatever its result."""
 
+    def retrieval_answered(self, seconds: float) -> None:
+        """Called once per fetch with the seconds from the request until the first image."""
+
 
 NOT_OBSERVED = TrafficObserver()
 
@@ -429,6 +463,10 @@ class NodeCapabilities:
 
     uses_receiver: ClassVar[bool] = False
     """Its images may arrive through our Storage SCP, which is the third argument of the class."""
+    uses_several_associations: ClassVar[bool] = False
+    """It fetches and sends over several associations at once, and learns how many are useful."""
+    answers_echo: ClassVar[bool] = False
+    """Its response time can be measured, see SupportsEcho."""
     is_remote: ClassVar[bool] = False
     """Another system, on which a test leaves an image."""
     is_archive: ClassVar[bool] = False
@@ -459,6 +497,19 @@ class OpenedNode(Protocol):
     def close(self) -> None: ...
 
     def abort(self) -> None: ...
+
+
+MIN_FACTOR, MAX_FACTOR = 1.5, 100
+
+
+def check_factors(slow: float, pause: float) -> None:
+    """Check how many times its usual time a node takes when it is slow. Raise InvalidInput."""
+    for factor, label in (
+        (slow, "Slow from (times the usual time)"),
+        (pause, "Pause from (times the usual time)"),
+    ):
+        if factor != 0 and not MIN_FACTOR <= factor <= MAX_FACTOR:
+            raise InvalidInput("setting.factor", setting=label, min=MIN_FACTOR, max=MAX_FACTOR)
 
 
 def setting_field(

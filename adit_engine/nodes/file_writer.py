@@ -20,6 +20,11 @@ from typing import TextIO
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
 from adit_engine.dicom_file.atomic import AtomicFolder, FileStamp, UnpublishedFile, read_stamp
+from adit_engine.dicom_file.delivered_files import (
+    DeliveredFile,
+    FileState,
+    delete_delivered_files,
+)
 from adit_engine.dicom_file.delivery_list import DeliveryListLine, open_delivery_list
 from adit_engine.dicom_file.layout import make_path
 from adit_engine.elements import Buffer
@@ -262,6 +267,25 @@ class FileWriter:
             drafts = []
         finally:
             self.folder.discard(drafts)
+
+    def delete_files(
+        self, files: Iterable[DeliveredFile]
+    ) -> Iterator[tuple[DeliveredFile, FileState]]:
+        """Delete files that were delivered; see dicom_file/delivered_files.py. Lazy."""
+        return delete_delivered_files(self.folder, files, self._stop)
+
+    def delete_delivery_list(self, name: str, path: str) -> None:
+        """Delete contents-NAME.csv and .json of the job that delivered a file with this path.
+
+        The project's folder is removed if this leaves it empty. Raises StorageError.
+        """
+        folder = _project_folder(path)
+        self.folder.remove_unfinished(folder, f"contents-{name}")
+        for ending in ("csv", "json"):
+            self.folder.remove_file((*folder, f"contents-{name}.{ending}"))
+        if folder:
+            with suppress(OSError):
+                self.folder.remove_empty_folder(folder)
 
     def _make_line(self, one: StagedImage) -> DeliveryListLine:
         uids = (one.ref.study_uid, one.ref.series_uid, one.ref.instance_uid)

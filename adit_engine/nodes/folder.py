@@ -5,15 +5,19 @@ Opened through `adit_engine.nodes.open_node`.
 
 import grp
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.atomic import TEMP_PREFIX
-from adit_engine.dicom_file.header_index import INDEXED_KEYWORDS, HeaderIndex, IndexEntry
+from adit_engine.dicom_file.delivered_files import DeliveredFile, FileState
+from adit_engine.dicom_file.header_index import (
+    INDEXED_KEYWORDS,
+    IndexEntry,
+    find_instances,
+    find_records,
+)
 from adit_engine.dicom_ul import identifier
 from adit_engine.errors import InvalidInput, Malformed, Stopped, StorageError
 from adit_engine.messages import Message
@@ -31,6 +35,7 @@ from adit_engine.nodes.base import (
 )
 from adit_engine.nodes.diagnostics.disk_probe import DiskProbe, require_mounted
 from adit_engine.nodes.file_writer import FileWriter
+from adit_engine.nodes.folder_index import UNREADABLE, SourceIndex, Unreadable
 from adit_engine.values.instance import (
     DEFLATED_LE,
     EXPLICIT_BE,
@@ -97,15 +102,6 @@ class FolderSettings:
                 raise InvalidInput("setting.octal", setting=label) from None
 
 
-class _Unreadable:
-    """Marks a file that is DICOM, or cannot be opened, and has no readable header."""
-
-
-_UNREADABLE = _Unreadable()
-_FileVersion = tuple[int, int]
-_CachedEntry = tuple[_FileVersion, IndexEntry | _Unreadable | None]
-
-
 class FolderResults(FindResults):
     """The records in a folder.
 
@@ -152,12 +148,11 @@ class FolderNode(NodeCapabilities):
             group=_resolve_group(settings.group),
         )
         self.rate_limiter = self._writer.rate_limiter
-        self._entries: dict[str, _CachedEntry] = {}
-        self._unread = 0
+        self._index = SourceIndex(name, self.base, _read_header, self._check)
         self._aborted = False
 
     def close(self) -> None:
-        self._entries.clear()
+        self._index.close()
 
     def abort(self) -> None:
         self._aborted = True
@@ -201,12 +196,16 @@ class FolderNode(NodeCapabilities):
 
     def find(self, query: Query) -> FindResults:
         self._require_mounted()
-        index = self._load_index()
-        return FolderResults(index.find(query), self._unread)
+        uid = query.keys.get("StudyInstanceUID")
+        studies = {uid} if isinstance(uid, str) and uid else set(uid or ()) or None
+        found = self._index.search(lambda entries: list(find_records(entries, query)), studies)
+        return FolderResults(iter(found), self._index.unread)
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
         self._require_mounted()
-        for ref, entries in self._load_index().find_instances(refs).items():
+        studies = {ref.study_uid for ref in refs}
+        found = self._index.search(lambda entries: find_instances(entries, refs), studies)
+        for ref, entries in found.items():
             self._check()
             instance = self._read_one(ref, [self.base / entry.path for entry in entries])
             self.rate_limiter.throttle(instance.size_bytes, lambda: self._aborted)
@@ -237,38 +236,6 @@ class FolderNode(NodeCapabilities):
     def _check(self) -> None:
         if self._aborted:
             raise Stopped("node.stopped", node=self.name)
-
-    def _load_index(self) -> HeaderIndex:
-        """Return the current index; only new and changed files are opened."""
-        seen: dict[str, _CachedEntry] = {}
-        shut: list[OSError] = []
-        begin = len(str(self.base / "x")) - 1
-        for whole in self._walk_files(shut):
-            if (stamp := _file_version(whole, self.base)) is None:
-                continue
-            place = whole[begin:]
-            known = self._entries.get(place)
-            # Permissions may have changed meanwhile, which the modification time does not show.
-            if known is None or known[0] != stamp or known[1] is _UNREADABLE:
-                known = stamp, _index_entry(Path(whole), place)
-            seen[place] = known
-        self._entries = seen
-        found = [entry for _, entry in seen.values() if entry is not None]
-        entries = [entry for entry in found if isinstance(entry, IndexEntry)]
-        self._unread = len(shut) + len(found) - len(entries)
-        return HeaderIndex(entries)
-
-    def _walk_files(self, shut: list[OSError]) -> Iterator[str]:
-        """Yield the files below the folder, without our own unfinished ones.
-
-        `shut` collects the errors of folders that cannot be entered. Paths are strings: each search
-        visits all of them, and creating a Path takes longer than the system call.
-        """
-        for folder, folders, files in os.walk(self.base, onerror=shut.append):
-            folders.sort()
-            for name in sorted(files):
-                if not name.startswith(TEMP_PREFIX):
-                    yield os.path.join(folder, name)
 
     # Writing --------------------------------------------------------------------------------
 
@@ -306,6 +273,21 @@ class FolderNode(NodeCapabilities):
         self._require_mounted()
         self._writer.write_delivery_list(bundle)
 
+    def delete_files(
+        self, files: Iterable[DeliveredFile]
+    ) -> Iterator[tuple[DeliveredFile, FileState]]:
+        """Delete files that were delivered to the folder; see FileWriter.delete_files. Lazy."""
+        self._require_mounted()
+        for result in self._writer.delete_files(files):
+            # In the empty folder that an unmounted share leaves, every file seems to be gone.
+            self._require_mounted()
+            yield result
+
+    def delete_delivery_list(self, name: str, path: str) -> None:
+        """Delete the delivery list of a job; see FileWriter.delete_delivery_list."""
+        self._require_mounted()
+        self._writer.delete_delivery_list(name, path)
+
     def _require_mounted(self) -> None:
         require_mounted(self.name, self.base, self.settings.network)
 
@@ -322,24 +304,7 @@ def _resolve_group(name: str) -> int:
         ) from None
 
 
-def _file_version(place: str, base: Path) -> _FileVersion | None:
-    """Return time and size of a file.
-
-    None for anything but a regular file, and for links that lead out of the folder.
-    """
-    try:
-        seen = os.lstat(place)
-        if stat.S_ISLNK(seen.st_mode):
-            if not Path(place).resolve().is_relative_to(base.resolve()):
-                return None
-            seen = os.stat(place)
-    except (OSError, RuntimeError):
-        return None
-    # Opening a pipe or a device would block.
-    return (seen.st_mtime_ns, seen.st_size) if stat.S_ISREG(seen.st_mode) else None
-
-
-def _index_entry(path: Path, place: str) -> IndexEntry | _Unreadable | None:
+def _read_header(path: Path, place: str) -> IndexEntry | Unreadable | None:
     """Return the index entry of a file; None for what is not DICOM, or a DICOMDIR."""
     try:
         with path.open("rb", buffering=0) as file:
@@ -349,12 +314,12 @@ def _index_entry(path: Path, place: str) -> IndexEntry | _Unreadable | None:
     except FileNotFoundError:
         return None
     except OSError:
-        return _UNREADABLE
+        return UNREADABLE
     if entry is not None and _has_uids(entry):
         return entry
     # A complete file that belongs to no study, such as a hanging protocol, is not missed.
     broken = plain is None and _is_dicom(path, head) and not _is_dicomdir(path, head)
-    return _UNREADABLE if broken else None
+    return UNREADABLE if broken else None
 
 
 def _has_uids(entry: IndexEntry) -> bool:

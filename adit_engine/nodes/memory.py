@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydicom import dcmread
 
 from adit_engine.dicom_file import part10
-from adit_engine.dicom_file.header_index import HeaderIndex, IndexEntry
+from adit_engine.dicom_file.header_index import IndexEntry, find_instances, find_records
 from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     NOT_OBSERVED,
@@ -53,10 +53,10 @@ class MemoryNode(NodeCapabilities):
         yield NodeFinding(Grade.GOOD, Message("test.memory", node=self.name, count=len(self.held)))
 
     def find(self, query: Query) -> FindResults:
-        return FindResults(self._load_index().find(query))
+        return FindResults(find_records(self._entries(), query))
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        for ref in self._load_index().find_instances(refs):
+        for ref in find_instances(self._entries(), refs):
             instance = self.held[ref.instance_uid]
             self._observer.instance_received(instance)
             yield instance
@@ -85,11 +85,7 @@ class MemoryNode(NodeCapabilities):
     def abort(self) -> None:
         pass
 
-    def _load_index(self) -> HeaderIndex:
-        def header(instance: Instance) -> BytesIO:
-            return BytesIO(b"".join(part10.file_parts(instance)))
-
-        return HeaderIndex(
-            IndexEntry.from_header(dcmread(header(instance), stop_before_pixels=True), uid)
-            for uid, instance in self.held.items()
-        )
+    def _entries(self) -> Iterator[IndexEntry]:
+        for uid, instance in list(self.held.items()):
+            file = BytesIO(b"".join(part10.file_parts(instance)))
+            yield IndexEntry.from_header(dcmread(file, stop_before_pixels=True), uid)

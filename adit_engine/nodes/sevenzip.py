@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file.atomic import AtomicFolder, to_storage_error
+from adit_engine.dicom_file.delivered_files import DeliveredFile, FileState
 from adit_engine.dicom_file.layout import make_component
 from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.messages import Message
@@ -167,6 +168,19 @@ class ArchiveNode(NodeCapabilities):
     def staged_images(self) -> list[StagedImage]:
         """The images confirmed since this node was opened."""
         return list(self._staged.values())
+
+    def delete_files(
+        self, files: Iterable[DeliveredFile]
+    ) -> Iterator[tuple[DeliveredFile, FileState]]:
+        """Delete images that are staged under this title; see FileWriter.delete_files. Lazy."""
+        self._require_mounted()
+        if not self._staging.is_dir():
+            yield from ((one, FileState.MISSING) for one in files)
+            return
+        for result in self._filing.delete_files(files):
+            # In the empty folder that an unmounted share leaves, every file seems to be gone.
+            self._require_mounted()
+            yield result
 
     def discard_staged(self) -> None:
         """Remove what was staged under this title so far.

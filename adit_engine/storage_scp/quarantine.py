@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from adit_engine.storage_scp.pending_moves import UnexpectedArrival
 from adit_engine.storage_scp.spool import IncomingInstance, Spool
@@ -84,6 +85,10 @@ class Quarantine:
     def contents(self) -> list[QuarantinedInstance]:
         """Return all images, newest first."""
         return [self._read(one) for one in sorted(self._images(), key=_name_key, reverse=True)]
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of the file of an image."""
+        return self.folder / (name + _IMAGE)
 
     def remove(self, names: Iterable[str]) -> int:
         """Delete these images permanently; return how many still existed."""

@@ -14,12 +14,16 @@ from adit_engine.messages import Message
 from adit_engine.pseudonymize.charset import Charset
 from adit_engine.pseudonymize.parameters import AsIs, Change
 from adit_engine.transfer.iocm import Rejections
+from adit_engine.values.device import ImagingDevice
 from adit_engine.values.instance import Instance
 from adit_engine.values.outcome import ElementChanges
 from adit_engine.values.references import InstanceRef
 
 if TYPE_CHECKING:
     from adit_engine.pseudonymize.instance_pseudonymizer import InstancePseudonymizer
+
+
+PREFETCH_BYTES = 16 * 1024 * 1024
 
 
 @dataclass
@@ -33,6 +37,8 @@ class TransferPolicy:
     rejections: Rejections
     patient_ids: Collection[str] = field(default=(), repr=False)
     """Patient IDs accepted in images; empty: any, as long as it is one and the same."""
+    prefetch_bytes: int = PREFETCH_BYTES
+    """Maximum lead of the source over the destination, so that both work at the same time."""
 
     def __post_init__(self) -> None:
         self._rules = _make_pseudonymizer(self.change)
@@ -83,6 +89,10 @@ class TransferPolicy:
         if self._rules is None:
             return instance, None
         return self._rules.prepare_outgoing(instance)
+
+    def find_ruled_device(self, instance: Instance) -> ImagingDevice | None:
+        """Return the device of an image that a pixel rule covers, else None."""
+        return None if self._rules is None else self._rules.find_ruled_device(instance)
 
     def explain_refusal(self, sop_class_uid: str) -> Message | None:
         """Return the reason if all objects of this class will be withheld."""

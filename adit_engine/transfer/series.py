@@ -43,9 +43,6 @@ from adit_engine.values.outcome import (
 from adit_engine.values.record import Record
 from adit_engine.values.references import InstanceRef, Ref, SeriesRef
 
-PREFETCH_BYTES = 64 * 1024 * 1024
-"""Maximum lead of the source over the destination, so that both work at the same time."""
-
 
 class SeriesPrefetch:
     """The images of one series, fetched in a thread of their own.
@@ -120,7 +117,7 @@ class SeriesPrefetch:
         return ReadAhead(
             images,
             unblock=self._source.cancel_fetches,
-            limit_bytes=PREFETCH_BYTES,
+            limit_bytes=self._policy.prefetch_bytes,
             stop=self._policy.stop,
             on_end=self._inventory.list_ahead,
         )
@@ -323,6 +320,7 @@ class SeriesTransfer:
             stored.warning,
             stored.size_bytes,
             stored.sha256,
+            device=self._devices.pop(ref.instance_uid, None),
             changes=self._changes.pop(ref.instance_uid, None),
             path=stored.path,
         )
@@ -351,6 +349,7 @@ class SeriesTransfer:
                 entry.reason,
                 entry.size_bytes,
                 entry.sha256,
+                device=entry.device,
                 changes=entry.changes,
                 path=entry.path,
             )
@@ -459,6 +458,9 @@ class SeriesTransfer:
             return None
         self._sent.add(ref.instance_uid)
         self._changes[ref.instance_uid] = treatment
+        ruled = self._policy.find_ruled_device(instance)
+        if ruled is not None:
+            self._devices[ref.instance_uid] = ruled
         self._origin[outgoing.instance_uid] = ref
         return outgoing
 

@@ -4,16 +4,17 @@ The job kinds and the command line call `transfer`; there is no other path for i
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_ul.statuses import is_retrieve_failure
 from adit_engine.errors import Malformed, NodeBusy, NodeRefused, NotFound, PatientChanged
 from adit_engine.messages import Message
-from adit_engine.nodes.base import SourceNode, Storable
+from adit_engine.nodes.base import SourceNode, Storable, SupportsSharedAssociation
 from adit_engine.pseudonymize.parameters import Change
 from adit_engine.transfer.iocm import Rejections
-from adit_engine.transfer.policy import TransferPolicy
+from adit_engine.transfer.policy import PREFETCH_BYTES, TransferPolicy
 from adit_engine.transfer.retry import RetryPolicy
 from adit_engine.transfer.series import SeriesTransfer
 from adit_engine.values.outcome import InstanceEvent, SeriesLedger, SeriesOutcome, SourceListing
@@ -56,6 +57,7 @@ def transfer(
     change: Change,
     earlier_ledgers: Mapping[str, SeriesLedger],
     stop: Stop,
+    prefetch_bytes: int = PREFETCH_BYTES,
 ) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
     """Find, select, list, fetch, check, change, verify, store and confirm one study.
 
@@ -72,9 +74,27 @@ def transfer(
     set_stop = getattr(destination, "set_stop", None)
     if set_stop is not None:
         set_stop(stop)
+    with ExitStack() as stack:
+        for node in (source, destination):
+            if isinstance(node, SupportsSharedAssociation):
+                stack.enter_context(node.share_association())
+        yield from _deliver(
+            order, source, destination, change, earlier_ledgers, stop, prefetch_bytes
+        )
+
+
+def _deliver(
+    order: StudyRequest,
+    source: SourceNode,
+    destination: Storable,
+    change: Change,
+    earlier_ledgers: Mapping[str, SeriesLedger],
+    stop: Stop,
+    prefetch_bytes: int,
+) -> Iterator[SourceListing | InstanceEvent | SeriesOutcome]:
     refusals: list[NodeBusy | NodeRefused] = []
     in_a_row = 0
-    for item in _series_transfers(order, source, change, earlier_ledgers, stop):
+    for item in _series_transfers(order, source, change, earlier_ledgers, stop, prefetch_bytes):
         if isinstance(item, SeriesOutcome):
             yield item
             continue
@@ -98,6 +118,7 @@ def _series_transfers(
     change: Change,
     earlier_ledgers: Mapping[str, SeriesLedger],
     stop: Stop,
+    prefetch_bytes: int,
 ) -> Iterator[SeriesTransfer | SeriesOutcome]:
     """Yield a SeriesTransfer for each selected series, a SeriesOutcome for each other; lazy.
 
@@ -105,7 +126,7 @@ def _series_transfers(
     """
     patient_id, records = _list_study(order, source, stop)
     rejections = Rejections(source, stop, patient_id)
-    policy = TransferPolicy(patient_id, change, stop, rejections, order.patient_ids)
+    policy = TransferPolicy(patient_id, change, stop, rejections, order.patient_ids, prefetch_bytes)
     seen: set[str] = set()
     for round_ in range(MAX_ROUNDS):
         if round_:

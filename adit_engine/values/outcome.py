@@ -82,7 +82,10 @@ class InstanceEvent:
     size_bytes: int = 0
     sha256: str = ""
     device: ImagingDevice | None = None
-    """The device of a withheld image, so that images can be reviewed by device."""
+    """The device of an image that is withheld, or delivered although a pixel rule covers it.
+
+    So images are reviewed by device, and what a rule delivered can be listed.
+    """
     changes: ElementChanges | None = field(default=None, repr=False, compare=False)
     """The changes to its elements, if it was pseudonymized and accepted by the destination."""
     path: str = field(default="", repr=False)

@@ -23,7 +23,8 @@ def clean_text(text: str) -> str:
 
     These are NUL, and lone surrogates, which JSON can contain.
     """
-    return _NOT_STORABLE.sub("\ufffd", text.strip(" \0"))
+    text = text.strip(" \0")
+    return text if text.isprintable() else _NOT_STORABLE.sub("\ufffd", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,11 @@ class Record:
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         value = self.values.get(keyword, "")
-        if isinstance(value, str):
+        if not isinstance(value, str):
+            return value
+        if "\\" in value:
             return tuple(part for part in value.split("\\") if part)
-        return value
+        return (value,) if value else ()
 
     def number(self, keyword: str) -> int | None:
         """Return a whole number, or None if it is absent, cannot be parsed or is out of range."""

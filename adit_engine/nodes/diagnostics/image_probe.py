@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from io import BytesIO
 
@@ -145,8 +146,8 @@ _UID_LEVELS = ("study", "series", "image")
 _IMAGE_SIZE = 64
 
 
-def make_test_image(sender: str) -> Instance:
-    """Return the test image, always the same for one sender.
+def make_test_image(sender: str, number: int = 1, size: int = _IMAGE_SIZE) -> Instance:
+    """Return a test image of `size` pixels squared, always the same for one sender and number.
 
     So a repeated test adds no second one.
     """
@@ -165,17 +166,24 @@ def make_test_image(sender: str) -> Instance:
     one.StudyDate, one.StudyTime, one.StudyID = "20260101", "120000", "1"
     one.StudyDescription = "ADIT test image, may be deleted"
     one.Modality, one.ConversionType = "OT", "SYN"
-    one.SeriesNumber = one.InstanceNumber = 1
+    if number > 1:
+        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = UID(
+            _derive_uid(f"image {number} of {sender}")
+        )
+    one.SeriesNumber, one.InstanceNumber = 1, number
     one.PatientOrientation = ""
-    one.Rows = one.Columns = _IMAGE_SIZE
+    one.Rows = one.Columns = size
     one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
     one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 8, 8, 7, 0
-    one.PixelData = bytes(
-        (x ^ y) * 4 & 0xFF for x in range(_IMAGE_SIZE) for y in range(_IMAGE_SIZE)
-    )
+    one.PixelData = _make_pixels(size)
     file = BytesIO()
     one.save_as(file, enforce_file_format=True)
     return part10.parse_file(file.getvalue())
+
+
+@cache
+def _make_pixels(size: int) -> bytes:
+    return bytes((x ^ y) * 4 & 0xFF for x in range(size) for y in range(size))
 
 
 def _derive_uid(text: str) -> str:

@@ -94,7 +94,7 @@ def parse_root_url(url: str) -> httpx.URL:
 
 def explain_refusal(ip: str, allow_local: bool) -> Message | None:
     """Return the kind of an address that must not be called; None if it is allowed."""
-    one = _unwrap(ipaddress.ip_address(ip.partition("%")[0]))
+    one = unwrap_address(ip)
     if one.is_multicast or one.is_unspecified or (one.version == 4 and one.is_reserved):
         return Message("clause.address-of-many")
     if str(one) in _METADATA or one.is_link_local:
@@ -102,18 +102,17 @@ def explain_refusal(ip: str, allow_local: bool) -> Message | None:
     return Message("clause.address-loopback") if one.is_loopback and not allow_local else None
 
 
-def _unwrap(
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that an IPv6 address embeds, if any."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return ip.ipv4_mapped
-        if ip in _NAT64:
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if ip.sixtofour is not None:
-            return ip.sixtofour
-    return ip
+def unwrap_address(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address, or the IPv4 address that an IPv6 address embeds. A zone is ignored."""
+    one = ipaddress.ip_address(ip.partition("%")[0])
+    if isinstance(one, ipaddress.IPv6Address):
+        if one.ipv4_mapped is not None:
+            return one.ipv4_mapped
+        if one in _NAT64:
+            return ipaddress.IPv4Address(int(one) & 0xFFFFFFFF)
+        if one.sixtofour is not None:
+            return one.sixtofour
+    return one
 
 
 # Statuses (RFC 9110) ---------------------------------------------------------------------------

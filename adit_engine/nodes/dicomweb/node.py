@@ -3,6 +3,7 @@
 Opened through `adit_engine.nodes.open_node`.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from adit_engine.nodes.base import (
     NodeFinding,
     StoreResult,
     TrafficObserver,
+    check_factors,
     observe_received,
     observe_sent,
     setting_field,
@@ -25,6 +27,7 @@ from adit_engine.nodes.base import (
 from adit_engine.nodes.diagnostics import image_probe
 from adit_engine.nodes.diagnostics.image_probe import FetchLimit, attempt_fetch
 from adit_engine.nodes.diagnostics.query_probe import QueryProbe
+from adit_engine.nodes.dicomweb import web_probe
 from adit_engine.nodes.dicomweb.http import (
     DicomwebClient,
     DicomwebServer,
@@ -34,7 +37,6 @@ from adit_engine.nodes.dicomweb.http import (
 from adit_engine.nodes.dicomweb.qido import Qido, find_confirmed
 from adit_engine.nodes.dicomweb.stow import Stow
 from adit_engine.nodes.dicomweb.wado import Wado
-from adit_engine.nodes.dicomweb.web_probe import DicomwebProbe
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.references import InstanceRef, Ref
@@ -124,6 +126,20 @@ class DicomwebSettings:
     total_s: float | None = setting_field(
         None, "Seconds for one request", help="Total waiting time. Empty: one day.", advanced=True
     )
+    slow_factor: float = setting_field(
+        2.0,
+        "Slow from (times the usual time)",
+        help="While its answers take so many times longer than usual, one study at a time is "
+        "transferred. 0: never.",
+        advanced=True,
+    )
+    pause_factor: float = setting_field(
+        4.0,
+        "Pause from (times the usual time)",
+        help="While its answers take so many times longer than usual, jobs wait. 0: never. Has no "
+        "effect at the command line.",
+        advanced=True,
+    )
     allow_local: bool = setting_field(
         False,
         "Allow this machine",
@@ -178,6 +194,7 @@ class DicomwebSettings:
             raise InvalidInput(
                 "setting.range", setting="Results per request", minimum=1, maximum=MAX_PAGE_SIZE
             )
+        check_factors(self.slow_factor, self.pause_factor)
         if any(getattr(self, name) <= 0 for name in _TIMES):
             raise InvalidInput("setting.time-limits")
         if self.total_s is not None and self.total_s <= 0:
@@ -211,6 +228,7 @@ class DicomwebNode(NodeCapabilities):
 
     Settings = DicomwebSettings
     is_remote = True
+    answers_echo = True
 
     def __init__(
         self, name: str, settings: DicomwebSettings, *, observer: TrafficObserver = NOT_OBSERVED
@@ -225,7 +243,7 @@ class DicomwebNode(NodeCapabilities):
         self._client = DicomwebClient(server, total_s)
         within_s = patience.no_progress_s
         self._qido = Qido(self._client, settings.qido_prefix, settings.page_size, within_s)
-        self._wado = Wado(self._client, settings.wado_prefix, patience)
+        self._wado = Wado(self._client, settings.wado_prefix, patience, observer.retrieval_answered)
 
     def close(self) -> None:
         """End whatever an unfinished iterator still holds open."""
@@ -238,12 +256,27 @@ class DicomwebNode(NodeCapabilities):
         """Check by some small searches, and by requests that transfer no image."""
         yield from self._check_secrecy()
         given = self.settings
-        probe = DicomwebProbe(self._client, self._qido, (given.wado_prefix, given.stow_prefix))
+        probe = web_probe.DicomwebProbe(
+            self._client, self._qido, (given.wado_prefix, given.stow_prefix)
+        )
         try:
             yield from probe.findings()
             yield from QueryProbe(self._qido.find_unfiltered, given.result_cap).findings()
         except (NodeError, InvalidInput) as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-pacs"))
+
+    def measure_echo(self) -> float:
+        """Return the seconds of a search for a study that cannot exist, connecting included.
+
+        DICOMweb has no echo. Raises NodeError.
+        """
+        self._client.allow_requests()
+        began = time.monotonic()
+        keys = [("StudyInstanceUID", web_probe.NO_STUDY), ("limit", "1")]
+        with self._qido.request("studies", keys) as answer:
+            if not answer.is_missing:
+                list(self._qido.read_objects(answer))
+        return time.monotonic() - began
 
     def try_fetching(
         self, image: InstanceRef, *, within_s: float, patient_id: str = ""

@@ -3,7 +3,8 @@
 Used by the DICOMweb node.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from adit_engine.dicom_file import part10, temp_files
 from adit_engine.dicom_ul.peer import Timeouts
@@ -28,13 +29,21 @@ _WHAT = Message("clause.request-wado")
 class Wado:
     """Fetches through a client.
 
-    `prefix` is the path of the service below the root URL.
+    `prefix` is the path of the service below the root URL. `notify_answer` gets, once per fetch, the
+    seconds from the first request until its first image begins.
     """
 
-    def __init__(self, client: DicomwebClient, prefix: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        client: DicomwebClient,
+        prefix: str,
+        timeouts: Timeouts,
+        notify_answer: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._client = client
         self._prefix = prefix
         self._timeouts = timeouts
+        self._notify_answer = notify_answer
         self._name = client.server.name
         # As stored. A node that does not know the parameter responds with 406; then the request is
         # sent again without it.
@@ -46,16 +55,17 @@ class Wado:
         A single instance that the node does not have is left out. Raises NotFound for a study or
         series, ConnectionLost where a response is cut off or is not DICOM.
         """
-        for ref in refs:
-            yield from self._fetch_one(ref)
+        for position, ref in enumerate(refs):
+            yield from self._fetch_one(ref, is_timed=not position)
 
-    def _fetch_one(self, ref: Ref) -> Iterator[Instance]:
+    def _fetch_one(self, ref: Ref, *, is_timed: bool) -> Iterator[Instance]:
+        sent_at = time.monotonic() if is_timed else None
         with self._client.send(self._request(ref)) as answer:
             if answer.status != 406 or self._accept == ACCEPT:
-                yield from self._read(answer, ref)
+                yield from self._read(answer, ref, sent_at)
                 return
         self._accept = ACCEPT
-        yield from self._fetch_one(ref)
+        yield from self._fetch_one(ref, is_timed=is_timed)
 
     def _request(self, ref: Ref) -> DicomwebRequest:
         path = f"{self._prefix}/studies/{ref.study_uid}"
@@ -65,7 +75,9 @@ class Wado:
             path += f"/instances/{ref.instance_uid}"
         return DicomwebRequest("GET", path, self._accept, _WHAT, self._timeouts.first_byte_s)
 
-    def _read(self, answer: DicomwebResponse, ref: Ref) -> Iterator[Instance]:
+    def _read(
+        self, answer: DicomwebResponse, ref: Ref, sent_at: float | None
+    ) -> Iterator[Instance]:
         if answer.status == NO_CONTENT:
             return
         if answer.is_missing:
@@ -80,7 +92,7 @@ class Wado:
         awaited = Message("clause.await-first-image")
         answer.expect_within(self._timeouts.first_byte_s, awaited)
         broken = 0
-        for body in self._bodies(answer):
+        for body in self._bodies(answer, sent_at):
             try:
                 instance = part10.parse_file(body)
             except Malformed as error:
@@ -94,9 +106,9 @@ class Wado:
         if broken:
             raise answer.protocol_error("dicomweb.invalid-parts", count=broken)
 
-    def _bodies(self, answer: DicomwebResponse) -> Iterator[Buffer]:
+    def _bodies(self, answer: DicomwebResponse, sent_at: float | None) -> Iterator[Buffer]:
         """Yield the files of a response: its parts, or the whole of it if it is a single file."""
-        kind, pieces = answer.content_type, answer.pieces()
+        kind, pieces = answer.content_type, self._timed(answer.pieces(), sent_at)
         if answer.media_type == multipart.DICOM_MEDIA_TYPE:
             if not answer.has_length:
                 raise answer.protocol_error("dicomweb.no-length")
@@ -111,6 +123,14 @@ class Wado:
             raise answer.protocol_error("dicomweb.invalid-multipart") from error
         except OSError as error:
             raise temp_files.disk_full_error(self._name) from error
+
+    def _timed(self, pieces: Iterator[bytes], sent_at: float | None) -> Iterator[bytes]:
+        """Yield the pieces; report when the first one has come."""
+        for piece in pieces:
+            if sent_at is not None:
+                self._notify_answer(time.monotonic() - sent_at)
+                sent_at = None
+            yield piece
 
 
 def _wrap(pieces: Iterator[bytes], boundary: str) -> Iterator[bytes]:

@@ -14,7 +14,8 @@ from adit_engine.nodes.dicomweb.http import DicomwebClient, DicomwebRequest
 from adit_engine.nodes.dicomweb.qido import Qido
 from adit_engine.nodes.dicomweb.wado import ACCEPT
 
-NOWHERE = "/studies/2.25.1/series/2.25.2/instances/2.25.3"
+NO_STUDY = "2.25.1"
+NOWHERE = f"/studies/{NO_STUDY}/series/2.25.2/instances/2.25.3"
 """An image that cannot exist."""
 
 _STUDY_UID = "0020000D"

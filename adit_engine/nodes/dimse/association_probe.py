@@ -67,7 +67,7 @@ class AssociationProbe:
         """Yield the findings. Lazy. Raises NodeError where the PACS does not answer."""
         started = time.monotonic()
         with self._associations.open(_PROPOSED_CONTEXTS) as association:
-            self._echo(association)
+            echo(association)
             took_ms = (time.monotonic() - started) * 1000
             agreement, seal = association.negotiated, association.tls_session
         yield NodeFinding(
@@ -80,21 +80,6 @@ class AssociationProbe:
         yield self._retrieve_finding(agreement)
         yield self._store_finding(agreement)
         yield from self._commitment_findings(agreement)
-
-    def _echo(self, association: ClientAssociation) -> None:
-        context_id = association.negotiated.context_of(VERIFICATION)
-        if context_id is None:
-            raise statuses.not_offered_error(self._name, "C-ECHO")
-        number = association.next_message_id()
-        association.send(context_id, make_request(Operation.ECHO, number, VERIFICATION, data=False))
-        within_s = association.peer.timeouts.association_s
-        answer = association.receive(within_s, "clause.await-echo").command
-        if not answer.is_response_to(Operation.ECHO, number) or answer.status is None:
-            raise association.protocol_error(
-                "association.wrong-response", request=Message("clause.request-echo")
-            )
-        if answer.status != statuses.SUCCESS:
-            raise statuses.status_error(self._name, "clause.request-echo", answer.status)
 
     def _implementation_finding(self, agreement: NegotiatedAssociation) -> NodeFinding:
         values = {
@@ -188,6 +173,24 @@ class AssociationProbe:
     def _missing_finding(self, what: Message) -> NodeFinding:
         step = Message("step.allow-for-title", ae_title=self._chosen.calling)
         return NodeFinding(Grade.WARNING, what, step)
+
+
+def echo(association: ClientAssociation) -> None:
+    """Send a C-ECHO and wait for its answer. Raises NodeError."""
+    name = association.peer.name
+    context_id = association.negotiated.context_of(VERIFICATION)
+    if context_id is None:
+        raise statuses.not_offered_error(name, "C-ECHO")
+    number = association.next_message_id()
+    association.send(context_id, make_request(Operation.ECHO, number, VERIFICATION, data=False))
+    within_s = association.peer.timeouts.association_s
+    answer = association.receive(within_s, "clause.await-echo").command
+    if not answer.is_response_to(Operation.ECHO, number) or answer.status is None:
+        raise association.protocol_error(
+            "association.wrong-response", request=Message("clause.request-echo")
+        )
+    if answer.status != statuses.SUCCESS:
+        raise statuses.status_error(name, "clause.request-echo", answer.status)
 
 
 def _is_accepted(agreement: NegotiatedAssociation, class_uid: str) -> bool:

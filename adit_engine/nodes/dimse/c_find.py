@@ -31,6 +31,7 @@ class CFind:
         self._fallback = fallback
         self._contents: dict[str, KnownContents] = {}
         self._classes: dict[str, tuple[str, ...]] = {}
+        self._seen_classes: dict[str, set[str]] = {}
 
     def context(self, level: QueryLevel = QueryLevel.STUDY) -> PresentationContext:
         """Return the context to propose. Only the patient root has the level PATIENT."""
@@ -81,9 +82,15 @@ class CFind:
         """Return the SOP classes of a study if an earlier search returned them."""
         return self._classes.get(study_uid, ())
 
+    def seen_classes(self, study_uid: str) -> frozenset[str]:
+        """Return the SOP classes of a study that searches have returned so far, perhaps not all."""
+        seen = self._seen_classes.get(study_uid, ())
+        return frozenset((*seen, *self.known_classes(study_uid)))
+
     def clear(self) -> None:
         self._contents.clear()
         self._classes.clear()
+        self._seen_classes.clear()
 
     def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
         """Decode a record and add missing UIDs from the query.
@@ -130,6 +137,11 @@ class CFind:
             return
         if "SOPInstanceUID" in query.keys or query.only is not None:
             return
+        study_uid = query.keys.get("StudyInstanceUID", "")
+        if isinstance(study_uid, str):
+            self._seen_classes.setdefault(study_uid, set()).update(listing.classes)
+            if len(self._seen_classes) > MAX_REMEMBERED_SERIES:
+                del self._seen_classes[next(iter(self._seen_classes))]
         self._contents.pop(series_uid, None)
         self._contents[series_uid] = listing
         if len(self._contents) > MAX_REMEMBERED_SERIES:

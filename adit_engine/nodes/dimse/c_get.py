@@ -6,7 +6,7 @@ and the requests that C-GET and C-MOVE share.
 
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
 
@@ -16,6 +16,7 @@ from adit_engine.dicom_ul.command_set import CommandField, Operation, make_reque
 from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
 from adit_engine.errors import InvalidInput, Malformed, NodeBusy, NodeRefused, TimedOut
 from adit_engine.messages import Message
+from adit_engine.nodes.dimse.c_find import CFind
 from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE, Instance
 from adit_engine.values.references import (
     InstanceRef,
@@ -217,42 +218,65 @@ class FailureTimer:
 
 
 class CGet:
-    """C-GET of batches one after the other, each over an association of its own."""
+    """C-GET of batches one after the other."""
 
-    def __init__(self, associations: OpenAssociations, get_class: str) -> None:
+    def __init__(
+        self,
+        associations: OpenAssociations,
+        get_class: str,
+        search: CFind,
+        notify_answer: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        """`notify_answer` gets the seconds from each request until its first image begins.
+
+        `search` knows what else the study holds: that is proposed too, for the next retrieval.
+        """
         self._associations = associations
+        self._notify_answer = notify_answer
         self._get_class = get_class
+        self._search = search
         self._name = associations.peer.name
         self.has_tried = False
         """Whether the node has reported images that it could not send."""
 
-    def images(self, load: RetrieveBatch, expected: int | None) -> Iterator[Instance]:
+    def images(
+        self,
+        load: RetrieveBatch,
+        expected: int | None,
+        more: Iterator[RetrieveRequest] | None = None,
+    ) -> Iterator[Instance]:
         """Yield the images of a batch. Lazy. Raises NodeError.
 
-        `expected` is how many images are known to come; it scales the time limit. What fails is
-        requested once more, uncompressed, over a new association.
+        `expected` is how many images are known to come; it scales the time limit. `more` are
+        further requests, each taken when the one before has ended. What fails is requested once
+        more, uncompressed, over a new association.
         """
         got, again = False, list[RetrieveRequest]()
-        with self._associations.open(self._contexts(load.classes, compressed=True)) as association:
-            self._check_offer(association)
-            if expected is not None:
-                limit_s = self._associations.peer.timeouts.total_s
-                association.limit_total_wait(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
-            wishes, in_vain = deque(load.requests), FailureTimer()
-            while wishes:
-                wish, tally = wishes.popleft(), _RetrieveCounts()
+        further = iter(()) if more is None else more
+        wishes, in_vain = deque(load.requests), FailureTimer()
+        refusal: NodeBusy | NodeRefused | None = None
+
+        def ask(association: ClientAssociation) -> Iterator[Instance]:
+            nonlocal got, refusal
+            self._check_offer(association, load.classes)
+            self._limit_time(association, expected)
+            while wishes or _take_next(further, wishes):
+                wish, tally = wishes[0], _RetrieveCounts()
                 refusal = yield from self._try_request(association, wish, tally, in_vain)
+                wishes.popleft()
                 got |= bool(tally.received)
                 if (refusal or tally.is_nothing) and (
                     singles := wish.split_by_image(tally.received)
                 ):
                     wishes.extendleft(reversed(singles))
                 else:
-                    again += _missing_requests(wish, tally)
+                    again.extend(_missing_requests(wish, tally))
+
+        yield from self._associations.request(self._shared_contexts(load), ask)
         if not again:
             return
         with self._associations.open(self._contexts(load.classes, compressed=False)) as association:
-            self._check_offer(association)
+            self._check_offer(association, load.classes)
             # For a part that fails twice our count decides: it does not end what has arrived.
             for wish in again:
                 tally = _RetrieveCounts()
@@ -283,6 +307,21 @@ class CGet:
         in_vain.record(None, bool(retrieved.received))
         return None
 
+    def _shared_contexts(self, load: RetrieveBatch) -> list[PresentationContext]:
+        """Return contexts that, if the association is kept, also serve what comes next.
+
+        That is a search, or the next series of the study.
+        """
+        classes = load.classes
+        if not self._associations.kept.is_keeping:
+            return self._contexts(classes, compressed=True)
+        if frozenset(classes) != COMMON_CLASSES:
+            seen = (self._search.seen_classes(one.study_uid) for one in load.requests)
+            wider = tuple(sorted({*classes, *frozenset().union(*seen)}))
+            classes = wider if len(wider) <= CLASSES_PER_ASSOCIATION else classes
+        contexts = self._contexts(classes, compressed=True)
+        return [*contexts[: MAX_CONTEXTS - 1], self._search.context()]
+
     def _contexts(self, classes: Sequence[str], *, compressed: bool) -> list[PresentationContext]:
         """Return one context per class and syntax: in a shared one the node would pick only one."""
         syntaxes: tuple[str, ...] = UNCOMPRESSED
@@ -298,12 +337,17 @@ class CGet:
         ]
         return [PresentationContext(self._get_class, UNCOMPRESSED), *storage[: MAX_CONTEXTS - 1]]
 
-    def _check_offer(self, association: ClientAssociation) -> None:
+    def _check_offer(self, association: ClientAssociation, classes: Sequence[str]) -> None:
         agreement = association.negotiated
         if agreement.context_of(self._get_class) is None:
             raise statuses.not_offered_error(self._name, "C-GET")
-        if len(agreement.contexts) < 2:
+        if not any(agreement.syntaxes(class_uid) for class_uid in classes):
             raise statuses.not_offered_error(self._name, Message("clause.images-by-c-get"))
+
+    def _limit_time(self, association: ClientAssociation, expected: int | None) -> None:
+        if expected is not None:
+            limit_s = association.peer.timeouts.total_s
+            association.limit_total_wait(min(limit_s, SPARE_S + PER_IMAGE_S * expected))
 
     def _get(
         self, association: ClientAssociation, request: RetrieveRequest, retrieved: _RetrieveCounts
@@ -318,6 +362,7 @@ class CGet:
         association.send(
             context_id, command, [identifier.encode_identifier(request.identifier(), explicit)]
         )
+        sent_at: float | None = time.monotonic()
         patience = association.peer.timeouts
         within_s = patience.first_byte_s
         progress_until = time.monotonic() + within_s
@@ -326,6 +371,9 @@ class CGet:
             message = association.receive(within_s, "clause.await-retrieval")
             within_s = patience.no_progress_s
             if message.command.operation == Operation.STORE:
+                if sent_at is not None:
+                    self._notify_answer(association.command_at - sent_at)
+                    sent_at = None
                 instance = self._take(association, message)
                 if instance is not None:
                     retrieved.received.add(instance.instance_uid)
@@ -381,6 +429,14 @@ class CGet:
             # A702: some sub-operations failed; our own count says which images arrived.
             if not (isinstance(failure, NodeBusy) and retrieved.received):
                 raise failure
+
+
+def _take_next(more: Iterator[RetrieveRequest], requests: deque[RetrieveRequest]) -> bool:
+    """Append the next request, if there is one; return whether there was."""
+    request = next(more, None)
+    if request is not None:
+        requests.append(request)
+    return request is not None
 
 
 def _missing_requests(

@@ -15,7 +15,6 @@ from adit_engine.dicom_ul.command_set import (
     make_request,
 )
 from adit_engine.dicom_ul.pdu import PresentationContext
-from adit_engine.dicom_ul.peer import Peer
 from adit_engine.errors import (
     AditError,
     ConnectionLost,
@@ -50,21 +49,30 @@ ListedUids = Callable[[], frozenset[str]]
 class CMove:
     """C-MOVE of requests one after the other.
 
-    Each uses an association and a pending move of its own.
+    Each has a pending move of its own.
     """
 
     def __init__(
         self,
-        peer: Peer,
+        associations: OpenAssociations,
         move_class: str,
+        further_context: PresentationContext,
         reception: MoveReceiver,
         senders: tuple[AllowedSender, ...],
         drain_s: float,
+        notify_answer: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self.peer = peer
-        self.name = peer.name
-        self.associations = OpenAssociations(peer)
+        """`notify_answer` gets the seconds from each request until its first image is complete.
+
+        `associations` are used by no one else; they may share a kept one. `further_context` is
+        proposed for its next use.
+        """
+        self.peer = associations.peer
+        self.notify_answer = notify_answer
+        self.name = associations.peer.name
+        self.associations = associations
         self.context = PresentationContext(move_class, UNCOMPRESSED)
+        self._further_context = further_context
         self.reception = reception
         self.drain_s = drain_s
         self._senders = senders
@@ -81,6 +89,11 @@ class CMove:
             self._timer = threading.Timer(CANCEL_WAIT_S + 1, self.associations.abort)
             self._timer.daemon = True
             self._timer.start()
+
+    def contexts(self) -> list[PresentationContext]:
+        """Return the contexts to propose; for a kept association also that of what comes next."""
+        is_kept = self.associations.kept.is_keeping
+        return [self.context, self._further_context] if is_kept else [self.context]
 
     def check(self) -> None:
         """Raise Stopped after a stop."""
@@ -135,13 +148,14 @@ class _MoveOperation:
         expected = len(listed()) or count
         if expected:
             self._left_s = min(self._left_s, SPARE_S + PER_IMAGE_S * expected)
-        self._deadline = time.monotonic() + patience.first_byte_s
-        self._within_s = patience.first_byte_s
+        self._deadline = self._within_s = 0.0
         self._look_s = _MIN_POLL_S
+        self._sent_at: float | None = None
 
     def images(self) -> Iterator[Instance]:
-        with self._mover.associations.open([self._mover.context]) as association:
-            yield from self._receive_until_response(association)
+        yield from self._mover.associations.request(
+            self._mover.contexts(), self._receive_until_response
+        )
         yield from self._receive_late_images()
 
     def _receive_until_response(self, association: ClientAssociation) -> Iterator[Instance]:
@@ -165,6 +179,8 @@ class _MoveOperation:
             if isinstance(error, TimedOut):
                 self._cancel(association, number, 0)
             yield from self._take_images()
+            if self._received:
+                association.is_unproven = False
             raise
         yield from self._take_images()
         if self._listed() - self._received or status != statuses.SUCCESS:
@@ -202,12 +218,18 @@ class _MoveOperation:
             command,
             [identifier.encode_identifier(self._request.identifier(), explicit)],
         )
+        self._sent_at = time.monotonic()
+        self._within_s = self._mover.peer.timeouts.first_byte_s
+        self._deadline = self._sent_at + self._within_s
         return number
 
     def _take_images(self) -> Iterator[Instance]:
         """Yield what has arrived by now."""
         for instance in self._awaited.take_images():
             self._received.add(instance.instance_uid)
+            if self._sent_at is not None:
+                self._mover.notify_answer(time.monotonic() - self._sent_at)
+                self._sent_at = None
             self._left_s += self._rate_limiter.transfer_time_s(instance.size_bytes)
             yield instance
             self._extend_deadline()

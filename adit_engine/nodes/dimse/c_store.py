@@ -1,30 +1,42 @@
 """Store instances by C-STORE, with one result for each (PS3.4 B.2). Used by the DIMSE node."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from adit_engine.dicom_ul import statuses
 from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
 from adit_engine.dicom_ul.command_set import Operation, make_request
 from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
-from adit_engine.errors import AditError, ConnectionLost, NodeError, NodeRefused
+from adit_engine.errors import AditError, ConnectionLost, NodeError, NodeRefused, TimedOut
 from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.dimse.association_limits import LearnedLimit, is_slower
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 DEFAULT_ASSOCIATIONS = 1
 """Associations at once, unless configured otherwise.
 
-With two, the next image is sent while the node files the one before. Nothing waits for the second
-to open: a node that serves one association at a time gets everything by the first.
+With more, the next image is sent while the node files the one before. Nothing waits for a further
+one to open: a node that serves one association at a time gets everything by the first.
 """
 
 SECOND_ASSOCIATION_FROM = 8
 SECOND_ASSOCIATION_FROM_BYTES = 16 * 1024 * 1024
-"""Instances, or bytes, sent over one association before opening another is worth it."""
+"""Instances, or bytes, sent over one association before opening another is worth it.
+
+Once several associations are known to be faster, others are opened after the first instance.
+"""
+
+MEASURED_INSTANCES = 32
+"""Instances sent over several associations before their pace is compared with that of one."""
+
+SERVED_WITHIN_S = 2.0
+"""An association that was not accepted for so long will not be, while others are open."""
 
 MAX_VAIN_RETRIES = 5
 """After this many retries that did not help, a failure is not retried any more."""
@@ -47,9 +59,20 @@ class _StoreAssociation:
         self.stack = ExitStack()
         self.association: ClientAssociation | None = None
         self.proposed: dict[str, tuple[str, ...]] = {}
+        self.requested_at = time.monotonic()
 
     def __enter__(self) -> "_StoreAssociation":
         return self
+
+    def request_release(self) -> None:
+        """Have the association released at the end of its use, even where it could be kept."""
+        if self.association is not None:
+            self.association.request_release()
+
+    def close(self) -> None:
+        """End the use of the association; `_prepare` opens another one if it is used again."""
+        self.stack.close()
+        self.association = None
 
     def __exit__(self, *error: Any) -> None:
         self.stack.__exit__(*error)
@@ -68,47 +91,116 @@ class _PendingStore:
     is_second_try: bool = False
 
 
-class CStore:
-    """C-STORE of one stream over one or two associations.
+class _Pace:
+    """Seconds per instance that the node takes, without the time of source and consumer.
 
-    A new SOP class or transfer syntax may need new associations.
+    Measured with one association first, then with several. A context manager that measures a block.
     """
 
-    def __init__(self, associations: OpenAssociations, lanes: int = DEFAULT_ASSOCIATIONS) -> None:
+    def __init__(self) -> None:
+        self.count = 0
+        self._seconds = 0.0
+        self._single_s: float | None = None
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self._seconds += time.monotonic() - self._began
+
+    def begin(self, lanes: int) -> None:
+        """Begin to measure several associations, after `lanes`."""
+        if lanes == 1 and self.count >= SECOND_ASSOCIATION_FROM:
+            self._single_s = self._seconds / self.count
+        self.count, self._seconds = 0, 0.0
+
+    def compare(self, lanes: int) -> bool | None:
+        """Return whether several are slower than one; None if that is not known (again)."""
+        if self._single_s is None or self.count < MEASURED_INSTANCES:
+            return None
+        single_s, self._single_s = self._single_s, None
+        return is_slower(single_s, lanes * self._seconds / self.count, lanes)
+
+
+class CStore:
+    """C-STORE of one stream over one or more associations.
+
+    A new SOP class or transfer syntax may need new associations. `learned` lowers their number, and
+    is told what the node turns out to serve.
+    """
+
+    def __init__(
+        self,
+        associations: OpenAssociations,
+        lanes: int = DEFAULT_ASSOCIATIONS,
+        learned: LearnedLimit | None = None,
+        further_contexts: Sequence[PresentationContext] = (),
+    ) -> None:
+        """`further_contexts` are proposed too, for the next use of a kept association."""
         self._associations = associations
+        self._further_contexts = further_contexts
         self._name = associations.peer.name
-        self._most_lanes = lanes
+        self._learned = learned or LearnedLimit()
+        self._most_lanes = self._learned.apply(lanes)
         self._offered: dict[str, list[str]] = {}
         self._stack = ExitStack()
         self._lanes: list[_StoreAssociation] = []
-        self._pending: _StoreAssociation | None = None
-        """A further association that was requested and is not accepted yet."""
+        self._requested: list[_StoreAssociation] = []
+        """Further associations that were requested and are not accepted yet."""
+        self._spare_tries = 0
+        """Losses that do not count as a try: the node may still see requests that were given up."""
+        self._due: deque[_PendingStore] = deque()
         self._sent = self._sent_bytes = 0
         self._retries = MAX_VAIN_RETRIES
+        self._pace = _Pace()
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Yield one result for each instance, in order. Lazy. Raises NodeError, Stopped.
 
         When the iterable raises, the results that are due come first.
         """
-        due: deque[_PendingStore] = deque()
-        stream = iter(instances)
-        with self._stack:
-            self._add_association()
-            while True:
-                try:
-                    instance = next(stream, None)
-                except AditError:
-                    yield from self._drain_results(due)
-                    raise
-                if instance is None:
-                    break
-                self._associations.check_aborted()
-                if len(due) == len(self._lanes) and not self._add_association_if_useful():
-                    yield self._await_result(due.popleft())
-                due.append(self._begin(self._get_idle(due), instance))
-            while due:
+        try:
+            with self._stack:
+                yield from self._store(iter(instances))
+        finally:
+            self._due.clear()
+            self._lanes.clear()
+
+    def _store(self, stream: Iterator[Instance]) -> Iterator[StoreResult]:
+        due = self._due
+        self._add_association()
+        while True:
+            try:
+                instance = next(stream, None)
+            except AditError:
+                yield from self._drain_results(due)
+                raise
+            if instance is None:
+                break
+            self._associations.check_aborted()
+            while len(due) >= len(self._lanes) and not self._add_associations_if_useful():
                 yield self._await_result(due.popleft())
+            due.append(self._begin(self._get_idle(due), instance))
+            self._compare_pace()
+        while due:
+            yield self._await_result(due.popleft())
+        self._give_up_requested()
+        if not self._associations.kept.is_keeping:
+            for lane in self._lanes:
+                lane.request_release()
+
+    def make_room(self) -> None:
+        """Release an association, for a request of another kind to the node.
+
+        Called between two results. It is opened again when storing goes on.
+        """
+        self._give_up_requested()
+        if not self._lanes:
+            return
+        last = self._lanes[-1]
+        self._close_lane(last)
+        last.close()
 
     def _drain_results(self, due: deque[_PendingStore]) -> Iterator[StoreResult]:
         """Yield the pending results after the stream has failed, as long as the node responds."""
@@ -118,6 +210,12 @@ class CStore:
 
     def _begin(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
         """Send an instance without waiting for the response."""
+        with self._pace:
+            due = self._begin_unmeasured(lane, instance)
+        self._pace.count += 1
+        return due
+
+    def _begin_unmeasured(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
         self._prepare(lane, instance)
         outgoing = self._adapt_to_node(lane, instance)
         if isinstance(outgoing, Message):
@@ -126,8 +224,8 @@ class CStore:
         due = _PendingStore(lane, outgoing, is_re_encoded=outgoing is not instance)
         try:
             self._send(due)
-        except ConnectionLost:
-            self._resend(due)
+        except (ConnectionLost, TimedOut) as error:
+            self._reconnect(due, error)
         self._sent += 1
         self._sent_bytes += outgoing.size_bytes
         due.digest = outgoing.sha256()
@@ -140,7 +238,8 @@ class CStore:
         """
         if due.answer is not None:
             return due.answer
-        ref, status = due.instance.in_header.ref, self._receive_status(due)
+        with self._pace:
+            ref, status = due.instance.in_header.ref, self._receive_status(due)
         if status != statuses.SUCCESS and not statuses.is_stored_with_warning(status):
             return StoreResult(ref, status, error=statuses.describe_store_error(status))
         warning = statuses.describe_store_warning(status) if status != statuses.SUCCESS else None
@@ -152,20 +251,25 @@ class CStore:
         return StoreResult(ref, status, warning, size_bytes=size, sha256=due.digest, class_uid=kind)
 
     def _receive_status(self, due: _PendingStore) -> int:
-        try:
-            status = self._receive(due)
-        except ConnectionLost:
-            if due.is_second_try:
-                raise
-            self._resend(due)
-            return self._receive(due)
+        while True:
+            try:
+                status = self._receive(due)
+                break
+            except (ConnectionLost, TimedOut) as error:
+                if due.is_second_try:
+                    raise
+                self._reconnect(due, error)
         if not due.is_second_try and _is_retryable(status) and self._retries > 0:
-            if statuses.is_busy(status):
+            count = len(self._lanes)
+            if is_busy := statuses.is_busy(status):
+                self._limit_lanes(count // 2)
                 self._associations.pause(BUSY_PAUSE_S)
             self._resend(due)
             status = self._receive(due)
             if _is_retryable(status):
                 self._retries -= 1
+            elif is_busy and count > 1:
+                self._learned.lower(count // 2, "association-limit.busy")
         return status
 
     def _adapt_to_node(self, lane: _StoreAssociation, instance: Instance) -> Instance | Message:
@@ -186,10 +290,54 @@ class CStore:
             return Message("refused.transfer-syntax", transfer_syntax=name)
         return other
 
+    def _reconnect(self, due: _PendingStore, error: ConnectionLost | TimedOut) -> None:
+        """Send again after the association was lost, perhaps because a further one was requested.
+
+        Each request that was given up may cause one such loss, which does not count as a try; nor
+        does the loss of an association that was kept. Raises any other time-out.
+        """
+        association = due.lane.association
+        if association is not None and association.is_unproven:
+            self._associations.kept.record_lost(error)
+            self._spare_tries += 1
+        elif isinstance(error, TimedOut):
+            raise error
+        if self._requested:
+            self._learned.lower(len(self._lanes), "association-limit.lost")
+        while True:
+            try:
+                self._resend(due)
+                break
+            except ConnectionLost:
+                if not self._spare_tries:
+                    raise
+                self._spare_tries -= 1
+        if self._spare_tries:
+            self._spare_tries -= 1
+            due.is_second_try = False
+
     def _resend(self, due: _PendingStore) -> None:
         due.is_second_try = True
-        self._renew(due.lane)
+        due.lane.close()
+        self._associations.kept.release()
+        try:
+            self._renew(due.lane)
+        except NodeError:
+            if len(self._lanes) == 1:
+                raise
+            self._move_to_other_lane(due)
         self._send(due)
+
+    def _move_to_other_lane(self, due: _PendingStore) -> None:
+        """Give up the association of an instance, and send it over another one."""
+        lane = due.lane
+        self._lanes.remove(lane)
+        lane.stack.close()
+        self._limit_lanes(len(self._lanes))
+        self._learned.lower(len(self._lanes), "association-limit.lost")
+        self._close_due(self._lanes[0])
+        due.lane = self._lanes[0]
+        self._prepare(due.lane, due.instance)
 
     def _send(self, due: _PendingStore) -> None:
         association, instance = due.lane.association, due.instance
@@ -221,33 +369,95 @@ class CStore:
     # Associations ------------------------------------------------------------------------------
 
     def _get_idle(self, due: Iterable[_PendingStore]) -> _StoreAssociation:
-        busy = {id(one.lane) for one in due}
+        busy = {id(one.lane) for one in due if one.answer is None}
         return next(lane for lane in self._lanes if id(lane) not in busy)
 
-    def _add_association_if_useful(self) -> bool:
-        """Add an association where it is allowed, worth it and accepted; return whether it was."""
-        is_worth_it = (
+    def _add_associations_if_useful(self) -> bool:
+        """Add associations where allowed, worth it and accepted; return whether one was added."""
+        if len(self._lanes) >= self._most_lanes or not self._is_worth_it():
+            return False
+        count = len(self._lanes)
+        while len(self._lanes) + len(self._requested) < min(self._most_lanes, 1 + self._sent):
+            lane = self._stack.enter_context(_StoreAssociation())
+            self._requested.append(lane)
+            try:
+                self._request(lane)
+            except NodeError as error:
+                self._refuse(lane, error)
+                break
+        for lane in tuple(self._requested):
+            assert lane.association is not None
+            if not lane.association.is_usable:
+                try:
+                    if not lane.association.poll(0):
+                        continue
+                    lane.association.finish_negotiation()
+                except NodeError as error:
+                    self._refuse(lane, error)
+                    continue
+            self._requested.remove(lane)
+            self._lanes.append(lane)
+        if len(self._lanes) > count:
+            self._pace.begin(count)
+        return len(self._lanes) > count
+
+    def _is_worth_it(self) -> bool:
+        return (
             self._sent >= SECOND_ASSOCIATION_FROM
             or self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES
+            or (self._sent > 0 and self._learned.is_proven)
         )
-        if len(self._lanes) >= self._most_lanes or not is_worth_it:
-            return False
-        lane = self._pending or self._stack.enter_context(_StoreAssociation())
-        try:
-            if self._pending is None:
-                self._pending = lane
-                self._request(lane)
-            assert lane.association is not None
-            if not lane.association.poll(0):
-                return False
-            lane.association.finish_negotiation()
-        except NodeError:
-            lane.stack.close()
-            self._most_lanes = len(self._lanes)
-            return False
-        self._lanes.append(lane)
-        self._pending = None
-        return True
+
+    def _refuse(self, lane: _StoreAssociation, error: NodeError) -> None:
+        """Give up a further association that the node refused, and request no more."""
+        self._requested.remove(lane)
+        lane.stack.close()
+        self._spare_tries += 1
+        self._limit_lanes(len(self._lanes) + len(self._requested))
+        is_lost = isinstance(error, ConnectionLost)
+        reason = "association-limit.lost" if is_lost else "association-limit.busy"
+        self._learned.lower(self._most_lanes, reason)
+
+    def _limit_lanes(self, most: int) -> None:
+        """Use at most so many associations from now on."""
+        self._most_lanes = max(1, min(most, self._most_lanes))
+
+    def _give_up_requested(self) -> None:
+        for lane in self._requested:
+            if time.monotonic() - lane.requested_at > SERVED_WITHIN_S:
+                self._limit_lanes(len(self._lanes))
+                self._learned.lower(len(self._lanes), "association-limit.not-served")
+            lane.close()
+        self._requested.clear()
+
+    def _close_lane(self, lane: _StoreAssociation) -> None:
+        """Release an association once the response that is due on it has come."""
+        self._close_due(lane)
+        if lane in self._lanes[1:]:
+            self._lanes.remove(lane)
+            lane.request_release()
+            lane.close()
+
+    def _close_due(self, lane: _StoreAssociation) -> None:
+        for one in self._due:
+            if one.lane is lane and one.answer is None:
+                one.answer = self._await_result(one)
+
+    def _compare_pace(self) -> None:
+        """Go on with one association if several turn out to be slower."""
+        if self._learned.is_slow:
+            self._drop_requested()
+            self._limit_lanes(1)
+        count = len(self._lanes)
+        slower = self._pace.compare(count) if count > 1 else None
+        if slower is False:
+            self._learned.is_proven = True
+        elif slower:
+            self._limit_lanes(1)
+            self._learned.lower(1, "association-limit.slower")
+            self._give_up_requested()
+        while len(self._lanes) > self._most_lanes:
+            self._close_lane(self._lanes[-1])
 
     def _add_association(self) -> None:
         self._lanes.append(self._stack.enter_context(_StoreAssociation()))
@@ -264,24 +474,29 @@ class CStore:
             self._renew(lane)
 
     def _forget_oldest(self, kind: str) -> None:
-        while sum(len(syntaxes) for syntaxes in self._offered.values()) > MAX_CONTEXTS:
+        most = MAX_CONTEXTS - len(self._further_contexts)
+        while sum(len(syntaxes) for syntaxes in self._offered.values()) > most:
             del self._offered[next(other for other in self._offered if other != kind)]
 
     def _renew(self, lane: _StoreAssociation) -> None:
         """Replace the association of a lane by a new one.
 
-        A node that serves one at a time would first serve the one that was requested and never
-        used.
+        A node that serves one at a time would first serve those that were requested and never used.
         """
-        if self._pending is not None:
-            self._pending.stack.close()
-            self._pending = None
-            self._most_lanes = len(self._lanes)
-        self._finish_request(lane, self._associations.open)
+        self._drop_requested()
+        self._finish_request(lane, self._associations.reuse)
+
+    def _drop_requested(self) -> None:
+        if self._requested:
+            for requested in self._requested:
+                requested.stack.close()
+            self._spare_tries += len(self._requested)
+            self._requested.clear()
+            self._limit_lanes(len(self._lanes))
 
     def _request(self, lane: _StoreAssociation) -> None:
-        """Request an association without waiting for the response."""
-        self._finish_request(lane, self._associations.open_without_waiting)
+        """Use a kept association, or request one without waiting for the response."""
+        self._finish_request(lane, partial(self._associations.reuse, waits=False))
 
     def _finish_request(self, lane: _StoreAssociation, asking: _RequestAssociation) -> None:
         lane.stack.close()
@@ -291,6 +506,7 @@ class CStore:
             for k, held in self._offered.items()
             for syntax in held
         ]
+        contexts += self._further_contexts
         lane.association = lane.stack.enter_context(asking(contexts))
         lane.proposed = {kind: tuple(held) for kind, held in self._offered.items()}
 

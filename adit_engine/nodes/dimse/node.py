@@ -3,14 +3,17 @@
 Opened through `adit_engine.nodes.open_node`.
 """
 
+import itertools
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace as but
 from datetime import UTC, datetime
 from functools import partial
 from threading import Event
 
-from adit_engine.dicom_ul.association import OpenAssociations, SharedAssociation
+from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
+from adit_engine.dicom_ul.pdu import PresentationContext
 from adit_engine.errors import InvalidInput, NodeError, NotSupported
 from adit_engine.messages import Message
 from adit_engine.nodes.base import (
@@ -27,17 +30,20 @@ from adit_engine.nodes.base import (
     observe_sent,
 )
 from adit_engine.nodes.dimse import c_find
+from adit_engine.nodes.dimse.association_limits import AssociationLimits, LearnedLimit
 from adit_engine.nodes.dimse.c_find import CFind, CFindResults
 from adit_engine.nodes.dimse.c_get import (
     CLASSES_PER_ASSOCIATION,
     PATIENT_ROOT_GET,
     STUDY_ROOT_GET,
+    UNCOMPRESSED,
     RetrieveBatch,
     RetrieveRequest,
     make_requests,
 )
 from adit_engine.nodes.dimse.c_move import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
 from adit_engine.nodes.dimse.c_store import CStore
+from adit_engine.nodes.dimse.parallel_retrieve import MIN_BLOCK, ParallelRetrieval
 from adit_engine.nodes.dimse.retrieve import ImageRetrieval, RetrieveSettings
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.dimse.storage_commitment import StorageCommitment
@@ -46,19 +52,30 @@ from adit_engine.storage_scp.pending_moves import MoveReceiver
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import InstanceRef, QueryLevel, Ref, SeriesRef
+from adit_engine.values.references import (
+    InstanceRef,
+    Ref,
+    SeriesRef,
+    StudyRef,
+)
 
 _METHOD_LABELS = {"get": "C-GET", "move": "C-MOVE"}
 _FIND_CLASSES = {"study": c_find.STUDY_ROOT, "patient": c_find.PATIENT_ROOT}
 
 
 class DimseNode(NodeCapabilities):
-    """A DIMSE node. It opens an association per call and holds at most one per running iterator."""
+    """A DIMSE node.
+
+    It opens its associations per call and holds at most as many per running iterator as its
+    settings allow.
+    """
 
     Settings = DimseSettings
     is_remote = True
     needs_hours = True
     uses_receiver = True
+    uses_several_associations = True
+    answers_echo = True
 
     def __init__(
         self,
@@ -67,8 +84,12 @@ class DimseNode(NodeCapabilities):
         reception: MoveReceiver | None = None,
         *,
         observer: TrafficObserver = NOT_OBSERVED,
+        learned: AssociationLimits | None = None,
     ) -> None:
+        """`learned` is what earlier nodes of the same name have learned; it is kept up to date."""
         self.name = name
+        self.learned = learned or AssociationLimits()
+        self.learned.retrieve.slow_factor = settings.slow_factor
         self._observer = observer
         self.settings = settings
         self._associations = OpenAssociations(settings.peer(name))
@@ -79,17 +100,18 @@ class DimseNode(NodeCapabilities):
         self._move_class = PATIENT_ROOT_MOVE if patient_root else STUDY_ROOT_MOVE
         self._reception = reception
         self._aborted = False
-        self._shared: SharedAssociation | None = None
         self.lists_concurrently = False
         """Whether a second association may be held, to request a list while images arrive."""
+        self._storing: CStore | None = None
         self._asking = Event()
-        self._fetches: set[ImageRetrieval] = set()
+        self._fetches: set[ImageRetrieval | ParallelRetrieval] = set()
         self._route = RetrieveSettings(
             settings.retrieve,
             self._get_class,
             self._move_class,
             settings.drain_s,
             settings.resolve_senders,
+            observer.retrieval_answered,
         )
         self._search = CFind(name, self._find_class, settings.character_set_fallback)
         committing = self._make_storage_commitment(settings.commitment_s)
@@ -102,7 +124,7 @@ class DimseNode(NodeCapabilities):
     def close(self) -> None:
         """End whatever an unfinished iterator still holds open."""
         self._aborted = True
-        self._associations.abort()
+        self._abort_associations()
         for fetching in tuple(self._fetches):
             fetching.close()
         self._asking.set()
@@ -114,8 +136,12 @@ class DimseNode(NodeCapabilities):
         A C-MOVE is cancelled first, which may take some seconds.
         """
         self._aborted = True
-        self._associations.abort()
+        self._abort_associations()
         self.cancel_fetches()
+
+    def _abort_associations(self) -> None:
+        self._associations.abort()
+        self._associations.kept.abort()
 
     # Checks ------------------------------------------------------------------------------------
 
@@ -134,6 +160,19 @@ class DimseNode(NodeCapabilities):
                 yield from self._query_findings(probe.root)
         except NodeError as error:
             yield NodeFinding(Grade.BAD, error.message, Message("step.fix-pacs"))
+
+    def measure_echo(self) -> float:
+        """Return the seconds that a C-ECHO takes, once its association is open.
+
+        Raises NodeError.
+        """
+        from adit_engine.nodes.dimse import association_probe  # only a measurement needs it
+
+        contexts = [PresentationContext(association_probe.VERIFICATION, UNCOMPRESSED)]
+        with self._associations.open(contexts) as association:
+            began = time.monotonic()
+            association_probe.echo(association)
+            return time.monotonic() - began
 
     def _query_findings(self, root: str) -> Iterator[NodeFinding]:
         """Probe searches without the settings that the probe may propose to change."""
@@ -195,6 +234,54 @@ class DimseNode(NodeCapabilities):
         what = Message("test.other-method", node=self.name, method=method)
         yield NodeFinding(Grade.WARNING, what, step, (SettingProposal("retrieve", came[0], why),))
 
+    def measure_fetching(
+        self, image: InstanceRef, *, most: int, within_s: float, patient_id: str = ""
+    ) -> Iterator[NodeFinding]:
+        """Fetch images of the largest series of the study by the method in the settings."""
+        from adit_engine.nodes.diagnostics import parallel_probe  # only a check needs this module
+
+        try:
+            images = self._images_of_largest_series(StudyRef(image.study_uid), patient_id)
+        except NodeError as error:
+            yield NodeFinding(Grade.WARNING, error.message)
+            return
+
+        def fetch(refs: Sequence[InstanceRef], count: int) -> Iterator[Instance]:
+            learned = LearnedLimit(is_proven=True)  # without the images that one fetches alone
+            new = partial(self._new_retrieval, self._route)
+            fetching = ParallelRetrieval(new, count, learned)
+            self._track(fetching)
+            return self._track_fetch(fetching, self._make_requests(refs, patient_id))
+
+        yield from parallel_probe.measure_fetching(fetch, images, most, within_s)
+
+    def measure_storing(self, *, most: int, within_s: float) -> Iterator[NodeFinding]:
+        """Store made-up images of 256 kB; the same ones each time, so a repetition adds none."""
+        from adit_engine.nodes.diagnostics import (  # only a check needs these modules
+            image_probe,
+            parallel_probe,
+        )
+
+        def store(images: Sequence[Instance], count: int) -> Iterator[StoreResult]:
+            return CStore(self._associations, count).store(images)
+
+        sender = self.settings.calling_ae_title
+        made = (image_probe.make_test_image(sender, number, 512) for number in itertools.count(2))
+        yield from parallel_probe.measure_storing(store, made, most, within_s)
+
+    def _images_of_largest_series(self, study: StudyRef, patient_id: str) -> list[InstanceRef]:
+        series = list(self.find(Query.series_of(study, patient_id)))
+        largest = max(series, key=lambda record: record.instance_count or 0, default=None)
+        if largest is None:
+            return []
+        ref = SeriesRef(study.study_uid, largest.series_uid)
+        images = self.find(Query.instances_of(ref, patient_id))
+        return [
+            InstanceRef(study.study_uid, ref.series_uid, one.instance_uid)
+            for one in images
+            if one.instance_uid
+        ]
+
     def try_writing(self) -> Iterator[NodeFinding]:
         """Store a made-up image by C-STORE, which stays there.
 
@@ -224,28 +311,23 @@ class DimseNode(NodeCapabilities):
         """
         return CFindResults(self._find_records(query), query, self.settings.result_cap)
 
-    @contextmanager
-    def share_association(self) -> Iterator[None]:
-        """Share one association among the searches in the block.
+    def share_association(self) -> AbstractContextManager[None]:
+        """Use the same associations for consecutive requests of all kinds in the block.
 
-        The first search opens it. A new one is opened after a fault, after a search that was not
-        read to its end, or when the peer has released it.
+        As many are kept as may be open for the last fetch or store. A new one is opened after a
+        fault, after a search that was not read to its end, after some seconds without use, when the
+        peer has closed it, or where none proposed what is needed.
         """
-        with SharedAssociation(self._associations, self._search.context()) as shared:
-            self._shared = shared
-            try:
-                yield
-            finally:
-                self._shared = None
+        return self._associations.kept.keep()
 
     def _find_records(self, query: Query, search: CFind | None = None) -> Iterator[Record]:
         asking = search or self._search
-        if self._shared is not None and search is None and query.level is not QueryLevel.PATIENT:
-            yield from self._shared.records(lambda association: asking.search(association, query))
-            return
-        with self._associations.open([asking.context(query.level)]) as association:
+
+        def ask(association: ClientAssociation) -> Iterator[Record]:
             self._asking.set()
-            yield from asking.search(association, query)
+            return asking.search(association, query)
+
+        yield from self._associations.request([asking.context(query.level)], ask)
 
     # Retrieval ---------------------------------------------------------------------------------
 
@@ -273,9 +355,13 @@ class DimseNode(NodeCapabilities):
         classes = self._search.known_classes(series.study_uid)
         is_told = 0 < len(classes) <= CLASSES_PER_ASSOCIATION and all(map(expected_uids, classes))
         is_deaf = self._route.method == "move" and self._reception is None
-        if not self.lists_concurrently or is_deaf or not is_told:
+        # Several associations share out what the list names.
+        is_shared = self._retrieve_associations > 1 and (count is None or count >= 2 * MIN_BLOCK)
+        if not self.lists_concurrently or is_deaf or not is_told or is_shared:
             return None
-        fetching, wishes = self._make_retrieval(self._route, [series], patient_id)
+        wishes = self._make_requests([series], patient_id)
+        fetching = self._new_retrieval(self._route)
+        self._track(fetching)
         self._asking.clear()
         fetched = self._prefetch(fetching, RetrieveBatch(tuple(wishes), classes), count)
         return observe_received(fetched, self._observer)
@@ -302,24 +388,34 @@ class DimseNode(NodeCapabilities):
     def _fetch(
         self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
     ) -> Generator[Instance, None, None]:
-        fetching, wishes = self._make_retrieval(route, refs, patient_id)
-        return self._track_fetch(fetching, wishes)
+        requests = self._make_requests(refs, patient_id)
+        new, most = partial(self._new_retrieval, route), self._retrieve_associations
+        self._associations.kept.get_limit = lambda: self._retrieve_associations
+        fetching = ParallelRetrieval(new, most, self.learned.retrieve) if most > 1 else new()
+        self._track(fetching)
+        return self._track_fetch(fetching, requests)
 
-    def _make_retrieval(
-        self, route: RetrieveSettings, refs: Sequence[Ref], patient_id: str
-    ) -> tuple[ImageRetrieval, list[RetrieveRequest]]:
+    @property
+    def _retrieve_associations(self) -> int:
+        return self.learned.retrieve.apply(self.settings.retrieve_associations)
+
+    def _new_retrieval(self, route: RetrieveSettings) -> ImageRetrieval:
+        return ImageRetrieval(self._associations, route, self._search, self._reception)
+
+    def _make_requests(self, refs: Sequence[Ref], patient_id: str) -> list[RetrieveRequest]:
         if self._get_class == PATIENT_ROOT_GET and not patient_id:
             raise InvalidInput("retrieval.patient-id-required", node=self.name)
         # With a study root, the Patient ID is not a key of a retrieval (PS3.4 C.6.2.2).
-        patient_root = self._get_class == PATIENT_ROOT_GET
-        fetching = ImageRetrieval(self._associations.peer, route, self._search, self._reception)
+        return make_requests(refs, patient_id if self._get_class == PATIENT_ROOT_GET else "")
+
+    def _track(self, fetching: ImageRetrieval | ParallelRetrieval) -> None:
+        """Have the fetch ended by `cancel_fetches`, `abort` and `close`."""
         self._fetches.add(fetching)
         if self._aborted:
             fetching.stop()
-        return fetching, make_requests(refs, patient_id if patient_root else "")
 
     def _track_fetch(
-        self, fetching: ImageRetrieval, requests: Sequence[RetrieveRequest]
+        self, fetching: ImageRetrieval | ParallelRetrieval, requests: Sequence[RetrieveRequest]
     ) -> Generator[Instance, None, None]:
         try:
             yield from fetching.images(requests)
@@ -339,9 +435,18 @@ class DimseNode(NodeCapabilities):
 
         An instance that the node accepts in no possible transfer syntax has an error in its result.
         """
-        c_store = CStore(self._associations, self.settings.store_associations)
-        return c_store.store(observe_sent(instances, self._observer))
+        count, learned = self.settings.store_associations, self.learned.store
+        self._associations.kept.get_limit = lambda: learned.apply(count)
+        is_searched = self._associations.kept.is_keeping and self.settings.proof == "find"
+        contexts = [self._search.context()] if is_searched else []
+        self._storing = CStore(self._associations, count, learned, contexts)
+        return self._storing.store(observe_sent(instances, self._observer))
 
     def confirm(self, stored: Sequence[StoreResult]) -> Iterator[StorageConfirmation]:
-        """Confirm by the method in the settings: a search, Storage Commitment, or none."""
+        """Confirm by the method in the settings: a search, Storage Commitment, or none.
+
+        While images are stored over several associations, one of them makes room for that.
+        """
+        if self._storing is not None and self.settings.proof != "none":
+            self._storing.make_room()
         return self._proving.confirmations(stored)

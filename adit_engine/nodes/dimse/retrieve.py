@@ -3,13 +3,16 @@
 Used by the DIMSE node.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from adit_engine.dicom_ul import statuses
-from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
-from adit_engine.dicom_ul.peer import Peer
+from adit_engine.dicom_ul.association import (
+    BUSY_RETRY_PAUSES_S,
+    ClientAssociation,
+    OpenAssociations,
+)
 from adit_engine.errors import ConnectionLost, NodeBusy, NodeRefused, NotFound, NotSupported
 from adit_engine.nodes.dimse.c_find import CFind, KnownContents
 from adit_engine.nodes.dimse.c_get import (
@@ -39,19 +42,40 @@ class RetrieveSettings:
     drain_s: float
     senders: Callable[[], tuple[AllowedSender, ...]]
     """The senders whose images are accepted after a C-MOVE; may query the name service."""
+    notify_answer: Callable[[float], None] = lambda seconds: None
+    """Called once per fetch with the seconds from the request until the first image."""
 
 
 class ImageRetrieval:
-    """One fetch over associations of its own, so that it can be interrupted alone."""
+    """One fetch, which can be interrupted alone. It shares the kept association of the node."""
 
     def __init__(
-        self, peer: Peer, route: RetrieveSettings, search: CFind, reception: MoveReceiver | None
+        self,
+        associations: OpenAssociations,
+        route: RetrieveSettings,
+        search: CFind,
+        reception: MoveReceiver | None,
     ) -> None:
-        self._associations = OpenAssociations(peer)
+        self._associations = associations.share()
         self._route = route
         self._search = search
         self._reception = reception
         self._moving: CMove | None = None
+        self._is_answered = False
+
+    def make_dispensable(self) -> None:
+        """Try hardly more than once to open an association: there are others for the same fetch."""
+        self._is_answered = True
+        self._associations.busy_pauses_s = BUSY_RETRY_PAUSES_S[:1]
+
+    def release_kept(self) -> None:
+        """Release the associations of the node that are kept for further requests."""
+        self._associations.kept.release()
+
+    def _notify_answer(self, seconds: float) -> None:
+        if not self._is_answered:
+            self._is_answered = True
+            self._route.notify_answer(seconds)
 
     def stop(self) -> None:
         """End every wait at once.
@@ -79,7 +103,7 @@ class ImageRetrieval:
             return
         counts = {wish: len(wish.instance_uids) or listing.count for wish, listing in listed}
         pairs = ((wish, frozenset(it.classes or COMMON_CLASSES)) for wish, it in listed)
-        retrieval = CGet(self._associations, self._route.get_class)
+        retrieval = self._new_c_get()
         for load in batch_requests(pairs):
             got = False
             try:
@@ -118,23 +142,50 @@ class ImageRetrieval:
         """
         if self._route.method == "move":
             return self._move(load.requests, count)
-        return CGet(self._associations, self._route.get_class).images(load, count)
+        return self._new_c_get().images(load, count)
+
+    def block_images(
+        self, blocks: Iterator[RetrieveRequest], classes: tuple[str, ...], count: int
+    ) -> Generator[Instance, None, None]:
+        """Yield the images of blocks that are taken one by one. Raises as `images`.
+
+        By C-GET, the first block is taken once the association is open. `count` is the number of
+        images in all blocks.
+        """
+        if self._route.method == "move":
+            yield from self._move(blocks)
+        else:
+            retrieval = self._new_c_get()
+            yield from retrieval.images(RetrieveBatch((), classes), count, blocks)
+
+    def known_images(self, request: RetrieveRequest) -> tuple[tuple[str, ...], frozenset[str]]:
+        """Return the instance UIDs of a request and their SOP classes, as an earlier list named."""
+        listing = self._search.known_contents(request.series_uid)
+        if listing is None:
+            return (), frozenset()
+        return request.instance_uids or tuple(sorted(listing.uids)), frozenset(listing.classes)
+
+    def _new_c_get(self) -> CGet:
+        return CGet(self._associations, self._route.get_class, self._search, self._notify_answer)
 
     def _may_move(self) -> bool:
         return self._route.method == "auto" and self._reception is not None
 
     def _move(
-        self, requests: Sequence[RetrieveRequest], count: int | None = None
+        self, requests: Iterable[RetrieveRequest], count: int | None = None
     ) -> Iterator[Instance]:
         """Retrieve by C-MOVE, one request after the other."""
         assert self._reception is not None
         self._moving = CMove(
-            self._associations.peer,
+            self._associations.share(),
             self._route.move_class,
+            self._search.context(),
             self._reception,
             self._route.senders(),
             self._route.drain_s,
+            self._notify_answer,
         )
+        self._moving.associations.busy_pauses_s = self._associations.busy_pauses_s
         self._associations.check_aborted()
         for wish in requests:
             came: set[str] = set()
@@ -185,15 +236,16 @@ class ImageRetrieval:
     def _list_contents(
         self, requests: Sequence[RetrieveRequest]
     ) -> list[tuple[RetrieveRequest, KnownContents]]:
-        """Return what is known of each request, with a search where nothing is known.
-
-        The association of the search is released first.
-        """
+        """Return what is known of each request, with a search where nothing is known."""
         known = [(wish, self._search.known_contents(wish.series_uid)) for wish in requests]
         if all(listing is not None for _, listing in known):
             return [(wish, listing) for wish, listing in known if listing is not None]
-        with self._associations.open([self._search.context()]) as association:
-            return [pair for wish in requests for pair in self._query_contents(association, wish)]
+
+        def ask(association: ClientAssociation) -> Iterator[tuple[RetrieveRequest, KnownContents]]:
+            for wish in requests:
+                yield from self._query_contents(association, wish)
+
+        return list(self._associations.request([self._search.context()], ask))
 
     def _query_contents(
         self, association: ClientAssociation, request: RetrieveRequest

@@ -11,7 +11,7 @@ from adit_engine.dicom_ul import identifier
 from adit_engine.dicom_ul.peer import Peer, Timeouts
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
-from adit_engine.nodes.base import Grade, NodeFinding, setting_field
+from adit_engine.nodes.base import Grade, NodeFinding, check_factors, setting_field
 from adit_engine.storage_scp.pending_moves import AllowedSender, parse_senders
 from adit_engine.values.references import AETitle
 
@@ -105,7 +105,7 @@ _TIMES = ("connect_s", "association_s", "first_byte_s", "no_progress_s")
 _RETRIEVE_METHODS = ("auto", "get", "move")
 _ROOTS = ("study", "patient")
 _PROOFS = ("find", "commitment", "none")
-MAX_STORE_ASSOCIATIONS = 2
+MAX_ASSOCIATIONS = 8
 MIN_PDU_BYTES, MAX_PDU_BYTES = 4096, 16 * 1024 * 1024
 
 
@@ -207,11 +207,32 @@ class DimseSettings:
         help="Used if the PACS declares none, such as ISO_IR 100. Empty: UTF-8, then Latin-1.",
         advanced=True,
     )
+    retrieve_associations: int = setting_field(
+        1,
+        "Connections for fetching",
+        help="1 to 8. The images of a series are fetched over this many connections at once. Faster "
+        "over a network with delays. Each counts towards the connection limit.",
+        advanced=True,
+    )
     store_associations: int = setting_field(
         1,
         "Connections for sending",
-        help="1 or 2. With 2, the next image is sent while the PACS stores the previous one. Each "
-        "counts towards the connection limit.",
+        help="1 to 8. With 2, the next image is sent while the PACS stores the previous one. More "
+        "are faster over a network with delays. Each counts towards the connection limit.",
+        advanced=True,
+    )
+    slow_factor: float = setting_field(
+        2.0,
+        "Slow from (times the usual time)",
+        help="While its answers take so many times longer than usual, only one connection fetches "
+        "and one sends. 0: never.",
+        advanced=True,
+    )
+    pause_factor: float = setting_field(
+        4.0,
+        "Pause from (times the usual time)",
+        help="While its answers take so many times longer than usual, jobs wait. 0: never. Has no "
+        "effect at the command line.",
         advanced=True,
     )
     proof: str = setting_field(
@@ -283,13 +304,15 @@ class DimseSettings:
                 minimum=MIN_PDU_BYTES,
                 maximum=MAX_PDU_BYTES,
             )
-        if not 1 <= self.store_associations <= MAX_STORE_ASSOCIATIONS:
-            raise InvalidInput(
-                "setting.range",
-                setting="Connections for sending",
-                minimum=1,
-                maximum=MAX_STORE_ASSOCIATIONS,
-            )
+        for count, label in (
+            (self.retrieve_associations, "Connections for fetching"),
+            (self.store_associations, "Connections for sending"),
+        ):
+            if not 1 <= count <= MAX_ASSOCIATIONS:
+                raise InvalidInput(
+                    "setting.range", setting=label, minimum=1, maximum=MAX_ASSOCIATIONS
+                )
+        check_factors(self.slow_factor, self.pause_factor)
         if self.result_cap is not None and self.result_cap < 1:
             raise InvalidInput("setting.positive-or-empty", setting="Result limit")
         if any(getattr(self, name) <= 0 for name in (*_TIMES, "drain_s", "commitment_s")):

@@ -5,9 +5,10 @@ Used by the DIMSE node.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace as but
+from functools import partial
 
-from adit_engine.dicom_ul.association import ClientAssociation, OpenAssociations
-from adit_engine.errors import NodeError, NodeRefused, NotSupported
+from adit_engine.dicom_ul.association import OpenAssociations
+from adit_engine.errors import NodeBusy, NodeError, NodeRefused, NotSupported
 from adit_engine.messages import Message
 from adit_engine.nodes.base import (
     ConfirmationRemark,
@@ -41,6 +42,8 @@ class StorageProof:
         """Why no more commitment reports are requested."""
         self._takes_lists = True
         """Whether the node answers a search by several UIDs."""
+        self._needs_release = False
+        """Whether the node lists what it received only after that association has ended."""
         self._proven: dict[SeriesRef, int] = {}
         """How many images of a series it was found to store, at least."""
 
@@ -121,25 +124,42 @@ class StorageProof:
     def confirm_by_query(self, stored: Iterable[StoreResult]) -> Iterator[str]:
         """Yield instance UIDs found by a C-FIND at IMAGE level per series, then by UID.
 
+        What is not found over the association of the images is searched over a new one.
         Few images of a series that is known to hold many are searched by UID first.
         """
         series: dict[SeriesRef, set[str]] = {}
         for one in stored:
             series.setdefault(one.ref.series, set()).add(one.ref.instance_uid)
-        with self._associations.open([self._search.context()]) as association:
+        kept = self._associations.kept
+        if self._needs_release:
+            kept.release()
+        is_kept = kept.has_idle
+        with kept.keep():
             for ref, unproven in series.items():
-                count, whole = len(unproven), Query.uids_of(ref)
-                is_little = self._takes_lists and count <= self._proven.get(ref, 0)
-                if not is_little:
-                    yield from self._find_listed(association, whole, unproven)
-                yield from self._find_by_uid(association, whole, unproven)
-                if is_little and unproven:
-                    yield from self._find_listed(association, whole, unproven)
+                count = len(unproven)
+                try:
+                    yield from self._find_series(ref, unproven)
+                except (NodeBusy, NodeRefused):
+                    if not is_kept:
+                        raise
+                if unproven and is_kept:
+                    is_kept = False
+                    kept.release()
+                    before = len(unproven)
+                    yield from self._find_series(ref, unproven)
+                    self._needs_release = len(unproven) < before
                 self._proven[ref] = self._proven.get(ref, 0) + count - len(unproven)
 
-    def _find_by_uid(
-        self, association: ClientAssociation, query: Query, unproven: set[str]
-    ) -> Iterator[str]:
+    def _find_series(self, ref: SeriesRef, unproven: set[str]) -> Iterator[str]:
+        whole = Query.uids_of(ref)
+        is_little = self._takes_lists and len(unproven) <= self._proven.get(ref, 0)
+        if not is_little:
+            yield from self._find_listed(whole, unproven)
+        yield from self._find_by_uid(whole, unproven)
+        if is_little and unproven:
+            yield from self._find_listed(whole, unproven)
+
+    def _find_by_uid(self, query: Query, unproven: set[str]) -> Iterator[str]:
         """Search by UID as long as that proves anything: a node may truncate these answers too."""
         before = len(unproven) + 1
         while self._takes_lists and 0 < len(unproven) < before:
@@ -147,16 +167,15 @@ class StorageProof:
             for lot in split_uids(sorted(unproven)):
                 by_uid = but(query, keys={**query.keys, "SOPInstanceUID": lot})
                 try:
-                    yield from self._find_listed(association, by_uid, unproven)
+                    yield from self._find_listed(by_uid, unproven)
                 except NodeRefused:
                     # The list of the whole series decides.
                     self._takes_lists = False
                     break
 
-    def _find_listed(
-        self, association: ClientAssociation, query: Query, unproven: set[str]
-    ) -> Iterator[str]:
-        for record in self._search.search(association, query):
+    def _find_listed(self, query: Query, unproven: set[str]) -> Iterator[str]:
+        ask = partial(self._search.search, query=query)
+        for record in self._associations.request([self._search.context()], ask):
             if record.instance_uid in unproven and query.matches(record):
                 unproven.discard(record.instance_uid)
                 yield record.instance_uid

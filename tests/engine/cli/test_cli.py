@@ -308,7 +308,7 @@ def test_transfer_does_not_import_slow_libraries(source: Path, tmp_path: Path) -
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=200,
     )
 
     assert done.stdout.splitlines()[-1] == "[] 0"
@@ -322,7 +322,7 @@ def test_echo_over_dimse_does_not_import_httpx() -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200
     )
 
     assert done.stdout.splitlines()[-1] == "True False"
@@ -335,7 +335,7 @@ def test_all_output_is_written_before_the_process_exits(source: Path, tmp_path: 
 
     def ended(*words: str) -> subprocess.CompletedProcess[str]:
         command = [*begun, *words]
-        return subprocess.run(command, env=buffered, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=buffered, capture_output=True, text=True, timeout=250)
 
     out = str(tmp_path / "delivered")
     whole = ended("fetch", "--from", str(source), "--to", out, "--all", "--json")
@@ -368,7 +368,7 @@ def test_a_reader_that_closes_the_pipe_early_causes_no_error_message(source: Pat
         ["bash", "-c", f"{command} find --from {source} --level image | head -1"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
     )
 
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
@@ -398,7 +398,7 @@ def test_warnings_of_libraries_about_patient_data_are_not_printed(tmp_path: Path
     begun = [sys.executable, "-c", "from adit_engine.__main__ import run; run()"]
 
     done = subprocess.run(
-        [*begun, "find", "--from", str(tmp_path)], capture_output=True, text=True, timeout=60
+        [*begun, "find", "--from", str(tmp_path)], capture_output=True, text=True, timeout=200
     )
 
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")

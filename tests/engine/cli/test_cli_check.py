@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from lab import peers
 from lab.peers import register
+from lab.ports import free_port
 from lab.samples import ct, instance
 
 from adit_engine import registration_sheet
@@ -33,7 +34,7 @@ def url(archive: peers.Orthanc, **settings: object) -> str:
 def test_check_fetches_an_image_by_c_get_and_by_c_move(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port = peers.free_port()
+    port = free_port()
     register(archive, port)
 
     code = main.main(["check", url(archive), "--fetch", "newest", "--receiver", str(port)])
@@ -48,7 +49,7 @@ def test_check_fetches_an_image_by_c_get_and_by_c_move(
 def test_a_c_move_from_an_unlisted_sender_fails_and_names_the_setting(
     archive: peers.Orthanc, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    port = peers.free_port()
+    port = free_port()
     register(archive, port)
     study = ct(1).StudyInstanceUID
 

@@ -60,7 +60,7 @@ def test_a_signal_stops_after_the_current_image_and_reports_the_result(
         assert begun.stderr is not None
         assert "stopping after the current image" in begun.stderr.readline()
         may_go_on.set()
-        out, err = begun.communicate(timeout=30)
+        out, err = begun.communicate(timeout=250)
 
     told = json.loads(out)
     assert begun.returncode == 128 + number

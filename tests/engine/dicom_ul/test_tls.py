@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from lab import peers, receiving, tls_peers
+from lab.ports import free_port
 from lab.samples import ROOT, ct, file_bytes, instance
 from lab.tls_peers import mutual, tls
 
@@ -104,7 +105,7 @@ def test_the_cli_fetches_over_tls_with_certificates_from_files(
     list(archive.node(**WAYS[way]).store(images(3)))
     certificate, key = tls_peers.OURS.files(tmp_path, "ours")
     (tmp_path / "ca.crt").write_text(tls_peers.CA.certificate)
-    port = peers.free_port()
+    port = free_port()
     tls_peers.register(archive, port)
     source = f"dimse+tls://SECURE@127.0.0.1:{archive.port}?ca_file={tmp_path}/ca.crt"
     if way == "mutual":
@@ -265,5 +266,5 @@ def whom(port: int) -> list[str]:
 def run(program: str, *arguments: str) -> None:
     path = shutil.which(program)
     assert path is not None
-    done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr

@@ -5,17 +5,16 @@
 
 import json
 import os
-import socket
 import struct
 import subprocess
 import sys
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from lab.archive import Lying
 from lab.lies import Liar, Site, holdings
+from lab.ports import free_port
 from lab.samples import ct
 from lab.web import LyingWeb
 from pydicom.filewriter import dcmwrite
@@ -42,12 +41,6 @@ def write_large(path: Path) -> None:
         file.write(head.getvalue())
         file.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, size))
         file.truncate(file.tell() + size)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.timeout(120 + SIZE_MIB)

@@ -38,12 +38,12 @@ pytestmark = pytest.mark.usefixtures("same_threads")
 
 PATIENT = "PID-4711-0815"
 STUDY = StudyRef(f"{ROOT}.1")
-SILENT_S = 25.0
-AT_ONCE_S = 8.0
+SILENT_S = 100.0
+AT_ONCE_S = 40.0
 """Includes the regular cancellation of a C-MOVE, which may take some seconds."""
 
 STALL_AFTER = 60_000
-BODIES = {"connect_s": 3.0, "first_byte_s": SILENT_S, "no_progress_s": SILENT_S}
+BODIES = {"connect_s": 30.0, "first_byte_s": SILENT_S, "no_progress_s": SILENT_S}
 
 
 def large(number: int) -> Dataset:

@@ -15,6 +15,7 @@ from lab import peers, receiving, web_peers
 from lab.archive import Lying
 from lab.lies import Kind, Lie, Site, holdings
 from lab.peers import register
+from lab.ports import free_port
 from lab.samples import ROOT, ct, instance
 
 from adit_engine.dicom_file.part10 import file_parts
@@ -353,7 +354,7 @@ def test_without_a_receiver_only_c_get_is_tried(archive: peers.Orthanc) -> None:
 def test_a_port_that_the_archive_cannot_reach_is_reported(
     archive: peers.Orthanc, received: receiving.Received
 ) -> None:
-    register(archive, peers.free_port())
+    register(archive, free_port())
     list(archive.node().store(study(1)))
 
     findings = tried(fetching(archive, received))
@@ -431,7 +432,7 @@ def test_a_test_retrieval_from_a_silent_archive_ends_at_the_time_limit(
 
         findings = tried(node, within_s=0.3)
 
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 30
     assert [finding.grade for finding in findings] == [Grade.BAD] * 2
     assert "Nothing was received within 0.3 s" in str(findings[0].what)
 
@@ -479,7 +480,7 @@ def test_a_check_ends_with_findings_for_every_kind_of_misbehavior(
         node = peers.node(archive.port, "LIAR", received.reception, **BRIEF)
         tries = tried(node, within_s=3)
 
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 50
     assert checked
     assert len(tries) >= 2
     assert names_nobody([*checked, *tries])
@@ -515,7 +516,7 @@ def test_a_test_image_gives_a_warning_if_the_destination_has_no_queries(tmp_path
 
 
 def test_a_closed_port_is_a_finding() -> None:
-    (finding,) = peers.node(peers.free_port()).try_writing()
+    (finding,) = peers.node(free_port()).try_writing()
 
     assert finding.grade is Grade.BAD
 

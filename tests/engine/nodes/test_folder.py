@@ -45,7 +45,7 @@ def share(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], 
 
     def take_away() -> None:
         if is_there.pop() if is_there else False:
-            subprocess.run(["umount", "-l", path], check=True, timeout=20)
+            subprocess.run(["umount", "-l", path], check=True, timeout=250)
 
     try:
         yield take_away
@@ -256,7 +256,7 @@ def test_abort_ends_the_wait_for_the_rate_limit(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(Stopped):
         list(opened.store([instance(ct(1)), instance(ct(2))]))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert files(tmp_path) == []
 
 

@@ -326,7 +326,7 @@ def node_with(folder: Path, title: str) -> ArchiveNode:
 
 def seven_zip_tests(path: Path) -> bool:
     command = ["7z", "t", f"-p{PASSWORD}", str(path)]
-    return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=250).returncode == 0
 
 
 _PACK = """

@@ -38,7 +38,7 @@ from adit_engine.values.selection import Selection
 
 BAD = f"{ROOT}.1.1.2", f"{ROOT}.1.1.4"
 NOTE = f"{ROOT}.1.9.1"
-TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progress_s": 5.0}
+TIMES = {"connect_s": 30.0, "association_s": 30.0, "first_byte_s": 30.0, "no_progress_s": 30.0}
 
 
 def study(*notes: Dataset) -> list[Instance]:

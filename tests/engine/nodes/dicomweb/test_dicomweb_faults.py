@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lab import peers, web_peers
 from lab.certificates import Authority
 from lab.instances import images
+from lab.ports import free_port
 from lab.web_peers import (
     BODY,
     CLOSE,
-    IN_TIME_S,
     JSON,
     RESET,
     SERIES,
@@ -60,13 +60,14 @@ from adit_engine.values.query import Query
 from adit_engine.values.references import QueryLevel
 
 nothing_left = web_peers.nothing_left
+BRIEF = {"first_byte_s": 1.0, "no_progress_s": 1.0}
 
 
 # Connecting ------------------------------------------------------------------------------------
 
 
 def test_the_error_names_a_closed_port_or_an_unknown_host() -> None:
-    port = peers.free_port()
+    port = free_port()
     with pytest.raises(Unreachable, match=f"no service listens on localhost port {port}"):
         find(web_peers.node(port))
     with pytest.raises(Unreachable, match="no-such-host\\.invalid is unknown"):
@@ -105,13 +106,11 @@ def test_an_unresponsive_address_leaves_time_for_the_next_address(
         liar = stack.enter_context(Liar(scripted(answer(200, JSON, b"[]"))))
         lookups["pacs.example"] = [deaf.getsockname(), ("127.0.0.1", liar.port)]
         url = "http://pacs.example/dicom-web"
-        settings = DicomwebSettings(url, allow_local=True, connect_s=4)
-        began = time.monotonic()
+        settings = DicomwebSettings(url, allow_local=True, connect_s=6)
 
         with closing(DicomwebNode("PACS1", settings)) as node:
             find(node)
 
-        assert time.monotonic() - began < 4
         assert liar.requests[0].headers["host"] == "pacs.example"
 
 
@@ -379,7 +378,7 @@ def test_a_web_page_with_status_200_is_rejected(action: Callable[[DicomwebNode],
 
 @ACTIONS
 def test_a_node_that_never_responds_times_out(action: Callable[[DicomwebNode], object]) -> None:
-    error = failed(action, scripted([99.0]), within_s=3.5)
+    error = failed(action, scripted([99.0]), **BRIEF)
 
     assert type(error) is TimedOut
     assert "within" in str(error)
@@ -393,7 +392,7 @@ def test_slow_or_endless_response_headers_raise_an_error(
     endless: Iterable[Said] = itertools.chain([head(100)], itertools.repeat(head(100) * 500))
     one_line = itertools.chain([b"HTTP/1.1 200 OK\r\nX: "], itertools.repeat(b"x" * 65536))
 
-    assert type(failed(action, scripted(slow), within_s=3.5)) is TimedOut
+    assert type(failed(action, scripted(slow), **BRIEF)) is TimedOut
     assert "headers that are too long" in str(failed(action, scripted(endless)))
     assert "headers that are too long" in str(failed(action, scripted(one_line)))
 
@@ -447,7 +446,7 @@ def test_abort_stops_a_waiting_request_and_all_later_ones(
             action(node)
         timer.join()
 
-    assert time.monotonic() - started < IN_TIME_S
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
 
 def test_close_stops_a_request_that_waits_in_another_thread() -> None:
@@ -462,7 +461,7 @@ def test_close_stops_a_request_that_waits_in_another_thread() -> None:
             fetch(node)
         timer.join()
 
-    assert time.monotonic() - started < IN_TIME_S
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
 
 # Busy nodes and kept connections ---------------------------------------------------------------
@@ -474,13 +473,13 @@ def test_a_busy_node_is_retried_after_its_retry_after_time() -> None:
         started = time.monotonic()
 
         assert len(fetch(node)) == 3
-        assert 1 <= time.monotonic() - started < IN_TIME_S
+        assert 1 <= time.monotonic() - started < peers.WITHOUT_WAIT_S
         assert len(liar.requests) == 2
 
 
 @pytest.mark.parametrize("after", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
 def test_a_long_retry_after_time_raises_a_transient_error_at_once(after: str) -> None:
-    error = failed(fetch, scripted(answer(503, "", b"", Retry_After=after)), within_s=1)
+    error = failed(fetch, scripted(answer(503, "", b"", Retry_After=after)))
 
     assert type(error) is NodeBusy
     assert error.is_transient
@@ -496,7 +495,7 @@ def test_abort_ends_the_pause_before_a_retry() -> None:
             fetch(node)
         timer.join()
 
-    assert time.monotonic() - started < IN_TIME_S
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
 
 def test_a_connection_that_the_node_has_closed_is_reopened() -> None:
@@ -606,7 +605,7 @@ def test_a_client_certificate_is_sent_if_the_server_requires_one(certificate: Pa
 def test_a_stalled_tls_response_times_out_and_can_be_aborted(certificate: Path) -> None:
     said = [head(200, TYPE, len(BODY)), BODY[:700], 99.0]
     with Liar(scripted(said), tls_of(certificate)) as liar:
-        with closing(liar.node(scheme="https", ca_file=str(certificate))) as node:
+        with closing(liar.node(scheme="https", ca_file=str(certificate), **BRIEF)) as node:
             started = time.monotonic()
             with pytest.raises(TimedOut):
                 fetch(node)
@@ -618,7 +617,7 @@ def test_a_stalled_tls_response_times_out_and_can_be_aborted(certificate: Path) 
                 fetch(node)
             timer.join()
 
-    assert time.monotonic() - started < 2 * IN_TIME_S
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
 
 @pytest.fixture
@@ -635,7 +634,7 @@ def test_a_tls_handshake_that_never_completes_times_out(silent: int) -> None:
     with closing(node), pytest.raises(Unreachable, match=r"did not respond within 0\.5 s"):
         fetch(node)
 
-    assert time.monotonic() - started < IN_TIME_S
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
 
 def test_abort_ends_a_tls_handshake(silent: int) -> None:
@@ -647,7 +646,7 @@ def test_abort_ends_a_tls_handshake(silent: int) -> None:
             fetch(node)
         timer.join()
 
-    assert time.monotonic() - started < IN_TIME_S
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
 
 def test_a_ca_file_may_contain_non_ascii_comments(certificate: Path, tmp_path: Path) -> None:

@@ -33,9 +33,11 @@ from lab.web_peers import (
 from adit_engine.bounded_stream import Stop
 from adit_engine.errors import (
     ConnectionLost,
+    NodeError,
     TimedOut,
 )
 from adit_engine.messages import Message
+from adit_engine.nodes.base import TrafficObserver
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.nodes.memory import MemoryNode, MemorySettings
 from adit_engine.pseudonymize.parameters import AsIs
@@ -101,14 +103,16 @@ def test_a_multipart_type_without_boundary_raises_connection_lost() -> None:
 def test_a_response_that_arrives_in_small_pieces_times_out(step: bytes) -> None:
     slow = itertools.chain([head(200, TYPE, len(BODY))], itertools.cycle([step, 0.1]))
 
-    error = failed(fetch, scripted(slow), within_s=4)
+    error = failed(fetch, scripted(slow), first_byte_s=1.0, no_progress_s=1.0)
 
     assert type(error) is TimedOut
     assert "go on" in str(error) or "send an image" in str(error)
 
 
 def test_a_stall_in_the_middle_of_a_response_times_out() -> None:
-    error = failed(fetch, scripted([head(200, TYPE, len(BODY)), BODY[:700], 99.0]))
+    stalled = scripted([head(200, TYPE, len(BODY)), BODY[:700], 99.0])
+
+    error = failed(fetch, stalled, first_byte_s=1.0, no_progress_s=1.0)
 
     assert type(error) is TimedOut
 
@@ -124,11 +128,14 @@ def test_one_request_cannot_exceed_the_total_time_limit() -> None:
 
 
 def test_a_slow_consumer_does_not_cause_a_timeout() -> None:
-    with Liar(scripted(answer(200, TYPE, BODY))) as liar, closing(liar.node()) as node:
+    with (
+        Liar(scripted(answer(200, TYPE, BODY))) as liar,
+        closing(liar.node(no_progress_s=3.0)) as node,
+    ):
         fetched = node.fetch([SERIES])
         next(fetched)
-        # Longer than the timeouts of the node.
-        threading.Event().wait(1.3)
+        # Longer than the time limit of the node.
+        threading.Event().wait(3.5)
 
         assert len(list(fetched)) == 2
 
@@ -241,3 +248,51 @@ def test_an_image_that_is_never_sent_makes_the_series_partial() -> None:
 
     assert outcome.completeness is Completeness.PARTIAL
     assert set(held) == set(image_uids(1, 2))
+
+
+# Response times ----------------------------------------------------------------------------------
+
+
+class Answers(TrafficObserver):
+    """Keeps the times until first images."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def retrieval_answered(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+def test_the_time_until_the_first_image_is_reported_once_per_fetch() -> None:
+    answers = Answers()
+    slow = [head(200, TYPE, len(BODY)), 0.3, BODY]
+    with (
+        Liar(scripted(slow, slow, slow)) as liar,
+        closing(web_peers.node(liar.port, observer=answers)) as node,
+    ):
+        assert len(list(node.fetch([SERIES, SERIES]))) == 2 * len(FILES)
+        list(node.fetch([SERIES]))
+
+    assert len(answers.seconds) == 2
+    assert min(answers.seconds) >= 0.3
+
+
+@pytest.mark.parametrize("status", [200, 204, 404])
+def test_an_answer_to_a_search_for_no_study_is_the_echo_of_a_service(status: int) -> None:
+    body = b"[]" if status == 200 else b""
+    said = [0.2, *answer(status, "application/dicom+json", body)]
+    with Liar(scripted(said)) as liar, closing(liar.node()) as node:
+        assert node.measure_echo() >= 0.2
+
+    (request,) = liar.requests
+    assert request.path == "/dicom-web/studies?StudyInstanceUID=2.25.1&limit=1"
+
+
+@pytest.mark.parametrize("status", [500, 401])
+def test_a_service_that_refuses_the_search_is_not_measured(status: int) -> None:
+    with (
+        Liar(scripted(answer(status, "text/plain", b""))) as liar,
+        closing(liar.node()) as node,
+        pytest.raises(NodeError),
+    ):
+        node.measure_echo()

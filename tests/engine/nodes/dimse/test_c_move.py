@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from lab import peers, receiving
 from lab.peers import register
+from lab.ports import free_port
 from lab.samples import ROOT, ct, instance
 from pydicom.dataset import Dataset
 
@@ -31,6 +32,7 @@ from adit_engine.errors import (
     Stopped,
     TimedOut,
 )
+from adit_engine.nodes.dimse import c_move
 from adit_engine.nodes.dimse.c_find import STUDY_ROOT
 from adit_engine.nodes.dimse.c_get import STUDY_ROOT_GET
 from adit_engine.nodes.dimse.c_move import STUDY_ROOT_MOVE
@@ -92,7 +94,7 @@ def test_the_error_explains_that_our_ae_title_is_not_registered(
     request = urllib.request.Request(
         f"http://127.0.0.1:{archive.http_port}/modalities/adit", method="DELETE"
     )
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=250).close()
     list(archive.node().store(images(1)))
     node = peers.node(archive.port, archive.called, received.reception, **MOVE)
 
@@ -206,7 +208,7 @@ def test_four_concurrent_moves_each_receive_their_own_images(
 def test_the_command_line_fetches_by_c_move_and_removes_old_spool_files(
     archive: peers.Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = peers.free_port()
+    port = free_port()
     register(archive, port)
     sent = images(4)
     list(archive.node().store(sent))
@@ -250,7 +252,7 @@ def demo_pacs(folder: Path, port: int, sent: list[Instance]) -> Iterator[int]:
         yield int(process.stdout.readline().split()[1])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
         process.stdout.close()
 
 
@@ -290,7 +292,7 @@ def test_images_from_storescu_are_received_byte_for_byte(
         subprocess.run(
             ["storescu", "-aec", "ADIT", "127.0.0.1", str(received.port), *files],
             check=True,
-            timeout=20,
+            timeout=250,
         )
         taken = list(awaited.take_images())
     assert by_uid(taken) == by_uid(sent)
@@ -356,11 +358,11 @@ def moving(peer: peers.Scripted, received: receiving.Received, **settings: objec
     return peers.node(peer.port, "PACS", received.reception, **{**MOVE, **settings})
 
 
-def failed(action: Callable[[], object], within_s: float = 3.0) -> AditError:
+def failed(action: Callable[[], object]) -> AditError:
     started = time.monotonic()
     with pytest.raises(AditError) as caught:
         action()
-    assert time.monotonic() - started < within_s
+    assert time.monotonic() - started < peers.WITHOUT_WAIT_S
     assert "PACS1" in str(caught.value)
     return caught.value
 
@@ -423,9 +425,9 @@ def test_images_that_arrive_after_the_success_status_are_received(
     archive = Archive(move, received.port)
     with peers.Scripted(archive) as peer:
         started = time.monotonic()
-        fetched = list(moving(peer, received, drain_s=5.0).fetch([SERIES]))
+        fetched = list(moving(peer, received, drain_s=60.0).fetch([SERIES]))
         # All listed images have arrived, so the rest of `drain_s` is not waited for.
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < peers.WITHOUT_WAIT_S
         senders[0].join()
 
     assert by_uid(fetched) == by_uid(archive.images)
@@ -455,8 +457,9 @@ def test_a_slow_consumer_receives_all_images(received: receiving.Received) -> No
     archive = Archive(move, received.port)
     with peers.Scripted(archive) as peer:
         fetched = []
-        for one in moving(peer, received, no_progress_s=0.3).fetch([SERIES]):
-            time.sleep(0.4)
+        for one in moving(peer, received, no_progress_s=1.5).fetch([SERIES]):
+            if not fetched:
+                time.sleep(2)
             fetched.append(one)
 
     assert by_uid(fetched) == by_uid(archive.images)
@@ -476,7 +479,7 @@ def test_an_archive_that_closes_the_connection_raises_connection_lost(
     assert isinstance(error, ConnectionLost)
 
 
-@pytest.mark.parametrize("pending", [0, 50])
+@pytest.mark.parametrize("pending", [0, 200])
 def test_a_move_without_images_times_out_despite_pending_responses(
     received: receiving.Received, pending: int
 ) -> None:
@@ -486,11 +489,11 @@ def test_a_move_without_images_times_out_despite_pending_responses(
             time.sleep(0.02)
 
     with peers.Scripted(Archive(move, received.port)) as peer:
-        node = moving(peer, received, first_byte_s=0.5)
+        node = moving(peer, received, first_byte_s=2.0)
         error = failed(lambda: list(node.fetch([SERIES])))
 
     assert isinstance(error, TimedOut)
-    assert "did not send an image within 0.5 s" in str(error)
+    assert "did not send an image within 2 s" in str(error)
 
 
 def test_closing_a_move_early_sends_a_cancel_request(received: receiving.Received) -> None:
@@ -508,7 +511,7 @@ def test_closing_a_move_early_sends_a_cancel_request(received: receiving.Receive
         next(fetched)
         started = time.monotonic()
         fetched.close()  # type: ignore[attr-defined]
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < peers.WITHOUT_WAIT_S
 
     assert heard == [CANCEL]
 
@@ -536,7 +539,7 @@ def test_abort_cancels_and_then_aborts_if_the_archive_ignores_the_cancel(
         with receiving_title(received), closing(moving(peer, received)) as node:
             timer = threading.Timer(0.3, node.abort)
             timer.start()
-            error = failed(lambda: list(node.fetch([SERIES])), within_s=6)
+            error = failed(lambda: list(node.fetch([SERIES])))
             timer.join()
         peers.wait_until(lambda: len(late) == 3, "the late images have been sent")
 
@@ -552,7 +555,11 @@ def receiving_title(received: receiving.Received) -> Iterator[None]:
         yield
 
 
-def test_a_second_abort_does_not_wait_for_the_archive(received: receiving.Received) -> None:
+def test_a_second_abort_does_not_wait_for_the_archive(
+    received: receiving.Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(c_move, "CANCEL_WAIT_S", 60.0)
+
     def move(self: Archive, talk: peers.Talk, number: int, say: Say) -> None:
         talk.until_gone()
 
@@ -563,7 +570,7 @@ def test_a_second_abort_does_not_wait_for_the_archive(received: receiving.Receiv
         timers = [threading.Timer(s, node.abort) for s in (0.2, 0.4)]
         for timer in timers:
             timer.start()
-        assert isinstance(failed(lambda: list(node.fetch([SERIES])), within_s=2), Stopped)
+        assert isinstance(failed(lambda: list(node.fetch([SERIES]))), Stopped)
         for timer in timers:
             timer.join()
 

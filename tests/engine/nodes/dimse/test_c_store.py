@@ -44,10 +44,10 @@ def test_a_node_that_serves_one_association_at_a_time_gets_all_images(tmp_path: 
     """The second association, which the node does not accept, causes no delay."""
     began = time.monotonic()
     with peers.storescp(tmp_path / "taken") as port:
-        answers = list(storage("ANY", port, association_s=30).store(images()))
+        answers = list(storage("ANY", port, association_s=600).store(images()))
 
     assert [a.is_stored for a in answers] == [True] * COUNT
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 def test_a_new_sop_class_does_not_wait_for_an_unused_association(
@@ -56,10 +56,10 @@ def test_a_new_sop_class_does_not_wait_for_an_unused_association(
     other = instance(ct(COUNT + 1, SOPClassUID=MR_IMAGE))
     began = time.monotonic()
     with peers.storescp(tmp_path / "taken") as port:
-        answers = list(storage("ANY", port, association_s=30).store([*images(), other, other]))
+        answers = list(storage("ANY", port, association_s=600).store([*images(), other, other]))
 
     assert [a.is_stored for a in answers] == [True] * (COUNT + 2)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
 
 
 def test_images_in_flight_get_a_result_before_the_error_of_the_source(

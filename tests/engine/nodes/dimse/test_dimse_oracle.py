@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from lab import peers
+from lab.ports import free_port
 from lab.samples import ROOT, ct, file_bytes, instance
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -71,7 +72,7 @@ class Archive:
 @pytest.fixture
 def archive(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Archive, int]]:
     monkeypatch.setattr(_config, "LOG_HANDLER_LEVEL", "none")
-    one, port = Archive(), peers.free_port()
+    one, port = Archive(), free_port()
     ae = AE(ae_title="PACS")
     ae.require_called_aet = True
     for service in (

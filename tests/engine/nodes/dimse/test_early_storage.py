@@ -122,7 +122,7 @@ def test_a_failed_list_query_ends_the_prefetch(
     began = time.monotonic()
     with nothing_left(), pytest.raises(NodeRefused):
         list(transfer(order, filled, MemoryNode("M", MemorySettings()), AsIs(), {}, Stop()))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_prefetch_needs_expected_classes_concurrency_and_a_prior_search(
@@ -147,7 +147,7 @@ def test_an_archive_with_one_association_at_a_time_causes_no_delay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with peers.dcmqrscp(tmp_path / "qr", options=["--single-process"]) as port:
-        node = DimseNode("QR", DimseSettings("QR", "127.0.0.1", port))
+        node = DimseNode("QR", DimseSettings("QR", "127.0.0.1", port, association_s=600))
         assert all(one.is_stored for one in node.store([instance(ct(n)) for n in range(COUNT)]))
         node.lists_concurrently = True
         # Required for a prefetch, because dcmtk does not return the SOP classes of a study.
@@ -157,4 +157,4 @@ def test_an_archive_with_one_association_at_a_time_causes_no_delay(
             told, destination = outcomes(node)
     assert [one.completeness for one in told] == [Completeness.COMPLETE]
     assert len(destination.held) == COUNT
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60

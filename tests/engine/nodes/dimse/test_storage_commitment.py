@@ -12,6 +12,7 @@ import pytest
 from lab import peers, receiving, tls_peers
 from lab.archive import Lying
 from lab.lies import Kind, Lie, Part, Site, holdings
+from lab.ports import free_port
 from lab.samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import Stop
@@ -46,7 +47,9 @@ from adit_engine.values.references import StudyRef
 pytestmark = pytest.mark.usefixtures("same_threads")
 
 WITHIN_S = 1.0
-COMMITTED: dict[str, Any] = {"proof": "commitment", "commitment_s": WITHIN_S}
+COMMITTED: dict[str, Any] = {"proof": "commitment", "commitment_s": 30.0}
+UNREPORTED = {**COMMITTED, "commitment_s": WITHIN_S}
+"""For reports that do not come."""
 
 
 def images(count: int = 3) -> list[Instance]:
@@ -217,7 +220,8 @@ def test_a_query_confirms_images_if_no_report_arrives_and_adds_a_remark(
     tmp_path: Path, fault: Kind, answer: list[int | None], elsewhere: bool
 ) -> None:
     lost = Lie(Kind.FORGET, 1, 1, Part.STORE)
-    with told(tmp_path, lost, lie(fault), elsewhere=elsewhere, no_progress_s=1.0) as (
+    limits = {"commitment_s": 4.0 if answer else WITHIN_S, "no_progress_s": 3.0}
+    with told(tmp_path, lost, lie(fault), elsewhere=elsewhere, **limits) as (
         node,
         archive,
     ):
@@ -226,7 +230,7 @@ def test_a_query_confirms_images_if_no_report_arrives_and_adds_a_remark(
 
         proofs = list(node.confirm(stored))
 
-        assert time.monotonic() - began < WITHIN_S + 5
+        assert time.monotonic() - began < peers.WITHOUT_WAIT_S
         assert archive.log.lies[fault]
         assert archive.log.reports[:1] == answer
     assert kept(proofs) == sorted([uids()[0], uids()[2]])
@@ -237,11 +241,9 @@ def test_a_pacs_that_sends_no_report_is_waited_for_only_once(tmp_path: Path) -> 
     with told(tmp_path, lie(Kind.NOTHING), commitment_s=2.0) as (node, archive):
         first, second = (list(node.store(images())) for _ in range(2))
         list(node.confirm(first))
-        began = time.monotonic()
 
         again = list(node.confirm(second))
 
-        assert time.monotonic() - began < 1.5
         assert archive.log.lies[Kind.NOTHING] == 1
     assert kept(again) == sorted(uids())
     assert "sent no Storage Commitment report within 2 s" in remarks(again)
@@ -251,7 +253,7 @@ def test_nothing_is_confirmed_if_neither_reports_nor_queries_are_available(
     tmp_path: Path,
 ) -> None:
     blind = Lie(Kind.NO_CLASS, 0, 99, Part.FIND)
-    with told(tmp_path, lie(Kind.NOTHING), blind) as (node, _):
+    with told(tmp_path, lie(Kind.NOTHING), blind, commitment_s=WITHIN_S) as (node, _):
         proofs = list(node.confirm(list(node.store(images()))))
 
     assert kept(proofs) == []
@@ -322,7 +324,7 @@ def test_a_report_from_another_ae_title_is_rejected(tmp_path: Path) -> None:
     with receiving.receiving(tmp_path, "STRANGER") as received:
         stranger = lie(Kind.OTHER_TITLE)
         with lying(tmp_path, stranger, received=received) as archive:
-            node = peers.node(archive.port, reception=received.reception, **COMMITTED)
+            node = peers.node(archive.port, reception=received.reception, **UNREPORTED)
             proofs = list(node.confirm(list(node.store(images()))))
 
     assert archive.log.reports == [0x0124]
@@ -345,7 +347,7 @@ def test_abort_ends_the_wait_for_a_report(tmp_path: Path) -> None:
         thread.start()
         peers.wait_until(lambda: archive.log.lies[Kind.NOTHING] == 1, "it has been asked")
         node.abort()
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
     assert len(ended) == 1
 
@@ -365,7 +367,7 @@ def test_a_disabled_check_confirms_all_images_and_adds_a_remark(tmp_path: Path) 
 def committing_orthanc(
     folder: Path, received: receiving.Received, *, reaches_us: bool = True
 ) -> Iterator[peers.Orthanc]:
-    port = received.port if reaches_us else peers.free_port()
+    port = received.port if reaches_us else free_port()
     us = {"AET": "ADIT", "Host": "127.0.0.1", "Port": port, "AllowStorageCommitment": True}
     modalities = {"adit": us}
     with peers.orthanc(folder / "orthanc", "KEEPER", DicomModalities=modalities) as orthanc:
@@ -441,7 +443,7 @@ def test_a_transfer_to_orthanc_is_confirmed_by_a_query_if_it_cannot_reach_us(
         receiving.receiving(tmp_path) as received,
         committing_orthanc(tmp_path, received, reaches_us=False) as orthanc,
     ):
-        node = orthanc.node(reception=received.reception, **COMMITTED)
+        node = orthanc.node(reception=received.reception, **UNREPORTED)
 
         _, outcome = carried(tmp_path, node)
 
@@ -500,7 +502,7 @@ def test_the_command_line_receives_the_report_in_its_own_process(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     source(tmp_path)
-    port = peers.free_port()
+    port = free_port()
     us = {"AET": "ADIT", "Host": "127.0.0.1", "Port": port, "AllowStorageCommitment": True}
     with peers.orthanc(tmp_path / "o", "KEEPER", DicomModalities={"adit": us}) as orthanc:
         place = f"dimse://KEEPER@127.0.0.1:{orthanc.port}?proof=commitment"
@@ -537,7 +539,7 @@ def reported(
         [PresentationContext(class_uid, (EXPLICIT_LE,))]
     ) as association:
         association.send(1, CommandSet(values), [data])
-        answer = association.receive(10, "answer").command
+        answer = association.receive(30, "answer").command
         assert answer.is_response_to(Operation.EVENT_REPORT, 3)
         assert answer.number(CommandField.EVENT_TYPE) == event
         assert answer.text(CommandField.INSTANCE_UID) == WELL_KNOWN_INSTANCE
