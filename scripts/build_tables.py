@@ -110,6 +110,10 @@ _IODS = (
     "multi-frame-grayscale-byte-secondary-capture-image",
     "multi-frame-grayscale-word-secondary-capture-image",
     "multi-frame-true-color-secondary-capture-image",
+    "enhanced-sr",
+    "comprehensive-sr",
+    "comprehensive-3d-sr",
+    "x-ray-radiation-dose-sr",
 )
 # Modules that the reviewed additions may bring into a class whose IOD lacks them.
 _ADDITIONS = ("modality-lut",)

@@ -47,6 +47,7 @@ from adit_engine.pseudonymize.profile import (
     preset_names,
 )
 from adit_engine.pseudonymize.rewrite import ElementCache
+from adit_engine.pseudonymize.text_detection.detector import is_installed
 from adit_engine.pseudonymize.verify.verifier import Verifier
 
 SHORT = 23
@@ -233,6 +234,25 @@ def unchosen(profile: ConfidentialityProfile) -> CorpusTotals:
     return totals
 
 
+def burned_in(number: int) -> CorpusTotals:
+    """Run images with text of at least 12 pixels burned in, and a header that denies it.
+
+    None may leave. Needs the extra "ocr".
+    """
+    from pixel_corpus import PROFILE, corpus
+
+    totals = CorpusTotals("text burned into pixels")
+    for sample in corpus(number, seed=7):
+        if not sample.text or sample.size < 12:
+            continue
+        totals.looked_for += 1
+        deidentifier = Deidentifier(PROFILE, RiskDecision.UNDECIDED)
+        if deidentifier.process(sample.data, totals) is not None:
+            name = f"{sample.modality}, {sample.size} px"
+            totals.residues.append(Residue(name, "must not leave", "pixels"))
+    return totals
+
+
 MOST = ConfidentialityProfile(
     "Most that may stay", 1, SUPPORTED_OPTIONS - {CLEAN_PIXELS, FULL_DATES, RETAIN_UIDS}
 )
@@ -279,6 +299,8 @@ def main() -> int:
     tallies += [attacked(one, chosen) for one in (*profiles, MOST)]
     objects = mixable(short=short)
     tallies.append(unchosen(profile))
+    if is_installed():
+        tallies.append(burned_in(20 if short else 100))
     tallies += [mixed(one, objects, 20 if short else 500) for one in (*profiles, MOST)]
     for totals in tallies:
         print("\n".join(totals.lines()))

@@ -10,8 +10,9 @@ from adit_engine.errors import InstanceWithheld
 from adit_engine.messages import Message
 from adit_engine.pseudonymize import tables
 from adit_engine.pseudonymize.face_risk import UNCONFIRMED_ANNOTATION, RiskDecision
-from adit_engine.pseudonymize.profile import ConfidentialityProfile
+from adit_engine.pseudonymize.profile import CLEAN_STRUCTURE, ConfidentialityProfile
 from adit_engine.pseudonymize.tables import AdmittedSopClass
+from adit_engine.pseudonymize.text_detection.inspection import must_inspect
 
 _IMAGE_TYPE = 0x00080008
 _CONVERSION_TYPE = 0x00080064
@@ -46,16 +47,19 @@ _CAPTURE_CONVERSION_TYPES = frozenset({b"SC", b"WSD", b"DI", b"DF", b"SI", b"DRW
 
 
 class RuleCoverage(IntEnum):
-    """What the pixel rules of the profile do for one image."""
+    """What the pixel rules or the text detection of the profile do for one image."""
 
     NOTHING = 0
-    RELEASED = 1
+    INSPECTED = 1
+    """No rule, but the image leaves only if no text is found in its pixels."""
+    RELEASED = 2
     """A reviewer confirmed that the device burns in no text."""
-    MASKED = 2
+    MASKED = 3
 
 
 LIFTED_BY_PIXEL_RULE = frozenset(
     {"pixel-rule", UNCONFIRMED_ANNOTATION, "conversion", "burned-in", "burned-in-unknown"}
+    | {"text-found"}
 )
 """Categories of refusals that a pixel rule for the device can lift."""
 
@@ -72,7 +76,13 @@ def sop_class_refusal(sop_class_uid: str, profile: ConfidentialityProfile) -> Me
             r.sop_class == uid for r in profile.pixel_rules
         ):
             return None
+        if must_inspect(profile, admitted.modality):
+            from adit_engine.pseudonymize.text_detection.detector import is_installed  # rarely used
+
+            return None if is_installed() else Message("text-detection.not-installed")
         return Message("pixel-rule.class", sop_class=admitted.name.removesuffix(" Storage"))
+    if uid in tables.report_sop_classes() and CLEAN_STRUCTURE in profile.options:
+        return None
     name = _standard_name(uid)
     if name is None:
         return Message("class.unknown")
@@ -105,11 +115,15 @@ def modality_warning(
     """Return a warning that says “may”, from the modality alone, or None.
 
     None also if `needs_risk_decision` holds and the project does not accept the risk: that decision
-    gives more precise information.
+    gives more precise information. With text detection it does not matter.
     """
     plain, classes = modality.strip(" \0").upper(), _classes_of_modality(modality)
+    if classes and must_inspect(profile, plain):
+        return Message("may-be-withheld.text", modality=plain)
     if annotation_decision is not RiskDecision.ACCEPT and needs_risk_decision(modality):
         return None
+    if plain == "SR" and CLEAN_STRUCTURE in profile.options:
+        return Message("may-be-withheld.report")
     ruled = {rule.sop_class for rule in profile.pixel_rules}
     if all("rule" in one.conditions and one.uid not in ruled for one in classes):
         return Message(

@@ -8,11 +8,13 @@ from adit_engine.elements import encode_element
 from adit_engine.errors import InstanceWithheld, Malformed
 from adit_engine.pseudonymize import (
     admission,
+    body_outline,
     deid_attributes,
     face_risk,
     pixel_format,
     pixel_rules,
     safe_text,
+    structured_report,
     tables,
 )
 from adit_engine.pseudonymize.actions import ActionContext
@@ -32,7 +34,7 @@ from adit_engine.pseudonymize.pixel_data import (
 from adit_engine.pseudonymize.pixel_format import PixelFormat
 from adit_engine.pseudonymize.pixel_masking import mask_pixels
 from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle
-from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE
+from adit_engine.pseudonymize.profile import RETAIN_UIDS, SAFE_PRIVATE, TextDetection
 from adit_engine.pseudonymize.rewrite import ElementCache, Rewriter
 from adit_engine.pseudonymize.rules import CompiledRules, compile_rules
 from adit_engine.pseudonymize.statistics import (
@@ -41,7 +43,14 @@ from adit_engine.pseudonymize.statistics import (
     InstanceChanges,
     count_changes,
 )
+from adit_engine.pseudonymize.structured_report import ReportTemplate
 from adit_engine.pseudonymize.tables import AdmittedSopClass, well_known_uids
+from adit_engine.pseudonymize.text_detection import findings
+from adit_engine.pseudonymize.text_detection.inspection import (
+    INSPECTED_MODALITIES,
+    PixelInspector,
+    must_inspect,
+)
 from adit_engine.values.instance import EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 _SOP_CLASS_UID = 0x00080016
@@ -65,7 +74,9 @@ _REQUIRED_TAGS = frozenset(
         *admission.REQUIRED_TAGS,
         *face_risk.REQUIRED_TAGS,
         *pixel_format.REQUIRED_TAGS,
+        *body_outline.REQUIRED_TAGS,
         *pixel_rules.DEVICE_TAGS,
+        *findings.REQUIRED_TAGS,
     }
 )
 _SUPPORTED_SYNTAXES = NATIVE_SYNTAXES | STRIP_FUNCTIONS.keys()
@@ -76,19 +87,21 @@ def apply(
     instance: Instance,
     statistics: ChangeStatistics | None = None,
     cache: ElementCache | None = None,
+    inspector: PixelInspector | None = None,
 ) -> Instance:
     """Return the instance as it may leave. Raises InstanceWithheld, and nothing else.
 
     AsIs returns the instance itself. Pixel buffers are not copied unless a rule alters them. The
-    same input and change give the same bytes, with or without `memory` from other images. `tally`
-    is updated if the instance may leave.
+    same input and change give the same bytes, with or without `cache` from other images.
+    `statistics` is updated if the instance may leave. `inspector` knows the series that it screens;
+    without one, the instance counts as the first of its series.
     """
     if isinstance(change, AsIs):
         return instance
     if cache is None or cache.change is not change:
         cache = ElementCache(change)
     try:
-        made, traces = _pseudonymize_instance(cache, instance)
+        made, traces = _pseudonymize_instance(cache, instance, inspector)
     except InstanceWithheld:
         raise
     except Malformed as error:
@@ -104,7 +117,7 @@ def apply(
 
 
 def _pseudonymize_instance(
-    cache: ElementCache, instance: Instance
+    cache: ElementCache, instance: Instance, inspector: PixelInspector | None
 ) -> tuple[Instance, InstanceChanges]:
     change = cache.change
     was_big_endian = instance.transfer_syntax_uid == EXPLICIT_BE
@@ -119,22 +132,36 @@ def _pseudonymize_instance(
     if refused is not None:
         raise InstanceWithheld(refused.code, **refused.values)
     _check_identity(uids, instance)
-    admitted = tables.admitted_sop_classes()[sop_class_uid]
+    reports = tables.report_sop_classes()
+    admitted = (tables.admitted_sop_classes() | reports)[sop_class_uid]
+    template = (
+        structured_report.find_template(parts.header, parts.before)
+        if sop_class_uid in reports
+        else None
+    )
     rules: tuple[PixelRule, ...] = ()
     if change.profile.pixel_rules and parts.pixels is not None:
         rules = pixel_rules.matching_rules(change.profile.pixel_rules, values)
-        if not admission.needs_pixel_rule(admitted, values, change.annotation_decision):
+        if change.profile.text_detection is TextDetection.OFF and not admission.needs_pixel_rule(
+            admitted, values, change.annotation_decision
+        ):
             rules = tuple(rule for rule in rules if rule.applies == pixel_rules.APPLIES_TO_ALL)
     where = tuple(rectangle for rule in rules for rectangle in rule.rectangles)
+    is_inspected = parts.pixels is not None and must_inspect(change.profile, admitted.modality)
     cover = (
-        RuleCoverage.MASKED if where else RuleCoverage.RELEASED if rules else RuleCoverage.NOTHING
-    )
+        RuleCoverage.MASKED if where
+        else RuleCoverage.RELEASED if rules
+        else RuleCoverage.INSPECTED if is_inspected and admitted.modality in INSPECTED_MODALITIES
+        else RuleCoverage.NOTHING
+    )  # fmt: skip
     on_its_word = admission.check(admitted, values, change.annotation_decision, cover)
     if was_big_endian and parts.pixels is not None:
         check_word_order(parts.pixels, values)
-    may_show_face = _check_face_risk(change, admitted, parts, values)
+    may_show_face = _check_face_risk(change, admitted, parts, values, instance)
     book = compile_rules(change.profile, admitted.iod)
-    rewriter = _make_rewriter(cache, book, instance.explicit, values.get(_PATIENT_NAME, b""))
+    rewriter = _make_rewriter(
+        cache, book, instance.explicit, values.get(_PATIENT_NAME, b""), template
+    )
     out = _apply_rules(rewriter, book, parts)
     by_rules = tuple(out)
     _add_required_attributes(change, parts, values, out, instance.explicit)
@@ -149,6 +176,11 @@ def _pseudonymize_instance(
             build_pixel_data(parts, values, instance, admitted),
         )
     )
+    if is_inspected:
+        series = values[_SERIES_UID].decode("latin-1")
+        is_inspected = (inspector or PixelInspector()).inspect(
+            made, admitted.modality, series, values, is_masked=bool(where)
+        )
     traces = InstanceChanges(
         top=(tuple(rewriter.top_notes), by_rules),
         items=tuple(rewriter.item_notes),
@@ -156,7 +188,8 @@ def _pseudonymize_instance(
         output_tags=tuple(out),
         pixel_actions=(AppliedAction.MASKED,) * bool(where)
         + (AppliedAction.FACE_RISK_ACCEPTED,) * may_show_face
-        + (AppliedAction.ANNOTATION_ACCEPTED,) * on_its_word,
+        + (AppliedAction.ANNOTATION_ACCEPTED,) * on_its_word
+        + (AppliedAction.TEXT_INSPECTED,) * is_inspected,
     )
     return made, traces
 
@@ -220,14 +253,25 @@ def _check_face_risk(
     admitted: AdmittedSopClass,
     parts: SplitDataset,
     values: dict[int, bytes],
+    instance: Instance,
 ) -> bool:
     """Raises InstanceWithheld if the risk is present and not accepted."""
     told = face_risk.read_nested_values(parts.header.data, parts.header.explicit, parts.before)
-    return face_risk.check(change.face_decision, admitted.modality, values, told)
+    return face_risk.check(
+        change.face_decision,
+        admitted.modality,
+        values,
+        told,
+        lambda: body_outline.shows_trunk(instance, admitted.modality, values),
+    )
 
 
 def _make_rewriter(
-    cache: ElementCache, rules: CompiledRules, explicit: bool, name: bytes
+    cache: ElementCache,
+    rules: CompiledRules,
+    explicit: bool,
+    name: bytes,
+    template: ReportTemplate | None,
 ) -> Rewriter:
     change = cache.change
     names = safe_text.split_words(name)
@@ -235,7 +279,7 @@ def _make_rewriter(
         change.key, change.key.date_offset_days(change.pseudonym), patient_name_words=names
     )
     private = SAFE_PRIVATE in change.profile.options
-    return Rewriter(rules, work, explicit, cache, private=private)
+    return Rewriter(rules, work, explicit, cache, private=private, template=template)
 
 
 def _apply_rules(rewriter: Rewriter, rules: CompiledRules, parts: SplitDataset) -> dict[int, bytes]:

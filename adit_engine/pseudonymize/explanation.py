@@ -22,8 +22,13 @@ from adit_engine.pseudonymize.profile import (
     RETAIN_UIDS,
     SAFE_PRIVATE,
     ConfidentialityProfile,
+    TextDetection,
 )
 from adit_engine.pseudonymize.rules import AttributeRule, Replacement, compile_rules
+from adit_engine.pseudonymize.text_detection.inspection import (
+    INSPECTED_MODALITIES,
+    must_inspect,
+)
 
 _REPLACEMENT_WORDS = {
     Replacement.NOTHING: "removed",
@@ -69,7 +74,7 @@ def explain_profile(profile: ConfidentialityProfile) -> str:
         ("clause.explanation.changed", _changed_lines(profile)),
         ("clause.explanation.kept", _kept_lines(profile)),
         ("clause.explanation.withheld", _withheld_lines(profile)),
-        ("clause.explanation.risks", _remaining_risk_lines(profile.options)),
+        ("clause.explanation.risks", _remaining_risk_lines(profile)),
     ):
         parts.append(f"{Message(heading)}\n\n" + "\n".join(f"- {line}" for line in lines))
     return "\n\n".join(parts) + "\n"
@@ -187,17 +192,28 @@ def _split_keyword(keyword: str) -> str:
 
 def _withheld_lines(profile: ConfidentialityProfile) -> Iterator[Message]:
     known = tables.admitted_sop_classes()
-    open_classes = [one for one in known.values() if "rule" not in one.conditions]
+    detects_text = profile.text_detection is not TextDetection.OFF
+    open_classes = [
+        one
+        for one in known.values()
+        if "rule" not in one.conditions or must_inspect(profile, one.modality)
+    ]
     names = sorted(one.name.removesuffix(" Storage") for one in open_classes)
     yield Message("explanation.classes", count=len(names), classes=tuple(names))
     yield Message("explanation.stated-text")
     asking = _modalities(one for one in open_classes if "not-burned-in" in one.conditions)
-    if profile.pixel_rules:
+    if detects_text:
+        inspected = [one for one in known.values() if one.modality in INSPECTED_MODALITIES]
+        yield Message("explanation.text-found", modalities=_modalities(inspected))
+        if profile.text_detection is TextDetection.IMAGES_AND_SLICES:
+            yield Message("explanation.text-found-in-slices")
+    elif profile.pixel_rules:
         yield Message("explanation.not-stated-or-rule", modalities=asking)
     else:
         yield Message("explanation.not-stated", modalities=asking)
-    deciding = _modalities(one for one in open_classes if one.needs_risk_decision)
-    yield Message("explanation.risk-decision", modalities=deciding)
+    if not detects_text:
+        deciding = _modalities(one for one in open_classes if one.needs_risk_decision)
+        yield Message("explanation.risk-decision", modalities=deciding)
     yield Message("explanation.damaged")
     yield Message("explanation.faces")
     yield Message("explanation.verification")
@@ -214,9 +230,12 @@ def _modalities(classes: Iterable[tables.AdmittedSopClass]) -> tuple[str, ...]:
     return tuple(sorted({one.modality for one in classes}))
 
 
-def _remaining_risk_lines(options: frozenset[str]) -> Iterator[Message]:
+def _remaining_risk_lines(profile: ConfidentialityProfile) -> Iterator[Message]:
+    options = profile.options
     yield Message("explanation.risk-face")
     yield Message("explanation.risk-burned-in")
+    if profile.text_detection is not TextDetection.OFF:
+        yield Message("explanation.risk-undetected")
     yield Message("explanation.risk-image")
     yield Message("explanation.risk-key")
     if MODIFIED_DATES in options:

@@ -5,7 +5,7 @@ gives the body part is reliably present, so a series without any counts as a hea
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -134,21 +134,25 @@ def check(
     modality: str,
     values: Mapping[int, bytes],
     nested: Iterable[tuple[int, bytes]],
+    shows_trunk: Callable[[], bool],
 ) -> bool:
     """Return whether the object may show a face and this is accepted.
 
     Raises InstanceWithheld if it is not accepted. `values` are encoded values by tag (see
-    REQUIRED_TAGS); `nested` comes from `read_nested_values`.
+    REQUIRED_TAGS); `nested` comes from `read_nested_values`. `shows_trunk` looks at the pixels; it
+    is asked if the header names no part of the body.
     """
     if modality not in _VOLUME_MODALITIES:
         return False
-    risk = _assess_values(
+    risk, is_head = _assess_values(
         modality, frozenset(nested), *(values.get(tag, b"") for tag in _TAG_ORDER)
     )
     if risk is FaceRisk.NONE:
         return False
     if decision is RiskDecision.ACCEPT:
         return True
+    if is_head is None and shows_trunk():
+        return False
     raise InstanceWithheld(_REFUSALS[risk, decision])
 
 
@@ -156,11 +160,16 @@ _TAG_ORDER = (_IMAGE_TYPE, _SERIES_DESCRIPTION, *_SERIES_TAGS, *_STUDY_TAGS, *_L
 
 
 @lru_cache(maxsize=256)
-def _assess_values(modality: str, nested: frozenset[tuple[int, bytes]], *values: bytes) -> FaceRisk:
-    """Assess one image. Cached, since the images of a series mostly have the same values."""
+def _assess_values(
+    modality: str, nested: frozenset[tuple[int, bytes]], *values: bytes
+) -> tuple[FaceRisk, bool | None]:
+    """Assess one image; also return whether it is named as one of a head (None: not named).
+
+    Cached, since the images of a series mostly have the same values.
+    """
     told = dict(zip(_TAG_ORDER, values, strict=True))
     if modality == "CT" and b"LOCALIZER" in told[_IMAGE_TYPE].upper():
-        return FaceRisk.NONE  # a projection, not a slice (PS3.3 C.8.2.1.1.1)
+        return FaceRisk.NONE, None  # a projection, not a slice (PS3.3 C.8.2.1.1.1)
     lengths = [told[_THICKNESS], told[_SPACING]]
     lengths += [value for tag, value in nested if tag in _LENGTH_TAGS]
     named = SeriesTexts(
@@ -171,7 +180,7 @@ def _assess_values(modality: str, nested: frozenset[tuple[int, bytes]], *values:
         ),
         tuple(_decode_text(told[tag]) for tag in _STUDY_TAGS),
     )
-    return assess_face_risk(modality, named, _smallest_length(lengths))
+    return assess_face_risk(modality, named, _smallest_length(lengths)), _is_head(named)
 
 
 def read_nested_values(

@@ -6,6 +6,7 @@ previous one without new UIDs. Used by projects and the command line.
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ _PRESETS = Path(__file__).parent / "profiles"
 _NAME = re.compile(r"[^\\\x00-\x1f\x7f-\x9f]{1,64}")
 
 
+class TextDetection(Enum):
+    """Which images are looked at for text in their pixels, in addition to all header checks.
+
+    An image in which text is found is withheld. One that is withheld only because its header does
+    not prove the absence of text is released if none is found.
+    """
+
+    OFF = "off"
+    IMAGES = "images"
+    """Radiographs, ultrasound, nuclear medicine, secondary captures: all frames."""
+    IMAGES_AND_SLICES = "images-and-slices"
+    """CT, MR and PET, too: samples of each series."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfidentialityProfile:
     """A set of rules. Raises ProfileError if they are ambiguous or not available yet."""
@@ -76,6 +91,7 @@ class ConfidentialityProfile:
     """The option codes of PS3.15 used in addition to 113100, as in {"113107"}."""
     pixel_rules: tuple[PixelRule, ...] = ()
     """What 113101 masks. Without a rule for its device, an object is treated as without 113101."""
+    text_detection: TextDetection = TextDetection.OFF
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name != self.name.strip():
@@ -118,17 +134,18 @@ class ConfidentialityProfile:
         except RecursionError:
             raise ProfileError("profile.too-deep") from None
         try:
-            _check_keys(read, {"name", "version", "rules", "pixels"})
+            _check_keys(read, {"name", "version", "rules", "pixels", "text_detection"})
         except ProfileError as error:
             key = re.escape(error.message.values["key"])
             raise _at_line(_find_line(text, rf'["\[ ]*{key}\b'), error) from None
         name, version = read.get("name"), read.get("version")
         if not isinstance(name, str) or type(version) is not int:
             raise ProfileError("profile.head")
+        detection = _parse_text_detection(read, text)
         codes = _parse_codes(read.get("rules"), _heading_lines(text, "rules"))
         pixels = _parse_pixel_rules(read.get("pixels", []), _heading_lines(text, "pixels"))
         try:
-            return cls(name, version, frozenset(codes) - {BASIC}, pixels)
+            return cls(name, version, frozenset(codes) - {BASIC}, pixels, detection)
         except ProfileError as error:
             cause = _CAUSES.get(error.message.code, "")
             raise _at_line(_find_line(text, cause), error) from None
@@ -148,7 +165,10 @@ class ConfidentialityProfile:
             for code in (BASIC, *sorted(self.options))
         )
         pixels = "".join(rule.to_text() for rule in self.pixel_rules)
-        return f'name = "{name}"\nversion = {self.version}\n' + "".join(rules) + pixels
+        head = f'name = "{name}"\nversion = {self.version}\n'
+        if self.text_detection is not TextDetection.OFF:
+            head += f'text_detection = "{self.text_detection.value}"\n'
+        return head + "".join(rules) + pixels
 
 
 def preset_names() -> tuple[str, ...]:
@@ -209,6 +229,15 @@ def _parse_pixel_rules(entries: object, lines: list[int]) -> tuple[PixelRule, ..
     return tuple(found.values())
 
 
+def _parse_text_detection(read: dict[str, Any], text: str) -> TextDetection:
+    try:
+        return TextDetection(read.get("text_detection", TextDetection.OFF.value))
+    except ValueError:
+        allowed = tuple(one.value for one in TextDetection)
+        error = ProfileError("profile.text-detection", allowed=allowed)
+        raise _at_line(_find_line(text, r"\s*text_detection\b"), error) from None
+
+
 def _parse_codes(rules: object, lines: list[int]) -> list[str]:
     if not isinstance(rules, list) or len(rules) != len(lines):
         raise ProfileError("profile.heading", heading="[[rules]]")
@@ -254,6 +283,13 @@ def is_compatible_version(
     if not set(before.pixel_rules) <= set(after.pixel_rules):
         return False
     added = [rule for rule in after.pixel_rules if rule not in before.pixel_rules]
+    detected = before.text_detection is not TextDetection.OFF
+    if detected and any(rule.rectangles for rule in added):
+        return False  # images of the device may have left unmasked, since no text was found
+    if detected is not (after.text_detection is not TextDetection.OFF) and any(
+        rule.rectangles and rule.applies == APPLIES_TO_WITHHELD for rule in before.pixel_rules
+    ):
+        return False  # with detection, these rules apply to all images of their devices
     return all(
         rule.affects_withheld_only(annotation_decision)
         and not any(rule.overlaps(known) for known in before.pixel_rules)

@@ -38,6 +38,7 @@ from adit_engine.pseudonymize.rules import (
     Replacement,
 )
 from adit_engine.pseudonymize.statistics import ACTION_BITS, ACTION_CODES, AppliedAction, LevelNotes
+from adit_engine.pseudonymize.structured_report import CONTENT_SEQUENCE, ReportTemplate, may_stay
 from adit_engine.pseudonymize.tables import dictionary, safe_private_attributes
 
 _MAX_CONTEXTS = 8
@@ -156,6 +157,7 @@ class Rewriter:
         cache: ElementCache,
         *,
         private: bool,
+        template: ReportTemplate | None = None,
     ) -> None:
         self.top_notes: list[int] = []
         self.item_notes: list[LevelNotes] = []
@@ -164,6 +166,7 @@ class Rewriter:
         self._context = context
         self._explicit = explicit
         self._private = private
+        self._template = template
         self._cache = cache
         self._known: dict[int, CachedElement] = {}
 
@@ -220,7 +223,8 @@ class Rewriter:
 
     def _cached_elements(self, charset: bytes) -> dict[int, CachedElement]:
         """The context covers everything the result depends on except change, tag and value."""
-        context = (self._rules, self._explicit, self._context.patient_name_words, charset)
+        names = self._context.patient_name_words
+        context = (self._rules, self._template, self._explicit, names, charset)
         return self._cache.elements_of(context)
 
     def _rewrite_cached(
@@ -322,10 +326,16 @@ class Rewriter:
             found = list(
                 elements(inner.data, inner.explicit, item.value, item.value_end, inner.depth)
             )
+            if element.tag == CONTENT_SEQUENCE and not self._may_stay(inner, found):
+                self._notes.append(element.tag << ACTION_BITS | _REMOVED)
+                continue
             new = self._encode_one_item(inner, found, place, context)
             if new or counted:
                 kept.append(encode_item(new))
         return b"".join(kept) if kept or empty else None
+
+    def _may_stay(self, source: EncodedElements, found: list[Element]) -> bool:
+        return self._template is None or may_stay(self._template, source, found)
 
     def _encode_one_item(
         self,

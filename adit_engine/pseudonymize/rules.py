@@ -27,6 +27,7 @@ CODING_SCHEME = 0x00080102
 CODING_SCHEME_VERSION = 0x00080103
 CODE_MEANING = 0x00080104
 LONG_CODE_VALUE = 0x00080119
+TEXT_VALUE = 0x0040A160
 TIMEZONE = 0x00080201
 PATIENT_AGE = 0x00101010
 ICC_PROFILE = 0x00282000
@@ -132,6 +133,7 @@ class CompiledRules:
 
     def __init__(self, profile: ConfidentialityProfile, iod: str) -> None:
         self._options = profile.options
+        self._is_report = iod in {one.iod for one in tables.report_sop_classes().values()}
         self._dates: dict[str, Action] = {}
         self._uids = actions.keep_uids if RETAIN_UIDS in self._options else actions.map_uids
         for code in _DATE_ACTIONS.keys() & profile.options:
@@ -231,7 +233,7 @@ class CompiledRules:
             return _ATTRIBUTE_ACTIONS[tag]
         if tag in _KEPT_BULK_DATA:
             return actions.keep_bytes
-        if tag in tables.reviewed("words"):
+        if tag in tables.reviewed("words") or (tag == TEXT_VALUE and self._is_report):
             return safe_text.vocabulary_action(vr)
         if vr in _TEXT_VRS and tag not in tables.safe_text_tags():
             return self._descriptor_action(vr)

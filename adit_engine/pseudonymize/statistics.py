@@ -30,6 +30,8 @@ class AppliedAction(Enum):
     """For pixel data: thin slices that may show a head, which the project accepts."""
     ANNOTATION_ACCEPTED = "burned-in text not ruled out"
     """For pixel data: not checked for burned-in text; the project accepts this risk."""
+    TEXT_INSPECTED = "checked for text"
+    """For pixel data: looked at by the text detection, which found none."""
 
 
 _ACTIONS = tuple(AppliedAction)

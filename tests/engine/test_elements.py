@@ -112,7 +112,7 @@ def expected(ds: Dataset, explicit: bool) -> Seen:
 
 
 @given(data_sets(3), st.booleans())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_the_scanner_finds_every_written_element(ds: Dataset, explicit: bool) -> None:
     data = written(ds, explicit)
     assert scanned(data, explicit, list(elements(data, explicit))) == expected(ds, explicit)
@@ -121,7 +121,7 @@ def test_the_scanner_finds_every_written_element(ds: Dataset, explicit: bool) ->
 
 
 @given(data_sets(2), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_elements_cover_every_byte_once(ds: Dataset, explicit: bool) -> None:
     data = written(ds, explicit)
     position = 0
@@ -133,7 +133,7 @@ def test_elements_cover_every_byte_once(ds: Dataset, explicit: bool) -> None:
 
 
 @given(data_sets(2), st.booleans(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_truncated_data_set_is_malformed_or_ends_at_an_element(
     ds: Dataset, explicit: bool, draw: st.DataObject
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_truncated_data_set_is_malformed_or_ends_at_an_element(
 
 
 @given(st.binary(max_size=300), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_arbitrary_bytes_yield_elements_or_raise_malformed(data: bytes, explicit: bool) -> None:
     try:
         for element in elements(data, explicit):

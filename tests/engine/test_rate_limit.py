@@ -29,7 +29,7 @@ def test_concurrent_transfers_of_a_node_share_its_rate_limit() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
 
     assert time.monotonic() - began >= 1.2 - BURST_S - 0.01
 
@@ -47,4 +47,4 @@ def test_a_throttled_wait_ends_when_the_work_is_stopped() -> None:
 
     RateLimiter(1).throttle(10**6, over.is_set)
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30

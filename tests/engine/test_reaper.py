@@ -23,14 +23,14 @@ with reaping() as remove:
     while not (folder / "pid").exists():
         time.sleep(0.01)
     print((folder / "pid").read_text(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 HIDES = """
 import os, time
 if not os.fork():
     open({path!r} + ".new", "w").write(str(os.getpid()))
     os.rename({path!r} + ".new", {path!r})
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -51,7 +51,7 @@ def test_processes_and_folders_of_killed_tests_are_removed(tmp_path: Path) -> No
     tests.wait()
     tests.stdout.close()
 
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while Path(f"/proc/{pid}").exists() or folder.exists():
         assert time.monotonic() < until, "the process or the folder still exists"
         time.sleep(0.05)

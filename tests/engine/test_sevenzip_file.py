@@ -53,7 +53,7 @@ def read(data: bytes, password: str = PASSWORD) -> bytes:
 
 def seven_zip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = ["7z", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
 
 
 @needs_7z

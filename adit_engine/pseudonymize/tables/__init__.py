@@ -13,6 +13,7 @@ from pathlib import Path
 from adit_engine.pseudonymize.face_risk import RiskDecision
 
 _FOLDER = Path(__file__).parent
+_CONTENT_SEQUENCE = 0x0040A730
 
 EDITION = "2026c"
 """Of PS3.15 Table E.1-1. The head of confidentiality.tsv has the same (checked by a test)."""
@@ -96,7 +97,12 @@ def iod(name: str) -> tuple[IodLevel, tuple[IodLevel, ...]]:
     """Return the top level of an IOD, and all its levels by number."""
     read = json.loads((_FOLDER / f"iod-{name}.json").read_text(encoding="utf-8"))
     levels = tuple(_parse_level(cells) for cells in read["levels"])
-    return levels[read["about"]["top"]], levels
+    top = levels[read["about"]["top"]]
+    if _CONTENT_SEQUENCE in top.item_levels:  # content items contain content items (PS3.3 C.17.3)
+        content = top.item_levels[_CONTENT_SEQUENCE]
+        levels[content].types[_CONTENT_SEQUENCE] = "1C"
+        levels[content].item_levels[_CONTENT_SEQUENCE] = content
+    return top, levels
 
 
 def _parse_level(cells: dict[str, str | tuple[str, int]]) -> IodLevel:
@@ -171,8 +177,18 @@ def reviewed(action: str) -> frozenset[int]:
 
 @cache
 def admitted_sop_classes() -> dict[str, AdmittedSopClass]:
-    """Admitted SOP classes by UID."""
+    """Admitted SOP classes by UID, without structured reports."""
+    return _read_sop_classes("admission.tsv")
+
+
+@cache
+def report_sop_classes() -> dict[str, AdmittedSopClass]:
+    """SOP classes of structured reports that may leave by their template, by UID."""
+    return _read_sop_classes("reports.tsv")
+
+
+def _read_sop_classes(name: str) -> dict[str, AdmittedSopClass]:
     return {
-        uid: AdmittedSopClass(uid, iod_name, modality, frozenset(asks.split()), name)
-        for uid, iod_name, modality, asks, name in _read_rows("admission.tsv")
+        uid: AdmittedSopClass(uid, iod_name, modality, frozenset(asks.split()), title)
+        for uid, iod_name, modality, asks, title in _read_rows(name)
     }

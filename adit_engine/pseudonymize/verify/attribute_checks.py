@@ -148,7 +148,8 @@ class OutputAttributes:
         if vr == b"UI":
             self._check_uids(tag, value)
         elif vr == b"PN":
-            if value.rstrip(b"^= ") not in (b"", self._pseudonym):
+            dummy = b"REMOVED" if tag != PATIENT_NAME else b""
+            if value.rstrip(b"^= ") not in (b"", self._pseudonym, dummy):
                 raise element_error("verify-person.not-pseudonym", tag)
         elif vr == b"AS":
             self._check_age(tag, value)

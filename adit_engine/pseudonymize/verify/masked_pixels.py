@@ -77,7 +77,7 @@ def find_pixel_rules(
     device = [
         _normalize(top.get(tag, b"")) for tag in (_SOP_CLASS_UID, _MANUFACTURER, _MODEL, _SOFTWARE)
     ]
-    could_leave = _needs_no_rule(change, top)
+    could_leave = not _detects_text(change) and _needs_no_rule(change, top)
     found = []
     for rule in change.profile.pixel_rules:
         if could_leave and rule.applies == "withheld":
@@ -93,8 +93,15 @@ def find_pixel_rules(
 
 def check_rule_coverage(change: Pseudonymization, top: Mapping[int, bytes]) -> None:
     """Raise InstanceWithheld if an original without a pixel rule needs one."""
-    if _needs_pixel_rule(change, _normalize(top.get(_SOP_CLASS_UID, b""))):
+    if not _detects_text(change) and _needs_pixel_rule(
+        change, _normalize(top.get(_SOP_CLASS_UID, b""))
+    ):
         raise InstanceWithheld("verify-pixel.no-rule")
+
+
+def _detects_text(change: Pseudonymization) -> bool:
+    """Whether images leave without a rule if no text is found in what leaves."""
+    return change.profile.text_detection.value != "off"
 
 
 def _needs_pixel_rule(change: Pseudonymization, kind: str) -> bool:

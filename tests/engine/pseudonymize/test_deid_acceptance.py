@@ -104,7 +104,7 @@ def test_dciodvfy_finds_no_new_error_with_any_preset(preset: str, tmp_path: Path
 
 def complaints(path: Path) -> set[str]:
     """Return the errors of dciodvfy without the values that it quotes."""
-    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=120)
+    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=250)
     lines = (run.stderr + run.stdout).decode("latin-1").splitlines()
     return {
         re.sub(r"(= )?<[^>]*[0-9][^>]*>.*", "", line) for line in lines if line.startswith("Error")
@@ -118,7 +118,7 @@ def test_dcmtk_reads_each_object(
     target = [] if tool == "dcmdump" else [str(tmp_path / "out")]
     for number, pair in enumerate(pairs):
         command = [tool, str(folder / f"{number:04}-after.dcm"), *target]
-        run = subprocess.run(command, capture_output=True, timeout=120)
+        run = subprocess.run(command, capture_output=True, timeout=250)
         said = [line for line in run.stderr.splitlines() if line[:2] in (b"E:", b"F:")]
         assert (run.returncode, said) == (0, []), pair.name
 
@@ -147,7 +147,7 @@ def test_orthanc_stores_each_object_and_returns_the_same_pixels(
 def post(archive: peers.Orthanc, data: bytes) -> int:
     address = f"http://127.0.0.1:{archive.http_port}/instances"
     request = urllib.request.Request(address, data=data, method="POST")
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=250) as answer:
         return int(answer.status)
 
 
@@ -156,7 +156,7 @@ def given_back(archive: peers.Orthanc, by_uid: dict[str, Pair]) -> set[str]:
     found = set()
     for name in archive.rest("/instances"):
         address = f"http://127.0.0.1:{archive.http_port}/instances/{name}/file"
-        with urllib.request.urlopen(address, timeout=30) as answer:
+        with urllib.request.urlopen(address, timeout=250) as answer:
             data = answer.read()
         uid = str(dcmread(BytesIO(data), stop_before_pixels=True).SOPInstanceUID)
         assert pixels(data) == pixels(by_uid[uid].after), by_uid[uid].name

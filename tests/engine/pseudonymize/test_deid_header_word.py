@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from lab.deid_objects import CR, CT, DX, MR, PET, change, header, instance, read
 
-from adit_engine.errors import InstanceWithheld
+from adit_engine.errors import InstanceWithheld, ProfileError
+from adit_engine.messages import Message
 from adit_engine.pseudonymize import tables
+from adit_engine.pseudonymize.admission import modality_warning
 from adit_engine.pseudonymize.apply import apply
 from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.parameters import Pseudonymization
@@ -15,6 +17,7 @@ from adit_engine.pseudonymize.pixel_rules import APPLIES_TO_ALL, APPLIES_TO_WITH
 from adit_engine.pseudonymize.profile import (
     CLEAN_PIXELS,
     ConfidentialityProfile,
+    TextDetection,
     is_compatible_decision,
     is_compatible_version,
 )
@@ -194,6 +197,45 @@ def test_radiographs_released_on_their_header_are_counted() -> None:
     apply(how(RiskDecision.ACCEPT), with_name(CT), tally)
 
     assert tally.counts[PIXEL_DATA, AppliedAction.ANNOTATION_ACCEPTED] == 1
+
+
+# Text detection -----------------------------------------------------------------------------------
+
+
+def with_detection(profile: ConfidentialityProfile) -> ConfidentialityProfile:
+    return replace(profile, text_detection=TextDetection.IMAGES)
+
+
+@pytest.mark.parametrize("modality", ["CR", "US", "SC"])
+def test_a_summary_says_which_images_are_checked_for_text(modality: str) -> None:
+    for choice in RiskDecision:
+        warning = modality_warning(modality, with_detection(how().profile), choice)
+        assert warning == Message("may-be-withheld.text", modality=modality)
+        before = modality_warning(modality, how().profile, choice)
+        assert before is None or before.code != warning.code
+    assert modality_warning("CT", with_detection(how().profile), RiskDecision.ACCEPT) is None
+
+
+def test_the_text_detection_of_a_profile_is_read_and_written() -> None:
+    detecting = with_detection(how().profile)
+
+    assert ConfidentialityProfile.from_toml(detecting.to_text()) == detecting
+    wrong = detecting.to_text().replace('"images"', '"some"')
+    with pytest.raises(ProfileError, match="Line 3: text_detection must be one of: off, images"):
+        ConfidentialityProfile.from_toml(wrong)
+
+
+def test_a_mask_after_text_detection_starts_new_uids() -> None:
+    """Images without text may have left unmasked."""
+    before = how().profile
+    masked = how(RiskDecision.UNDECIDED, rule(CR, *BAND)).profile
+    late = how(RiskDecision.UNDECIDED, rule(DX, *BAND, applies=APPLIES_TO_WITHHELD)).profile
+    undecided = RiskDecision.UNDECIDED
+
+    assert is_compatible_version(before, with_detection(before), undecided)
+    assert is_compatible_version(with_detection(before), before, undecided)
+    assert not is_compatible_version(with_detection(before), with_detection(masked), undecided)
+    assert not is_compatible_version(late, with_detection(late), undecided)
 
 
 # One UID never has two contents -------------------------------------------------------------------

@@ -15,6 +15,8 @@ from pydicom.uid import generate_uid
 
 from adit_engine.dicom_file import part10
 from adit_engine.pseudonymize.apply import apply
+from adit_engine.pseudonymize.parameters import Pseudonymization
+from adit_engine.pseudonymize.profile import CLEAN_STRUCTURE
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 
@@ -49,12 +51,13 @@ def ct_series() -> list[Dataset]:
     return slices
 
 
-def released(ds: Dataset) -> Dataset:
+def released(ds: Dataset, how: Pseudonymization | None = None) -> Dataset:
+    how = how or change()
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     source: Instance = part10.parse_file(buffer.getvalue())
-    out = apply(change(), source)
-    verify(source, out, change())
+    out = apply(how, source)
+    verify(source, out, how)
     made = dcmread(BytesIO(b"".join(bytes(part) for part in part10.file_parts(out))))
     assert "Mustermann" not in str(made)
     return made
@@ -161,3 +164,62 @@ def test_a_converted_series_is_still_a_volume() -> None:
         for group in made.PerFrameFunctionalGroupsSequence
     ]
     assert sorted(sources) == sorted(KEY.uid(f"{ROOT}.2.{number}") for number in (1, 2, 3))
+
+
+def test_a_measurement_report_keeps_its_measurements_and_regions() -> None:
+    """TID 1500, created and read with highdicom."""
+    slices, sr = ct_series(), highdicom.sr
+    observer = sr.ObserverContext(
+        observer_type=codes.DCM.Person,
+        observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(
+            name="Kimble^Richard"
+        ),
+    )
+    tracking = sr.TrackingIdentifier(uid=generate_uid(), identifier="Lesion of Mrs. Mustermann")
+    where = sr.ImageRegion(
+        graphic_type=sr.GraphicTypeValues.CIRCLE,
+        graphic_data=np.array([[10.0, 10.0], [10.0, 20.0]]),
+        source_image=sr.SourceImageForRegion(slices[1].SOPClassUID, slices[1].SOPInstanceUID, []),
+    )
+    area = sr.Measurement(name=codes.SCT.Area, value=78.5, unit=codes.UCUM.SquareMillimeter)
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        referenced_region=where,
+        finding_type=codes.SCT.Neoplasm,
+        measurements=[area],
+    )
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_person_context=observer),
+        procedure_reported=codes.LN.CTUnspecifiedBodyRegion,
+        imaging_measurements=[group],
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    made = sr.Comprehensive3DSR(
+        evidence=slices,
+        content=content[0],
+        series_instance_uid=f"{ROOT}.9",
+        series_number=9,
+        sop_instance_uid=f"{ROOT}.9.1",
+        instance_number=1,
+        manufacturer="Maker",
+        is_complete=True,
+        is_verified=True,
+        verifying_observer_name="Kimble^Richard",
+        verifying_organization="Hospital of St. Mary",
+    )
+
+    left = released(made, change("113107", CLEAN_STRUCTURE))
+
+    for word in ("Kimble", "Mary", "Lesion", "0815"):
+        assert word not in str(left)
+    read = sr.Comprehensive3DSR.from_dataset(left)
+    (found,) = read.content.get_planar_roi_measurement_groups()
+    assert [(one.name, one.value) for one in found.get_measurements()] == [(codes.SCT.Area, 78.5)]
+    assert (found.roi.value == where.value).all()
+    (evidence,) = left.CurrentRequestedProcedureEvidenceSequence
+    image = evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert found.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID in {
+        one.ReferencedSOPInstanceUID
+        for one in evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    }
+    assert image.ReferencedSOPInstanceUID == released(slices[0]).SOPInstanceUID

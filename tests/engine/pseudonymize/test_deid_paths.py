@@ -63,7 +63,7 @@ PLAIN = [tag for tag in TAGS if tag not in FIXED]
     st.lists(st.sampled_from(PLAIN), max_size=20, unique=True),
     st.lists(st.sampled_from(PLAIN), max_size=8, unique=True),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_explicit_and_implicit_vr_give_the_same_result(top: list[int], nested: list[int]) -> None:
     outs = []
     for explicit in (True, False):
@@ -138,14 +138,14 @@ def test_a_decompression_bomb_is_withheld() -> None:
 
 @pytest.mark.parametrize("syntax", [DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE])
 @given(data=st.binary(max_size=200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_random_bytes_are_withheld_in_every_transfer_syntax(syntax: str, data: bytes) -> None:
     with pytest.raises(InstanceWithheld):
         apply(change(), Instance("1.2", "1.3", syntax, data))
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_damaged_object_never_reveals_the_patient_name(data: st.DataObject) -> None:
     made = instance(header(t00100010=("PN", b"Mustermann^Erika"), t00104000=("LT", b"Erika lives")))
     whole = bytearray(b"".join(bytes(part) for part in made.parts()))

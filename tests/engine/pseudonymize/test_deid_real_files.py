@@ -126,7 +126,7 @@ def test_dciodvfy_finds_no_new_error(
 
 def errors(path: Path) -> set[str]:
     """Return the errors of dciodvfy without the values that it quotes."""
-    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=60)
+    run = subprocess.run(["dciodvfy", str(path)], capture_output=True, timeout=250)
     lines = (run.stderr + run.stdout).decode("latin-1").splitlines()
     return {
         re.sub(r"(= )?<[^>]*[0-9][^>]*>.*", "", line) for line in lines if line.startswith("Error")

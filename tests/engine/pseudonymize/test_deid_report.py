@@ -155,7 +155,7 @@ def test_the_conformance_page_matches_the_tables() -> None:
         cwd=ROOT_FOLDER,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr

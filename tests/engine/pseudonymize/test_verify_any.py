@@ -4,7 +4,7 @@ import string
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lab.verify_pairs import change, code, instance, original, pseudonymized
 from pydicom._dicom_dict import DicomDictionary
@@ -51,7 +51,7 @@ def told(word: str) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     word=st.one_of(names, numbers),
     keyword=st.sampled_from(sorted(TEXTS)),
@@ -92,7 +92,7 @@ def answer(header: bytes) -> str:
     return "verify-passed"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_output_passes_or_is_withheld_without_other_errors(data: st.DataObject) -> None:
     header = bytearray(OUTPUT.header)
@@ -102,7 +102,7 @@ def test_damaged_output_passes_or_is_withheld_without_other_errors(data: st.Data
     assert answer(bytes(header)).startswith("verify-")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(at=st.integers(1, len(OUTPUT.header) - 1), noise=st.binary(max_size=40))
 def test_truncated_output_is_withheld_and_inserted_bytes_never_crash(at: int, noise: bytes) -> None:
     header = bytes(OUTPUT.header)
@@ -111,7 +111,7 @@ def test_truncated_output_is_withheld_and_inserted_bytes_never_crash(at: int, no
     assert answer(header[:at] + noise + header[at:]).startswith("verify-")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.from_regex(r"2\.25\.[1-9][0-9]{20,36}|1\.[23](\.[1-9][0-9]{0,5}){1,6}", fullmatch=True))
 def test_original_uid_in_a_nested_sequence_is_found(uid: str) -> None:
     source = original()
