@@ -14,6 +14,12 @@ class LocalBackend(AuthenticationBackend):
 
     def authenticate(self, request: HttpRequest | None, **credentials: Any) -> User | None:
         user = super().authenticate(request, **credentials)
+        if user is not None and user.is_service:
+            return None
         if user is None or settings.LOCAL_SIGN_IN or user.username in settings.EMERGENCY_ACCOUNTS:
             return user
         return None
+
+    def get_user(self, user_id: int) -> User | None:
+        user: User | None = super().get_user(user_id)
+        return None if user is not None and user.is_service else user

@@ -4,7 +4,6 @@ A row of allauth's SocialAccount links a subject of the provider with our user. 
 `openid_connect` and `ldap`.
 """
 
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -13,10 +12,9 @@ from django.contrib.auth.models import Group
 from django.db import IntegrityError, transaction
 
 from adit.accounts.models import User
+from adit.audit.outages import record_daily
 from adit.audit.trail import record
 from adit_engine.errors import AditError
-
-log = logging.getLogger(__name__)
 
 DIRECTORY = "ldap"
 """The provider of links with the LDAP directory."""
@@ -31,6 +29,10 @@ class SignInRefused(AditError):
 
 class DirectoryUnavailable(Exception):
     """The directory did not answer, so nothing is known about the person."""
+
+    def __init__(self, code: str = "directory.away") -> None:
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def sign_in_person(
                 user = _create_user(person, creates=creates)
             if not user.is_active:
                 raise SignInRefused("permission.account-deactivated")
+            if user.is_service:
+                raise SignInRefused("signin.service-account")
             _update_names(user, person)
             _update_groups(user, person, group_map)
     except SignInRefused as error:
@@ -120,7 +124,9 @@ def _update_groups(
     removed = Group.objects.filter(name__in=held - wanted)
     missing = wanted - held - {group.name for group in added}
     if missing:
-        log.warning("The sign-in settings name groups that do not exist: %s", sorted(missing))
+        record_daily(
+            "signin.groups_missing", about=f"user:{user.pk}", details={"groups": sorted(missing)}
+        )
     if added or removed:
         details = {
             "provider": person.provider,

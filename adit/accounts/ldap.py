@@ -4,7 +4,7 @@ Needs the extra `ldap`. Used as authentication backend and by the scheduler.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,12 +26,19 @@ from adit.accounts.external_accounts import (
 )
 from adit.accounts.models import User
 from adit.accounts.sign_in_settings import Directory
+from adit.audit import outages
+from adit_engine.messages import Message
 
 log = logging.getLogger(__name__)
 
 Attributes = dict[str, list[bytes]]
 _ALL = ["*", "+"]
 """The attributes of people and those that the server manages, such as entryUUID."""
+_REASONS: dict[tuple[type[ldap.LDAPError], ...], str] = {
+    (ldap.SERVER_DOWN, ldap.TIMEOUT, ldap.CONNECT_ERROR, ldap.UNAVAILABLE): "directory.away",
+    (ldap.INVALID_CREDENTIALS, ldap.INSUFFICIENT_ACCESS): "directory.sign-in-rejected",
+    (ldap.NO_SUCH_OBJECT, ldap.INVALID_DN_SYNTAX): "directory.base-missing",
+}
 
 
 class DirectoryBackend(BaseBackend):
@@ -60,7 +67,7 @@ class DirectoryBackend(BaseBackend):
         return sign_in_person(person, one.group_map, creates=one.creates_accounts)
 
     def get_user(self, user_id: int) -> User | None:
-        return User.objects.filter(pk=user_id, is_active=True).first()
+        return User.objects.filter(pk=user_id, is_active=True, is_service=False).first()
 
 
 def find_person(one: Directory, username: str, password: str) -> ExternalPerson | None:
@@ -97,18 +104,47 @@ def find_missing_users(one: Directory) -> list[User]:
             row.user: _find_by_id(connection, one, row.uid) for row in rows.select_related("user")
         }
         if known and not any(known.values()) and not _finds_anybody(connection, one):
-            raise DirectoryUnavailable
+            raise DirectoryUnavailable("directory.nobody-found")
     return [user for user, is_found in known.items() if not is_found]
+
+
+def find_missing_groups(one: Directory) -> list[str]:
+    """Return the groups that the settings name and the directory lacks.
+
+    Raise DirectoryUnavailable.
+    """
+    wanted = sorted(one.group_map)
+    if not wanted:
+        return []
+    text = "(|{})".format("".join(f"(cn={escape_filter_chars(name)})" for name in wanted))
+    with _errors_as_unavailable(), _connect(one) as connection:
+        connection.simple_bind_s(one.bind_dn, one.bind_password)
+        found = _search(connection, one.group_base, ldap.SCOPE_SUBTREE, text, ["cn"])
+    there = {name.casefold() for name in _read_names(found)}
+    return [name for name in wanted if name.casefold() not in there]
 
 
 @contextmanager
 def _errors_as_unavailable() -> Iterator[None]:
+    """Record in the audit trail when the directory begins to fail, and when it works again."""
     try:
         yield
+    except DirectoryUnavailable as error:
+        outages.note_failure(outages.DIRECTORY, Message(error.code))
+        raise
     except ldap.LDAPError as error:
         # Its details contain names of people.
         log.warning("The directory does not answer: %s", type(error).__name__)
+        outages.note_failure(outages.DIRECTORY, _explain(error))
         raise DirectoryUnavailable from error
+    outages.note_success(outages.DIRECTORY)
+
+
+def _explain(error: ldap.LDAPError) -> Message:
+    for kinds, code in _REASONS.items():
+        if isinstance(error, kinds):
+            return Message(code)
+    return Message("directory.error", error=type(error).__name__)
 
 
 @contextmanager
@@ -209,9 +245,12 @@ def _find_groups(
     values = {"dn": escape_filter_chars(dn), "user": escape_filter_chars(username)}
     text = one.group_filter % values
     found = _search(connection, one.group_base, ldap.SCOPE_SUBTREE, text, ["cn"])
-    return frozenset(
-        name.decode(errors="replace") for _dn, values in found for name in values.get("cn", [])
-    )
+    return frozenset(_read_names(found))
+
+
+def _read_names(found: Iterable[tuple[str, Attributes]]) -> Iterator[str]:
+    for _dn, values in found:
+        yield from (name.decode(errors="replace") for name in values.get("cn", []))
 
 
 def _read_id(value: bytes) -> str:

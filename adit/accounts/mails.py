@@ -1,14 +1,18 @@
-"""Mails to a person about the own account. Used by sign-in and by the pages of users."""
+"""Send mails at once, and mails to a person about the own account. Used by all that sends mails."""
 
 import logging
+import smtplib
 import threading
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
+from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
+from adit.audit import outages
+from adit_engine.messages import Message
 
 log = logging.getLogger(__name__)
 THREAD = "account mail"
@@ -52,8 +56,47 @@ def mail_new_browser(user: User, browser: str, address: str) -> None:
     mail_user(user, _("sign-in with a new browser"), text)
 
 
-def _send(mail: EmailMessage) -> None:
+def send_now(mail: EmailMessage) -> None:
+    """Send a mail to one address. Raises SMTPException, OSError.
+
+    The audit trail records when the mail server begins to fail and works again, and whose address
+    it rejects.
+    """
     try:
         mail.send()
+    except smtplib.SMTPRecipientsRefused:
+        user = User.objects.filter(email__iexact=mail.to[0]).order_by("pk").first()
+        about = f"user:{user.pk}" if user is not None else ""
+        outages.record_daily("mail.address_refused", about=about)
+        raise
+    except (smtplib.SMTPException, OSError) as error:
+        outages.note_failure(outages.MAIL, explain_failure(error))
+        raise
+    outages.note_success(outages.MAIL)
+
+
+def is_permanent(error: smtplib.SMTPRecipientsRefused) -> bool:
+    """Return whether the mail server will never accept mails to the address."""
+    return all(code >= 500 for code, _text in error.recipients.values())
+
+
+def explain_failure(error: Exception) -> Message:
+    """Return why the mail server did not accept a mail, and what to check."""
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return Message("mail.sign-in-rejected")
+    if isinstance(error, smtplib.SMTPSenderRefused):
+        return Message("mail.sender-rejected")
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return Message("mail.address-rejected")
+    if isinstance(error, smtplib.SMTPException):
+        return Message("mail.not-accepted")
+    return Message("mail.server-away")
+
+
+def _send(mail: EmailMessage) -> None:
+    try:
+        send_now(mail)
     except OSError as error:  # also the errors of smtplib
         log.warning("a mail about an account was not sent (%s)", type(error).__name__)
+    finally:
+        connection.close()  # that of this thread

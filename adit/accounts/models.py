@@ -5,6 +5,7 @@ Permissions come from groups, see permissions.py.
 
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 
@@ -16,6 +17,8 @@ class Theme(models.TextChoices):
 
 class User(AbstractUser):
     theme = models.CharField(_("theme"), max_length=8, choices=Theme, default=Theme.AUTO)
+    is_service = models.BooleanField(_("service account"), default=False)
+    """Of a program: it has API tokens, and cannot sign in to the pages in any way."""
 
     class Meta:
         # Permissions without a model of their own. The enum in permissions.py lists them as well.
@@ -40,6 +43,13 @@ class User(AbstractUser):
             ("read_trail", "Read the audit trail"),
             ("manage_block_list", "Manage the block list"),
         ]
+
+    def get_full_name(self) -> str:
+        """Return the name of a person, or mark that of a service account."""
+        name = super().get_full_name()
+        if not self.is_service:
+            return name
+        return gettext("%(name)s (service account)") % {"name": name or self.username}
 
 
 class SecondFactorGroup(models.Model):

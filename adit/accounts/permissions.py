@@ -92,8 +92,8 @@ def require_active(user: AnyUser) -> None:
 
 
 def administrators() -> QuerySet[User]:
-    """Return the active users who manage users and may grant any permission."""
-    users = User.objects.filter(is_active=True)
+    """Return the active people who manage users and may grant any permission."""
+    users = User.objects.filter(is_active=True, is_service=False)
     for right in (Right.MANAGE_USERS, Right.ADMINISTER):
         held = Permission.objects.filter(content_type__app_label="accounts", codename=right)
         has_it = Q(groups__permissions__in=held) | Q(user_permissions__in=held)

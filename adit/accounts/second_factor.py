@@ -6,6 +6,7 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils.translation import gettext as _
 
 from adit.accounts.models import SecondFactorGroup, User
 from adit.vault.master_key import master_cipher
@@ -24,6 +25,13 @@ class SecondFactorAdapter(DefaultMFAAdapter):
 
     def get_totp_issuer(self) -> str:
         return "ADIT"
+
+    def _get_site_name(self) -> str:
+        return "ADIT"
+
+    def generate_authenticator_name(self, user: AbstractBaseUser, type: Authenticator.Type) -> str:
+        count = Authenticator.objects.filter(user_id=user.pk, type=type).count()
+        return _("Security key %(number)d") % {"number": count + 1}
 
     def _get_user_identifier(self, user: AbstractBaseUser) -> str:
         return user.get_username()

@@ -25,7 +25,7 @@ from adit.vault.master_key import master_cipher
 
 @receiver(user_logged_in)
 def record_sign_in(request: HttpRequest | None, user: User, **_: Any) -> None:
-    client = _client_details(request)
+    client = get_client_details(request)
     record("signin.done", user=user, about=f"user:{user.pk}", details=client)
     if request is not None:
         agent = request.headers.get("User-Agent", "")
@@ -46,14 +46,16 @@ def end_other_sessions(request: HttpRequest, user: User, **_: Any) -> None:
         "password.changed",
         user=request.user,
         about=f"user:{user.pk}",
-        details={**_client_details(request), "ended_sessions": count},
+        details={**get_client_details(request), "ended_sessions": count},
     )
 
 
 @receiver(user_logged_out)
 def record_sign_out(request: HttpRequest | None, user: User | None, **_: Any) -> None:
     if user is not None:
-        record("signout.done", user=user, about=f"user:{user.pk}", details=_client_details(request))
+        record(
+            "signout.done", user=user, about=f"user:{user.pk}", details=get_client_details(request)
+        )
 
 
 @receiver(user_login_failed)
@@ -67,10 +69,10 @@ def record_failed_sign_in(
     typed = str(credentials.get("username") or credentials.get("email") or "")
     user = User.objects.filter(username=typed).first()
     if user is not None:
-        record("signin.failed", about=f"user:{user.pk}", details=_client_details(request))
+        record("signin.failed", about=f"user:{user.pk}", details=get_client_details(request))
         return
     name = master_cipher().index(typed, "sign-in name")[:16]
-    record("signin.failed", details={**_client_details(request), "unknown_name": name})
+    record("signin.failed", details={**get_client_details(request), "unknown_name": name})
 
 
 @receiver(authenticator_added)
@@ -80,7 +82,7 @@ def record_change_of_second_factor(
     signal: Signal, request: HttpRequest, user: User, authenticator: Authenticator, **_: Any
 ) -> None:
     action = {authenticator_added: "added", authenticator_removed: "removed"}.get(signal, "renewed")
-    details = {**_client_details(request), "type": str(authenticator.type)}
+    details = {**get_client_details(request), "type": str(authenticator.type)}
     record(f"second_factor.{action}", user=user, about=f"user:{user.pk}", details=details)
     if authenticator.type != Authenticator.Type.RECOVERY_CODES:
         mail_change_of_second_factor(user, was_added=action == "added")
@@ -88,10 +90,10 @@ def record_change_of_second_factor(
 
 @receiver(authentication_failed)
 def record_wrong_code(request: HttpRequest, user: User, **_: Any) -> None:
-    record("second_factor.failed", about=f"user:{user.pk}", details=_client_details(request))
+    record("second_factor.failed", about=f"user:{user.pk}", details=get_client_details(request))
 
 
-def _client_details(request: HttpRequest | None) -> dict[str, str]:
+def get_client_details(request: HttpRequest | None) -> dict[str, str]:
     """Return the client address that rate limiting uses: as our last proxy reports it."""
     if request is None:
         return {}

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from adit.accounts import permissions, sessions
 from adit.accounts.models import Theme, User
 from adit.accounts.second_factor import groups_that_require_it, has_second_factor
+from adit.accounts.security_keys import security_keys, supports_security_keys
 from adit.accounts.tables import SessionTable
 from adit.audit.trail import record
 
@@ -73,6 +74,8 @@ def second_factor(request: HttpRequest) -> HttpResponse:
     user = cast(User, request.user)
     context = {
         "app": Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).first(),
+        "keys": security_keys(user),
+        "supports_keys": supports_security_keys(request),
         "has_factor": has_second_factor(user),
         "required_by": [row.group.name for row in groups_that_require_it(user)],
     }

@@ -11,6 +11,7 @@ from adit.api_tokens.tokens import LIFETIMES_DAYS, Scope, possible_nodes
 from adit.nodes.models import Node
 
 NEVER = "never"
+_SOME = ("some", _("Only those selected below"))
 _TICKS = {"class": "form-check-input"}
 
 
@@ -29,7 +30,7 @@ class TokenForm(forms.Form):
     )
     all_nodes = forms.ChoiceField(
         label=_("PACS and folders"),
-        choices=[("all", _("All that you may use")), ("some", _("Only those selected below"))],
+        choices=[("all", _("All that you may use")), _SOME],
         initial="all",
         widget=forms.RadioSelect(attrs=_TICKS),
     )
@@ -54,6 +55,14 @@ class TokenForm(forms.Form):
         days.choices = choices
         days.initial = "30"
         nodes.queryset = possible_nodes(user)
+
+        if user.is_service:
+            self.fields["scopes"].help_text = _(
+                "The permissions of the account are checked at each use in addition."
+            )
+            all_nodes = self.fields["all_nodes"]
+            assert isinstance(all_nodes, forms.ChoiceField)
+            all_nodes.choices = [("all", _("All that the account may use")), _SOME]
 
     def clean(self) -> dict[str, Any]:
         given = self.cleaned_data

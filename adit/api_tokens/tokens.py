@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, require, require_active
 from adit.api_tokens.models import ApiToken
+from adit.audit.models import AuditEvent
 from adit.audit.trail import record
 from adit.nodes.access import visible_nodes
 from adit.nodes.models import Node
@@ -39,6 +40,7 @@ LIFETIMES_DAYS = (1, 7, 30, 90)
 MAX_DAYS = 90
 _LABEL = "adit"
 _USE_INTERVAL = timedelta(minutes=1)
+_REFUSAL_INTERVAL = timedelta(hours=1)
 
 
 class TokenRefused(AditError):
@@ -109,21 +111,44 @@ def authenticate_token(header: str) -> tuple[User, ApiToken]:
     digest = token.digest if token is not None else ""
     if not hmac.compare_digest(digest, _digest(text)) or token is None:
         raise TokenRefused("api-token.invalid")
+    why = _explain_refusal(token)
+    if why:
+        _record_refusal(token, why)
+        raise TokenRefused(why)
+    _note_use(token)
+    return token.user, token
+
+
+def _explain_refusal(token: ApiToken) -> str:
+    """Return the code of the message why the token may not be used; empty if it may."""
     if token.revoked_at is not None:
-        raise TokenRefused("api-token.revoked")
+        return "api-token.revoked"
     if not token.user.is_active:
-        raise TokenRefused("permission.account-deactivated")
+        return "permission.account-deactivated"
     if token.has_expired or (
         token.expires_at is None and not has_right(token.user, Right.TOKENS_WITHOUT_EXPIRY)
     ):
-        raise TokenRefused("api-token.expired")
-    _note_use(token)
-    return token.user, token
+        return "api-token.expired"
+    return ""
+
+
+def _record_refusal(token: ApiToken, reason: str) -> None:
+    """Record that a token was used in vain, at most once per hour, token and reason.
+
+    Unknown tokens are not recorded: anyone could fill the audit trail with them.
+    """
+    recent = AuditEvent.objects.filter(
+        action="token.refused", about=_subject(token), at__gt=timezone.now() - _REFUSAL_INTERVAL
+    )
+    if all(event.details["reason"] != reason for event in recent):
+        details = {"user": token.user.username, "name": token.name, "reason": reason}
+        record("token.refused", about=_subject(token), details=details)
 
 
 def require_scope(token: ApiToken, scope: Scope) -> None:
     """Raise NotPermitted unless the token has the scope."""
     if scope not in token.scopes:
+        _record_refusal(token, "api-token.scope-not-granted")
         raise NotPermitted("api-token.scope-not-granted", scope=scope.value)
 
 
@@ -134,6 +159,18 @@ def allowed_nodes(token: ApiToken, nodes: QuerySet[Node]) -> QuerySet[Node]:
     these are removed.
     """
     return nodes if token.all_nodes else nodes.filter(pk__in=token.nodes.values("pk"))
+
+
+def find_node(token: ApiToken, nodes: QuerySet[Node], **lookup: object) -> Node | None:
+    """Return the node if the token may be used for it; the vain use of one is recorded.
+
+    The caller passes the nodes that the user may use.
+    """
+    node = nodes.filter(**lookup).first()
+    if node is None or allowed_nodes(token, nodes).filter(pk=node.pk).exists():
+        return node
+    _record_refusal(token, "api-token.node-not-granted")
+    return None
 
 
 def revoke_token(actor: User, token: ApiToken) -> None:

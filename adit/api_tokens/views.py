@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -27,13 +28,21 @@ def own_tokens(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def token_new(request: HttpRequest) -> HttpResponse:
-    """Create a token. Its text is in the response and nowhere else."""
     user = _current_user(request)
+    return create_token(request, user, reverse("own_tokens"))
+
+
+def create_token(request: HttpRequest, user: User, back: str) -> HttpResponse:
+    """Create a token of the user. Its text is in the response and nowhere else.
+
+    The caller checks that the signed-in person may do so. `back` is the page that led here.
+    """
     form = TokenForm(request.POST or None, user=user)
+    context = {"back": back, "owner": user, "is_own": user == request.user}
     if request.method == "POST" and form.is_valid():
         try:
             token, text = tokens.create_token(
-                user,
+                _current_user(request),
                 user,
                 form.cleaned_data["name"],
                 form.cleaned_data["scopes"],
@@ -43,10 +52,9 @@ def token_new(request: HttpRequest) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            return render(
-                request, "api_tokens/token_created.html", {"token": token, "text_of_token": text}
-            )
-    context = {"form": form}
+            context |= {"token": token, "text_of_token": text}
+            return render(request, "api_tokens/token_created.html", context)
+    context |= {"form": form}
     return render(request, "api_tokens/token_new.html", context, status=422 if form.errors else 200)
 
 
@@ -60,6 +68,8 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
         raise Http404
     tokens.revoke_token(user, token)
     messages.success(request, _("%(name)s is revoked.") % {"name": token.name})
+    if token.user.is_service:
+        return redirect("user", token.user_id)
     return redirect("own_tokens" if is_own else "all_tokens")
 
 

@@ -176,6 +176,25 @@ def test_members_of_a_group_that_requires_it_can_do_nothing_else_until_it_is_set
     assert client.get("/")["Location"] == INDEX
 
 
+def test_without_the_required_second_factor_nobody_makes_tokens_or_webhooks(
+    coordinator: User, groups: dict[str, Group]
+) -> None:
+    SecondFactorGroup.objects.create(group=groups[standard.COORDINATORS])
+    client = sign_in(coordinator)
+    token = {"name": "a", "days": "7", "scopes": ["query"], "all_nodes": "all"}
+    webhook = {"name": "a", "url": "https://hooks.example.org/", "events": ["job.ended"]}
+
+    for path, typed in (("tokens", token), ("webhooks", webhook)):
+        assert client.post(f"/accounts/{path}/new/", typed)["Location"] == INDEX
+    assert not coordinator.api_tokens.exists()
+    assert not coordinator.webhooks.exists()
+
+    set_up(client)
+    for path, typed in (("tokens", token), ("webhooks", webhook)):
+        assert client.post(f"/accounts/{path}/new/", typed).status_code == 200
+    assert coordinator.api_tokens.count() == coordinator.webhooks.count() == 1
+
+
 def test_api_tokens_are_not_asked_for_a_second_factor(
     coordinator: User, groups: dict[str, Group]
 ) -> None:

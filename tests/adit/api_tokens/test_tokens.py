@@ -71,8 +71,12 @@ def test_a_token_is_refused_when_it_has_expired(make_token: MakeToken) -> None:
     _made, text = make_token(days=7)
 
     late = timezone.now() + timedelta(days=7, seconds=1)
-    with time_machine.travel(late), pytest.raises(TokenRefused, match="expired"):
-        authenticate_token(f"Token {text}")
+    with time_machine.travel(late):
+        for _attempt in range(3):
+            with pytest.raises(TokenRefused, match="expired"):
+                authenticate_token(f"Token {text}")
+    event = AuditEvent.objects.get(action="token.refused")
+    assert event.details["reason"] == "api-token.expired"
 
 
 def test_a_revoked_token_is_refused(coordinator: User, make_token: MakeToken) -> None:
@@ -121,6 +125,7 @@ def test_a_token_is_not_used_beyond_its_scopes(make_token: MakeToken) -> None:
     for scope in (Scope.STORE, Scope.JOBS_WRITE, Scope.IDENTIFIED):
         with pytest.raises(NotPermitted, match=scope.value):
             tokens.require_scope(made, scope)
+    assert AuditEvent.objects.filter(action="token.refused").count() == 1
 
 
 def test_a_token_for_single_nodes_allows_no_others(
@@ -133,6 +138,10 @@ def test_a_token_for_single_nodes_allows_no_others(
     mine = readable_nodes(coordinator)
     assert list(tokens.allowed_nodes(made, mine)) == [other]
     assert set(tokens.allowed_nodes(everywhere, mine)) == {source, other}
+    assert tokens.find_node(made, mine, pk=other.pk) == other
+    assert tokens.find_node(made, mine, pk=source.pk) is None
+    refused = AuditEvent.objects.get(action="token.refused")
+    assert refused.details["reason"] == "api-token.node-not-granted"
 
     other.delete()
     assert list(tokens.allowed_nodes(made, readable_nodes(coordinator))) == []

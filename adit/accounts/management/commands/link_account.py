@@ -26,6 +26,8 @@ class Command(BaseCommand):
         user = User.objects.filter(username=username).first()
         if user is None:
             raise CommandError(f"There is no account {username}.")
+        if user.is_service:
+            raise CommandError(f"{username} is a service account, which cannot sign in.")
         if provider != DIRECTORY and provider not in settings.OPENID_PROVIDERS:
             raise CommandError(f"The settings name no provider {provider}.")
         if SocialAccount.objects.filter(provider=provider, uid=subject).exists():
