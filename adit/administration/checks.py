@@ -1,5 +1,8 @@
 """Rules for changes to users and groups. Used by the services of both."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.contrib.auth.models import Group
 from django.utils.translation import gettext as _
 
@@ -8,9 +11,10 @@ from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, require
 from adit.administration.effective_access import Access
 from adit.administration.permission_texts import describe_right
+from adit.audit.trail import record
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit_engine.errors import InvalidInput
+from adit_engine.errors import AditError, InvalidInput
 
 
 def lock_groups() -> None:
@@ -29,6 +33,23 @@ def require_may_manage(actor: User, access: Access) -> None:
     missing = access - Access.grantable_by(actor)
     if missing:
         raise NotPermitted("grant.not-held", access=", ".join(describe_access(missing)))
+
+
+@contextmanager
+def recording_refusal(actor: User, target: User | Group) -> Iterator[None]:
+    """Record in the audit trail if the change of a user or a group in this block is refused.
+
+    To be entered before the transaction, which a refusal rolls back.
+    """
+    kind = "user" if isinstance(target, User) else "group"
+    name = target.username if isinstance(target, User) else target.name
+    try:
+        yield
+    except AditError as error:
+        details = {kind: name, "reason": error.message.to_json()}
+        about = f"{kind}:{target.pk or ''}"
+        record(f"{kind}.refused", user=actor, about=about, details=details)
+        raise
 
 
 def require_administrator() -> None:

@@ -9,6 +9,7 @@ from adit.accounts import sessions
 from adit.accounts.external_accounts import DIRECTORY, DirectoryUnavailable
 from adit.accounts.models import User
 from adit.api_tokens import tokens
+from adit.audit.outages import record_daily
 from adit.audit.trail import record
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,14 @@ def end_access_of_missing_users() -> None:
     from adit.accounts import ldap  # needs the extra `ldap`
 
     try:
-        missing = ldap.find_missing_users(settings.LDAP)
+        for user in ldap.find_missing_users(settings.LDAP):
+            _end_access(user)
+        groups = ldap.find_missing_groups(settings.LDAP)
     except DirectoryUnavailable:
         log.warning("Accounts were not compared with the directory: it did not answer as expected")
         return
-    for user in missing:
-        _end_access(user)
+    if groups:
+        record_daily("directory.groups_missing", details={"groups": groups})
 
 
 def _end_access(user: User) -> None:

@@ -39,7 +39,9 @@ class Access:
         if user.is_superuser:
             return cls.everything()
         own = named_permissions().filter(user=user).values_list("codename", flat=True)
-        return cls.of_groups(user.groups.all()) | cls(frozenset(own))
+        as_person = Project.objects.filter(member_users=user).values_list("pk", flat=True)
+        by_person = cls(frozenset(own), projects=frozenset(as_person))
+        return cls.of_groups(user.groups.all()) | by_person
 
     @classmethod
     def grantable_by(cls, user: User) -> "Access":

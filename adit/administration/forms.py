@@ -52,8 +52,25 @@ class UserForm(forms.ModelForm):
 
     @property
     def data_of_user(self) -> UserData:
-        values = {name: self.cleaned_data[name] for name in UserData.__dataclass_fields__}
+        names = [name for name in UserData.__dataclass_fields__ if name in self.cleaned_data]
+        values = {name: self.cleaned_data[name] for name in names}
         return UserData(**{**values, "groups": list(values["groups"])})
+
+
+class ServiceAccountForm(UserForm):
+    """Names and groups of an account for a program."""
+
+    class Meta(UserForm.Meta):
+        labels = {**UserForm.Meta.labels, "first_name": _("Purpose")}
+        help_texts = {
+            "username": _("Letters, digits and @ . + - _"),
+            "first_name": _("What the program does, for example: evaluation of the LUNG project."),
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("last_name", "email", "is_staff"):
+            del self.fields[name]
 
 
 class DeactivateForm(forms.Form):
@@ -92,10 +109,15 @@ class DeactivateForm(forms.Form):
         return given
 
 
+class MembersField(forms.ModelMultipleChoiceField):
+    def label_from_instance(self, obj: User) -> str:
+        return obj.get_full_name() if obj.is_service else obj.username
+
+
 class GroupForm(forms.ModelForm):
     """Name, members, permissions, and access to each node."""
 
-    members = forms.ModelMultipleChoiceField(
+    members = MembersField(
         User.objects.none(),
         label=_("Members"),
         required=False,

@@ -7,7 +7,12 @@ from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 
 from adit.accounts.models import SecondFactorGroup, User
-from adit.administration.checks import lock_groups, require_administrator, require_may_manage
+from adit.administration.checks import (
+    lock_groups,
+    recording_refusal,
+    require_administrator,
+    require_may_manage,
+)
 from adit.administration.effective_access import Access, named_permissions
 from adit.audit.changes import compare_values
 from adit.audit.trail import record
@@ -59,14 +64,14 @@ def compare_group(group: Group | None, data: GroupData) -> GroupChange:
 
 def save_group(actor: User, group: Group | None, data: GroupData) -> Group:
     """Create or change a group. Raise NotPermitted, InvalidInput."""
-    with transaction.atomic():
+    target = group if group is not None else Group(name=data.name)
+    with recording_refusal(actor, target), transaction.atomic():
         lock_groups()
         before = _describe(group) if group is not None else {}
         held = Access.of_groups([group]) if group is not None else Access()
         require_may_manage(actor, held | data.get_access(group))
         action = "group.changed" if group is not None else "group.created"
-        if group is None:
-            group = Group(name=data.name)
+        group = target
         group.name = data.name
         group.save()
         group.permissions.set(data.permissions)

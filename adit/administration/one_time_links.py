@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from adit.accounts import permissions
+from adit.accounts.mails import send_now
 from adit.accounts.models import User
 from adit.administration.models import OneTimeLink
 from adit.audit.models import AuditEvent
@@ -44,10 +45,9 @@ class LinkRefused(AditError):
 def create_password_link(actor: User, user: User) -> str:
     """Return the token of a new link to set the password; an earlier link is void.
 
-    Raise LinkRefused for a deactivated account.
+    Raise LinkRefused for a deactivated account and for a service account.
     """
-    if not user.is_active:
-        raise LinkRefused("link.account-deactivated")
+    _require_may_have_password(user)
     with transaction.atomic():
         token = _create_link(user, PASSWORD_LINK_LIFETIME)
         details = {"user": user.username}
@@ -62,7 +62,8 @@ def mail_requested_links(typed: str) -> None:
     none. The mails are sent by a thread, so that the duration does not tell whether there is one.
     """
     name = typed.strip()
-    found = User.objects.filter(Q(username=name) | Q(email__iexact=name), is_active=True)
+    people = User.objects.filter(is_active=True, is_service=False)
+    found = people.filter(Q(username=name) | Q(email__iexact=name))
     mails = []
     for user in found.exclude(email="")[:_MAX_REQUESTED]:
         is_invited = not user.has_usable_password() and user.last_login is None
@@ -78,9 +79,12 @@ def mail_requested_links(typed: str) -> None:
 
 
 def _mail_links(mails: list[tuple[User, str, timedelta]]) -> None:
-    for user, token, lifetime in mails:
-        if not mail_password_link(user, token, lifetime):
-            log.warning("the mail server did not accept a link to set a password")
+    try:
+        for user, token, lifetime in mails:
+            if not mail_password_link(user, token, lifetime):
+                log.warning("the mail server did not accept a link to set a password")
+    finally:
+        connection.close()  # that of this thread
 
 
 def create_setup_link() -> str:
@@ -121,9 +125,10 @@ def mail_password_link(
     server = get_connection(timeout=settings.EMAIL_TIMEOUT)
     mail = EmailMessage(_("ADIT: set your password"), text, to=[user.email], connection=server)
     try:
-        return bool(mail.send())
+        send_now(mail)
     except OSError:  # also the errors of smtplib
         return False
+    return True
 
 
 def find_password_link(token: str) -> OneTimeLink:
@@ -131,8 +136,7 @@ def find_password_link(token: str) -> OneTimeLink:
     link = _find_link(token)
     if link.user is None:
         raise LinkRefused("link.unknown")
-    if not link.user.is_active:
-        raise LinkRefused("link.account-deactivated")
+    _require_may_have_password(link.user)
     return link
 
 
@@ -218,6 +222,13 @@ def _use(token: str) -> None:
     unused = OneTimeLink.objects.filter(digest=_digest(token), used_at=None)
     if unused.update(used_at=timezone.now()) != 1:
         raise LinkRefused("link.used")
+
+
+def _require_may_have_password(user: User) -> None:
+    if user.is_service:
+        raise LinkRefused("link.service-account")
+    if not user.is_active:
+        raise LinkRefused("link.account-deactivated")
 
 
 def _require_no_administrator() -> None:

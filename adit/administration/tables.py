@@ -49,6 +49,13 @@ class UserFilter(django_filters.FilterSet):
         widget=forms.Select(attrs={"class": "form-select"}),
     )
 
+    is_service = django_filters.ChoiceFilter(
+        label=_lazy("Kind"),
+        choices=[("False", _lazy("people")), ("True", _lazy("service accounts"))],
+        empty_label=_lazy("all"),
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )
+
     class Meta:
         model = User
         fields: list[str] = []
@@ -94,6 +101,8 @@ class UserTable(Table):
         return ", ".join(sorted(names)) or muted(NONE)
 
     def render_second_factor(self, record: Any) -> str:
+        if record.is_service:
+            return muted(NONE)
         return _("yes") if record.has_second_factor else muted(_("no"))
 
     def render_state(self, record: User) -> str:
@@ -128,6 +137,8 @@ def describe_state_of(user: User) -> tuple[str, str]:
     """Return the state for the badge, and the text that users read."""
     if not user.is_active:
         return "closed", _("deactivated")
+    if user.is_service:
+        return "open", _("service account")
     if not user.has_usable_password() and user.last_login is None:
         return "waiting", _("no password yet")
     return "open", _("active")

@@ -5,13 +5,15 @@ The token of a link is a parameter, because logs contain paths of requests witho
 
 from django.urls import path
 
-from adit.administration.views import groups, links, users
+from adit.administration.views import configuration, groups, links, users
 
 urlpatterns = [
     path("users/", users.user_list, name="users"),
     path("users/new/", users.user_new, name="user_new"),
+    path("users/new/service/", users.service_account_new, name="service_account_new"),
     path("users/<int:pk>/", users.user_page, name="user"),
     path("users/<int:pk>/edit/", users.user_edit, name="user_edit"),
+    path("users/<int:pk>/token/", users.user_token_new, name="user_token_new"),
     path("users/<int:pk>/deactivate/", users.user_deactivate, name="user_deactivate"),
     path("users/<int:pk>/reactivate/", users.user_reactivate, name="user_reactivate"),
     path("users/<int:pk>/password/", users.user_password, name="user_password"),
@@ -23,6 +25,9 @@ urlpatterns = [
     path("groups/", groups.group_list, name="groups"),
     path("groups/new/", groups.group_new, name="group_new"),
     path("groups/<int:pk>/", groups.group_page, name="group"),
+    path("configuration/", configuration.configuration_page, name="configuration"),
+    path("configuration/export/", configuration.configuration_export, name="configuration_export"),
+    path("configuration/import/", configuration.configuration_import, name="configuration_import"),
     path("accounts/password/link/", links.password_link, name="password_link"),
     path("accounts/password/forgotten/", links.password_forgotten, name="password_forgotten"),
     path("setup/", links.setup, name="setup"),

@@ -17,7 +17,12 @@ from adit.accounts.permissions import NotPermitted, Right, has_right, order_righ
 from adit.accounts.second_factor import has_second_factor, remove_second_factor
 from adit.accounts.sessions import end_sessions
 from adit.administration import one_time_links
-from adit.administration.checks import lock_groups, require_administrator, require_may_manage
+from adit.administration.checks import (
+    lock_groups,
+    recording_refusal,
+    require_administrator,
+    require_may_manage,
+)
 from adit.administration.effective_access import Access
 from adit.api_tokens import tokens
 from adit.audit.changes import compare_values
@@ -47,18 +52,41 @@ def create_user(actor: User, data: UserData) -> tuple[User, str]:
 
     Raise NotPermitted.
     """
-    with transaction.atomic():
+    user = User(username=data.username)
+    with recording_refusal(actor, user), transaction.atomic():
         lock_groups()
-        user = User(username=data.username)
         user.set_unusable_password()
         _save(actor, user, data)
         record("user.created", user=actor, about=_subject(user), details=_describe(user))
         return user, one_time_links.create_password_link(actor, user)
 
 
+def create_service_account(actor: User, data: UserData) -> User:
+    """Create an account for a program; it cannot sign in. Raise NotPermitted."""
+    user = User(username=data.username, is_service=True)
+    with recording_refusal(actor, user), transaction.atomic():
+        lock_groups()
+        user.set_unusable_password()
+        _save(actor, user, data)
+        details = {**_describe(user), "is_service": True}
+        record("user.service_created", user=actor, about=_subject(user), details=details)
+        return user
+
+
+def require_may_create_token(actor: User, user: User) -> None:
+    """Raise NotPermitted unless the actor may create API tokens of this service account.
+
+    Who has such a token can do what the account may do. Raise InvalidInput for a person.
+    """
+    with recording_refusal(actor, user):
+        require_may_manage(actor, Access.of_user(user))
+        if not user.is_service:
+            raise InvalidInput("user.not-a-service-account")
+
+
 def change_user(actor: User, user: User, data: UserData) -> None:
     """Change names, mail address and groups. Raise NotPermitted, InvalidInput."""
-    with transaction.atomic():
+    with recording_refusal(actor, user), transaction.atomic():
         lock_groups()
         user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
         before = _describe(user)
@@ -81,7 +109,7 @@ def deactivate_user(actor: User, user: User, *, successor: User | None) -> None:
     Its jobs that have not ended go to the successor, whose permissions then apply, or are
     canceled if there is none. Raise NotPermitted, InvalidInput.
     """
-    with transaction.atomic():
+    with recording_refusal(actor, user), transaction.atomic():
         lock_groups()
         user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
         if user.pk == actor.pk:
@@ -104,7 +132,7 @@ def deactivate_user(actor: User, user: User, *, successor: User | None) -> None:
 
 def reactivate_user(actor: User, user: User) -> None:
     """Let the person sign in again, with the former password. Raise NotPermitted."""
-    with transaction.atomic():
+    with recording_refusal(actor, user), transaction.atomic():
         require_may_manage(actor, Access.of_user(user))
         User.objects.filter(pk=user.pk).update(is_active=True)
         details = {"user": user.username}
@@ -116,7 +144,8 @@ def reset_password(actor: User, user: User) -> str:
 
     Raise NotPermitted.
     """
-    require_may_manage(actor, Access.of_user(user))
+    with recording_refusal(actor, user):
+        require_may_manage(actor, Access.of_user(user))
     return one_time_links.create_password_link(actor, user)
 
 
@@ -125,7 +154,7 @@ def reset_second_factor(actor: User, user: User) -> None:
 
     Raise NotPermitted, InvalidInput.
     """
-    with transaction.atomic():
+    with recording_refusal(actor, user), transaction.atomic():
         require_may_manage(actor, Access.of_user(user))
         if user.pk == actor.pk:
             raise InvalidInput("user.resets-own-second-factor")
@@ -153,7 +182,8 @@ def open_jobs(user: User) -> QuerySet[Job]:
 def possible_successors(user: User) -> list[User]:
     """Return the active users who may order all kinds of the jobs that have not ended."""
     kinds = set(open_jobs(user).values_list("kind", flat=True))
-    others = User.objects.filter(is_active=True).exclude(pk=user.pk).order_by("username")
+    people = User.objects.filter(is_active=True, is_service=False)
+    others = people.exclude(pk=user.pk).order_by("username")
     return [one for one in others if all(has_right(one, order_right(kind)) for kind in kinds)]
 
 

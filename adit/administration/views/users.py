@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -21,13 +22,16 @@ from adit.accounts.second_factor import (
 from adit.administration import one_time_links, users
 from adit.administration.checks import describe_access
 from adit.administration.effective_access import named_permissions
-from adit.administration.forms import DeactivateForm, UserForm
+from adit.administration.forms import DeactivateForm, ServiceAccountForm, UserForm
 from adit.administration.permission_texts import list_by_section
 from adit.administration.tables import UserFilter, UserTable, describe_state_of
 from adit.administration.views.confirmation import ask_before_granting, get_manager
 from adit.api_tokens.models import ApiToken
+from adit.api_tokens.tables import TokenTable
+from adit.api_tokens.views import create_token
 from adit.nodes import access
 from adit.nodes.models import Node, NodeAccess
+from adit.projects.models import Project
 from adit.projects.services import visible_projects
 from adit_engine.errors import AditError
 
@@ -52,6 +56,7 @@ def user_page(request: HttpRequest, pk: int) -> HttpResponse:
     manager = get_manager(request)
     user = get_object_or_404(User, pk=pk)
     state, word = describe_state_of(user)
+    rows = ApiToken.objects.filter(user=user).prefetch_related("nodes")
     context = {
         "person": user,
         "state": state,
@@ -59,7 +64,8 @@ def user_page(request: HttpRequest, pk: int) -> HttpResponse:
         "is_self": user.pk == manager.pk,
         "has_second_factor": has_second_factor(user),
         "must_have_second_factor": groups_that_require_it(user).exists(),
-        "tokens": ApiToken.objects.filter(user=user, revoked_at=None).count(),
+        "tokens": rows.filter(revoked_at=None).count(),
+        "token_table": TokenTable(rows, request) if user.is_service else None,
         **_describe_access(user),
     }
     return render(request, "administration/user.html", context)
@@ -86,6 +92,40 @@ def user_new(request: HttpRequest) -> HttpResponse:
 
 
 @get_or_post
+def service_account_new(request: HttpRequest) -> HttpResponse:
+    """Create an account for a program; its page then offers API tokens."""
+    manager = get_manager(request)
+    form = _make_form(request, manager, User(is_service=True))
+    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
+        data = form.data_of_user
+        asked = _ask_about_groups(request, None, data)
+        if asked is not None:
+            return asked
+        try:
+            user = users.create_service_account(manager, data)
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("The service account is created. Create a token for it."))
+            return redirect("user", user.pk)
+    context = {"form": form, "is_service": True}
+    return render(request, "administration/user_edit.html", context, status=_status_code(form))
+
+
+@get_or_post
+def user_token_new(request: HttpRequest, pk: int) -> HttpResponse:
+    """Create an API token of a service account; the response shows it once."""
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    try:
+        users.require_may_create_token(manager, user)
+    except AditError as error:
+        messages.error(request, str(error))
+        return redirect("user", pk)
+    return create_token(request, user, reverse("user", args=[pk]))
+
+
+@get_or_post
 def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
     manager = get_manager(request)
     user = get_object_or_404(User, pk=pk)
@@ -102,7 +142,7 @@ def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
         else:
             messages.success(request, _("Saved."))
             return redirect("user", pk)
-    context = {"form": form, "person": user}
+    context = {"form": form, "person": user, "is_service": user.is_service}
     return render(request, "administration/user_edit.html", context, status=_status_code(form))
 
 
@@ -171,7 +211,8 @@ def user_second_factor_reset(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _make_form(request: HttpRequest, manager: User, user: User) -> UserForm:
-    return UserForm(
+    form = ServiceAccountForm if user.is_service else UserForm
+    return form(
         request.POST if request.method == "POST" else None,
         instance=user,
         appoints_staff=has_right(manager, Right.ADMINISTER),
@@ -221,6 +262,7 @@ def _describe_access(user: User) -> dict[str, Any]:
         ],
         "nodes": _describe_nodes(groups, reads, writes, everything),
         "projects": visible_projects(active).filter(is_default=False).order_by("protocol_id"),
+        "projects_as_person": Project.objects.filter(member_users=user),
     }
 
 

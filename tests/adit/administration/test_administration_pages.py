@@ -26,6 +26,8 @@ ROLES = ("nobody", "stranger", "coordinator", "pacsadmin", "dpo", "admin", "root
 SIGN_IN, OK, AWAY, NO, HIDDEN, GONE = 302, 200, 302, 403, 404, 410
 MANAGERS = dict.fromkeys(ROLES, NO) | {"nobody": SIGN_IN, "admin": OK, "root": OK}
 MANAGERS_AWAY = MANAGERS | {"admin": AWAY, "root": AWAY}
+CONFIGURERS = MANAGERS | {"pacsadmin": OK, "dpo": OK}
+CONFIGURERS_WRONG = CONFIGURERS | dict.fromkeys(("pacsadmin", "dpo", "admin", "root"), 422)
 ALL = dict.fromkeys(ROLES, OK) | {"nobody": SIGN_IN}
 ANYBODY = dict.fromkeys(ROLES, GONE)
 """Pages behind a link, opened without one."""
@@ -34,6 +36,8 @@ ANYBODY = dict.fromkeys(ROLES, GONE)
 MATRIX = {
     "users": ("get", (), MANAGERS),
     "user_new": ("get", (), MANAGERS),
+    "service_account_new": ("get", (), MANAGERS),
+    "user_token_new": ("get", ("user",), MANAGERS_AWAY),
     "user": ("get", ("user",), MANAGERS),
     "user_edit": ("get", ("user",), MANAGERS),
     "user_deactivate": ("get", ("user",), MANAGERS),
@@ -43,6 +47,9 @@ MATRIX = {
     "groups": ("get", (), MANAGERS),
     "group_new": ("get", (), MANAGERS),
     "group": ("get", ("group",), MANAGERS),
+    "configuration": ("get", (), CONFIGURERS),
+    "configuration_export": ("post", (), CONFIGURERS_WRONG),
+    "configuration_import": ("post", (), CONFIGURERS_WRONG),
     "password_link": ("get", (), ANYBODY),
     "password_forgotten": ("get", (), dict.fromkeys(ROLES, OK)),
     "setup": ("get", (), ANYBODY),
@@ -260,6 +267,7 @@ def test_the_last_administrator_cannot_deactivate_themselves(admin: User, as_use
     assert "your own account" in answer.content.decode()
     assert admin.is_active
     assert not AuditEvent.objects.filter(action="user.deactivated").exists()
+    assert AuditEvent.objects.filter(action="user.refused", user=admin).count() == 1
 
 
 def test_a_group_that_grants_more_than_its_author_holds_is_refused(
@@ -275,7 +283,8 @@ def test_a_group_that_grants_more_than_its_author_holds_is_refused(
     assert answer.status_code == 422
     assert "Approve jobs" in answer.content.decode()
     assert not Group.objects.filter(name="Shortcut").exists()
-    assert not AuditEvent.objects.filter(action__startswith="group.").exists()
+    events = AuditEvent.objects.filter(action__startswith="group.")
+    assert [event.action for event in events] == ["group.refused"]
 
 
 def test_a_deactivation_asks_what_happens_to_open_jobs(

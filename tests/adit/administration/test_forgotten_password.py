@@ -47,7 +47,7 @@ def ask(account: str) -> str:
     response = Client().post(PAGE, {"account": account})
     for thread in threading.enumerate():
         if thread.name == "password links":
-            thread.join(10)
+            thread.join(30)
     assert response.status_code == 200
     return response.content.decode()
 

@@ -99,6 +99,8 @@ def test_a_group_cannot_grant_what_the_granter_lacks(
     with pytest.raises(NotPermitted, match="do not have all of these permissions"):
         service.save_group(clerk, None, data)
     assert not Group.objects.filter(name="Mine").exists()
+    event = AuditEvent.objects.get(action="group.refused")
+    assert (event.user_id, event.details["group"]) == (clerk.pk, "Mine")
 
     service.save_group(admin, None, data)  # an administrator may grant anything
 
@@ -134,6 +136,7 @@ def test_the_last_administrator_cannot_be_removed_with_the_group(
         service.save_group(admin, group, data_of(group, **{change: []}))
 
     assert has_right(User.objects.get(pk=admin.pk), Right.ADMINISTER)
+    assert AuditEvent.objects.filter(action="group.refused", user=admin).count() == 1
 
 
 def test_a_superuser_counts_as_an_administrator(

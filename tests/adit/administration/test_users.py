@@ -17,6 +17,7 @@ from adit.api_tokens import tokens
 from adit.api_tokens.tokens import TokenRefused
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState
+from adit.pages.audit_sentences import EventNames, describe_event
 from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
 
@@ -75,6 +76,16 @@ def test_membership_in_a_project_is_granted_only_by_members(
         users.change_user(clerk, stranger, data_of(stranger, heart))
 
 
+def test_the_account_of_a_single_member_is_out_of_reach_of_others(
+    clerk: User, stranger: User, make_project: Callable[..., Project]
+) -> None:
+    users.reset_password(clerk, stranger)
+    make_project("HEART", members=()).member_users.add(stranger)
+
+    with pytest.raises(NotPermitted, match="HEART"):
+        users.reset_password(clerk, stranger)
+
+
 DEEDS: dict[str, Callable[[User, User], object]] = {
     "change": lambda actor, user: users.change_user(actor, user, data_of(user)),
     "deactivate": lambda actor, user: users.deactivate_user(actor, user, successor=None),
@@ -93,6 +104,9 @@ def test_the_account_of_a_person_with_more_permissions_is_out_of_reach(
     pacsadmin.refresh_from_db()
     assert pacsadmin.is_active
     assert names_of(pacsadmin) == {"PACS administrators"}
+    event = AuditEvent.objects.get(action="user.refused")
+    assert (event.user_id, event.about) == (clerk.pk, f"user:{pacsadmin.pk}")
+    assert event.details["reason"]["code"] == "grant.not-held"
 
 
 def test_only_administrators_appoint_staff(admin: User, clerk: User, coordinator: User) -> None:
@@ -109,6 +123,10 @@ def test_the_last_administrator_cannot_leave_the_group(admin: User, groups: Grou
         users.change_user(admin, admin, data_of(admin, groups["Coordinators"]))
 
     assert names_of(admin) == {"Administrators"}
+    event = AuditEvent.objects.get(action="user.refused")
+    sentence = describe_event(event, EventNames(admin, [event]))
+    assert sentence.startswith("admin was refused a change of admin: ")
+    assert "administrator must remain" in sentence
 
 
 def test_the_last_administrator_stays_active(
