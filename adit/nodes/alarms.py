@@ -11,10 +11,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from adit.accounts.permissions import AnyUser, Right, has_right
-from adit.nodes.models import Alarm, AlarmMail, Node
+from adit.nodes.models import Alarm, Node
 from adit_engine.messages import Message
 
-RETENTION_DAYS = 90
 CHANGES_SHOWN_FOR = timedelta(days=2)
 """How long an alarm is shown that has no end of its own, such as changed hours."""
 SILENT_AFTER = timedelta(hours=1)
@@ -63,13 +62,10 @@ def end_other_alarms(
 
 
 def end_old_alarms() -> None:
-    """End notices and alarms of machines that are gone; delete alarms that ended long ago."""
+    """End notices and alarms of machines that are gone."""
     now = timezone.now()
     _end_alarms(Alarm.objects.filter(cause=Alarm.Cause.HOURS, last_at__lt=now - CHANGES_SHOWN_FOR))
     _end_alarms(Alarm.objects.exclude(host="").filter(last_at__lt=now - SILENT_AFTER))
-    before = now - timedelta(days=RETENTION_DAYS)
-    AlarmMail.objects.filter(created_at__lt=before).delete()
-    Alarm.objects.filter(ended_at__lt=before).delete()
 
 
 def raise_hours_changed(user: AnyUser, node: Node, changed: Iterable[str]) -> None:

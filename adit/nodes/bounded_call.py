@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from django.conf import settings
+from django.db import connection
 
 from adit_engine.errors import Stopped, TimedOut
 from adit_engine.nodes.base import FindResults, OpenedNode, Searchable
@@ -82,10 +83,17 @@ def run_bounded(node: OpenedNode, ask: Callable[[threading.Event], T], guard: Ca
     The calling thread checks `watch` even while the node is silent. Raises what `watch` or `ask`
     raises.
     """
+
+    def ask_in_thread() -> T:
+        try:
+            return ask(stop)
+        finally:
+            connection.close()
+
     stop = threading.Event()
     asker = ThreadPoolExecutor(1, thread_name_prefix="search")
     try:
-        answer = asker.submit(ask, stop)
+        answer = asker.submit(ask_in_thread)
         try:
             while not wait([answer], POLL_S).done:
                 guard.check(node.name)

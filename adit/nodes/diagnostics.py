@@ -15,24 +15,34 @@ from django.conf import settings
 from django.utils import timezone
 
 from adit.accounts.models import User
-from adit.accounts.permissions import AnyUser, Right, require
+from adit.accounts.permissions import AnyUser, NotPermitted, Right, require
 from adit.audit.trail import record
 from adit.nodes import services
 from adit.nodes.bounded_call import CallGuard, run_bounded
 from adit.nodes.forms import get_settings_form_class, is_secret
-from adit.nodes.gateway import Purpose, open_node, require_still_available
+from adit.nodes.gateway import Purpose, lend_connections, open_node, require_still_available
 from adit.nodes.limits import breaker
 from adit.nodes.limits.unavailable import NodeUnavailable
 from adit.nodes.models import Node, NodeTestResult
 from adit.nodes.search import acquire_search_thread
 from adit_engine.errors import InvalidInput, NodeError, NotFound, TimedOut
 from adit_engine.messages import Message
-from adit_engine.nodes.base import Grade, NodeFinding, SettingProposal, SupportsTestTransfer
+from adit_engine.nodes.base import (
+    Grade,
+    NodeFinding,
+    SettingProposal,
+    SupportsParallelTest,
+    SupportsTestTransfer,
+)
+from adit_engine.nodes.diagnostics.parallel_probe import COUNTS
 from adit_engine.nodes.diagnostics.sample_series import choose_image
 from adit_engine.values.references import StudyRef
 
 CANCEL_GRACE_S = 15
 """Extra time to cancel a C-MOVE in an orderly way and to wait for late images."""
+
+MEASURED_WITHIN_S = 20.0
+"""Time to compare numbers of connections."""
 
 _WORST_FIRST = (Grade.BAD, Grade.WARNING, Grade.GOOD)
 _Kind = NodeTestResult.TestKind
@@ -100,6 +110,11 @@ def try_fetching(user: AnyUser, node: Node, study: StudyRef | None) -> list[Node
         image, patient_id = choose_image(opened, study)
         within_s = settings.SEARCH_DEADLINE_S
         yield from opened.try_fetching(image, within_s=within_s, patient_id=patient_id)
+        if isinstance(opened, SupportsParallelTest):
+            with lend_connections(user, node, max(COUNTS)) as most:
+                yield from opened.measure_fetching(
+                    image, most=most, within_s=MEASURED_WITHIN_S, patient_id=patient_id
+                )
 
     return _run_and_store(user, node, _Kind.FETCH, ask)
 
@@ -117,6 +132,27 @@ def try_writing(user: AnyUser, node: Node) -> list[NodeFinding]:
         if isinstance(opened, SupportsTestTransfer):
             return opened.try_writing()
         return [NodeFinding(Grade.WARNING, Message("node-test.not-possible"))]
+
+    return _run_and_store(user, node, _Kind.WRITE, ask)
+
+
+def measure_sending(user: AnyUser, node: Node) -> list[NodeFinding]:
+    """Send synthetic images over one, two and four connections, and compare.
+
+    A clinical PACS and a source only are never measured: the images stay there.
+
+    Raise NotPermitted, NodeUnavailable.
+    """
+    require(user, Right.MANAGE_NODES)
+    if node.is_clinical or not node.takes_images:
+        raise NotPermitted("node-test.not-measured", node=node.name)
+
+    def ask(opened: Any) -> Iterator[NodeFinding]:
+        if not isinstance(opened, SupportsParallelTest):
+            yield NodeFinding(Grade.WARNING, Message("node-test.not-possible"))
+            return
+        with lend_connections(user, node, max(COUNTS), Purpose.STORE) as most:
+            yield from opened.measure_storing(most=most, within_s=MEASURED_WITHIN_S)
 
     return _run_and_store(user, node, _Kind.WRITE, ask)
 
@@ -215,7 +251,8 @@ def _collect_findings(
 def _get_time_limit_s(kind: NodeTestResult.TestKind) -> float:
     """A fetch test may try two methods, each with its own limit."""
     ways = 2 if kind is _Kind.FETCH else 1
-    return ways * settings.SEARCH_DEADLINE_S + (CANCEL_GRACE_S if kind is _Kind.FETCH else 0)
+    more_s = CANCEL_GRACE_S + MEASURED_WITHIN_S if kind is _Kind.FETCH else 0
+    return ways * settings.SEARCH_DEADLINE_S + more_s
 
 
 def _make_line(kept: dict[str, Any], node: Node) -> FindingLine:

@@ -110,6 +110,7 @@ class NodeForm(forms.ModelForm):
         fields = [
             "name",
             "kind",
+            "api_ae_title",
             "is_open",
             "is_clinical",
             "retrieve_limit",
@@ -363,6 +364,9 @@ def _make_field(field: Field[Any], hint: Any) -> forms.Field:
 
 FIELD_HINTS = {
     "name": _("The name shown on all pages, for example PACS Radiology."),
+    "api_ae_title": _(
+        "Programs use this name for it. Empty: ADIT takes its AE title, or its name if it has none."
+    ),
     "is_clinical": _("Patient care depends on it. Sending to it needs a separate permission."),
     "retrieve_limit": _("Maximum number of open connections, for all users and jobs together."),
     "search_limit": _("Maximum number of open connections for searches and tests."),

@@ -3,6 +3,8 @@
 Used by the worker, the queue, searches and tests of nodes.
 """
 
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from adit.accounts.models import User
@@ -25,7 +28,7 @@ from adit.accounts.permissions import (
 from adit.audit.trail import record
 from adit.nodes import folder_rules, shared_folders
 from adit.nodes.access import may_read, may_write
-from adit.nodes.limits import budgets, slots
+from adit.nodes.limits import budgets, learned_limits, response_times, slots
 from adit.nodes.limits.unavailable import (
     ConnectionEnded,
     NodePaused,
@@ -36,9 +39,16 @@ from adit.nodes.limits.unavailable import (
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.receiving.retrievals import make_receiver_client
 from adit.nodes.usage import metering
+from adit.nodes.usage.daily_usage import ECHO_PREFIX
 from adit.nodes.usage.metering import ASSOCIATIONS_OF_MOVE, TransferMeter
 from adit_engine import nodes as engine
-from adit_engine.errors import InvalidInput, NodeError
+from adit_engine.errors import InvalidInput, NodeError, TimedOut
+from adit_engine.nodes.base import SupportsEcho
+
+ECHO_WITHIN_S = 10.0
+"""Time limit of each step of an echo. A node that exceeds it is slow."""
+
+_ECHO_LIMITS = {"connect_s", "association_s", "no_progress_s"}
 
 MAX_CONTACT_LENGTH = 80
 """Maximum length of the contact in an error. The page of the node shows all of it."""
@@ -51,9 +61,11 @@ class Purpose(StrEnum):
     RETRIEVE = "retrieve"
     STORE = "store"
     CHECK = "check"
+    RECALL = "recall"
+    """Delete what was delivered, or ask whether it is still there."""
 
     def lane(self, urgent: bool) -> Lane:
-        if self in (Purpose.SEARCH, Purpose.CHECK):
+        if self in (Purpose.SEARCH, Purpose.CHECK, Purpose.RECALL):
             return Lane.SEARCH
         return Lane.URGENT if urgent else Lane.RETRIEVE
 
@@ -62,7 +74,7 @@ class Purpose(StrEnum):
         """How long a slot counts if it is not renewed."""
         if self is Purpose.SEARCH:
             return settings.SEARCH_DEADLINE_S + settings.LEASE_S
-        if self is Purpose.CHECK:
+        if self in (Purpose.CHECK, Purpose.RECALL):
             return 2 * settings.SEARCH_DEADLINE_S + settings.LEASE_S
         return settings.LEASE_S
 
@@ -87,22 +99,23 @@ def open_node(
         if purpose is Purpose.RETRIEVE and not slots.holds_slot(row, holder):
             budgets.require_budget(user.pk)
         hold = make_slot_request(row, (purpose,), user.pk)
-        slot = slots.acquire_slot(row, purpose.lane(urgent), holder, purpose.slot_duration_s, hold)
+        lane, expires_s = purpose.lane(urgent), purpose.slot_duration_s
+        details = {"node": row.name, "purpose": purpose.value, "holder": holder}
+        with transaction.atomic():
+            slot = slots.acquire_slot(row, lane, holder, expires_s, hold)
+            record("node.opened", user=user, about=f"node:{row.pk}", details=details)
         try:
-            record(
-                "node.opened",
-                user=user,
-                about=f"node:{row.pk}",
-                details={"node": row.name, "purpose": purpose.value, "holder": holder},
-            )
             reception = make_receiver_client(row, slot)
-            values = _limit_associations(get_engine_settings(row), slot)
-            if purpose is Purpose.STORE:
+            values = _limit_associations(get_engine_settings(row), row, slot)
+            if purpose in (Purpose.STORE, Purpose.RECALL):
                 shared_folders.require_shared(row, values)
             meter = TransferMeter(slot)
-            node = engine.open_node(row.kind, row.name, values, reception=reception, observer=meter)
+            learned = learned_limits.load(row)
+            node = engine.open_node(
+                row.kind, row.name, values, reception=reception, observer=meter, learned=learned
+            )
             try:
-                metering.start_metering(meter, node.rate_limiter)
+                metering.start_metering(meter, node.rate_limiter, learned)
                 yield node
             except BaseException:
                 node.abort()
@@ -110,6 +123,7 @@ def open_node(
             finally:
                 node.close()
                 metering.stop_metering(slot)
+                learned_limits.save(row, learned)
         finally:
             if slot.is_new:
                 slots.release_slot(slot)
@@ -135,7 +149,10 @@ def require_purpose(user: AnyUser, row: Node, purpose: Purpose, *, urgent: bool 
     require_active(user)
     if urgent:
         require(user, Right.BE_URGENT)
-    if purpose is Purpose.STORE:
+    if purpose is Purpose.RECALL:
+        # Who orders a recall manages the block list, and needs no access to the destinations.
+        require(user, Right.MANAGE_BLOCK_LIST)
+    elif purpose is Purpose.STORE:
         if not row.takes_images:
             raise NotPermitted("node-access.source-only", node=row.name)
         if row.is_clinical:
@@ -149,28 +166,113 @@ def require_purpose(user: AnyUser, row: Node, purpose: Purpose, *, urgent: bool 
 def make_slot_request(
     row: Node, purposes: Iterable[Purpose], user: int | None, job: int | None = None
 ) -> slots.SlotRequest:
-    """Return the slot request for these purposes: for whom, and how many associations at once."""
+    """Return the slot request for these purposes: for whom, and how many associations at once.
+
+    A node with several purposes at once gets no more associations for each than it needs.
+    """
     purposes = tuple(purposes)
     ranges = [_association_range(row, purpose) for purpose in purposes]
     least, most = (sum(numbers) for numbers in zip(*ranges, strict=True))
-    return slots.SlotRequest(user, job, least, most, counts_for_budget=Purpose.RETRIEVE in purposes)
+    return slots.SlotRequest(
+        user,
+        job,
+        least,
+        most if len(purposes) == 1 else least,
+        counts_for_budget=Purpose.RETRIEVE in purposes,
+        purposes=len(purposes),
+    )
 
 
 def _association_range(row: Node, purpose: Purpose) -> tuple[int, int]:
     """The minimum and maximum number of associations."""
+    learned = learned_limits.load(row)
     if purpose is Purpose.STORE:
-        return 1, int(row.settings.get("store_associations") or 1)
-    if row.capabilities.uses_receiver and purpose is Purpose.RETRIEVE and settings.RECEIVER_PORT:
+        return 1, learned.store.apply(int(row.settings.get("store_associations") or 1))
+    if purpose is not Purpose.RETRIEVE:
+        return 1, 1
+    most = learned.retrieve.apply(int(row.settings.get("retrieve_associations") or 1))
+    each = _associations_per_fetch(row)
+    return each, each * most
+
+
+@contextmanager
+def lend_connections(
+    user: AnyUser, row: Node, most: int, purpose: Purpose = Purpose.RETRIEVE
+) -> Iterator[int]:
+    """Take up to `most` free connections, to measure them; yield how many fetch, or send.
+
+    A user who manages nodes measures a node that `open_node` has opened for a check. Yields 0 while
+    none may be used.
+    """
+    require(user, Right.MANAGE_NODES)
+    each = _associations_per_fetch(row) if purpose is Purpose.RETRIEVE else 1
+    holder = f"measure:{secrets.token_hex(8)}"
+    hold = slots.SlotRequest(user.pk, None, each, each * most)
+    try:
+        duration_s = Purpose.CHECK.slot_duration_s
+        slot = slots.acquire_slot(row, Lane.RETRIEVE, holder, duration_s, hold)
+    except NodeUnavailable:
+        yield 0
+        return
+    try:
+        yield slot.weight // each
+    finally:
+        slots.release_slot(slot)
+
+
+def measure_echo(row: Node) -> None:
+    """Measure how fast a node answers an echo, over a free connection for searches.
+
+    The last free connection is left to searches, unless the node allows only one.
+    """
+    response_times.mark_measured(row)
+    if row.search_limit > 1 and slots.count_free(row, Lane.SEARCH) < 2:
+        return
+    holder = f"{ECHO_PREFIX}{secrets.token_hex(8)}"
+    try:
+        slot = slots.acquire_slot(row, Lane.SEARCH, holder, Purpose.CHECK.slot_duration_s)
+    except NodeUnavailable:
+        return
+    node = None
+    began = time.monotonic()
+    try:
+        limits = {
+            field.name for field in fields(engine.kind_class(row.kind).Settings)
+        } & _ECHO_LIMITS
+        values = get_engine_settings(row) | dict.fromkeys(limits, ECHO_WITHIN_S)
+        node = engine.open_node(row.kind, row.name, values)
+        if isinstance(node, SupportsEcho):
+            seconds = node.measure_echo()
+            response_times.record_times(row, response_times.Measure.ECHO, [seconds])
+    except TimedOut:
+        seconds = time.monotonic() - began
+        response_times.record_times(row, response_times.Measure.ECHO, [seconds])
+    except (NodeError, InvalidInput):
+        return  # the circuit breaker and the test of the node report what does not work
+    finally:
+        if node is not None:
+            node.close()
+        slots.release_slot(slot)
+
+
+def _associations_per_fetch(row: Node) -> int:
+    """A C-MOVE takes two: our own, and the one over which the images come."""
+    if row.capabilities.uses_receiver and settings.RECEIVER_PORT:
         way = row.settings.get("retrieve", "auto")
         if way == "move" or (way == "auto" and row.uses_c_move):
-            return ASSOCIATIONS_OF_MOVE, ASSOCIATIONS_OF_MOVE
-    return 1, 1
+            return ASSOCIATIONS_OF_MOVE
+    return 1
 
 
-def _limit_associations(values: dict[str, Any], slot: Slot) -> dict[str, Any]:
-    """Limit the associations for sending to the weight of the slot."""
-    if "store_associations" in values:
-        values["store_associations"] = min(values["store_associations"] or 1, slot.weight)
+def _limit_associations(values: dict[str, Any], row: Node, slot: Slot) -> dict[str, Any]:
+    """Limit the associations for fetching and sending to the weight of the slot."""
+    weight = slot.weight if slot.purposes == 1 else 1
+    if row.capabilities.uses_several_associations:
+        for name, most in (
+            ("retrieve_associations", weight // _associations_per_fetch(row)),
+            ("store_associations", weight),
+        ):
+            values[name] = max(1, min(values.get(name) or 1, most))
     return values
 
 
@@ -184,6 +286,12 @@ def get_unavailability(
         waits = _make_pause_error(row)
         waits.contact = _get_contact(row)
         return waits
+    if (
+        purpose.lane(urgent) == Lane.RETRIEVE
+        and (slow := response_times.get_slow_error(row)) is not None
+    ):
+        slow.contact = _get_contact(row)
+        return slow
     return slots.get_closed_reason(row, purpose.lane(urgent), timezone.now())
 
 

@@ -3,10 +3,12 @@
 Used by all parts of `adit.nodes` and by the apps above it.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.core.validators import RegexValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -23,6 +25,19 @@ class Node(models.Model):
     name = models.CharField(_("name"), max_length=64, unique=True)
     kind = models.CharField(_("kind"), max_length=32)
     """A key of adit_engine.nodes.KINDS. The settings dataclass of the kind defines `settings`."""
+    api_ae_title = models.CharField(
+        _("AE title in the API"),
+        max_length=16,
+        unique=True,
+        blank=True,
+        validators=[
+            RegexValidator(
+                r"^[A-Za-z0-9_.-]+$",
+                _("Only letters, digits, dots, hyphens and underscores are allowed."),
+            )
+        ],
+    )
+    """Its name in the addresses of the DICOMweb API. Empty: proposed from its called AE title."""
     settings = models.JSONField(default=dict)
     secrets = EncryptedField(null=True)
     """`values` of the secret settings, and the recipient they are `for` (see `recipient_of`).
@@ -60,6 +75,10 @@ class Node(models.Model):
     """Whether its images name the C-MOVE that requested them. None: not known yet."""
     uses_c_move = models.BooleanField(default=False, editable=False)
     """Whether it has sent images by C-MOVE, which needs a second connection."""
+    learned_limits = models.JSONField(default=dict, editable=False)
+    """How many associations it serves at once; see adit.nodes.limits.learned_limits."""
+    response_times = models.JSONField(default=dict, editable=False)
+    """How fast it answers and answered before; see adit.nodes.limits.response_times."""
 
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -75,7 +94,9 @@ class Node(models.Model):
         return self.name
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **more: Any) -> None:
-        """Delete secrets that were entered for another recipient than the current one."""
+        """Delete secrets that were entered for another recipient; propose a missing AE title."""
+        if not self.api_ae_title:
+            self.api_ae_title = propose_api_ae_title(self.settings, self.name, _is_title_taken)
         if self.secrets and not self.get_secrets(self.settings):
             self.secrets = None
             if update_fields is not None:
@@ -98,6 +119,23 @@ class Node(models.Model):
     def secret_names(self) -> frozenset[str]:
         """The settings for which a secret is stored."""
         return frozenset((self.secrets or {}).get("values", ()))
+
+
+def propose_api_ae_title(
+    settings: Mapping[str, Any], name: str, is_taken: Callable[[str], bool]
+) -> str:
+    """Return a free title from the called AE title, or from the name of a node without one."""
+    wanted = str(settings.get("called_ae_title") or name)
+    title = re.sub(r"[^A-Za-z0-9_.-]+", "_", wanted).strip("_.-")[:16] or "NODE"
+    proposed, number = title, 1
+    while is_taken(proposed):
+        number += 1
+        proposed = f"{title[: 15 - len(str(number))]}_{number}"
+    return proposed
+
+
+def _is_title_taken(title: str) -> bool:
+    return Node.objects.filter(api_ae_title=title).exists()
 
 
 class NodeAccess(models.Model):
@@ -149,6 +187,8 @@ class Slot(models.Model):
     expires_at = models.DateTimeField(db_index=True)
     weight = models.PositiveSmallIntegerField(default=1)
     """How many associations the holder may open at once."""
+    purposes = models.PositiveSmallIntegerField(default=1)
+    """2: the node is source and destination at once, with one association (or C-MOVE) for each."""
     user = models.ForeignKey(
         "accounts.User", null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -207,6 +247,38 @@ class NodeDailyUsage(models.Model):
         return f"{self.node} {self.day} {self.lane}"
 
 
+class NodeHourlyUsage(models.Model):
+    """The use of a node in one hour and how fast it answered, for the sheet of its administrator."""
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="hourly_usage")
+    hour = models.DateTimeField()
+    """The begin of the hour (UTC)."""
+    searches = models.PositiveIntegerField(default=0)
+    transfers = models.PositiveIntegerField(default=0)
+    """Connections for searches and for transfers that ended in this hour."""
+    peak_connections = models.PositiveSmallIntegerField(default=0)
+    allowed = models.PositiveSmallIntegerField(default=0)
+    """The most connections for transfers at the same time, and the limit at that time."""
+    images = models.PositiveBigIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    outside_hours = models.PositiveIntegerField(default=0)
+    """Connections for transfers that began or ended outside the allowed hours."""
+    echo_count = models.PositiveIntegerField(default=0)
+    echo_s = models.FloatField(default=0)
+    echo_max_s = models.FloatField(default=0)
+    retrieval_count = models.PositiveIntegerField(default=0)
+    retrieval_s = models.FloatField(default=0)
+    retrieval_max_s = models.FloatField(default=0)
+    """Number, sum and maximum of the times until an echo or the first image was answered."""
+
+    class Meta:
+        ordering = ["hour"]
+        constraints = [models.UniqueConstraint(fields=["node", "hour"], name="one_use_an_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.hour}"
+
+
 class UserDailyUsage(models.Model):
     """What one user has fetched in a day, over all interfaces together."""
 
@@ -245,6 +317,7 @@ class Alarm(models.Model):
         CERTIFICATE = "certificate", _("certificate problem")
         STUCK = "stuck", _("job without progress")
         HOURS = "hours", _("hours or limits changed")
+        SLOW = "slow", _("answers slowly")
 
     cause = models.CharField(max_length=16, choices=Cause)
     subject = models.CharField(max_length=100, blank=True)

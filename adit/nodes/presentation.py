@@ -17,7 +17,7 @@ from adit.dates import format_datetime
 from adit.nodes import access
 from adit.nodes.calendar import allowed_hours
 from adit.nodes.calendar.forms import DAY_NAMES
-from adit.nodes.limits import breaker, slots
+from adit.nodes.limits import breaker, learned_limits, response_times, slots
 from adit.nodes.models import Lane, Node, Slot
 from adit_engine.dicom_ul import tls
 from adit_engine.errors import InvalidInput
@@ -98,6 +98,9 @@ def get_status(node: Node) -> NodeStatus:
     waits = breaker.get_breaker_pause(node)
     if waits is not None:
         return NodeStatus("resting", _("does not answer"), waits.message)
+    slow = response_times.get_slow_error(node)
+    if slow is not None:
+        return NodeStatus("resting", _("slow, paused"), slow.message)
     return _status_by_hours(node)
 
 
@@ -113,6 +116,9 @@ def _status_by_hours(node: Node) -> NodeStatus:
         return NodeStatus(
             "resting", _("outside its hours"), closed.message if closed is not None else ""
         )
+    slow = response_times.describe_slowness(node)
+    if slow is not None:
+        return NodeStatus("open", _("slow now"), slow)
     if until is None:
         return NodeStatus("open", _("open"))
     return NodeStatus(
@@ -205,6 +211,23 @@ def describe_settings(node: Node) -> list[tuple[str, str]]:
         if value not in ("", None):
             facts.append((str(field.metadata["label"]), _format_value(value)))
     return facts + [(_("Allowed hours"), text) for text in describe_hours(node)]
+
+
+def describe_learned_limits(node: Node) -> list[tuple[str, str]]:
+    """Return label and text for each direction that gets fewer connections than the settings."""
+    learned, told = learned_limits.load(node), []
+    for name, limit in (("retrieve", learned.retrieve), ("store", learned.store)):
+        setting = f"{name}_associations"
+        wanted = node.settings.get(setting) or 1
+        if limit.most is not None and limit.most < wanted:
+            words = _("%(used)d instead of %(wanted)d since %(time)s. %(reason)s") % {
+                "used": limit.most,
+                "wanted": wanted,
+                "time": format_datetime(learned_limits.learned_at(node, name)),
+                "reason": limit.reason or "",
+            }
+            told.append((get_setting_label(node.kind, setting), words))
+    return told
 
 
 def get_setting_label(kind: str, name: str) -> str:

@@ -13,7 +13,6 @@ from io import BytesIO
 from typing import Any, TypeVar
 
 from django.conf import settings
-from PIL import Image
 
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.nodes.bounded_call import CallGuard, run_bounded
@@ -21,7 +20,6 @@ from adit.nodes.gateway import Purpose, open_node
 from adit.nodes.models import Node
 from adit.nodes.search import acquire_search_thread
 from adit_engine.errors import NotFound
-from adit_engine.rendering import render_frame
 from adit_engine.values.instance import Instance
 from adit_engine.values.query import Query
 from adit_engine.values.record import Record
@@ -115,6 +113,10 @@ def render_png(
 
     Raise InvalidInput if it cannot be rendered.
     """
+    from PIL import Image  # these load numpy, which most processes do not need
+
+    from adit_engine.rendering import render_frame
+
     image = Image.fromarray(render_frame(instance, frame, whole_range=whole_range))
     image.thumbnail((largest, largest))
     buffer = BytesIO()

@@ -73,7 +73,18 @@ def search_studies(
     audit trail. Raise InvalidInput for a search that is too broad, NotPermitted, NodeUnavailable,
     Stopped, TimedOut, NodeError.
     """
+    _require_narrowing_key(query)
     return _search_and_record(user, node, query, acquire_search_thread, cancelled, named)
+
+
+def search_records(
+    user: AnyUser, node: Node, query: Query, *, most: int, named: str = ""
+) -> SearchResult:
+    """Return the first `most` matching records of any level, even if no key narrows the search.
+
+    Raise like `search_studies`.
+    """
+    return _search_and_record(user, node, query, acquire_search_thread, "", named, most)
 
 
 def search_nodes(
@@ -122,10 +133,10 @@ def _search_and_record(
     thread: "ThreadGuard",
     cancelled: str = "",
     named: str = "",
+    most: int | None = None,
 ) -> SearchResult:
-    _require_narrowing_key(query)
     begun = time.monotonic()
-    shape = _take_first(settings.SEARCH_LIMIT)
+    shape = _take_first(settings.SEARCH_LIMIT if most is None else most)
     records, more, capped = _query_cached(user, node, query, shape, cancelled, thread)
     seconds = round(time.monotonic() - begun, 3)
     details = {

@@ -12,6 +12,7 @@ from adit.audit.changes import compare_values, make_value, read_fields
 from adit.audit.trail import record
 from adit.nodes import alarms
 from adit.nodes.calendar import allowed_hours
+from adit.nodes.exported_settings import without_missing_secrets
 from adit.nodes.gateway import get_engine_settings
 from adit.nodes.models import Node, NodeAccess
 from adit_engine.errors import InvalidInput
@@ -23,6 +24,7 @@ AccessByGroup = Mapping[Group, tuple[bool, bool]]
 _AUDITED_FIELDS = (
     "name",
     "kind",
+    "api_ae_title",
     "secrets",
     "is_open",
     "is_clinical",
@@ -48,10 +50,17 @@ _AGREED_FIELDS = frozenset(
 """Fields that were agreed on with the administrator of the node, who is notified of changes."""
 
 
-def save_node(user: AnyUser, node: Node, access: AccessByGroup | None = None) -> Node:
+def save_node(
+    user: AnyUser,
+    node: Node,
+    access: AccessByGroup | None = None,
+    *,
+    allow_missing_secrets: bool = False,
+) -> Node:
     """Save a new or changed node and the access of the given groups.
 
-    Raise NotPermitted, InvalidInput, FolderRefused.
+    Raise NotPermitted, InvalidInput, FolderRefused. `allow_missing_secrets` is for a node whose
+    secrets are entered later.
 
     A new node whose settings name no patient ID domain gets its name as the domain. The domain
     stays when the node is renamed, because pseudonyms depend on it.
@@ -59,13 +68,19 @@ def save_node(user: AnyUser, node: Node, access: AccessByGroup | None = None) ->
     require(user, Right.MANAGE_NODES)
     if node.pk is None and "domain" in _setting_names(node):
         node.settings = {**node.settings, "domain": node.settings.get("domain") or node.name}
-    kind_class(node.kind).Settings(**get_engine_settings(node))
+    values = get_engine_settings(node)
+    if allow_missing_secrets:
+        values = without_missing_secrets(node.kind, values)
+    kind_class(node.kind).Settings(**values)
     allowed_hours.parse_windows(node.windows)
     allowed_hours.parse_special_days(node.special_days)
     with transaction.atomic():
         before = Node.objects.filter(pk=node.pk).first()
         groups = _describe_groups(node) if before else {}
         _save_row(node)
+        if before is not None and before.settings != node.settings:
+            node.learned_limits, node.response_times = {}, {}
+            node.save(update_fields=["learned_limits", "response_times"])
         changed = _list_changes(before, node)
         changes = compare_values(_describe(before) if before else {}, _describe(node))
         details: dict[str, Any] = {"node": node.name, "changed": changed}

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from adit.dates import format_datetime
 from adit.nodes.calendar import allowed_hours
+from adit.nodes.limits import response_times
 from adit.nodes.limits.unavailable import NodeUnavailable, NoSlot
 from adit.nodes.models import Lane, Node, Slot
 from adit.nodes.usage import daily_usage
@@ -32,6 +33,7 @@ class SlotRequest:
     min_associations: int = 1
     max_associations: int = 1
     counts_for_budget: bool = False
+    purposes: int = 1
 
 
 def acquire_slot(
@@ -73,6 +75,12 @@ def _create(
     now: datetime,
     until: datetime,
 ) -> Slot:
+    if (
+        lane == Lane.RETRIEVE
+        and _sum_weights(active, lane)
+        and response_times.get_slow_period(node)
+    ):
+        raise NoSlot(node.name, "node-unavailable.slow-one-by-one")
     room = _count_free(node, lane, now, active)
     if room < hold.min_associations:
         raise get_closed_reason(node, lane, now) or _no_slot_left(
@@ -87,6 +95,7 @@ def _create(
         user_id=hold.user,
         job=hold.job,
         counts_for_budget=hold.counts_for_budget,
+        purposes=hold.purposes,
     )
     _set_weight(slot, min(hold.max_associations, room), now, _sum_weights(active, lane))
     slot.save()

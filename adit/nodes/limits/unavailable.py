@@ -30,6 +30,10 @@ class NodePaused(NodeUnavailable):
     """A user paused the node: no new work starts, running work may finish its series."""
 
 
+class NodeSlow(NodePaused):
+    """The node answers far more slowly than usual: ADIT pauses by itself, and ends the pause."""
+
+
 class NodeStopped(NodeUnavailable):
     """A user stopped the node: all connections are cut."""
 

@@ -57,6 +57,7 @@ class BrokerConnection:
         self._sent: dict[int, tuple[str, bytes]] = {}
         self._again: deque[tuple[str, bytes]] = deque()
         self._window_bytes = 0
+        self._consumer_tags: list[str] = []
         self._is_lost = False
 
     # Queues ------------------------------------------------------------------------------------
@@ -72,6 +73,15 @@ class BrokerConnection:
                 )
 
     def remove_queues(self, token: str) -> None:
+        """Delete both queues of a C-MOVE, which must not have other consumers.
+
+        The consumers of this connection end first: of a deleted queue the broker cancels them, which
+        counts as an error of whatever is waited for next.
+        """
+        for tag in self._consumer_tags:
+            with _convert_errors():
+                self._channel.basic_cancel(tag)
+        self._consumer_tags.clear()
         for name in (get_images_queue(token), get_receipts_queue(token)):
             with _convert_errors():
                 self._channel.queue_delete(name)
@@ -102,7 +112,7 @@ class BrokerConnection:
 
         with _convert_errors():
             self._channel.basic_qos(0, PREFETCH, False)
-            self._channel.basic_consume(queue, callback=taken)
+            self._consumer_tags.append(self._channel.basic_consume(queue, callback=taken))
 
     def listen(self, timeout_s: float) -> bool:
         """Process events; return whether one came in time. Raise BrokerUnavailable."""

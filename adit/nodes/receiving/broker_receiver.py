@@ -62,7 +62,7 @@ class BrokerReceiver:
     def close(self) -> None:
         """Tell the receiver that no more images are accepted, and delete the queues."""
         self._unpacker.close()
-        with suppress(BrokerUnavailable):
+        try:
             wire = self._wire or self._connected()
             try:
                 self._send_receipt(wire, {"end": True})
@@ -72,6 +72,8 @@ class BrokerReceiver:
                 wire.drop()
                 raise
             wire.close()
+        except BrokerUnavailable as error:
+            log.warning("the queues of a C-MOVE were not deleted (%s): they expire", error)
 
     def take_images(self) -> Iterator[Instance]:
         """Yield the images that have arrived.

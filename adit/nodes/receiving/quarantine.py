@@ -1,9 +1,11 @@
-"""List and delete quarantined images and rejected senders. Used by the page of the quarantine."""
+"""List and delete quarantined images and rejected senders. Used by their page, and by recalls."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import mmap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from django.conf import settings
 
@@ -12,7 +14,9 @@ from adit.accounts.permissions import Right, has_right, require
 from adit.audit.trail import record
 from adit.nodes.models import UnexpectedSender
 from adit.nodes.receiving.retrievals import open_spool
+from adit_engine.dicom_file.part10 import parse_file
 from adit_engine.dicom_ul.statuses import describe_uid
+from adit_engine.errors import AditError
 from adit_engine.storage_scp.quarantine import Quarantine, QuarantinedInstance
 
 SenderKey = tuple[str, str, str]
@@ -119,6 +123,50 @@ def delete_images(user: User, senders: Iterable[SenderKey]) -> int:
     details = {"images": count, "from": sorted({f"{ae}@{address}" for ae, address, _ in meant})}
     record("quarantine.deleted", user=user, details=details)
     return count
+
+
+def find_old_images(before: datetime) -> list[QuarantinedInstance]:
+    """Return the images of this machine's quarantine that came before this time, oldest first."""
+    return [one for one in reversed(_open_quarantine().contents()) if one.at < before]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIdentity:
+    """To whom and to what an image belongs, by its header. Empty as far as it is damaged."""
+
+    patient_id: str = field(default="", repr=False)
+    study_uid: str = ""
+    series_uid: str = ""
+
+
+def list_identities() -> Iterator[tuple[QuarantinedInstance, ImageIdentity]]:
+    """Yield the images of this machine's quarantine with their identities."""
+    quarantine = _open_quarantine()
+    for image in quarantine.contents():
+        yield image, _read_identity(quarantine.path_of(image.name))
+
+
+def _read_identity(path: Path) -> ImageIdentity:
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        header = parse_file(memoryview(data)).in_header
+    except (OSError, ValueError, AditError):
+        return ImageIdentity()
+    value = bytes(header.patient_id)
+    try:
+        patient_id = value.decode()
+    except UnicodeDecodeError:
+        patient_id = value.decode("latin-1")
+    try:
+        return ImageIdentity(patient_id, header.ref.study_uid, header.ref.series_uid)
+    except (ValueError, AditError):
+        return ImageIdentity(patient_id)
+
+
+def remove_image(image: QuarantinedInstance) -> int:
+    """Delete one image permanently; return 0 if it was gone. Raises OSError."""
+    return _open_quarantine().remove([image.name])
 
 
 def clear_rejected(user: User) -> int:

@@ -69,7 +69,7 @@ def make_usage_charts(node: Node) -> list[UsageChart]:
 
 def _sum_by_day(rows: Sequence[NodeDailyUsage]) -> list[_DayTotals]:
     today = timezone.localdate()
-    every = [today - timedelta(days=n) for n in range(daily_usage.RETENTION_DAYS - 1, -1, -1)]
+    every = [today - timedelta(days=n) for n in range(daily_usage.SHOWN_DAYS - 1, -1, -1)]
     return [_sum_rows(at, [row for row in rows if row.day == at]) for at in every]
 
 

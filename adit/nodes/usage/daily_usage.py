@@ -9,11 +9,15 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from adit.nodes.models import Node, NodeDailyUsage, Slot, UserDailyUsage
+from adit.nodes.usage import hourly_usage
 
-RETENTION_DAYS = 90
+SHOWN_DAYS = 90
 LOST_PREFIX, LATE_PREFIX, REST_PREFIX = "gone:", "late:", "rest:"
 """Prefixes of holders of slots that no process works with: lost in a crash, images that may still
 arrive after a C-MOVE, and the pause between two studies."""
+ECHO_PREFIX = "echo:"
+"""Prefix of holders that measure how fast a node answers, which does not count as use."""
+_NO_USE = (LATE_PREFIX, REST_PREFIX, ECHO_PREFIX)
 
 
 def record_usage(slots: Iterable[Slot]) -> None:
@@ -22,8 +26,10 @@ def record_usage(slots: Iterable[Slot]) -> None:
     To avoid deadlocks rows are locked in one order: nodes first, then users, each by key.
     """
     today = timezone.localdate()
-    ended = [slot for slot in slots if not slot.holder.startswith((LATE_PREFIX, REST_PREFIX))]
-    for slot in sorted(ended, key=lambda slot: (slot.node_id, slot.lane)):
+    ended = [slot for slot in slots if not slot.holder.startswith(_NO_USE)]
+    ended.sort(key=lambda slot: (slot.node_id, slot.lane))
+    hourly_usage.record_slots(ended)
+    for slot in ended:
         _add(
             NodeDailyUsage,
             {"node_id": slot.node_id, "day": today, "lane": slot.lane},
@@ -58,16 +64,9 @@ def _add(
         rows.update(**sums)
 
 
-def delete_old_usage() -> int:
-    """Delete usage that is older than `RETENTION_DAYS`; return the number of node rows."""
-    before = timezone.localdate() - timedelta(days=RETENTION_DAYS)
-    UserDailyUsage.objects.filter(day__lt=before).delete()
-    return NodeDailyUsage.objects.filter(day__lt=before).delete()[0]
-
-
 def get_daily_usage(node: Node) -> list[NodeDailyUsage]:
-    """Return the usage of the last `RETENTION_DAYS` days, newest day first."""
-    since = timezone.localdate() - timedelta(days=RETENTION_DAYS)
+    """Return the usage of the last `SHOWN_DAYS` days, newest day first."""
+    since = timezone.localdate() - timedelta(days=SHOWN_DAYS)
     return list(node.daily_usage.filter(day__gte=since))
 
 

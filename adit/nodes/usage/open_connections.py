@@ -59,6 +59,7 @@ def _describe_holder(slot: Slot) -> str:
         "task": _("search of a job") if slot.lane == Lane.SEARCH else _("part of a job"),
         "search": _("search"),
         "check": _("test"),
+        "echo": _("measurement of its response time"),
         "late": _("late images of a C-MOVE"),
         "rest": _("pause between two studies"),
     }

@@ -40,10 +40,11 @@ def node_fetch(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def node_write(request: HttpRequest, pk: int) -> HttpResponse:
-    """Write a synthetic image or a test file to the node."""
+    """Write a synthetic image or a test file, or many of them to measure connections."""
     user = current_user(request)
     node = get_managed_node(user, pk)
-    return _run_test(request, pk, "write", lambda: diagnostics.try_writing(user, node))
+    test = diagnostics.measure_sending if "measure" in request.POST else diagnostics.try_writing
+    return _run_test(request, pk, "write", lambda: test(user, node))
 
 
 @require_POST

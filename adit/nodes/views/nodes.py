@@ -19,6 +19,7 @@ from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.nodes import access, alarms, diagnostics, pause, presentation, services
 from adit.nodes.calendar import chart
 from adit.nodes.forms import FetchTestForm, NodeAccessForm, NodeEditor
+from adit.nodes.limits import response_times
 from adit.nodes.models import Node
 from adit.nodes.presentation import NodeOverview, describe_settings, list_nodes
 from adit.nodes.registration_sheet import make_registration_sheet
@@ -54,6 +55,9 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "tests": tests,
         "is_test_passed": any(told.is_passed for told in tests),
         "try_form": FetchTestForm(),
+        "measures_sending": node.capabilities.uses_several_associations
+        and node.takes_images
+        and not node.is_clinical,
         "leaves_image": node.capabilities.is_remote,
         "connections": ConnectionTable(
             open_connections.list_open_connections(node), request, prefix="open-"
@@ -61,8 +65,10 @@ def node_page(request: HttpRequest, pk: int) -> HttpResponse:
         "sees_jobs": has_right(user, Right.SEE_ALL_JOBS),
         "charts": charts.make_usage_charts(node) if manages else [],
         "picture": _make_chart(node),
+        "slow": response_times.get_slow_period(node),
         "alarms": alarms.visible_alarms(user, node),
         "facts": describe_settings(node) if manages else [],
+        "learned": presentation.describe_learned_limits(node),
         "groups": node.access.select_related("group").order_by("group__name") if manages else [],
     }
     return render(request, "nodes/node.html", context)
@@ -193,6 +199,10 @@ def node_delete(request: HttpRequest, pk: int) -> HttpResponse:
 NODE_ACTIONS: Mapping[str, tuple[Callable[[User, Node], None], Any]] = {
     "open": (services.put_in_use, _lazy("%(node)s is open.")),
     "close": (services.take_out_of_use, _lazy("%(node)s is closed. No new work starts there.")),
+    "adopt-times": (
+        response_times.adopt_times,
+        _lazy("The present response time of %(node)s counts as usual from now on."),
+    ),
     "reopen": (pause.reopen_node, _lazy("%(node)s is open again.")),
 }
 

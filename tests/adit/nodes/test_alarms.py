@@ -178,7 +178,7 @@ def test_two_schedulers_send_each_mail_once(
 
     def in_step(name: str) -> F:
         with suppress(threading.BrokenBarrierError):
-            both_have_read.wait(3)
+            both_have_read.wait(20)
         return F(name)
 
     monkeypatch.setattr(outbox, "F", in_step)

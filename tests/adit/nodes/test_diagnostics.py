@@ -2,6 +2,7 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -172,7 +173,7 @@ def test_a_test_of_a_silent_pacs_ends_at_the_deadline(
 
     findings = diagnostics.check_node(pacsadmin, silent)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert [finding.grade for finding in findings] == [Grade.BAD]
     assert "did not complete the test in time" in str(findings[0].what)
     assert not Slot.objects.exists()
@@ -185,14 +186,15 @@ def test_findings_before_the_deadline_are_kept(
 
     def check(node: MemoryNode) -> Iterator[NodeFinding]:
         yield NodeFinding(Grade.GOOD, Message("test.wado"))
-        time.sleep(2)
-        yield NodeFinding(Grade.GOOD, Message("test.paging"))
+        over.wait(60)
 
-    settings.SEARCH_DEADLINE_S = 1
+    over = threading.Event()
+    settings.SEARCH_DEADLINE_S = 3
     monkeypatch.setattr(MemoryNode, "check", check)
 
     findings = diagnostics.check_node(pacsadmin, source)
 
+    over.set()
     assert findings[0].what == Message("test.wado")
     assert [finding.grade for finding in findings] == [Grade.GOOD, Grade.BAD]
 

@@ -29,7 +29,7 @@ def opens(user, node, purpose, **more):
     [
         ("coordinator", {Purpose.SEARCH, Purpose.RETRIEVE, Purpose.CHECK}),
         ("pacsadmin", {Purpose.CHECK}),
-        ("dpo", set()),
+        ("dpo", {Purpose.RECALL}),
         ("stranger", set()),
         ("root", set(Purpose)),
     ],

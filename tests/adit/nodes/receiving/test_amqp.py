@@ -154,7 +154,7 @@ def channel(broker: Service) -> amqp.Channel:
     return connection.channel()
 
 
-def test_images_reach_the_worker_unmodified_and_leave_no_file_or_queue(far, pacs, broker):
+def test_images_reach_the_worker_unmodified_and_leave_no_file_or_queue(far, pacs, broker, caplog):
     sent = [image(1), image(2, 300_000), image(3, 5 * MB), image(4, 12 * MB)]
     with ReceiverClient(pacs).expect(wanted(), never) as awaited:
         assert far.store(*sent) == [None] * 4
@@ -165,11 +165,22 @@ def test_images_reach_the_worker_unmodified_and_leave_no_file_or_queue(far, pacs
 
     until(lambda: not far.spool.tokens())
     assert not MoveInProgress.objects.exists()
+    assert "were not deleted" not in caplog.text
     line = channel(broker)
     for queue in (receiving_amqp.get_images_queue(token), receiving_amqp.get_receipts_queue(token)):
         with pytest.raises(amqp.NotFound):
             line.connection.channel().queue_declare(queue, passive=True)
     line.connection.close()
+
+
+def test_the_queues_of_an_ended_retrieval_are_deleted_without_an_error(broker):
+    """The broker cancels the consumers of a deleted queue, in the middle of the next request."""
+    for number in range(20):
+        wire = receiving_amqp.connect(broker.url)
+        wire.make_queues(f"token{number}")
+        wire.subscribe(receiving_amqp.get_images_queue(f"token{number}"), lambda message: None)
+        wire.remove_queues(f"token{number}")
+        wire.close()
 
 
 def test_the_rate_is_kept_and_the_worker_is_notified_of_an_incoming_image(far, pacs):

@@ -1,7 +1,6 @@
 """Reception in the installation: images of a C-MOVE reach the worker that requested them."""
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 from lab.archive import Lying, plain_archive
+from lab.ports import free_port
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -156,7 +156,7 @@ def test_moves_of_one_study_take_turns_until_the_originator_is_known(pacs):
             with second_move(pacs) as third:
                 assert not third.wait(0.6)
                 type(pacs).objects.update(sends_move_originator=True)
-                assert third.wait(5)
+                assert third.wait(30)
         assert entered
 
 
@@ -255,7 +255,7 @@ def test_a_move_waiting_for_its_turn_can_be_stopped(pacs):
         started = time.monotonic()
         with pytest.raises(Ended), ReceiverClient(pacs).expect(wanted(), stop):
             pass
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 30
     assert not MoveInProgress.objects.exists()
 
 
@@ -305,13 +305,11 @@ def test_temporary_files_of_large_objects_are_in_the_spool(settings):
 
 
 def test_the_receiver_process_answers_associations_and_ends_on_sigterm(tmp_path: Path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_", "DATA"))}
     env = {**kept, "ADIT_DATA": str(tmp_path / "var"), "ADIT_RECEIVER_PORT": str(port)}
     prepare = [sys.executable, "-c", "from adit import cli; cli.prepare()"]
-    subprocess.run(prepare, env=env, check=True, capture_output=True, timeout=60)
+    subprocess.run(prepare, env=env, check=True, capture_output=True, timeout=250)
     process = subprocess.Popen(
         [sys.executable, "-m", "adit.cli", "receiver"], env=env, stderr=subprocess.PIPE, text=True
     )
@@ -322,7 +320,7 @@ def test_the_receiver_process_answers_associations_and_ends_on_sigterm(tmp_path:
         finding = next(iter(DimseNode("the receiver", given).check()))
         assert finding.what.code == "association.unknown-calling-title"
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.communicate()
