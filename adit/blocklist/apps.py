@@ -3,3 +3,8 @@ from django.apps import AppConfig
 
 class BlocklistConfig(AppConfig):
     name = "adit.blocklist"
+
+    def ready(self) -> None:
+        from adit.blocklist import node_domains
+
+        node_domains.connect()

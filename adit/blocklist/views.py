@@ -1,6 +1,6 @@
 """Pages of the block list: all entries, add a patient, end an entry."""
 
-from typing import cast
+from typing import Any, cast
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
@@ -16,6 +16,8 @@ from adit.blocklist import blocking
 from adit.blocklist.forms import BlockForm, EndBlockForm
 from adit.blocklist.models import BlockedPatient
 from adit.blocklist.tables import BlockListTable
+from adit.consent.models import ConsentEntry
+from adit.projects.services import may_hold_list
 from adit_engine.errors import InvalidInput
 
 
@@ -32,7 +34,7 @@ def block_list(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def block_new(request: HttpRequest) -> HttpResponse:
     user = _require_user(request)
-    form = BlockForm(request.POST or None)
+    form = BlockForm(request.POST or None, initial=_get_withdrawn(user, request))
     if request.method == "POST" and form.is_valid():
         try:
             blocking.block_patient(user, **form.cleaned_data)
@@ -64,6 +66,23 @@ def block_end(request: HttpRequest, pk: int) -> HttpResponse:
     status = 422 if form.errors else 200
     context = {"form": form, "entry": entry}
     return render(request, "blocklist/block_end.html", context, status=status)
+
+
+def _get_withdrawn(user: User, request: HttpRequest) -> dict[str, Any]:
+    """Return the initial values for a patient whose consent was withdrawn."""
+    number = request.GET.get("consent", "")
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        return {}
+    entries = ConsentEntry.objects.select_related("project").exclude(withdrawn_on=None)
+    entry = entries.filter(pk=number).first()
+    if entry is None or entry.project.key is None or not may_hold_list(user, entry.project):
+        return {}
+    return {
+        "patient_id": entry.patient_id,
+        "domain": entry.domain,
+        "project": entry.project_id,
+        "withdrawn_on": entry.withdrawn_on,
+    }
 
 
 def _require_user(request: HttpRequest) -> User:

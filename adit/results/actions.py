@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _lazy
 
 from adit.jobs import progress, states
 from adit.jobs.actions import Action, ActionRequest, explain_state, owner_or_staff, register
-from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState, TaskType
 from adit.results import archives
 from adit_engine.messages import Message
 
@@ -35,12 +35,19 @@ def _archived(request: ActionRequest) -> Message | None:
     return None if request.job.archived_at is not None else explain_state(request)
 
 
+def _has_studies_left(request: ActionRequest) -> Message | None:
+    """A job does not run again if all its images were recalled."""
+    left = progress.retryable_tasks(request.job).filter(type=TaskType.ORDERED)
+    return None if left.exists() else Message("recall.job-recalled")
+
+
 def _restart(request: ActionRequest) -> None:
     """Clear the ledger, fetch and store all images again."""
     job = request.job
     archives.delete_job_files(job)
-    SeriesResult.objects.filter(task__job=job).delete()
-    Task.objects.filter(job=job).update(rules=[])
+    rows = Task.objects.filter(job=job, recalled_at=None)
+    SeriesResult.objects.filter(task__in=rows).delete()
+    rows.update(rules=[])
     tasks = progress.retryable_tasks(job).exclude(state=T.PENDING)
     states.move_tasks(job, tasks, T.PENDING, **states.RESET_FIELDS)
 
@@ -81,6 +88,7 @@ _ACTIONS = (
         order=80,
         who=_staff_only,
         job_states=states.ENDED_JOBS,
+        condition=_has_studies_left,
         done=frozenset({J.PENDING, J.IN_PROGRESS}),
         execute=archives.creates_archive_again(_restart),
         needs_password=True,

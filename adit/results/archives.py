@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial, wraps
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.password_validation import CommonPasswordValidator
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -35,6 +34,8 @@ from adit.jobs.models import (
 from adit.nodes import access, destination_folders
 from adit.nodes.models import Node
 from adit.projects import services
+from adit.retention import periods
+from adit.retention.periods import DataKind
 from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.messages import Message
 from adit_engine.values.archive_password import validate_password
@@ -133,8 +134,14 @@ def save_password(user: User, job: Job, password: str) -> None:
     Job.objects.filter(pk=job.pk).update(archive_password=job.archive_password)
 
 
+def retention_days() -> int:
+    days = periods.get_days(DataKind.ARCHIVES)
+    assert days is not None, "7-Zip files are never kept for ever"
+    return days
+
+
 def retention_period() -> timedelta:
-    return timedelta(days=settings.ARCHIVE_DAYS)
+    return timedelta(days=retention_days())
 
 
 # Downloads ----------------------------------------------------------------------------------------
@@ -150,6 +157,8 @@ def explain_no_download(user: User, archive: ArchiveFile) -> Message | None:
     """Return why the user may not download the file; None if it is allowed."""
     if not has_right(user, Right.DOWNLOAD):
         return Message("archive-file.download-not-permitted")
+    if archive.job.tasks.filter(recalled_at__gt=archive.built_at).exists():
+        return Message("archive-file.recalled")
     if archive.job.is_as_is and not has_right(user, Right.TRANSFER_IDENTIFIED):
         return Message("archive-file.identified")
     return None
@@ -210,12 +219,6 @@ def remove_unlisted_of_idle_jobs() -> int:
         pk__in=at_work.values("job")
     )
     return sum(remove_unlisted(job) for job in left.distinct().select_related("destination"))
-
-
-def remove_expired() -> int:
-    """Delete expired files; return how many. Called every hour by the scheduler."""
-    over = ArchiveFile.objects.filter(removed_at=None, expires_at__lte=timezone.now())
-    return remove_files(over.select_related("job__destination"), "expired")
 
 
 def delete_staged_images() -> int:

@@ -4,16 +4,13 @@ One PDF or one workbook: projects, persons, rules, transfers and approvals. No p
 and reasons, which users type, are not included.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from importlib.resources import as_file, files
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from fpdf import FPDF, FontFace
-from fpdf.fonts import TTFFont
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, require
@@ -28,12 +25,8 @@ from adit.projects.models import Project
 from adit.projects.profile_text import list_options
 from adit.projects.profile_versions import parse_rules
 from adit.projects.tables import describe_state
+from adit.results.pdf_writer import PdfWriter
 from adit.table_files import Cell
-
-MAX_PDF_ROWS = 500
-"""Transfers and events per project in the PDF file. The workbook contains all transfers."""
-_FONT = "Noto Sans"
-_UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +173,11 @@ def iter_transfers(jobs: QuerySet[Job]) -> Iterator[tuple[Cell, ...]]:
 
 def write_pdf(found: DataProtectionRecord) -> bytes:
     """Return the record as a PDF file."""
-    return _PdfWriter().write(found)
+    return _RecordWriter().write(found)
 
 
-class _PdfWriter:
-    """Lays out a record. Characters that the font lacks are marked, and a note says so."""
-
-    def __init__(self) -> None:
-        self.pdf = FPDF(orientation="landscape")
-        font = files("fontpkg_noto_sans").joinpath("files/NotoSans[wdth,wght].ttf")
-        with as_file(font) as path:
-            self.pdf.add_font(_FONT, "", path)
-        self.pdf.set_font(_FONT, size=8)
-        self.has_unknown = False
+class _RecordWriter(PdfWriter):
+    """Lays out a record."""
 
     def write(self, found: DataProtectionRecord) -> bytes:
         self.pdf.set_title(_("Record for data protection"))
@@ -211,50 +196,7 @@ class _PdfWriter:
             self.add_heading(_("Approvals and changes"), 10)
             columns = (_("Time"), _("User"), _("Action"))
             self.add_table(columns, found.iter_events(project), (1, 1, 2))
-        if self.has_unknown:
-            note = _("%s stands for a character that this file cannot show. See the Excel file.")
-            self.pdf.multi_cell(0, text=note % _UNKNOWN)
-        return bytes(self.pdf.output())
-
-    def add_heading(self, text: str, size: int) -> None:
-        self.pdf.ln(3)
-        self.pdf.set_font(_FONT, size=size)
-        self.pdf.multi_cell(0, text=self.clean(text), new_x="LMARGIN", new_y="NEXT")
-        self.pdf.ln(1)
-        self.pdf.set_font(_FONT, size=8)
-
-    def add_table(
-        self, columns: Sequence[str], rows: Iterable[Sequence[Cell]], widths: tuple[int, ...]
-    ) -> None:
-        shown: list[list[str]] = []
-        is_cut = False
-        for row in rows:
-            if len(shown) == MAX_PDF_ROWS:
-                is_cut = True
-                break
-            shown.append([self.clean(str(value)) for value in row])
-        if not shown:
-            self.pdf.multi_cell(0, text=_("none"), new_x="LMARGIN", new_y="NEXT")
-            return
-        with self.pdf.table(
-            col_widths=widths,
-            text_align="LEFT",
-            first_row_as_headings=bool(columns),
-            headings_style=FontFace(fill_color=230),
-            num_heading_rows=1 if columns else 0,
-        ) as table:
-            for values in ([list(columns)] if columns else []) + shown:
-                table.row(values)
-        if is_cut:
-            note = _("Only the first %d rows are shown. The Excel file lists all transfers.")
-            self.pdf.multi_cell(0, text=note % MAX_PDF_ROWS, new_x="LMARGIN", new_y="NEXT")
-
-    def clean(self, text: str) -> str:
-        font = self.pdf.current_font
-        assert isinstance(font, TTFFont)
-        shown = "".join(char if ord(char) in font.cmap else _UNKNOWN for char in text)
-        self.has_unknown |= shown != text
-        return shown
+        return self.finish()
 
 
 def _describe_approval(project: Project) -> list[tuple[str, Cell]]:
@@ -278,18 +220,21 @@ def _describe_approval(project: Project) -> list[tuple[str, Cell]]:
 
 
 def _describe_persons(project: Project) -> list[tuple[str, Cell]]:
-    """The groups, each with the persons in it now."""
+    """The groups, each with the persons in it now, and the persons without a group."""
     relations = (
-        (_("Members"), project.members),
-        (_("Hold the identification list"), project.list_holders),
-        (_("May re-identify"), project.reidentifiers),
+        (_("Members"), project.members, project.member_users),
+        (_("Hold the identification list"), project.list_holders, project.list_holder_users),
+        (_("May re-identify"), project.reidentifiers, project.reidentifier_users),
     )
     rows: list[tuple[str, Cell]] = []
-    for label, relation in relations:
+    for label, relation, persons in relations:
         texts = []
         for group in relation.order_by("name"):
             users = User.objects.filter(groups=group, is_active=True).order_by("username")
             texts.append(f"{group.name}: {', '.join(map(_name, users)) or _('nobody')}")
+        single = persons.filter(is_active=True).order_by("username")
+        if single:
+            texts.append(f"{_('single members')}: {', '.join(map(_name, single))}")
         rows.append((label, "; ".join(texts) or _("nobody")))
     return rows
 
@@ -298,13 +243,14 @@ def _describe_rules(project: Project) -> list[tuple[str, Cell]]:
     def names(nodes: QuerySet[Node], otherwise: str) -> str:
         return ", ".join(nodes.values_list("name", flat=True).order_by("name")) or otherwise
 
+    nodes = _("not limited") if project.is_default else _("none")
     options = ", ".join(
         f"{one.code} {one.meaning}" for one in list_options(parse_rules(project.profile))
     )
     return [
-        (_("Sources"), names(project.sources.all(), _("all from which the user may fetch"))),
-        (_("Destinations"), names(project.destinations.all(), _("all to which the user may send"))),
-        (_("Modalities"), project.modalities or _("all")),
+        (_("Sources"), names(project.sources.all(), nodes)),
+        (_("Destinations"), names(project.destinations.all(), nodes)),
+        (_("Modalities"), _("all") if project.all_modalities else project.modalities or _("none")),
         (
             _("Maximum number of patients"),
             _("no limit") if project.patient_cap is None else project.patient_cap,

@@ -41,18 +41,28 @@ def record_deliveries(task: Task) -> None:
         return
     box = encrypted_payload.get_cipher(job.project)
     items = SeriesResult.objects.filter(task=task, is_final=True, skip_reason__isnull=True)
+    rows = []
     for item in items.filter(delivered__gt=0):
         if item.expected is None:
             continue
         if task.state != TaskState.SUCCESS and item.delivered < item.expected:
             continue
         uid = encrypted_payload.open_series(item, box).manifest.ref.series_uid
-        DeliveredSeries.objects.update_or_create(
-            project=job.project,
-            destination=job.destination,
-            index=_series_index(box, job, uid),
-            defaults={"images": item.expected, "job": job},
+        rows.append(
+            DeliveredSeries(
+                project=job.project,
+                destination=job.destination,
+                index=_series_index(box, job, uid),
+                images=item.expected,
+                job=job,
+            )
         )
+    DeliveredSeries.objects.bulk_create(
+        rows,
+        update_conflicts=True,
+        unique_fields=["project", "destination", "index"],
+        update_fields=["images", "job", "at"],
+    )
 
 
 def find_delivered(job: Job, series_uids: Iterable[str]) -> dict[str, DeliveredSeries]:
@@ -75,6 +85,20 @@ def _series_index(cipher: ValueCipher, job: Job, series_uid: str) -> str:
     return cipher.index(f"{how}\0{series_uid}", "delivered")
 
 
+def forget_deliveries(task: Task) -> None:
+    """Let later jobs send the series of a task again: they are no longer at the destination."""
+    job = task.job
+    if job.destination is None or job.project is None:
+        return
+    box = encrypted_payload.get_cipher(job.project)
+    items = SeriesResult.objects.filter(task=task)
+    uids = {encrypted_payload.open_series(item, box).manifest.ref.series_uid for item in items}
+    indexes = [_series_index(box, job, uid) for uid in uids]
+    DeliveredSeries.objects.filter(
+        project=job.project, destination=job.destination, index__in=indexes
+    ).delete()
+
+
 def make_bundle(
     job: Job, name: str, each: Iterable[StagedImage], images: int = 0, size_bytes: int = 0
 ) -> ArchiveRequest:
@@ -91,7 +115,7 @@ def make_bundle(
 def delivered_files(job: Job) -> Iterator[StagedImage]:
     """Yield every delivered image that is stored as a file, in the order of tasks.
 
-    One series is decrypted at a time. Raises DecryptionError.
+    Recalled images are left out. One series is decrypted at a time. Raises DecryptionError.
     """
     for uid_of, manifest in _manifests(job):
         series = manifest.ref
@@ -115,7 +139,8 @@ def undelivered_lines(job: Job) -> Iterator[DeliveryListLine]:
 
 
 def _manifests(job: Job) -> Iterator[tuple[Callable[[str], str], SeriesLedger]]:
-    tasks = Task.objects.filter(job=job, type=TaskType.ORDERED).select_related("job__project")
+    tasks = Task.objects.filter(job=job, type=TaskType.ORDERED, recalled_at=None)
+    tasks = tasks.select_related("job__project")
     box = encrypted_payload.get_cipher(job.project)
     for task in tasks.order_by("position"):
         uid_of = get_uid_mapper(task)

@@ -247,6 +247,7 @@ def report_header(job: Job, reports: StudyReports) -> dict[str, Any]:
             "ended_at": _isoformat(job.ended_at),
             "identified": job.is_as_is,
             "pseudonyms_shown": reports.disclosure.generated,
+            "recalled_studies": progress.count_recalled(job),
         },
         "rules": [reports.rules(rules) for rules in _used_rules(job)],
         "totals": {

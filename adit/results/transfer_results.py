@@ -346,11 +346,19 @@ def result_columns(job: Job, sees: Disclosure) -> tuple[str, ...]:
 def result_rows(job: Job, sees: Disclosure) -> Iterator[Sequence[str]]:
     """Yield one row for each row of the sheet, in its order. Lazy."""
     for answer in _all_row_results(job, sees):
-        given = [*_requested_cells(answer, sees), *_result_cells(answer)]
-        given += [answer.source, answer.path] if has_several_sources(job) else [answer.path]
-        if shows_pseudonyms(job, sees):
-            given.append(answer.generated)
-        yield [*given, *_user_cells(job, answer, sees)]
+        yield result_cells(job, answer, sees)
+
+
+def result_cells(job: Job, answer: TransferRowResult, sees: Disclosure) -> list[str]:
+    """Return the cells of one row in the order of `result_columns`.
+
+    The answer is that of `as_disclosed`.
+    """
+    given = [*_requested_cells(answer, sees), *_result_cells(answer)]
+    given += [answer.source, answer.path] if has_several_sources(job) else [answer.path]
+    if shows_pseudonyms(job, sees):
+        given.append(answer.generated)
+    return [*given, *_user_cells(job, answer, sees)]
 
 
 def failed_columns(job: Job) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.permissions import NotPermitted
 from adit.audit import trail
+from adit.jobs import progress
 from adit.jobs.disclosure import get_disclosure
 from adit.jobs.views.access import current_user, get_visible_job
 from adit.jobs.views.task_labels import kind_label
@@ -47,6 +48,7 @@ def job_report(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "job": job,
         "kind": kind_label(job),
+        "recalled": progress.count_recalled(job),
         "report": report_data,
         "page": page,
         "studies": [

@@ -77,6 +77,8 @@ def test_an_order_for_a_blocked_patient_is_refused_by_the_position_of_the_study(
     assert str(refused.value).startswith("Study 2: This patient must not be transferred")
     assert ANNE not in str(refused.value) + caplog.text
     assert not Job.objects.exists()
+    events = AuditEvent.objects.filter(action="order.patients_refused", user=coordinator)
+    assert [event.details["studies"] for event in events] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,14 @@ def test_a_patient_blocked_after_the_order_is_not_fetched(
     assert not shelf(destination)
     assert opened.count() == before, "no PACS was contacted"
     assert ANNE not in str(task.message) + "".join(str(one.body) for one in mail.outbox)
+    assert find_reason_of_end() == "blocklist.blocked-everywhere"
+
+
+def find_reason_of_end() -> str:
+    """Return the code of the reason that the audit trail has for the last end of a task."""
+    event = AuditEvent.objects.filter(action="task.ended").latest("pk")
+    reason: str = event.details["reason"]
+    return reason
 
 
 def test_a_running_transfer_stops_when_its_patient_is_blocked(
@@ -169,6 +179,7 @@ def test_a_running_transfer_stops_when_its_patient_is_blocked(
     assert not thread.is_alive()
     assert task.state == TaskState.FAILURE
     assert "must not be transferred" in str(task.message)
+    assert find_reason_of_end() == "blocklist.blocked-everywhere"
     assert len(shelf(destination)) < 4
     item = task.items.get()
     assert item.is_final
@@ -249,6 +260,9 @@ def test_a_row_of_a_blocked_patient_is_an_error_of_its_own(
     assert job.state == JobState.WAITING_FOR_OWNER, "a person looks at the row first"
     assert summarize_check(job).blocked == 1
     assert "patient is blocked" in page
+    refused = AuditEvent.objects.get(action="rows.blocked")
+    assert (refused.about, refused.user) == (f"job:{job.pk}", coordinator)
+    assert ANNE not in repr(refused.details)
     assert "Blocked patients" in page
 
     batch_start.request_start(coordinator, job, StartOptions())
@@ -299,6 +313,7 @@ def test_no_7zip_file_is_created_with_a_patient_who_was_blocked_meanwhile(
     assert packing is not None
     assert packing.state == TaskState.FAILURE
     assert "would contain a blocked patient" in str(packing.message)
+    assert find_reason_of_end() == "blocklist.archive-not-created"
     assert not ArchiveFile.objects.filter(job=job).exists()
     assert not list((tmp_path / "archives").glob("*.7z"))
 
@@ -382,3 +397,36 @@ def test_the_pages_require_the_permission(
     assert as_user(None).get(address)["Location"].startswith("/accounts/login/")
     assert "Block list" in as_user(dpo).get("/").content.decode()
     assert "Block list" not in as_user(coordinator).get("/").content.decode()
+
+
+def test_an_entry_keeps_its_effect_when_the_domain_of_its_pacs_changes(
+    source: Node, project: Project, block: Callable[..., BlockedPatient], root: User
+) -> None:
+    pseudonyms.register_pseudonym(root, project, source, ANNE)
+    patient = pseudonyms.find_patient_at_node(project, source, ANNE)
+    assert patient is not None
+    merge_patient_id(root, patient, source, "PID-OLD", "two IDs of one person")
+    block()
+    block(BEN, domain="Other PACS")
+
+    source.settings = {**source.settings, "domain": "Hospital"}
+    source.save()
+    source.save()
+
+    for patient_id in (ANNE, "PID-OLD"):
+        assert blocking.is_blocked(project, "Hospital", patient_id)
+        assert blocking.is_blocked(project, "PACS1", patient_id), "another PACS may use it"
+    assert blocking.is_blocked(None, "Hospital", ANNE)
+    assert not blocking.is_blocked(project, "Hospital", BEN)
+    assert AuditEvent.objects.filter(action="blocklist.domain_followed").count() == 2
+
+
+def test_an_ended_entry_does_not_follow_the_domain(
+    source: Node, dpo: User, block: Callable[..., BlockedPatient]
+) -> None:
+    blocking.end_block(dpo, block(), "new consent")
+
+    source.settings = {**source.settings, "domain": "Hospital"}
+    source.save()
+
+    assert not blocking.has_entries()

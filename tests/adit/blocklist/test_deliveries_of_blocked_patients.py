@@ -21,7 +21,7 @@ from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit.results import patient_deliveries
+from adit.recall.patient_deliveries import PatientQuestion, find_deliveries
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -93,8 +93,9 @@ def test_an_entry_of_a_project_lists_what_this_project_delivered(
 ) -> None:
     deliver("1")
 
-    assert len(patient_deliveries.find_deliveries(block(dpo, project)).tasks) == 1
-    assert not patient_deliveries.find_deliveries(block(dpo, make_project("HEART"))).tasks
+    for asked, count in ((project, 1), (make_project("HEART"), 0)):
+        question = PatientQuestion.of_entry(block(dpo, asked))
+        assert len(find_deliveries(dpo, question).deliveries) == count
 
 
 def test_studies_of_a_destroyed_key_are_counted_as_not_checked(
@@ -107,7 +108,7 @@ def test_studies_of_a_destroyed_key_are_counted_as_not_checked(
     page = as_user(dpo).get(reverse("block_deliveries", args=[entry.pk])).content.decode()
 
     assert "1 study cannot be checked" in page
-    assert "No deliveries found" in page
+    assert "No delivered images found" in page
 
 
 def test_the_page_shows_counts_without_paths_or_uids_and_the_list_needs_a_reason(

@@ -44,7 +44,7 @@ from adit.orders import batch_start
 from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import archives
-from adit.worker.tasks import clean_up
+from adit.retention.cleaning import clean_all
 from adit_engine.errors import InvalidInput, Malformed
 from adit_engine.messages import Message
 from adit_engine.nodes.sevenzip_builder import ArchiveBuilder
@@ -139,7 +139,7 @@ def test_7z_opens_the_file_only_with_the_password(
     path = str(places["path"] / f"job-{job.pk}.7z")
 
     def seven_zip(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["7z", *arguments, path], capture_output=True, text=True, timeout=60)
+        return subprocess.run(["7z", *arguments, path], capture_output=True, text=True, timeout=250)
 
     assert seven_zip("t", f"-p{PASSWORD}").returncode == 0
     without = seven_zip("l", "-pwrong")
@@ -372,13 +372,13 @@ def test_an_unrecorded_file_is_deleted_after_its_job_is_canceled(
     work()
     monkeypatch.undo()
     (places["path"] / "job-999.7z").write_bytes(b"somebody else's")
-    clean_up()
+    clean_all()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z", "job-999.7z"], (
         "a pending job keeps its file"
     )
 
     perform(coordinator, job, "cancel")
-    clean_up()
+    clean_all()
 
     assert files_below(places["path"]) == ["job-999.7z"]
     assert not PendingArchiveFile.objects.exists()
@@ -461,11 +461,11 @@ def test_expired_files_are_deleted_and_the_deletion_is_audited(
 ) -> None:
     job = order("1")
     work_off()
-    clean_up()
+    clean_all()
     assert files_below(places["path"]) == [f"job-{job.pk}.7z"]
 
     ArchiveFile.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
-    clean_up()
+    clean_all()
 
     assert files_below(places["path"]) == []
     assert ArchiveFile.objects.get().removed_at is not None
@@ -496,11 +496,11 @@ def test_staged_images_of_a_canceled_job_are_deleted_after_retention(
     job = order("1", "2")
     assert work() is not None
     perform(coordinator, job, "cancel")
-    clean_up()
+    clean_all()
     assert files_below(places["staging"])
 
     Job.objects.update(ended_at=timezone.now() - timedelta(days=15))
-    clean_up()
+    clean_all()
 
     assert files_below(places["staging"]) == []
 

@@ -16,7 +16,7 @@ from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, SeriesResult
 from adit.projects.models import Project
 from adit.projects.pseudonyms import get_or_create_pseudonym
-from adit.results import data_protection
+from adit.results import pdf_writer
 
 pytestmark = pytest.mark.django_db
 
@@ -118,7 +118,7 @@ def test_the_pdf_marks_characters_it_cannot_show_and_rows_it_leaves_out(
     as_user: Callable[..., Client],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(data_protection, "MAX_PDF_ROWS", 40)
+    monkeypatch.setattr(pdf_writer, "MAX_PDF_ROWS", 40)
     Project.objects.filter(pk=project.pk).update(sponsor="日本 Hospital")
     for _ in range(40):
         make_job(dpo, project=project)
