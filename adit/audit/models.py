@@ -73,6 +73,29 @@ class AuditEvent(models.Model):
     delete = _refuse
 
 
+class AuditSegment(models.Model):
+    """A file with old events that were removed from the table. See `segments`."""
+
+    name = models.CharField(max_length=64, unique=True)
+    first = models.PositiveBigIntegerField(unique=True)
+    """The number of its first event in the whole trail, counted from 1."""
+    count = models.PositiveIntegerField()
+    last_event = models.BigIntegerField()
+    """The primary key that its last event had in the table."""
+    last_hash = models.CharField(max_length=64)
+    sha256 = models.CharField(max_length=64)
+    """Of the file."""
+    signature = models.CharField(max_length=64)
+    """Keyed hash of name and sha256."""
+    sealed_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["first"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ChainHead(models.Model):
     """The end of the chain, in one row. It reveals when the last events are missing."""
 

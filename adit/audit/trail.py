@@ -3,7 +3,9 @@
 import json
 import logging
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,8 +15,10 @@ from django.db import transaction
 from django.db.models import Q, Subquery
 from django.utils import timezone
 
+from adit.audit import segments
 from adit.audit.kept_head import KeptHeadUnreadable, read_kept_head, write_kept_head
 from adit.audit.models import GENESIS_HASH, AuditEvent, ChainHead
+from adit.audit.segments import SegmentUnreadable
 from adit.vault.cipher import DecryptionError, ValueCipher
 from adit.vault.master_key import master_cipher
 from adit_engine.messages import Message
@@ -26,6 +30,7 @@ PatientKey = tuple[str, str]
 HEAD_INTERVAL = timedelta(hours=23)
 """Less than a day, so that the head is sent at about the same hour each day."""
 _CONTEXT = "trail patient"
+_api_token: ContextVar[str] = ContextVar("api_token", default="")
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +71,27 @@ class ChainBreak:
     reason: Message
 
 
+@contextmanager
+def token_scope() -> Iterator[None]:
+    """Let `set_token` apply until the end of the block."""
+    before = _api_token.set("")
+    try:
+        yield
+    finally:
+        _api_token.reset(before)
+
+
+def set_token(name: str) -> None:
+    """Add the name of this API token to all further events."""
+    _api_token.set(name)
+
+
+def with_token(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details with the name of the API token, if a program acts by one."""
+    name = _api_token.get()
+    return {**details, "token": name} if name else dict(details)
+
+
 def record(
     action: str,
     *,
@@ -82,13 +108,13 @@ def record(
     """
     index, sealed = _index_and_seal(patient)
     with transaction.atomic():
-        head = _lock_head()
+        head = lock_head()
         event = AuditEvent(
             at=timezone.now(),
             user_id=user.pk if user is not None else None,
             action=action,
             about=about,
-            details=json.loads(json.dumps(dict(details or {}))),
+            details=json.loads(json.dumps(with_token(details or {}))),
             patient_index=index,
             patient_sealed=sealed,
             previous_hash=head.hash,
@@ -110,16 +136,20 @@ def _is_signed(head: ChainHead) -> bool:
     return head.signature == sign_head(head.count, head.hash)
 
 
-def _lock_head() -> ChainHead:
+def lock_head() -> ChainHead:
     """Lock the head. One that was removed is made again, without a signature."""
     locked = ChainHead.objects.select_for_update(no_key=True)
     head = locked.filter(pk=1).first()
     if head is None:
         last = AuditEvent.objects.values_list("hash", flat=True).order_by("-id").first()
-        end = {"hash": last or GENESIS_HASH, "count": AuditEvent.objects.count()}
+        end = {"hash": last or GENESIS_HASH, "count": _count_events()}
         ChainHead.objects.get_or_create(pk=1, defaults=end)
         head = locked.get(pk=1)
     return head
+
+
+def _count_events() -> int:
+    return segments.count_sealed() + AuditEvent.objects.count()
 
 
 def patient_index(domain: str, patient_id: str) -> str:
@@ -147,7 +177,11 @@ def verify_chain() -> ChainBreak | None:
     Finds events that were changed, removed, added or reordered. Events may be recorded meanwhile.
     """
     head = ChainHead.objects.filter(pk=1).first()
-    return _verify_events({head.count: head.hash} if head else {}) or _check_head(head)
+    sealed = segments.count_sealed()
+    broken = _verify_events({head.count: head.hash} if head else {})
+    if broken is not None and segments.count_sealed() != sealed:
+        return verify_chain()  # events went from the table to a file meanwhile
+    return broken or _check_head(head)
 
 
 def _verify_events(expected: Mapping[int, str]) -> ChainBreak | None:
@@ -155,7 +189,7 @@ def _verify_events(expected: Mapping[int, str]) -> ChainBreak | None:
     previous, count = GENESIS_HASH, 0
     found = {0: GENESIS_HASH}
     try:
-        for event in AuditEvent.objects.order_by("id").iterator(chunk_size=1000):
+        for event in _read_events():
             if event.previous_hash != previous:
                 return ChainBreak(event.pk, Message("audit-trail.order-changed"))
             if not _is_intact(event):
@@ -163,11 +197,19 @@ def _verify_events(expected: Mapping[int, str]) -> ChainBreak | None:
             previous, count = event.hash, count + 1
             if count in expected:
                 found[count] = previous
+    except SegmentUnreadable as error:
+        return ChainBreak(None, Message("audit-trail.segment-changed", file=str(error)))
     except DecryptionError:
         return ChainBreak(_find_first_unreadable(), Message("audit-trail.patient-changed"))
     if any(found.get(number) != last for number, last in expected.items()):
         return ChainBreak(None, Message("audit-trail.end-missing"))
     return None
+
+
+def _read_events() -> Iterator[AuditEvent]:
+    """Yield all events in order: those in files, then those in the table."""
+    yield from segments.read_all()
+    yield from AuditEvent.objects.order_by("id").iterator(chunk_size=1000)
 
 
 def check_end() -> ChainBreak | None:
@@ -223,7 +265,7 @@ def accept_end(reason: str) -> ChainBreak | None:
     NothingToAccept.
     """
     with transaction.atomic():
-        head = _lock_head()
+        head = lock_head()
         broken = _verify_events({})
         if broken is not None:
             return broken
@@ -238,7 +280,7 @@ def accept_end(reason: str) -> ChainBreak | None:
         if kept is not None:
             details["expected"] = {"events": kept.count, "hash": kept.hash}
         head.hash = AuditEvent.objects.values_list("hash", flat=True).last() or GENESIS_HASH
-        head.count = AuditEvent.objects.count()
+        head.count = _count_events()
         head.signature = sign_head(head.count, head.hash)
         head.save()
         record("trail.end_accepted", details={**details, "events": head.count})
@@ -270,7 +312,14 @@ def contains_head(count: int, last: str) -> bool:
     Stronger than `verify_chain`, which cannot detect a chain that was rewritten by someone who
     has both the database and the key.
     """
-    found = AuditEvent.objects.order_by("id").values_list("hash", flat=True)[count - 1 : count]
+    try:
+        sealed = segments.count_sealed()
+        if 0 < count <= sealed:
+            return segments.get_hash(count) == last
+    except SegmentUnreadable:
+        return False
+    number = count - sealed
+    found = AuditEvent.objects.order_by("id").values_list("hash", flat=True)[number - 1 : number]
     return count > 0 and list(found) == [last]
 
 

@@ -1,0 +1,1 @@
+"""How long data is kept, its deletion by the scheduler, and the ledgers of deleted jobs."""
