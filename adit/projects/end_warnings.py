@@ -38,6 +38,10 @@ def warn_of_project_ends() -> None:
 
 def _users_of(project: Project) -> list[User]:
     active = User.objects.filter(is_active=True)
-    members = Q(groups__in=project.members.all()) | Q(pk=project.proposed_by_id)
+    members = (
+        Q(groups__in=project.members.all())
+        | Q(pk__in=project.member_users.all())
+        | Q(pk=project.proposed_by_id)
+    )
     managers = [user for user in active if has_right(user, Right.MANAGE_PROJECTS)]
     return [*active.filter(members).distinct(), *managers]

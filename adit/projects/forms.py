@@ -1,11 +1,12 @@
 """Forms of research projects, pseudonyms and profiles. The reason form is also used by results."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, cast
 
 from django import forms
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from adit.accounts.models import User
@@ -33,7 +34,8 @@ class CheckboxListField(forms.ModelMultipleChoiceField):
         )
 
 
-_TICK_FIELDS = ("members", "sources", "destinations")
+_REQUIRED_COLUMNS = (*services.APPROVAL_FIELDS, "all_modalities", "modalities")
+_TICK_FIELDS = ("members", "member_users", "sources", "destinations")
 FIELD_GROUPS: Sequence[tuple[Any, Sequence[str]]] = (
     (_("Project"), (*services.IMAGE_FIELDS, "protocol_id", "profile")),
     (_("Approval"), services.APPROVAL_FIELDS),
@@ -54,6 +56,17 @@ class RiskField(forms.ChoiceField):
         )
 
 
+class UserListField(CheckboxListField):
+    """A list of users by name. The form of a project limits it to active users."""
+
+    def __init__(self, label: Any, help_text: Any) -> None:
+        super().__init__(label, help_text, User.objects.order_by("last_name", "username"))
+
+    def label_from_instance(self, obj: Any) -> str:
+        name = obj.get_full_name()
+        return f"{name} ({obj.username})" if name else str(obj.username)
+
+
 class ProjectForm(forms.ModelForm):
     """A research project. Fields that delivered images contain are disabled."""
 
@@ -65,14 +78,17 @@ class ProjectForm(forms.ModelForm):
         _("Users in these groups can see the project and its jobs, and can order for it."),
         Group.objects.order_by("name"),
     )
+    member_users = UserListField(
+        _("single members"), _("Users who are members without belonging to one of these groups.")
+    )
     sources = CheckboxListField(
         _("sources"),
-        _("If none is selected: all from which the user may fetch."),
+        _("Images are fetched for the project only from these. If none is selected: from nowhere."),
         Node.objects.order_by("name"),
     )
     destinations = CheckboxListField(
         _("destinations"),
-        _("If none is selected: all to which the user may send."),
+        _("Images are sent for the project only to these. If none is selected: to nowhere."),
         Node.objects.order_by("name"),
     )
 
@@ -84,6 +100,9 @@ class ProjectForm(forms.ModelForm):
         ),
         Group.objects.order_by("name"),
     )
+    list_holder_users = UserListField(
+        _("single members who hold the identification list"), _("They must be members as well.")
+    )
     reidentifiers = CheckboxListField(
         _("may re-identify"),
         _(
@@ -91,6 +110,9 @@ class ProjectForm(forms.ModelForm):
             "all patients. Each use needs a reason and is recorded."
         ),
         Group.objects.order_by("name"),
+    )
+    reidentifier_users = UserListField(
+        _("single members who may re-identify"), _("They must be members as well.")
     )
 
     class Meta:
@@ -107,6 +129,7 @@ class ProjectForm(forms.ModelForm):
             *risks.FIELDS,
             "profile",
             "members",
+            "member_users",
             "sources",
             "destinations",
             *services.LINK_FIELDS,
@@ -139,8 +162,8 @@ class ProjectForm(forms.ModelForm):
             "legal_basis": _("For example consent, or a section of a law."),
             "recipient": _("The final recipient of the images."),
             "modalities": _(
-                "For example CT, MR. Series of other modalities are not transferred. If empty, all "
-                "are allowed."
+                "For example CT, MR. Series of other modalities are not transferred. Leave this "
+                "empty if all modalities are selected."
             ),
             "second_person": _(
                 "Nobody can approve their own order. Queries and checks need no approval."
@@ -159,13 +182,19 @@ class ProjectForm(forms.ModelForm):
         }
 
     def __init__(self, *args: Any, proposer: User | None = None, **kwargs: Any) -> None:
-        """With a `proposer`, only their groups can be members. A manager chooses the rest."""
+        """With a `proposer`, only they and their groups can be members. A manager chooses the
+        rest.
+        """
         super().__init__(*args, **kwargs)
+        self._proposes = proposer is not None
         if proposer is not None:
             for name in ("sources", "destinations", *services.LINK_FIELDS):
                 del self.fields[name]
             members = cast(forms.ModelMultipleChoiceField, self.fields["members"])
             members.queryset = proposer.groups.order_by("name")
+        for name in services.USER_FIELDS.values():
+            if name in self.fields:
+                self._limit_users(name, proposer)
         profile_versions.create_presets()
         profile = cast(forms.ModelChoiceField, self.fields["profile"])
         current = ProfileVersion.objects.filter(pk=self.instance.profile_id)
@@ -177,6 +206,15 @@ class ProjectForm(forms.ModelForm):
         for name in self._settled():
             self.fields[name].disabled = True
             self.fields[name].help_text = _("Already written to images. It cannot be changed.")
+
+    def _limit_users(self, name: str, proposer: User | None) -> None:
+        """Offer the active users and those who are chosen; to a proposer only themselves."""
+        users = Q(is_active=True) if proposer is None else Q(pk=proposer.pk)
+        if self.instance.pk is not None:
+            users |= Q(pk__in=getattr(self.instance, name).values("pk"))
+        field = cast(forms.ModelMultipleChoiceField, self.fields[name])
+        assert field.queryset is not None
+        field.queryset = field.queryset.filter(users)
 
     def _settled(self) -> set[str]:
         if self.instance.is_default:
@@ -205,7 +243,24 @@ class ProjectForm(forms.ModelForm):
         for risk in risks.RISKS:
             if cleaned.get(risk.name) == RiskChoice.ACCEPT and not cleaned.get(risk.reason):
                 self.add_error(risk.reason, _("Enter the reason why the risk is accepted."))
+        for name in self._find_gaps(cleaned):
+            self.add_error(name, _("Required: without it, nothing is sent for the project."))
         return cleaned
+
+    def _find_gaps(self, cleaned: dict[str, Any]) -> list[str]:
+        """The fields without which the project cannot be saved: those that an accepted project
+        would lose, and all that are required in a new project of a manager.
+        """
+        if self._proposes or not self.instance.is_accepted:
+            return []
+        present = [] if self.instance.pk is None else services.list_missing(self._stored())
+        data = Project(**{name: cleaned.get(name) for name in _REQUIRED_COLUMNS})
+        data.is_default = self.instance.is_default
+        missing = services.list_missing(data, defaultdict(list, cleaned))
+        return [name for name in missing if name not in present and name not in self.errors]
+
+    def _stored(self) -> Project:
+        return Project.objects.get(pk=self.instance.pk)
 
     @property
     def groups(self) -> list[tuple[Any, list[forms.BoundField]]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
@@ -92,9 +93,20 @@ class Project(models.Model):
     """Hold the identification list: see services.may_hold_list."""
     reidentifiers = models.ManyToManyField(Group, related_name="+", blank=True)
     """May find the patient of a pseudonym: see services.may_reidentify."""
+    member_users = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, related_name="+", blank=True, verbose_name=_("single members")
+    )
+    """Members by person, without a group; the next two fields likewise."""
+    list_holder_users = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, related_name="+", blank=True
+    )
+    reidentifier_users = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, related_name="+", blank=True
+    )
     sources = models.ManyToManyField(Node, related_name="+", blank=True)
-    """Allowed sources; if empty, all that the user may use. The same applies to destinations."""
+    """Allowed sources; if empty, none. The same applies to destinations."""
     destinations = models.ManyToManyField(Node, related_name="+", blank=True)
+    all_modalities = models.BooleanField(_("all modalities"), default=False)
     modalities = models.CharField(
         _("modalities"),
         max_length=100,
@@ -106,8 +118,8 @@ class Project(models.Model):
             )
         ],
     )
-    """Allowed modalities, such as "CT, MR"; empty allows all. Series of others are not
-    transferred.
+    """Allowed modalities, such as "CT, MR"; empty allows none, unless `all_modalities` is set.
+    Series of others are not transferred.
     """
     patient_cap = models.PositiveIntegerField(
         _("maximum number of patients"), null=True, blank=True
@@ -155,9 +167,17 @@ class Project(models.Model):
     def __str__(self) -> str:
         return self.protocol_name or self.protocol_id
 
+    def clean(self) -> None:
+        if self.all_modalities and self.modalities:
+            text = _("Enter modalities, or select all modalities, but not both.")
+            raise ValidationError({"modalities": text})
+
     @property
     def allowed_modalities(self) -> tuple[str, ...]:
-        """Return the allowed modalities; empty allows all."""
+        """Return the allowed modalities for a selection, in which empty means all.
+
+        A project that allows none is refused by `pseudonyms.require_project`.
+        """
         return tuple(part.strip() for part in self.modalities.split(",") if part.strip())
 
     def is_over(self, today: date) -> bool:

@@ -61,7 +61,10 @@ OPTION_MEANINGS: Mapping[str, Any] = {
     "113101": _("Burned-in text is masked by pixel rules for each device."),
     "113102": _("Recognizable features of faces are removed from the pixels."),
     "113103": _("All graphics and overlays are removed."),
-    "113104": _("Structured content is kept if it consists of public codes and numbers."),
+    "113104": _(
+        "Structured content is kept if it consists of public codes and numbers. Radiation dose and "
+        "measurement reports are sent."
+    ),
     CLEAN_DESCRIPTORS: _("Descriptions are kept if all their words are known to be harmless."),
     FULL_DATES: _("All dates and times are kept."),
     MODIFIED_DATES: _(

@@ -26,16 +26,23 @@ def create_version(user: AnyUser, text: str) -> ProfileVersion:
     Raises NotPermitted, InvalidInput, ProfileError.
     """
     require(user, Right.MANAGE_PROFILES)
-    if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidInput("profile-version.too-long", limit=MAX_TEXT_LENGTH)
     text = text.replace("\r\n", "\n").strip() + "\n"
-    rules = Rules.from_toml(text)
-    if len(rules.name) > MAX_NAME_LENGTH:
-        raise InvalidInput("profile-version.name-too-long", limit=MAX_NAME_LENGTH)
     with transaction.atomic():
+        rules = read_rules(text)
         due = get_next_version(rules.name)
         if rules.version != due:
             raise InvalidInput("profile-version.wrong-number", name=rules.name, version=due)
+        return import_version(user, text)
+
+
+def import_version(user: AnyUser, text: str) -> ProfileVersion:
+    """Save a version of another installation, with its number and exactly this text.
+
+    Raises NotPermitted, InvalidInput, ProfileError.
+    """
+    require(user, Right.MANAGE_PROFILES)
+    rules = read_rules(text)
+    with transaction.atomic():
         try:
             with transaction.atomic():
                 profile = ProfileVersion.objects.create(
@@ -46,6 +53,16 @@ def create_version(user: AnyUser, text: str) -> ProfileVersion:
         details = {"profile": str(profile), "options": sorted(rules.options)}
         record("profile.created", user=user, about=f"profile:{profile.pk}", details=details)
     return profile
+
+
+def read_rules(text: str) -> Rules:
+    """Parse the text of a version. Raises InvalidInput, ProfileError."""
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidInput("profile-version.too-long", limit=MAX_TEXT_LENGTH)
+    rules = Rules.from_toml(text)
+    if len(rules.name) > MAX_NAME_LENGTH:
+        raise InvalidInput("profile-version.name-too-long", limit=MAX_NAME_LENGTH)
+    return rules
 
 
 def get_next_version(name: str) -> int:

@@ -221,8 +221,13 @@ def require_project(
 
 
 def _require_nodes(project: Project, source: Node, destination: Node | None) -> None:
+    """The site's default project has no limits of its own."""
+    if project.is_default:
+        return
+    if not (project.all_modalities or project.modalities):
+        raise NotPermitted("project.no-modalities", project=project.protocol_id)
     for node, allowed in ((source, project.sources), (destination, project.destinations)):
-        if node is None or not allowed.exists() or allowed.filter(pk=node.pk).exists():
+        if node is None or allowed.filter(pk=node.pk).exists():
             continue
         raise NotPermitted("project.node-not-allowed", project=project.protocol_id, node=node.name)
 

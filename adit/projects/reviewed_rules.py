@@ -36,6 +36,36 @@ def add_rule(rules: Rules, rule: PixelRule) -> Rules:
     )
 
 
+def remove_rule(rules: Rules, rule: PixelRule) -> Rules:
+    """Return the rules without this pixel rule."""
+    left = tuple(one for one in rules.pixel_rules if one.key != rule.key)
+    options = rules.options if left else rules.options - {CLEAN_PIXELS}
+    return replace(rules, options=options, pixel_rules=left)
+
+
+def withdraw_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersion:
+    """Create the next version of the profile without this rule, and assign it.
+
+    Starts a new generation of UIDs, since a later rule for the device may change images that were
+    delivered under this one. Raises NotPermitted, InvalidInput.
+    """
+    require(user, Right.REVIEW_WITHHELD)
+    with transaction.atomic():
+        locked = Project.objects.select_for_update(of=("self",), no_key=True).get(pk=project.pk)
+        before = locked.profile
+        rules = parse_rules(before)
+        if rule not in rules.pixel_rules:
+            raise InvalidInput("review.rule-gone")
+        version = get_next_version(before.name)
+        text = replace(remove_rule(rules, rule), version=version).to_text()
+        made = ProfileVersion(
+            name=before.name, version=version, text=text, frozen_at=timezone.now()
+        )
+        _assign(user, locked, made, len(rule.rectangles))
+    project.refresh_from_db()
+    return made
+
+
 def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersion:
     """Create the next version of the profile with this rule, and assign it.
 
@@ -54,16 +84,24 @@ def adopt_rule(user: AnyUser, project: Project, rule: PixelRule) -> ProfileVersi
         )
         if needs_new_generation(before, made, risks.get_chosen(locked)["header_word"]):
             raise InvalidInput("profile-version.changes-delivered-images")
-        made.save(force_insert=True)
-        locked.profile = made
-        locked.save(update_fields=["profile"])
-        words = {"profile": str(made), "from": str(before), "rectangles": len(rule.rectangles)}
-        record("profile.created", user=user, about=f"profile:{made.pk}", details=words)
-        changes = compare_values({"profile": str(before)}, {"profile": str(made)})
-        details = {"changes": changes, "profile": str(made), "generation": locked.generation}
-        record("project.changed", user=user, about=audit_subject(locked), details=details)
+        _assign(user, locked, made, len(rule.rectangles))
     project.refresh_from_db()
     return made
+
+
+def _assign(user: AnyUser, project: Project, made: ProfileVersion, rectangles: int) -> None:
+    """Save the new version as the profile of the locked project."""
+    before = project.profile
+    word = risks.get_chosen(project)["header_word"]
+    project.generation += needs_new_generation(before, made, word)
+    made.save(force_insert=True)
+    project.profile = made
+    project.save(update_fields=["profile", "generation"])
+    words = {"profile": str(made), "from": str(before), "rectangles": rectangles}
+    record("profile.created", user=user, about=f"profile:{made.pk}", details=words)
+    changes = compare_values({"profile": str(before)}, {"profile": str(made)})
+    details = {"changes": changes, "profile": str(made), "generation": project.generation}
+    record("project.changed", user=user, about=audit_subject(project), details=details)
 
 
 def _append_rule(before: ProfileVersion, rule: PixelRule) -> str:

@@ -5,7 +5,7 @@ Each decision is made per project. Accepting a risk requires a reason. There is 
 as nothing is chosen, the images are withheld.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from adit.projects.models import Project, RiskChoice
 from adit_engine.errors import InvalidInput
 from adit_engine.pseudonymize import face_risk
 from adit_engine.pseudonymize.face_risk import RiskDecision
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, TextDetection
 from adit_engine.pseudonymize.statistics import AppliedAction
 
 Words = Any
@@ -54,7 +55,8 @@ FACES = Risk(
     title=_("Thin slices that may show a face"),
     description=_(
         "A face can be reconstructed from thin CT, MR or PET slices of a head. Decide what happens to "
-        "these images. Images that do not name the body part are treated as images of a head."
+        "these images. Images that do not name the body part are treated as images of a head, unless "
+        "their pixels clearly show a trunk."
     ),
     unless=_(
         "Thin slices of a head, from which a face could be reconstructed, are withheld unless the "
@@ -175,6 +177,14 @@ def decisions(project: Project) -> tuple[Decision, ...]:
 def parse_decisions(stored: Mapping[str, Any]) -> tuple[Decision, ...]:
     """Return the decision on each risk from the output of `facts`."""
     return tuple(Decision(risk.name, stored[risk.name], stored[risk.reason]) for risk in RISKS)
+
+
+def relevant_decisions(
+    found: Iterable[Decision], profile: ConfidentialityProfile
+) -> tuple[Decision, ...]:
+    """Return the decisions that matter under a profile: with text detection, pixels decide."""
+    detects_text = profile.text_detection is not TextDetection.OFF
+    return tuple(one for one in found if not (detects_text and one.risk == HEADER_WORD.name))
 
 
 def change_parameters(project: Project) -> dict[str, RiskDecision]:

@@ -10,12 +10,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from adit.accounts.models import User
 from adit.accounts.permissions import (
     AnyUser,
     NotPermitted,
@@ -55,10 +57,18 @@ APPROVAL_FIELDS = (
     "deletion_on",
 )
 """What was applied for and approved."""
-LIMIT_FIELDS = ("modalities", "patient_cap", "second_person")
-LINK_FIELDS = ("list_holders", "reidentifiers")
-"""The groups that may link pseudonyms and patients."""
-_RELATIONS = ("members", "sources", "destinations", *LINK_FIELDS)
+LIMIT_FIELDS = ("all_modalities", "modalities", "patient_cap", "second_person")
+REQUIRED_FIELDS = (*APPROVAL_FIELDS, "sources", "destinations", "modalities")
+"""Nothing of these is empty in a project that is accepted. See list_missing()."""
+LINK_FIELDS = ("list_holders", "list_holder_users", "reidentifiers", "reidentifier_users")
+"""The groups and persons that may link pseudonyms and patients."""
+USER_FIELDS = {
+    "members": "member_users",
+    "list_holders": "list_holder_users",
+    "reidentifiers": "reidentifier_users",
+}
+"""For each relation to groups the one to persons, which gives them the same."""
+_RELATIONS = ("members", "member_users", "sources", "destinations", *LINK_FIELDS)
 _CHANGEABLE_FIELDS = (*IMAGE_FIELDS, *APPROVAL_FIELDS, *LIMIT_FIELDS, *risks.FIELDS, "profile")
 
 
@@ -75,10 +85,13 @@ def create_project(
     destinations: Iterable[Node] = (),
     list_holders: Iterable[Group] = (),
     reidentifiers: Iterable[Group] = (),
+    member_users: Iterable[User] = (),
+    list_holder_users: Iterable[User] = (),
+    reidentifier_users: Iterable[User] = (),
 ) -> Project:
-    """Save a new project with its own key.
+    """Save a new, accepted project with its own key.
 
-    `project` is an unsaved instance. Raises NotPermitted, InvalidInput.
+    `project` is an unsaved instance. Raises NotPermitted, and InvalidInput if it is incomplete.
     """
     require(user, Right.MANAGE_PROJECTS)
     project.is_accepted = True
@@ -88,8 +101,43 @@ def create_project(
         "destinations": destinations,
         "list_holders": list_holders,
         "reidentifiers": reidentifiers,
+        "member_users": member_users,
+        "list_holder_users": list_holder_users,
+        "reidentifier_users": reidentifier_users,
     }
+    _require_complete(list_missing(project, relations))
     return save_new_project(user, project, "project.created", relations)
+
+
+def list_missing(
+    project: Project, relations: Mapping[str, Iterable[Any]] | None = None
+) -> list[str]:
+    """Return the names of the fields that must be filled in before the project is accepted.
+
+    Without `relations`, the stored nodes count. The site's default project needs nothing.
+    """
+    if project.is_default:
+        return []
+
+    def is_empty(name: str) -> bool:
+        if name == "modalities":
+            return not (project.all_modalities or project.modalities)
+        if name in _RELATIONS:
+            return not (getattr(project, name).all() if relations is None else relations[name])
+        return not getattr(project, name)
+
+    return [name for name in REQUIRED_FIELDS if is_empty(name)]
+
+
+def name_fields(names: Iterable[str]) -> str:
+    """Return the names of fields for a sentence."""
+    fields = {field.name: field for field in (*Project._meta.fields, *Project._meta.many_to_many)}
+    return ", ".join(str(fields[name].verbose_name) for name in names)
+
+
+def _require_complete(missing: Iterable[str]) -> None:
+    if names := list(missing):
+        raise InvalidInput("project.incomplete", fields=name_fields(names))
 
 
 def save_new_project(
@@ -118,7 +166,7 @@ def save_new_project(
         details = {
             "profile": str(project.profile),
             **risks.facts(project),
-            **{name: _group_names(project, name) for name in LINK_FIELDS if relations.get(name)},
+            **{name: _names(project, name) for name in LINK_FIELDS if relations.get(name)},
         }
         record(action, user=user, about=audit_subject(project), details=details)
     return project
@@ -133,11 +181,15 @@ def change_project(
     destinations: Iterable[Node],
     list_holders: Iterable[Group],
     reidentifiers: Iterable[Group],
+    member_users: Iterable[User] | None = None,
+    list_holder_users: Iterable[User] | None = None,
+    reidentifier_users: Iterable[User] | None = None,
 ) -> None:
-    """Save the changes of a project.
+    """Save the changes of a project. Without persons, those of the project stay.
 
     Another profile starts a new generation of UIDs; another decision on `header_word` may do so
-    too. Raises NotPermitted, and InvalidInput for fields that cannot change any more.
+    too. Raises NotPermitted, and InvalidInput for fields that cannot change any more or that an
+    accepted project must not lose.
     """
     require(user, Right.MANAGE_PROJECTS)
     get_trial_attributes(project)
@@ -154,16 +206,27 @@ def change_project(
             raise InvalidInput("project.fixed-fields")
         if is_extendable(before) and _ends_later(before, project):
             raise InvalidInput("project.end-needs-reason")
+        relations: dict[str, list[Any]] = {
+            "members": list(members),
+            "sources": list(sources),
+            "destinations": list(destinations),
+            "list_holders": list(list_holders),
+            "reidentifiers": list(reidentifiers),
+        }
+        persons = {
+            "member_users": member_users,
+            "list_holder_users": list_holder_users,
+            "reidentifier_users": reidentifier_users,
+        }
+        relations |= {name: list(rows) for name, rows in persons.items() if rows is not None}
+        if before.is_accepted:
+            stays = list_missing(before)
+            _require_complete(
+                name for name in list_missing(project, relations) if name not in stays
+            )
         project.generation = before.generation + _opens_generation(before, project)
         project.save(update_fields=[*changed, "generation"])
-        relations = (
-            ("members", members),
-            ("sources", sources),
-            ("destinations", destinations),
-            ("list_holders", list_holders),
-            ("reidentifiers", reidentifiers),
-        )
-        for name, rows in relations:
+        for name, rows in relations.items():
             if _set_relation(getattr(project, name), rows):
                 changed.append(name)
         changes = compare_values(values, read_fields(project, (*_CHANGEABLE_FIELDS, *_RELATIONS)))
@@ -173,7 +236,7 @@ def change_project(
             "profile": str(project.profile),
             "generation": project.generation,
             **risks.facts(project),
-            **{name: _group_names(project, name) for name in LINK_FIELDS if name in changed},
+            **{name: _names(project, name) for name in LINK_FIELDS if name in changed},
         }
         record("project.changed", user=user, about=audit_subject(project), details=details)
 
@@ -184,8 +247,9 @@ def _ends_later(before: Project, after: Project) -> bool:
     return after.expires_on is None or after.expires_on > before.expires_on
 
 
-def _group_names(project: Project, relation: str) -> list[str]:
-    return list(getattr(project, relation).order_by("name").values_list("name", flat=True))
+def _names(project: Project, relation: str) -> list[str]:
+    """The names of groups, or the user names of persons."""
+    return sorted(str(one) for one in getattr(project, relation).all())
 
 
 def _opens_generation(before: Project, after: Project) -> bool:
@@ -286,6 +350,7 @@ def default_project() -> Project:
             "sponsor": "-",
             "key": secrets.token_hex(32),
             "profile": default_profile(),
+            "all_modalities": True,
         },
     )[0]
 
@@ -309,11 +374,20 @@ def usable_projects(user: AnyUser) -> QuerySet[Project]:
     projects = projects.exclude(expires_on__lt=timezone.localdate())
     if has_right(user, Right.MANAGE_PROJECTS):
         return projects
-    return projects.filter(members__in=user.groups.all()).distinct()
+    return projects.filter(pk__in=member_projects(user).values("pk"))
+
+
+def member_projects(user: AnyUser) -> QuerySet[Project]:
+    """Return the projects of which the user is a member, by a group or as a person."""
+    through, persons = Project.members.through, Project.member_users.through
+    by_group = through.objects.filter(group__in=user.groups.all())
+    by_person = persons.objects.filter(user=user.pk)
+    mine = Q(pk__in=by_group.values("project")) | Q(pk__in=by_person.values("project"))
+    return Project.objects.filter(mine, is_default=False)
 
 
 def visible_projects(user: AnyUser) -> QuerySet[Project]:
-    """Return the projects of the user's groups and the user's own proposals.
+    """Return the projects of which the user is a member, and the user's own proposals.
 
     Ended projects are included. Project managers see all projects.
     """
@@ -321,18 +395,23 @@ def visible_projects(user: AnyUser) -> QuerySet[Project]:
         return Project.objects.none()
     if has_right(user, Right.MANAGE_PROJECTS):
         return Project.objects.all()
-    mine = Project.members.through.objects.filter(group__in=user.groups.all())
-    mine_or_proposed = Q(pk__in=mine.values("project")) | Q(proposed_by=user.pk)
+    mine_or_proposed = Q(pk__in=member_projects(user).values("pk")) | Q(proposed_by=user.pk)
     return Project.objects.filter(mine_or_proposed, is_default=False)
 
 
 def is_member(user: AnyUser, project: Project) -> bool:
-    """Return whether the user is in a member group, or manages research projects."""
+    """Return whether the user is a member, by a group or as a person, or manages projects."""
     if not user.is_active:
         return False
+    return has_right(user, Right.MANAGE_PROJECTS) or _is_named(user, project, "members")
+
+
+def _is_named(user: AnyUser, project: Project, relation: str) -> bool:
+    """Return whether the project names the user in this relation, by a group or as a person."""
+    groups, persons = getattr(project, relation), getattr(project, USER_FIELDS[relation])
     return (
-        has_right(user, Right.MANAGE_PROJECTS)
-        or project.members.filter(pk__in=user.groups.values("pk")).exists()
+        groups.filter(pk__in=user.groups.values("pk")).exists()
+        or persons.filter(pk=user.pk).exists()
     )
 
 
@@ -353,13 +432,14 @@ def may_reidentify(user: AnyUser, project: Project) -> bool:
 
 
 def _may_link(user: AnyUser, project: Project, relation: str) -> bool:
-    """Members in a group that has the permission. The site's default project has no members."""
+    """Members who have the permission, by a group or as a person. The site's default project has
+    no members.
+    """
     if not user.is_active:
         return False
     if user.is_superuser:
         return True
-    has_permission = getattr(project, relation).filter(pk__in=user.groups.values("pk")).exists()
-    return has_permission and (project.is_default or is_member(user, project))
+    return _is_named(user, project, relation) and (project.is_default or is_member(user, project))
 
 
 def require_list(user: AnyUser, project: Project) -> None:
@@ -400,6 +480,15 @@ def require_use(user: AnyUser, project: Project) -> None:
         return
     if not is_member(user, project):
         raise NotPermitted("project.not-member", project=project.protocol_id)
+
+
+def needs_project(kind_sends_images: bool, is_as_is: bool) -> bool:
+    """Return whether an order is only allowed for a research project.
+
+    Without one, all pseudonymized orders share the key of the site: it would link a patient across
+    unrelated work.
+    """
+    return kind_sends_images and not is_as_is and not settings.ORDERS_WITHOUT_PROJECT
 
 
 def explain_ended(project: Project) -> Message | None:
@@ -505,24 +594,38 @@ def propose_project(
     members: Iterable[Group] = (),
     sources: Iterable[Node] = (),
     destinations: Iterable[Node] = (),
+    member_users: Iterable[User] = (),
+    list_holders: Iterable[Group] = (),
+    reidentifiers: Iterable[Group] = (),
 ) -> Project:
     """Save a proposed project. Nothing is sent for it until it is accepted.
 
-    `project` is an unsaved instance. Raises NotPermitted, InvalidInput.
+    `project` is an unsaved instance. Only managers of projects choose who may link pseudonyms and
+    patients. Raises NotPermitted, InvalidInput.
     """
     require_active(user)
+    if list_holders or reidentifiers:
+        require(user, Right.MANAGE_PROJECTS)
     if not user.pk:
         raise NotPermitted("project.not-signed-in")
     project.proposed_by_id = user.pk
     project.is_accepted = False
-    relations = {"members": members, "sources": sources, "destinations": destinations}
+    relations: dict[str, Iterable[Any]] = {
+        "members": members,
+        "member_users": member_users,
+        "sources": sources,
+        "destinations": destinations,
+        "list_holders": list_holders,
+        "reidentifiers": reidentifiers,
+    }
     return save_new_project(user, project, "project.proposed", relations)
 
 
 def accept_project(user: AnyUser, project: Project) -> None:
     """Accept a proposed project.
 
-    Raises NotPermitted; nobody may accept their own proposal.
+    Raises NotPermitted, because nobody may accept their own proposal, and InvalidInput if it is
+    incomplete.
     """
     require(user, Right.MANAGE_PROJECTS)
     with transaction.atomic():
@@ -531,6 +634,7 @@ def accept_project(user: AnyUser, project: Project) -> None:
             return
         if project.proposed_by_id == user.pk:
             raise NotPermitted("project.own-proposal")
+        _require_complete(list_missing(project))
         project.is_accepted = True
         project.save(update_fields=["is_accepted"])
         record("project.accepted", user=user, about=audit_subject(project))

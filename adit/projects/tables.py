@@ -57,7 +57,9 @@ class ProjectTable(Table):
         return muted(_("none")) if record.is_default else value
 
     def render_members(self, record: Project) -> str:
-        return ", ".join(group.name for group in record.members.all()) or muted(NONE)
+        names = [group.name for group in record.members.all()]
+        names += [user.get_full_name() or user.username for user in record.member_users.all()]
+        return ", ".join(names) or muted(NONE)
 
 
 class ProfileTable(Table):

@@ -14,7 +14,15 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, require
 from adit.audit.trail import record
-from adit.jobs.models import Job, ReviewDecision, TaskState, WithheldImages
+from adit.jobs import visibility
+from adit.jobs.models import (
+    DeviceDecision,
+    Job,
+    ReviewDecision,
+    RuledImages,
+    TaskState,
+    WithheldImages,
+)
 from adit.jobs.notifications import notify_images_released
 from adit.projects import reviewed_rules, risks, services
 from adit.projects.models import ProfileVersion
@@ -32,12 +40,18 @@ from adit_engine.pseudonymize.face_risk import RiskDecision
 from adit_engine.pseudonymize.keys import ProjectKey
 from adit_engine.pseudonymize.parameters import Pseudonymization
 from adit_engine.pseudonymize.pixel_rules import PixelRule, Rectangle, example_rules
+from adit_engine.pseudonymize.profile import ConfidentialityProfile
+from adit_engine.pseudonymize.tables import admitted_sop_classes
+from adit_engine.pseudonymize.text_detection.detector import is_installed
+from adit_engine.pseudonymize.text_detection.inspection import INSPECTED_MODALITIES, must_inspect
+from adit_engine.pseudonymize.text_detection.proposal import propose_rectangles
 from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 
 MAX_RECTANGLES = 40
-CODES_NOT_ANNOUNCED = frozenset({"burned-in"})
-"""Codes that a release cannot lift: the image itself states that it contains text."""
+MAX_PROPOSAL_IMAGES = 3
+CODES_NOT_ANNOUNCED = frozenset({"burned-in", "text-found"})
+"""Codes that a release cannot lift: the image states that it contains text, or text was found."""
 _PREVIEW_PSEUDONYM = "TRY-IT-0001"
 
 
@@ -45,18 +59,35 @@ _PREVIEW_PSEUDONYM = "TRY-IT-0001"
 class RulePreview:
     """The image that a rule would produce, or why it would still be withheld."""
 
+    row: WithheldImages
     image: Instance | None
     reason: Message | None = None
 
 
-def preview_rule(
+def preview_layouts(
     user: User, group: WithheldGroup, rectangles: tuple[Rectangle, ...]
+) -> list[RulePreview]:
+    """Apply the rule to one image of each layout that the user has seen.
+
+    Raises what `preview_rule` raises.
+    """
+    shown = images.list_layouts(user, group)
+    rows = [layout.rows[0] for layout in shown] or [group.rows[0]]
+    return [preview_rule(user, group, rectangles, row) for row in rows]
+
+
+def preview_rule(
+    user: User,
+    group: WithheldGroup,
+    rectangles: tuple[Rectangle, ...],
+    row: WithheldImages | None = None,
 ) -> RulePreview:
     """Apply the rule to one image of the group and verify it; nothing is stored.
 
     Raises what `images.get_image` raises, and InvalidInput for invalid rectangles.
     """
-    image = images.get_image(user, group.rows[0])
+    row = row or group.rows[0]
+    image = images.get_image(user, row)
     rules = reviewed_rules.add_rule(
         parse_rules(group.project.profile), _make_rule(group, rectangles, "project run")
     )
@@ -70,8 +101,8 @@ def preview_rule(
         made = apply(change, image)
         verify(image, made, change)
     except InstanceWithheld as held:
-        return RulePreview(None, held.message)
-    return RulePreview(made)
+        return RulePreview(row, None, held.message)
+    return RulePreview(row, made)
 
 
 def suggest_rectangles(group: WithheldGroup) -> tuple[Rectangle, ...]:
@@ -80,6 +111,15 @@ def suggest_rectangles(group: WithheldGroup) -> tuple[Rectangle, ...]:
     known = [rule for profile in newest for rule in parse_rules(profile).pixel_rules]
     covering = (rule for rule in (*known, *example_rules()) if rule.covers(group.device))
     return next((rule.rectangles for rule in covering if rule.rectangles), ())
+
+
+def propose_mask(user: User, group: WithheldGroup) -> tuple[Rectangle, ...]:
+    """Return rectangles around the text found in images of the group, of several series.
+
+    Raises what `images.get_image` raises, and InstanceWithheld if the detector fails.
+    """
+    shown = (images.get_image(user, row) for row in group.rows[:MAX_PROPOSAL_IMAGES])
+    return propose_rectangles(shown, MAX_RECTANGLES)
 
 
 def mask(
@@ -113,6 +153,7 @@ def keep_withheld(user: User, group: WithheldGroup, reason: str) -> None:
         _write_decision(
             user, WithheldImages.objects.filter(pk__in=_row_ids(group)), ReviewDecision.LEFT, reason
         )
+        _keep_decision(user, group, ReviewDecision.LEFT, reason, group.images)
         _record_groups(user, "withheld.left", [group], {"reason": reason, "code": group.code})
 
 
@@ -125,6 +166,7 @@ def reopen(user: User, group: WithheldGroup, reason: str) -> None:
         _write_decision(
             user, WithheldImages.objects.filter(pk__in=_row_ids(group)), ReviewDecision.OPEN, reason
         )
+        _keep_decision(user, group, ReviewDecision.OPEN, reason, group.images)
         _record_groups(user, "withheld.reopened", [group], {"reason": reason, "code": group.code})
 
 
@@ -151,14 +193,31 @@ class _NewRules:
 
     now: AppliedRules
     _added: dict[int, list[PixelRule]] = field(default_factory=dict)
+    _parsed: dict[int, ConfidentialityProfile] = field(default_factory=dict)
 
     def cover(self, row: WithheldImages, before: AppliedRules) -> bool:
         """Return whether the images may leave now, though not under the rules of `before`."""
         if before.generation != self.now.generation:
             return False
-        return self._accept_risk(row.code, before) or any(
-            _covers(rule, row) for rule in self._find_added(before)
+        return (
+            self._accept_risk(row.code, before)
+            or self._detects_text_now(row, before)
+            or any(_covers(rule, row) for rule in self._find_added(before))
         )
+
+    def _detects_text_now(self, row: WithheldImages, before: AppliedRules) -> bool:
+        """Whether the pixels now decide about images that only the header withheld before."""
+        admitted = admitted_sop_classes().get(row.sop_class)
+        if admitted is None or not is_installed():
+            return False
+        now, old = (self._parse(rules.profile) for rules in (self.now, before))
+        if not must_inspect(now, admitted.modality):
+            return False
+        if row.reason.code == "text-detection.not-installed":
+            return True
+        is_proven = admitted.modality in INSPECTED_MODALITIES and row.code in LIFTED_BY_PIXEL_RULE
+        is_new = not must_inspect(old, admitted.modality)
+        return is_proven and is_new and row.code not in CODES_NOT_ANNOUNCED
 
     def _accept_risk(self, code: str, before: AppliedRules) -> bool:
         accept = RiskDecision.ACCEPT.value
@@ -171,12 +230,14 @@ class _NewRules:
     def _find_added(self, before: AppliedRules) -> list[PixelRule]:
         """The pixel rules that the profile of that attempt did not have."""
         if before.profile not in self._added:
-            now, old = (
-                parse_rules(ProfileVersion.objects.get(pk=pk)).pixel_rules
-                for pk in (self.now.profile, before.profile)
-            )
+            now, old = (self._parse(one.profile).pixel_rules for one in (self.now, before))
             self._added[before.profile] = [rule for rule in now if rule not in old]
         return self._added[before.profile]
+
+    def _parse(self, pk: int) -> ConfidentialityProfile:
+        if pk not in self._parsed:
+            self._parsed[pk] = parse_rules(ProfileVersion.objects.get(pk=pk))
+        return self._parsed[pk]
 
 
 def _covers(rule: PixelRule, row: WithheldImages) -> bool:
@@ -223,9 +284,9 @@ def _apply_rule(
     _require_state(group, ReviewDecision.OPEN)
     reason = validate_reason(reason)
     _require_openable(user, group)
-    seen = preview_rule(user, group, rectangles)
-    if seen.image is None:
-        raise InvalidInput("review.still-withheld", reason=seen.reason)
+    for seen in preview_layouts(user, group, rectangles):
+        if seen.image is None:
+            raise InvalidInput("review.still-withheld", reason=seen.reason)
     rule = _make_rule(group, rectangles, reason)
     with transaction.atomic():
         rows = covered_images(group)
@@ -242,6 +303,8 @@ def _apply_rule(
             reason,
             profile,
         )
+        count = sum(row.images for row in affected)
+        _keep_decision(user, group, decision, reason, count, rectangles, profile)
         details: dict[str, object] = {
             "profile": str(profile),
             "reason": reason,
@@ -252,6 +315,97 @@ def _apply_rule(
         _record_jobs(user, f"withheld.{decision.value}", jobs, details)
         notify_images_released(Job.objects.filter(pk__in=jobs).select_related("owner"))
     return profile
+
+
+def _keep_decision(
+    user: User,
+    group: WithheldGroup,
+    decision: ReviewDecision,
+    reason: str,
+    count: int,
+    rectangles: tuple[Rectangle, ...] = (),
+    profile: ProfileVersion | None = None,
+) -> None:
+    DeviceDecision.objects.create(
+        project=group.project,
+        code=group.code,
+        decision=decision,
+        rectangles=[list(one) for one in rectangles],
+        images=count,
+        reason=reason,
+        decided_by=user,
+        decided_at=timezone.now(),
+        profile=profile,
+        **group.device.to_json(),
+    )
+
+
+def list_decisions(user: User) -> QuerySet[DeviceDecision]:
+    """Return the decisions in the projects of the jobs that the user may see, newest first."""
+    projects = visibility.visible_jobs(user).values("project")
+    return DeviceDecision.objects.filter(project__in=projects).select_related(
+        "project__profile", "decided_by", "revoked_by", "profile", "revoked_profile"
+    )
+
+
+def find_rule(decision: DeviceDecision) -> PixelRule | None:
+    """Return the rule of the decision if it is part of the project's current profile."""
+    if decision.profile is None or decision.revoked_at is not None:
+        return None
+    device = get_device(decision)
+    rectangles = [list(one) for one in decision.rectangles]
+    rules = parse_rules(decision.project.profile).pixel_rules
+    alike = (rule for rule in rules if [list(one) for one in rule.rectangles] == rectangles)
+    return next((rule for rule in alike if rule.covers(device)), None)
+
+
+def list_delivered(decision: DeviceDecision) -> QuerySet[RuledImages]:
+    """Return the images that were delivered while the rule was in force, of all jobs."""
+    rows = RuledImages.objects.filter(
+        task__job__project=decision.project,
+        profile__gte=decision.profile_id or 0,
+        **get_device(decision).to_json(),
+    )
+    if decision.profile is None:
+        return rows.none()
+    if decision.revoked_profile_id is not None:
+        rows = rows.filter(profile__lt=decision.revoked_profile_id)
+    return rows.select_related("task__job__destination", "task__job__owner")
+
+
+def revoke(user: User, decision: DeviceDecision, reason: str) -> ProfileVersion:
+    """Remove the rule of a decision from the profile; its images are withheld from now on.
+
+    What was delivered stays where it is (see `list_delivered`). Raises NotPermitted, InvalidInput.
+    """
+    require(user, Right.REVIEW_WITHHELD)
+    reason = validate_reason(reason)
+    with transaction.atomic():
+        decision = DeviceDecision.objects.select_for_update(of=("self",), no_key=True).get(
+            pk=decision.pk
+        )
+        rule = find_rule(decision)
+        if rule is None:
+            raise InvalidInput("review.rule-gone")
+        services.require_key(decision.project)
+        rows = WithheldImages.objects.filter(
+            item__task__job__project=decision.project,
+            decision__in=(ReviewDecision.MASKED, ReviewDecision.RELEASED),
+            profile=decision.profile,
+            **get_device(decision).to_json(),
+        ).select_related("item__task")
+        waiting = list(rows.select_for_update(of=("self",), no_key=True))
+        jobs = {row.item.task.job_id for row in waiting}
+        jobs |= set(list_delivered(decision).values_list("task__job", flat=True))
+        made = reviewed_rules.withdraw_rule(user, decision.project, rule)
+        WithheldImages.objects.filter(pk__in=[row.pk for row in waiting]).update(
+            decision=ReviewDecision.OPEN, profile=None
+        )
+        decision.revoked_by, decision.revoked_at = user, timezone.now()
+        decision.revoked_because, decision.revoked_profile = reason, made
+        decision.save()
+        _record_jobs(user, "withheld.revoked", jobs, {"profile": str(made), "reason": reason})
+    return made
 
 
 def _require_openable(user: User, group: WithheldGroup) -> None:

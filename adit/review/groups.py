@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
-from pydicom.uid import UID
 
 from adit.accounts.models import User
 from adit.jobs import visibility
-from adit.jobs.models import ReviewDecision, SeriesResult, Task, WithheldImages
+from adit.jobs.models import DeviceDecision, ReviewDecision, SeriesResult, Task, WithheldImages
 from adit.projects.models import Project
 from adit_engine.messages import Message
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
@@ -54,7 +53,27 @@ def record_withheld(item: SeriesResult, manifest: SeriesLedger) -> None:
     item.withheld_images.exclude(pk__in=kept).delete()
 
 
-def get_device(row: WithheldImages) -> ImagingDevice:
+def record_ruled(item: SeriesResult, manifest: SeriesLedger) -> None:
+    """Record how many delivered images of a series a pixel rule covers, by device."""
+    found = Counter(
+        _truncate(entry.device)
+        for entry in manifest.delivered_entries().values()
+        if entry.device is not None
+    )
+    if not found:
+        return
+    last = item.task.rules[-1]
+    for device, images in found.items():
+        item.task.ruled_images.update_or_create(
+            index=item.index,
+            generation=last["generation"],
+            **device.to_json(),
+            defaults={"images": images},
+            create_defaults={"images": images, "profile_id": last["profile"]},
+        )
+
+
+def get_device(row: WithheldImages | DeviceDecision) -> ImagingDevice:
     return ImagingDevice(**{name: getattr(row, name) for name in _DEVICE})
 
 
@@ -126,6 +145,9 @@ class WithheldGroup:
         """Return the primary key of the row that represents the group in URLs."""
         return self.rows[0].pk
 
+    def get_row(self, pk: int) -> WithheldImages | None:
+        return next((row for row in self.rows if row.pk == pk), None)
+
     @property
     def images(self) -> int:
         return sum(row.images for row in self.rows)
@@ -147,9 +169,7 @@ class WithheldGroup:
     @property
     def kind(self) -> str:
         """Return the name of the SOP class in the standard."""
-        uid = self.device.sop_class
-        name = UID(uid).name if uid else ""
-        return name.removesuffix(" Storage") if name != uid else _("Unknown kind of image")
+        return describe_kind(self.device.sop_class)
 
     @property
     def title(self) -> str:
@@ -157,6 +177,14 @@ class WithheldGroup:
             return self.kind
         named = " ".join(text for text in _device_texts(self.device)[:2] if text)
         return named or _("Device without a name")
+
+
+def describe_kind(sop_class: str) -> str:
+    """Return the name of a SOP class in the standard."""
+    from pydicom.uid import UID  # slow to import, and needed by web processes only
+
+    name = UID(sop_class).name if sop_class else ""
+    return name.removesuffix(" Storage") if name != sop_class else _("Unknown kind of image")
 
 
 def list_groups(user: User, *decisions: ReviewDecision) -> list[WithheldGroup]:

@@ -17,15 +17,22 @@ from adit.jobs.models import WithheldImages
 from adit.nodes.access import get_domain
 from adit.nodes.sample_images import SampleImage, inspect_images
 from adit.review import groups
+from adit.review.groups import WithheldGroup
 from adit.vault.cipher import DecryptionError
 from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.errors import InstanceWithheld, Malformed, NotFound
+from adit_engine.pseudonymize.pixel_rules import Rectangle
+from adit_engine.pseudonymize.text_detection.detector import is_installed
+from adit_engine.pseudonymize.text_detection.layouts import group_by_layout
+from adit_engine.pseudonymize.text_detection.proposal import find_text_places
 from adit_engine.values.device import ImagingDevice
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import InstanceRef
 
 CACHE_S = 600
 MAX_CACHE_BYTES = 512 << 20
+MAX_SHOWN_SERIES = 12
+"""Maximum number of series from which one image each is shown to compare their layouts."""
 MAX_DEVICES = 60
 """Maximum number of series from which one image each is fetched at a time to detect the device."""
 
@@ -35,6 +42,7 @@ class _ImageCache:
     """A few images in this process, each for the one user who opened it."""
 
     _kept: OrderedDict[tuple[int, int], tuple[float, Instance]] = field(default_factory=OrderedDict)
+    _text: dict[tuple[int, int], tuple[Rectangle, ...] | None] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, key: tuple[int, int]) -> Instance | None:
@@ -45,13 +53,24 @@ class _ImageCache:
 
     def put(self, key: tuple[int, int], instance: Instance) -> None:
         with self._lock:
+            self._text.pop(key, None)
             self._kept[key] = (time.monotonic() + CACHE_S, instance)
             self._kept.move_to_end(key)
             self._forget()
 
+    def find_text(self, key: tuple[int, int]) -> tuple[Rectangle, ...] | None:
+        """Return where text stands in a kept image; None if that is unknown."""
+        image = self.get(key)
+        if image is None or not is_installed():
+            return None
+        if key not in self._text:
+            self._text[key] = find_text_places(image)
+        return self._text[key]
+
     def clear(self) -> None:
         with self._lock:
             self._kept.clear()
+            self._text.clear()
 
     def _forget(self) -> None:
         now, size = time.monotonic(), 0
@@ -59,6 +78,7 @@ class _ImageCache:
             size += instance.size_bytes
             if until < now or size > MAX_CACHE_BYTES:
                 del self._kept[key]
+                self._text.pop(key, None)
 
 
 image_cache = _ImageCache()
@@ -81,6 +101,51 @@ def get_image(user: User, row: WithheldImages) -> Instance:
     groups.set_device(row, ImagingDevice.from_instance(found))
     image_cache.put((user.pk, row.pk), found)
     return found
+
+
+def get_images(user: User, group: WithheldGroup) -> None:
+    """Fetch an image of each of several series of the group, so that their layouts can be compared.
+
+    Raises what `get_image` raises, if the first one is not available.
+    """
+    get_image(user, group.rows[0])
+    source = group.rows[0].item.task.source
+    assert source is not None
+    missing = [
+        row
+        for row in group.rows[1:MAX_SHOWN_SERIES]
+        if row.item.task.source_id == source.pk and image_cache.get((user.pk, row.pk)) is None
+    ]
+    if not missing:
+        return
+    found = inspect_images(user, source, [_find_wanted(row) for row in missing], _decode)
+    shown = [(row, image) for row, image in zip(missing, found, strict=True) if image is not None]
+    _record_view(user, [row for row, _image in shown])
+    for row, image in shown:
+        image_cache.put((user.pk, row.pk), image)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Images of a group in which text stands at the same places."""
+
+    rows: tuple[WithheldImages, ...]
+
+    @property
+    def pk(self) -> int:
+        """Return the primary key of the row whose image represents the layout."""
+        return self.rows[0].pk
+
+
+def list_layouts(user: User, group: WithheldGroup) -> list[Layout]:
+    """Return the layouts of the images that were fetched for the user; none if there are none.
+
+    Without the text detection each image is a layout of its own.
+    """
+    shown = [row for row in group.rows if image_cache.get((user.pk, row.pk)) is not None]
+    text = [image_cache.find_text((user.pk, row.pk)) for row in shown] if len(shown) > 1 else [()]
+    members = group_by_layout(text) if shown else []
+    return [Layout(tuple(shown[number] for number in alike)) for alike in members]
 
 
 def detect_devices(user: User, rows: Sequence[WithheldImages]) -> int:

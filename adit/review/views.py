@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, require
-from adit.jobs.models import ReviewDecision
+from adit.jobs.models import ReviewDecision, WithheldImages
 from adit.jobs.views.access import current_user
 from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
 from adit.numbers import parse_number
@@ -22,9 +22,15 @@ from adit.review import decisions, forms, images
 from adit.review import groups as review_groups
 from adit.review.forms import DecisionForm, RectangleFormSet, get_rectangles
 from adit.review.groups import WithheldGroup
-from adit.review.tables import LeftGroupTable, RuledGroupTable
+from adit.review.tables import (
+    DecisionTable,
+    LeftGroupTable,
+    RuledGroupTable,
+    RuledImagesTable,
+)
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.pixel_rules import Rectangle
+from adit_engine.pseudonymize.text_detection.detector import is_installed
 from adit_engine.rendering import count_frames
 
 MAX_GROUPS = 100
@@ -37,7 +43,8 @@ def withheld_list(request: HttpRequest) -> HttpResponse:
     by = {decision: [g for g in groups if g.decision is decision] for decision in ReviewDecision}
     context = {
         "open": [
-            (group, _is_image_cached(user, group)) for group in by[ReviewDecision.OPEN][:MAX_GROUPS]
+            (group, _is_image_cached(user, group.rows[0]))
+            for group in by[ReviewDecision.OPEN][:MAX_GROUPS]
         ],
         "more": max(0, len(by[ReviewDecision.OPEN]) - MAX_GROUPS),
         "ruled": RuledGroupTable(
@@ -103,17 +110,19 @@ def withheld_devices(request: HttpRequest, pk: int) -> HttpResponse:
 def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
     """Return a PNG for a user who has opened the image; `look` fetches it first.
 
-    No URL contains patient data.
+    The address names a row of the group. No URL contains patient data.
     """
     user = _require_reviewer(request)
     group = _get_group(user, pk)
+    row = group.get_row(pk) or group.rows[0]
     try:
         require(user, Right.SEE_IDENTIFIED)
-        if "look" not in request.GET and not _is_image_cached(user, group):
+        if "look" not in request.GET and not _is_image_cached(user, row):
             raise Http404
-        image = images.get_image(user, group.rows[0])
+        image = images.get_image(user, row)
         if "mask" in request.GET:
-            tried = decisions.preview_rule(user, group, forms.parse_mask(request.GET["mask"]))
+            mask = forms.parse_mask(request.GET["mask"])
+            tried = decisions.preview_rule(user, group, mask, row)
             if tried.image is None:
                 raise Http404
             image = tried.image
@@ -129,6 +138,44 @@ def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
     return HttpResponse(data, content_type="image/png", headers={"Cache-Control": "no-store"})
 
 
+@require_safe
+def withheld_decisions(request: HttpRequest) -> HttpResponse:
+    """List the decisions of reviewers, newest first, with those that were revoked."""
+    user = _require_reviewer(request)
+    table = DecisionTable(decisions.list_decisions(user), request)
+    return render(request, "review/decisions.html", {"table": table})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def withheld_decision(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show one decision, what was delivered under its rule, and revoke it."""
+    user = _require_reviewer(request)
+    decision = decisions.list_decisions(user).filter(pk=pk).first()
+    if decision is None:
+        raise Http404
+    form = DecisionForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            profile = decisions.revoke(user, decision, form.cleaned_data["reason"])
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            text = _("Revoked by %s. Images of this device are withheld from now on.")
+            messages.success(request, text % profile)
+            return redirect("withheld_decision", decision.pk)
+    delivered = decisions.list_delivered(decision)
+    context = {
+        "decision": decision,
+        "kind": review_groups.describe_kind(decision.sop_class),
+        "form": form,
+        "may_revoke": decisions.find_rule(decision) is not None,
+        "images": sum(row.images for row in delivered),
+        "delivered": RuledImagesTable(delivered, request),
+    }
+    status = 422 if form.is_bound and form.errors else 200
+    return render(request, "review/decision.html", context, status=status)
+
+
 class _GroupPage:
     """The page of one group, with the input of the user."""
 
@@ -137,11 +184,12 @@ class _GroupPage:
     ) -> None:
         self.user, self.group = user, group
         self.rectangles, self.decision = rectangles, decision
-        self.preview: decisions.RulePreview | None = None
+        self.previews: list[decisions.RulePreview] = []
+        self.proposed: int | None = None
 
     @property
     def status(self) -> int:
-        return 422 if self.decision.is_bound and self.decision.errors and not self.preview else 200
+        return 422 if self.decision.is_bound and self.decision.errors and not self.previews else 200
 
     @property
     def mask(self) -> tuple[Rectangle, ...]:
@@ -150,7 +198,11 @@ class _GroupPage:
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
         group = self.group
-        image = images.image_cache.get((self.user.pk, group.pk))
+        layouts = images.list_layouts(self.user, group)
+        asked = parse_number(request.GET.get("image", ""))
+        row = group.get_row(asked) if asked is not None else None
+        row = row if row and _is_image_cached(self.user, row) else group.rows[0]
+        image = images.image_cache.get((self.user.pk, row.pk))
         frames = count_frames(image) if image is not None else 0
         also = decisions.covered_images(group).exclude(code=group.code)
         return {
@@ -162,13 +214,19 @@ class _GroupPage:
             "may_release": group.code not in decisions.CODES_NOT_ANNOUNCED,
             "also": sum(row.images for row in also),
             "is_shown": image is not None,
+            "row": row,
+            "layouts": layouts,
+            "seen_series": sum(len(layout.rows) for layout in layouts),
+            "series": len(group.rows),
             "frames": frames,
             "steps": sorted({0, frames // 2, frames - 1}) if frames else [],
             "frame": _read_frame(request, frames),
             "whole": bool(request.POST.get("whole")),
             "rectangles": self.rectangles,
             "decision": self.decision,
-            "tried": self.preview,
+            "tried": self.previews,
+            "detects_text": is_installed(),
+            "proposed": self.proposed,
             "mask": forms.format_mask(self.mask),
         }
 
@@ -177,14 +235,22 @@ ReviewAction = Callable[[HttpRequest, _GroupPage], HttpResponse | None]
 
 
 def _view_image(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
-    images.get_image(page.user, page.group.rows[0])
+    images.get_images(page.user, page.group)
     return redirect("withheld_group", page.group.pk)
 
 
 def _preview_rule(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
     page.decision = DecisionForm(initial={"reason": request.POST.get("reason", "")})
     if page.rectangles.is_valid():
-        page.preview = decisions.preview_rule(page.user, page.group, page.mask)
+        page.previews = decisions.preview_layouts(page.user, page.group, page.mask)
+    return None
+
+
+def _propose_mask(request: HttpRequest, page: _GroupPage) -> HttpResponse | None:
+    found = decisions.propose_mask(page.user, page.group)
+    page.decision = DecisionForm(initial={"reason": request.POST.get("reason", "")})
+    page.rectangles = RectangleFormSet(initial=forms.rectangles_to_initial(found), prefix="r")
+    page.proposed = len(found)
     return None
 
 
@@ -220,6 +286,7 @@ def _reopen_group(request: HttpRequest, page: _GroupPage) -> HttpResponse | None
 
 REVIEW_ACTIONS: Mapping[str, ReviewAction] = {
     "look": _view_image,
+    "propose": _propose_mask,
     "try": _preview_rule,
     "mask": _mask_device,
     "release": _release_device,
@@ -250,8 +317,8 @@ def _get_group(user: User, pk: int) -> WithheldGroup:
     return group
 
 
-def _is_image_cached(user: User, group: WithheldGroup) -> bool:
-    return images.image_cache.get((user.pk, group.pk)) is not None
+def _is_image_cached(user: User, row: WithheldImages) -> bool:
+    return images.image_cache.get((user.pk, row.pk)) is not None
 
 
 def _read_frame(request: HttpRequest, frames: int) -> int:

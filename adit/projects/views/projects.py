@@ -32,7 +32,11 @@ get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 @require_safe
 def project_list(request: HttpRequest) -> HttpResponse:
     user = current_user(request)
-    rows = services.visible_projects(user).select_related("profile").prefetch_related("members")
+    rows = (
+        services.visible_projects(user)
+        .select_related("profile")
+        .prefetch_related("members", "member_users")
+    )
     context = {
         "table": ProjectTable(rows.order_by("is_default", "protocol_id"), request),
         "manages": has_right(user, Right.MANAGE_PROJECTS),
@@ -53,6 +57,7 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
         "manages": has_right(user, Right.MANAGE_PROJECTS),
         "may_export": services.may_reidentify(user, project),
         "is_member": is_member,
+        "may_hold_list": services.may_hold_list(user, project),
         "may_import": is_member and has_right(user, Right.CHOOSE_PSEUDONYMS),
         "patients": project.patients.count(),
         "options": list_options(parse_rules(project.profile)),
@@ -60,6 +65,7 @@ def project_page(request: HttpRequest, pk: int) -> HttpResponse:
         "backups_until": get_backup_end(project),
         "has_document": ApprovalDocument.objects.filter(project=project).exists(),
         "is_extendable": services.is_extendable(project),
+        "missing": services.name_fields(services.list_missing(project)),
     }
     return render(request, "projects/project.html", context)
 

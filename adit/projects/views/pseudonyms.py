@@ -156,7 +156,7 @@ def project_import(request: HttpRequest, pk: int) -> HttpResponse:
 def _selectable_nodes(user: User, project: Project) -> QuerySet[Node]:
     nodes = access.readable_nodes(user).order_by("name")
     allowed = project.sources.values("pk")
-    return nodes.filter(pk__in=allowed) if project.sources.exists() else nodes
+    return nodes if project.is_default else nodes.filter(pk__in=allowed)
 
 
 def _describe_import(new: int, known: int) -> str:

@@ -94,12 +94,15 @@ def test_the_end_can_be_moved_forward_by_editing_but_later_only_with_a_reason(
     set_values(project, expires_on=in_days(10))
     typed = {
         **{"protocol_id": "LUNG", "sponsor": "Test University", "profile": project.profile_id},
-        **{"faces": "withhold", "header_word": "withhold"},
+        **{"faces": "withhold", "header_word": "withhold", "all_modalities": "on"},
     }
     address = f"/projects/{project.pk}/edit/"
-    for later in (in_days(11).isoformat(), ""):
+    for later, why in (
+        (in_days(11).isoformat(), "A later end requires a reason."),
+        ("", "Required: without it, nothing is sent"),
+    ):
         answer = as_user(dpo).post(address, {**typed, "expires_on": later})
-        assert "A later end requires a reason." in answer.content.decode()
+        assert why in answer.content.decode()
 
     assert as_user(dpo).post(address, {**typed, "expires_on": in_days(9)}).status_code == 302
     project.refresh_from_db()

@@ -1,5 +1,6 @@
 """Project pages: create, edit, revoke, re-identify, import, export, destroy the key."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
+from lab.projects import APPROVAL
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
@@ -30,7 +32,8 @@ def typed(**values: Any) -> dict[str, Any]:
         "sponsor": "University",
         "profile": ProfileVersion.objects.first().pk,
     }
-    return {**basis, "faces": "withhold", "header_word": "withhold", **values}
+    risks = {"faces": "withhold", "header_word": "withhold"}
+    return {**basis, **risks, **APPROVAL, "all_modalities": "on", **values}
 
 
 def csv(text: str | bytes) -> SimpleUploadedFile:
@@ -45,10 +48,11 @@ def client(dpo: User, project: Project, as_user: AsUser) -> Client:
 
 
 def test_a_new_project_gets_its_own_key(
-    client: Client, project: Project, source: Node, groups: dict[str, Group]
+    client: Client, project: Project, source: Node, destination: Node, groups: dict[str, Group]
 ) -> None:
     members = [groups["Coordinators"].pk]
-    answer = client.post("/projects/new/", typed(members=members, sources=[source.pk]))
+    nodes = {"sources": [source.pk], "destinations": [destination.pk]}
+    answer = client.post("/projects/new/", typed(members=members, **nodes))
 
     made = Project.objects.get(protocol_id="HEART")
     assert answer["Location"] == f"/projects/{made.pk}/"
@@ -81,6 +85,39 @@ def test_invalid_input_is_rejected_and_shown_again_escaped(
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
     assert Project.objects.filter(is_default=False).count() == 1
+
+
+def test_a_new_project_says_at_each_field_what_it_lacks(
+    client: Client, source: Node, destination: Node
+) -> None:
+    nothing = dict.fromkeys([*APPROVAL, "all_modalities"], "")
+    page = client.post("/projects/new/", typed(**nothing)).content.decode()
+
+    lacking = set(re.findall(r'id="id_(\w+)_error"', page))
+    assert lacking == {*APPROVAL, "modalities", "sources", "destinations"}
+    assert "without it, nothing is sent" in page
+    both = typed(modalities="CT", sources=[source.pk], destinations=[destination.pk])
+    page = client.post("/projects/new/", both).content.decode()
+    assert "or select all modalities, but not both" in page
+    assert not Project.objects.filter(protocol_id="HEART").exists()
+
+
+def test_an_accepted_project_loses_none_of_its_details_but_an_old_one_may_lack_some(
+    client: Client, project: Project, source: Node, destination: Node
+) -> None:
+    address = f"/projects/{project.pk}/"
+    old = "This project is incomplete. Missing: approval number, responsible person, purpose"
+    assert old in client.get(address).content.decode()
+    nodes = {"sources": [source.pk], "destinations": [destination.pk]}
+    first = typed(**nodes, recipient="", purpose="Lungs")
+
+    assert client.post(f"{address}edit/", first).status_code == 302
+    assert "Missing: recipient." in client.get(address).content.decode()
+    for name, lost in (("purpose", "purpose"), ("sources", "sources"), ("all_", "modalities")):
+        values = {key: value for key, value in first.items() if not key.startswith(name)}
+        answer = client.post(f"{address}edit/", values)
+        assert answer.status_code == 422
+        assert re.findall(r'id="id_(\w+)_error"', answer.content.decode()) == [lost]
 
 
 def test_fields_written_to_images_cannot_be_edited(client: Client, project: Project) -> None:

@@ -9,10 +9,13 @@ from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 from django.urls import reverse
+from lab.undone import undone
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job
+from adit.jobs.visibility import visible_jobs
+from adit.nodes.models import Node
 from adit.projects import services
 from adit.projects import urls as addresses
 from adit.projects.models import Project
@@ -20,6 +23,7 @@ from adit.projects.pseudonyms import get_or_create_pseudonym
 
 pytestmark = pytest.mark.django_db
 
+NODES = ("sources", "destinations")
 ROLES = ("nobody", "stranger", "outsider", "member", "keyholder", "pacsadmin", "dpo", "root")
 SIGN_IN, OK, AWAY, NO, HIDDEN = 302, 200, 302, 403, 404
 
@@ -98,24 +102,26 @@ def test_the_matrix_covers_every_route() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("name", MATRIX)
 def test_each_role_gets_the_expected_status(
-    name: str,
     role: str,
     people: dict[str, User | None],
     project: Project,
     as_user: Callable[..., Client],
 ) -> None:
-    method, arguments, expected = MATRIX[name]
+    client, wrong = as_user(people[role]), []
+    for name, (method, arguments, expected) in MATRIX.items():
+        with undone():
+            answer = getattr(client, method)(address(name, arguments, project))
 
-    answer = getattr(as_user(people[role]), method)(address(name, arguments, project))
-
-    assert answer.status_code == expected[role]
-    assert b"canary" not in answer.content
-    if people[role] is None:
-        assert answer["Location"].startswith("/accounts/login/")
-    elif answer.status_code == OK:
-        assert "no-store" in answer["Cache-Control"]
+        if answer.status_code != expected[role]:
+            wrong.append(f"{name}: {answer.status_code} instead of {expected[role]}")
+        if b"canary" in answer.content:
+            wrong.append(f"{name}: shows a patient ID")
+        if people[role] is None and not answer["Location"].startswith("/accounts/login/"):
+            wrong.append(f"{name}: leads to {answer['Location']}")
+        elif answer.status_code == OK and "no-store" not in answer["Cache-Control"]:
+            wrong.append(f"{name}: may be cached")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("name", [name for name, row in MATRIX.items() if row[1]])
@@ -177,7 +183,7 @@ def test_a_manager_chooses_who_links_pseudonyms_and_patients_on_the_projects_pag
     typed = {
         **{"protocol_id": "LUNG", "sponsor": "Test University", "profile": project.profile_id},
         **{"protocol_name": "Lung study", "pattern": "LUNG-####", "members": [mine]},
-        **{"faces": "withhold", "header_word": "withhold"},
+        **{"faces": "withhold", "header_word": "withhold", "all_modalities": "on"},
     }
     edit = reverse("project_edit", args=[project.pk])
     assert not services.may_hold_list(coordinator, project)
@@ -199,6 +205,66 @@ def test_a_manager_chooses_who_links_pseudonyms_and_patients_on_the_projects_pag
     edit = reverse("project_edit", args=[own.pk])
     as_user(dpo).post(edit, {**defaults, "list_holders": [mine]})
     assert services.may_hold_list(coordinator, own)
+
+
+def test_a_single_user_is_a_member_with_the_same_effect_as_a_group(
+    dpo: User,
+    stranger: User,
+    project: Project,
+    make_job: Callable[..., Job],
+    coordinator: User,
+    root: User,
+    as_user: Callable[..., Client],
+) -> None:
+    job = make_job(coordinator, project=project)
+    typed = {
+        **{"protocol_id": "LUNG", "sponsor": "Test University", "profile": project.profile_id},
+        **{"protocol_name": "Lung study", "pattern": "LUNG-####", "all_modalities": "on"},
+        **{"faces": "withhold", "header_word": "withhold"},
+        **{name: list(Node.objects.values_list("pk", flat=True)) for name in NODES},
+    }
+    edit, page = reverse("project_edit", args=[project.pk]), f"/projects/{project.pk}/"
+    visitor = as_user(stranger)
+    assert visitor.get(page).status_code == HIDDEN
+
+    as_user(dpo).post(edit, {**typed, "list_holder_users": [stranger.pk]})
+    assert not services.may_hold_list(stranger, project), "not a member"
+    as_user(dpo).post(
+        edit,
+        {**typed, "member_users": [stranger.pk], "list_holder_users": [stranger.pk]},
+    )
+
+    assert services.may_use(stranger, project)
+    assert project in services.usable_projects(stranger)
+    assert services.may_hold_list(stranger, project)
+    assert not services.may_reidentify(stranger, project)
+    assert visible_jobs(stranger).get() == job
+    assert visitor.get(page).status_code == OK
+    assert visitor.get(f"/trail/?project={project.protocol_id}").status_code == OK
+    assert "stranger" in as_user(dpo).get(page).content.decode()
+    account = as_user(root).get(f"/users/{stranger.pk}/").content.decode()
+    assert "LUNG <span" in account
+    assert "(as a single member)" in account
+    changes = AuditEvent.objects.filter(action="project.changed").latest("pk").details["changes"]
+    assert changes["member_users"] == {"from": [], "to": ["stranger"]}
+
+    stranger.is_active = False
+    assert not services.may_use(stranger, project)
+    stranger.is_active = True
+    as_user(dpo).post(edit, typed)
+    assert not services.may_use(stranger, project)
+    assert not visible_jobs(stranger).exists()
+    assert visitor.get(page).status_code == HIDDEN
+
+
+def test_a_proposer_can_name_no_other_user(
+    coordinator: User, stranger: User, as_user: Callable[..., Client]
+) -> None:
+    page = as_user(coordinator).get("/projects/new/").content.decode()
+
+    users = {field.split('"')[0] for field in page.split('name="member_users" value="')[1:]}
+    assert users == {str(coordinator.pk)}
+    assert "list_holder_users" not in page
 
 
 def test_a_proposer_who_is_no_member_sees_neither_pseudonyms_nor_jobs_of_the_project(

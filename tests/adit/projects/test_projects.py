@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.utils import timezone
+from lab.projects import APPROVAL, create_complete_project
 
 from adit.accounts.models import User
 from adit.accounts.permissions import COORDINATORS, DATA_PROTECTION, NotPermitted
@@ -31,7 +32,8 @@ MATRIX = {"coordinator": False, "pacsadmin": False, "stranger": False, "dpo": Tr
 
 
 def unsaved(**values):
-    return Project(**{"protocol_id": "HEART", "sponsor": "University", **values})
+    basis = {"sponsor": "University", "all_modalities": True, **APPROVAL}
+    return Project(**{"protocol_id": "HEART", **basis, **values})
 
 
 def other_profile():
@@ -40,10 +42,12 @@ def other_profile():
 
 
 @pytest.mark.parametrize(("who", "allowed"), MATRIX.items())
-def test_only_project_managers_create_change_and_revoke_projects(request, project, who, allowed):
+def test_only_project_managers_create_change_and_revoke_projects(
+    request, project, source, who, allowed
+):
     user = request.getfixturevalue(who)
     for action in (
-        lambda: create_project(user, unsaved()),
+        lambda: create_complete_project(user, "HEART"),
         lambda: choose_profile(user, project, other_profile()),
         lambda: revoke_project(user, project),
     ):
@@ -54,9 +58,9 @@ def test_only_project_managers_create_change_and_revoke_projects(request, projec
                 action()
 
 
-def test_a_new_project_has_its_own_key_and_the_default_profile(dpo, groups):
-    one = create_project(dpo, unsaved(), members=[groups[COORDINATORS]])
-    two = create_project(dpo, unsaved(protocol_id="LIVER"))
+def test_a_new_project_has_its_own_key_and_the_default_profile(dpo, source, groups):
+    one = create_complete_project(dpo, "HEART", members=[groups[COORDINATORS]])
+    two = create_complete_project(dpo, "LIVER")
 
     assert len(bytes.fromhex(one.key)) == 32
     assert one.key != two.key
@@ -85,9 +89,27 @@ def test_the_key_is_not_stored_in_plain_text(project):
         ({"pattern": "Ä-##"}, "one sequence of #"),
     ],
 )
-def test_an_invalid_project_is_rejected_with_a_message(dpo, project, values, sentence):
+def test_an_invalid_project_is_rejected_with_a_message(dpo, project, source, values, sentence):
     with pytest.raises(InvalidInput, match=sentence):
-        create_project(dpo, unsaved(**values))
+        create_project(dpo, unsaved(**values), sources=[source], destinations=[source])
+
+
+@pytest.mark.parametrize("lacking", [*APPROVAL, "sources", "destinations", "modalities"])
+def test_a_project_is_not_created_without_what_it_needs(dpo, source, lacking):
+    nodes = {"sources": [source], "destinations": [source], lacking: []}
+    values = {"all_modalities": lacking != "modalities"}
+    if lacking in APPROVAL:
+        values[lacking] = None if lacking.endswith("_on") else ""
+
+    with pytest.raises(InvalidInput) as refused:
+        create_project(
+            dpo,
+            unsaved(**values),
+            sources=nodes["sources"],
+            destinations=nodes["destinations"],
+        )
+    assert refused.value.message.code == "project.incomplete"
+    assert not Project.objects.filter(protocol_id="HEART").exists()
 
 
 def test_the_default_project_is_created_once_and_everybody_may_use_it(stranger):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
+from lab.projects import APPROVAL
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
@@ -28,14 +29,20 @@ AsUser = Callable[[User], Client]
 def typed(**values: Any) -> dict[str, Any]:
     profile = ProfileVersion.objects.first() or default_profile()
     basis = {"protocol_id": "HEART", "sponsor": "University", "profile": profile.pk}
-    return {**basis, "faces": "withhold", "header_word": "withhold", **values}
+    risks = {"faces": "withhold", "header_word": "withhold"}
+    return {**basis, **risks, **APPROVAL, "all_modalities": "on", **values}
 
 
 def test_any_user_proposes_a_project_and_a_manager_accepts_it(
-    coordinator: User, dpo: User, groups: dict[str, Group], as_user: AsUser
+    coordinator: User,
+    dpo: User,
+    source: Node,
+    destination: Node,
+    groups: dict[str, Group],
+    as_user: AsUser,
 ) -> None:
     members = [groups["Coordinators"].pk, groups["Data protection"].pk]
-    papers = {"approval_number": "EK-77", "responsible": "Prof. X", "purpose": "Hearts"}
+    papers = {"approval_number": "EK-77", "responsible": "Prof. X", "recipient": ""}
     proposed = as_user(coordinator).post("/projects/new/", typed(members=members[:1], **papers))
     made = Project.objects.get(protocol_id="HEART")
 
@@ -52,6 +59,12 @@ def test_any_user_proposes_a_project_and_a_manager_accepts_it(
     page = as_user(dpo).get(f"/projects/{made.pk}/").content.decode()
     assert "EK-77" in page
     assert "Proposed by" in page
+    assert "cannot be accepted yet. Missing: recipient, sources, destinations." in page
+    early = as_user(dpo).post(f"/projects/{made.pk}/accept/", follow=True).content.decode()
+    assert "is incomplete. Missing: recipient, sources, destinations." in early
+    assert not Project.objects.get(pk=made.pk).is_accepted
+    complete = typed(members=members[:1], sources=[source.pk], destinations=[destination.pk])
+    as_user(dpo).post(f"/projects/{made.pk}/edit/", complete)
 
     done = as_user(dpo).post(f"/projects/{made.pk}/accept/", follow=True).content.decode()
 
@@ -60,6 +73,7 @@ def test_any_user_proposes_a_project_and_a_manager_accepts_it(
     actions = AuditEvent.objects.filter(about="project:HEART").values_list("action", "user")
     assert list(actions) == [
         ("project.proposed", coordinator.pk),
+        ("project.changed", dpo.pk),
         ("project.accepted", dpo.pk),
     ]
 

@@ -218,8 +218,8 @@ def test_an_expired_or_revoked_project_gives_no_change(
 def test_a_project_allows_only_its_configured_nodes(
     coordinator, project, source, destination, folder_node
 ):
-    project.sources.add(source)
-    project.destinations.add(destination)
+    project.sources.set([source])
+    project.destinations.set([destination])
 
     assert make_change(coordinator, project, source, destination, "4711")
     assert make_change(coordinator, project, source, None, "4711")
@@ -227,6 +227,16 @@ def test_a_project_allows_only_its_configured_nodes(
         make_change(coordinator, project, source, folder_node, "4711")
     with pytest.raises(NotPermitted, match="LUNG does not allow Research PACS"):
         make_change(coordinator, project, destination, destination, "4711")
+    project.destinations.clear()
+    assert make_change(coordinator, project, source, None, "4711")
+    with pytest.raises(NotPermitted, match="LUNG does not allow Research PACS"):
+        make_change(coordinator, project, source, destination, "4711")
+    project.sources.clear()
+    with pytest.raises(NotPermitted, match="LUNG does not allow PACS1"):
+        make_change(coordinator, project, source, None, "4711")
+    project.all_modalities = False
+    with pytest.raises(NotPermitted, match="LUNG allows no modality"):
+        make_change(coordinator, project, source, None, "4711")
 
 
 @pytest.mark.parametrize("who", ["coordinator", "pacsadmin", "dpo", "stranger"])
@@ -253,7 +263,7 @@ def test_transferring_identified_data_requires_a_reason_and_is_audited(root, sou
 def test_identified_data_go_only_to_allowed_destinations_of_a_project(
     root, project, source, destination, folder_node
 ):
-    project.destinations.add(destination)
+    project.destinations.set([destination])
 
     assert allow_identified(root, project, source, destination, reason="second opinion") == AsIs()
     with pytest.raises(NotPermitted, match="LUNG does not allow Research folder"):

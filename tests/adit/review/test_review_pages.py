@@ -1,6 +1,6 @@
 """Review pages, used without JavaScript."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 
 import pytest
@@ -18,7 +18,9 @@ from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, ReviewDecision, WithheldImages
 from adit.nodes.models import Node, NodeAccess
 from adit.projects.models import ProfileVersion, Project
-from adit.review import images
+from adit.review import decisions, images, views
+from adit_engine.pseudonymize.pixel_rules import Rectangle
+from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,6 +122,30 @@ def test_the_preview_shows_the_masked_image_without_saving(browser: Client) -> N
     assert gray.crop((0, 0, COLUMNS, 16)).getextrema() == (0, 0)
     assert gray.crop((0, 16, COLUMNS, ROWS)).getextrema()[0] > 0
     assert ProfileVersion.objects.filter(version=2).count() == 0
+
+
+def test_text_that_the_detection_finds_is_proposed_as_rectangles(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_out(browser)
+    browser.post(page(), {"do": "look"})
+    assert 'value="propose"' not in browser.get(page()).content.decode()
+    monkeypatch.setattr(views, "is_installed", lambda: True)
+    monkeypatch.setattr(decisions, "propose_rectangles", _find_top_line)
+    assert 'value="propose"' in browser.get(page()).content.decode()
+
+    text = browser.post(page(), form(do="propose")).content.decode()
+
+    assert "1 rectangle is proposed" in text
+    assert f'name="r-0-width" value="{COLUMNS}"' in text
+    assert f'value="{REASON}"' in text
+    assert held().decision == ReviewDecision.OPEN
+
+
+def _find_top_line(images: Iterable[Instance], most: int) -> tuple[Rectangle, ...]:
+    """Stand in for the detector, which is not installed in this environment."""
+    assert len(list(images)) == 1
+    return ((0, 0, COLUMNS, 16),)
 
 
 def test_an_invalid_form_keeps_its_input_and_shows_the_errors(browser: Client) -> None:

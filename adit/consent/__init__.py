@@ -1,0 +1,1 @@
+"""The consent list of a research project: only patients on it may be transferred."""
