@@ -66,7 +66,12 @@ def _load_defaults() -> dict[str, Any]:
     }
     return {
         **(embedded if in_folder else {"broker_url": settings.BROKER_URL}),
-        "imports": ("adit.worker.tasks", "adit.administration.tasks"),
+        "imports": (
+            "adit.worker.tasks",
+            "adit.administration.tasks",
+            "adit.dicomweb.tasks",
+            "adit.retention.tasks",
+        ),
         # Messages are anonymous and may be lost: no result, no late acknowledgement, no
         # prefetching.
         "task_ignore_result": True,
@@ -95,10 +100,20 @@ def _load_defaults() -> dict[str, Any]:
                 "schedule": settings.SWEEP_S,
                 "options": {"queue": MAINTENANCE_QUEUE, "expires": 4 * settings.SWEEP_S},
             },
+            "response times": {
+                "task": "adit.nodes.measure",
+                "schedule": 10.0,
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 10},
+            },
             "mail": {
                 "task": "adit.jobs.notifications",
                 "schedule": 60.0,
                 "options": {"queue": MAINTENANCE_QUEUE, "expires": 60},
+            },
+            "webhooks": {
+                "task": "adit.webhooks.send",
+                "schedule": 30.0,
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 30},
             },
             "watch": {
                 "task": "adit.jobs.watch",
@@ -110,10 +125,20 @@ def _load_defaults() -> dict[str, Any]:
                 "schedule": 300.0,
                 "options": {"queue": MAINTENANCE_QUEUE, "expires": 300},
             },
+            "retrievals": {
+                "task": "adit.dicomweb.end_interrupted",
+                "schedule": 60.0,
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 60},
+            },
             "clean": {
                 "task": "adit.jobs.clean",
                 "schedule": 3600.0,
                 "options": {"queue": MAINTENANCE_QUEUE, "expires": 3600},
+            },
+            "retention": {
+                "task": "adit.retention.clean",
+                "schedule": 900.0,
+                "options": {"queue": MAINTENANCE_QUEUE, "expires": 900},
             },
         },
     }

@@ -1,5 +1,6 @@
 """Django settings; the only module that reads the environment."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 import dj_database_url
@@ -57,15 +58,21 @@ INSTALLED_APPS = [
     "adit.vault",
     "adit.audit",
     "adit.accounts",  # before allauth, whose templates it replaces
+    "adit.retention",
     "adit.notifications",
     "adit.nodes",
     "adit.projects",
     "adit.blocklist",
+    "adit.consent",
+    "adit.webhooks",
     "adit.jobs",
     "adit.orders",
     "adit.results",
+    "adit.recall",
     "adit.review",
     "adit.api_tokens",
+    "adit.api",
+    "adit.dicomweb",
     "adit.administration",
     "adit.monitoring",
     "adit.pages",
@@ -75,10 +82,12 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "django_tables2",
     "django_filters",
+    "rest_framework",
     "csp",
 ]
 
 MIDDLEWARE = [
+    "adit.api.middleware.api_middleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -182,14 +191,20 @@ STALL_S = env.int("ADIT_STALL_S", 1200)
 PAUSE_GRACE_S = env.int("ADIT_PAUSE_GRACE_S", 300)
 """How long a series may continue after a pause of its PACS; a stop waits for nothing."""
 MAX_FAILURES = env.int("ADIT_MAX_FAILURES", 4)
+ECHO_S = env.int("ADIT_ECHO_S", 300)
+ECHO_IN_USE_S = env.int("ADIT_ECHO_IN_USE_S", 30)
 BREAKER_FAILURES = env.int("ADIT_BREAKER_FAILURES", 3)
 """Number of failures of a node in a row before anyone is notified."""
 BREAKER_PAUSES_S = env.list("ADIT_BREAKER_PAUSES_S", [15, 60, 120, 300, 600], subcast=int)
 """Pauses for a node that does not answer, after the first failure, the second and so on."""
 BACKUP_DAYS = env.int("ADIT_BACKUP_DAYS", 0)  # how long backups are kept; 0: unknown
+ORDERS_WITHOUT_PROJECT = env.bool("ADIT_ORDERS_WITHOUT_PROJECT", False)
+"""Allow pseudonymized orders without a research project: all of them share one key."""
 PSEUDONYM_SOURCE = env.str(
     "ADIT_PSEUDONYM_SOURCE", ""
 )  # see projects/trust_centre.py; "": projects' own
+AUDIT_SEGMENTS_DIR = Path(env.str("ADIT_AUDIT_SEGMENTS", str(DATA_DIR / "audit-segments")))
+"""Files of old events of the audit trail; several machines must share it."""
 ARCHIVE_DIR = Path(env.str("ADIT_ARCHIVES", str(DATA_DIR / "archives")))
 """Where finished 7-Zip files are stored, unless the destination has a folder of its own."""
 GATHERED_DIR = Path(env.str("ADIT_GATHERED", str(DATA_DIR / "gathered")))
@@ -205,6 +220,21 @@ SEARCH_KEPT_S = env.int("ADIT_SEARCH_KEPT_S", 60)
 """The same query is not sent to a PACS again within this time; 0: always sent."""
 SEARCH_THREADS = env.int("ADIT_SEARCH_THREADS", 4)  # of the web process: half of its threads
 URGENT_LIMIT = env.int("ADIT_URGENT_LIMIT", 1)
+DICOMWEB_PORT = env.int("ADIT_DICOMWEB_PORT", 0)
+"""Of the process `adit dicomweb`; 0: only the web process answers DICOMweb requests."""
+DICOMWEB_THREADS = env.int("ADIT_DICOMWEB_THREADS", 32)  # requests at once in this process
+DICOMWEB_REQUESTS = env.int("ADIT_DICOMWEB_REQUESTS", 4)
+"""DICOMweb requests at once in the web process: half of its threads."""
+DICOMWEB_SLOT_WAIT_S = env.int("ADIT_DICOMWEB_SLOT_WAIT_S", 20)
+"""How long a request waits for a free connection of a node."""
+DICOMWEB_WRITE_S = env.int("ADIT_DICOMWEB_WRITE_S", 60)
+"""A client that takes nothing of an answer for this time is cut off."""
+VIEWING_CACHE_MB = env.int("ADIT_VIEWING_CACHE_MB", 4096)
+"""Of the series that viewers look at, in encrypted temporary files; per process."""
+VIEWING_CACHE_MINUTES = env.int("ADIT_VIEWING_CACHE_MINUTES", 60)
+VIEWING_SERIES_PER_USER = env.int("ADIT_VIEWING_SERIES_PER_USER", 2)  # fetched at once
+API_ORIGINS: list[str] = env.list("ADIT_API_ORIGINS", [])
+"""Origins of pages on other servers that may use the API, such as https://viewer.example.org."""
 CALLING_AE_TITLE = env.str("ADIT_AE_TITLE", "ADIT")
 
 # Receiver -----------------------------------------------------------------------------------
@@ -222,6 +252,8 @@ RECEIVER_MARK_MB = env.int("ADIT_RECEIVER_MARK_MB", 512)
 """While more waits for one retrieval, the PACS waits up to 20 s for each response."""
 SAMPLES_DIR = DATA_DIR / "demo" / "samples"
 SPOOL_DIR = Path(env.str("ADIT_SPOOL", str(DATA_DIR / "spool")))
+FOLDER_INDEX_DIR = DATA_DIR / "folder-index"
+"""Encrypted header values of the images in source folders; built again when they are missing."""
 SPOOL_RESERVE_MB = env.int("ADIT_SPOOL_RESERVE_MB", 1024)
 """Disk space that stays free: below it, images are refused for now."""
 RECEPTION_LIVES_S = env.int("ADIT_RECEPTION_LIVES_S", 900)
@@ -266,7 +298,13 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_RATE_LIMITS = {"reset_password": "20/h/ip,3/h/key"}
 ACCOUNT_ADAPTER = "adit.accounts.adapter.AccountAdapter"
 MFA_ADAPTER = "adit.accounts.second_factor.SecondFactorAdapter"
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_FORMS = {
+    "add_webauthn": "adit.accounts.security_keys.AddKeyForm",
+    "edit_webauthn": "adit.accounts.security_keys.RenameKeyForm",
+    "authenticate_webauthn": "adit.accounts.security_keys.AuthenticateKeyForm",
+    "reauthenticate_webauthn": "adit.accounts.security_keys.ReauthenticateKeyForm",
+}
 
 # Web ----------------------------------------------------------------------------------------
 
@@ -311,6 +349,36 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 DJANGO_TABLES2_TEMPLATE = "components/table.html"
+
+# Interface for programs ------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["adit.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["adit.api.parsers.JsonParser"],
+    "DEFAULT_THROTTLE_CLASSES": ["adit.api.throttling.TokenThrottle"],
+    "EXCEPTION_HANDLER": "adit.api.problems.handle_error",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "COERCE_DECIMAL_TO_STRING": False,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+API_REQUESTS = env.int("ADIT_API_REQUESTS", 600)
+"""Requests per minute of one token."""
+WEBHOOK_NETWORKS: list[IPv4Network | IPv6Network] = env.list(
+    "ADIT_WEBHOOK_NETWORKS", [], subcast=ip_network
+)
+"""Networks such as 10.1.0.0/16 in which webhooks may be, also by http; others: public, by https."""
+WEBHOOK_CA_FILE = env.str("ADIT_WEBHOOK_CA_FILE", "")  # "": the CAs of the system
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ADIT",
+    "DESCRIPTION": "Transfers DICOM images, pseudonymized or as they are.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
 
 # Language and time --------------------------------------------------------------------------
 

@@ -12,10 +12,15 @@ urlpatterns = [
     path("nodes/", include("adit.nodes.urls")),
     path("", include("adit.projects.urls")),
     path("", include("adit.blocklist.urls")),
-    path("", include("adit.results.urls")),
+    path("", include("adit.consent.urls")),
+    path("", include("adit.recall.urls")),
     path("", include("adit.api_tokens.urls")),
+    path("", include("adit.webhooks.urls")),
+    path("api/v1/", include("adit.api.urls")),
+    path("api/dicom-web/", include("adit.dicomweb.urls")),
     path("", include("adit.notifications.urls")),
     path("", include("adit.administration.urls")),
+    path("", include("adit.retention.urls")),
 ]
 
 handler403 = "adit.pages.views.permission_denied"

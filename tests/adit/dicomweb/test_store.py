@@ -1,0 +1,114 @@
+"""STOW-RS: images of a program are stored at the node, and each gets its result."""
+
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from lab import samples
+from lab.dicomweb_api import Program
+from lab.jobs import shelf
+
+from adit.audit.models import AuditEvent
+from adit.nodes.models import Node, Slot
+
+pytestmark = pytest.mark.django_db
+
+TYPE = 'multipart/related; type="application/dicom"; boundary="{}"'
+
+
+def encode(*parts: bytes, boundary: str = "bound", kind: str = "application/dicom") -> bytes:
+    heads = f"\r\n--{boundary}\r\nContent-Type: {kind}\r\n\r\n".encode()
+    return b"".join(heads + part for part in parts) + f"\r\n--{boundary}--\r\n".encode()
+
+
+def send(program: Program, *parts: bytes, path: str = "stowrs/studies") -> HttpResponse:
+    return program.post(path, encode(*parts), TYPE.format("bound"))
+
+
+def image(number: int = 1, **changes: Any) -> bytes:
+    return samples.file_bytes(samples.ct(number, **changes))
+
+
+def items(answer: HttpResponse, tag: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answer.json().get(tag, {}).get("Value", [])
+    return found
+
+
+def test_images_are_stored_and_referenced(program: Program, source: Node) -> None:
+    answer = send(program, image(1), image(2))
+
+    assert answer.status_code == 200, answer.content
+    assert answer["Content-Type"] == "application/dicom+json"
+    uids = [one["00081155"]["Value"][0] for one in items(answer, "00081199")]
+    assert sorted(uids) == sorted(shelf(source))
+    assert items(answer, "00081198") == []
+    study = f"{samples.ROOT}.1"
+    assert answer.json()["00081190"]["Value"][0].endswith(f"/PACS1/wadors/studies/{study}")
+    assert not Slot.objects.exists()
+    event = AuditEvent.objects.get(action="dicomweb.stored")
+    assert (event.details["stored"], event.details["caller"]) == (2, "API token script")
+
+
+@pytest.mark.parametrize("boundary", ["bound", '"bound"', '"a b:c/d"'])
+def test_boundaries_may_be_quoted(boundary: str, program: Program, source: Node) -> None:
+    body = encode(image(), boundary=boundary.strip('"'))
+    kind = f"multipart/related; boundary={boundary}; type=application/dicom"
+
+    assert program.post("stowrs/studies", body, kind).status_code == 200
+
+
+def test_a_file_without_preamble_is_stored(program: Program, source: Node) -> None:
+    answer = send(program, image()[132:])
+
+    assert answer.status_code == 200
+    assert len(shelf(source)) == 1
+
+
+def test_an_image_of_another_study_is_a_failure_of_its_own(program: Program, source: Node) -> None:
+    study = f"{samples.ROOT}.1"
+
+    answer = send(program, image(1), image(2, study="2"), path=f"stowrs/studies/{study}")
+
+    assert answer.status_code == 202
+    (failed,) = items(answer, "00081198")
+    assert failed["00081155"]["Value"] == [f"{samples.ROOT}.2.1.2"]
+    assert failed["00081197"]["Value"] == [0xA900]
+    assert list(shelf(source)) == [f"{study}.1.1"]
+
+
+def test_parts_that_are_not_dicom_do_not_sink_the_others(program: Program, source: Node) -> None:
+    mixed = send(program, image(), b"no image at all")
+    none = send(program, b"no image at all")
+
+    assert (mixed.status_code, none.status_code) == (202, 409)
+    assert len(items(mixed, "0008119A")) == 1
+    assert len(shelf(source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"", TYPE.format("bound"), 400),
+        (encode(), TYPE.format("bound"), 400),
+        (encode(image())[:-40], TYPE.format("bound"), 400),
+        (encode(image()), TYPE.format("other"), 400),
+        (encode(image()), 'multipart/related; type="application/dicom"', 400),
+        (image(), "application/dicom", 415),
+        (encode(image()), 'multipart/related; type="image/jpeg"; boundary=bound', 415),
+        (encode(image()), "multipart/form-data; boundary=bound", 415),
+    ],
+)
+def test_a_body_that_is_no_set_of_images_stores_nothing(
+    body: bytes, kind: str, status: int, program: Program, source: Node
+) -> None:
+    answer = program.post("stowrs/studies", body, kind)
+
+    assert (answer.status_code, "detail" in answer.json()) == (status, True)
+    assert shelf(source) == {}
+
+
+def test_a_node_that_takes_no_images_is_refused(program: Program, source: Node) -> None:
+    source.takes_images = False
+    source.save()
+
+    assert send(program, image()).status_code == 403
