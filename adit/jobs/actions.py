@@ -127,6 +127,8 @@ class Action:
             why = explain_missing_right(self.right)
         if why is None and request.job.archived_at is not None and not self.is_for_archived:
             why = Message("job.archived")
+        if why is None and request.task is not None and request.task.recalled_at is not None:
+            why = Message("recall.study-recalled")
         if why is None and not self._fits_states(request):
             why = self.explain_state(request)
         return why or self.condition(request)

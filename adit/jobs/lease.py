@@ -70,7 +70,7 @@ class ProjectEnded(StopReason):
 
 
 class PatientNowBlocked(StopReason):
-    """The patient was added to the block list."""
+    """The patient was added to the block list, or the consent has ended."""
 
 
 class ClaimLost(StopReason):
@@ -113,6 +113,8 @@ class Lease:
     nodes: tuple[tuple[Node, Purpose], ...]
     aborts: list[Callable[[], None]] = field(default_factory=list)
     """Called some seconds after a stop if the work has not ended by itself."""
+    modalities: tuple[str, ...] | None = None
+    """The modalities with which the transfer has begun; None before."""
     expires_at: datetime | None = None
     """After an interruption by a node: when the node opens again, if known."""
 
@@ -210,7 +212,7 @@ class Lease:
 
     def _check_patient(self) -> None:
         try:
-            why = block_check.find_block_of_task(self.task)
+            why = block_check.find_block_of_task(self.task, started_with=self.modalities)
         except DecryptionError:  # without its key, the project has ended
             return
         if why is not None:

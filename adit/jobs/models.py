@@ -186,11 +186,25 @@ class ReviewDecision(models.TextChoices):
     RELEASED = "released", _("released")
 
 
-class WithheldImages(models.Model):
+class _OfDevice(models.Model):
+    """The device that made images, as in their header, and their size."""
+
+    sop_class = models.CharField(max_length=64, blank=True)
+    manufacturer = models.CharField(max_length=256, blank=True)
+    model = models.CharField(max_length=256, blank=True)
+    software = models.CharField(max_length=256, blank=True)
+    rows = models.PositiveIntegerField(default=0)
+    columns = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+
+class WithheldImages(_OfDevice):
     """Images of one series, made by one device, that were withheld for one reason.
 
-    The description of the device is taken from the header. The instance UIDs are in the encrypted
-    part of the SeriesResult.
+    Until an image has been inspected, only the SOP class of the device is known. The instance UIDs
+    are in the encrypted part of the SeriesResult.
     """
 
     item = models.ForeignKey(SeriesResult, on_delete=models.CASCADE, related_name="withheld_images")
@@ -198,13 +212,6 @@ class WithheldImages(models.Model):
     """The category of the reason, by which images are grouped."""
     reason = MessageField()
     images = models.PositiveIntegerField()
-    sop_class = models.CharField(max_length=64, blank=True)
-    """The other device attributes are empty until an image has been inspected."""
-    manufacturer = models.CharField(max_length=256, blank=True)
-    model = models.CharField(max_length=256, blank=True)
-    software = models.CharField(max_length=256, blank=True)
-    rows = models.PositiveIntegerField(default=0)
-    columns = models.PositiveIntegerField(default=0)
     decision = models.CharField(max_length=16, choices=ReviewDecision, default=ReviewDecision.OPEN)
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
@@ -222,6 +229,68 @@ class WithheldImages(models.Model):
 
     def __str__(self) -> str:
         return f"{self.item} {self.code}"
+
+
+class DeviceDecision(_OfDevice):
+    """A decision of a reviewer on the withheld images of one device in one project.
+
+    Never changed, except that a rule is revoked once. Kept longer than the jobs it was made for.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
+    code = models.CharField(max_length=40)
+    """The category of the reason for which the images were withheld."""
+    decision = models.CharField(max_length=16, choices=ReviewDecision)
+    """OPEN: a decision to keep images withheld was reopened."""
+    rectangles = models.JSONField(default=list)
+    images = models.PositiveIntegerField()
+    """The number of withheld images at that time."""
+    reason = models.CharField(max_length=200)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    decided_at = models.DateTimeField()
+    profile = models.ForeignKey(
+        ProfileVersion, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    """The first profile version with the rule; NULL if there is no rule."""
+    revoked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    revoked_at = models.DateTimeField(null=True)
+    revoked_because = models.CharField(max_length=200, blank=True)
+    revoked_profile = models.ForeignKey(
+        ProfileVersion, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    """The first profile version without the rule."""
+
+    class Meta:
+        ordering = ["-decided_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.project} {self.decision} {self.pk}"
+
+
+class RuledImages(_OfDevice):
+    """Images of one series that were delivered although a pixel rule of the profile covers them.
+
+    Kept when the study is sent again under other rules, so that it can be listed what a revoked
+    rule let pass.
+    """
+
+    task = models.ForeignKey("jobs.Task", on_delete=models.CASCADE, related_name="ruled_images")
+    index = models.CharField(max_length=64)
+    """The index of the SeriesResult."""
+    profile = models.ForeignKey(ProfileVersion, on_delete=models.PROTECT, related_name="+")
+    """The profile version of the first attempt that delivered some of them."""
+    generation = models.PositiveIntegerField()
+    images = models.PositiveIntegerField()
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.pk}"
 
 
 class JobState(models.TextChoices):
@@ -278,6 +347,20 @@ def state_label(state: str, counts: DeliveredCounts) -> str:
         withheld = counts.withheld + counts.skipped
         return str(Message("job.delivered-as-ordered-withheld", count=withheld)).rstrip(".")
     return str(JobState(state).label)
+
+
+_STATES_FOR_PROGRAMS = {
+    JobState.WAITING_FOR_OWNER: "waiting_for_start",
+    JobState.HELD: "pending",
+}
+
+
+def name_for_programs(state: str) -> str:
+    """Return the name of a job state in the REST API and in webhooks.
+
+    A held job is pending there; the API and the event say what it waits for.
+    """
+    return _STATES_FOR_PROGRAMS.get(JobState(state), state)
 
 
 class EndStateMixin:
@@ -502,6 +585,8 @@ class Task(EndStateMixin, models.Model):
 
     Empty if images are sent without de-identification.
     """
+    recalled_at = models.DateTimeField(null=True)
+    """When a recall of its images was ordered, see adit/recall. Such a task never runs again."""
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 

@@ -171,13 +171,19 @@ def transfer_tasks(job: Job) -> QuerySet[Task]:
 def retryable_tasks(job: Job) -> QuerySet[Task]:
     """Return the tasks that can be retried.
 
-    Excluded are the start task, and the check once the transfer has started.
+    Excluded are the start task, the check once the transfer has started, and studies whose images
+    were recalled.
     """
     begins_with = job.capabilities.stage
-    tasks = job.tasks.exclude(type=TaskType.START)
+    tasks = job.tasks.exclude(type=TaskType.START).filter(recalled_at=None)
     if begins_with != JobStage.CHECK or job.stage == JobStage.CHECK:
         return tasks
     return tasks.exclude(lane=Lane.SEARCH)
+
+
+def count_recalled(job: Job) -> int:
+    """Return the number of studies whose images were recalled."""
+    return job.tasks.filter(recalled_at__isnull=False).count()
 
 
 def get_progress(job: Job) -> Progress:
@@ -199,6 +205,17 @@ def count_images_by_task(tasks: Iterable[Task]) -> dict[int, ImageCounts]:
         .annotate(**_SUMS)
     )
     return {row["task_id"]: _row_to_counts(dict(row)) for row in rows}
+
+
+def count_images_by_job(jobs: Iterable[Job]) -> dict[int, ImageCounts]:
+    """Sum the image counts of each job that has series. One query."""
+    rows = (
+        SeriesResult.objects.filter(task__job__in=list(jobs), skip_reason__isnull=True)
+        .order_by()
+        .values("task__job")
+        .annotate(**_SUMS)
+    )
+    return {row["task__job"]: _row_to_counts(dict(row)) for row in rows}
 
 
 def set_delivered_counts(jobs: Iterable[Job]) -> None:

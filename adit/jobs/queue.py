@@ -22,6 +22,8 @@ from adit.nodes.models import Lane, Node
 from adit_engine.errors import AditError
 from adit_engine.messages import Message, join_messages
 
+_RECHECK = timedelta(minutes=1)
+
 
 class LeaseLost(AditError):
     """The lease is lost or cannot be confirmed: this attempt must write nothing any more."""
@@ -171,14 +173,16 @@ def release_task(
 ) -> None:
     """End an attempt; the task becomes pending, or fails after too many failures.
 
-    Only failures are counted. `until` is the time when a node opens. Raises StaleRow.
+    Only failures are counted. `until` is the time when a node opens; the node is asked again within
+    a minute, since its hours may be changed meanwhile. Raises StaleRow.
     """
     failures = task.failures + (1 if failed else 0)
     if failed and failures >= settings.MAX_FAILURES:
         message = join_messages((reason, Message("task.tried", count=failures)))
         states.move_row(task, TaskState.FAILURE, message, failures=failures)
     else:
-        not_before = timezone.now() + _pause(failures) if failed else until
+        now = timezone.now()
+        not_before = now + _pause(failures) if failed else until and min(until, now + _RECHECK)
         states.move_row(task, TaskState.PENDING, reason, failures=failures, not_before=not_before)
     slots.release_slots(get_holder(task))
     if failed:

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from adit.jobs import end_state, notifications
+from adit.jobs import end_state, notifications, webhook_events
 from adit.jobs.models import OPEN_TASKS as OPEN_TASKS
 from adit.jobs.models import RUNNABLE_JOBS as RUNNABLE_JOBS
 from adit.jobs.models import Job, JobState, Task, TaskState, TaskType
@@ -273,6 +273,7 @@ def _move_job(job: Job, to: JobState, message: Message | None, fields: dict[str,
         notifications.request_approval(job)
     elif to == J.WAITING_FOR_OWNER:
         notifications.notify_start_needed(job)
+    webhook_events.queue_for_state(job)
 
 
 def _timestamps(to: JobState | TaskState) -> dict[str, Any]:

@@ -18,6 +18,8 @@ urlpatterns = [
     *make_urls(batch_transfer.TRANSFER_WORKFLOW),
     path("downloads/", archives.archive_list, name="archives"),
     path("withheld/", views.withheld_list, name="withheld"),
+    path("withheld/decisions/", views.withheld_decisions, name="withheld_decisions"),
+    path("withheld/decisions/<int:pk>/", views.withheld_decision, name="withheld_decision"),
     path("withheld/<int:pk>/", views.withheld_group, name="withheld_group"),
     path("withheld/<int:pk>/devices/", views.withheld_devices, name="withheld_devices"),
     path("withheld/<int:pk>/picture.png", views.withheld_picture, name="withheld_picture"),

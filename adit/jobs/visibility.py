@@ -5,6 +5,7 @@ from django.db.models import Q, QuerySet
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
 from adit.jobs.models import Job, Task
+from adit.projects import services
 
 
 def visible_jobs(user: User) -> QuerySet[Job]:
@@ -16,9 +17,8 @@ def visible_jobs(user: User) -> QuerySet[Job]:
         return Job.objects.none()
     if has_right(user, Right.SEE_ALL_JOBS) or has_right(user, Right.APPROVE_JOBS):
         return Job.objects.all()
-    groups = user.groups.all()
-    of_my_projects = Q(project__is_default=False, project__members__in=groups)
-    return Job.objects.filter(Q(owner=user) | of_my_projects).distinct()
+    mine = services.member_projects(user).values("pk")
+    return Job.objects.filter(Q(owner=user) | Q(project__in=mine))
 
 
 def visible_tasks(user: User) -> QuerySet[Task]:

@@ -15,6 +15,7 @@ WORK_QUEUE = "work"
 WORK_TASK = "adit.jobs.work"
 MAINTENANCE_QUEUE_NAME = "upkeep"
 MAIL_TASK = "adit.jobs.notifications"
+WEBHOOK_TASK = "adit.webhooks.send"
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,11 @@ def wake_workers_on_commit() -> None:
 def send_mail_on_commit() -> None:
     """Start sending mails after the commit. The scheduler also starts it periodically."""
     transaction.on_commit(lambda: _send_task(MAIL_TASK, MAINTENANCE_QUEUE_NAME), robust=True)
+
+
+def send_webhooks_on_commit() -> None:
+    """Start calling webhooks after the commit. The scheduler also starts it periodically."""
+    transaction.on_commit(lambda: _send_task(WEBHOOK_TASK, MAINTENANCE_QUEUE_NAME), robust=True)
 
 
 def wake_workers(times: int | None = None) -> None:

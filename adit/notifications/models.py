@@ -18,6 +18,8 @@ class NotificationKind(models.TextChoices):
     APPROVAL_DECIDED = "approval_decided", _("My job was approved or returned")
     IMAGES_RELEASED = "images_released", _("Withheld images of my job were released")
     PROJECT_ENDS = "project_ends", _("A project of mine ends soon")
+    RECALL = "recall", _("Images were recalled, or a recall is overdue")
+    WEBHOOK = "webhook", _("A webhook of mine does not work")
 
 
 MAILED_BY_DEFAULT = frozenset(
@@ -26,6 +28,8 @@ MAILED_BY_DEFAULT = frozenset(
         NotificationKind.PATIENT_CONFIRMATION,
         NotificationKind.APPROVAL_ASKED,
         NotificationKind.APPROVAL_DECIDED,
+        NotificationKind.RECALL,
+        NotificationKind.WEBHOOK,
     }
 )
 

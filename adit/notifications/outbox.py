@@ -16,6 +16,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from adit.accounts import mails
+
 LEASE_S = 120
 """How long a process that sends a mail keeps others from sending it."""
 MAX_ROUND_S = 10.0
@@ -66,9 +68,12 @@ class Outbox(Generic[L]):
             if get_boot_time() - asked_at > LEASE_S:
                 continue  # suspended longer than the lease: another process may have sent it
             try:
-                self._message(mail).send()
-            except smtplib.SMTPRecipientsRefused:
-                self._give_up(mail, "the mail server rejects its address")
+                mails.send_now(self._message(mail))
+            except smtplib.SMTPRecipientsRefused as error:  # concerns this recipient only
+                if mails.is_permanent(error):
+                    self._give_up(mail, "the mail server rejects its address")
+                else:
+                    self._postpone(mail, error)
             except (smtplib.SMTPException, OSError) as error:
                 self._postpone(mail, error)
                 break

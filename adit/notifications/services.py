@@ -1,10 +1,9 @@
-"""Create, read and delete notifications, and choose which of them come by mail.
+"""Create and read notifications, and choose which of them come by mail.
 
 Used by the apps that report events. Call `notify` in the transaction of the event.
 """
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
 
 from django.conf import settings
 from django.db import transaction
@@ -90,12 +89,6 @@ def mark_read(user: User, pk: int | None = None) -> None:
     if pk is not None:
         rows = rows.filter(pk=pk)
     rows.update(read_at=timezone.now())
-
-
-def delete_old_notifications(before: datetime) -> int:
-    """Delete the notifications created before this time, read or not; return their number."""
-    _total, by_model = Notification.objects.filter(created_at__lt=before).delete()
-    return by_model.get(Notification._meta.label, 0)
 
 
 def _compose(mail: NotificationMail) -> tuple[str, str]:

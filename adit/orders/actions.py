@@ -128,7 +128,7 @@ def _resume(request: ActionRequest) -> None:
         job.owner, get_order_size(job), job.kind, job.project
     ):
         states.move_row(job, J.WAITING_FOR_APPROVAL)
-    tasks = job.tasks.filter(state=T.CANCELED)
+    tasks = job.tasks.filter(state=T.CANCELED, recalled_at=None)
     states.move_tasks(job, tasks, T.PENDING, **states.RESET_FIELDS)
 
 

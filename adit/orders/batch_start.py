@@ -103,7 +103,7 @@ def request_start(user: User, job: Job, options: StartOptions) -> None:
 def start_automatically() -> int:
     """Start jobs that are set to start automatically; return how many started.
 
-    A job starts only if each row has exactly one match.
+    A job starts only if each row has exactly one match, or if it is to start without the others.
     """
     waiting = Job.objects.filter(
         state=JobState.WAITING_FOR_OWNER, stage=JobStage.CHECK, order__starts_itself=True
@@ -155,7 +155,8 @@ def _start_automatically_or_wait(job: Job) -> bool:
     odd = sum(
         not has_single_study(row) for row in job.lines.exclude(task=None).only("is_found", "notes")
     )
-    why = Message("start.rows-to-check", count=odd) if odd else None
+    starts = not odd or job.order.get("starts_with_gaps")
+    why = None if starts else Message("start.rows-to-check", count=odd)
     order = {**job.order, "starts_itself": False}
     with transaction.atomic():
         waiting = Job.objects.filter(pk=job.pk, state=JobState.WAITING_FOR_OWNER)
@@ -302,6 +303,8 @@ class _StartPreparation:
             raise NotPermitted("order.source-not-permitted")
         if job.destination is None or not access.may_write(job.owner, job.destination):
             raise NotPermitted("order.destination-not-permitted")
+        if self._project.is_default and services.needs_project(True, job.is_as_is):
+            raise NotPermitted("order.project-required")
         for node in self._sources.values():
             pseudonyms.require_project(job.owner, self._project, node, job.destination)
 
@@ -334,13 +337,14 @@ class _StartPreparation:
     def _note_block(self, line: _OpenRow, one: ReadyRow) -> bool:
         """Note a patient who was blocked since the check; return whether the patient is blocked."""
         domain = access.get_domain(self._sources[one.pick.source])
-        entry = blocking.find_block(self._project, domain, one.pick.study.patient_id)
-        if entry is None:
+        study = one.pick.study
+        why = blocking.explain_refusal(self._project, domain, study.patient_id, study.modalities)
+        if why is None:
             if RowNote.BLOCKED in line.row.notes:  # the entry has ended
                 line.row.notes, line.content = [], replace(line.content, reason=None)
             return False
         line.row.notes = [RowNote.BLOCKED.value]
-        line.content = replace(line.content, reason=blocking.describe_block(entry))
+        line.content = replace(line.content, reason=why)
         return True
 
     def _seal(self, line: _OpenRow) -> None:

@@ -7,10 +7,7 @@ they link pseudonyms to patients, so they must become unreadable with that key.
 import secrets
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
-
-from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.jobs import encrypted_payload
@@ -19,7 +16,6 @@ from adit.numbers import parse_number
 from adit.projects.models import Project
 from adit.vault.cipher import DecryptionError
 
-KEEP_FOR = timedelta(hours=24)
 MAX_DRAFTS_PER_USER = 20
 
 
@@ -48,25 +44,19 @@ def load_locked(user: User, key: str) -> Any:
 
 
 def save_draft(user: User, key: str, content: Any) -> None:
-    """Store a JSON-serializable draft, replacing an earlier one; delete old drafts."""
+    """Store a JSON-serializable draft, replacing an earlier one. A user has a limited number."""
     OrderDraft.objects.update_or_create(user=user, key=key, defaults={"content": content})
-    _delete_old(user)
+    _limit_drafts(user)
 
 
 def delete_draft(user: User, key: str) -> None:
     OrderDraft.objects.filter(user=user, key=key).delete()
 
 
-def delete_expired_drafts() -> int:
-    """Delete the expired drafts of all users; run daily by the scheduler."""
-    return OrderDraft.objects.filter(updated_at__lt=timezone.now() - KEEP_FOR).delete()[0]
-
-
-def _delete_old(user: User) -> None:
+def _limit_drafts(user: User) -> None:
     mine = OrderDraft.objects.filter(user=user).order_by("-updated_at")
     searches = mine.exclude(key__contains=".")
     stale = list(searches.values_list("pk", flat=True)[MAX_DRAFTS_PER_USER:])
-    stale += mine.filter(updated_at__lt=timezone.now() - KEEP_FOR).values_list("pk", flat=True)
     if stale:
         OrderDraft.objects.filter(pk__in=stale).delete()
 

@@ -14,7 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy, distinct_patients
 from adit.nodes.models import Node
 from adit.projects.models import Project
+from adit.projects.services import needs_project
 from adit_engine.errors import InvalidInput
+from adit_engine.messages import Message
 from adit_engine.patient_search.name_matching import fold
 from adit_engine.pseudonymize.keys import validate_pseudonym
 from adit_engine.pseudonymize.visit import MAX_DESCRIPTION_LENGTH, MAX_ID_LENGTH, TrialVisit
@@ -99,6 +101,14 @@ class TransferFormBase(OrderFormBase):
     urgent = forms.BooleanField(label=_("Urgent: ignore the allowed hours"), required=False)
 
     def remove_forbidden_fields(self, *, send_identified: bool, be_urgent: bool) -> None:
+        if needs_project(True, is_as_is=False):
+            project = self.fields["project"]
+            assert isinstance(project, forms.ModelChoiceField)
+            project.empty_label = (
+                _("No research project (identified transfers only)")
+                if send_identified
+                else _("Choose a research project")
+            )
         if not send_identified:
             del self.fields["change"], self.fields["reason"]
         if not be_urgent:
@@ -114,6 +124,9 @@ class TransferFormBase(OrderFormBase):
         values = super().clean() or self.cleaned_data
         if values.get("change") == AS_IS and not values.get("reason"):
             self.add_error("reason", _("Enter a reason for sending identified data."))
+        is_chosen = values.get("project") is not None or "project" in self.errors
+        if not is_chosen and needs_project(True, self.is_as_is):
+            self.add_error("project", str(Message("order.project-required")))
         return values
 
     @property
@@ -294,7 +307,7 @@ class SelectiveOrderForm(TransferFormBase):
     def title_names_patient(self) -> bool:
         """Whether the entered title contains a name or an ID of a patient of the basket."""
         title = self.data.get("title", "") if self.is_bound else ""
-        return bool(title) and any(_names_patient(title, patient) for patient in self.patients)
+        return bool(title) and any(names_patient(title, patient) for patient in self.patients)
 
     def _check_pseudonyms(self) -> None:
         owners: dict[str, str] = {}
@@ -349,7 +362,8 @@ def _is_only_wildcards(text: str) -> bool:
     return bool(text) and not text.strip("*?^=, ")
 
 
-def _names_patient(title: str, patient: PickedPatient) -> bool:
+def names_patient(title: str, patient: PickedPatient) -> bool:
+    """Return whether a title contains the name or an ID of the patient."""
     patient_id = patient.patient_id.strip().casefold()
     if len(patient_id) >= MIN_WORD_LENGTH and patient_id in title.casefold():
         return True

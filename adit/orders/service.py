@@ -27,7 +27,7 @@ from adit.jobs.kinds.base import (
     SheetRow,
     TaskPlan,
 )
-from adit.jobs.kinds.picked_study import PickedStudy
+from adit.jobs.kinds.picked_study import PickedStudy, get_modalities
 from adit.jobs.models import AS_IS, Job, JobState, Task, TaskType
 from adit.jobs.wakeup import wake_workers_on_commit
 from adit.nodes import access
@@ -63,13 +63,17 @@ class RefusedPseudonyms(InvalidInput):
 
 
 class PatientsBlocked(InvalidInput):
-    """Studies of patients on the block list. The message gives their positions in the order."""
+    """Studies of patients who must not be transferred.
+
+    The message gives the first reason, and the positions in the order to which it applies.
+    """
 
     def __init__(self, by_position: Mapping[int, Message]) -> None:
-        positions = list(by_position)
+        reason = next(iter(by_position.values()))
+        positions = [position for position, why in by_position.items() if why == reason]
         super().__init__(
             "order.patients-blocked",
-            reason=by_position[positions[0]],
+            reason=reason,
             studies=format_line_numbers(positions),
             count=len(positions),
         )
@@ -131,6 +135,14 @@ def preview_order(user: User, request: OrderRequest[Any]) -> OrderPreview:
     preview = describe_order(user, request)
     content = {"of": _fingerprint(request), "summary": preview.summary.to_json()}
     drafts.save_draft(user, _preview_key(request.key), content)
+    destinations = sorted(node.name for node in order.destinations if node is not None)
+    details = {
+        "kind": request.kind,
+        "studies": preview.summary.studies,
+        "destinations": destinations,
+        "project": order.project.protocol_id,
+    }
+    trail.record("job.previewed", user=user, details=details)
     return preview
 
 
@@ -153,6 +165,11 @@ def describe_order(user: User, request: OrderRequest[Any]) -> OrderPreview:
         no_space=tuple(why for why in no_space if why) if summary.studies else (),
         makes_archive=any(map(archives.is_archive, nodes)),
     )
+
+
+def has_preview(user: User, key: str) -> bool:
+    """Return whether a preview with this key is kept."""
+    return drafts.load_draft(user, _preview_key(key)) is not None
 
 
 def forget_preview(user: User, key: str) -> None:
@@ -212,6 +229,8 @@ class _ValidOrder:
 def _validate(user: User, request: OrderRequest[Any]) -> _ValidOrder:
     kind = get_kind(request.kind)
     require(user, order_right(kind.code))
+    if not request.title.strip().isprintable():
+        raise InvalidInput("order.title-characters")
     if request.urgent:
         require(user, Right.BE_URGENT)
     if request.is_as_is:
@@ -227,27 +246,38 @@ def _validate(user: User, request: OrderRequest[Any]) -> _ValidOrder:
             require(user, Right.USE_ARCHIVES)
         destinations.append(destination)
     project = _get_project(user, request.project)
+    sends_images = get_capabilities(kind.code).sends_images
+    if project.is_default and services.needs_project(sends_images, request.is_as_is):
+        raise NotPermitted("order.project-required")
     destinations = destinations or [None]
     for source in sources.values():
         for place in destinations:
             pseudonyms.require_project(user, project, source, place)
-    _require_not_blocked(project, plans, sources)
+    _require_not_blocked(user, project, plans, sources)
     return _ValidOrder(user, request, kind, project, plans, sources, destinations)
 
 
 def _require_not_blocked(
-    project: Project, plans: list[TaskPlan], sources: Mapping[int, Node]
+    user: User, project: Project, plans: list[TaskPlan], sources: Mapping[int, Node]
 ) -> None:
-    """Raise PatientsBlocked. Rows of a sheet are looked at when their studies are known."""
+    """Raise PatientsBlocked, and record it.
+
+    Rows of a sheet are looked at when their studies are known.
+    """
     blocked: dict[int, Message] = {}
     for position, plan in enumerate(plans, start=1):
         if plan.searches:
             continue
         domain = access.get_domain(sources[plan.source])
-        entry = blocking.find_block(project, domain, plan.patient_id)
-        if entry is not None:
-            blocked[position] = blocking.describe_block(entry)
+        modalities = get_modalities(plan.payload)
+        why = blocking.explain_refusal(project, domain, plan.patient_id, modalities)
+        if why is not None:
+            blocked[position] = why
     if blocked:
+        codes = sorted({why.code for why in blocked.values()})
+        details = {"studies": len(blocked), "reasons": codes}
+        about = services.audit_subject(project)
+        trail.record("order.patients_refused", user=user, about=about, details=details)
         raise PatientsBlocked(blocked)
 
 

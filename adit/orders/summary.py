@@ -17,7 +17,7 @@ from adit.jobs.estimates import estimate_face_risk, typical_image_bytes
 from adit.jobs.kinds.picked_study import PickedStudy, distinct_patients
 from adit.nodes import search
 from adit.nodes.models import Node
-from adit.projects.risks import HEADER_WORD, Decision
+from adit.projects.risks import HEADER_WORD, Decision, relevant_decisions
 from adit_engine.errors import AditError
 from adit_engine.messages import Message
 from adit_engine.pseudonymize import admission
@@ -259,7 +259,9 @@ def summarize_order(
         size_bytes=sum(_estimate_size(pick, series) for pick, series in asked),
         withheld=_add_up(withheld),
         notes=tuple(sources.errors),
-        risks=() if profile is None else warn_of_faces(asked, decisions),
+        risks=()
+        if profile is None
+        else warn_of_faces(asked, relevant_decisions(decisions, profile)),
     )
 
 
@@ -269,9 +271,13 @@ def _expect_withheld(
     if series is None:
         words = pick.study.modalities
         return [part for word in words for part in rules.may_apply(word, None)]
+    in_study = pick.study.texts("SOPClassesInStudy")
+    is_refused = [admission.sop_class_refusal(uid, rules.profile) is not None for uid in in_study]
+    # Only where a class is refused, or the source does not list them, each series is queried.
+    asks = not in_study or any(is_refused)
     parts: list[ExpectedWithholding] = []
     for record in series:
-        classes = sources.classes(pick, record)
+        classes = sources.classes(pick, record) if asks else None
         if classes is None:
             parts += rules.may_apply(record.text("Modality"), record.instance_count)
             continue

@@ -68,7 +68,11 @@ def preview_facts(job: Job, studies: Sequence[ListedStudy]) -> dict[str, Any]:
         "there": len(parts.delivered),
         "not_allowed": len(parts.not_allowed),
         "withheld": _expect_withheld(parts.to_send, profile, decisions) if profile else [],
-        "risks": _risks(study, parts.to_send, decisions) if profile else [],
+        "risks": (
+            _risks(study, parts.to_send, risks.relevant_decisions(decisions, profile))
+            if profile
+            else []
+        ),
     }
 
 

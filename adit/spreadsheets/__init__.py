@@ -1,4 +1,4 @@
 """Read, check and write .xlsx and CSV sheets of batch queries and batch transfers; no database.
 
-Used by jobs, orders and results.
+Used by consent lists, jobs, orders and results.
 """

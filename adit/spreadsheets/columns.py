@@ -11,6 +11,7 @@ from enum import StrEnum
 class SheetKind(StrEnum):
     QUERY = "query"
     TRANSFER = "transfer"
+    CONSENT = "consent"
 
 
 class SheetField(StrEnum):
@@ -36,6 +37,10 @@ class SheetField(StrEnum):
     PSEUDONYM = "Pseudonym"
     VISIT = "Visit"
     VISIT_DESCRIPTION = "VisitDescription"
+    DOMAIN = "Domain"
+    """Who issued the patient ID."""
+    VALID_UNTIL = "ValidUntil"
+    WITHDRAWN_ON = "WithdrawnOn"
 
 
 FIELDS: Mapping[SheetKind, tuple[SheetField, ...]] = {
@@ -65,6 +70,13 @@ FIELDS: Mapping[SheetKind, tuple[SheetField, ...]] = {
         SheetField.PSEUDONYM,
         SheetField.VISIT,
         SheetField.VISIT_DESCRIPTION,
+    ),
+    SheetKind.CONSENT: (
+        SheetField.PATIENT_ID,
+        SheetField.DOMAIN,
+        SheetField.MODALITY,
+        SheetField.VALID_UNTIL,
+        SheetField.WITHDRAWN_ON,
     ),
 }
 
@@ -98,6 +110,10 @@ _SYNONYMS: Mapping[SheetField, str] = {
     "timepointid zeitpunkt clinicaltrialtimepointid",
     SheetField.VISIT_DESCRIPTION: "visitenbeschreibung visitebeschreibung sessiondescription "
     "timepointdescription clinicaltrialtimepointdescription",
+    SheetField.DOMAIN: "issuedby issuer issuerofpatientid patientiddomain domaene ausgestelltvon",
+    SheetField.VALID_UNTIL: "until validto expires expireson bis gueltigbis gueltigkeit",
+    SheetField.WITHDRAWN_ON: "withdrawn withdrawal withdrawaldate dateofwithdrawal widerruf "
+    "widerrufam widerrufenam widerrufsdatum",
 }
 _AMBIGUOUS_NAMES: Mapping[SheetField, str] = {
     SheetField.PATIENT_ID: "id patient patienten",

@@ -32,6 +32,7 @@ _REQUIRED_FIELDS: Dictionary[SheetKind, tuple[frozenset[SheetField], ...]] = {
         frozenset({SheetField.ACCESSION}),
         frozenset({SheetField.PATIENT_ID, SheetField.STUDY_DATE, SheetField.MODALITY}),
     ),
+    SheetKind.CONSENT: (frozenset({SheetField.PATIENT_ID}),),
 }
 
 

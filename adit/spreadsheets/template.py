@@ -48,6 +48,19 @@ _EXAMPLES: Dictionary[SheetKind, tuple[Dictionary[SheetField, str], ...]] = {
             SheetField.PSEUDONYM: "EXAMPLE-002",
         },
     ),
+    SheetKind.CONSENT: (
+        {
+            SheetField.PATIENT_ID: "0001234-EXAMPLE",
+            SheetField.DOMAIN: "EXAMPLE",
+            SheetField.MODALITY: "CT, MR",
+            SheetField.VALID_UNTIL: "2030-12-31",
+        },
+        {
+            SheetField.PATIENT_ID: "0005678-EXAMPLE",
+            SheetField.DOMAIN: "EXAMPLE",
+            SheetField.WITHDRAWN_ON: "2024-03-15",
+        },
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""Check the rows of a sheet, whatever its kind. Used by `query_rows` and `transfer_rows`."""
+"""Check the rows of a sheet, whatever its kind.
+
+Used by `query_rows`, `transfer_rows` and `consent_rows`.
+"""
 
 from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar

@@ -33,22 +33,27 @@ class ValueCipher:
 
     def seal(self, value: Any, context: str) -> bytes:
         """Encrypt any value that JSON can hold."""
-        nonce = os.urandom(_NONCE_BYTES)
-        plain = _encode_json(value).encode()
-        return nonce + self._cipher.encrypt(nonce, plain, context.encode())
+        return self.seal_bytes(_encode_json(value).encode(), context)
 
     def open(self, sealed: bytes | memoryview, context: str) -> Any:
         """Decrypt a value. Raise DecryptionError."""
+        return json.loads(self.open_bytes(sealed, context))
+
+    def seal_bytes(self, plain: bytes, context: str) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, plain, context.encode())
+
+    def open_bytes(self, sealed: bytes | memoryview, context: str) -> bytes:
+        """Decrypt bytes. Raise DecryptionError."""
         sealed = bytes(sealed)
         try:
-            plain = self._cipher.decrypt(
+            return self._cipher.decrypt(
                 sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode()
             )
         except (InvalidTag, ValueError):
             raise DecryptionError(
                 f"An encrypted value ({context}) cannot be decrypted with this key."
             ) from None
-        return json.loads(plain)
 
     def index(self, text: str, purpose: str) -> str:
         """Return a keyed hash (64 hex digits) to look up a value that is not stored in clear."""
@@ -59,5 +64,13 @@ class ValueCipher:
         """Derived once: tables of ten thousand rows are decrypted at a time."""
         return AESGCM(self._key("seal"))
 
+    @cached_property
+    def _keys(self) -> dict[str, bytes]:
+        """Derived keys by purpose: each takes longer than the hash that is made with it."""
+        return {}
+
     def _key(self, purpose: str) -> bytes:
-        return HKDF(SHA256(), 32, None, f"adit box {purpose}".encode()).derive(self.secret)
+        if purpose not in self._keys:
+            kdf = HKDF(SHA256(), 32, None, f"adit box {purpose}".encode())
+            self._keys[purpose] = kdf.derive(self.secret)
+        return self._keys[purpose]

@@ -203,6 +203,7 @@ def _finish_task(
                 "task": task.position,
                 "attempt": task.attempt,
                 "state": to.value,
+                "reason": message.code if message is not None else "",
                 "expected": counts.expected,
                 "delivered": counts.delivered,
                 "withheld": counts.withheld,

@@ -67,6 +67,8 @@ class _SeriesProgress:
     modality: str = ""
     outcome: SeriesOutcome | None = None
     dirty: bool = True
+    item_id: int | None = None
+    """The primary key of its row; None if there is none yet."""
 
 
 @dataclass
@@ -78,9 +80,11 @@ class Ledger:
     _series: dict[str, _SeriesProgress] = field(default_factory=dict)
     _unwritten: int = 0
     _has_stored: bool = False
+    _is_stored_marked: bool = False
 
     def __post_init__(self) -> None:
         self._written_at = time.monotonic()
+        self._fence = self.task.current_attempt()
         for item in self.task.items.all():
             content = encrypted_payload.open_series(item, self.cipher)
             self._series[content.manifest.ref.series_uid] = _SeriesProgress(
@@ -90,6 +94,7 @@ class Ledger:
                 item.number,
                 item.modality,
                 dirty=False,
+                item_id=item.pk,
             )
 
     @property
@@ -124,23 +129,27 @@ class Ledger:
 
         An attempt that lost its lease writes nothing. Raises LeaseLost.
         """
+        changed = {uid: series for uid, series in self._series.items() if series.dirty}
         with transaction.atomic():
-            if self._has_stored:  # the job before its task: the order in which all code locks
+            if self._has_stored and not self._is_stored_marked:
+                # The job before its task: the order in which all code locks.
                 states.mark_stored(self.task.job_id)
-            if self.task.current_attempt().update(attempt=self.task.attempt) != 1:
+            if self._fence.update(attempt=self.task.attempt) != 1:
                 raise LeaseLost("task.taken-over")
-            for uid, series in self._series.items():
-                if series.dirty:
-                    item, _is_new = SeriesResult.objects.update_or_create(
-                        task=self.task,
-                        index=encrypted_payload.series_index(self.cipher, self.task, uid),
-                        defaults=self._row(series),
-                    )
-                    _record_withheld(item, series)
-        for series in self._series.values():
-            series.dirty = False
+            items = {uid: self._write(uid, series) for uid, series in changed.items()}
+        self._is_stored_marked = self._has_stored
+        for uid, series in changed.items():
+            series.item_id, series.dirty = items[uid].pk, False
         self._unwritten = 0
         self._written_at = time.monotonic()
+
+    def _write(self, uid: str, series: _SeriesProgress) -> SeriesResult:
+        """Store one series and return its row. Below the fence, no other attempt writes it."""
+        index = encrypted_payload.series_index(self.cipher, self.task, uid)
+        item = SeriesResult(pk=series.item_id, task=self.task, index=index, **self._row(series))
+        item.save(force_insert=series.item_id is None)
+        _record_withheld(item, series)
+        return item
 
     def close(self, state: InstanceState, reason: Message) -> None:
         """Close each series without an outcome. Not fenced, since the task has ended."""
@@ -201,5 +210,9 @@ class Ledger:
 
 
 def _record_withheld(item: SeriesResult, series: _SeriesProgress) -> None:
-    if series.outcome is not None and (series.outcome.withheld or item.withheld_images.exists()):
+    is_new = series.item_id is None
+    if series.outcome is not None and (
+        series.outcome.withheld or (not is_new and item.withheld_images.exists())
+    ):
         groups.record_withheld(item, series.manifest)
+    groups.record_ruled(item, series.manifest)

@@ -77,12 +77,12 @@ def _transfer(task: Task, lease: Lease, feedback: BreakerFeedback) -> None:
     box = encrypted_payload.get_cipher(job.project)
     content = encrypted_payload.open_task(task)
     block_check.require_task_not_blocked(task, content)
+    modalities = lease.modalities = block_check.find_modalities(task, content)
     change = _determine_change(task, content)
     if isinstance(change, Pseudonymization):
         applied_rules.record_rules(task)
     ledger = Ledger(task, box)
     with _open_nodes(task, lease) as (source, destination):
-        modalities = job.project.allowed_modalities if job.project is not None else ()
         context = TaskContext(
             source, destination, change, ledger.earlier_ledgers, lease.stop, modalities
         )
@@ -92,9 +92,9 @@ def _transfer(task: Task, lease: Lease, feedback: BreakerFeedback) -> None:
                     lease.touch()
                     feedback.record_output(told)
                     if isinstance(told, SourceListing):  # comes before anything of it is stored
-                        block_check.require_task_not_blocked(task, content)
+                        block_check.require_task_not_blocked(task, content, modalities)
                     if isinstance(told, RowCheck):
-                        told = block_check.mark_blocked_row(task, told)
+                        told = block_check.refuse_blocked_row(task, told)
                         sheet_rows.write_check(
                             box, task, told, transfer_preview.preview_facts(job, told.studies)
                         )

@@ -10,20 +10,20 @@ import os
 from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
-from adit.accounts import sessions
 from adit.audit import trail
 from adit.jobs import maintenance, notifications, queue
 from adit.jobs.lease import SHUTDOWN
-from adit.jobs.wakeup import MAIL_TASK, WORK_TASK, wake_workers
-from adit.nodes import alarms, host_checks
+from adit.jobs.wakeup import MAIL_TASK, WEBHOOK_TASK, WORK_TASK, wake_workers
+from adit.nodes import alarms, echoes, host_checks
 from adit.nodes import notifications as nodes_notifications
 from adit.nodes.limits import slots
-from adit.nodes.usage import daily_usage
 from adit.notifications.services import NOTIFICATION_OUTBOX
-from adit.orders import batch_start, drafts
+from adit.orders import batch_start
 from adit.processes import get_process_name
 from adit.projects import end_warnings
-from adit.results import archives, deliveries, storage_quota
+from adit.recall import execution, recalls
+from adit.results import deliveries, storage_quota
+from adit.webhooks import sending
 from adit.worker import query_batch, runner
 from adit.worker.ledger import close_ended_tasks
 
@@ -35,6 +35,7 @@ def work() -> None:
     """Claim and execute tasks until none is due or the process has to end."""
     name = get_process_name(os.getpid())
     while not SHUTDOWN.requested:
+        execution.carry_out_due()
         deliveries.write_due_lists()  # before the claim: no lease expires meanwhile
         task = queue.claim(name)
         if task is None:
@@ -54,7 +55,7 @@ def sweep() -> None:
     waiting = queue.sweep()
     slots.release_expired()
     close_ended_tasks()
-    if waiting or deliveries.jobs_due().exists():
+    if waiting or deliveries.jobs_due().exists() or execution.is_due():
         wake_workers()
 
 
@@ -67,6 +68,18 @@ def send_mail() -> None:
     NOTIFICATION_OUTBOX.send()
 
 
+@shared_task(name=WEBHOOK_TASK)
+def send_webhooks() -> None:
+    """Send the pending requests of webhooks."""
+    sending.send_due()
+
+
+@shared_task(name="adit.nodes.measure")
+def measure_nodes() -> None:
+    """Measure how fast nodes answer, without making other work of the scheduler wait."""
+    echoes.start_measuring()
+
+
 @shared_task(name="adit.jobs.watch")
 def check_alarms() -> None:
     """Check for conditions that need attention, raise alarms and mail them."""
@@ -77,21 +90,16 @@ def check_alarms() -> None:
 
 
 @shared_task(name="adit.jobs.clean")
-def clean_up() -> None:
-    """Delete expired drafts, sessions, files and usage records; warn of projects that end.
+def check_hourly() -> None:
+    """Check the end of the audit trail and the quotas; warn of projects that end.
 
     The end of the audit trail is compared with the file in the data folder. Once a day its head is
     logged and mailed, so that it leaves the machine.
     """
     trail.check_and_keep_head()
-    drafts.delete_expired_drafts()
     end_warnings.warn_of_project_ends()
-    sessions.delete_ended()
-    daily_usage.delete_old_usage()
+    recalls.warn_of_overdue_recalls()
     nodes_notifications.mail_audit_head()
-    archives.remove_expired()
-    archives.remove_unlisted_of_idle_jobs()
-    archives.delete_staged_images()
     storage_quota.update_quota_alarms()
 
 

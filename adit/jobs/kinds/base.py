@@ -61,6 +61,8 @@ class SheetOptions:
     """Transfer only: skip what was delivered before."""
     starts_itself: bool = False
     """Transfer only: start automatically if each row has one match."""
+    starts_with_gaps: bool = False
+    """Transfer only: start automatically, without the rows that do not have one match."""
     pilot: int = 0
     """Transfer only: the number of studies to send first; 0 for all."""
     next_destinations: tuple[int, ...] = ()

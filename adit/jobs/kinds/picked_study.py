@@ -161,6 +161,12 @@ class PickedStudy:
         )
 
 
+def get_modalities(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the modalities of the study of a task; empty if unknown."""
+    listed = payload.get("labels", {}).get("modalities", "")
+    return tuple(word for word in listed.split(", ") if word)
+
+
 def distinct_patients(picks: Iterable[PickedStudy]) -> tuple[PickedPatient, ...]:
     """Return the patients of the studies, in the order of selection."""
     by_token: dict[str, PickedPatient] = {}

@@ -150,6 +150,7 @@ def _job_context(request: HttpRequest, user: User, job: Job) -> dict[str, Any]:
             exclude=("job", "built_at"),
             prefix="file-",
         ),
+        "recalled": progress.count_recalled(job),
         "timeline": get_timeline(job),
     }
 

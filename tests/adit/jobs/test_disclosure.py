@@ -15,10 +15,13 @@ from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 from lab.jobs import PATIENT, put_study
 from lab.ordering import order_job
+from pypdf import PdfReader
 
 from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right
+from adit.api_tokens import tokens
+from adit.api_tokens.tokens import Scope
 from adit.audit.models import AuditEvent
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.kinds.picked_study import PickedStudy
@@ -146,10 +149,20 @@ def text_of(answer: Any) -> str:
     if answer.get("Content-Type", "").endswith("sheet"):
         page = openpyxl.load_workbook(io.BytesIO(content)).active
         content = "\n".join(str(cell.value) for line in page.iter_rows() for cell in line).encode()
+    elif answer.get("Content-Type") == "application/pdf":
+        pages = PdfReader(io.BytesIO(content)).pages
+        content = "\n".join(page.extract_text() for page in pages).encode()
     return answer.get("Content-Disposition", "") + str(content.decode())
 
 
-SKIPPED = frozenset({"account_logout"})
+SKIPPED = frozenset(
+    {
+        *("account_logout", "dicomweb_study", "dicomweb_series", "dicomweb_image"),
+        *("dicomweb_frames", "dicomweb_frame_rendered", "dicomweb_rendered"),
+        *("dicomweb_study_thumbnail", "dicomweb_series_thumbnail", "dicomweb_image_thumbnail"),
+    }
+)
+"""Images are no text."""
 EXPORTS = frozenset(
     {
         *("uid_map", "project_export", "project_reidentify", "project_merge_patient"),
@@ -157,6 +170,20 @@ EXPORTS = frozenset(
     }
 )
 """Endpoints that answer a POST with data. Those of others only redirect to a page."""
+
+
+@pytest.fixture
+def as_user(as_user: AsUser) -> AsUser:
+    """Clients that also send an API token with each request, which the pages ignore."""
+
+    def make(user: User | None) -> Client:
+        client = as_user(user)
+        assert user is not None
+        _token, text = tokens.create_token(user, user, "API", Scope.values, days=7, nodes=None)
+        client.defaults["HTTP_AUTHORIZATION"] = f"Token {text}"
+        return client
+
+    return make
 
 
 def arguments_of(
@@ -173,11 +200,16 @@ def arguments_of(
         "profile": project.profile_id,
         "node": job.destination_id,
         "withheld": 1,
-        **dict.fromkeys(("session", "user", "group", "token", "block", "notification"), 1),
+        **dict.fromkeys(
+            ("session", "user", "group", "token", "block", "recall", "notification", "mfa"), 1
+        ),
+        "webhook": 1,
         "history": project.pk,
     }
+    kind = name.removeprefix("api_").partition("_")[0]
     values: dict[str, list[Any]] = {
-        "pk": [pks[name.partition("_")[0]]] if "pk" in parts else [],
+        "pk": [pks.get(kind, job.pk) if is_api(name) else pks[kind]] if "pk" in parts else [],
+        "protocol_id": [project.protocol_id],
         "position": list(job.tasks.values_list("position", flat=True)),
         "form": ["csv", "xlsx"],
         "patient": list(project.patients.values_list("pk", flat=True)),
@@ -189,6 +221,13 @@ def arguments_of(
         "number": [1],
         "slot": [1],
         "slug": ["projects"],
+        "ae_title": ["PACS1"],
+        "study": [f"{ROOT}.1"],
+        "series": [f"{ROOT}.1.1"],
+        "instance": [f"{ROOT}.1.1.1"],
+        "frames": ["1"],
+        "address": ["PACS1/qidors/patients"],
+        "tag": ["00420011"],
     }
     names = sorted(parts)
     every = product(*(values[part] for part in names))
@@ -216,8 +255,14 @@ def prepare_order(client: Client, job: Job) -> str:
     return answer["Location"].rstrip("/").rpartition("/")[2]
 
 
+def is_api(name: str) -> bool:
+    return name.startswith("api_")
+
+
 def is_of_job(route: URLPattern) -> bool:
     kind = str(route.name).partition("_")[0]
+    if is_api(str(route.name)):
+        return str(route.pattern).startswith("jobs/<int:pk>")
     return kind in ("job", "archive") and "pk" in route.pattern.converters
 
 
@@ -261,7 +306,7 @@ def test_without_the_list_no_page_or_export_shows_a_pseudonym_with_its_patient_o
             if pseudonym in text:
                 assert not [secret for secret in secrets if secret in text], address
     assert any(PATIENT in text for text in of_jobs.values())
-    assert not any(MADE in text or GIVEN in text for text in of_jobs.values())
+    assert not [address for address, text in of_jobs.items() if MADE in text or GIVEN in text]
     assert any(MADE in text for text in shown.values())
     assert PATIENT in shown[reverse("job_new_selective")]
 

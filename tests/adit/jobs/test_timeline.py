@@ -11,7 +11,9 @@ from django.utils import timezone
 from adit.accounts.models import User
 from adit.audit.trail import record
 from adit.jobs.models import START_POSITION, Job, JobState, Task
+from adit.jobs.views.event_labels import event_label
 from adit.jobs.views.timeline import MAX_NAMED_TASKS, get_timeline
+from adit.message_templates import EVENT_ACTIONS
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +39,19 @@ def test_the_end_of_studies_and_jobs_has_no_user_and_the_job_ends_last(
     assert told[0] == (f"finished: {job.get_state_display()}", "")
     assert told[1:3] == [("task 2 finished: failed", ""), ("task 1 finished: complete", "")]
     assert told[3][1] == coordinator.get_username()
+
+
+NOT_IN_TIMELINES = {"task.ended", "job.created.query", "job.expired", "job.previewed"}
+"""Events with a text of their own, and events that are not about an existing job."""
+
+
+def test_every_event_of_a_job_has_a_label() -> None:
+    nouns = ("job", "task", "rows", "archive", "withheld")
+    actions = {one for one in EVENT_ACTIONS if one.partition(".")[0] in nouns}
+
+    shown = {*actions, "recall.checked"} - NOT_IN_TIMELINES
+
+    assert [action for action in sorted(shown) if event_label(action) == action] == []
 
 
 def test_the_start_of_a_checked_list_has_no_task_number(

@@ -175,16 +175,6 @@ def test_members_are_warned_30_and_7_days_before_a_project_ends_once_each(
     assert told(owner) == ends
 
 
-def test_old_notifications_are_deleted_and_newer_ones_stay(owner: User) -> None:
-    for _ in range(2):
-        services.notify([owner], NotificationKind.JOB_FINISHED, MESSAGE, "/jobs/12/")
-    old = Notification.objects.earliest("pk")
-    Notification.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=90))
-
-    assert services.delete_old_notifications(timezone.now() - timedelta(days=60)) == 1
-    assert len(told(owner)) == 1
-
-
 def test_a_user_without_a_choice_gets_the_mails_of_the_defaults(owner: User) -> None:
     assert services.select_mailed([owner], NotificationKind.APPROVAL_ASKED) == [owner]
     assert services.select_mailed([owner], NotificationKind.JOB_FINISHED) == []

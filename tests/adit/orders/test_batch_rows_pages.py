@@ -301,11 +301,13 @@ def test_the_forecast_counts_only_the_time_when_all_nodes_are_open(
     assert (later - now).total_seconds() > 24 * 3600
 
 
-def test_the_page_and_the_start_of_ten_thousand_rows_take_less_than_600_ms(
-    checked: Callable[..., Job], source: Node, coordinator: User, as_user: Any
+def test_a_page_of_many_rows_opens_only_its_own_and_the_start_is_left_to_a_worker(
+    checked: Callable[..., Job],
+    source: Node,
+    coordinator: User,
+    as_user: Any,
+    count_opened: Callable[[], int],
 ) -> None:
-    import time
-
     from adit.jobs.models import ResultLine
 
     put_study(source, "1")
@@ -321,17 +323,16 @@ def test_the_page_and_the_start_of_ten_thousand_rows_take_less_than_600_ms(
             is_found=True,
             facts=line.facts,
         )
-        for n in range(100, 10_100)
+        for n in range(100, 2_100)
     )
     client = as_user(coordinator)
     address = reverse("job_batch_rows", args=[job.pk])
     client.get(address)
-    begun = time.process_time()
+    count_opened()
     assert client.get(address + "?page=3").status_code == 200
-    assert time.process_time() - begun < 0.6
-    begun = time.process_time()
+    assert count_opened() < 150
     assert client.post(reverse("job_batch_start", args=[job.pk])).status_code == 302
-    assert time.process_time() - begun < 0.6, "the start must be executed by a worker"
+    assert count_opened() < 150, "the start must be executed by a worker"
     assert "Waiting for a free worker." in client.get(address).content.decode()
 
 

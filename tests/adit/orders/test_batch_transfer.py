@@ -518,6 +518,18 @@ def test_a_row_refused_by_the_source_does_not_affect_other_rows(
     assert "1 row was not answered." in str(job.message)
 
 
+def test_a_checked_list_without_a_project_is_not_started_once_projects_are_required(
+    order_rows: Callable[..., Job], source: Node, destination: Node, settings: Any
+) -> None:
+    put_study(source, "1")
+    job = run_all(order_rows(by_uid(2, "1"), project=None))
+    settings.ORDERS_WITHOUT_PROJECT = False
+    batch_start.request_start(job.owner, job, StartOptions())
+    job = run_all(job)
+    assert (job.state, shelf(destination)) == (JobState.WAITING_FOR_OWNER, {})
+    assert "Choose a research project" in str(job.message)
+
+
 def test_a_withdrawn_permission_fails_the_check_with_a_message(
     order_rows: Callable[..., Job], source: Node
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from lab.jobs import PATIENT, put_study, work
@@ -11,18 +12,24 @@ from lab.ultrasound import clip, put
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
-from adit.jobs.kinds.base import OrderRequest, SendAsIs
+from adit.jobs.kinds.base import OrderRequest, SendAsIs, SheetRow
+from adit.jobs.kinds.batch_query import BatchQueryRow
 from adit.jobs.kinds.batch_transfer import BatchTransferRow
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState
+from adit.nodes import search
 from adit.nodes.models import Node
 from adit.orders import service
 from adit.orders.service import place_order, preview_order
 from adit.projects.models import Patient, Project
+from adit.projects.services import default_project
 from adit.results import storage_quota
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
+from adit_engine.patient_search.search import PatientQuery, PersonCriteria
 from adit_engine.transfer.study_lookup import StudyCriteria
+from adit_engine.values.query import Query
+from adit_engine.values.references import QueryLevel
 
 pytestmark = pytest.mark.django_db
 
@@ -50,6 +57,30 @@ def test_a_caller_cannot_state_what_is_announced_as_withheld(request_for: Reques
         request_for(announced=("face",))
 
 
+def test_pseudonymized_images_need_a_project_but_queries_and_identified_ones_do_not(
+    coordinator: User, root: User, destination: Node, request_for: Requests, settings: Any
+) -> None:
+    request = request_for(destination)
+    settings.ORDERS_WITHOUT_PROJECT = False
+    for act in (preview_order, place_order):
+        with pytest.raises(NotPermitted, match="Choose a research project") as refused:
+            act(coordinator, replace(request, project=None))
+        assert refused.value.message.code == "order.project-required"
+        with pytest.raises(NotPermitted, match="Choose a research project"):
+            act(coordinator, replace(request, project=default_project().pk))
+    assert not Job.objects.exists()
+
+    place_order(coordinator, request)
+    place_order(root, replace(request, project=None, key="b", change=SendAsIs("second opinion")))
+    person = PatientQuery(PersonCriteria(patient_id=PATIENT))
+    row = BatchQueryRow(SheetRow(2, (), "", {"PatientID": PATIENT}), person)
+    query = make_request("batch_query", [row], key="q", sources=(request.items[0].source,))
+    place_order(coordinator, query)
+    settings.ORDERS_WITHOUT_PROJECT = True
+    place_order(coordinator, replace(request, project=None, key="c"))
+    assert Job.objects.count() == 4
+
+
 def test_the_summary_and_the_job_announce_the_same_reasons(
     coordinator: User, destination: Node, request_for: Requests
 ) -> None:
@@ -60,6 +91,35 @@ def test_the_summary_and_the_job_announce_the_same_reasons(
     assert shown.announced == ("pixel-rule",)
     assert [part.images for part in shown.withheld if part.is_sure] == [1]
     assert job.order["announced"] == ["pixel-rule"]
+
+
+def test_series_are_queried_only_where_the_study_has_a_class_that_is_refused(
+    coordinator: User,
+    source: Node,
+    destination: Node,
+    request_for: Requests,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The study of the request has an ultrasound series; the other one has only CT series."""
+    put_study(source, "7", series=3, BodyPartExamined="CHEST")
+    asked, count = [], search.count_sop_classes
+    monkeypatch.setattr(
+        search, "count_sop_classes", lambda *given: asked.append(given) or count(*given)
+    )
+    found = search.search_studies(
+        coordinator, source, Query(QueryLevel.STUDY, {"PatientID": PATIENT})
+    )
+    both, only_ct = sorted(found.records, key=lambda record: record.series_count == 3)
+    requests = [
+        replace(request_for(destination, key=key), items=(PickedStudy(source.pk, study),))
+        for key, study in (("b", both), ("c", only_ct))
+    ]
+
+    first, second = (preview_order(coordinator, one).summary for one in requests)
+
+    assert first.announced == ("pixel-rule",)
+    assert len(asked) == both.series_count == 2
+    assert (second.announced, second.withheld) == ((), ())
 
 
 def test_the_job_uses_the_announcement_of_the_preview_without_a_new_query(

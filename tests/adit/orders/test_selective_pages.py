@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
 from django.urls import reverse
+from lab.projects import create_complete_project
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -20,7 +21,7 @@ from adit.jobs.models import Job, JobState, OrderDraft
 from adit.nodes.models import Node
 from adit.orders import basket, drafts
 from adit.orders.search_results import StoredSearch
-from adit.projects import pseudonyms, services
+from adit.projects import pseudonyms
 from adit.projects.models import Project
 from adit_engine.messages import Message
 from adit_engine.nodes.memory import MemoryNode
@@ -147,9 +148,9 @@ def filled(source: Node) -> Node:
 
 
 @pytest.fixture
-def project(root: User, groups: dict[str, Group]) -> Project:
-    made = Project(protocol_id="LUNG", protocol_name="Lung study", sponsor="University")
-    return services.create_project(root, made, members=[groups["Coordinators"]])
+def project(root: User, source: Node, destination: Node, groups: dict[str, Group]) -> Project:
+    members = [groups["Coordinators"]]
+    return create_complete_project(root, "LUNG", protocol_name="Lung study", members=members)
 
 
 @pytest.fixture
@@ -369,6 +370,17 @@ def test_a_selective_transfer_is_ordered_through_basket_and_summary(
     assert content.patient_id == "PID-0815"
     assert content.pseudonym
     assert "The basket is empty." in person.client.get(NEW).content.decode()
+
+
+def test_the_order_form_requires_a_project_and_says_why(person: Person, settings: Any) -> None:
+    settings.ORDERS_WITHOUT_PROJECT = False
+    picked(person, "0")
+    assert "Choose a research project</option>" in person.client.get(NEW).content.decode()
+
+    person.press("summary", destinations=goes_to("Research PACS"), project="")
+
+    assert "unrelated work would share its pseudonyms" in person.text
+    assert Job.objects.count() == 0
 
 
 def test_a_visit_entered_in_the_basket_is_part_of_the_order(
@@ -661,17 +673,6 @@ def test_a_stored_search_contains_messages_instead_of_text(coordinator: User) ->
 
     assert StoredSearch.load(coordinator, made.key) == made
     assert "canceled before" not in str(drafts.load_draft(coordinator, made.key))
-
-
-def test_drafts_are_deleted_after_a_day(person: Person, coordinator: User) -> None:
-    from datetime import timedelta
-
-    from django.utils import timezone
-
-    picked(person, "0")
-    OrderDraft.objects.update(updated_at=timezone.now() - timedelta(hours=25))
-    assert drafts.delete_expired_drafts() > 0
-    assert OrderDraft.objects.count() == 0
 
 
 def test_the_number_of_drafts_per_user_is_limited(person: Person, coordinator: User) -> None:

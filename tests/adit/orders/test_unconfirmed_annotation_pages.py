@@ -1,6 +1,7 @@
 """The order summary shows radiographs cleared only by their header, and their handling."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from test_selective_pages import Person, goes_to, put
@@ -9,9 +10,10 @@ from adit.accounts.models import User
 from adit.jobs.models import Job
 from adit.nodes.models import Node
 from adit.orders.summary import ExpectedWithholding, OrderSummary, RiskSummary
-from adit.projects.models import Project
+from adit.projects.models import ProfileVersion, Project
 from adit.projects.risks import decisions
 from adit_engine.messages import Message
+from adit_engine.pseudonymize.profile import ConfidentialityProfile, TextDetection
 
 pytestmark = pytest.mark.django_db
 CR, DX = "1.2.840.10008.5.1.4.1.1.1", "1.2.840.10008.5.1.4.1.1.1.1"
@@ -30,7 +32,7 @@ def summary(coordinator: User, source: Node, destination: Node, project: Project
     return person
 
 
-def told(person: Person, project: Project, **chosen: str) -> str:
+def told(person: Person, project: Project, **chosen: object) -> str:
     Project.objects.filter(pk=project.pk).update(**chosen)
     person.press("summary", destinations=goes_to("Research PACS"), project=str(project.pk))
     return " ".join(person.text.split())
@@ -68,6 +70,21 @@ def test_an_accepted_risk_is_shown_with_its_reason_and_announces_nothing(
     assert "CR images may be withheld: the header must state that no text is burned in" in page
     summary.start()
     assert Job.objects.get().order["announced"] == []
+
+
+def test_with_text_detection_the_summary_says_which_images_are_checked(
+    summary: Person, project: Project
+) -> None:
+    rules = replace(ConfidentialityProfile.default(), text_detection=TextDetection.IMAGES)
+    detecting = ProfileVersion.objects.create(name="Detecting", version=1, text=rules.to_text())
+
+    page = told(summary, project, profile=detecting)
+
+    assert "CR images are checked for text in their pixels before they are sent" in page
+    assert "DX images are checked for text" in page
+    assert "has no decision" not in page
+    summary.start()
+    assert "header-word" not in Job.objects.get().order["announced"]
 
 
 def test_an_order_without_radiographs_does_not_mention_them(

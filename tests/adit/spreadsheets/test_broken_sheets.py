@@ -4,7 +4,6 @@ import io
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 from django.db import connection
@@ -33,11 +32,9 @@ def test_the_suite_covers_more_than_forty_kinds_of_broken_sheets() -> None:
 @pytest.mark.parametrize("broken", FILES + ROWS, ids=str)
 def test_a_broken_sheet_is_rejected_with_file_line_and_column(broken: Broken) -> None:
     data = broken.make()
-    began = time.monotonic()
 
     said = complaints(broken.file, data, broken.kind)
 
-    assert time.monotonic() - began < limits.MAX_SECONDS
     (complaint,) = said
     assert complaint.startswith(broken.file)
     assert broken.says in complaint

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from lab.ordering import order_job
 from adit.accounts.models import User
 from adit.audit import trail
 from adit.audit.models import AuditEvent
+from adit.consent.changes import Consent, save_consent
+from adit.consent.uploads import store_upload
 from adit.jobs import encrypted_payload
 from adit.jobs.kinds.picked_study import PickedPatient, PickedStudy
 from adit.jobs.models import Job, Task
@@ -29,6 +32,7 @@ from adit.projects.models import Patient, Project
 from adit.projects.pseudonym_import import PseudonymPair, import_pairs
 from adit.projects.reidentification import reidentify
 from adit.results.report import build_report
+from adit.spreadsheets.row_reader import DateOrder
 from adit.vault.cipher import DecryptionError
 from adit.vault.fields import EncryptedField
 from adit.vault.master_key import master_cipher
@@ -73,6 +77,7 @@ def finished(
     import_pairs(root, project, source, [PseudonymPair(2, "PID-DELTA-canary", "GIVEN-9")])
     reidentify(root, project.patients.first(), "a finding that matters")
     prepare(coordinator, source, project)
+    record_consents(root, project, source)
     return Project.objects.get(pk=project.pk)
 
 
@@ -87,6 +92,14 @@ def prepare(user: User, source: Node, project: Project) -> None:
         "given": orders_drafts.seal_pseudonyms(project.pk, names),
     }
     drafts.save_draft(user, ORDER_DRAFT_KEY, order)
+
+
+def record_consents(user: User, project: Project, node: Node) -> None:
+    """Put a patient on the consent list, and upload a list that is not confirmed."""
+    save_consent(user, project, Consent(node.name, PATIENTS["1"]), f"form of {PATIENTS['1']}")
+    file = BytesIO(f"PatientID\n{PATIENTS['1']}\n{PATIENTS['2']}\n".encode())
+    order = DateOrder.DAY_FIRST
+    store_upload(user, project, file, "list.csv", default_domain=node.name, order=order)
 
 
 def rows() -> Iterator[str]:
@@ -124,6 +137,7 @@ def test_no_row_links_a_patient_to_a_pseudonym_after_key_destruction(
     for text in found:
         named = [name for name in pseudonyms if name in text]
         assert not (named and any(mark in text for mark in marks)), text[:80]
+    assert not any(mark in text for text in found if text.startswith("consent") for mark in marks)
     of_the_project = [
         text for text in found if text.startswith("audit.AuditEvent") and "LUNG" in text
     ]
@@ -158,6 +172,11 @@ def test_the_master_key_decrypts_no_field_encrypted_with_the_project_key(
         "jobs.ResultLine": lambda row: f"job {row.job_id} line {row.line}",
         "projects.MergedPatientId": lambda row: f"patient {row.index}",
         "projects.Patient": lambda row: f"patient {row.index}",
+        "consent.ConsentEntry": lambda row: f"consent {row.index}",
+        "consent.ConsentVersion": lambda row: f"consent version {row.number}",
+        "consent.ConsentUpload": lambda row: f"consent upload {row.user_id}",
+        "dicomweb.Retrieval": lambda row: f"retrieval {row.key}",
+        "retention.LedgerPart": lambda row: f"job {row.ledger.job} ledger {row.position}",
     }
     destroy_key(dpo, finished, "the study is over", "LUNG")
 

@@ -99,7 +99,7 @@ def test_a_worker_with_a_lost_claim_cannot_renew_its_lease_or_write_the_ledger(
 @contextmanager
 def installation_on(base: Service, folder: Path) -> Iterator[Installed]:
     made = Installed(folder / "var", {"DATABASE_URL": base.url})
-    made.do("prepare")
+    made.prepare()
     made.do("fill", "1", str(IMAGES))
     made.do("order")
     yield made

@@ -107,24 +107,25 @@ def test_a_running_worker_keeps_its_task_when_the_clock_jumps_back(
         assert Task.objects.get().state == TaskState.IN_PROGRESS
 
 
+@pytest.mark.timeout(900)
 def test_a_worker_resumed_after_its_lease_expired_changes_nothing(tmp_path: Path) -> None:
     installation = Installed(
-        tmp_path / "var", {"ADIT_LEASE_S": "3", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
+        tmp_path / "var", {"ADIT_LEASE_S": "10", "ADIT_BEAT_S": "1", "ADIT_SWEEP_S": "1"}
     )
-    installation.do("prepare")
+    installation.prepare()
     installation.do("fill", str(SERIES), str(IMAGES))
-    installation.do("pace", "100")
+    installation.do("pace", "40")
     with installation.up():
         installation.do("order")
-        until(lambda: len(installation.delivered()) > IMAGES, 60)
+        until(lambda: len(installation.delivered()) > IMAGES, 150)
         ((worker, state),) = installation.rows("select worker, state from jobs_task")
         assert state == "in_progress", "the transfer finished before the worker could be frozen"
         frozen = int(worker.rsplit(":", 1)[1])
         installation.freeze(frozen)
         installation.do("pace", "0")
         try:
-            until(lambda: installation.rows("select state from jobs_job")[0][0] == "success", 90)
-            until(lambda: {path.name for path in stamps_of(installation)} >= LISTS, 60)
+            until(lambda: installation.rows("select state from jobs_job")[0][0] == "success", 200)
+            until(lambda: {path.name for path in stamps_of(installation)} >= LISTS, 150)
             told, before = installation.ledger(), stamps_of(installation)
         finally:
             os.kill(frozen, signal.SIGCONT)
@@ -248,7 +249,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
                 parent.chmod(parent.stat().st_mode | 0o011)
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=20)
+        subprocess.run(["umount", "-l", str(folder)], check=True, timeout=250)
 
 
 @pytest.mark.django_db

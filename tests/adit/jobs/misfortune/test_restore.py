@@ -78,19 +78,19 @@ class Rehearsal:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs sqlite3: apt install sqlite3")
 @pytest.mark.skipif(shutil.which("pg_dump") is None, reason="needs pg_dump: apt install postgresql")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_job_completes_after_a_restore_without_sending_images_twice(tmp_path: Path) -> None:
     rehearsal = Rehearsal(tmp_path)
     installation = rehearsal.installation
-    installation.do("prepare")
+    installation.prepare()
     installation.do("fill", str(SERIES), str(IMAGES))
     installation.do("pace", "10")
     with installation.up() as up:
         installation.do("order")
-        until(lambda: len(installation.delivered()) > IMAGES, 90)
+        until(lambda: len(installation.delivered()) > IMAGES, 200)
         rehearsal.follow(f"back up, {rehearsal.form}")
         known = len(installation.delivered())
-        until(lambda: len(installation.delivered()) > known + MEANWHILE, 90)
+        until(lambda: len(installation.delivered()) > known + MEANWHILE, 200)
         os.kill(up.pid, signal.SIGKILL)
         up.wait()
     assert installation.rows(STATE) == [("in_progress",)], (
@@ -108,11 +108,11 @@ def test_a_job_completes_after_a_restore_without_sending_images_twice(tmp_path: 
         "the restored ledger is not older than the delivered images"
     )
     with installation.up():
-        until(lambda: installation.rows("select state from jobs_task") == [("pending",)], 60)
+        until(lambda: installation.rows("select state from jobs_task") == [("pending",)], 150)
         time.sleep(3)  # time for several sweeps and wake-ups
         assert rehearsal.stamps() == before, "images were sent before the source was reopened"
         installation.do("reopen")
-        until(lambda: installation.rows(STATE) == [("success",)], 120)
+        until(lambda: installation.rows(STATE) == [("success",)], 250)
         told = installation.ledger()
     total = SERIES * IMAGES
     assert (told["expected"], told["delivered"], told["ledger"]) == (total, total, total)
@@ -124,11 +124,11 @@ def test_a_job_completes_after_a_restore_without_sending_images_twice(tmp_path: 
     assert "intact" in installation.adit("manage", "audit", "verify").stdout
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_audit_verify_detects_a_changed_event(tmp_path: Path) -> None:
     """Control for the `audit verify` step above."""
     installation = Installed(tmp_path / "var")
-    installation.do("prepare")
+    installation.prepare()
     installation.adit("stop", "--all")
     assert installation.adit("manage", "audit", "verify").returncode == 0
     installation.change(

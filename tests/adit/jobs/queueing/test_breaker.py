@@ -1,7 +1,6 @@
 """Circuit breaker: tasks of an unreachable node wait, one retries at a time, other nodes are unaffected."""
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from django.utils import timezone
 from lab.installed import Installed
 from lab.jobs import until, work
+from lab.ports import free_port
 
 from adit.jobs import queue
 from adit.jobs.models import Job, Task, TaskGroup, TaskState
@@ -27,9 +27,7 @@ DEAD_TASKS = 500
 @pytest.fixture
 def dead(source: Node) -> Node:
     """The source at a closed port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     source.kind = "dimse"
     source.settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "DEAD"}
     source.save()
@@ -115,12 +113,12 @@ def test_a_connection_lost_during_a_fetch_does_not_open_the_circuit_breaker(
     assert not CircuitBreaker.objects.exists()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_500_tasks_of_a_dead_node_leave_80_percent_throughput_for_others(tmp_path: Path) -> None:
     """Run two installations at the same time, so that other load on the machine affects both."""
     houses = [Installed(tmp_path / name) for name in ("alone", "beside")]
     for installation in houses:
-        installation.do("prepare")
+        installation.prepare()
         installation.do("limit", "20")
         installation.do("fill-studies", "200")
     houses[1].do("order-dead", str(DEAD_TASKS))

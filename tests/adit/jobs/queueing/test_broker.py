@@ -35,14 +35,14 @@ def connected(folder: Path) -> Connection:
 
 
 def test_concurrent_readers_receive_each_message_once_and_complete(tmp_path: Path) -> None:
-    readers = [postman(tmp_path, "read", "work", 3) for _ in range(3)]
+    readers = [postman(tmp_path, "read", "work", 10) for _ in range(3)]
     writers = [postman(tmp_path, "write", "work", 60) for _ in range(3)]
     for writer in writers:
-        _, err = writer.communicate(timeout=60)
+        _, err = writer.communicate(timeout=250)
         assert writer.returncode == 0, err
     lines: list[str] = []
     for reader in readers:
-        out, err = reader.communicate(timeout=60)
+        out, err = reader.communicate(timeout=250)
         assert reader.returncode == 0, err
         lines += out.splitlines()
     assert {line.split()[1] for line in lines} == {"20000"}
@@ -59,9 +59,9 @@ def test_killed_writers_and_readers_do_not_affect_other_processes(tmp_path: Path
     for victim in victims:
         victim.kill()
         victim.communicate()
-    postman(tmp_path, "write", "work", 50).communicate(timeout=60)
-    reader = postman(tmp_path, "read", "work", 3)
-    out, err = reader.communicate(timeout=60)
+    postman(tmp_path, "write", "work", 50).communicate(timeout=250)
+    reader = postman(tmp_path, "read", "work", 10)
+    out, err = reader.communicate(timeout=250)
     assert reader.returncode == 0, err
     assert len(out.splitlines()) >= 50
     assert {line.split()[1] for line in out.splitlines()} == {"20000"}
@@ -84,7 +84,7 @@ def test_an_invalid_message_file_is_discarded(tmp_path: Path) -> None:
         (whole,) = (tmp_path / "waiting").iterdir()
         first = whole.name.replace(whole.name[:20], "0" * 20, 1)
         (tmp_path / "waiting" / first).write_text("{ half")
-        assert box.get(timeout=2).payload == {"n": 1}
+        assert box.get(timeout=20).payload == {"n": 1}
         assert not list((tmp_path / "passing").iterdir())
 
 

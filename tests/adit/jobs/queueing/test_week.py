@@ -25,7 +25,7 @@ from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState
 from adit.nodes.models import Node, Slot
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
 
 ZONE = ZoneInfo("Europe/Berlin")
 LIMIT = 3
@@ -152,8 +152,8 @@ def assert_polite(counts: AssociationCounts, closed: date) -> None:
 
 
 def edges(week: date) -> list[datetime]:
-    """Return all window edges and ambiguous local times of eight days, in UTC."""
-    days = [week + timedelta(days=n) for n in range(8)]
+    """Return all window edges and ambiguous local times from Wednesday to Monday, in UTC."""
+    days = [week + timedelta(days=n) for n in range(1, 7)]
     times = (time(0), time(1), time(2), time(2, 30), time(3), time(4), time(6), time(12), time(20))
     walls = [datetime.combine(day, at, ZONE) for day in days for at in times]
     walls += [wall.replace(fold=1) for wall in walls]
@@ -171,7 +171,7 @@ def test_associations_stay_within_allowed_hours_across_a_clock_change(
     closed = week + timedelta(days=2)
     source.special_days = [{"from": closed.isoformat(), "as": "closed", "why": "migration"}]
     source.save()
-    moments = {edge + timedelta(seconds=s) for edge in edges(week) for s in (-1, 1, 1800)}
+    moments = {edge + timedelta(seconds=s) for edge in edges(week) for s in (-1, 1)}
     with time_machine.travel(min(moments), tick=True) as traveller:
         for study in SHORT:
             order(study)

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from lab.installed import Installed, new_database
-from lab.services import Service, free_port, needs_rabbitmq, needs_redis
+from lab.ports import free_port
+from lab.services import Service, needs_rabbitmq, needs_redis
 
 from adit import service_checks
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

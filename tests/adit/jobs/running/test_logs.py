@@ -86,7 +86,7 @@ def test_an_internal_error_is_logged_with_its_job_and_without_patient_data(
 
 def test_warnings_of_libraries_are_not_written_to_the_output(tmp_path):
     installation = Installed(tmp_path / "var")
-    installation.do("prepare")
+    installation.prepare()
 
     done = installation.adit("manage", "shell", "-c", f"import warnings; warnings.warn({CANARY!r})")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from lab.installed import Installed
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_database_with_unknown_migrations_is_rejected_and_not_changed(tmp_path: Path) -> None:
