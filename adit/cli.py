@@ -30,7 +30,8 @@ from adit.supervisor import (
 from adit.vault.master_key import KeyMissing
 from adit_engine.pseudonymize.keys import create_key_file
 
-READY_S = 30.0
+READY_S = 90.0
+"""For slow machines; a process that ends repeatedly is reported meanwhile."""
 HOST = "127.0.0.1"
 WEB_THREADS = 8
 
@@ -87,8 +88,10 @@ def make_processes(**settings: str) -> list[Process]:
         Process(f"worker {n}", [*adit, "worker"], env, cleanup=cleanup)
         for n in range(1, config.WORKERS + 1)
     ]
+    dicomweb = config.DICOMWEB_PORT
     return [
         own("web", "web", lambda: is_serving(port)),
+        *([own("dicomweb", "dicomweb", lambda: is_serving(dicomweb))] if dicomweb else []),
         own("scheduler", "scheduler"),
         own("receiver", "receiver"),
         *workers,
@@ -121,6 +124,8 @@ def run_all(options: argparse.Namespace) -> int:
     """Run all processes on this server until Ctrl-C."""
     with lock_data_folder(config.DATA_DIR):
         require_free_port(config.PORT)
+        if config.DICOMWEB_PORT:
+            require_free_port(config.DICOMWEB_PORT)
         prepared = _prepare_in_subprocess()
         if prepared:
             return prepared
@@ -207,6 +212,27 @@ def run_web(options: argparse.Namespace) -> int:
     arguments += ["--no-ws", "--log-level", "error", "--respawn-failed-workers"]
     arguments += ["--workers-kill-timeout", "4", "adit.config.wsgi:application"]
     os.execv(sys.executable, [sys.executable, "-m", "granian", *arguments])  # noqa: S606
+
+
+def run_dicomweb(options: argparse.Namespace) -> int:
+    """Run the server of the DICOMweb API, so that long streams do not hold the pages' threads."""
+    _require_keys()
+    if not config.DICOMWEB_PORT:
+        raise CommandRefused("Set ADIT_DICOMWEB_PORT to the port of the DICOMweb API.")
+    threads = config.DICOMWEB_THREADS
+    environment = {
+        **os.environ,
+        "ADIT_DICOMWEB_REQUESTS": str(threads),
+        "ADIT_SEARCH_THREADS": str(max(1, threads // 2)),
+    }
+    # Gunicorn, unlike Granian, breaks the connection when a stream fails. Its logs contain query
+    # strings, which may hold pseudonyms: only critical errors are logged.
+    arguments = ["--worker-class", "gthread", "--threads", str(threads), "--workers", "1"]
+    arguments += ["--bind", f"{config.WEB_HOST}:{config.DICOMWEB_PORT}", "--log-level", "critical"]
+    arguments += ["--keep-alive", "15", "--graceful-timeout", "4", "--limit-request-line", "8190"]
+    arguments += ["--no-control-socket", "adit.config.dicomweb_wsgi:application"]
+    argv = [sys.executable, "-m", "gunicorn", *arguments]
+    os.execve(sys.executable, argv, environment)  # noqa: S606
 
 
 def run_task_worker(options: argparse.Namespace) -> int:
@@ -312,6 +338,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "up": run_all,
     "prepare": run_prepare,
     "web": run_web,
+    "dicomweb": run_dicomweb,
     "worker": run_task_worker,
     "receiver": run_receiver,
     "scheduler": run_scheduler,

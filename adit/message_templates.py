@@ -9,6 +9,38 @@ from adit_engine.message_templates import Template, _, ngettext
 
 _VAULT: dict[str, Template] = {}
 
+_AUDIT: dict[str, Template] = {"event-detail.token": _("By the API token “{token}”.")}
+
+_MAIL: dict[str, Template] = {
+    "mail.sign-in-rejected": _("The mail server rejects the user or password (ADIT_MAIL_USER)."),
+    "mail.sender-rejected": _("The mail server rejects the sender. Change ADIT_MAIL_FROM."),
+    "mail.address-rejected": _(
+        "The mail server rejects the address of the recipient. Correct it in the account."
+    ),
+    "mail.not-accepted": _(
+        "The mail server did not accept the mail. Check ADIT_MAIL_TLS and its log."
+    ),
+    "mail.server-away": _(
+        "The mail server does not answer. Check ADIT_MAIL_HOST, ADIT_MAIL_PORT and firewalls."
+    ),
+}
+
+_DIRECTORY: dict[str, Template] = {
+    "directory.away": _(
+        "The directory does not answer in time. Check ADIT_LDAP_URL, its certificate and firewalls."
+    ),
+    "directory.sign-in-rejected": _(
+        "The directory rejects the account of ADIT. Check ADIT_LDAP_BIND_DN and its password."
+    ),
+    "directory.base-missing": _(
+        "The directory has no such entry. Check ADIT_LDAP_BASE and ADIT_LDAP_GROUP_BASE."
+    ),
+    "directory.nobody-found": _(
+        "The directory finds no account. Check ADIT_LDAP_BASE and ADIT_LDAP_USER_FILTER."
+    ),
+    "directory.error": _("The directory reports the error {error}. Ask its administrator."),
+}
+
 _ACCOUNTS: dict[str, Template] = {
     "permission.missing": _(
         "You need the permission “{permission}”. Ask an administrator to add it to one of your "
@@ -42,6 +74,10 @@ _ACCOUNTS: dict[str, Template] = {
     ),
     "signin.provider-refused": _(
         "{provider} did not sign you in. Try again; if this persists, tell an administrator."
+    ),
+    "signin.service-account": _(
+        "This is a service account. It works with API tokens only and cannot sign in. Sign in with "
+        "your own account."
     ),
     "signin.canceled": _("You canceled the sign-in at {provider}. Sign in again to use ADIT."),
     "signin.expired": _(
@@ -84,6 +120,10 @@ _ACCOUNTS: dict[str, Template] = {
         "Remove your own second factor on the page My account, or ask another administrator."
     ),
     "user.no-second-factor": _("This user has no second factor, so there is nothing to reset."),
+    "user.not-a-service-account": _(
+        "Administrators create API tokens for service accounts only. People create their own on the "
+        "page API tokens."
+    ),
     "user.staff-by-administrators": _("Only administrators may choose who is staff."),
     "user.successor-not-permitted": _(
         "{user} may not order all of these kinds of jobs. Choose another person, or cancel the jobs."
@@ -99,6 +139,9 @@ _ACCOUNTS: dict[str, Template] = {
     "link.account-deactivated": _(
         "The account of this link is deactivated. Ask an administrator to activate it."
     ),
+    "link.service-account": _(
+        "A service account has no password. Create an API token on its page."
+    ),
     "link.administrator-exists": _(
         "There is an administrator already. New accounts are created on the page Users."
     ),
@@ -108,6 +151,7 @@ _ACCOUNTS: dict[str, Template] = {
     "api-token.scope-not-granted": _(
         "The API token does not have the scope {scope}. Create a token with this scope."
     ),
+    "api-token.node-not-granted": _("The API token may not be used for this node."),
     "api-token.unknown-scope": _("There is no scope {scope}. Use one of: {scopes}."),
     "api-token.scope-missing": _("Choose at least one scope."),
     "api-token.name-missing": _("Enter a name that says what the token is for."),
@@ -115,6 +159,9 @@ _ACCOUNTS: dict[str, Template] = {
     "audit-trail.event-changed": _("The event was changed."),
     "audit-trail.patient-changed": _("The encrypted patient of the event was changed."),
     "audit-trail.order-changed": _("The event before it was removed, added or moved."),
+    "audit-trail.segment-changed": _(
+        "The file {file} with old events is missing or was changed. Restore it from a backup."
+    ),
     "audit-trail.end-missing": _("Events at the end were removed."),
     "audit-trail.head-changed": _(
         "The record of the last event was removed or changed; events at the end may be missing."
@@ -129,7 +176,63 @@ _ACCOUNTS: dict[str, Template] = {
     ),
 }
 
+_WEBHOOKS: dict[str, Template] = {
+    "webhook.name-missing": _("Enter a name of at most {limit} visible characters."),
+    "webhook.event-missing": _("Choose at least one event."),
+    "webhook.unknown-event": _("There is no event {event}. Use one of: {events}."),
+    "webhook.invalid-url": _(
+        "Enter an address such as https://server.example.org/adit, of at most {limit} characters."
+    ),
+    "webhook.url-with-password": _(
+        "The address must not contain a user or password. The receiver checks the signature."
+    ),
+    "webhook.https-needed": _("Enter an address that begins with https://."),
+    "webhook.target-not-allowed": _(
+        "ADIT may not call {host}. Allowed are public addresses by https. For an address in your own "
+        "network, ask an administrator to allow this network (setting ADIT_WEBHOOK_NETWORKS)."
+    ),
+    "webhook.not-a-member": _("You are not a member of this project."),
+    "webhook.too-many": ngettext(
+        "You have {limit} webhook, which is the maximum. Delete one first.",
+        "You have {limit} webhooks, which is the maximum. Delete one first.",
+        "limit",
+    ),
+    "webhook.token-with-nodes": _(
+        "A token that is limited to single PACS and folders cannot manage webhooks. Use one without "
+        "this limit."
+    ),
+    "webhook.owner-not-permitted": _(
+        "Not sent: the account is deactivated, or no longer a member of the project."
+    ),
+    "webhook.unknown-host": _("The host name {host} is unknown. Check the address."),
+    "webhook.unreachable": _(
+        "{host} cannot be reached. Check the address, and whether a firewall blocks it."
+    ),
+    "webhook.no-trusted-tls": _(
+        "{host} has no valid certificate, or does not use https on this port. Ask its administrator."
+    ),
+    "webhook.timed-out": _("{host} did not answer within {seconds} s. It must answer at once."),
+    "webhook.connection-lost": _("{host} ended the connection without a proper answer."),
+    "webhook.redirect": _(
+        "{host} answered with a redirect (status {http_status}), which ADIT does not follow. Enter the "
+        "final address."
+    ),
+    "webhook.refused": _(
+        "{host} did not accept the request (status {http_status}). Check the receiver."
+    ),
+    "webhook.not-sent": _("The request was not sent: {reason}"),
+    "clause.webhook-request": _("the request of a webhook"),
+}
+
 _NOTIFICATIONS: dict[str, Template] = {
+    "notification.webhook-failing": _(
+        "Your webhook “{name}” could not be called for a day. Requests are lost until its receiver "
+        "works again."
+    ),
+    "notification.webhook-disabled": _(
+        "Your webhook “{name}” was disabled, since its receiver did not work for days. Enable it again "
+        "on its page."
+    ),
     "notification.job-finished": _("Your job {job} is finished."),
     "notification.job-failed": _("Your job {job} has failed. Its page says why and what to do."),
     "notification.other-job-failed": _("Job {job} of {user} has failed."),
@@ -158,6 +261,18 @@ _NODES: dict[str, Template] = {
     ),
     "node-unavailable.paused": _("{node} is paused (reason: {reason})."),
     "node-unavailable.paused-by": _("{node} was paused by {user} (reason: {reason})."),
+    "node-unavailable.slow": _(
+        "{node} has been very slow since {since}: it needs {now} s to answer, usually {usual} s. "
+        "ADIT waits, to leave it to the clinic, and tries again at {time}. You need not do anything."
+    ),
+    "node-unavailable.slow-one-by-one": _(
+        "{node} is slow now. To leave it to the clinic, ADIT transfers one study at a time."
+    ),
+    "node-slow.described": _(
+        "{node} has been slow since {since}: it needs {now} s to answer, usually {usual} s. To leave "
+        "it to the clinic, ADIT transfers one study at a time over one connection. Jobs take longer. "
+        "You need not do anything."
+    ),
     "node-unavailable.stopped": _("{node} is stopped (reason: {reason})."),
     "node-unavailable.stopped-by": _("{node} was stopped by {user} (reason: {reason})."),
     "node-unavailable.outside-hours": _("{node} is outside its allowed hours. It opens at {time}."),
@@ -225,6 +340,10 @@ _NODES: dict[str, Template] = {
     ),
     "sample-image.none": _("{node} returned no image of this study. Check the Study Instance UID."),
     "node-test.too-slow": _("{node} did not complete the test in time. Test again later."),
+    "node-test.not-measured": _(
+        "{node} is a clinical PACS or a source only. Its connections for sending are not measured, "
+        "because test images would stay there."
+    ),
     "node-test.not-possible": _("A PACS or folder of this kind cannot be tested with an image."),
     "node-test.proposal-outdated": _(
         "This proposal is outdated, because a newer test was run. Use the proposals of that test."
@@ -263,6 +382,9 @@ _NODES: dict[str, Template] = {
     ),
     # Alarms
     "alarm.no-answer": _("No answer since {since}. Failed attempts in a row: {failures}."),
+    "alarm.slow": _(
+        "Very slow since {since}: {now} s to answer, usually {usual} s. Jobs wait until it is faster."
+    ),
     "alarm.hours-changed": _("{user} changed: {fields}."),
     "alarm.disk-almost-full": _(
         "The disk of the folder “{folder}” on the server {host} has only {percent} % free space. "
@@ -348,6 +470,87 @@ _RECEIVING: dict[str, Template] = {
     "clause.ca-certificate": _("{node}, its CA certificate"),
 }
 
+_CONFIGURATION: dict[str, Template] = {
+    "configuration.too-large": _(
+        "The file is larger than {limit} MB. Export fewer kinds at a time and import them one after "
+        "the other."
+    ),
+    "configuration.not-utf-8": _(
+        "The file is not text in UTF-8. Save it in this encoding, or export it again."
+    ),
+    "configuration.not-json": _(
+        "The file is not complete JSON: see line {line}. Export it again, or correct this line."
+    ),
+    "configuration.not-a-configuration": _(
+        "The file is not a configuration of ADIT. Choose a file from the page Configuration file of "
+        "another installation."
+    ),
+    "configuration.wrong-version": _(
+        "The file has the format version “{version}”, and this ADIT reads version {known}. Export "
+        "it with the same version of ADIT."
+    ),
+    "configuration.unknown-kind": _(
+        "The file contains sections that this ADIT does not know: {names}. Remove them, or update "
+        "ADIT."
+    ),
+    "configuration.not-a-list": _("The section {kind} of the file must be a list."),
+    "configuration.duplicate": _(
+        "The section {kind} of the file contains “{name}” twice. Remove one of them."
+    ),
+    "configuration.empty": _("The file contains nothing to import."),
+    "configuration.field-twice": _(
+        "An object in the file contains the field “{field}” twice. Remove one of them."
+    ),
+    "configuration.wrong-number": _("The file contains a number that is not allowed: {number}."),
+    "configuration.not-an-object": _("The file has no object at {where}."),
+    "configuration.unknown-fields": _(
+        "The file has fields at {where} that this ADIT does not know: {fields}. Remove them, or "
+        "update ADIT."
+    ),
+    "configuration.missing-fields": _("The file lacks these fields at {where}: {fields}."),
+    "configuration.wrong-value": _(
+        "The file has a wrong value at {where}, field {field}. Compare it with an exported file."
+    ),
+    "configuration.nothing-chosen": _("Select what to export."),
+    "configuration.unknown-node-kind": _(
+        "This ADIT has no PACS and folders of the kind “{kind}”. Remove it from the file."
+    ),
+    "configuration.other-kind": _(
+        "A PACS or folder with this name exists, but of another kind. Rename one of them."
+    ),
+    "configuration.settings-wrong": _(
+        "These settings are missing or unknown: {names}. Compare them with an exported file."
+    ),
+    "configuration.setting-invalid": _(
+        "The setting “{setting}” is not allowed. A file contains no private keys; compare the value "
+        "with an exported file."
+    ),
+    "configuration.profile-differs": _(
+        "This version of the profile exists with other rules, and versions are never changed. Give "
+        "it the next version number on the installation that exports."
+    ),
+    "configuration.profile-other-name": _(
+        "The rules themselves give another name and version: {name}. Correct the name, the version "
+        "or the rules."
+    ),
+    "configuration.default-project": _(
+        "This project ID is reserved for jobs without a research project. Remove it from the file."
+    ),
+    "configuration.project-ended": _(
+        "A research project with this ID was revoked here, or its key was destroyed. Use another "
+        "project ID."
+    ),
+    "configuration.unknown-names": _(
+        "This does not exist on this installation ({field}): {names}. Create it first, or export it "
+        "into the same file."
+    ),
+    "configuration.invalid-fields": _("Correct these values: {problems}"),
+    "configuration.not-exact": _(
+        "These values cannot be stored as the file has them: {fields}. Compare them with an exported "
+        "file."
+    ),
+}
+
 _PROJECTS: dict[str, Template] = {
     "project.not-signed-in": _("Sign in first."),
     "project.not-member": _(
@@ -361,6 +564,18 @@ _PROJECTS: dict[str, Template] = {
     "project.not-reidentifier": _(
         "You may not re-identify patients of the research project {project}. Ask a person who "
         "manages research projects to add one of your groups."
+    ),
+    "project.incomplete": _(
+        "The research project is incomplete. Missing: {fields}. Edit the project to fill this in."
+    ),
+    "project.no-modalities": _(
+        "The research project {project} allows no modality. Ask a manager of research projects to "
+        "select modalities."
+    ),
+    "order.project-required": _(
+        "Choose a research project. Pseudonymized images are not sent without one, because "
+        "unrelated work would share its pseudonyms. If you have no project, ask a manager of "
+        "research projects, or propose one."
     ),
     "project.not-accepted": _(
         "The research project {project} is not accepted yet. A manager of research projects must "
@@ -447,8 +662,152 @@ _PROJECTS: dict[str, Template] = {
         "The 7-Zip file is not created, because it would contain a blocked patient. {reason} Order "
         "the other studies again."
     ),
+    "consent.not-listed": _(
+        "This patient is not on the consent list of the research project {project}. Ask a person who "
+        "holds the identification list of the project to add the patient, if there is a consent."
+    ),
+    "consent.withdrawn": _(
+        "The consent of this patient for the research project {project} was withdrawn. Do not transfer "
+        "images of this patient."
+    ),
+    "consent.expired": _(
+        "The consent of this patient for the research project {project} has expired. Ask a person who "
+        "holds the identification list of the project whether there is a new consent."
+    ),
+    "consent.other-modality": _(
+        "The consent of this patient for the research project {project} does not cover the modality of "
+        "this study. Select another study."
+    ),
+    "consent.scope-changed": _(
+        "The modalities that the consent of this patient covers have changed. Order the study again."
+    ),
+    "consent.patient-id-invalid": _("Enter a patient ID of at most {limit} characters."),
+    "consent.modalities-invalid": _("Enter modalities separated by commas, such as CT, MR."),
+    "consent.unknown-domain": _("This issuer of patient IDs is unknown. Known are: {domains}."),
+    "consent.withdrawn-in-future": _(
+        "The date is in the future. Enter the day of the withdrawal, or an earlier end of validity."
+    ),
+    "consent.changed-before": _(
+        "The consent of this patient was changed meanwhile. Open the consent list again."
+    ),
+    "consent.no-patient-column": _(
+        "The column PatientID is missing. Name the columns as in the template: PatientID, Domain, "
+        "Modality, ValidUntil, WithdrawnOn."
+    ),
+    "consent.unknown-columns": _(
+        "The list has unknown columns: {columns}. Remove them, or name them as in the template: "
+        "PatientID, Domain, Modality, ValidUntil, WithdrawnOn."
+    ),
+    "consent.uncertain-columns": _(
+        "{reason} Name the columns as in the template, and upload the list again."
+    ),
+    "consent.no-valid-rows": _(
+        "No row of the list is correct, so nothing was changed. Correct the file and upload it again."
+    ),
+    "consent.rows-with-errors": _(
+        "The list has rows with errors, so nothing was changed. Correct the file and upload it again, "
+        "or select that these rows are left out."
+    ),
+    "consent.no-difference": _(
+        "The list says the same as the current version. Nothing was changed."
+    ),
+    "consent.old-version": _(
+        "This is the list of version {version}, which was changed since. Nothing was changed. Upload "
+        "the current list, or select that the earlier list is used."
+    ),
+    "consent.changed-meanwhile": _(
+        "The consent list or the uploaded file was changed meanwhile, so nothing was changed now. "
+        "Check the differences again."
+    ),
+    "consent.no-list": _("The project has no consent list in use. Nothing was changed."),
+    "consent.default-project": _(
+        "Transfers without a research project have no consent list. Open a research project."
+    ),
     "blocklist.patient-id-invalid": _("Enter a patient ID of at most {limit} characters."),
     "blocklist.date-in-future": _("The date is in the future. Enter the day of the withdrawal."),
+    "ledger.changed": _(
+        "The ledger of the deleted job {job} was changed. Compare it with a backup, and tell the "
+        "data protection officer."
+    ),
+    "ledger.missing": _(
+        "The ledger of the deleted job {job} is missing. Restore it from a backup, and tell the "
+        "data protection officer."
+    ),
+    "recall.study-recalled": _(
+        "The images of this study were recalled. It is not transferred again by this job."
+    ),
+    "recall.job-recalled": _("All images of this job were recalled. It does not run again."),
+    "recall.date-invalid": _(
+        "Enter a day from today on, at most {limit} days ahead, until which recipients confirm."
+    ),
+    "recall.nothing-delivered": _(
+        "There is nothing to recall: no image was delivered, or all are part of a recall already."
+    ),
+    "recall.job-not-ended": _("Job {job} has not ended. Cancel it, then recall its images."),
+    "recall.entry-ended": _(
+        "This entry of the block list has ended. Block the patient again, then recall the images."
+    ),
+    "recall.note-invalid": _("Enter how the recipient confirmed, with at most {limit} characters."),
+    "recall.confirmed-before": _("This confirmation was recorded before. Nothing was changed."),
+    "recall.job-deleted": _(
+        "The job was deleted, so its files are not known any more. The recipient must delete them."
+    ),
+    "recall.destination-unknown": _(
+        "The destination was removed from ADIT. The recipient must delete the images."
+    ),
+    "recall.job-running": _(
+        "A transfer is still running. The deletion starts when it has stopped."
+    ),
+    "recall.permission-lost": _(
+        "The person who ordered the recall may not manage the block list any more. Another person "
+        "with this permission must continue the recall on its page."
+    ),
+    "recall.key-destroyed": _(
+        "The key of the project was destroyed, so its files are not known any more. The recipient "
+        "must delete them."
+    ),
+    "recall.destination-away": _(
+        "{destination} cannot be reached or used. The deletion is tried again in a few minutes. "
+        "{reason}"
+    ),
+    "recall.files-changed": ngettext(
+        "{count} file in {destination} was changed or replaced since the delivery, so ADIT did not "
+        "delete it. Ask the recipient to delete it, then continue the recall.",
+        "{count} files in {destination} were changed or replaced since the delivery, so ADIT did "
+        "not delete them. Ask the recipient to delete them, then continue the recall.",
+        "count",
+    ),
+    "recall.copies-found": ngettext(
+        "{count} image is still in {destination} under another name. Ask the recipient to delete "
+        "it, then continue the recall.",
+        "{count} images are still in {destination} under other names. Ask the recipient to delete "
+        "them, then continue the recall.",
+        "count",
+    ),
+    "recall.shared-archive": _(
+        "The 7-Zip file also holds other studies, so it was kept as ordered. The recipient must "
+        "delete the images from it."
+    ),
+    "recall.archive-not-deleted": _(
+        "A 7-Zip file in {destination} could not be deleted. Ask the administrator of the folder, "
+        "then continue the recall."
+    ),
+    "recall.pacs-deletes": _(
+        "ADIT deletes nothing in a PACS. Give the list of UIDs to its administrator."
+    ),
+    "recall.list-incomplete": _(
+        "{node} does not list all its images, so it is not known whether they are still there."
+    ),
+    "archive-file.recalled": _("Images in this file were recalled. It is not offered any more."),
+    "notification.images-recalled": _(
+        "Images of job {job} were recalled. Delete your copies and confirm it to the data "
+        "protection officer."
+    ),
+    "notification.recall-overdue": ngettext(
+        "Recall {recall} is overdue: {count} recipient has not confirmed the deletion.",
+        "Recall {recall} is overdue: {count} recipients have not confirmed the deletion.",
+        "count",
+    ),
     "blocklist.ended-before": _("This entry has ended already. Nothing was changed."),
     "pseudonym.taken": _(
         "{pseudonym} already belongs to another patient in the research project {project}. Enter "
@@ -685,6 +1044,14 @@ _SPREADSHEETS: dict[str, Template] = {
     ),
     "sheet-row.modality-missing": _("The modality is missing. It is required with a study date."),
     "sheet-row.pseudonym-missing": _("The pseudonym is missing."),
+    "sheet-row.consent-without-patient": _("The patient ID is missing."),
+    "sheet-row.domain-missing": _(
+        "The issuer of the patient ID is missing. Enter it in the column Domain, or select it when "
+        "you upload the list."
+    ),
+    "sheet-row.patient-with-consents": _(
+        "The patient is on the list more than once, with different entries. Keep one row."
+    ),
     "sheet-row.duplicate": _("The row occurs more than once. It is processed once."),
     "sheet-row.similar-ids": _(
         "These patient IDs differ only by leading zeros or by upper and lower case. Check whether "
@@ -888,7 +1255,10 @@ _RESULTS: dict[str, Template] = {
     "row.delivered-before": _("Skipped: the study was delivered before."),
     "row.excluded": _("Excluded before the start."),
     "row.invalid": _("The row has an error in the list. Correct it and upload it again."),
-    "row.blocked": _("The row is not transferred: its patient is on the block list."),
+    "row.blocked": _(
+        "The row is not transferred: its patient is on the block list, or the consent list of the "
+        "research project does not allow it."
+    ),
     "row.pseudonym-conflict": _(
         "The row is not transferred with this pseudonym. Correct it and upload it again, or exclude "
         "the rows that are wrong."
@@ -1006,8 +1376,8 @@ _REVIEW: dict[str, Template] = {
     "review.too-many-rectangles": _("At most {limit} rectangles are allowed."),
     "review.invalid-mask": _("A mask consists of rectangles with four numbers each."),
     "review.text-announced": _(
-        "The headers of the images state that they contain burned-in text. Mask the images, or keep "
-        "them withheld."
+        "The images contain burned-in text: their header says so, or it was found in the pixels. "
+        "Mask the images, or keep them withheld."
     ),
     "review.still-withheld": _("The images would still be withheld: {reason}"),
     "review.not-releasable": _("Images that are withheld for this reason cannot be released."),
@@ -1026,6 +1396,10 @@ _REVIEW: dict[str, Template] = {
         "The images cannot be identified, because the key of the project was destroyed."
     ),
     "review.not-withheld": _("These images are not withheld any more."),
+    "review.rule-gone": _(
+        "The rule of this decision is not part of the project's profile any more, so it cannot be "
+        "revoked."
+    ),
     "review.nothing-to-retry": _(
         "No withheld image would be treated differently with the current rules."
     ),
@@ -1069,6 +1443,9 @@ _ORDERS: dict[str, Template] = {
     ),
     "remove.only-study": _("This is the only study of the job. Delete the job instead."),
     "remove.job-running": _("The job is running. Stop the study or cancel the job first."),
+    "order.title-characters": _(
+        "The title contains line breaks or invisible characters. Enter it again."
+    ),
     "order.source-not-permitted": _(
         "You do not have the permission to fetch from this PACS or folder. Choose another source."
     ),
@@ -1185,11 +1562,20 @@ _PLAIN_REASONS: dict[str, Template] = {
     "header-word": _DEVICE_TO_REVIEW,
     "burned-in-unknown": _DEVICE_TO_REVIEW,
     "burned-in": _("The images contain text, possibly a name. Ask a reviewer to mask it."),
+    "text-found": _("The images contain text, possibly a name. Ask a reviewer to mask it."),
+    "text-detection": _(
+        "The images could not be checked for text. Retry the transfer. If that does not help, ask "
+        "the administrator."
+    ),
     "conversion": _("Screenshots and scans may show names. Ask a reviewer to check the device."),
     "image-type": _NOT_RELEASABLE,
     "samples": _NOT_RELEASABLE,
     "class": _(
         "Documents and objects of this kind may contain names anywhere. They cannot be released."
+    ),
+    "report": _(
+        "Of structured reports, only dose reports and measurement reports can be sent. This one "
+        "cannot be released."
     ),
     "recognizable": _("The patient can be recognized in the images. They cannot be released."),
     "face": _(
@@ -1251,23 +1637,256 @@ _PLAIN_REASONS: dict[str, Template] = {
     ),
 }
 
+_API: dict[str, Template] = {
+    "api.bad-request": _("The request is not understood. Check its address and its headers."),
+    "api.not-authenticated": _(
+        "Send an API token in the header Authorization: Token …. Create one in your account."
+    ),
+    "api.forbidden": _("You are not allowed to do this. Ask an administrator."),
+    "api.not-found": _("There is nothing at this address, or you may not see it."),
+    "api.method-not-allowed": _("This address does not accept this method. See the header Allow."),
+    "api.not-acceptable": _("The answer is not available in the requested format."),
+    "api.length-required": _("Send the request with its length (Content-Length), not in chunks."),
+    "api.body-too-large": _("The body of the request is too large."),
+    "api.unsupported-media-type": _(
+        "Send JSON with the header Content-Type: application/json. Orders with a list are sent as "
+        "multipart/form-data."
+    ),
+    "api.too-many-requests": _(
+        "Too many requests. Wait for the seconds in the header Retry-After."
+    ),
+    "api.unavailable": _("ADIT is not available now. Try again in a minute."),
+    "api.failure": _("ADIT could not process the request. Report this to an administrator."),
+    "api.invalid": _("Some values are missing or invalid. They are listed by field."),
+    "api.invalid-json": _(
+        "The body is no valid JSON: UTF-8, each name once in an object, numbers of at most 64 bits."
+    ),
+    "api.json-too-deep": _("The JSON is nested too deeply: at most {limit} levels are possible."),
+    "api.json-characters": _("The JSON contains a character that cannot be stored."),
+    "api.not-an-object": _("The body must be a JSON object."),
+    "api.unknown-field": _("There is no such field."),
+    "api.unknown-parameter": _("There is no parameter {name} at this address."),
+    "api.invalid-limit": _("The number of results must be from 1 to {limit}."),
+    "api.invalid-cursor": _("Use the address in “next” of the previous page."),
+    "api.node-by-id-or-name": _("Give the ID, the name or the AE title of a PACS or folder."),
+    "api.unknown-node": _(
+        "There is no such PACS or folder, or you or this token may not use it for this."
+    ),
+    "api.unknown-project": _("There is no such research project, or you are not a member."),
+    "api.change": _("Give “pseudonymize”, or an object with “as_is” and the reason."),
+    "api.unknown-kind": _("Give one of these kinds: {kinds}."),
+    "api.kind-needs-sheet": _(
+        "Orders of this kind have a list: send multipart/form-data with “order” and “sheet”."
+    ),
+    "api.kind-has-no-sheet": _("Orders of this kind have no list: send JSON."),
+    "api.order-missing": _("The form has no field “order”. It contains the order as JSON."),
+    "api.sheet-missing": _("The form has no file “sheet”, or the file is too large."),
+    "api.sheet-columns": _(
+        "The columns of the list are not recognized for certain. Use the headers of the template."
+    ),
+    "api.no-valid-row": _("There is no row that can be ordered."),
+    "api.rows-with-errors": ngettext(
+        "{count} row has an error. Correct it, or order with “skip_errors”.",
+        "{count} rows have errors. Correct them, or order with “skip_errors”.",
+        "count",
+    ),
+    "api.title-names-patient": _(
+        "The title contains the name or ID of a patient, and everybody who sees the job can read it."
+    ),
+    "api.unknown-pseudonym": _("The research project has no such pseudonym."),
+    "api.unknown-study": _("{node} has no such study of this patient."),
+    "api.study-of-several-patients": _(
+        "{node} has this study under several patient IDs. Give the patient ID."
+    ),
+    "api.preview-unknown": _("There is no such preview (any more). Request a new one."),
+    "api.preview-used": _("A job was already ordered with this preview. Request a new one."),
+    "api.many-keywords": _("At most {limit} keywords are possible in one query."),
+    "api.parent-uid-missing": _("A query at this level needs this UID."),
+    "api.keyword-not-permitted": _(
+        "You may not search for this: you do not have the permission to see identified data."
+    ),
+    "api.query-value": _("The value must be a text, a whole number, or a list of these."),
+    "api.choices": _("Give for each line number the number of the study, counted from 0."),
+    "api.idempotency-key": _(
+        "The header Idempotency-Key must have 1 to {limit} printable ASCII characters."
+    ),
+    "api.idempotency-key-reused": _(
+        "This Idempotency-Key was used for another request. Use a new one for each request."
+    ),
+    "api.request-in-progress": _(
+        "A request with this Idempotency-Key is being processed. Repeat it in a few seconds."
+    ),
+    "api.several-files": _("The job has several files. Choose one by the parameter “file”."),
+    "api.waits-for-approval": _("The job waits for approval."),
+    "api.waits-for-start": _("The check is finished. The job waits to be started."),
+    "api.waits-for-decision": _("A study waits for the confirmation of its patient ID."),
+}
+
+_DICOMWEB: dict[str, Template] = {
+    "dicomweb.no-token": _(
+        "Send an API token in the header Authorization. Create one on the page My account."
+    ),
+    "dicomweb.sign-in-incomplete": _(
+        "Your account needs a second factor. Open the pages of ADIT and set one up."
+    ),
+    "dicomweb.unknown-node": _(
+        "There is no PACS or folder {ae_title} that you may use. Its name in the API is on its page."
+    ),
+    "dicomweb.unknown-address": _(
+        "The DICOMweb API has no such address. It has no slash at the end."
+    ),
+    "dicomweb.unknown-parameter": _("The parameter {parameter} is unknown. Check its spelling."),
+    "dicomweb.unknown-field": _(
+        "The attribute {field} in includefield is unknown and was ignored."
+    ),
+    "dicomweb.one-value": _("The parameter {parameter} needs exactly one value."),
+    "dicomweb.not-a-number": _("The value of {parameter} must be a whole number, not negative."),
+    "dicomweb.not-a-date": _(
+        "The value of {parameter} must be a date such as 20260131, or a range such as "
+        "20260101-20260131."
+    ),
+    "dicomweb.not-true-or-false": _("The value of {parameter} must be true or false."),
+    "dicomweb.hidden-key": _(
+        "You need the permission to see identified data to search by {parameter}. Ask an "
+        "administrator to add it to one of your groups."
+    ),
+    "dicomweb.not-utf-8": _("Encode the value of {parameter} in UTF-8."),
+    "dicomweb.no-fuzzy-matching": _(
+        "The parameter fuzzymatching is not supported. Only literal matching was performed."
+    ),
+    "dicomweb.more-results": ngettext(
+        "There is {number} additional result that can be requested.",
+        "There are {number} additional results that can be requested.",
+        "number",
+    ),
+    "dicomweb.only-recent": _(
+        "The search names no patient, study or date. Only studies of the last {days} days were "
+        "searched."
+    ),
+    "dicomweb.result-cut": _(
+        "There are more results at {node} than the first {number}. Narrow the search."
+    ),
+    "dicomweb.not-acceptable": _(
+        "Images are available as multipart/related of application/dicom, single ones as "
+        "application/dicom, studies and series also as application/zip. Change the header Accept."
+    ),
+    "dicomweb.only-json": _(
+        "The answer is available as application/dicom+json only. Change the header Accept."
+    ),
+    "dicomweb.syntax-not-available": _(
+        "An image is stored in the transfer syntax {stored} and cannot be converted to {wanted}. "
+        "Accept transfer-syntax=*."
+    ),
+    "dicomweb.pseudonym-needed": _(
+        "This token may not get identified images. Add the parameter pseudonym or "
+        "trial_protocol_id to get pseudonymized images."
+    ),
+    "dicomweb.project-id-missing": _("Add the parameter trial_protocol_id, the ID of a project."),
+    "dicomweb.unknown-project": _("There is no project {project} of which you are a member."),
+    "dicomweb.other-project-name": _(
+        "The project {project} has another name. Leave out trial_protocol_name, or correct it."
+    ),
+    "dicomweb.second-person": _(
+        "In the project {project}, a second person must approve each transfer. Order a job instead."
+    ),
+    "dicomweb.client-left": _("The client closed the connection."),
+    "dicomweb.interrupted": _(
+        "ADIT stopped during the retrieval. Retrieve the images again. The client may have received "
+        "some more images of the last seconds before."
+    ),
+    "dicomweb.images-missing": ngettext(
+        "{number} image could not be retrieved. Request the study again.",
+        "{number} images could not be retrieved. Request the study again.",
+        "number",
+    ),
+    "dicomweb.all-withheld": _("All images are withheld: {reason}"),
+    "dicomweb.withheld": ngettext(
+        "{number} image or series is withheld: {reason}",
+        "{number} images or series are withheld: {reason}",
+        "number",
+    ),
+    "dicomweb.no-image": _("{node} has no such image."),
+    "dicomweb.no-retrieval": _("There is no such retrieval of yours."),
+    "dicomweb.not-multipart": _(
+        "Send images as multipart/related with type application/dicom and a boundary."
+    ),
+    "dicomweb.encoded-body": _("Send the images without the header Content-Encoding."),
+    "dicomweb.body-empty": _("The request contains no image."),
+    "dicomweb.body-incomplete": _(
+        "The request did not arrive completely, so nothing was stored. Send it again."
+    ),
+    "dicomweb.disk-full": _(
+        "The disk of ADIT is almost full, so nothing can be received. Tell an administrator."
+    ),
+    "dicomweb.too-busy": _("ADIT is answering too many requests. Try again in a few seconds."),
+    "dicomweb.not-cached": _(
+        "The series does not fit on the disk of ADIT. Retrieve it without viewer."
+    ),
+    "dicomweb.no-frames": _(
+        "The frames of this image cannot be sent one by one. Retrieve the whole image instead."
+    ),
+    "dicomweb.not-frames": _("Give the numbers of frames, separated by commas, such as 1,2."),
+    "dicomweb.not-a-window": _(
+        "The value of window must be center, width and linear, linear-exact or sigmoid, such as "
+        "40,400,linear. The width must be at least 1, or above 0 if it is not linear."
+    ),
+    "dicomweb.not-a-viewport": _(
+        "The value of viewport must be the width and height of the picture, up to 8192, such as "
+        "512,512. A part of the image can follow, such as 512,512,0,0,256,256; it must be inside "
+        "of the image. A thumbnail is always the whole image."
+    ),
+    "dicomweb.not-a-quality": _("The value of quality must be a whole number from 1 to 100."),
+    "dicomweb.not-an-annotation": _(
+        "The value of annotation must be patient, technique, or both, separated by a comma."
+    ),
+    "dicomweb.pictures-too-large": _(
+        "The pictures are too large for one answer. Request fewer frames, or a smaller viewport."
+    ),
+    "dicomweb.not-a-profile": _(
+        "The value of iccprofile must be no, yes, srgb, adobergb, rommrgb or displayp3."
+    ),
+    "dicomweb.no-profile-in-gif": _(
+        "A GIF picture cannot contain an ICC profile. Request image/png, or iccprofile=no."
+    ),
+    "dicomweb.values-ignored": _(
+        "The following {parameter} values are not supported: {values}. They were ignored."
+    ),
+    "dicomweb.no-bulk-data": _("The image has no such value, or it is in its metadata."),
+    "dicomweb.only-octets": _(
+        "This address returns application/octet-stream, in parts or for a single frame, and "
+        "compressed frames also under their own media type. Correct the header Accept."
+    ),
+    "dicomweb.only-pictures": _(
+        "This address returns image/jpeg, image/png or image/gif; several frames as image/gif or "
+        "as parts of multipart/related. Correct the header Accept."
+    ),
+    "dicomweb.wrong-method": _("This address accepts only the method {method}."),
+}
+
 _EVENTS: dict[str, Template] = {
     "signin.done": _("{who} signed in."),
     "signin.failed": _("A sign-in failed ({object})."),
     "signin.locked": _("Sign-in was locked after too many failures ({object})."),
     "signin.refused": _("A sign-in was refused ({object})."),
+    "signin.groups_missing": _(
+        "{object} did not get all groups at sign-in, because ADIT has no group of this name: "
+        "{groups}."
+    ),
     "signout.done": _("{who} signed out."),
     "second_factor.added": _("{object} set up a second factor."),
     "second_factor.removed": _("{object} removed a second factor."),
+    "second_factor.renamed": _("{object} renamed a security key."),
     "second_factor.renewed": _("{object} created new recovery codes."),
-    "second_factor.failed": _("A wrong code was entered for {object}."),
+    "second_factor.failed": _("A wrong code or security key was used for {object}."),
     "session.ended": _("{who} ended sessions of {object}."),
     "password.changed": _("The password of {object} was changed."),
     "user.created": _("{who} created the account of {object}."),
     "user.changed": _("{who} changed the account of {object}."),
     "user.deactivated": _("{who} deactivated {object}."),
+    "user.refused": _("{who} was refused a change of {object}: {reason}."),
     "user.reactivated": _("{who} reactivated {object}."),
     "user.password_link": _("{who} created a link for {object} to set a password."),
+    "user.service_created": _("{who} created {object}."),
     "user.password_set": _("{object} set a password by a link."),
     "user.password_forgotten": _("{object} requested a link to set a new password."),
     "user.second_factor_reset": _("{who} reset the second factor of {object}."),
@@ -1277,18 +1896,34 @@ _EVENTS: dict[str, Template] = {
     "setup.link": _("A link to create the first administrator was made."),
     "group.created": _("{who} created {object}."),
     "group.changed": _("{who} changed {object}."),
+    "group.refused": _("{who} was refused a change of {object}: {reason}."),
+    "configuration.exported": _("{who} exported the configuration as a file."),
+    "configuration.imported": _("{who} imported a configuration file."),
     "budget.changed": _("{who} changed the daily budget of {object}."),
     "token.created": _("{who} created an API token for {user}."),
     "token.revoked": _("{who} revoked an API token of {user}."),
+    "webhook.created": _("{who} added a webhook to {host}."),
+    "webhook.deleted": _("{who} deleted the webhook “{name}”."),
+    "token.refused": _("An API token of {user} was refused."),
     "node.created": _("{who} added {object}."),
     "node.changed": _("{who} changed {object}."),
     "node.removed": _("{who} deleted {object}."),
     "node.put_in_use": _("{who} put {object} in use."),
     "node.taken_out_of_use": _("{who} took {object} out of use."),
+    "dicomweb.retrieved": _("{who} retrieved images from {object} through the API."),
+    "dicomweb.refused": _(
+        "{who} asked {object} through the API for images of a patient who may not be transferred."
+    ),
+    "dicomweb.viewed": _("{who} looked at a study of {object} through the API."),
+    "dicomweb.stored": _("{who} sent images to {object} through the API."),
     "node.opened": _("{who} connected to {object}."),
     "node.checked": _("{who} tested {object}."),
     "node.paused": _("{who} paused {object}: {reason}."),
     "node.stopped": _("{who} stopped {object}: {reason}."),
+    "node.slow": _("{object} became slow."),
+    "node.slow_paused": _("ADIT paused transfers with {object}, because it was very slow."),
+    "node.slow_ended": _("{object} was no longer slow."),
+    "node.times_adopted": _("{who} accepted the present response time of {object} as usual."),
     "node.reopened": _("{who} ended the pause of {object}."),
     "node.connection_ended": _("{who} ended a connection with {object}."),
     "node.remembered": _("{who} saw an earlier answer of {object}."),
@@ -1310,12 +1945,51 @@ _EVENTS: dict[str, Template] = {
     "project.extended": _("{who} extended {object}: {reason}."),
     "project.document_stored": _("{who} stored the approval document of {object}."),
     "project.record_exported": _("{who} exported the record for the data protection officer."),
+    "recall.started": _("{who} recalled delivered images."),
+    "recall.continued": _("{who} continued a recall."),
+    "recall.confirmed": _("{who} recorded that a recipient of recalled images deleted them."),
+    "recall.quarantine_deleted": _(
+        "Images of the patient of {object} were deleted from the quarantine: {images}."
+    ),
+    "recall.checked": _("Recalled images were deleted, or looked for at their destination."),
+    "recall.ended": _("A recall ended: everything is deleted and confirmed."),
+    "recall.viewed": _("{who} viewed a recall."),
+    "recall.list_exported": _("{who} exported the list of recalled images."),
+    "job.recalled": _("{who} recalled the images of {object}."),
+    "patient.answer_exported": _("{who} exported the answer to a patient's request for access."),
     "blocklist.read": _("{who} viewed the block list."),
     "blocklist.added": _("{who} added a patient to the block list."),
     "blocklist.ended": _("{who} ended an entry of the block list."),
+    "blocklist.domain_followed": _(
+        "A patient was blocked also in the new patient ID domain of a PACS."
+    ),
+    "consent.viewed": _("{who} viewed the consent list of {object}."),
+    "consent.added": _("{who} recorded the consent of a patient for {object}."),
+    "consent.withdrawn": _("{who} recorded that a patient withdrew consent for {object}."),
+    "consent.uploaded": _(
+        "{who} replaced the consent list of {object} by an uploaded list: {added} added, {changed} "
+        "changed, {withdrawn} withdrawn, {removed} removed, {rows_with_errors} rows with errors left "
+        "out."
+    ),
+    "consent.exported": _("{who} exported the consent list of {object}: {reason}."),
+    "consent.removed": _("{who} removed the consent list of {object}."),
     "blocklist.deliveries_read": _("{who} viewed the deliveries of a blocked patient."),
     "blocklist.deliveries_exported": _("{who} exported the deliveries of a blocked patient."),
+    "retention.changed": _("{who} changed how long data is kept."),
+    "retention.cleaned": _("Data was deleted after its retention period: {kind}, {removed}."),
+    "trail.sealed": _("{removed} old events of the audit trail were moved to a file."),
+    "retention.ledgers_verified": _("{who} verified the ledgers of deleted jobs."),
+    "job.expired": _("{object} was deleted after its retention period."),
     "system.test_mail": _("{who} sent a test mail."),
+    "system.test_mail_failed": _("{who} sent a test mail in vain: {reason}."),
+    "mail.failed": _("ADIT cannot send mails: {reason}."),
+    "mail.works": _("ADIT can send mails again."),
+    "mail.address_refused": _("The mail server rejected the mail address of {object}."),
+    "directory.failed": _("The directory cannot be used: {reason}."),
+    "directory.works": _("The directory works again."),
+    "directory.groups_missing": _(
+        "The directory has no group of this name, but ADIT_LDAP_GROUPS names it: {groups}."
+    ),
     "system.key_backed_up": _("{who} confirmed that the master key is backed up."),
     "project.revoked": _("{who} revoked {object}."),
     "project.key_destroyed": _("{who} destroyed the key of {object}: {reason}."),
@@ -1330,6 +2004,10 @@ _EVENTS: dict[str, Template] = {
     "basket.seen": _("{who} saw patients with their pseudonyms in the basket ({object})."),
     "profile.created": _("{who} created {object}."),
     "profile.tried": _("{who} tested {object} on an image."),
+    "job.previewed": _(
+        "{who} saw what an order for the project {project} would send. Nothing was sent."
+    ),
+    "order.patients_refused": _("{who} ordered images of patients who may not be transferred."),
     "job.created": ngettext(
         "{who} ordered {object}: {tasks} study to {destination}, project {project}.",
         "{who} ordered {object}: {tasks} studies to {destination}, project {project}.",
@@ -1375,6 +2053,9 @@ _EVENTS: dict[str, Template] = {
         "{node} answered {rows} rows of {object}.",
         "rows",
     ),
+    "rows.blocked": _(
+        "A row of the list of {object} was refused, because its patient may not be transferred."
+    ),
     "task.ended": ngettext(
         "Study {task} of {object} ended: {delivered} image delivered, {withheld} withheld, "
         "{failed} failed.",
@@ -1401,6 +2082,7 @@ _EVENTS: dict[str, Template] = {
     "withheld.left": _("{who} kept images of {object} withheld: {reason}."),
     "withheld.masked": _("{who} masked withheld images of {object} by a rule: {reason}."),
     "withheld.released": _("{who} released withheld images of {object} by a rule: {reason}."),
+    "withheld.revoked": _("{who} revoked the rule for images of {object}: {reason}."),
     "withheld.reopened": _("{who} reopened the decision on images of {object}: {reason}."),
     "archive.built": _("The 7-Zip file of {object} was built."),
     "archive.downloaded": _("{who} downloaded a 7-Zip file of {object}."),
@@ -1421,11 +2103,16 @@ EVENT_ACTIONS = frozenset(_EVENTS)
 
 TEMPLATES: Mapping[str, Template] = (
     _VAULT
+    | _AUDIT
+    | _MAIL
+    | _DIRECTORY
     | _ACCOUNTS
+    | _WEBHOOKS
     | _NOTIFICATIONS
     | _NODES
     | _CALENDAR
     | _RECEIVING
+    | _CONFIGURATION
     | _PROJECTS
     | _SPREADSHEETS
     | _JOBS
@@ -1435,6 +2122,8 @@ TEMPLATES: Mapping[str, Template] = (
     | _ORDERS
     | _WORKER
     | _INSTALLATION
+    | _API
     | {f"plain.{key}": template for key, template in _PLAIN_REASONS.items()}
+    | _DICOMWEB
     | {f"event.{action}": template for action, template in _EVENTS.items()}
 )

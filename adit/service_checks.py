@@ -3,6 +3,7 @@
 Used by `adit.installation` for `adit doctor` and the page System status.
 """
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,11 +17,17 @@ from django.utils import timezone
 from kombu.utils.url import url_to_parts
 
 from adit.nodes.receiving import amqp
+from adit.projects.models import ProfileVersion, Project
+from adit.projects.profile_versions import parse_rules
+from adit_engine.errors import InstanceWithheld
+from adit_engine.pseudonymize.profile import TextDetection
+from adit_engine.pseudonymize.text_detection import detector
 
 MIN_VERSIONS = {"PostgreSQL": 15, "RabbitMQ": 4, "Redis": 7}
 MAX_CLOCK_DIFFERENCE_S = 2.0
 """Maximum difference: leases and windows depend on several clocks."""
 TIMEOUT_S = 5.0
+_DETECTOR_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ def check_services() -> Iterator[ServiceFinding]:
     if settings.REDIS_URL:
         yield _check_redis()
     yield _check_time_zone()
+    if not database.next_step:
+        yield _check_text_detection()
 
 
 def _check_database() -> ServiceFinding:
@@ -159,6 +168,54 @@ def _check_time_zone() -> ServiceFinding:
             what, "This time zone does not exist. Enter one such as Europe/Berlin."
         )
     return ServiceFinding(what)
+
+
+def _check_text_detection() -> ServiceFinding:
+    """Start the detector and look at one frame; about two seconds, and nothing if not installed."""
+    subject = "text detection (extra ocr)"
+    if not detector.is_installed():
+        return _run_check(f"{subject}: not installed", _find_profiles_that_look)
+    import numpy as np  # slow to import, and needed for this check only
+
+    child = detector.TextDetector()
+    child.deadline_s = _DETECTOR_DEADLINE_S
+    try:
+        child.find_text(np.random.default_rng(1).integers(0, 4095, (64, 64), np.uint16))
+    except InstanceWithheld:
+        return ServiceFinding(
+            subject,
+            "It is installed but does not work, so images that must be checked are withheld. Install "
+            "requirements/ocr.txt again, and check that 500 MB of memory are free.",
+        )
+    finally:
+        child.close()
+    from adit_engine.pseudonymize.text_detection import tesseract  # needs the extra
+
+    try:
+        languages = tesseract.get_languages()
+    except (OSError, subprocess.SubprocessError):
+        return ServiceFinding(
+            subject,
+            "tesseract is installed but does not work, so images with text that is not read at once are "
+            "withheld. Install the package tesseract-ocr again, or remove it.",
+        )
+    scripts = f", other scripts by tesseract ({', '.join(languages)})" if languages else ""
+    return ServiceFinding(f"{subject}: works{scripts}")
+
+
+def _find_profiles_that_look() -> str:
+    # Without the projects themselves, which cannot be read if the master key is missing.
+    looking = {
+        str(profile)
+        for profile in ProfileVersion.objects.filter(pk__in=Project.objects.values("profile"))
+        if parse_rules(profile).text_detection is not TextDetection.OFF
+    }
+    if not looking:
+        return ""
+    return (
+        f"Images that must be checked are withheld ({', '.join(sorted(looking))}). Install "
+        "requirements/ocr.txt in the environment of all web and worker processes."
+    )
 
 
 def _run_check(subject: str, check: Callable[[], str]) -> ServiceFinding:

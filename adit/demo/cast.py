@@ -4,10 +4,12 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from django.contrib.auth.models import Group
 from django.db import transaction
+from django.utils import timezone
 
 from adit.accounts import permissions
 from adit.accounts.models import User
@@ -20,6 +22,8 @@ PACS, RESEARCH_PACS, RESEARCH_FOLDER = "Demo PACS", "Research PACS", "Research f
 SEVEN_ZIP = "Encrypted 7-Zip file"
 AE_TITLES = {PACS: "DEMOPACS", RESEARCH_PACS: "RESEARCHPACS"}
 TRIAL = "DEMO-TRIAL"
+DEMO_DAYS = 3650
+"""From the first start to the end of the project."""
 HOST = "127.0.0.1"
 _SITE = {"domain": "demo"}
 """All nodes of the demo share their patient IDs."""
@@ -87,7 +91,7 @@ def assemble(places: Places, ports: Mapping[str, int], words: Mapping[str, str])
                 group=Group.objects.get(name=group),
                 defaults={"may_read": True, "may_write": not is_source},
             )
-    _project(people["dpo"])
+    _project(people["dpo"], nodes)
     return people["coordinator"]
 
 
@@ -132,10 +136,11 @@ def _nodes(places: Places, ports: Mapping[str, int]) -> list[Node]:
     ]
 
 
-def _project(manager: User) -> Project:
+def _project(manager: User, nodes: list[Node]) -> Project:
     found = Project.objects.filter(protocol_id=TRIAL).first()
     if found is not None:
         return found
+    today = timezone.localdate()
     project = Project(
         protocol_id=TRIAL,
         protocol_name="Demo study of the thorax",
@@ -145,7 +150,22 @@ def _project(manager: User) -> Project:
         faces_reason="The patients of the demo are fictitious.",
         header_word=RiskChoice.ACCEPT,
         header_word_reason="All images of the demo are synthetic. Their pixels contain no names.",
+        approval_number="DEMO-2026-01",
+        responsible="Prof. Demo",
+        purpose="Try ADIT with fictitious patients.",
+        legal_basis="No personal data: all patients are fictitious.",
+        recipient="University of Sampletown",
+        expires_on=today + timedelta(days=DEMO_DAYS),
+        deletion_on=today + timedelta(days=2 * DEMO_DAYS),
+        all_modalities=True,
     )
     members = Group.objects.filter(name__in=(permissions.COORDINATORS, STUDENTS))
     holders = Group.objects.filter(name=permissions.COORDINATORS)
-    return services.create_project(manager, project, members=members, list_holders=holders)
+    return services.create_project(
+        manager,
+        project,
+        members=members,
+        sources=nodes,
+        destinations=[node for node in nodes if node.takes_images],
+        list_holders=holders,
+    )

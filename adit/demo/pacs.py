@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -113,8 +114,15 @@ class DemoPacs:
         )
 
     def stop(self) -> None:
-        """Abort all associations and stop listening."""
-        self._ae.shutdown()
+        """Stop listening and abort the open associations."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+        # AE.shutdown() also aborts rejected associations that are not yet closed, which its state
+        # machine does not allow.
+        for association in self._ae.active_associations:
+            if association.is_established:
+                association.abort()
 
     def __enter__(self) -> Self:
         self.start()
@@ -284,10 +292,18 @@ def _supported_context(uid: str, syntaxes: list[str]) -> PresentationContext:
 
 
 def _tune_connection(event: evt.Event) -> None:
-    """Send without Nagle's algorithm, and replace how pynetdicom reads from the socket."""
+    """Send without Nagle's algorithm; replace how pynetdicom reads and closes the socket."""
     connection: Any = event.assoc.dul.socket
     connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.recv = partial(_receive, connection.socket)
+    connection._shutdown_socket = partial(_close, connection.socket)
+
+
+def _close(connection: socket.socket) -> None:
+    """Close the connection. pynetdicom 3.0 leaves it open if the peer has already gone."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def _receive(connection: socket.socket, size: int) -> bytearray:

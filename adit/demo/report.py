@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adit.accounts.models import User
+from adit.api_tokens.models import ApiToken
+from adit.api_tokens.tokens import MAX_DAYS, Scope, create_token, revoke_token
 from adit.jobs import encrypted_payload
 from adit.jobs.models import Job, SeriesResult
 from adit.jobs.progress import count_images
+
+LABEL = "demo"
 
 
 def make_row(job: Job) -> dict[str, Any]:
@@ -45,15 +50,25 @@ def make_row(job: Job) -> dict[str, Any]:
 def write(
     path: Path, url: str, accounts: Mapping[str, str], jobs: Sequence[Job]
 ) -> list[dict[str, Any]]:
-    """Write the report, readable only by its owner: it contains the demo's passwords."""
+    """Write the report, readable only by its owner: it contains passwords and API tokens."""
     rows = [make_row(job) for job in jobs]
-    report = {"url": url, "accounts": dict(accounts), "jobs": rows}
+    tokens = {name: _create_token(name) for name in accounts}
+    report = {"url": url, "accounts": dict(accounts), "tokens": tokens, "jobs": rows}
     temp = path.with_name(path.name + ".part")
     descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     temp.rename(path)
     return rows
+
+
+def _create_token(username: str) -> str:
+    """Return a new API token with all scopes; those of earlier runs are revoked."""
+    user = User.objects.get(username=username)
+    for earlier in ApiToken.objects.filter(user=user, name=LABEL, revoked_at=None):
+        revoke_token(user, earlier)
+    _token, text = create_token(user, user, LABEL, Scope.values, days=MAX_DAYS, nodes=None)
+    return text
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

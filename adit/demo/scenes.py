@@ -9,10 +9,11 @@ from django.contrib.auth.models import Group
 from django.utils import timezone
 
 from adit.accounts.models import User
-from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS
+from adit.demo.cast import AE_TITLES, PACS, RESEARCH_FOLDER, STUDENTS, TRIAL
 from adit.demo.first_jobs import place
 from adit.jobs.kinds.base import MAX_KEY_LENGTH
 from adit.nodes.models import Node, NodeAccess
+from adit.projects.models import Project
 from adit_engine.values.record import Record
 
 STUDIES_TO_APPROVE = 11
@@ -34,6 +35,7 @@ def place_orders(studies: list[Record]) -> None:
     `studies` are in the demo PACS.
     """
     pacs, user = Node.objects.get(name=PACS), User.objects.get(username="student")
+    project = Project.objects.get(protocol_id=TRIAL)
     for number, scene in enumerate(_scenes(pacs)):
         node, _ = Node.objects.update_or_create(
             name=scene.node,
@@ -46,6 +48,7 @@ def place_orders(studies: list[Record]) -> None:
         )
         readers = Group.objects.get(name=STUDENTS)
         NodeAccess.objects.update_or_create(node=node, group=readers, defaults={"may_read": True})
+        project.sources.add(node)
         _order(user, node, [studies[number]], scene.title)
     _order(user, pacs, studies[:STUDIES_TO_APPROVE], "Demo: many studies, to be approved")
 

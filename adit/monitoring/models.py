@@ -9,6 +9,7 @@ class ProcessRole(models.TextChoices):
     WORKER = "worker", _("Worker")
     SCHEDULER = "scheduler", _("Scheduler")
     RECEIVER = "receiver", _("Receiver")
+    DICOMWEB = "dicomweb", _("DICOMweb")
 
 
 class ProcessSign(models.Model):

@@ -1,4 +1,4 @@
-"""Report signs of life and disk usage of this process. Used by web, workers, scheduler, receiver."""
+"""Report signs of life and disk usage of this process. Used by all processes."""
 
 import itertools
 import logging

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from adit import installation
+from adit.accounts.mails import explain_failure
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, require
 from adit.audit.trail import record
@@ -28,9 +29,13 @@ def status_page(request: HttpRequest) -> HttpResponse:
         "disks": system_status.list_disks(),
         "versions": system_status.list_versions(),
         "last_backup": system_status.get_last_backup(),
+        "last_cleaning": system_status.get_last_cleaning(),
+        "cleaning_problems": system_status.list_cleaning_problems(),
         "backup_file": system_status.get_backup_file(),
+        "orders": system_status.list_order_settings(),
         "sign_in": system_status.list_sign_in_settings(),
         "mail": system_status.list_mail_settings() if settings.MAIL else None,
+        "outages": system_status.list_outages(),
         "alarms": alarms.visible_alarms(user),
     }
     return render(request, "monitoring/status.html", context)
@@ -63,7 +68,9 @@ def _send_test_mail(request: HttpRequest, user: User) -> None:
     try:
         system_status.send_test_mail(user.email)
     except (smtplib.SMTPException, OSError) as error:
-        messages.error(request, _explain_mail_error(error))
+        reason = explain_failure(error)
+        record("system.test_mail_failed", user=user, details={"reason": reason.to_json()})
+        messages.error(request, _explain_to(error))
         return
     record("system.test_mail", user=user)
     messages.success(
@@ -71,16 +78,10 @@ def _send_test_mail(request: HttpRequest, user: User) -> None:
     )
 
 
-def _explain_mail_error(error: Exception) -> str:
-    if isinstance(error, smtplib.SMTPAuthenticationError):
-        return _("The mail server rejects the user or password (ADIT_MAIL_USER).")
-    if isinstance(error, smtplib.SMTPSenderRefused):
-        return _("The mail server rejects the sender. Change ADIT_MAIL_FROM.")
+def _explain_to(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         return _("The mail server rejects your mail address. Correct it on the page My account.")
-    if isinstance(error, smtplib.SMTPException):
-        return _("The mail server did not accept the mail. Check ADIT_MAIL_TLS and its log.")
-    return _("The mail server does not answer. Check ADIT_MAIL_HOST, ADIT_MAIL_PORT and firewalls.")
+    return str(explain_failure(error))
 
 
 def _require_staff(request: HttpRequest) -> User:

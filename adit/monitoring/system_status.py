@@ -11,14 +11,22 @@ import pydicom
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.db import connection
+from django.db.models import Max
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
+from adit.accounts.mails import send_now
+from adit.audit import outages
+from adit.dates import format_datetime
 from adit.jobs.models import Task, TaskState
 from adit.monitoring.metrics import count_waiting_tasks, get_oldest_due_age_s
 from adit.monitoring.models import DiskUsage, ProcessRole, ProcessSign
+from adit.retention import cleaning
+from adit.retention.models import LastCleaning
+from adit.retention.periods import DataKind
 from adit_engine import __version__
+from adit_engine.messages import Message
 
 ALIVE_FOR = timedelta(seconds=120)
 """A process whose last sign is older does not respond."""
@@ -30,7 +38,10 @@ _COMMANDS = {
     ProcessRole.WORKER: "adit worker",
     ProcessRole.SCHEDULER: "adit scheduler",
     ProcessRole.RECEIVER: "adit receiver",
+    ProcessRole.DICOMWEB: "adit dicomweb",
 }
+_PORTS = {ProcessRole.RECEIVER: "RECEIVER_PORT", ProcessRole.DICOMWEB: "DICOMWEB_PORT"}
+"""The settings without which there is no such process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +94,7 @@ def list_processes() -> list[RoleStatus]:
         by_place.setdefault((sign.role, sign.host), []).append(sign)
     found = []
     for role in ProcessRole:
-        if role == ProcessRole.RECEIVER and not settings.RECEIVER_PORT:
+        if role in _PORTS and not getattr(settings, _PORTS[role]):
             continue
         places = [(host, signs) for (name, host), signs in by_place.items() if name == role]
         for host, signs in places or [("", [])]:
@@ -145,6 +156,26 @@ def get_backup_file() -> Path:
     return settings.DATA_DIR / BACKUP_FILE
 
 
+def get_last_cleaning() -> datetime | None:
+    """Return when the scheduler last deleted expired data; None if it never did."""
+    return LastCleaning.objects.aggregate(at=Max("at"))["at"]
+
+
+def list_cleaning_problems() -> list[str]:
+    """Return one sentence per kind of data whose last cleaning was not complete."""
+    found = []
+    for row in cleaning.list_problems():
+        values = {"kind": DataKind(row.kind).label, "count": row.failed, "error": row.error}
+        if row.error:
+            text = _("%(kind)s: the cleaning ended with an error (%(error)s). ADIT tries again.")
+        else:
+            text = _(
+                "%(kind)s: %(count)d could not be deleted. Check the folder; ADIT tries again."
+            )
+        found.append(text % values)
+    return found
+
+
 def get_last_backup() -> datetime | None:
     """Return when the backup script last reported a backup; None if it never did."""
     try:
@@ -175,6 +206,15 @@ def list_sign_in_settings() -> Iterator[tuple[str, str]]:
     yield "ADIT_URL", settings.SITE_URL
 
 
+def list_order_settings() -> Iterator[tuple[str, str]]:
+    """Yield settings of orders with their values."""
+    yield (
+        "ADIT_ORDERS_WITHOUT_PROJECT",
+        _("Pseudonymized orders without a research project are allowed: %(answer)s.")
+        % {"answer": _("yes") if settings.ORDERS_WITHOUT_PROJECT else _("no")},
+    )
+
+
 def list_mail_settings() -> Iterator[tuple[str, str]]:
     """Yield settings of the mail server with their values, without user and password."""
     yield "ADIT_MAIL_HOST", f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
@@ -184,13 +224,29 @@ def list_mail_settings() -> Iterator[tuple[str, str]]:
     yield "ADIT_MAIL_ADMINS", ", ".join(settings.MAIL_ADMINS) or _("all administrators")
 
 
+def list_outages() -> Iterator[str]:
+    """Yield since when and why mails cannot be sent, or the directory cannot be used."""
+    used = []
+    if settings.MAIL:
+        used.append((outages.MAIL, _("ADIT cannot send mails since %(since)s. %(reason)s")))
+    if settings.LDAP is not None:
+        sentence = _("The directory cannot be used since %(since)s. %(reason)s")
+        used.append((outages.DIRECTORY, sentence))
+    for service, sentence in used:
+        began = outages.find_outage(service)
+        if began is not None:
+            reason = Message.from_json(began.details["reason"])
+            yield sentence % {"since": format_datetime(began.at), "reason": reason}
+
+
 def send_test_mail(address: str) -> None:
     """Send a mail at once. Raises SMTPException or OSError."""
-    EmailMessage(
+    mail = EmailMessage(
         _("ADIT: test mail"),
         _("The mail server of ADIT works. This mail was sent from %(address)s")
         % {"address": settings.SITE_URL},
         to=[address],
         headers={"Auto-Submitted": "auto-generated"},
         connection=get_connection(timeout=settings.EMAIL_TIMEOUT),
-    ).send()
+    )
+    send_now(mail)

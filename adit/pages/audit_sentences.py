@@ -18,7 +18,7 @@ from adit.jobs.visibility import visible_jobs
 from adit.nodes.access import visible_nodes
 from adit.nodes.models import Node
 from adit.projects.models import ProfileVersion
-from adit.projects.services import visible_projects
+from adit.projects.services import DEFAULT_PROTOCOL_ID, visible_projects
 from adit_engine.messages import Message
 
 _MAX_VALUE_LENGTH = 200
@@ -111,7 +111,12 @@ def _describe(event: AuditEvent, who: str, what: str, escape: Callable[[str], st
         name: value if isinstance(value, int) else escape(_shorten(format_value(value)))
         for name, value in event.details.items()
     }
-    return str(Message(_template_code(event), **{**values, "who": who, "object": what}))
+    if event.details.get("project") == DEFAULT_PROTOCOL_ID:
+        values["project"] = _("none")
+    sentence = str(Message(_template_code(event), **{**values, "who": who, "object": what}))
+    if "token" in values:
+        return f"{sentence} {Message('event-detail.token', token=values['token'])}"
+    return sentence
 
 
 def _template_code(event: AuditEvent) -> str:

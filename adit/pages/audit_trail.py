@@ -28,6 +28,7 @@ from adit.pages.audit_sentences import (
     describe_event_html,
     format_value,
 )
+from adit.projects import services
 from adit.projects.models import Project
 from adit.projects.services import audit_subject
 
@@ -49,12 +50,14 @@ VIEWS = frozenset(
 )
 """The actions by which a person saw or got data."""
 
-_CATEGORIES: dict[str, tuple[Any, frozenset[str]]] = {
+_SIGN_IN = {"signin", "signout", "session", "password", "second_factor"}
+_SYSTEM = {"system", "mail", "directory", "configuration", "retention"}
+CATEGORIES: dict[str, tuple[Any, frozenset[str]]] = {
     "viewed": (_("Data seen or downloaded"), VIEWS),
     **{
         noun: (label, frozenset(one for one in EVENT_ACTIONS if one.partition(".")[0] in nouns))
         for noun, label, nouns in (
-            ("job", _("Jobs"), {"job", "rows"}),
+            ("job", _("Jobs"), {"job", "rows", "order"}),
             ("task", _("Studies of jobs"), {"task"}),
             ("withheld", _("Withheld images"), {"withheld"}),
             ("archive", _("7-Zip files"), {"archive"}),
@@ -63,9 +66,12 @@ _CATEGORIES: dict[str, tuple[Any, frozenset[str]]] = {
             ("project", _("Research projects"), {"project"}),
             ("patient", _("Pseudonyms"), {"patient", "pseudonym", "pseudonyms", "basket"}),
             ("profile", _("Profiles"), {"profile"}),
-            ("user", _("Users and groups"), {"user", "group", "budget", "setup"}),
-            ("token", _("API tokens"), {"token"}),
-            ("signin", _("Sign-in"), {"signin", "signout", "session", "password"}),
+            ("user", _("Users and groups"), {"user", "group", "budget", "setup", "link"}),
+            ("token", _("API tokens and webhooks"), {"token", "webhook"}),
+            ("dicomweb", _("DICOMweb"), {"dicomweb"}),
+            ("signin", _("Sign-in"), _SIGN_IN),
+            ("recall", _("Block list, recalls and consent"), {"blocklist", "recall", "consent"}),
+            ("system", _("System, mail and retention"), _SYSTEM),
             ("trail", _("Audit trail"), {"trail"}),
         )
     },
@@ -74,7 +80,7 @@ _PSEUDONYM_DETAILS = frozenset({"pseudonym", "before"})
 """Only for readers of the whole trail, because others may know the patient."""
 
 _SUBJECT_VALIDATOR = RegexValidator(
-    r"\A(job|node|project|profile|user|group|token):[A-Za-z0-9_.-]*\Z",
+    r"\A(job|node|project|profile|user|group|token|webhook):[A-Za-z0-9_.-]*\Z",
     _("For example job:12, node:3 or project:LUNG. Never a patient."),
 )
 
@@ -118,7 +124,7 @@ class AuditTrailForm(forms.Form):
     action = forms.ChoiceField(
         label=_("What"),
         required=False,
-        choices=[("", _("All actions")), *((key, one[0]) for key, one in _CATEGORIES.items())],
+        choices=[("", _("All actions")), *((key, one[0]) for key, one in CATEGORIES.items())],
     )
     project = forms.ModelChoiceField(
         Project.objects.none(),
@@ -199,8 +205,7 @@ def member_projects(user: User) -> QuerySet[Project]:
         return Project.objects.none()
     if has_right(user, Right.MANAGE_PROJECTS):
         return Project.objects.filter(is_default=False)
-    groups = Project.members.through.objects.filter(group__in=user.groups.all())
-    return Project.objects.filter(is_default=False, pk__in=groups.values("project"))
+    return services.member_projects(user)
 
 
 def visible_events(user: User) -> QuerySet[AuditEvent]:
@@ -260,7 +265,7 @@ def find_events(form: AuditTrailForm) -> QuerySet[AuditEvent]:
     if asked.get("person"):
         wanted &= Q(user=asked["person"])
     if action := asked.get("action"):
-        wanted &= Q(action__in=_CATEGORIES[action][1] if action in _CATEGORIES else [action])
+        wanted &= Q(action__in=CATEGORIES[action][1] if action in CATEGORIES else [action])
     if asked.get("about"):
         wanted &= Q(about=asked["about"])
     if asked.get("job"):

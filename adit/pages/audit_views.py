@@ -12,21 +12,19 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from adit.accounts.models import User
 from adit.accounts.permissions import (
     NotPermitted,
     Right,
-    explain_missing_right,
     has_right,
     require,
 )
 from adit.audit.trail import record
-from adit.pages import audit_trail, patient_deliveries
+from adit.pages import audit_trail
 from adit.pages.audit_sentences import name_user
 from adit.pages.history import get_history
-from adit.pages.patient_deliveries import PatientForm, find_deliveries
 from adit.pages.tables import EventTable
 from adit.table_files import make_table_response
 
@@ -137,26 +135,3 @@ def history_page(request: HttpRequest, kind: str, pk: int) -> HttpResponse:
     audit_trail.record_reading(user, {"asked": {"history": f"{kind}:{pk}"}})
     context = {"history": history, "address": reverse(_PAGES[kind], args=[pk])}
     return render(request, "pages/history.html", context)
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-@_all_required
-def trail_patient(request: HttpRequest) -> HttpResponseBase:
-    """Answer where the images of a patient went, as a page or a file. Each answer is recorded."""
-    user = cast(User, request.user)
-    form = PatientForm(request.POST or None)
-    rows = None
-    if request.method == "POST" and form.is_valid():
-        try:
-            rows = find_deliveries(user, **form.cleaned_data)
-        except NotPermitted as error:
-            raise PermissionDenied(str(error)) from None
-        if kind := request.POST.get("form"):
-            cells = [row.cells for row in rows]
-            return make_table_response(
-                kind, "patient-deliveries", patient_deliveries.COLUMNS, cells
-            )
-    elif not has_right(user, Right.SEE_IDENTIFIED):
-        raise PermissionDenied(str(explain_missing_right(Right.SEE_IDENTIFIED)))
-    context = {"form": form, "rows": rows}
-    return render(request, "pages/trail_patient.html", context, status=422 if form.errors else 200)

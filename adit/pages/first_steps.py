@@ -77,7 +77,7 @@ def _make_steps() -> Iterator[FirstStep]:
     yield FirstStep(
         _("Invite people"),
         _("Create their accounts and give them the link to set a password."),
-        User.objects.filter(is_active=True).count() > 1,
+        User.objects.filter(is_active=True, is_service=False).count() > 1,
         reverse("users"),
     )
 

@@ -164,6 +164,9 @@ def _label(row: Model, name: str) -> str:
         "send_to": _("may send to"),
         "list_holders": _("groups that hold the identification list"),
         "reidentifiers": _("groups that may re-identify"),
+        "member_users": _("single members"),
+        "list_holder_users": _("single members who hold the identification list"),
+        "reidentifier_users": _("single members who may re-identify"),
         "secrets": _("passwords and keys"),
     }
     try:

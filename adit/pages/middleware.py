@@ -8,6 +8,8 @@ from django.urls import is_valid_path
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 NOT_ALLOWED = 405
+FOR_PROGRAMS = ("application/problem+json", "application/json")
+"""Types of answers that say enough."""
 
 
 def wrong_method_middleware(get_response: GetResponse) -> GetResponse:
@@ -15,8 +17,9 @@ def wrong_method_middleware(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        is_bare_list = request.method == "OPTIONS" and "Allow" in response
-        if response.status_code != NOT_ALLOWED and not is_bare_list:
+        is_bare_list = request.method == "OPTIONS" and response.status_code == 200
+        is_refused = response.status_code == NOT_ALLOWED or (is_bare_list and "Allow" in response)
+        if not is_refused or response.get("Content-Type") in FOR_PROGRAMS:
             return response
         if request.method in ("GET", "HEAD"):
             return HttpResponseRedirect(find_page_above(request.path))

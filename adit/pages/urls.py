@@ -14,6 +14,5 @@ urlpatterns = [
     path("trail/", audit_views.trail_page, name="trail"),
     path("trail/verify/", audit_views.trail_verify, name="trail_verify"),
     path("trail/export/", audit_views.trail_export, name="trail_export"),
-    path("trail/patient/", audit_views.trail_patient, name="trail_patient"),
     path("history/<slug:kind>/<int:pk>/", audit_views.history_page, name="history"),
 ]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from lab.prepared import prepared_place  # noqa: F401
 from lab.reaper import reaping
 from lab.services import postgresql_service, rabbitmq_service, redis_service  # noqa: F401
 
 DATA = Path(tempfile.mkdtemp(prefix="adit-test-"))
 os.environ["ADIT_DATA"] = str(DATA)
+os.environ["ADIT_ORDERS_WITHOUT_PROJECT"] = "true"  # tests that need a project turn it off
 os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
 for name in ("ADIT_KEY_FILE", "ADIT_SECRET_KEY_FILE", "DATABASE_URL", "DATABASE_URL_FILE"):
     os.environ.pop(name, None)
@@ -24,7 +26,6 @@ create_key_file(DATA / "keys" / "master.key")
 create_key_file(DATA / "keys" / "web.key")
 
 import django  # noqa: E402
-from django.apps import apps  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 django.setup()
@@ -33,10 +34,9 @@ if DATA.resolve() != settings.DATA_DIR:
 
 from typing import Any  # noqa: E402
 
-from django.contrib.auth.models import Group  # noqa: E402
-from django.db import connection  # noqa: E402
-from django.db.models.signals import post_migrate  # noqa: E402
-from django.test import Client  # noqa: E402
+from django.contrib.auth.models import Group, Permission  # noqa: E402
+from django.db import connection, transaction  # noqa: E402
+from django.test import Client, TransactionTestCase  # noqa: E402
 from lab.jobs import PATIENT, GatedNode, put_study  # noqa: E402
 from lab.ordering import order_job  # noqa: E402
 
@@ -45,6 +45,8 @@ from adit.accounts.models import User  # noqa: E402
 from adit.audit import trail  # noqa: E402
 from adit.audit.kept_head import FILE_NAME as KEPT_HEAD  # noqa: E402
 from adit.audit.models import GENESIS_HASH, ChainHead  # noqa: E402
+from adit.dicomweb import viewing_cache  # noqa: E402
+from adit.dicomweb.client_watch import ClientWatch  # noqa: E402
 from adit.jobs import encrypted_payload, task_groups  # noqa: E402
 from adit.jobs.kinds.base import TaskPlan  # noqa: E402
 from adit.jobs.kinds.picked_study import PickedStudy  # noqa: E402
@@ -53,7 +55,8 @@ from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskState  # noq
 from adit.nodes.models import Node, NodeAccess  # noqa: E402
 from adit.projects import services  # noqa: E402
 from adit.projects.models import Project  # noqa: E402
-from adit.projects.services import create_project  # noqa: E402
+from adit.projects.services import save_new_project  # noqa: E402
+from adit.vault.cipher import ValueCipher  # noqa: E402
 from adit_engine import nodes  # noqa: E402
 from adit_engine.messages import Message  # noqa: E402
 from adit_engine.nodes.memory import MemoryNode  # noqa: E402
@@ -93,12 +96,30 @@ def django_db_modify_db_settings(
         connection.settings_dict["TEST"]["NAME"] = str(DATA / "test.sqlite3")
 
 
-def _restore_head(**kwargs: object) -> None:
-    """Make the head of the empty trail again after a transactional test has emptied all tables."""
-    ChainHead.objects.get_or_create(pk=1, defaults={"signature": trail.sign_head(0, GENESIS_HASH)})
+KEPT_TABLES = {"auth_permission", "django_content_type", "django_migrations"}
+"""Tables that describe the models; the migrations have filled them."""
 
 
-post_migrate.connect(_restore_head, sender=apps.get_app_config("audit"))
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let transactional tests delete at their end the rows that were added.
+
+    Django would truncate each table, which PostgreSQL does slowly, and fill KEPT_TABLES again.
+    """
+    with django_db_blocker.unblock():
+        tables = set(connection.introspection.django_table_names(only_existing=True)) - KEPT_TABLES
+        last = Permission.objects.latest("pk").pk
+
+    def empty(test: TransactionTestCase) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            for table in sorted(tables):
+                cursor.execute(f'DELETE FROM "{table}"')
+            cursor.execute("DELETE FROM auth_permission WHERE id > %s", [last])
+            ChainHead.objects.create(pk=1, signature=trail.sign_head(0, GENESIS_HASH))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", empty)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -109,11 +130,43 @@ def no_kept_head() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_recheck_in_transactions(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that watches a retrieval sees no rows of a transaction that is rolled back."""
+    marker = request.node.get_closest_marker("django_db")
+    if marker is None or not marker.kwargs.get("transaction"):
+        for method in ("_renew", "_recheck"):
+            monkeypatch.setattr(ClientWatch, method, lambda self: None)
+
+
+@pytest.fixture(autouse=True)
 def empty_memory() -> Iterator[None]:
-    """Clear all memory nodes before and after each test."""
+    """Clear all memory nodes before and after each test, and what was fetched from them."""
     MemoryNode.shelves.clear()
     yield
     MemoryNode.shelves.clear()
+    viewing_cache.cache.clear()
+
+
+@pytest.fixture
+def count_opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return how many values were decrypted since the last call."""
+    opened = 0
+    original = ValueCipher.open
+
+    def count(self: ValueCipher, sealed: bytes | memoryview, context: str) -> Any:
+        nonlocal opened
+        opened += 1
+        return original(self, sealed, context)
+
+    def take() -> int:
+        nonlocal opened
+        taken, opened = opened, 0
+        return taken
+
+    monkeypatch.setattr(ValueCipher, "open", count)
+    return take
 
 
 @pytest.fixture
@@ -174,6 +227,9 @@ def make_node(groups: dict[str, Group]) -> Callable[..., Node]:
             NodeAccess.objects.create(
                 group=groups[group], node=node, may_read=group in reads, may_write=group in writes
             )
+        for project in Project.objects.filter(is_default=False):
+            project.sources.add(node)
+            project.destinations.add(node)
         return node
 
     return make
@@ -205,14 +261,25 @@ def folder_node(make_node: Callable[..., Node], tmp_path: Path) -> Node:
 
 @pytest.fixture
 def make_project(groups: dict[str, Group], db: None) -> Callable[..., Project]:
-    """Create a project of the coordinators: make_project("LUNG", pattern="LUNG-####", …)."""
+    """Create a project of the coordinators: make_project("LUNG", pattern="LUNG-####", …).
+
+    Like a project of an old release it may lack details of its approval. It allows every node
+    and modality, including nodes that `make_node` creates later.
+    """
     manager = User.objects.create_superuser("project-maker")
 
     def make(
         protocol_id: str, *, members: tuple[str, ...] = (standard.COORDINATORS,), **values: object
     ) -> Project:
-        project = Project(protocol_id=protocol_id, **{"sponsor": "Test University", **values})
-        return create_project(manager, project, members=[groups[name] for name in members])
+        basis = {"sponsor": "Test University", "all_modalities": "modalities" not in values}
+        project = Project(protocol_id=protocol_id, **{**basis, **values})
+        nodes = list(Node.objects.all())
+        relations = {
+            "members": [groups[name] for name in members],
+            "sources": nodes,
+            "destinations": nodes,
+        }
+        return save_new_project(manager, project, "project.created", relations)
 
     return make
 

@@ -16,7 +16,7 @@ from adit import cli
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-OURS = ("prepare", "web", "worker", "scheduler", "receiver")
+OURS = ("prepare", "web", "dicomweb", "worker", "scheduler", "receiver")
 
 needs_compose = pytest.mark.skipif(
     shutil.which("docker-compose") is None, reason="needs compose: apt install docker-compose"
@@ -34,7 +34,7 @@ def compose() -> dict[str, Any]:
         env={**os.environ, "ADIT_HOSTS": "adit.example.org"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -83,7 +83,8 @@ def test_the_compose_file_has_no_secrets_and_isolates_internal_services(
     for name in ("postgres", "rabbitmq", "redis"):
         assert list(compose["services"][name]["networks"]) == ["inside"]
         assert "ports" not in compose["services"][name]
-    assert "ports" not in compose["services"]["web"]
+    for name in ("web", "dicomweb"):
+        assert "ports" not in compose["services"][name]
 
 
 @needs_compose
@@ -143,7 +144,7 @@ def test_systemd_verifies_each_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", *files],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
     )
     ours = [line for line in done.stderr.splitlines() if "adit" in line]
@@ -160,7 +161,7 @@ def test_each_unit_has_a_low_exposure_for_systemd(unit: Path, tmp_path: Path) ->
         ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(tmp_path / name)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr
 

@@ -20,7 +20,7 @@ import sys, time
 from lab import services
 with getattr(services, sys.argv[1])() as service:
     print(service.folder, service.__dict__["keeper"].pid, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -105,7 +105,7 @@ def is_alive(pid: int) -> bool:
 
 
 def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.02)

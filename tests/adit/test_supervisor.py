@@ -14,7 +14,8 @@ from adit.supervisor import AlreadyRunning, NotReady, Process, Supervisor, lock_
 
 SLEEPER = "import time; time.sleep(600)"
 DEAF = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1); time.sleep(600)"
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "print(1, flush=True); time.sleep(600)"
 )
 PARENT = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); "
@@ -35,7 +36,7 @@ def python(name: str, code: str, *arguments: str, **values: object) -> Process:
     return Process(name, [sys.executable, "-c", code, *arguments], **values)  # type: ignore[arg-type]
 
 
-def until(condition: Callable[[], object], deadline_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], deadline_s: float = 30.0) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "timed out"
@@ -69,11 +70,11 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_time(tmp_path:
     output = tmp_path / "log"
     supervisor = Supervisor([python("deaf", DEAF, output=output)], grace_s=1)
     supervisor.start()
-    until(lambda: output.exists())
+    until(lambda: output.exists() and output.read_text())
     (pid,) = supervisor.pids().values()
     begun = time.monotonic()
     supervisor.stop()
-    assert time.monotonic() - begun < 5
+    assert 1 <= time.monotonic() - begun < 60
     assert not is_alive(pid)
 
 
@@ -110,20 +111,20 @@ def test_the_not_ready_error_names_the_process(capfd: pytest.CaptureFixture[str]
         silent.wait_ready(0.3)
     broken = Supervisor([python("web", "raise SystemExit(3)", ready=lambda: False)], grace_s=1)
     with broken, pytest.raises(NotReady, match=r"web ends repeatedly \(exit code 3\)"):
-        broken.wait_ready(2)
+        broken.wait_ready(30)
 
 
 def test_wait_ready_succeeds_when_a_process_is_ready(tmp_path: Path) -> None:
     sign = tmp_path / "sign"
     code = f"import pathlib, time; pathlib.Path({str(sign)!r}).touch(); time.sleep(600)"
     with Supervisor([python("one", code, ready=sign.exists)], grace_s=1) as supervisor:
-        assert supervisor.wait_ready(15)
+        assert supervisor.wait_ready(60)
 
 
 def test_sigterm_ends_the_supervisor_and_its_processes(tmp_path: Path) -> None:
     supervisor, pids = supervised(tmp_path)
     supervisor.terminate()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     until(lambda: not any(is_alive(pid) for pid in pids))
 
 
@@ -154,3 +155,12 @@ def test_a_data_folder_is_locked_by_one_process(tmp_path: Path) -> None:
         pass
     with lock_data_folder(tmp_path):
         pass
+
+
+def test_processes_load_no_libraries_for_pixels_before_they_need_them() -> None:
+    code = "import sys, adit.cli, django; django.setup();"
+    code += "print(sorted({'numpy', 'PIL', 'pydicom', 'fpdf'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -2,16 +2,18 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import Dataset
-from pynetdicom import AE
+from pynetdicom import AE, evt
 
 from adit.demo.pacs import DemoPacs
 
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
+VERIFICATION = "1.2.840.10008.1.1"
 
 
 def find(pacs: DemoPacs, level: str, root: str = STUDY_ROOT, **keys: Any) -> list[Dataset]:
@@ -135,7 +137,7 @@ def test_a_findscu_query_in_undeclared_utf_8_is_understood(pacs: DemoPacs) -> No
     keys = ["QueryRetrieveLevel=STUDY", "PatientName=Müller*", "StudyInstanceUID"]
     for key in keys:
         call += ["-k", key]
-    done = subprocess.run(call, capture_output=True, timeout=30, check=True)
+    done = subprocess.run(call, capture_output=True, timeout=250, check=True)
     said = (done.stdout + done.stderr).decode()
     assert said.count("UI [1.2.1") == 1
     assert "Müller^Änne" in said
@@ -192,8 +194,18 @@ def test_an_unknown_query_level_is_refused(pacs: DemoPacs) -> None:
 
 def test_a_wrong_called_ae_title_is_rejected(pacs: DemoPacs) -> None:
     ae = AE("TESTER")
-    ae.add_requested_context("1.2.840.10008.1.1")
+    ae.add_requested_context(VERIFICATION)
     association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")
     assert association.is_rejected
     answer = association.acceptor.primitive
     assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
+
+
+def test_a_pacs_stops_while_it_rejects_an_association(filled: Path) -> None:
+    with DemoPacs("DEMOPACS", filled) as pacs:
+        assert pacs._server is not None
+        pacs._server.bind(evt.EVT_REJECTED, lambda event: pacs.stop())
+        ae = AE("TESTER")
+        ae.add_requested_context(VERIFICATION)
+        association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")
+    assert association.is_rejected

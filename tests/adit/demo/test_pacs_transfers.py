@@ -9,17 +9,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lab.ports import free_port
 from lab.small_objects import CT, MR, instance
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, build_role, evt
 
+from adit.demo import pacs as demo_pacs
 from adit.demo.pacs import DemoPacs
 from adit.demo.pacs_index import FolderIndex
 
@@ -43,11 +47,11 @@ def by_uid(folder: Path) -> dict[str, bytes]:
 
 def dcmtk(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(one) for one in arguments], capture_output=True, text=True, timeout=60, check=False
+        [str(one) for one in arguments], capture_output=True, text=True, timeout=250, check=False
     )
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -171,13 +175,12 @@ def receiver(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """Port and output folder of a running storescp (dcmtk)."""
     folder = tmp_path / "received"
     folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(["storescp", "-od", str(folder), "-aet", "RECEIVER", str(port)])
     wait_until(lambda: dcmtk("echoscu", "-aec", "RECEIVER", "127.0.0.1", port).returncode == 0)
     yield port, folder
     process.terminate()
-    process.wait(10)
+    process.wait(30)
 
 
 @needs_dcmtk
@@ -232,9 +235,21 @@ def test_c_get_ends_after_a_cancel(pacs: DemoPacs) -> None:
 
 
 @needs_dcmtk
-def test_c_get_does_not_wait_for_delayed_tcp_acknowledgements(tmp_path: Path) -> None:
-    """Nagle's algorithm at the peer and delayed acknowledgements here cost 40 ms per image."""
-    count = 100
+def test_c_get_does_not_wait_for_delayed_tcp_acknowledgements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nagle's algorithm and delayed acknowledgements would cost 40 ms per image.
+
+    Linux forgets TCP_QUICKACK, so it is set for each response.
+    """
+    count, options = 20, Counter[int]()
+    set_option = socket.socket.setsockopt
+
+    def counted(one: socket.socket, level: int, option: int, *value: Any) -> None:
+        options[option] += level == socket.IPPROTO_TCP
+        set_option(one, level, option, *value)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", counted)
     (tmp_path / "out").mkdir()
     (tmp_path / "pacs").mkdir()
     for number in range(count):
@@ -242,15 +257,14 @@ def test_c_get_does_not_wait_for_delayed_tcp_acknowledgements(tmp_path: Path) ->
         one = instance(f"1.2.7.1.{number}", **uids)
         one.save_as(tmp_path / "pacs" / f"{number}.dcm", enforce_file_format=True)
     with DemoPacs("DEMOPACS", tmp_path / "pacs") as pacs:
-        began = time.monotonic()
         done = dcmtk(
             "getscu", "-S", "-aec", "DEMOPACS", "127.0.0.1", pacs.port, "-od", tmp_path / "out",
             "-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID=1.2.7",
         )  # fmt: skip
-        seconds = time.monotonic() - began
     assert done.returncode == 0
     assert len(list((tmp_path / "out").iterdir())) == count
-    assert seconds < count * 0.04 * 0.8
+    assert options[socket.TCP_NODELAY] == 1
+    assert options[socket.TCP_QUICKACK] >= count
 
 
 def test_a_sop_class_unknown_to_pynetdicom_is_stored_and_sent(tmp_path: Path) -> None:
@@ -371,7 +385,7 @@ class running:
     def __enter__(self) -> tuple[subprocess.Popen[bytes], int]:
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], 20)[0], "the PACS was not ready in time"
+        assert select.select([self.process.stdout], [], [], 60)[0], "the PACS was not ready in time"
         word, port, _ = self.process.stdout.readline().split()
         assert word == b"ready"
         return self.process, int(port)
@@ -379,12 +393,12 @@ class running:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(5)
+        self.process.wait(30)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
 
-def test_the_process_ends_within_two_seconds_despite_an_open_association(filled: Path) -> None:
+def test_the_process_does_not_wait_for_the_end_of_an_open_association(filled: Path) -> None:
     with running(filled) as (process, port):
         ae = AE("TESTER")
         ae.add_requested_context("1.2.840.10008.1.1")
@@ -392,8 +406,8 @@ def test_the_process_ends_within_two_seconds_despite_an_open_association(filled:
         assert association.send_c_echo().Status == 0
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
-        assert time.monotonic() - started < 2
+        assert process.wait(30) == 0
+        assert time.monotonic() - started < 12, "the PACS waits 15 s for a release"
         association.abort()
 
 
@@ -403,7 +417,7 @@ def test_a_pacs_with_follow_parent_ends_with_its_parent_process(filled: Path) ->
     code = f"import subprocess; p = subprocess.Popen({command!r}, stdout=-1);"
     code += "p.stdout.readline(); print(p.pid)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=True
     )
     pid = int(done.stdout)
     wait_until(lambda: not _alive(pid))
@@ -435,9 +449,17 @@ def test_the_pacs_does_not_import_django(filled: Path) -> None:
     code = "import sys, adit.demo.pacs, adit.demo.patients;"
     code += "print([name for name in sys.modules if name.startswith('django')])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_connection_is_closed_even_if_the_peer_has_already_gone() -> None:
+    gone = socket.socket()
+
+    demo_pacs._close(gone)
+
+    assert gone.fileno() == -1
 
 
 def test_invalid_data_does_not_stop_the_pacs(pacs: DemoPacs) -> None:
@@ -447,7 +469,7 @@ def test_invalid_data_does_not_stop_the_pacs(pacs: DemoPacs) -> None:
         b"\x01\x00\x00\x00\x00\x04abcd",
         os.urandom(500),
     ):
-        with socket.create_connection(("127.0.0.1", pacs.port), timeout=1) as peer:
+        with socket.create_connection(("127.0.0.1", pacs.port), timeout=30) as peer:
             peer.sendall(garbage)
             with contextlib.suppress(OSError):
                 peer.shutdown(socket.SHUT_WR)

@@ -23,7 +23,7 @@ from adit.demo.writing import uid
 
 LEFT_BEHIND = ["1.2/old.dcm", "1.2/stored.txt"]
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

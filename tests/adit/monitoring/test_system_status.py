@@ -14,6 +14,7 @@ from lab.smtp_server import smtp_server
 from adit import installation
 from adit.accounts.models import User
 from adit.accounts.permissions import ADMINISTRATORS
+from adit.audit import outages
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState
 from adit.monitoring import process_signs, system_status
@@ -43,11 +44,20 @@ def test_only_administrators_and_pacs_administrators_see_the_status(
     assert 'href="/system/"' not in as_user(coordinator).get("/").content.decode()
 
 
+def test_the_status_says_whether_orders_need_a_project(
+    pacsadmin: User, as_user: AsUser, settings: Any
+) -> None:
+    for allowed, answer in ((True, "are allowed: yes."), (False, "are allowed: no.")):
+        settings.ORDERS_WITHOUT_PROJECT = allowed
+        page = as_user(pacsadmin).get("/system/").content.decode()
+        assert f"Pseudonymized orders without a research project {answer}" in page
+
+
 def test_a_process_that_reports_is_running_and_one_that_stopped_is_named_with_its_command(
     settings: Any,
 ) -> None:
     settings.EMBEDDED = False
-    settings.RECEIVER_PORT = 0
+    settings.RECEIVER_PORT = settings.DICOMWEB_PORT = 0
     process_signs.report_process(ProcessRole.WORKER)
     old = timezone.now() - timedelta(minutes=3)
     ProcessSign.objects.create(name="b:1", role="scheduler", host="b", version="1", seen_at=old)
@@ -59,6 +69,10 @@ def test_a_process_that_reports_is_running_and_one_that_stopped_is_named_with_it
     assert (worker.host, worker.alive, worker.next_step) == (socket.gethostname(), 1, "")
     assert (scheduler.alive, scheduler.next_step) == (0, "Start it on b: adit scheduler")
     assert (web.host, web.seen_at) == ("", None)
+    settings.DICOMWEB_PORT = 8104
+    dicomweb = system_status.list_processes()[-1]
+    assert (dicomweb.role, dicomweb.alive) == (ProcessRole.DICOMWEB, 0)
+    assert "adit dicomweb" in dicomweb.next_step
     settings.EMBEDDED = True
     assert "adit up" in system_status.list_processes()[0].next_step
 
@@ -149,7 +163,13 @@ def test_a_test_mail_reaches_the_mail_server_or_says_why_not(
         page = client.get("/system/").content.decode()
         assert f"127.0.0.1:{box.port}" in page
         assert "geheim-77" not in page
+    assert "ADIT cannot send mails" not in client.get("/system/").content.decode()
     assert "The mail server does not answer." in send()
+    page = client.get("/system/").content.decode()
+    assert "ADIT cannot send mails since" in page
+    assert "Check ADIT_MAIL_HOST" in page
+    outages.note_success(outages.MAIL)
+    assert "ADIT cannot send mails" not in client.get("/system/").content.decode()
     assert AuditEvent.objects.filter(action="system.test_mail").count() == 1
     User.objects.filter(pk=admin.pk).update(email="")
     assert "Enter your mail address" in send()

@@ -22,7 +22,9 @@ from adit.audit.trail import record
 from adit.jobs.models import Job
 from adit.message_templates import EVENT_ACTIONS, TEMPLATES
 from adit.nodes.models import Node
+from adit.pages import audit_trail
 from adit.projects.models import Project
+from adit.webhooks.models import WebhookEvent
 
 AsUser = Callable[[User], Client]
 HOSTILE = "<script>alert(1)</script>"
@@ -241,7 +243,14 @@ def test_every_action_that_is_recorded_has_a_sentence() -> None:
 
     assert len(recorded) > 60
     assert recorded <= EVENT_ACTIONS
-    assert actions_in_the_code() - EVENT_ACTIONS - {"job.created.query"} == set()
+    of_webhooks = set(WebhookEvent.values)
+    assert actions_in_the_code() - EVENT_ACTIONS - of_webhooks - {"job.created.query"} == set()
+
+
+def test_every_action_is_found_by_one_of_the_filters() -> None:
+    found = frozenset().union(*(actions for _label, actions in audit_trail.CATEGORIES.values()))
+
+    assert found == EVENT_ACTIONS
 
 
 def test_an_event_is_a_sentence_with_links_to_what_the_reader_may_open(
@@ -258,6 +267,8 @@ def test_an_event_is_a_sentence_with_links_to_what_the_reader_may_open(
     job = make_job(coordinator, project=project)
     details = {"tasks": 3, "destination": "Research folder", "project": "LUNG", "sources": ["P"]}
     record("job.created", user=coordinator, about=f"job:{job.pk}", details=details)
+    alone = {"tasks": 1, "destination": "Research folder", "project": "site-default"}
+    record("job.created", user=coordinator, about=f"job:{job.pk}", details=alone)
     record("project.changed", user=dpo, about="project:LUNG")
     record("node.paused", user=dpo, about=f"node:{source.pk}", details={"reason": "Night."})
     record("task.ended", about="job:99999", details={"task": 2, "delivered": 1, "withheld": 0})
@@ -269,6 +280,7 @@ def test_an_event_is_a_sentence_with_links_to_what_the_reader_may_open(
         f'Carla &lt;Coordinator&gt; ordered <a href="/jobs/{job.pk}/">job {job.pk}</a>: '
         "3 studies to Research folder, project LUNG." in page
     )
+    assert "1 study to Research folder, project none." in page
     assert f'dpo changed <a href="/projects/{project.pk}/">project LUNG</a>.' in page
     assert "dpo paused PACS1: Night." in page
     assert f'dpo paused <a href="/nodes/{source.pk}/">PACS1</a>: Night.' in for_admin

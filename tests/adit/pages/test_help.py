@@ -89,5 +89,7 @@ def _bare_words(template: Path) -> list[str]:
     text = re.sub(r"{% comment %}.*?{% endcomment %}", "", text, flags=re.S)
     text = re.sub(r"{% blocktranslate.*?{% endblocktranslate %}", "", text, flags=re.S)
     text = re.sub(r"{%.*?%}|{{.*?}}|{#.*?#}", "", text, flags=re.S)
-    text = re.sub(r"<kbd>.*?</kbd>|<[^>]*>|&\w+;", "", text, flags=re.S)
+    text = re.sub(
+        r"<kbd>.*?</kbd>|<code translate=\"no\">.*?</code>|<[^>]*>|&\w+;", "", text, flags=re.S
+    )
     return [word for word in re.findall(r"[^\W\d_]{2,}", text) if word not in NAMES]

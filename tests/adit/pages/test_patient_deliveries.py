@@ -37,6 +37,7 @@ def test_the_deliveries_of_a_patient_are_found_until_the_key_is_destroyed(
 
     page = client.post("/trail/patient/", asked).content.decode()
     sheet = client.post("/trail/patient/", {**asked, "form": "csv"})
+    answer = client.post("/trail/patient/", {**asked, "form": "pdf"})
     other = client.post("/trail/patient/", {**asked, "patient_id": "PID-1"}).content.decode()
 
     assert f"<td>{job.pk}</td>" in page
@@ -44,9 +45,14 @@ def test_the_deliveries_of_a_patient_are_found_until_the_key_is_destroyed(
     assert f"<td>{destination.name}</td>" in page
     text = b"".join(sheet.streaming_content).decode()  # type: ignore[attr-defined]
     assert f'"{job.pk}","coordinator","LUNG","{destination.name}","3"' in text
+    assert answer.content.startswith(b"%PDF")
+    assert AuditEvent.objects.get(action="patient.answer_exported").patient_sealed == [
+        source.name,
+        PATIENT,
+    ]
     assert "No delivered images found" in other
     searched = AuditEvent.objects.filter(action="trail.patient_searched")
-    assert [event.details["found"] for event in searched] == [1, 1, 0]
+    assert [event.details["found"] for event in searched] == [1, 1, 1, 0]
     assert searched[0].patient_sealed == [source.name, PATIENT]
     assert PATIENT not in repr(list(AuditEvent.objects.values_list("details", flat=True)))
     assert trail.verify_chain() is None
