@@ -7,20 +7,26 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from os import cpu_count
 from pathlib import Path
 
 from benchmarks import compare, cost, peers
 from benchmarks.data import CT, MG, MR, Kind, Study
+from benchmarks.delayed_network import delayed_port
 from benchmarks.table import Figure, Line, NotYet, markdown
 from benchmarks.works import Site, engine
 
 _MEMORY = Path("/dev/shm")
 _FULL = {CT: 400, MR: 1500, MG: 8}
 _QUICK = {CT: 100, MR: 200, MG: 2}
+DELAYS_S = (0.0025, 0.01)
+"""Delays of each direction, as between buildings and between towns."""
 
-NOT_YET = (NotYet("WADO-RS served / getscu", "the gateway does not serve WADO-RS yet"),)
+ASSOCIATIONS = 4
+
+NOT_YET: tuple[NotYet, ...] = ()
 
 Lines = list[Line | Figure | NotYet]
 
@@ -44,8 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found: Lines = []
     try:
         engine_ready()
-        found += _costs(places[0][1], quick=options.quick)
-        for name, base in places:
+        if not options.delayed:
+            found += _costs(places[0][1], quick=options.quick)
+        for line in _delayed(*places[0], rounds, quick=options.quick):
+            found.append(line)
+        for name, base in () if options.delayed else places:
             for line in _compared(name, base, counts, rounds):
                 found.append(line)
     finally:
@@ -58,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less data, three rounds")
     parser.add_argument("--rounds", type=int, help="how often each is timed; else 5")
+    parser.add_argument(
+        "--delayed", action="store_true", help="only the comparisons over a network with delays"
+    )
     parser.add_argument(
         "--disk", nargs="?", const="/var/tmp", metavar="FOLDER", help="again, on a disk"
     )
@@ -91,6 +103,41 @@ def _stage(base: Path, *, options: bool) -> Iterator[Callable[[Study], Site]]:
         source.sends_to("ADIT", port)
         files, scratch = folder / "files", folder / "scratch"
         yield lambda study: Site(source, relay, destination, study, files, scratch, port)
+
+
+def _delayed(place: str, base: Path, rounds: int, *, quick: bool) -> Iterator[Line | Figure]:
+    """Yield comparisons over networks with delays; lazy as `_compared`."""
+    with _stage(base, options=True) as site_of:
+        direct = site_of(Study(MR, 200 if quick else 1500, series=10))
+        direct.fill()
+        for seconds in DELAYS_S:
+            where = f"{place}, {seconds * 1000:g} ms each way"
+            _say(f"{direct.study} on {where}")
+            with ExitStack() as stack:
+
+                def at(port: int, delay_s: float = seconds, stack: ExitStack = stack) -> int:
+                    return stack.enter_context(delayed_port(port, delay_s))
+
+                one = replace(
+                    direct,
+                    source=replace(direct.source, dicom_port=at(direct.source.dicom_port)),
+                    destination=replace(
+                        direct.destination, dicom_port=at(direct.destination.dicom_port)
+                    ),
+                    associations=1,
+                )
+                direct.source.sends_to("ADIT", at(direct.receiver_port))
+                several = replace(one, associations=ASSOCIATIONS)
+                yield from compare.delayed_lines(one, several, rounds, where)
+                if seconds == DELAYS_S[0]:
+                    yield from compare.second_client_lines(direct, several, rounds, where)
+                    counts = (50, 200, 500) if quick else (100, 1000, 5000)
+
+                    def far_of(study: Study, site: Site = several) -> Site:
+                        return replace(site, study=study)
+
+                    yield from cost.growth(far_of, counts, where)
+                    direct.fill()
 
 
 def _compared(place: str, base: Path, counts: dict[Kind, int], rounds: int) -> Iterator[Line]:

@@ -94,10 +94,13 @@ def per_instance(site: Site, rounds: int) -> Figure:
     return Figure("engine CPU per CT, archive to archive", data, each_ms, "ms", Promise(4, 2))
 
 
-def growth(site_of: Callable[[Study], Site], counts: tuple[int, int, int]) -> list[Figure]:
+def growth(
+    site_of: Callable[[Study], Site], counts: tuple[int, int, int], place: str = ""
+) -> list[Figure]:
     """Measure peak memory of the largest study, and growth of the cost per instance.
 
-    The growth compares large and small studies without the start-up.
+    The growth compares large and small studies without the start-up. `place` names a network with
+    delays.
     """
     small, middle, large = counts
     spent: dict[int, Spent] = {}
@@ -117,12 +120,12 @@ def growth(site_of: Callable[[Study], Site], counts: tuple[int, int, int]) -> li
     memory = spent[large].memory_mb
     told = ", ".join(f"{n}: {each_ms[n]:.2f}" for n in counts)
     told_wall = ", ".join(f"{n}: {wall_ms[n]:.2f}" for n in counts)
-    flat = Promise(1.3, 1.05)
+    flat, where = Promise(1.3, 1.05), f", {place}" if place else ""
     cpu, wall = each_ms[large] / each_ms[small], wall_ms[large] / wall_ms[small]
     return [
-        Figure("peak memory", f"{large} MR in one study", memory, "MB", Promise(200, 100)),
-        Figure("growth of CPU per instance", f"ms for {told}", cpu, "x", flat),
-        Figure("growth of time per instance", f"ms for {told_wall}", wall, "x", flat),
+        Figure("peak memory", f"{large} MR in one study{where}", memory, "MB", Promise(200, 100)),
+        Figure("growth of CPU per instance", f"ms for {told}{where}", cpu, "x", flat),
+        Figure("growth of time per instance", f"ms for {told_wall}{where}", wall, "x", flat),
     ]
 
 

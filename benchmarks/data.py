@@ -36,11 +36,13 @@ MG = Kind("MG", "1.2.840.10008.5.1.4.1.1.1.2", 5000, 3000)
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One study of one series. `number` distinguishes the studies of one run."""
+    """One study. `number` distinguishes the studies of one run."""
 
     kind: Kind
     count: int
     number: int = 1
+    series: int = 1
+    """Number of series; the images are spread evenly."""
 
     @property
     def uid(self) -> str:
@@ -53,7 +55,12 @@ class Study:
     def __str__(self) -> str:
         size = self.kind.instance_bytes
         each = f"{size / 1e6:.0f} MB" if size > 1e6 else f"{size / 1e3:.0f} kB"
-        return f"{self.count} {self.kind.modality} x {each}"
+        spread = f" in {self.series} series" if self.series > 1 else ""
+        return f"{self.count} {self.kind.modality} x {each}{spread}"
+
+    @property
+    def series_uids(self) -> tuple[str, ...]:
+        return tuple(f"{self.uid}.{number + 1}" for number in range(self.series))
 
 
 def write(study: Study, folder: Path) -> None:
@@ -67,13 +74,15 @@ def write(study: Study, folder: Path) -> None:
 def files(study: Study) -> Iterator[tuple[bytes, bytes]]:
     """Yield header and pixels of each file.
 
-    The header is encoded once; only UID and number differ.
+    The header is encoded once per series; only UID and number differ.
     """
-    template = _encoded(_header(study))
+    templates = [_encoded(_header(study, uid)) for uid in study.series_uids]
     pixels = _pixels(study.kind)
     first = str(_FIRST).encode()
     for number in range(study.count):
-        header = template.replace(first, str(_FIRST + number).encode())
+        header = templates[number * study.series // study.count].replace(
+            first, str(_FIRST + number).encode()
+        )
         yield header, pixels[number % len(pixels)]
 
 
@@ -98,12 +107,12 @@ def _encoded(ds: Dataset) -> bytes:
     return buffer.getvalue()[:-size]
 
 
-def _header(study: Study) -> Dataset:
+def _header(study: Study, series_uid: str) -> Dataset:
     kind, ds = study.kind, Dataset()
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.SOPClassUID = kind.class_uid
     ds.SOPInstanceUID = f"{study.uid}.1.{_FIRST}"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = study.uid, f"{study.uid}.1"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = study.uid, series_uid
     ds.FrameOfReferenceUID = f"{study.uid}.9"
     _person(ds, study)
     _origin(ds, kind)

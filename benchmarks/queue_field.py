@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+os.environ["ADIT_ORDERS_WITHOUT_PROJECT"] = "true"
 os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
 
 TASKS_EACH = 500

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,20 @@ class Site:
     files: Path
     scratch: Path
     receiver_port: int
-    """Port to which the source sends the images of a C-MOVE to ADIT."""
+    """Port at which ADIT receives the images of a C-MOVE."""
+    associations: int | None = None
+    """Associations of the engine at each archive; None: the default of the command line."""
+
+    @property
+    def source_url(self) -> str:
+        return self._url(self.source, "retrieve_associations")
+
+    @property
+    def destination_url(self) -> str:
+        return self._url(self.destination, "store_associations")
+
+    def _url(self, one: Orthanc, setting: str) -> str:
+        return one.url if self.associations is None else f"{one.url}?{setting}={self.associations}"
 
     @property
     def out(self) -> Path:
@@ -76,7 +90,7 @@ def engine(*arguments: str | Path, options: bool = True) -> None:
 
 
 def get_by_engine(site: Site) -> None:
-    engine("fetch", "--from", site.source.url, "--to", site.out, *_ledger(site), *_which(site))
+    engine("fetch", "--from", site.source_url, "--to", site.out, *_ledger(site), *_which(site))
 
 
 def get_by_getscu(site: Site) -> None:
@@ -94,7 +108,8 @@ def get_by_script(site: Site) -> None:
 
 
 def move_by_engine(site: Site) -> None:
-    source = f"{site.source.url}?retrieve=move"
+    mark = "?" if site.associations is None else "&"
+    source = f"{site.source_url}{mark}retrieve=move"
     words = ("--from", source, "--to", site.out, "--receiver", str(site.receiver_port))
     engine("fetch", *words, *_ledger(site), *_which(site))
 
@@ -104,7 +119,7 @@ def move_by_movescu(site: Site) -> None:
 
 
 def store_by_engine(site: Site) -> None:
-    engine("send", "--from", site.files, "--to", site.destination.url, *_ledger(site))
+    engine("send", "--from", site.files, "--to", site.destination_url, *_ledger(site))
 
 
 def store_by_storescu(site: Site) -> None:
@@ -117,7 +132,7 @@ def transfer_by_engine(site: Site) -> None:
 
 def transfer_command(site: Site) -> list[str]:
     """Archive to archive, pseudonymized, verified, and confirmed."""
-    places = ("--from", site.source.url, "--to", site.destination.url)
+    places = ("--from", site.source_url, "--to", site.destination_url)
     key = ("--key-file", site.key, "--pseudonym", PSEUDONYM)
     radiographs = ("--accept-header-word", "made-up images without text")
     words = ("transfer", *places, *key, *radiographs, *_ledger(site), *_which(site))
@@ -164,18 +179,41 @@ def _getscu(site: Site) -> None:
 
 def _findscu(site: Site, *wanted: str) -> None:
     one = site.source
-    place = (f"StudyInstanceUID={site.study.uid}", f"SeriesInstanceUID={site.study.uid}.1")
-    keys = [word for key in (*place, *wanted) for word in ("-k", key)]
     where = (*_CALLING, one.ae_title, "127.0.0.1", str(one.dicom_port))
-    command = ["findscu", "-S", "-k", "QueryRetrieveLevel=IMAGE", *keys, *where]
-    run(command, options=one.options)
+    for series_uid in site.study.series_uids:
+        place = (f"StudyInstanceUID={site.study.uid}", f"SeriesInstanceUID={series_uid}")
+        keys = [word for key in (*place, *wanted) for word in ("-k", key)]
+        command = ["findscu", "-S", "-k", "QueryRetrieveLevel=IMAGE", *keys, *where]
+        run(command, options=one.options)
 
 
-def _retrieve(site: Site, tool: str, *more: str | int) -> None:
+def search_by_findscu(site: Site) -> None:
+    """Search one patient, as another user of the archive does."""
     one = site.source
-    site.out.mkdir()
+    words = ("QueryRetrieveLevel=STUDY", f"PatientID=BENCH-{site.study.number:04}", "StudyDate")
+    keys = [word for key in words for word in ("-k", key)]
+    where = (*_CALLING, one.ae_title, "127.0.0.1", str(one.dicom_port))
+    run(["findscu", "-S", *keys, *where], options=one.options)
+
+
+def get_by_several_getscu(site: Site) -> None:
+    """Run as many getscu at once as the engine has associations, one series each."""
+
+    def get(series_uid: str) -> None:
+        _retrieve(site, "getscu", series_uid=series_uid)
+
+    with ThreadPoolExecutor(site.associations) as pool:
+        list(pool.map(get, site.study.series_uids))
+
+
+def _retrieve(site: Site, tool: str, *more: str | int, series_uid: str = "") -> None:
+    site.out.mkdir(exist_ok=True)
+    one = site.source
     pdu = ("--max-pdu", BIG_PDU) if one.options else ()
-    keys = ("-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={site.study.uid}")
+    level = "SERIES" if series_uid else "STUDY"
+    keys = ["-k", f"QueryRetrieveLevel={level}", "-k", f"StudyInstanceUID={site.study.uid}"]
+    if series_uid:
+        keys += ["-k", f"SeriesInstanceUID={series_uid}"]
     where = (*_CALLING, one.ae_title, "127.0.0.1", one.dicom_port)
     command = (tool, *pdu, *more, "-S", *keys, "-od", site.out, *where)
     run([str(word) for word in command], options=one.options)
@@ -199,6 +237,7 @@ def in_destination(site: Site) -> int:
 
 GET = Work("adit-engine fetch", get_by_engine, in_folder)
 GETSCU = Work("getscu", get_by_getscu, in_folder)
+SEVERAL_GETSCU = Work("several getscu at once", get_by_several_getscu, in_folder)
 LISTED = Work("findscu; getscu; findscu", get_by_script, in_folder)
 MOVE = Work("adit-engine fetch by C-MOVE", move_by_engine, in_folder)
 MOVESCU = Work("movescu", move_by_movescu, in_folder)
