@@ -388,10 +388,12 @@ def _about(proposal: Proposal) -> Part:
     if [one.class_uid for one in proposal.contexts] == [pledges.COMMITMENT]:
         return Part.COMMIT
     ends = {one.class_uid[-1] for one in proposal.contexts if one.class_uid.startswith(_QUERY)}
-    for end, part in (("3", Part.GET), ("2", Part.MOVE), ("1", Part.FIND)):
+    for end, part in (("3", Part.GET), ("2", Part.MOVE)):
         if end in ends:
             return part
-    return Part.STORE
+    # An association for storing may propose searches too, for the proof.
+    is_search = all(one.class_uid.startswith((_QUERY, _VERIFICATION)) for one in proposal.contexts)
+    return Part.FIND if is_search else Part.STORE
 
 
 def _is_about(class_uid: str, on: Part) -> bool:

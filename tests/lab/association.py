@@ -26,7 +26,7 @@ from lab.negotiation import (
     encode_proposal,
 )
 
-REQUEST_S = 15.0
+REQUEST_S = 60.0
 IDLE_S = 300.0
 STALL_S = 60.0
 

@@ -81,9 +81,10 @@ class Ledger:
         self.attempts[-1].append(told)
         if isinstance(told, SourceListing):
             uid = told.ref.series_uid
+            # Only what was delivered stays: an attempt decides again about all others.
             before = self.manifests.get(uid)
-            entries = dict(before.entries) if before else {}
-            self.manifests[uid] = SeriesLedger(told.ref, told.expected, entries)
+            delivered = before.delivered_entries() if before else {}
+            self.manifests[uid] = SeriesLedger(told.ref, told.expected, delivered)
         elif isinstance(told, InstanceEvent):
             self.manifests[told.ref.series_uid].add(told)
         elif told.ref.series_uid in self.manifests:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 _ASSOCIATE_RQ, _RELEASE_RQ, _ABORT = 1, 5, 7
+_VERIFICATION = b"\x30\x00\x00\x111.2.840.10008.1.1"
+"""The item of the abstract syntax of Verification (DICOM PS3.8, table 9-14)."""
+_ABSTRACT_SYNTAX = b"\x30\x00\x00"
 
 
 @dataclass
@@ -23,7 +26,9 @@ class Span:
     """The port of the proxy that it passed."""
     begun: datetime
     beside: int = 0
-    """Number of open associations when it began, including itself."""
+    """Number of open associations when it began, including itself; for any but an echo, without
+    echoes, which have a limit of their own."""
+    is_echo: bool = False
     ended: datetime | None = None
 
 
@@ -35,22 +40,20 @@ class AssociationCounts:
     spans: list[Span] = field(default_factory=list)
     most: int = 0
     """Maximum number of associations open at the same time."""
-    last_at: float = 0.0
-    """Monotonic time at which the last one ended."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self, port: int) -> Span:
+    def begin(self, port: int, *, is_echo: bool = False) -> Span:
         with self._lock:
-            span = Span(port, self.clock())
+            span = Span(port, self.clock(), is_echo=is_echo)
             self.spans.append(span)
-            span.beside = self.open
-            self.most = max(self.most, span.beside)
+            span.beside = sum(one.ended is None and one.is_echo <= is_echo for one in self.spans)
+            self.most = max(self.most, self.open)
             return span
 
     def end(self, span: Span) -> None:
         with self._lock:
             if span.ended is None:
-                span.ended, self.last_at = self.clock(), time.monotonic()
+                span.ended = self.clock()
 
     @property
     def open(self) -> int:
@@ -60,11 +63,19 @@ class AssociationCounts:
 class CountingProxy:
     """Listens on `port` and forwards everything to the target. Use it with `with`."""
 
-    def __init__(self, target: int, counts: AssociationCounts, delay_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        target: int,
+        counts: AssociationCounts,
+        delay_s: float = 0.0,
+        stalls_after_bytes: int | None = None,
+    ) -> None:
         self.target = target
         self.counts = counts
         self._delay_s = delay_s
         """Delay before each chunk from the target is forwarded."""
+        self._stalls_after_bytes = stalls_after_bytes
+        """After these, a connection forwards nothing more from the target."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self._open: set[socket.socket] = set()
         self.port = int(self._listener.getsockname()[1])
@@ -93,54 +104,72 @@ class CountingProxy:
             return
         self._open |= {caller, called}
         reader = _Reader(self.counts, self.port)
-        back = threading.Thread(target=self._pump, args=(called, caller, None), daemon=True)
+        back = threading.Thread(target=self._return, args=(called, caller, reader), daemon=True)
         back.start()
-        self._pump(caller, called, reader)
-        reader.over()
+        with suppress(OSError):
+            while data := caller.recv(65536):
+                reader.feed(data)
+                called.sendall(data)
+        self._end(caller, called, reader)
         back.join(30)
         self._open -= {caller, called}
 
-    def _pump(self, one: socket.socket, other: socket.socket, reader: "_Reader | None") -> None:
+    def _return(self, called: socket.socket, caller: socket.socket, reader: "_Reader") -> None:
+        forwarded = 0
         with suppress(OSError):
-            while data := one.recv(65536):
-                if reader is not None:
-                    reader.feed(data)
-                elif self._delay_s:
+            while data := called.recv(65536):
+                if self._stalls_after_bytes is not None and forwarded > self._stalls_after_bytes:
+                    continue
+                if self._delay_s:
                     time.sleep(self._delay_s)
-                other.sendall(data)
+                forwarded += len(data)
+                caller.sendall(data)
+        self._end(called, caller, reader)
+
+    def _end(self, one: socket.socket, other: socket.socket, reader: "_Reader") -> None:
+        """End the association before a side can notice that the other has closed it."""
+        reader.over()
         _shut(one)
         _shut(other)
 
 
 class _Reader:
-    """Reads the PDU headers of a stream."""
+    """Reads the PDUs of a stream; of their bodies only the request of the association."""
 
     def __init__(self, counts: AssociationCounts, port: int) -> None:
         self._counts = counts
         self._port = port
         self._span: Span | None = None
         self._head = b""
+        self._request: bytes | None = None
         self._skip = 0
 
     def feed(self, data: bytes) -> None:
         while data:
             if self._skip:
-                gone = min(self._skip, len(data))
-                self._skip -= gone
-                data = data[gone:]
+                part, data = data[: self._skip], data[self._skip :]
+                self._skip -= len(part)
+                if self._request is not None:
+                    self._request += part
+                    self._begin()
                 continue
             taken = 6 - len(self._head)
             self._head, data = self._head + data[:taken], data[taken:]
             if len(self._head) == 6:
                 kind, self._skip = self._head[0], int.from_bytes(self._head[2:], "big")
                 self._head = b""
-                self._saw(kind)
+                if kind == _ASSOCIATE_RQ:
+                    self._request = b""
+                elif kind in (_RELEASE_RQ, _ABORT):
+                    self.over()
 
-    def _saw(self, kind: int) -> None:
-        if kind == _ASSOCIATE_RQ:
-            self._span = self._counts.begin(self._port)
-        elif kind in (_RELEASE_RQ, _ABORT):
-            self.over()
+    def _begin(self) -> None:
+        if self._request is not None and not self._skip:
+            is_echo = (
+                0 < self._request.count(_ABSTRACT_SYNTAX) == self._request.count(_VERIFICATION)
+            )
+            self._span = self._counts.begin(self._port, is_echo=is_echo)
+            self._request = None
 
     def over(self) -> None:
         if self._span is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.certificates import Authority
-from lab.services import free_port
+from lab.ports import free_port
 
 SUFFIX = "dc=example,dc=org"
 ADMIN_DN, ADMIN_PASSWORD = f"cn=admin,{SUFFIX}", "of the directory"
@@ -39,7 +39,7 @@ class DirectoryPeer:
     def start(self) -> None:
         command = [slapd() or "", "-d", "0", "-f", "slapd.conf", "-h", self.url]
         self.process = subprocess.Popen(command, cwd=self.folder)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert time.monotonic() < deadline, "slapd does not start"
             time.sleep(0.05)
@@ -48,7 +48,7 @@ class DirectoryPeer:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(30)
         self.process = None
 
     def suspend(self) -> None:

@@ -4,6 +4,7 @@ If the tests run on PostgreSQL, the installation does too, in a separate databas
 """
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -20,7 +21,8 @@ from typing import Any
 import psycopg
 
 from lab.jobs import until
-from lab.services import free_port
+from lab.ports import free_port
+from lab.prepared import copy_prepared
 
 FIELD = str(Path(__file__).with_name("site_commands.py"))
 
@@ -32,8 +34,11 @@ class Installed:
 
     def __post_init__(self) -> None:
         self.port = free_port()
-        if "ADIT_TEST_DATABASE" in os.environ and "DATABASE_URL" not in self.settings:
-            self.settings["DATABASE_URL"] = new_database(os.environ["ADIT_TEST_DATABASE"])
+        self._cluster = ""
+        if "DATABASE_URL" not in self.settings:
+            self._cluster = os.environ.get("ADIT_TEST_DATABASE", "")
+        if self._cluster:
+            self.settings["DATABASE_URL"] = new_database(self._cluster)
 
     @property
     def env(self) -> dict[str, str]:
@@ -41,6 +46,7 @@ class Installed:
             "ADIT_DATA": str(self.data),
             "PORT": str(self.port),
             "ADIT_RECEIVER_PORT": "0",
+            "ADIT_ORDERS_WITHOUT_PROJECT": "true",
             **self.settings,
         }
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
@@ -54,6 +60,16 @@ class Installed:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def prepare(self) -> None:
+        """Create tables, a coordinator, and two folder nodes `from` and `to`."""
+        if self._cluster:
+            template = _template(self._cluster)
+            copy_prepared(self.data, template)
+            self.settings["DATABASE_URL"] = new_database(self._cluster, template)
+        elif "DATABASE_URL" not in self.settings:
+            copy_prepared(self.data)
+        self.do("prepare")
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -70,7 +86,7 @@ class Installed:
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
         )
 
     def ledger(self) -> dict[str, Any]:
@@ -81,7 +97,7 @@ class Installed:
         if "DATABASE_URL" in self.settings:
             with psycopg.connect(self.settings["DATABASE_URL"]) as base:
                 return base.execute(query.encode()).fetchall()
-        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=60)) as base:
             return base.execute(query).fetchall()
 
     def change(self, statement: str) -> None:
@@ -90,7 +106,7 @@ class Installed:
             with psycopg.connect(self.settings["DATABASE_URL"]) as base:
                 base.execute(statement.encode())
             return
-        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+        with contextlib.closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=60)) as base:
             base.execute(statement)
             base.commit()
 
@@ -104,7 +120,7 @@ class Installed:
         A SQLite lock covers the whole file; PostgreSQL ends a session idle in a transaction.
         """
         os.kill(pid, signal.SIGSTOP)
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 60
         while not self._is_writable():
             assert time.monotonic() < until_s, "the database is locked by another process"
             os.kill(pid, signal.SIGCONT)
@@ -135,7 +151,7 @@ class Installed:
             )
         children: set[int] = set()
         try:
-            until(lambda: popen.poll() is not None or "ready at" in output.read_text(), 120)
+            until(lambda: popen.poll() is not None or "ready at" in output.read_text(), 250)
             assert popen.poll() is None, output.read_text()
             children = set(family_of(popen.pid))
             yield popen
@@ -144,7 +160,7 @@ class Installed:
             if popen.poll() is None:
                 popen.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    popen.wait(12)
+                    popen.wait(30)
             if popen.poll() is None:
                 popen.kill()
                 popen.wait()
@@ -170,7 +186,7 @@ class Installed:
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(30)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -179,10 +195,17 @@ class Installed:
         return (self.data / "up.log").read_text()
 
 
-def new_database(cluster: str) -> str:
+@functools.cache
+def _template(cluster: str) -> str:
+    return new_database(cluster)
+
+
+def new_database(cluster: str, template: str = "template1") -> str:
+    """Create a database, empty or as a copy of another, and return its URL."""
     name = f"installed_{secrets.token_hex(4)}"
     with psycopg.connect(cluster, autocommit=True) as base:
-        base.execute(f"CREATE DATABASE {name}".encode())
+        copied = template.rpartition("/")[2]
+        base.execute(f"CREATE DATABASE {name} TEMPLATE {copied}".encode())
     return f"{cluster.rpartition('/')[0]}/{name}"
 
 

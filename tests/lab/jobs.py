@@ -11,6 +11,7 @@ from adit.jobs import queue
 from adit.jobs.models import Task
 from adit.nodes.models import Node
 from adit.worker import runner
+from adit_engine.dicom_file.header_index import find_instances
 from adit_engine.errors import ConnectionLost
 from adit_engine.nodes.base import FindResults
 from adit_engine.nodes.memory import MemoryNode
@@ -26,16 +27,19 @@ class GatedNode(MemoryNode):
     """A memory node that returns the permitted number of images, then waits."""
 
     gate = threading.Semaphore(0)
+    waiting = threading.Event()
     aborted = threading.Event()
 
     @classmethod
     def close_gate(cls) -> None:
         cls.gate = threading.Semaphore(0)
+        cls.waiting = threading.Event()
         cls.aborted = threading.Event()
 
     def fetch(self, refs: Sequence[Ref], *, patient_id: str = "") -> Iterator[Instance]:
-        for ref in self._load_index().find_instances(refs):
+        for ref in find_instances(self._entries(), refs):
             while not self.gate.acquire(timeout=0.05):
+                self.waiting.set()
                 if self.aborted.is_set():
                     raise ConnectionLost(self.name, "the connection was cut")
             yield from super().fetch([ref], patient_id=patient_id)
@@ -97,7 +101,7 @@ def in_thread(task: Task) -> threading.Thread:
     return thread
 
 
-def until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
+def until(condition: Callable[[], object], deadline_s: float = 30.0) -> None:
     """Wait until the condition holds; fail at the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _BECOME_REAPER = 36  # prctl(2): orphans become our children and stay visible
-STOP_WITHIN_S = 15.0
+STOP_WITHIN_S = 60.0
 
 
 class Kept:

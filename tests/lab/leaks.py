@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-RETURN_S = 10.0
+RETURN_S = 30.0
 
 
 @contextmanager

@@ -99,7 +99,7 @@ class Site:
     peers: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
-SLOW_S = 1.2
+SLOW_S = 2.5
 """Longer than `no_progress_s` and shorter than `first_byte_s` of the tests."""
 
 
@@ -108,8 +108,8 @@ class Over(Exception):
 
 
 PRESENTATION_STATE = "1.2.840.10008.5.1.4.1.1.11.1"
-_TRICKLE_S = 0.1
-_ARRIVES_WITHIN_S = 2.0
+_TRICKLE_S = 0.4
+_ARRIVES_WITHIN_S = 30.0
 _KEEPING = (Kind.NO_ROOM, Kind.ADMIT, Kind.FORGET, Kind.COERCE, Kind.DUPLICATE)
 
 

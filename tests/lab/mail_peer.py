@@ -1,4 +1,4 @@
-"""A mail server (aiosmtpd) on a free port, which keeps the mails it gets."""
+"""A mail server (aiosmtpd) on a free port, which keeps the mails it gets, or refuses them."""
 
 import email
 import email.policy
@@ -15,15 +15,34 @@ class MailPeer:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.port = 0
+        self.answers: dict[str, str] = {}
+        """What it answers to commands instead of accepting them: {"RCPT": "550 unknown"}.
+
+        "RCPT ada@hospital.example" is for this recipient only.
+        """
+
+    async def handle_RCPT(
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        envelope.rcpt_tos.append(address)
+        return self.answers.get(f"RCPT {address}") or self.answers.get("RCPT", "250 ok")
+
+    async def handle_MAIL(
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        envelope.mail_from = address
+        return self.answers.get("MAIL", "250 ok")
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        if "DATA" in self.answers:
+            return self.answers["DATA"]
         parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
         self.mails.append(cast(EmailMessage, parsed))
         return "250 kept"
 
     def wait_for(self, count: int) -> list[EmailMessage]:
-        """Return the mails as soon as there are that many. Fail after ten seconds."""
-        ends = time.monotonic() + 10
+        """Return the mails as soon as there are that many. Fail after 30 seconds."""
+        ends = time.monotonic() + 30
         while len(self.mails) < count:
             assert time.monotonic() < ends, f"{len(self.mails)} of {count} mails"
             time.sleep(0.02)

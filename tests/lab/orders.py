@@ -41,11 +41,17 @@ from lab.web import LyingWeb
 from lab.wire import HARMS, Wire
 
 ATTEMPTS = 3
-TIMES = {"connect_s": 1.0, "first_byte_s": 1.5, "no_progress_s": 1.0}
-NEARLINE_TIMES = {**TIMES, "first_byte_s": 6.0}
-PATIENT_TIMES = {"connect_s": 10.0, "first_byte_s": 20.0, "no_progress_s": 20.0}
-"""For attempts without faults, so that a slow machine does not cause a timeout."""
-DEADLINE_S, SPARE_S = 20.0, 5.0
+TIMES = {"connect_s": 2.0, "first_byte_s": 2.0, "no_progress_s": 2.0}
+NEARLINE_TIMES = {**TIMES, "first_byte_s": 8.0}
+PATIENT_TIMES = {"connect_s": 20.0, "first_byte_s": 30.0, "no_progress_s": 30.0}
+"""For attempts that no time limit has to end, so that a slow machine does not cause a timeout."""
+SILENT = frozenset(
+    {Kind.STALL, Kind.HALF, Kind.TRICKLE, Kind.HUGE, Kind.ENDLESS, Kind.SLOW}
+    | {"stall", "trickle", "blackhole", "delay", "rate"}
+)
+"""Faults that a time limit ends."""
+DRAIN_S = 2.0
+DEADLINE_S, SPARE_S = 25.0, 20.0
 """An attempt is stopped at the deadline and must end within the spare seconds."""
 
 SOURCE_LIES = (
@@ -158,8 +164,15 @@ class Plan:
     spool_is_full: bool = False
 
     @property
+    def commitment_s(self) -> float:
+        """Time limit for reports, some of which do not come if there are faults."""
+        return 20.0 if replace(self, reports="asking") == Plan() else 2.0
+
+    @property
     def times(self) -> dict[str, float]:
-        if replace(self, reports="asking") == Plan():
+        faults = {lie.kind for lie in (*self.lies, *self.keeper_lies)}
+        harms = {one.how for one in (self.harm, self.keeper_harm) if one is not None}
+        if not (faults | harms) & SILENT:
             return PATIENT_TIMES
         return NEARLINE_TIMES if any(lie.kind is Kind.SLOW for lie in self.lies) else TIMES
 
@@ -179,6 +192,8 @@ class Case:
     """How storage in a destination PACS is verified."""
     lists_concurrently: bool = False
     """Whether the source is listed while it is read, as by the command line."""
+    associations: int = 1
+    """How many associations may be open at once at each PACS."""
     ledger: Ledger = field(default_factory=Ledger)
     sent: list[list[Sent]] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
@@ -205,6 +220,7 @@ def case(number: int, seed: int) -> Case:
         [*plans, Plan()],
         rng.random() < 0.6,
         lists_concurrently=rng.random() < 0.5,
+        associations=rng.choice((1, 4)),
     )
     proof = rng.choice(PROOFS)
     if made.keeper == "dimse" and proof == "commitment":
@@ -335,7 +351,7 @@ class _Attempt:
         port = self._wired(keeper.port, plan.keeper_harm, forth=True)
         if is_web:
             return keeper, self._web("KEEPER", port)
-        more = {"proof": self._case.proof, "commitment_s": plan.times["connect_s"]}
+        more = {"proof": self._case.proof, "commitment_s": plan.commitment_s}
         return keeper, self._dimse("KEEPER", port, **more)
 
     def _report_to(self) -> dict[str, tuple[str, int]]:
@@ -361,7 +377,9 @@ class _Attempt:
             host="127.0.0.1",
             port=port,
             association_s=times["connect_s"],
-            drain_s=0.6 * times["connect_s"],
+            drain_s=DRAIN_S,
+            retrieve_associations=self._case.associations,
+            store_associations=self._case.associations,
             **times,
             **more,
         )
@@ -378,7 +396,7 @@ class _Attempt:
         one, plan, stop = self._case, self._plan, Stop()
         stop.add_callback(source.abort)
         stop.add_callback(keeper.abort)
-        window = threading.Timer(DEADLINE_S, stop.set, ("the window has ended",))
+        window = threading.Timer(DEADLINE_S, stop.set, (Message("node.stopped", node="A"),))
         window.start()
         ledger, error, started = one.ledger, None, time.monotonic()
         ledger.begin()

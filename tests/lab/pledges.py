@@ -135,13 +135,13 @@ def _there(
     """Send the report on a new association, as SCP."""
     try:
         # pynetdicom leaks a socket if the connection is refused.
-        socket.create_connection(address, 5).close()
+        socket.create_connection(address, 30).close()
     except OSError:
         archive.log.reports.append(None)
         return
     stranger = archive.tells(Kind.OTHER_TITLE, on=Part.COMMIT)
     entity = AE("STRANGER" if stranger else archive.site.ae_title)
-    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = 5
+    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = 60
     entity.add_requested_context(COMMITMENT)
     role = build_role(COMMITMENT, scp_role=True)
     opened = entity.associate(*address, ae_title=called, ext_neg=[role])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MARK = "STARTED_BY_TESTS"
-WITHIN_S = 15.0
+WITHIN_S = 60.0
 
 
 def unmarked() -> dict[str, str]:

@@ -21,7 +21,7 @@ from adit_engine.storage_scp.spool import Spool
 from adit_engine.values.instance import Instance
 
 HERE = ("127.0.0.1",)
-TIMES = {"connect_s": 3.0, "association_s": 3.0, "first_byte_s": 5.0, "no_progress_s": 5.0}
+TIMES = {"connect_s": 30.0, "association_s": 30.0, "first_byte_s": 30.0, "no_progress_s": 30.0}
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Sending:
 def sending(port: int, *instances: Instance, title: str = "PACS") -> Iterator[Sending]:
     """Open an association with the contexts that these instances need."""
     pairs = {(i.sop_class_uid, i.transfer_syntax_uid) for i in instances}
-    patience = Timeouts(connect_s=3, association_s=3, no_progress_s=30)
+    patience = Timeouts(connect_s=30, association_s=30, no_progress_s=30)
     peer = Peer("ADIT", "127.0.0.1", port, "ADIT", title, 131072, patience)
     contexts = [PresentationContext(kind, (syntax,)) for kind, syntax in sorted(pairs)]
     with OpenAssociations(peer).open(contexts) as association:

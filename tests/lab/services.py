@@ -28,13 +28,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.ports import LOOPBACK, free_port
 from lab.reaper import unmarked
 
 READY_WITHIN_S = 60.0
 USER = "adit"
 
 _PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
-_LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.05
 
 
@@ -152,7 +152,7 @@ def postgresql(**settings: str) -> Iterator[Service]:
             folder,
         )
         lines = {
-            "listen_addresses": _LOOPBACK,
+            "listen_addresses": LOOPBACK,
             "port": port,
             "unix_socket_directories": folder,
             # Confirmed data survive SIGKILL; only a power failure would lose them.
@@ -169,7 +169,7 @@ def postgresql(**settings: str) -> Iterator[Service]:
                 folder,
                 port,
                 password,
-                f"postgresql://{USER}:{password}@{_LOOPBACK}:{port}/postgres",
+                f"postgresql://{USER}:{password}@{LOOPBACK}:{port}/postgres",
                 [f"{programs}/postgres", "-D", str(data), *options],
                 _postgresql_answers,
                 user,
@@ -190,7 +190,7 @@ def rabbitmq(**settings: object) -> Iterator[Service]:
         port, mapper, distribution = free_port(), free_port(), free_port()
         password, name = secrets.token_hex(8), f"adit{secrets.token_hex(4)}@localhost"
         lines = {
-            "listeners.tcp.1": f"{_LOOPBACK}:{port}",
+            "listeners.tcp.1": f"{LOOPBACK}:{port}",
             "default_user": USER,
             "default_pass": password,
             "default_vhost": USER,
@@ -221,7 +221,7 @@ def rabbitmq(**settings: object) -> Iterator[Service]:
                 "+sbwt none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}"
             ),
             "ERL_EPMD_PORT": str(mapper),
-            "ERL_EPMD_ADDRESS": _LOOPBACK,
+            "ERL_EPMD_ADDRESS": LOOPBACK,
         }
         yield from _running(
             Service(
@@ -229,13 +229,13 @@ def rabbitmq(**settings: object) -> Iterator[Service]:
                 folder,
                 port,
                 password,
-                f"amqp://{USER}:{password}@{_LOOPBACK}:{port}/{USER}",
+                f"amqp://{USER}:{password}@{LOOPBACK}:{port}/{USER}",
                 [server],
                 _rabbitmq_answers,
                 user,
                 env,
                 # The broker itself would start it as a daemon that survives the broker.
-                [["epmd", "-port", str(mapper), "-address", _LOOPBACK]],
+                [["epmd", "-port", str(mapper), "-address", LOOPBACK]],
             )
         )
 
@@ -248,7 +248,7 @@ def redis() -> Iterator[Service]:
     with _folder("redis") as (folder, user):
         port, password = free_port(), secrets.token_hex(8)
         lines = (
-            f"bind {_LOOPBACK}\nport {port}\nrequirepass {password}\ndir {folder}\n"
+            f"bind {LOOPBACK}\nport {port}\nrequirepass {password}\ndir {folder}\n"
             'save ""\nappendonly yes\nappendfsync no\ndaemonize no\n'
         )
         _write(folder / "redis.conf", lines, user)
@@ -258,7 +258,7 @@ def redis() -> Iterator[Service]:
                 folder,
                 port,
                 password,
-                f"redis://:{password}@{_LOOPBACK}:{port}/0",
+                f"redis://:{password}@{LOOPBACK}:{port}/0",
                 [server, str(folder / "redis.conf")],
                 _redis_answers,
                 user,
@@ -334,16 +334,6 @@ def redis_service() -> Iterator[Service]:
 # Details -------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """Return a port outside the ephemeral range, so that a stopped service keeps its port."""
-    for _ in range(200):
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((_LOOPBACK, port))
-            return port
-    raise RuntimeError("no port is free")
-
-
 def _running(service: Service) -> Iterator[Service]:
     with service.kept():
         yield service
@@ -401,7 +391,7 @@ def _postgresql_answers(service: Service) -> bool:
 def _rabbitmq_answers(service: Service) -> bool:
     import amqp
 
-    host = f"{_LOOPBACK}:{service.port}"
+    host = f"{LOOPBACK}:{service.port}"
     connection = amqp.Connection(
         host, USER, service.password, virtual_host=USER, connect_timeout=2, read_timeout=5
     )
@@ -416,7 +406,7 @@ def _rabbitmq_answers(service: Service) -> bool:
 
 def _redis_answers(service: Service) -> bool:
     try:
-        with socket.create_connection((_LOOPBACK, service.port), timeout=2) as line:
+        with socket.create_connection((LOOPBACK, service.port), timeout=2) as line:
             line.sendall(f"AUTH {service.password}\r\nPING\r\n".encode())
             heard = b""
             while b"PONG" not in heard:

@@ -71,13 +71,10 @@ def fill_studies(studies: str) -> None:
 
 def order_dead(studies: str) -> None:
     """Order the given number of studies from a PACS that is not running."""
-    import socket
-
     from adit.nodes.models import Node, NodeAccess
+    from lab.ports import free_port
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {"host": "127.0.0.1", "port": port, "called_ae_title": "DEAD"}
     node = Node.objects.create(
         name="dead", kind="dimse", is_open=True, settings=settings, retrieve_limit=20
@@ -85,6 +82,64 @@ def order_dead(studies: str) -> None:
     group = NodeAccess.objects.get(node__name="from").group
     NodeAccess.objects.create(group=group, node=node, may_read=True)
     _order(studies, "dead", key="dead")
+
+
+def add_pacs(
+    name: str,
+    port: str,
+    limit: str = "2",
+    retrieve: str = "get",
+    patience: str = "",
+    called: str = "",
+) -> None:
+    """Add a PACS from which the coordinator may fetch, also identified, and to which to send.
+
+    `patience`: seconds without progress after which it is given up. `called`: its AE title if it
+    differs from the name.
+    """
+    from django.contrib.auth.models import Permission
+
+    from adit.accounts.models import User
+    from adit.nodes.models import Node, NodeAccess
+
+    user = User.objects.get()
+    user.user_permissions.add(Permission.objects.get(codename="transfer_identified"))
+    node = Node.objects.create(
+        name=name,
+        kind="dimse",
+        is_open=True,
+        settings={
+            "host": "127.0.0.1",
+            "port": int(port),
+            "called_ae_title": called or name,
+            "retrieve": retrieve,
+            **({"no_progress_s": float(patience)} if patience else {}),
+        },
+        api_ae_title=name,
+        retrieve_limit=int(limit),
+        search_limit=20,
+    )
+    group = user.groups.get()
+    NodeAccess.objects.create(group=group, node=node, may_read=True, may_write=True)
+
+
+def add_viewer_token() -> None:
+    """Create an API token of the coordinator for identified images; print its text."""
+    from adit.accounts.models import User
+    from adit.api_tokens import tokens
+
+    scopes = ("query", "retrieve", "identified")
+    print(tokens.create_token(None, User.objects.get(), "viewer", scopes, days=1, nodes=None)[1])
+
+
+def add_tokens(*names: str) -> None:
+    """Create API tokens of the coordinator; print their texts."""
+    from adit.accounts.models import User
+    from adit.api_tokens import tokens
+
+    user, scopes = User.objects.get(), ("query", "retrieve", "store")
+    for name in names:
+        print(tokens.create_token(None, user, name, scopes, days=1, nodes=None)[1])
 
 
 def work(seconds: str) -> None:
@@ -231,6 +286,9 @@ COMMANDS = {
     "reopen": reopen,
     "fill-studies": fill_studies,
     "order-dead": order_dead,
+    "add-pacs": add_pacs,
+    "add-tokens": add_tokens,
+    "add-viewer-token": add_viewer_token,
     "work": work,
     "claim-all": claim_all,
     "claim-and-run": claim_and_run,

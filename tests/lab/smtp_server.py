@@ -65,4 +65,4 @@ def smtp_server() -> Iterator[SmtpServer]:
             yield box
         finally:
             box.shutdown()
-            thread.join(5)
+            thread.join(30)

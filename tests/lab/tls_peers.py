@@ -70,7 +70,7 @@ def register(archive: peers.Orthanc, port: int) -> None:
     where = {"AET": "ADIT", "Host": "127.0.0.1", "Port": port, "UseDicomTls": True}
     address = f"http://127.0.0.1:{archive.http_port}/modalities/adit"
     request = urllib.request.Request(address, json.dumps(where).encode(), method="PUT")
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=250).close()
 
 
 def server_context(

@@ -32,7 +32,8 @@ needs_orthanc = pytest.mark.skipif(
     reason="needs Orthanc with DICOMweb: apt install orthanc orthanc-dicomweb",
 )
 
-TIMES = {"connect_s": 3.0, "first_byte_s": 2.0, "no_progress_s": 1.0}
+TIMES = {"connect_s": 30.0, "first_byte_s": 30.0, "no_progress_s": 30.0}
+"""Limits that a slow machine does not reach. Tests of a time limit set a short one."""
 TYPE = 'multipart/related; type="application/dicom"; boundary="edge"'
 
 
@@ -42,7 +43,7 @@ def node(
     observer: TrafficObserver = NOT_OBSERVED,
     **settings: Any,
 ) -> DicomwebNode:
-    """Return a node on this machine, with time limits for tests."""
+    """Return a node on this machine, with the time limits of these tests."""
     scheme = settings.pop("scheme", "http")
     url = f"{scheme}://localhost:{port}{root}"
     values = {"url": url, "allow_local": True, **TIMES, **settings}
@@ -100,7 +101,7 @@ class Liar:
                 one.shutdown(SHUT_RDWR)
             one.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive()
         assert not self.failures, self.failures
 
@@ -202,8 +203,6 @@ PATIENT_WORDS = ("Mustermann", "4711", "1956", "ACC2024", "Geheim-Token", ROOT)
 JSON = "application/dicom+json"
 FILES = [file_bytes(ct(number)) for number in range(1, 4)]
 BODY = related(*FILES)
-IN_TIME_S = 2.5
-"""The time limits of these tests are 1 and 2 s."""
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +233,6 @@ def store(node: DicomwebNode) -> list[StoreResult]:
 def failed(
     action: Callable[[DicomwebNode], object],
     say: Callable[[Request], Iterable[Said]],
-    within_s: float = IN_TIME_S,
     **settings: object,
 ) -> AditError:
     """Return the error of an action that must fail in time without patient data or secrets."""
@@ -243,7 +241,7 @@ def failed(
         started = monotonic()
         with pytest.raises(AditError) as caught:
             action(node)
-        assert monotonic() - started < within_s
+        assert monotonic() - started < peers.WITHOUT_WAIT_S
     assert "PACS1" in str(caught.value)
     assert not any(word in str(caught.value) for word in PATIENT_WORDS)
     assert "Geheim-Token" not in repr(node.settings) + repr(caught.value)

@@ -59,7 +59,7 @@ class Wire:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive()
 
     def _accept(self) -> None:
@@ -72,7 +72,7 @@ class Wire:
                     self.reached.set()
                     continue
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._peer_port), 5, self._source)
+                    far = socket.create_connection(("127.0.0.1", self._peer_port), 30, self._source)
                 except OSError:
                     near.close()  # the peer is temporarily unavailable
                     continue

@@ -1,7 +1,7 @@
 """Audit an installation: compare its ledger with the source and the destination folders.
 
-Run as a separate process with ADIT_DATA: `audit_data.py SHELF` (folder with the files of the
-source); prints JSON.
+Run as a separate process with ADIT_DATA: `audit_data.py SHELF KEPT` (folders with the files of the
+source, and of the PACS that is a destination); prints JSON.
 """
 
 import json
@@ -14,15 +14,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
-def main(shelf: str) -> None:
+def main(shelf: str, kept_by_pacs: str) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "adit.config.settings"
     import django
 
     django.setup()
-    json.dump(audited(Path(shelf)), sys.stdout)
+    json.dump(audited(Path(shelf), Path(kept_by_pacs)), sys.stdout)
 
 
-def audited(shelf: Path) -> dict[str, Any]:
+def audited(shelf: Path, kept_by_pacs: Path) -> dict[str, Any]:
     """Result of the auditor over all projects, with counts of ended tasks."""
     from lab.auditor import Auditor
     from lab.orders import kept
@@ -37,7 +37,8 @@ def audited(shelf: Path) -> dict[str, Any]:
     source = [part10.read_file(path) for path in sorted(shelf.iterdir())]
     auditor = Auditor()
     for project in Project.objects.filter(is_default=False):
-        folder = Path(Node.objects.get(name=project.protocol_id).settings["path"])
+        path = Node.objects.get(name=project.protocol_id).settings.get("path")
+        folder = kept_by_pacs if path is None else Path(path)
         truth, ledger = _truth(project, source), _ledger(project)
         auditor.audit(truth, ledger, [kept(folder)])
     ended = Counter(AuditEvent.objects.filter(action="task.ended").values_list("about", flat=True))

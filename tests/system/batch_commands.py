@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, PACS, FOLDER = "Source PACS", "Research PACS", "Research folder"
@@ -48,12 +50,11 @@ def main(verb: str, argument: str = "{}") -> None:
 def make(**nodes: dict[str, Any]) -> None:
     """Create users, nodes and projects; `source` and `pacs` are the settings of two archives."""
     from django.contrib.auth.models import Group
+    from lab.projects import create_complete_project
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, PACS_ADMINISTRATORS
     from adit.nodes.models import Node, NodeAccess
-    from adit.projects import services
-    from adit.projects.models import Project
 
     group = Group.objects.get(name=COORDINATORS)
     User.objects.create_user("coordinator", password=PASSWORD).groups.add(group)
@@ -73,10 +74,7 @@ def make(**nodes: dict[str, Any]) -> None:
         reads = name == SOURCE
         NodeAccess.objects.create(group=group, node=node, may_read=reads, may_write=not reads)
     for protocol_id in TRIALS:
-        project = Project(
-            protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
-        )
-        services.create_project(root, project, members=[group])
+        create_complete_project(root, protocol_id, protocol_name=protocol_id, members=[group])
 
 
 def pace(kb_s: int) -> None:

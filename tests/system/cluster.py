@@ -74,7 +74,7 @@ class Cluster:
             env=self.env(machine),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
         return done.stdout
@@ -120,7 +120,7 @@ class Cluster:
             process.terminate()
         for process in self._running.values():
             with suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(30)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -181,7 +181,7 @@ def start_all(one: Cluster, workers: int = 2) -> None:
     one.start("receiver", "receiver", "receiver")
     for number in range(1, workers + 1):
         one.start(f"worker-{number}", f"worker-{number}", "worker")
-    one.wait_for(lambda: answers(f"{one.url}/healthz"), "the pages", 60)
+    one.wait_for(lambda: answers(f"{one.url}/healthz"), "the pages", 180)
 
 
 def at_orthanc(one: Cluster) -> Mapping[str, object]:

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.ports import free_port
+from lab.prepared import copy_prepared, prepared_place  # noqa: F401
 from lab.reaper import reaping
-from lab.services import free_port
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
+os.environ["ADIT_ORDERS_WITHOUT_PROJECT"] = "true"
+"""Most tests of the pages are not about projects. Demo, first day and cluster use the default."""
+os.environ["ADIT_ECHO_S"] = os.environ["ADIT_ECHO_IN_USE_S"] = "0"
+"""Tests count associations; those that are about response times turn echoes on."""
 STAGE = Path(__file__).with_name("sample_site.py")
 PASSWORD = "a long enough password"
 CHROMIUM = [
@@ -32,9 +37,30 @@ CHROMIUM = [
     "--disable-sync",
     "--no-proxy-server",
 ]
+PAGE_MS = 90_000
+"""Time limit of an action or expectation, for slow machines."""
+expect.set_options(timeout=PAGE_MS)
+
 SCREEN = {"width": 1366, "height": 768}
 SUCCESS = re.compile("complete|Delivered as ordered")
 """What the badge of a successful job says, without or with withheld images."""
+
+
+LONGEST_FIRST = (
+    "test_accessibility",
+    "test_load_limits",
+    "test_process_faults",
+    "test_distributed",
+    "test_lists",
+    "test_moves",
+    "test_sixty_rows",
+)
+"""Modules that begin first, so that two workers end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @dataclass(frozen=True)
@@ -46,7 +72,7 @@ class Site:
     made: dict[str, Any] = field(default_factory=dict)
 
 
-def wait_until(happened: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait_until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Poll until the condition is true; fail with `what` after the deadline."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -85,12 +111,12 @@ def adit_up(log: Path, env: Mapping[str, str]) -> Iterator["subprocess.Popen[byt
     LOGS.append(log)
     healthy = f"http://127.0.0.1:{env['PORT']}/healthz"
     try:
-        wait_until(lambda: up.poll() is not None or answers(healthy), "adit up", 60)
+        wait_until(lambda: up.poll() is not None or answers(healthy), "adit up", 180)
         assert up.poll() is None, log.read_text()[-3000:]
         yield up
     finally:
         LOGS.remove(log)
-        end(up, 20)
+        end(up, 30)
 
 
 def end(process: "subprocess.Popen[bytes]", seconds: float) -> None:
@@ -124,7 +150,7 @@ def web_server(data: Path) -> Iterator[str]:
             pytest.fail((data / "web.log").read_text()[-2000:])
         yield url
     finally:
-        end(process, 10)
+        end(process, 30)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -138,6 +164,7 @@ def nothing_stays() -> Iterator[None]:
 def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Web server with sample users, nodes and jobs in every state, without workers."""
     data = tmp_path_factory.mktemp("staged")
+    copy_prepared(data)
     environment = {**os.environ, "ADIT_DATA": str(data)}
     done = subprocess.run(
         [sys.executable, str(STAGE)],
@@ -145,7 +172,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         env={**environment, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     if done.returncode:
         pytest.fail(done.stderr[-3000:])
@@ -170,7 +197,12 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts = []
 
     def open_it(javascript: bool = True) -> Page:
-        contexts.append(browser.new_context(viewport=SCREEN, java_script_enabled=javascript))
+        contexts.append(
+            browser.new_context(
+                viewport=SCREEN, java_script_enabled=javascript, reduced_motion="reduce"
+            )
+        )
+        contexts[-1].set_default_timeout(PAGE_MS)
         return contexts[-1].new_page()
 
     open_it.contexts = contexts  # type: ignore[attr-defined]
@@ -205,17 +237,25 @@ def sign_in(page: Page, url: str, username: str, password: str = PASSWORD) -> No
 
 
 @pytest.fixture(scope="module")
-def visit(browser: Browser, staged: Site) -> Iterator[Callable[..., Page]]:
+def signed_in() -> dict[str, Any]:
+    """Cookies of the users who have signed in, by name."""
+    return {}
+
+
+@pytest.fixture
+def visit(
+    browser: Browser, staged: Site, signed_in: dict[str, Any]
+) -> Iterator[Callable[..., Page]]:
     """Factory of pages signed in as a user, such as visit("coordinator", dark=True).
 
     An empty user name means not signed in. Other options are passed to the browser context.
     """
-    signed_in: dict[str, Any] = {}
     contexts: list[BrowserContext] = []
 
     def visit(person: str, *, dark: bool = False, **options: Any) -> Page:
         if person and person not in signed_in:
             context = browser.new_context(locale="en-GB")
+            context.set_default_timeout(PAGE_MS)
             sign_in(context.new_page(), staged.url, person)
             signed_in[person] = context.storage_state()
             context.close()
@@ -230,6 +270,7 @@ def visit(browser: Browser, staged: Site) -> Iterator[Callable[..., Page]]:
                 **options,
             }
         )
+        context.set_default_timeout(PAGE_MS)
         contexts.append(context)
         return context.new_page()
 

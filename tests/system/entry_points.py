@@ -11,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 DATA = Path(os.environ["ADIT_DATA"])
 
 
@@ -29,13 +31,13 @@ def main(verb: str, argument: str) -> None:
 
 def make(source: dict[str, Any], folders: list[str], projects: list[str]) -> dict[str, Any]:
     from django.core.management import call_command
+    from lab.projects import create_complete_project
 
     call_command("migrate", verbosity=0)
-    call_command("createcachetable")
+    call_command("createcachetable", verbosity=0)
     from adit.accounts.models import User
     from adit.nodes.models import Node
-    from adit.projects.models import Project, RiskChoice
-    from adit.projects.services import create_project
+    from adit.projects.models import RiskChoice
 
     root = User.objects.create_superuser("root")
     Node.objects.create(name="PACS", kind="dimse", settings=source, is_open=True)
@@ -44,8 +46,9 @@ def make(source: dict[str, Any], folders: list[str], projects: list[str]) -> dic
         settings = {"path": folder}
         Node.objects.create(name=Path(folder).name, kind="folder", settings=settings, is_open=True)
     for protocol_id in projects:
-        project = Project(
-            protocol_id=protocol_id,
+        create_complete_project(
+            root,
+            protocol_id,
             protocol_name="Lung of the North",
             sponsor="University",
             site_name="North",
@@ -55,7 +58,6 @@ def make(source: dict[str, Any], folders: list[str], projects: list[str]) -> dic
             header_word=RiskChoice.ACCEPT,
             header_word_reason="nobody wrote a name into these pixels",
         )
-        create_project(root, project)
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Create an installation for C-MOVE transfers, place orders, and read their results.
+"""Create an installation for transfers from a PACS, place orders, and read their results.
 
 Run as a separate process with ADIT_DATA: `moves.py make JSON`, `order JSON` or `told`; prints JSON.
 """
@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 DATA = Path(os.environ["ADIT_DATA"])
 TRIALS = ("LUNG", "HEART")
@@ -28,15 +30,22 @@ def main(verb: str, argument: str = "{}") -> None:
     json.dump(told, sys.stdout)
 
 
-def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) -> None:
-    """Create the PACS, a folder for each research project, and one coordinator."""
+def make(
+    limit: int = AT_A_TIME,
+    rate_kb_s: int | None = None,
+    heart: dict[str, dict[str, Any]] | None = None,
+    **settings: Any,
+) -> None:
+    """Create the PACS, a folder for each research project, and one coordinator.
+
+    `heart` has the settings of another `source` and of a PACS as `destination` for that project.
+    """
     from django.contrib.auth.models import Group
+    from lab.projects import create_complete_project
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS
     from adit.nodes.models import Node, NodeAccess
-    from adit.projects import services
-    from adit.projects.models import Project
 
     group = Group.objects.get(name=COORDINATORS)
     User.objects.create_user("coordinator", is_staff=True).groups.add(group)
@@ -51,14 +60,28 @@ def make(limit: int = AT_A_TIME, rate_kb_s: int | None = None, **settings: Any) 
     )
     NodeAccess.objects.create(group=group, node=source, may_read=True)
     for name in TRIALS:
-        path = DATA / "folders" / name
-        path.mkdir(parents=True)
-        folder = Node.objects.create(
-            name=name, kind="folder", settings={"path": str(path)}, is_open=True
+        if heart is not None and name == "HEART":
+            source, destination = (
+                Node.objects.create(
+                    name=node_name,
+                    kind="dimse",
+                    settings=heart[role],
+                    is_open=True,
+                    retrieve_limit=limit,
+                )
+                for role, node_name in (("source", f"PACS for {name}"), ("destination", name))
+            )
+            NodeAccess.objects.create(group=group, node=source, may_read=True)
+        else:
+            path = DATA / "folders" / name
+            path.mkdir(parents=True)
+            destination = Node.objects.create(
+                name=name, kind="folder", settings={"path": str(path)}, is_open=True
+            )
+        NodeAccess.objects.create(group=group, node=destination, may_write=True)
+        create_complete_project(
+            root, name, protocol_name=name, members=[group], nodes=[source, destination]
         )
-        NodeAccess.objects.create(group=group, node=folder, may_write=True)
-        project = Project(protocol_id=name, protocol_name=name, sponsor="Test sponsor")
-        services.create_project(root, project, members=[group])
 
 
 def order(pairs: list[tuple[str, str]], patient: str) -> None:
@@ -71,8 +94,9 @@ def order(pairs: list[tuple[str, str]], patient: str) -> None:
     from adit.projects.models import Project
 
     user = User.objects.get(username="coordinator")
-    source = Node.objects.get(name="PACS").pk
+    sources = dict(Node.objects.values_list("name", "pk"))
     for study, protocol_id in pairs:
+        source = sources.get(f"PACS for {protocol_id}", sources["PACS"])
         project = Project.objects.get(protocol_id=protocol_id)
         destination = Node.objects.get(name=protocol_id).pk
         pick = PickedStudy.by_uid(source, study, patient)

@@ -33,7 +33,7 @@ class Orthanc:
         return {"host": "127.0.0.1", "port": self.dicom_port, "called_ae_title": self.ae_title}
 
     def get(self, path: str) -> bytes:
-        with DIRECTLY.open(f"http://127.0.0.1:{self.http_port}{path}", timeout=20) as got:
+        with DIRECTLY.open(f"http://127.0.0.1:{self.http_port}{path}", timeout=60) as got:
             return bytes(got.read())
 
     def put(self, part10: bytes) -> None:
@@ -41,7 +41,7 @@ class Orthanc:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.http_port}/instances", data=part10, method="POST"
         )
-        with DIRECTLY.open(request, timeout=20) as answer:
+        with DIRECTLY.open(request, timeout=60) as answer:
             assert json.loads(answer.read())["Status"] == "Success"
 
     def sends_to(self, port: int) -> None:
@@ -49,7 +49,7 @@ class Orthanc:
         body = json.dumps(["ADIT", "127.0.0.1", port]).encode()
         address = f"http://127.0.0.1:{self.http_port}/modalities/adit"
         request = urllib.request.Request(address, data=body, method="PUT")
-        DIRECTLY.open(request, timeout=20).close()
+        DIRECTLY.open(request, timeout=60).close()
 
     def files(self) -> list[bytes]:
         """All stored instances as DICOM files."""
@@ -101,7 +101,7 @@ def running_orthanc(ae_title: str, folder: Path, **more: Any) -> Iterator[Orthan
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

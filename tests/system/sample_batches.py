@@ -176,8 +176,11 @@ def hold(pk: int) -> None:
 
 
 def make_withheld() -> int:
-    """Add withheld ultrasound images to the job with warnings."""
-    from adit.jobs.models import SeriesResult, WithheldImages
+    """Add withheld ultrasound images to the job with warnings, and an earlier decision."""
+    from django.utils import timezone
+
+    from adit.accounts.models import User
+    from adit.jobs.models import DeviceDecision, ReviewDecision, SeriesResult, WithheldImages
     from adit_engine.messages import Message
 
     item = SeriesResult.objects.get(task__job__state="warning", withheld=6)
@@ -192,6 +195,22 @@ def make_withheld() -> int:
         sop_class="1.2.840.10008.5.1.4.1.1.6.1",
         manufacturer="Sample Devices",
         model="Sonar 3000",
+        rows=480,
+        columns=640,
+    )
+    project = item.task.job.project
+    DeviceDecision.objects.create(
+        project=project,
+        decision=ReviewDecision.MASKED,
+        rectangles=[[0, 0, 640, 60]],
+        images=NOT_SENT,
+        reason="names at the top",
+        decided_by=User.objects.get(username="reviewer"),
+        decided_at=timezone.now(),
+        profile=project.profile,
+        sop_class="1.2.840.10008.5.1.4.1.1.6.1",
+        manufacturer="Sample Devices",
+        model="Sonar 2000",
         rows=480,
         columns=640,
     )

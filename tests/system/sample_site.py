@@ -13,6 +13,8 @@ from sample_batches import make_lists
 
 from adit_engine.messages import Message
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 HOURS = [
@@ -36,7 +38,7 @@ def main() -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    call_command("createcachetable")
+    call_command("createcachetable", verbosity=0)
     made = fill()
     json.dump(made, sys.stdout)
 
@@ -54,6 +56,7 @@ def fill() -> dict[str, object]:
         ("keyholder", ("Karla", "Schlüssel"), "Coordinators"),
         ("stranger", ("", ""), ""),
         ("admin", ("Ada", "Leitung"), "Administrators"),
+        ("auditor", ("Anton", "Prüfer"), "Data protection"),
     ):
         user = User.objects.create_user(
             name, password=PASSWORD, first_name=full[0], last_name=full[1]
@@ -61,6 +64,9 @@ def fill() -> dict[str, object]:
         if group:
             user.groups.add(groups[group])
         people[name] = user
+    people["auditor"].groups.add(groups["Re-identification"])
+    robot = User.objects.create(username="robot", first_name="Evaluation", is_service=True)
+    robot.groups.add(groups["Coordinators"])
     nodes = make_nodes(groups, people["pacsadmin"])
     make_checks(nodes["PACS1"], people["pacsadmin"])
     make_uses(nodes["PACS1"], groups, people["pacsadmin"])
@@ -68,7 +74,10 @@ def fill() -> dict[str, object]:
     jobs = make_jobs(people["coordinator"], nodes)
     make_projects(people, groups)
     make_tokens(people["coordinator"])
+    make_tokens(robot)
+    make_webhook(people["coordinator"])
     lists = make_lists(people["coordinator"], nodes, jobs["held"], PASSWORD)
+    make_recall(people, nodes)
     return {"lists": lists, "jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
 
 
@@ -81,13 +90,73 @@ def make_tokens(user: object) -> None:
     tokens.revoke_token(user, old)
 
 
+def make_webhook(user: object) -> None:
+    """Create a webhook (1) with a failed and a waiting call."""
+    from adit.webhooks.models import WebhookEvent
+    from adit.webhooks.services import create_webhook
+    from adit_engine.messages import Message
+
+    url = "https://hooks.example.org/"
+    webhook, _secret = create_webhook(user, "Evaluation server", url, WebhookEvent.values, None)
+    refused = Message("webhook.refused", host="hooks.example.org", http_status=404)
+    webhook.deliveries.create(
+        event="job.ended", job=1, body="{}", attempt=3, status=404, message=refused, given_up=True
+    )
+    webhook.deliveries.create(event="test", body="{}")
+
+
+def make_recall(people: dict, nodes: dict) -> None:
+    """Block a patient (1) and create an overdue recall (1) with deliveries in every state."""
+    from django.utils import timezone
+
+    from adit.blocklist.blocking import block_patient
+    from adit.projects.models import Project
+    from adit.recall.models import Recall, RecallState
+    from adit_engine.messages import Message
+
+    today = timezone.localdate()
+    manager = people["dpo"]
+    entry = block_patient(
+        manager, None, "PACS1", "BLOCKED-1", reason="objection", withdrawn_on=today
+    )
+    recall = Recall.objects.create(
+        entry=entry,
+        reason="objection",
+        deletes_shared_archives=False,
+        confirm_by=today - timedelta(days=1),
+        created_by=manager,
+        continued_by=manager,
+        quarantine_checked_at=timezone.now(),
+    )
+    for position, state in enumerate(RecallState.values, start=1):
+        recall.deliveries.create(
+            job_number=3,
+            position=position,
+            destination=nodes["Research folder"] if position % 2 else nodes["Research PACS"],
+            state=state,
+            images=120,
+            deleted=40 * (position % 4),
+            message=Message("recall.pacs-deletes"),
+            checked_at=timezone.now() if state != RecallState.WAITING else None,
+        )
+    project = Project.objects.get(protocol_id="LUNG")
+    recall.confirmations.create(destination=nodes["Research PACS"], project=project)
+    recall.confirmations.create(receiver=people["coordinator"], project=project)
+    recall.confirmations.create(
+        destination=nodes["Research folder"],
+        confirmed_at=timezone.now(),
+        confirmed_by=manager,
+        note="letter of 3 May",
+    )
+
+
 def make_projects(people: dict, groups: dict) -> None:
     """Create LUNG (2) with patients and OVER (3) with a destroyed key; the key holder manages both."""
     from django.contrib.auth.models import Group, Permission
+    from lab.projects import create_complete_project
 
     from adit.audit.trail import record
-    from adit.projects import key_destruction, services
-    from adit.projects.models import Project
+    from adit.projects import key_destruction
     from adit.projects.pseudonyms import get_or_create_pseudonym
 
     holders = Group.objects.create(name="Key holders")
@@ -95,15 +164,11 @@ def make_projects(people: dict, groups: dict) -> None:
     holders.permissions.set(Permission.objects.filter(codename__in=rights))
     people["keyholder"].groups.add(holders)
     for name in ("LUNG", "OVER"):
-        project = Project(
-            protocol_id=name,
-            protocol_name=f"{name.capitalize()} screening",
-            sponsor="University Hospital",
-            pattern=f"{name}-####",
-        )
-        services.create_project(
+        project = create_complete_project(
             people["dpo"],
-            project,
+            name,
+            protocol_name=f"{name.capitalize()} screening",
+            pattern=f"{name}-####",
             members=[groups["Coordinators"]],
             list_holders=[holders],
             reidentifiers=[holders],

@@ -18,7 +18,7 @@ NEW = "four words in a row"
 
 
 def findings_in_both_themes(page: Page) -> list[str]:
-    page.emulate_media(color_scheme="dark")
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     dark = findings(page, "color-contrast", "link-in-text-block")
     page.emulate_media(color_scheme="light")
     return findings(page) + dark
@@ -34,7 +34,7 @@ def test_the_first_administrator_is_created_with_the_printed_link(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     found = re.search(r"http://localhost:\d+(/setup/\?token=\S+)", prepared.stderr)

@@ -15,6 +15,7 @@ import openpyxl
 import pytest
 import xlsxwriter
 from conftest import SCREEN, adit_up, free_port, sign_in, wait_until
+from lab.prepared import copy_prepared
 from lab.wire import Wire
 from orthanc import needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
@@ -195,7 +196,7 @@ class Site:
             "select count(*) from jobs_task where state = 'success'"
             " and job_id = (select max(id) from jobs_job)"
         )
-        with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+        with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=60)) as base:
             return int(base.execute(query).fetchone()[0])
 
 
@@ -204,7 +205,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """ADIT started by `adit up`, with a UTF-8 archive that is also reachable over a slow proxy."""
     folder = tmp_path_factory.mktemp("query")
     data = folder / "data"
-    data.mkdir()
+    copy_prepared(data)
     with (
         running_orthanc("SOURCE", folder / "source", DefaultEncoding="Utf8") as source,
         Wire(source.dicom_port, 0, "delay", amount=0.3) as slow,
@@ -236,7 +237,7 @@ def picture(page: Page, name: str) -> None:
         page.screenshot(path=f"{folder}/{name}-{colours}.png", full_page=True)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without JavaScript"])
 def test_a_batch_query_of_sixty_rows_returns_the_expected_result_per_row(
     site: str, open_page: Callable[[bool], Page], tmp_path: Path, javascript: bool
@@ -276,7 +277,7 @@ def answered(page: Page, site: str, folder: Path, project: str = "") -> Path:
     page.check("#id_skip_errors")
     page.click("#start")
 
-    expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=180_000)
     picture(page, "query-job")
     page.click("text=Results")
     expect(page.locator("main")).to_contain_text("Matches found for")
@@ -359,7 +360,7 @@ def test_cells_with_errors_are_corrected_on_the_page(
     picture(page, "query-rows-corrected")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_batch_query_pages_are_accessible(
     site: str, open_page: Callable[[bool], Page], tmp_path: Path
 ) -> None:
@@ -392,7 +393,7 @@ def test_batch_query_pages_are_accessible(
     look("rows")
     page.get_by_label(SOURCE).check()
     page.click("#start")
-    expect(page.locator("#job-state")).to_contain_text("complete", timeout=60_000)
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=180_000)
     look("job")
     page.click("text=Results")
     look("results")
@@ -403,7 +404,7 @@ def test_batch_query_pages_are_accessible(
     assert {step: errors for step, errors in found.items() if errors} == {}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_batch_query_completes_after_its_workers_were_killed(
     running: Site, open_page: Callable[[bool], Page], tmp_path: Path
 ) -> None:
@@ -417,12 +418,12 @@ def test_a_batch_query_completes_after_its_workers_were_killed(
     page.check("#id_skip_errors")
     page.click("#start")
 
-    wait_until(lambda: running.answered() >= 5, "five answers", 60)
+    wait_until(lambda: running.answered() >= 5, "five answers", 180)
     assert running.answered() < 41, "the job finished before a worker was killed"
     for pid in workers_of(running.supervisor):
         os.kill(pid, signal.SIGKILL)
 
-    expect(page.locator("#job-state")).to_contain_text("complete", timeout=120_000)
+    expect(page.locator("#job-state")).to_contain_text("complete", timeout=300_000)
     page.click("text=Results")
     head, *found = cells_of(downloaded(page, "Download all as Excel"))
     check(head, found)

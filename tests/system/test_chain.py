@@ -26,7 +26,7 @@ from test_lists import (
 )
 from test_seven_zip import PASSWORD, Watch, needs_7z, places_of, seven_zip
 
-pytestmark = [needs_orthanc, needs_chromium, needs_7z, pytest.mark.timeout(420)]
+pytestmark = [needs_orthanc, needs_chromium, needs_7z, pytest.mark.timeout(900)]
 
 SEVEN_ZIP = "Encrypted 7-Zip file"
 HIDDEN = "Research folder (folder not shown: its name is the pseudonym)"
@@ -81,7 +81,7 @@ def test_an_exported_query_is_transferred_and_the_result_sheet_matches(
             started_and_approved(page, other, installation.url, job)
         for job in jobs.values():
             page.goto(f"{installation.url}/jobs/{job}/")
-            expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=120_000)
+            expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=300_000)
 
     rows = {
         name: matched(wanted, result(page, installation.url, job), len(found))
@@ -127,7 +127,7 @@ def started_and_approved(page: Page, other: Page, url: str, job: int) -> None:
     expect(page.locator("#check_summary")).not_to_contain_text("Several studies match")
     expect(page.locator("#check_summary")).not_to_contain_text("Not found")
     page.click("#start")
-    expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
+    expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=180_000)
     other.goto(f"{url}/jobs/{job}/")
     other.click("main button:has-text('Approve')")
 

@@ -15,6 +15,7 @@ import images
 import pydicom
 import pytest
 from conftest import ROOT
+from lab.prepared import copy_prepared
 from orthanc import Orthanc, needs_orthanc, running_orthanc
 
 from adit_engine.dicom_file import part10
@@ -28,7 +29,7 @@ from adit_engine.pseudonymize.parameters import (
 )
 from adit_engine.pseudonymize.profile import ConfidentialityProfile
 
-pytestmark = [needs_orthanc, pytest.mark.timeout(300)]
+pytestmark = [needs_orthanc, pytest.mark.timeout(900)]
 
 PSEUDONYM = "LUNG-0001"
 STAMP = ClinicalTrialAttributes("University", "LUNG", "Lung of the North", "North", "N1")
@@ -86,7 +87,7 @@ def _run(command: list[str], data: Path) -> Any:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
         return done
@@ -106,7 +107,7 @@ def headers(found: Files) -> list[pydicom.Dataset]:
 def entry_points(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EntryPoints]:
     folder = tmp_path_factory.mktemp("entry_points")
     data = folder / "data"
-    data.mkdir()
+    copy_prepared(data)
     with running_orthanc("SOURCE", folder / "source") as source:
         for file in images.study():
             source.put(file)

@@ -19,6 +19,7 @@ import openpyxl
 import pydicom
 import pytest
 from conftest import ROOT, SCREEN, SUCCESS, adit_up, free_port, sign_in, wait_until
+from lab.prepared import copy_prepared
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from test_accessibility import findings
@@ -27,10 +28,11 @@ from test_transfer import workers_of
 from adit.spreadsheets.writer import QUERY_RESULT_COLUMNS, add_own_columns
 from adit.table_files import write_xlsx
 
-pytestmark = [needs_orthanc, needs_chromium, pytest.mark.timeout(300)]
+pytestmark = [needs_orthanc, needs_chromium, pytest.mark.timeout(900)]
 
 SOURCE, PACS, FOLDER = "Source PACS", "Research PACS", "Research folder"
 SOON = {
+    "ADIT_WEBHOOK_NETWORKS": "127.0.0.0/8",
     "ADIT_RECEIVER_PORT": "0",
     "ADIT_LEASE_S": "6",
     "ADIT_BEAT_S": "2",
@@ -59,7 +61,7 @@ class Installation:
         return dict(run_commands(self.env, "told", job=job))
 
     def one(self, query: str) -> Any:
-        with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=20)) as base:
+        with closing(sqlite3.connect(self.data / "adit.sqlite3", timeout=60)) as base:
             return base.execute(query).fetchone()[0]
 
     def files_of(self, project: str) -> dict[str, pydicom.FileDataset]:
@@ -79,7 +81,7 @@ def run_commands(env: dict[str, str], verb: str, **values: Any) -> Any:
         env=env,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -113,7 +115,7 @@ def running_installation(
     `source_lines` are added to the configuration of the source.
     """
     data = folder / "data"
-    data.mkdir()
+    copy_prepared(data)
     port = free_port()
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ADIT_", "DJANGO_"))}
     mine = {"ADIT_DATA": str(data), "PORT": str(port), "PYTHONPATH": str(ROOT), **SOON}
@@ -193,7 +195,7 @@ def checked(page: Page, url: str, job: int) -> None:
     """Wait until the check has finished, then open the rows."""
     page.goto(f"{url}/jobs/{job}/")
     expect(page.locator("#job-state")).to_contain_text(
-        "waiting for your confirmation", timeout=60_000
+        "waiting for your confirmation", timeout=180_000
     )
     page.get_by_role("link", name="Review the rows and start").click()
     expect(page.locator("#start-form")).to_be_visible()
@@ -243,12 +245,12 @@ def test_a_batch_transfer_delivers_what_its_result_sheet_lists(
         expect(page.locator("#check_summary")).to_contain_text("Secondary Capture")
         page.locator("#choice-4 input").nth(1).check()
         page.click("#start")
-        expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=60_000)
+        expect(page.locator("#job-state")).to_contain_text("waiting for approval", timeout=180_000)
         other.goto(f"{installation.url}/jobs/{job}/")
         other.click("main button:has-text('Approve')")
     for job in jobs.values():
         page.goto(f"{installation.url}/jobs/{job}/")
-        expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=120_000)
+        expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=300_000)
         assert installation.told(job)["state"] == "success", installation.told(job)["message"]
     compare_pacs(
         installation,
@@ -354,6 +356,7 @@ def kill_workers(installation: Installation) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.chaos
 def test_killing_workers_does_not_change_the_result_of_a_batch_transfer(
     installation: Installation, open_page: Callable[..., Page], tmp_path: Path
 ) -> None:
@@ -376,13 +379,13 @@ def test_killing_workers_does_not_change_the_result_of_a_batch_transfer(
         page.wait_for_url(re.compile(r"/jobs/\d+/$"))
         if not is_calm:
             kill_workers(installation)
-            wait_until(lambda: len(installation.files_of("LISTS-KILL")) > 60, "images", 90)
+            wait_until(lambda: len(installation.files_of("LISTS-KILL")) > 60, "images", 180)
             assert len(installation.files_of("LISTS-KILL")) < 342, (
                 "the transfer finished before a worker was killed"
             )
             kill_workers(installation)
             run_commands(installation.env, "pace", kb_s=0)
-        expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=150_000)
+        expect(page.locator("#job-state")).to_contain_text(SUCCESS, timeout=300_000)
         told = installation.told(job)
         assert told["state"] == "success", told["message"]
         rows = result(page, installation.url, job)
@@ -442,7 +445,7 @@ def test_batch_transfer_pages_are_accessible(
     page.click("#start")
     page.wait_for_url(re.compile(r"/jobs/\d+/$"))
     expect(page.locator("#job-state")).to_contain_text(
-        "waiting for your confirmation", timeout=60_000
+        "waiting for your confirmation", timeout=180_000
     )
     page.get_by_role("link", name="Review the pilot and continue").click()
     look("pilot")

@@ -1,118 +1,176 @@
-"""An invited coordinator sets password and second factor, and signs in with both, in a browser."""
+"""Security keys in a browser: Chromium with virtual authenticators, on `localhost`.
+
+The authenticator app is set up in test_first_day.py.
+"""
 
 import os
-import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from conftest import ROOT, web_server
-from lab.mail_peer import mail_peer
-from lab.totp import totp_code
-from playwright.sync_api import Page
+from lab.prepared import copy_prepared
+from playwright.sync_api import CDPSession, Page, expect
 from test_administration import findings_in_both_themes
 
 OpenPage = Callable[..., Page]
 PASSWORD = "four words in a row"
-INVITED = """
+PEOPLE = f"""
 import django; django.setup()
-from django.contrib.auth.models import Group
 from adit.accounts import permissions
 from adit.accounts.models import SecondFactorGroup, User
-from adit.administration import one_time_links
 groups = permissions.create_standard_groups()
-user = User(username="nora", email="nora@hospital.example")
-user.set_unusable_password()
-user.save()
-user.groups.add(groups["Coordinators"])
+nora = User.objects.create_user("nora", password="{PASSWORD}")
+nora.groups.add(groups["Coordinators"])
 SecondFactorGroup.objects.create(group=groups["Coordinators"])
-admin = User.objects.create_superuser("admin")
-assert one_time_links.mail_password_link(user, one_time_links.create_password_link(admin, user))
 """
+KEY = {
+    "protocol": "ctap2",
+    "transport": "usb",
+    "hasResidentKey": False,
+    "hasUserVerification": False,
+    "automaticPresenceSimulation": True,
+}
+USE = "main button:has-text('Use the security key')"
 
 
-def enter_code(page: Page, secret: str) -> None:
-    """Enter the code of the app; wait for the next one if the present one ends soon."""
-    while time.time() % 30 > 25:
-        page.wait_for_timeout(200)
-    page.fill("#id_code", totp_code(secret))
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Web server with a coordinator whose group requires a second factor."""
+    tmp_path = tmp_path_factory.mktemp("keys")
+    copy_prepared(tmp_path)
+    settings = {"ADIT_DATA": str(tmp_path), "DJANGO_SETTINGS_MODULE": "adit.config.settings"}
+    for command in (["-m", "adit.cli", "prepare"], ["-c", PEOPLE]):
+        subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, **settings},
+            capture_output=True,
+            timeout=300,
+            check=True,
+        )
+    with web_server(tmp_path) as url:
+        yield url.replace("127.0.0.1", "localhost")
+
+
+@contextmanager
+def connected_key(devtools: CDPSession, **options: Any) -> Iterator[str]:
+    """Connect a virtual security key for the duration of the block."""
+    added = devtools.send("WebAuthn.addVirtualAuthenticator", {"options": {**KEY, **options}})
+    yield added["authenticatorId"]
+    devtools.send(
+        "WebAuthn.removeVirtualAuthenticator", {"authenticatorId": added["authenticatorId"]}
+    )
 
 
 def enter_password(page: Page, url: str) -> None:
+    page.goto(f"{url}/accounts/logout/")
+    if page.is_visible("main button:has-text('Sign out')"):
+        page.click("main button:has-text('Sign out')")
     page.goto(f"{url}/accounts/login/")
     page.fill("#id_login", "nora")
     page.fill("#id_password", PASSWORD)
     page.click("main button:has-text('Sign in')")
 
 
-def test_an_invited_coordinator_sets_up_a_second_factor_and_signs_in_with_it(
-    tmp_path: Path, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with mail_peer() as post_office:
-        monkeypatch.setenv("ADIT_MAIL_HOST", "127.0.0.1")
-        monkeypatch.setenv("ADIT_MAIL_PORT", str(post_office.port))
-        environment = {
-            **os.environ,
-            "ADIT_DATA": str(tmp_path),
-            "DJANGO_SETTINGS_MODULE": "adit.config.settings",
-        }
-        for command in (["-m", "adit.cli", "prepare"], ["-c", INVITED]):
-            subprocess.run(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=environment,
-                capture_output=True,
-                timeout=60,
-                check=True,
-            )
-        (invitation,) = post_office.wait_for(1)
-        link = re.search(r"http://[^/]+(/\S+)", invitation.get_content())
-        assert link is not None
-        with web_server(tmp_path) as url:
-            page = open_page()
-            page.emulate_media(reduced_motion="reduce")
-            page.goto(f"{url}{link[1]}")
-            page.fill("[name=password1]", PASSWORD)
-            page.fill("[name=password2]", PASSWORD)
-            page.click("main button:has-text('Set the password')")
-            enter_password(page, url)
+def is_signed_in(page: Page, url: str) -> bool:
+    return page.context.request.get(f"{url}/jobs/", max_redirects=0).status == 200
 
-            page.wait_for_url(f"{url}/accounts/second-factor/")
-            assert page.is_visible("text=requires a second factor")
-            page.goto(f"{url}/jobs/")
-            assert page.url == f"{url}/accounts/second-factor/"
-            pages = [findings_in_both_themes(page)]
-            page.click("main a:has-text('Set up an app')")
-            pages += [findings_in_both_themes(page)]
+
+@pytest.mark.timeout(900)
+def test_a_security_key_is_the_second_factor_until_it_is_removed(
+    site: str, open_page: OpenPage
+) -> None:
+    page = open_page()
+    page.emulate_media(reduced_motion="reduce")
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("WebAuthn.enable")
+
+    with connected_key(devtools) as key:
+        enter_password(page, site)
+        page.wait_for_url(f"{site}/accounts/second-factor/")
+        pages = [findings_in_both_themes(page)]
+        page.click("main a:has-text('Add a security key')")
+        pages += [findings_in_both_themes(page)]
+        page.fill("#id_password", PASSWORD)
+        page.click("main button:has-text('Continue')")
+        pages += [findings_in_both_themes(page)]
+        page.fill("#id_name", "blue key")
+        page.click("main button:has-text('Add the key')")
+        expect(page.locator(".recovery-codes li")).to_have_count(10)
+        pages += [findings_in_both_themes(page)]
+        recovery = page.locator(".recovery-codes li").first.inner_text()
+        page.click("main a:has-text('I have stored them')")
+
+        enter_password(page, site)
+        pages += [findings_in_both_themes(page)]
+        assert not is_signed_in(page, site)
+        page.click(USE)
+        page.wait_for_url(f"{site}/")
+        assert is_signed_in(page, site)
+
+        # a key that answers although nobody touches it
+        enter_password(page, site)
+        bits = {"authenticatorId": key, "isBadUP": True}
+        devtools.send("WebAuthn.setResponseOverrideBits", bits)
+        page.click(USE)
+        expect(page.locator("[role=alert]").first).to_contain_text("was not accepted")
+        devtools.send("WebAuthn.setResponseOverrideBits", {"authenticatorId": key})
+
+        # a key that waits for a touch
+        touch = {"authenticatorId": key, "enabled": False}
+        devtools.send("WebAuthn.setAutomaticPresenceSimulation", touch)
+        page.click(USE)
+        expect(page.locator("[data-key-busy]")).to_contain_text("Touch your security key")
+        assert not is_signed_in(page, site)
+        devtools.send("WebAuthn.setAutomaticPresenceSimulation", {**touch, "enabled": True})
+        page.reload()
+        page.click(USE)
+        page.wait_for_url(f"{site}/")
+
+        page.goto(f"{site}/accounts/second-factor/")
+        page.click("main a[aria-label='Rename blue key']")
+        if page.is_visible("#id_password"):
             page.fill("#id_password", PASSWORD)
             page.click("main button:has-text('Continue')")
-            assert page.is_visible(".qr-code svg")
-            pages += [findings_in_both_themes(page)]
-            secret = page.inner_text("#secret")
-            enter_code(page, secret)
-            page.click("main button:has-text('Set up')")
-            assert page.locator(".recovery-codes li").count() == 10
-            pages += [findings_in_both_themes(page)]
-            recovery = page.locator(".recovery-codes li").first.inner_text()
-            page.click("main a:has-text('I have stored them')")
-            assert page.url == f"{url}/"
-            page.goto(f"{url}/accounts/logout/")
-            page.click("main button:has-text('Sign out')")
+        pages += [findings_in_both_themes(page)]
+        page.fill("#id_name", "green key")
+        page.click("main button:has-text('Save')")
+        assert page.is_visible("main >> text=green key")
+        pages += [findings_in_both_themes(page)]
 
-            enter_password(page, url)
-            pages += [findings_in_both_themes(page)]
-            enter_code(page, secret)
-            page.click("main button:has-text('Sign in')")
-            page.wait_for_url(f"{url}/")
-            assert page.is_visible("nav >> text=Jobs")
-            assert pages == [[]] * 5
+    enter_password(page, site)
+    with connected_key(devtools):  # of somebody else
+        page.click(USE)
+        expect(page.locator("[data-key-failed]")).to_contain_text("Connect the right key")
+        assert not is_signed_in(page, site)
+        page.fill("#id_code", recovery)
+        page.click("main button:text-is('Sign in')")
+        page.wait_for_url(f"{site}/")
+        page.goto(f"{site}/accounts/second-factor/")
+        page.click("main a[aria-label='Remove green key']")
+        if page.is_visible("#id_password"):
+            page.fill("#id_password", PASSWORD)
+            page.click("main button:has-text('Continue')")
+        pages += [findings_in_both_themes(page)]
+        page.click("main button:has-text('Remove')")
+        page.wait_for_url(f"{site}/accounts/second-factor/")
+        assert page.is_visible("text=requires a second factor")
+    assert pages == [[]] * len(pages)
 
-            page = open_page(javascript=False)
-            enter_password(page, url)
-            page.fill("#id_code", recovery)
-            page.click("main button:has-text('Sign in')")
-            page.wait_for_url(f"{url}/")
-            assert page.is_visible("nav >> text=Jobs")
+
+def test_the_page_says_what_security_keys_need(site: str, open_page: OpenPage) -> None:
+    page = open_page(javascript=False)
+    enter_password(page, site)
+    expect(page.locator("main >> text=Security keys need JavaScript")).to_be_visible()
+    expect(page.locator("main a:has-text('Set up an app')")).to_be_visible()
+
+    by_address = site.replace("localhost", "127.0.0.1")
+    page = open_page()
+    enter_password(page, by_address)
+    expect(page.locator("main >> text=only at an address with a host name and TLS")).to_be_visible()
+    expect(page.locator("main a:has-text('Set up an app')")).to_be_visible()
+    assert not page.is_visible("main a:has-text('Add a security key')")

@@ -17,6 +17,7 @@ import images
 import pydicom
 import pytest
 from conftest import ROOT, SCREEN, SUCCESS, adit_up, free_port, sign_in, wait_until
+from lab.prepared import copy_prepared
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from test_accessibility import findings
@@ -51,7 +52,7 @@ def run_transfer_site(
         env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT), **(settings or {})},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
@@ -62,7 +63,7 @@ def transfer_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transfer
     """ADIT started by `adit up`, with a source, a destination and an archive that never answers."""
     folder = tmp_path_factory.mktemp("transfer_site")
     data = folder / "data"
-    data.mkdir()
+    copy_prepared(data)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         running_orthanc("SOURCE", folder / "source") as source,
@@ -80,7 +81,7 @@ def transfer_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transfer
             yield TransferSite(url, data, source, destination, up)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("javascript", "project", "pseudonym"),
     [(True, "LUNG-JS", "LUNG-0001"), (False, "LUNG-PLAIN", "")],
@@ -106,7 +107,7 @@ def test_a_selective_transfer_delivers_each_image_of_a_study(
     assert images.PATIENT_ID not in page.url
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_pages_of_a_selective_transfer_are_accessible(
     transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:
@@ -164,7 +165,7 @@ def test_a_slow_search_can_be_canceled(
     expect(page.locator("#cancel-button")).to_be_hidden()
     page.click("#search-button")
     page.click("#cancel-button")
-    expect(page.locator("#results")).to_contain_text("canceled", timeout=5_000)
+    expect(page.locator("#results")).to_contain_text("canceled")
     expect(page.locator("#id_patient_id")).to_have_value(images.PATIENT_ID)
     expect(page.locator("#cancel-button")).to_be_hidden()
 
@@ -176,11 +177,11 @@ def test_an_archive_that_does_not_answer_is_reported(
     sign_in(page, transfer_site.url, "lonely")
     page.goto(f"{transfer_site.url}/jobs/new/selective/")
     page.get_by_label("Patient ID", exact=True).fill(images.PATIENT_ID)
-    page.click("#search-button", timeout=60_000)
-    expect(page.locator("#results")).to_contain_text(f"{SILENT} did not respond", timeout=60_000)
+    page.click("#search-button", timeout=180_000)
+    expect(page.locator("#results")).to_contain_text(f"{SILENT} did not respond", timeout=180_000)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_job_completes_after_its_worker_was_killed(
     transfer_site: TransferSite, open_page: Callable[[bool], Page]
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import ROOT, adit_up, free_port, sign_in, wait_until
+from lab.prepared import copy_prepared
 from orthanc import Orthanc, needs_chromium, needs_orthanc, running_orthanc
 from playwright.sync_api import Page, expect
 from pydicom.dataset import Dataset
@@ -45,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """ADIT started by `adit up` with two jobs, one with a compressed and one with a plain clip."""
     base = tmp_path_factory.mktemp("withheld")
     data, folder = base / "data", base / "research"
-    data.mkdir()
+    copy_prepared(data)
     folder.mkdir()
     with (
         running_orthanc("SOURCE", base / "source") as source,
@@ -73,13 +74,13 @@ def _staged(data: Path, places: dict[str, object]) -> dict[str, int]:
         env={**os.environ, "ADIT_DATA": str(data), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("javascript", "project"),
     [(True, "LUNG-JS"), (False, "LUNG-PLAIN")],
@@ -125,7 +126,7 @@ def _until(page: Page, address: str, state: str) -> None:
         page.goto(address)
         return page.locator("#job-state").inner_text().strip() == state
 
-    wait_until(ended, f"the job is {state}", 60)
+    wait_until(ended, f"the job is {state}", 180)
 
 
 def _find_out(page: Page, place: Place, project: str) -> None:

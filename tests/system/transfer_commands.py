@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 DATA = Path(os.environ["ADIT_DATA"])
 PASSWORD = "a long enough password"
 SOURCE, DESTINATION, SILENT = "Source PACS", "Research PACS", "Silent PACS"
@@ -39,14 +41,13 @@ def main(verb: str, argument: str) -> None:
 def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     from django.contrib.auth.models import Group
     from django.core.management import call_command
+    from lab.projects import create_complete_project
 
     call_command("migrate", verbosity=0)
-    call_command("createcachetable")
+    call_command("createcachetable", verbosity=0)
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
     from adit.nodes.models import Node, NodeAccess
-    from adit.projects import services
-    from adit.projects.models import Project
 
     group = create_standard_groups()[COORDINATORS]
     lonely = Group.objects.create(name="Those who search the silent one")
@@ -55,7 +56,10 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     User.objects.create_user("lonely", password=PASSWORD).groups.add(lonely)
     root = User.objects.create_superuser("root", password=PASSWORD)
     for name, settings in nodes.items():
-        node = Node.objects.create(name=name, kind="dimse", settings=settings, is_open=True)
+        limits = {"retrieve_limit": settings.pop("retrieve_limit", 2)}
+        node = Node.objects.create(
+            name=name, kind="dimse", settings=settings, is_open=True, **limits
+        )
         NodeAccess.objects.create(
             group=lonely if name == SILENT else group,
             node=node,
@@ -65,10 +69,7 @@ def make(nodes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     archive = Node.objects.create(name=SEVEN_ZIP, kind="archive", settings={}, is_open=True)
     NodeAccess.objects.create(group=group, node=archive, may_write=True)
     for protocol_id in TRIALS:
-        project = Project(
-            protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
-        )
-        services.create_project(root, project, members=[group])
+        create_complete_project(root, protocol_id, protocol_name=protocol_id, members=[group])
     return {}
 
 

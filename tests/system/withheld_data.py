@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 PASSWORD = "a long enough password"
 STUDIES = {
     "LUNG-JS": "1.2.826.0.1.3680043.8.498.55.31",
@@ -31,12 +33,13 @@ def main(argument: str) -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
-    call_command("createcachetable")
+    call_command("createcachetable", verbosity=0)
     json.dump(make(json.loads(argument)), sys.stdout)
 
 
 def make(places: dict[str, Any]) -> dict[str, int]:
     from django.contrib.auth.models import Group, Permission
+    from lab.projects import create_complete_project
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS, create_standard_groups
@@ -44,8 +47,6 @@ def make(places: dict[str, Any]) -> dict[str, int]:
     from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes.models import Node, NodeAccess
     from adit.orders.service import place_order
-    from adit.projects import services
-    from adit.projects.models import Project
 
     coordinators = create_standard_groups()[COORDINATORS]
     reviewers = Group.objects.create(name="Image reviewers")
@@ -70,10 +71,9 @@ def make(places: dict[str, Any]) -> dict[str, int]:
         NodeAccess.objects.create(group=coordinators, node=node, may_write=True)
     jobs = {}
     for protocol_id, destination in (("LUNG-JS", archive), ("LUNG-PLAIN", folder)):
-        project = Project(
-            protocol_id=protocol_id, protocol_name=protocol_id, sponsor="Test sponsor"
+        project = create_complete_project(
+            root, protocol_id, protocol_name=protocol_id, members=[coordinators]
         )
-        services.create_project(root, project, members=[coordinators])
         pick = PickedStudy.by_uid(source.pk, STUDIES[protocol_id], PATIENTS[protocol_id])
         request = OrderRequest(
             "selective",

@@ -46,7 +46,7 @@ class Database:
         if self.url:
             program = f"{services.postgresql_folder()}/pg_dump"
             command = [program, "--no-owner", "--no-privileges", "--file", str(path), self.url]
-            subprocess.run(command, check=True, timeout=100)
+            subprocess.run(command, check=True, timeout=250)
             return
         with closing(sqlite3.connect(self.data / "adit.sqlite3")) as connection:
             path.write_text("".join(f"{line}\n" for line in connection.iterdump()))
@@ -55,7 +55,7 @@ class Database:
         if self.url:
             program = f"{services.postgresql_folder()}/psql"
             command = [program, "-q", "-v", "ON_ERROR_STOP=1", "-f", str(path), self.url]
-            subprocess.run(command, check=True, timeout=100, capture_output=True)
+            subprocess.run(command, check=True, timeout=250, capture_output=True)
             return
         with closing(sqlite3.connect(self.data / "adit.sqlite3")) as connection:
             connection.executescript(path.read_text())

@@ -54,14 +54,13 @@ def _make() -> None:
     from django.contrib.auth.models import Group
     from lab import samples
     from lab.ordering import order_job
+    from lab.projects import create_complete_project
 
     from adit.accounts.models import User
     from adit.accounts.permissions import COORDINATORS
     from adit.jobs import queue
     from adit.jobs.kinds.picked_study import PickedStudy
     from adit.nodes.models import Node, NodeAccess
-    from adit.projects import services
-    from adit.projects.models import Project
     from adit.worker import runner
 
     group = Group.objects.get(name=COORDINATORS)
@@ -76,11 +75,7 @@ def _make() -> None:
     )
     NodeAccess.objects.create(group=group, node=source, may_read=True)
     NodeAccess.objects.create(group=group, node=destination, may_write=True)
-    project = services.create_project(
-        root,
-        Project(protocol_id="LUNG", protocol_name="Lung study", sponsor="Test University"),
-        members=[group],
-    )
+    project = create_complete_project(root, "LUNG", protocol_name="Lung study", members=[group])
 
     def transfer(*studies: str) -> None:
         picked = [
@@ -131,6 +126,7 @@ def _finish() -> dict[str, Any]:
     from adit.jobs import encrypted_payload, queue
     from adit.jobs.models import Job, SeriesResult, Task, TaskState
     from adit.nodes.models import Node
+    from adit.projects.models import Project
     from adit.worker import runner
 
     for name, path in (("Source", SOURCE), ("Research", DESTINATION)):
@@ -151,6 +147,7 @@ def _finish() -> dict[str, Any]:
         pages.append(
             f"/jobs/{job.pk}/results/" if job.lines.exists() else f"/jobs/{job.pk}/report/"
         )
+    limits = Project.objects.get(protocol_id="LUNG")
     kept = kept_head.read_kept_head()
     results = SeriesResult.objects.order_by("pk")
     ledgers = [encrypted_payload.open_series(result) for result in results]
@@ -161,6 +158,9 @@ def _finish() -> dict[str, Any]:
         "pages": {page: browser.get(page).status_code for page in pages},
         "delivered": sorted(result.delivered for result in results),
         "ledgers": len(ledgers),
+        "all_modalities": limits.all_modalities,
+        "sources": sorted(limits.sources.values_list("name", flat=True)),
+        "destinations": sorted(limits.destinations.values_list("name", flat=True)),
         "is_trail_intact": trail.verify_chain() is None,
         "kept_events": kept.count if kept else 0,
     }

@@ -16,7 +16,7 @@ EVENTS = 23
 """In the audit trail of the release; `adit prepare` keeps its head in the data folder."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("vendor", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("release", RELEASES)
 def test_jobs_of_an_earlier_release_are_kept_and_continue_after_the_upgrade(
@@ -38,6 +38,8 @@ def test_jobs_of_an_earlier_release_are_kept_and_continue_after_the_upgrade(
     assert set(found["pages"].values()) == {200}, found["pages"]
     assert found["delivered"] == DELIVERED
     assert all(found["messages"])
+    assert found["all_modalities"], "no selection allowed all"
+    assert found["sources"] == found["destinations"] == ["Research", "Source"]
     assert found["is_trail_intact"]
     assert found["kept_events"] == EVENTS
 
