@@ -22,7 +22,7 @@ look() {
 
 look "style (ruff)" $bin/ruff check .
 look "format (ruff)" $bin/ruff format --check --quiet .
-look "types (mypy)" $bin/mypy adit_engine adit
+look "types (mypy)" $bin/mypy adit_engine adit adit_sdk
 look "import contracts" $bin/lint-imports
 look "Django's own check" $bin/django-admin check
 look "names" $bin/python scripts/check_names.py

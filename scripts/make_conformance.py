@@ -65,6 +65,7 @@ def page() -> Iterator[str]:
     yield ""
     yield f"ADIT implements the Application Level Confidentiality Profile of DICOM PS3.15 {tables.EDITION}"
     yield "as a de-identifier. Objects that cannot be processed by these rules are withheld."
+    yield "The services of DICOMweb are in [dicomweb.md](dicomweb.md)."
     yield ""
     yield from _options()
     yield from _presets()
