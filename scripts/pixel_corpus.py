@@ -2,7 +2,7 @@
 controls.
 
     make pixel-corpus            240 images
-    make pixel-corpus N=4000     the whole corpus
+    make pixel-corpus N=4000     the whole corpus, in about 100 minutes on two cores
 
 Each image takes the way of a transfer: rules, verification, look at the pixels. The table says how
 many images with text were released, by size and script, and how many clean ones were withheld. It
@@ -14,9 +14,10 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import cache
+from multiprocessing import Pool, cpu_count
 from pathlib import Path
 from random import Random
 
@@ -84,6 +85,7 @@ CHANGE = Pseudonymization(
 class Sample:
     """One image of the corpus. `text` is empty for clean controls."""
 
+    number: int
     modality: str
     script: str
     size: int
@@ -193,62 +195,62 @@ def draw_text(script: str, chance: Random) -> tuple[str, str, str, str]:
     return shown, f"{last}^{first}", number, birth
 
 
-def corpus(number: int, seed: int) -> Iterator[Sample]:
-    chance, noise = Random(seed), np.random.default_rng(seed)
+@cache
+def find_fonts() -> list[cv2.FontFace]:
     paths = sorted(Path("/usr/share/fonts").rglob("DejaVuSans*.ttf"))[:6]
-    fonts = [cv2.FontFace("sans"), *(cv2.FontFace(str(path)) for path in paths)]
+    return [cv2.FontFace("sans"), *(cv2.FontFace(str(path)) for path in paths)]
+
+
+def make_image(n: int, seed: int) -> Sample:
+    """Return image `n` of a corpus. It does not depend on the others."""
+    chance, noise = Random(f"{seed}/{n}"), np.random.default_rng([seed, n])
+    fonts = find_fonts()
     scripts = ("Latin", "Latin", "Latin", "Cyrillic", "dates", "IDs", "other")
-    for n in range(number):
-        modality = list(CLASSES)[n % len(CLASSES)]
-        side = chance.choice(SIDES)
-        values = background(modality, side, noise)
-        look = chance.choice(("white", "grey", "inverted"))
-        size = chance.choice(SIZES)
-        clean = n % CLEAN_SHARE == CLEAN_SHARE - 1
-        script = "clean" if clean else chance.choice(scripts)
-        if script == "other":
-            script, size = chance.choice(list(OTHER_SCRIPTS)), chance.choice((*SIZES, 48, 64))
-        shown, name, patient_id, birth = draw_text(script, chance)
-        if clean:
-            look = chance.choice(STRUCTURES) if chance.random() < 0.5 else look
-            shown, size = "" if look in STRUCTURES else chance.choice(HARMLESS), max(size, 14)
-        if look in STRUCTURES:
-            values = draw_structure(values, look, chance, noise)
-        if shown:
-            usable = (
-                fonts[:1] if script in OTHER_SCRIPTS
-                else fonts[1:] if script == "Cyrillic" and len(fonts) > 1
-                else fonts
-            )  # fmt: skip
-            drawn = shown[::-1] if script == "Hebrew" else shown  # OpenCV draws left to right
-            values = write(values, drawn, size, look, chance, chance.choice(usable))
-        yield Sample(
-            modality, script, size, look, "" if clean else shown, side,
-            encode(modality, values, (name, patient_id, birth), n),
+    modality = list(CLASSES)[n % len(CLASSES)]
+    side = chance.choice(SIDES)
+    values = background(modality, side, noise)
+    look = chance.choice(("white", "grey", "inverted"))
+    size = chance.choice(SIZES)
+    clean = n % CLEAN_SHARE == CLEAN_SHARE - 1
+    script = "clean" if clean else chance.choice(scripts)
+    if script == "other":
+        script, size = chance.choice(list(OTHER_SCRIPTS)), chance.choice((*SIZES, 48, 64))
+    shown, name, patient_id, birth = draw_text(script, chance)
+    if clean:
+        look = chance.choice(STRUCTURES) if chance.random() < 0.5 else look
+        shown, size = "" if look in STRUCTURES else chance.choice(HARMLESS), max(size, 14)
+    if look in STRUCTURES:
+        values = draw_structure(values, look, chance, noise)
+    if shown:
+        usable = (
+            fonts[:1] if script in OTHER_SCRIPTS
+            else fonts[1:] if script == "Cyrillic" and len(fonts) > 1
+            else fonts
         )  # fmt: skip
+        drawn = shown[::-1] if script == "Hebrew" else shown  # OpenCV draws left to right
+        values = write(values, drawn, size, look, chance, chance.choice(usable))
+    data = encode(modality, values, (name, patient_id, birth), n)
+    return Sample(n, modality, script, size, look, "" if clean else shown, side, data)
 
 
-def corpus_of_codes(number: int, seed: int) -> Iterator[Sample]:
-    """Yield images with a patient ID in a barcode or QR code, and no text."""
-    chance, noise = Random(seed), np.random.default_rng(seed)
-    for n in range(number):
-        modality, kind = list(CLASSES)[n % len(CLASSES)], list(MODULES)[n % len(MODULES)]
-        module, patient_id = chance.choice(MODULES[kind]), str(chance.randrange(10**6, 10**8))
-        height = chance.choice((16, 24, 40)) // module
-        code = draw_code(kind, patient_id, height)
-        look, turns = chance.choice(("white", "black", "anatomy")), chance.choice((0, 1))
-        dark, bright = (3900, 60) if look == "black" else (60, 3900)
-        margin = QUIET_ZONE.get(kind, 0) if look == "anatomy" else 4
-        values = background(modality, 512, noise)
-        place = chance.randrange(40), chance.randrange(40)
-        values = burn_code(
-            values, np.rot90(code, turns), place,
-            module=module, dark=dark, bright=bright, margin=margin,
-        )  # fmt: skip
-        yield Sample(
-            modality, kind, module, look, patient_id, 512,
-            encode(modality, values, ("A^B", patient_id, "19500101"), n),
-        )  # fmt: skip
+def make_image_with_code(n: int, seed: int) -> Sample:
+    """Return an image with a patient ID in a barcode or matrix code, and no text."""
+    chance, noise = Random(f"{seed}/{n}"), np.random.default_rng([seed, n])
+    modality, kind = list(CLASSES)[n % len(CLASSES)], list(MODULES)[n % len(MODULES)]
+    module, patient_id = chance.choice(MODULES[kind]), str(chance.randrange(10**6, 10**8))
+    height = chance.choice((16, 24, 40)) // module
+    code = draw_code(kind, patient_id, height)
+    look, turns = chance.choice(("white", "black", "anatomy")), chance.choice((0, 1))
+    dark, bright = (3900, 60) if look == "black" else (60, 3900)
+    margin = QUIET_ZONE.get(kind, 0) if look == "anatomy" else 4
+    values = background(modality, 512, noise)
+    place = chance.randrange(40), chance.randrange(40)
+    values = burn_code(
+        values, np.rot90(code, turns), place,
+        module=module, dark=dark, bright=bright, margin=margin,
+    )  # fmt: skip
+    data = encode(modality, values, ("A^B", patient_id, "19500101"), n)
+    return Sample(n, modality, kind, module, look, patient_id, 512, data)
 
 
 def encode(modality: str, values: Values, patient: tuple[str, str, str], number: int) -> bytes:
@@ -275,17 +277,35 @@ def encode(modality: str, values: Values, patient: tuple[str, str, str], number:
     return file(made)
 
 
-def outcome(sample: Sample, outgoing: InstancePseudonymizer) -> str:
-    """Return the code of the reason; empty if the image is released."""
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to an image: the code of the reason, empty if it is released.
+
+    `cpu_s` is the processor time of the detector, None if it had to be started.
+    """
+
+    sample: Sample
+    code: str
+    cpu_s: float | None
+
+
+def send(made: tuple[Callable[[int, int], Sample], int, int]) -> Outcome:
+    """Make one image and prepare it for leaving."""
+    make, number, seed = made
+    sample = make(number, seed)
+    image, code = part10.parse_file(sample.data), ""
+    before = child_seconds() if shared_detector().pid else None
     try:
-        outgoing.prepare_outgoing(part10.parse_file(sample.data))
+        InstancePseudonymizer(CHANGE).prepare_outgoing(image)
     except InstanceWithheld as held:
-        return held.message.code
-    return ""
+        code = held.message.code
+    cpu_s = None if before is None else child_seconds() - before
+    return Outcome(replace(sample, data=b""), code, cpu_s)
 
 
 def check_series(modality: str, count: int) -> float:
     """Return the processor time that the check of one clean series takes, without start-up."""
+    send((make_image, 0, 1))  # starts the detector
     noise = np.random.default_rng(1)
     values = background(modality, 512, noise)
     outgoing, without = (
@@ -315,21 +335,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--number", type=int, default=240)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--image", type=int, help="only this image")
     options = parser.parse_args()
     if not is_installed():
         print("The extra ocr is not installed: make pixel-corpus prepares it.", file=sys.stderr)
         return 2
+    numbers = [options.image] if options.image is not None else range(options.number)
+    made = [(make_image, n, options.seed) for n in numbers]
+    if options.image is None:
+        made += [
+            (make_image_with_code, n, options.seed) for n in range(options.number // CODE_SHARE)
+        ]
+    began = time.monotonic()
+    with Pool(min(len(made), cpu_count())) as processes:
+        outcomes = processes.map(send, made, chunksize=1)
+    return report(outcomes, time.monotonic() - began)
+
+
+def report(outcomes: list[Outcome], lasted: float) -> int:
     rows: dict[tuple[str, str], list[str]] = defaultdict(list)
     missed, unexpected = [], []
-    began, seconds = time.monotonic(), []
-    samples = corpus(options.number, options.seed)
-    codes = corpus_of_codes(options.number // CODE_SHARE, options.seed)
-    for sample in chain(samples, codes):
-        outgoing = InstancePseudonymizer(CHANGE)
-        before = child_seconds() if shared_detector().pid else None
-        code = outcome(sample, outgoing)
-        if before is not None and sample.side == 512:
-            seconds.append(child_seconds() - before)
+    for one in outcomes:
+        sample, code = one.sample, one.code
         size = (
             "clean" if not sample.text
             else "codes" if sample.script in MODULES
@@ -343,13 +370,6 @@ def main() -> int:
             missed.append(sample)
         if (code and not code.startswith("text-found")) or (code and not sample.text):
             unexpected.append((sample, code))
-    return report(rows, missed, unexpected, seconds, time.monotonic() - began)
-
-
-def report(
-    rows: dict[tuple[str, str], list[str]], missed: list[Sample],
-    unexpected: list[tuple[Sample, str]], seconds: list[float], lasted: float,
-) -> int:  # fmt: skip
     print(
         f"{'images':<16}{'group':<10}{'number':>8}{'withheld':>10}{'identity':>10}{'released':>10}"
     )
@@ -357,13 +377,19 @@ def report(
         certain = sum(code == "text-found.identity" for code in codes)
         held = sum(bool(code) for code in codes)
         print(f"{size:<16}{group:<10}{len(codes):>8}{held:>10}{certain:>10}{len(codes) - held:>10}")
-    for sample in missed[:40]:
+    for sample in missed[:400]:
         print(
-            f"released: {sample.modality} {sample.script} {sample.size} px {sample.look}: {sample.text}"
+            f"released: {sample.number} {sample.modality} {sample.script} {sample.size} px "
+            f"{sample.look}: {sample.text}"
         )
-    for sample, code in unexpected[:40]:
-        print(f"withheld: {sample.modality} {sample.script} {sample.size} px {sample.look}: {code}")
-    share = sorted(seconds)
+    for sample, code in unexpected[:400]:
+        print(
+            f"withheld: {sample.number} {sample.modality} {sample.script} {sample.size} px "
+            f"{sample.look}: {code}"
+        )
+    share = sorted(
+        one.cpu_s for one in outcomes if one.sample.side == 512 and one.cpu_s is not None
+    )
     if share:
         print(
             f"CPU of a 512 x 512 frame: {1000 * sum(share) / len(share):.0f} ms on average, "
