@@ -115,9 +115,9 @@ class DemoPacs:
 
     def stop(self) -> None:
         """Stop listening and abort the open associations."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
         # AE.shutdown() also aborts rejected associations that are not yet closed, which its state
         # machine does not allow.
         for association in self._ae.active_associations:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +205,10 @@ def test_a_wrong_called_ae_title_is_rejected(pacs: DemoPacs) -> None:
 def test_a_pacs_stops_while_it_rejects_an_association(filled: Path) -> None:
     with DemoPacs("DEMOPACS", filled) as pacs:
         assert pacs._server is not None
-        pacs._server.bind(evt.EVT_REJECTED, lambda event: pacs.stop())
+        stopped = threading.Event()
+        pacs._server.bind(evt.EVT_REJECTED, lambda event: (pacs.stop(), stopped.set()))
         ae = AE("TESTER")
         ae.add_requested_context(VERIFICATION)
         association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")
+        assert stopped.wait(60)
     assert association.is_rejected
