@@ -84,8 +84,9 @@ def anatomy(
 
 
 def burn(
-    values: NDArray[np.float64], text: str = NAME, brightness: float = 4095, **how: object
-) -> NDArray[np.float64]:
+    values: NDArray[np.float64], text: str = NAME,
+    brightness: float | NDArray[np.float64] = 4095, **how: object,
+) -> NDArray[np.float64]:  # fmt: skip
     cover = strokes(text, side=values.shape[0], **how)  # type: ignore[arg-type]
     return values * (1 - cover) + brightness * cover
 

@@ -17,7 +17,7 @@ _SHARP, _SHARP_PER_PIXEL, _SHARP_IF_JOINED, _SHARP_IF_LARGE = 5.0, 0.3, 7.5, 9.0
 """Change of brightness over the height of a line, as a multiple of its contrast. Small letters are
 blurred by the pixels themselves."""
 _JOINED_PER_PIXEL, _SMALLEST_JOINED = 0.42, 10
-_FAINT, _DISTINCT = 35, 100
+_FAINT, _DISTINCT = 35, 90
 """Contrast, of 255. Letters that are joined to one shape, or very large, must be distinct."""
 _LARGE, _LARGE_LINE = 32, 1.65
 _SEPARATE = 0.5

@@ -186,6 +186,19 @@ def test_two_large_letters_that_cannot_be_read_withhold(height: int) -> None:
     assert outcome(image(values)).startswith("text-found")
 
 
+@pytest.mark.parametrize(
+    ("name", "seed", "brighter"),
+    [("דוד כהן", 1, 350), ("דוד כהן", 2, 500), ("김민수", 1, 600), ("김민수", 2, 700)],
+)
+def test_faint_large_letters_that_cannot_be_read_withhold(
+    name: str, seed: int, brighter: int
+) -> None:
+    values = anatomy(512, seed)
+    values = burn(values, name, values + brighter, height=60, place=(100, 250))
+
+    assert outcome(image(values)).startswith("text-found")
+
+
 def test_letters_that_are_joined_by_a_line_are_letters() -> None:
     values = burn(anatomy(384), "محمد", height=14, place=(20, 200))
     values[200] = 4095
