@@ -281,7 +281,7 @@ def encode(modality: str, values: Values, patient: tuple[str, str, str], number:
 class Outcome:
     """What happened to an image: the code of the reason, empty if it is released.
 
-    `cpu_s` is the processor time of the detector, None if it had to be started.
+    `cpu_s` is the processor time of the detector, None if it had to be started or ended.
     """
 
     sample: Sample
@@ -294,12 +294,13 @@ def send(made: tuple[Callable[[int, int], Sample], int, int]) -> Outcome:
     make, number, seed = made
     sample = make(number, seed)
     image, code = part10.parse_file(sample.data), ""
-    before = child_seconds() if shared_detector().pid else None
+    before = child_seconds()
     try:
         InstancePseudonymizer(CHANGE).prepare_outgoing(image)
     except InstanceWithheld as held:
         code = held.message.code
-    cpu_s = None if before is None else child_seconds() - before
+    after = child_seconds()
+    cpu_s = None if before is None or after is None else after - before
     return Outcome(replace(sample, data=b""), code, cpu_s)
 
 
@@ -312,7 +313,7 @@ def check_series(modality: str, count: int) -> float:
         InstancePseudonymizer(replace(CHANGE, profile=profile))
         for profile in (PROFILE, ConfidentialityProfile.default())
     )
-    before, own = child_seconds(), 0.0
+    before, own = child_seconds() or 0, 0.0
     for number in range(count):
         if number % 25 == 24:
             values = background(modality, 512, noise)  # another part of the body
@@ -322,11 +323,13 @@ def check_series(modality: str, count: int) -> float:
             began = time.process_time()
             one.prepare_outgoing(image)
             own += sign * (time.process_time() - began)
-    return child_seconds() - before + own
+    return (child_seconds() or 0) - before + own
 
 
-def child_seconds() -> float:
-    """Return the processor time of the detector so far."""
+def child_seconds() -> float | None:
+    """Return the processor time of the detector so far, None if it does not run."""
+    if shared_detector().pid is None:
+        return None
     fields = Path(f"/proc/{shared_detector().pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / 100  # with tesseract, which it has waited for
 
