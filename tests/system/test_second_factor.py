@@ -126,8 +126,8 @@ def test_a_security_key_is_the_second_factor_until_it_is_removed(
         page.click(USE)
         expect(page.locator("[data-key-busy]")).to_contain_text("Touch your security key")
         assert not is_signed_in(page, site)
-        devtools.send("WebAuthn.setAutomaticPresenceSimulation", {**touch, "enabled": True})
         page.reload()
+        devtools.send("WebAuthn.setAutomaticPresenceSimulation", {**touch, "enabled": True})
         page.click(USE)
         page.wait_for_url(f"{site}/")
 
