@@ -7,8 +7,8 @@ nothing about a person.
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from itertools import combinations, pairwise
 
 from adit_engine.pseudonymize.charset import Charset
 from adit_engine.pseudonymize.text_detection.regions import TextRegion
@@ -77,6 +77,10 @@ def judge_regions(regions: Iterable[TextRegion], patient: "PatientWords") -> Tex
             single.append(region)
     if len({region.text for region in single}) > 1:
         text += single  # a spaced name
+    for pair in combinations(marks, 2):
+        joined = _join_neighbours(*pair)
+        if joined is not None and not _is_mark(joined):  # the parts of a date, not of a scale
+            (identity if patient.is_in(joined.text) else text).append(joined)
     return TextFindings((*identity, *codes, *text), tuple(identity), tuple(codes), tuple(marks))
 
 
@@ -96,6 +100,29 @@ def _counts_as_text(region: TextRegion) -> bool:
         return False  # a single letter, or a structure of another kind
     score = _PROBABLE_REGION if max(region.box[2:]) >= _LONG_REGION else _CERTAIN_REGION
     return region.score >= score
+
+
+def _join_neighbours(one: TextRegion, other: TextRegion) -> TextRegion | None:
+    """Return both regions as one if they follow each other in a line, as close as words do."""
+    along = int(max(one.box[3], other.box[3]) > max(one.box[2], other.box[2]))
+    across = 1 - along
+    first, second = sorted((one, other), key=lambda region: region.box[along])
+    left, top = (min(one.box[axis], other.box[axis]) for axis in (0, 1))
+    right, bottom = (
+        max(one.box[axis] + one.box[axis + 2], other.box[axis] + other.box[axis + 2])
+        for axis in (0, 1)
+    )
+    height = (right - left, bottom - top)[across]
+    gap = second.box[along] - first.box[along] - first.box[along + 2]
+    is_line = height <= 1.5 * min(one.box[across + 2], other.box[across + 2])
+    if not is_line or not -height / 4 <= gap <= height:
+        return None
+    return replace(
+        first,
+        box=(left, top, right - left, bottom - top),
+        text=f"{first.text} {second.text}",
+        confidence=min(one.confidence, other.confidence),
+    )
 
 
 def _is_letter(region: TextRegion) -> bool:

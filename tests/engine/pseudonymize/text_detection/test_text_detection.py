@@ -243,6 +243,20 @@ def test_letters_of_a_spaced_name_are_text_but_one_letter_is_not() -> None:
     assert judge_regions([one], PatientWords()).text == ()
 
 
+def test_the_parts_of_a_date_are_text_and_the_numbers_of_a_scale_are_not() -> None:
+    day, year, far = _region("28.09", 1), _region("995", 1, left=36), _region("995", 1, left=60)
+    again = _region("28.09", 1, left=2)
+    born = PatientWords.from_values({0x00100030: b"19950928"})
+
+    assert [region.box for region in judge_regions([day, year], PatientWords()).text] == [
+        (0, 0, 66, 16)
+    ]
+    assert judge_regions([year, day], born).identity
+    assert not judge_regions([day, far, again], PatientWords()).text
+    assert not judge_regions([_region("5", 1), _region("10", 1, left=36)], PatientWords()).text
+    assert not judge_regions([_region("R", 1), _region("10", 1, left=36)], PatientWords()).text
+
+
 def test_several_letters_are_a_mark_only_if_read_with_certainty_and_not_a_name() -> None:
     """Letters of another script are read as marks with less confidence."""
     mark, uncertain, name = _region("RE", 0.97), _region("RE", 0.79), _region("Li", 0.99)
