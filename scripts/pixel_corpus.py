@@ -340,6 +340,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--image", type=int, help="only this image")
     options = parser.parse_args()
+    if options.number < 1:
+        parser.error("--number must be at least 1")
     if not is_installed():
         print("The extra ocr is not installed: make pixel-corpus prepares it.", file=sys.stderr)
         return 2
