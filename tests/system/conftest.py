@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ import pytest
 from lab.ports import free_port
 from lab.prepared import copy_prepared, prepared_place  # noqa: F401
 from lab.reaper import reaping
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Error,
+    Locator,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ["ADIT_ORDERS_WITHOUT_PROJECT"] = "true"
@@ -40,6 +49,22 @@ CHROMIUM = [
 PAGE_MS = 90_000
 """Time limit of an action or expectation, for slow machines."""
 expect.set_options(timeout=PAGE_MS)
+
+
+def load_after(click: Callable[..., None]) -> Callable[..., None]:
+    """Let a click wait until the page that it opens is loaded; by itself it waits for the start."""
+
+    @wraps(click)
+    def click_and_load(target: Page | Locator, *args: Any, **options: Any) -> None:
+        click(target, *args, **options)
+        page = target.page if isinstance(target, Locator) else target
+        page.wait_for_load_state()
+
+    return click_and_load
+
+
+for kind in (Page, Locator):
+    setattr(kind, "click", load_after(kind.click))  # noqa: B010
 
 SCREEN = {"width": 1366, "height": 768}
 SUCCESS = re.compile("complete|Delivered as ordered")
