@@ -97,13 +97,15 @@ class Site:
     made: dict[str, Any] = field(default_factory=dict)
 
 
-def wait_until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(
+    happened: Callable[[], bool], what: str, seconds: float = 60, pause_s: float = 0.05
+) -> None:
     """Poll until the condition is true; fail with `what` after the deadline."""
     deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {seconds} s")
-        time.sleep(0.05)
+        time.sleep(pause_s)
 
 
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -190,13 +191,19 @@ def test_a_job_completes_after_its_worker_was_killed(
     sign_in(page, transfer_site.url, "coordinator")
     order(page, transfer_site.url, "LUNG-KILL", images.LONG_ID)
     before = transfer_site.destination.count()
-    page.click("#start")
-    wait_until(lambda: transfer_site.destination.count() >= before + 20, "the first images")
     assert transfer_site.up is not None
-    for pid in workers_of(transfer_site.up.pid):
-        os.kill(pid, signal.SIGKILL)
-    arrived = transfer_site.destination.count() - before
-    assert arrived < images.LONG, "the transfer finished before the worker was killed"
+    workers = workers_of(transfer_site.up.pid)
+
+    def kill() -> int:
+        wait_until(lambda: transfer_site.destination.count() >= before + 20, "the first images")
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        return transfer_site.destination.count() - before
+
+    with ThreadPoolExecutor(1) as beside_the_page:
+        arrived = beside_the_page.submit(kill)
+        page.click("#start")
+    assert arrived.result() < images.LONG, "the transfer finished before the worker was killed"
     job = wait_for_end(page, transfer_site.url, seconds=120)
     found = compare(transfer_site, job, "LUNG-KILL")
     assert len(found) == images.LONG
