@@ -753,7 +753,7 @@ _PROJECTS: dict[str, Template] = {
         "The job was deleted, so its files are not known any more. The recipient must delete them."
     ),
     "recall.destination-unknown": _(
-        "The destination was removed from ADIT. The recipient must delete the images."
+        "The destination is not known any more. The recipient must delete the images."
     ),
     "recall.job-running": _(
         "A transfer is still running. The deletion starts when it has stopped."
@@ -777,6 +777,15 @@ _PROJECTS: dict[str, Template] = {
         "not delete them. Ask the recipient to delete them, then continue the recall.",
         "count",
     ),
+    "recall.files-missing": ngettext(
+        "{count} file is not where it was delivered, and ADIT did not delete it. Has the folder of "
+        "{destination} changed? Correct it and continue the recall, or let the recipient delete "
+        "the image.",
+        "{count} files are not where they were delivered, and ADIT did not delete them. Has the "
+        "folder of {destination} changed? Correct it and continue the recall, or let the recipient "
+        "delete the images.",
+        "count",
+    ),
     "recall.copies-found": ngettext(
         "{count} image is still in {destination} under another name. Ask the recipient to delete "
         "it, then continue the recall.",
@@ -791,6 +800,11 @@ _PROJECTS: dict[str, Template] = {
     "recall.archive-not-deleted": _(
         "A 7-Zip file in {destination} could not be deleted. Ask the administrator of the folder, "
         "then continue the recall."
+    ),
+    "recall.archive-missing": _(
+        "A 7-Zip file is not where it was created, and ADIT did not delete it. Has the folder of "
+        "{destination} changed? Correct it and continue the recall, or let the recipient delete "
+        "the images."
     ),
     "recall.pacs-deletes": _(
         "ADIT deletes nothing in a PACS. Give the list of UIDs to its administrator."

@@ -106,8 +106,9 @@ def _carry_out(recall_pk: int, destination_pk: int) -> int:
         with _open(recall, destination) as node:
             if destination.capabilities.has_delivery_list:
                 _update_lists(ready, node)
+            gone: set[DeliveredFile] = set()
             for one in ready:
-                _carry_out_one(one, node)
+                _carry_out_one(one, node, gone)
     except (AditError, DecryptionError) as error:
         log.info("recall %d: not carried out (%s)", recall_pk, type(error).__name__)
         for one in ready:
@@ -155,7 +156,8 @@ def _explain(error: Exception, destination: Node) -> Message:
     return Message("recall.destination-away", destination=destination.name, reason=error.message)
 
 
-def _carry_out_one(delivery: RecalledDelivery, node: Any) -> None:
+def _carry_out_one(delivery: RecalledDelivery, node: Any, gone: set[DeliveredFile]) -> None:
+    """Add to `gone` the deleted files, which another job may have delivered as well."""
     rows = Task.objects.select_related("job__project", "job__destination")
     task = rows.get(pk=delivery.task.pk) if delivery.task is not None else None
     images = list(iter_images(task)) if task is not None else _load_sealed_images(delivery)
@@ -164,10 +166,10 @@ def _carry_out_one(delivery: RecalledDelivery, node: Any) -> None:
         outcome = (
             _Outcome(RecallState.TO_DELETE, Message("recall.job-deleted"))
             if task is None
-            else _delete_from_archive(delivery, task, images, node)
+            else _delete_from_archive(delivery, task, images, node, gone)
         )
     elif delivery.place.capabilities.has_delivery_list:
-        outcome = _delete_from_folder(delivery, images, node)
+        outcome = _delete_from_folder(delivery, images, node, gone)
     else:
         outcome = _ask_destination(images, node)
     delivery.deleted, delivery.present = outcome.deleted, outcome.present
@@ -191,61 +193,91 @@ class _Outcome:
     present: int = 0
 
 
-def _delete_files(images: Iterable[DeliveredImage], node: Any) -> dict[FileState, int]:
-    """Delete the files of images that have one; return the number of files by state."""
+def _delete_files(
+    delivery: RecalledDelivery,
+    images: Iterable[DeliveredImage],
+    node: Any,
+    gone: set[DeliveredFile],
+) -> int:
+    """Delete the files of images that have one; return how many were changed, and so are left."""
     files = [DeliveredFile(image.path, image.sha256) for image in images if image.path]
-    counts = dict.fromkeys(FileState, 0)
-    for _file, state in node.delete_files(files):
-        counts[state] += 1
-    return counts
+    changed = 0
+    for file, state in node.delete_files(files):
+        if state is FileState.DELETED or file in gone:
+            gone.add(file)
+            delivery.deleted = min(delivery.deleted + 1, len(files))
+            delivery.found = max(delivery.found, delivery.deleted)
+            RecalledDelivery.objects.filter(pk=delivery.pk).update(
+                deleted=delivery.deleted, found=delivery.found
+            )
+        changed += state is FileState.CHANGED
+    delivery.found = max(delivery.found, delivery.deleted + changed)
+    return changed
 
 
 def _delete_from_folder(
-    delivery: RecalledDelivery, images: list[DeliveredImage], node: Any
+    delivery: RecalledDelivery, images: list[DeliveredImage], node: Any, gone: set[DeliveredFile]
 ) -> _Outcome:
     """Delete the files, then search the whole folder for copies of the images."""
-    counts = _delete_files(images, node)
+    changed = _delete_files(delivery, images, node, gone)
     present = len(_find_present(images, node))
-    changed = counts[FileState.CHANGED]
-    deleted = len(images) - max(present, changed)
+    deleted, place = delivery.deleted, delivery.place.name
     if changed:
-        message = Message("recall.files-changed", count=changed, destination=delivery.place.name)
+        message = Message("recall.files-changed", count=changed, destination=place)
         return _Outcome(RecallState.INCOMPLETE, message, deleted, present)
     if present:
-        message = Message("recall.copies-found", count=present, destination=delivery.place.name)
+        message = Message("recall.copies-found", count=present, destination=place)
         return _Outcome(RecallState.INCOMPLETE, message, deleted, present)
+    if delivery.found < len(images):
+        return _Outcome(RecallState.TO_DELETE, _describe_missing(delivery), deleted)
     return _Outcome(RecallState.DELETED, None, deleted)
 
 
+def _describe_missing(delivery: RecalledDelivery) -> Message:
+    missing = delivery.images - delivery.found
+    return Message("recall.files-missing", count=missing, destination=delivery.place.name)
+
+
 def _delete_from_archive(
-    delivery: RecalledDelivery, task: Task, images: list[DeliveredImage], node: Any
+    delivery: RecalledDelivery,
+    task: Task,
+    images: list[DeliveredImage],
+    node: Any,
+    gone: set[DeliveredFile],
 ) -> _Outcome:
     """Delete the staged images and the 7-Zip files. Files cannot be rebuilt without the password."""
     job = task.job
     node.set_archive_title(archives.archive_title(job))
-    counts = _delete_files(images, node)
-    if counts[FileState.CHANGED]:
-        message = Message(
-            "recall.files-changed",
-            count=counts[FileState.CHANGED],
-            destination=delivery.place.name,
-        )
-        return _Outcome(RecallState.INCOMPLETE, message)
+    changed = _delete_files(delivery, images, node, gone)
+    if changed:
+        message = Message("recall.files-changed", count=changed, destination=delivery.place.name)
+        return _Outcome(RecallState.INCOMPLETE, message, delivery.deleted)
     files = ArchiveFile.objects.filter(job=job, removed_at=None).select_related("job__destination")
     recalled_later = Q(recalled_at=None) | Q(recalled_at__gt=delivery.recall.created_at)
     others = Task.objects.filter(recalled_later, job=job, items__delivered__gt=0)
     if files.exists() and others.exists() and not delivery.recall.deletes_shared_archives:
         return _Outcome(RecallState.TO_DELETE, Message("recall.shared-archive"), 0, len(images))
-    archives.remove_files(files, "recall", delivery.recall.continued_by)
+    there = [one for one in files if _has_archive(delivery.place, one.name)]
+    is_missing = len(there) < len(files)
+    archives.remove_files(there, "recall", delivery.recall.continued_by)
     archives.remove_unlisted(job)
-    names = ArchiveFile.objects.filter(job=job).values_list("name", flat=True)
-    for name in names:
-        file = destination_folders.open_archive_file(delivery.place, name)
-        if file is not None:
-            file.close()
-            message = Message("recall.archive-not-deleted", destination=delivery.place.name)
-            return _Outcome(RecallState.INCOMPLETE, message, 0, len(images))
+    names = list(ArchiveFile.objects.filter(job=job).values_list("name", flat=True))
+    if any(_has_archive(delivery.place, name) for name in names):
+        message = Message("recall.archive-not-deleted", destination=delivery.place.name)
+        return _Outcome(RecallState.INCOMPLETE, message, 0, len(images))
+    if is_missing:
+        message = Message("recall.archive-missing", destination=delivery.place.name)
+        return _Outcome(RecallState.TO_DELETE, message)
+    if not names and delivery.found < len(images):
+        return _Outcome(RecallState.TO_DELETE, _describe_missing(delivery), delivery.deleted)
     return _Outcome(RecallState.DELETED, None, len(images))
+
+
+def _has_archive(place: Node, name: str) -> bool:
+    file = destination_folders.open_archive_file(place, name)
+    if file is not None:
+        file.close()
+    return file is not None
 
 
 def _ask_destination(images: list[DeliveredImage], node: Any) -> _Outcome:
@@ -312,6 +344,7 @@ def _finish(delivery: RecalledDelivery, state: RecallState, message: Message | N
         RecalledDelivery.objects.filter(pk=delivery.pk).update(
             state=state,
             images=delivery.images,
+            found=delivery.found,
             deleted=delivery.deleted,
             present=delivery.present,
             message=message,

@@ -78,8 +78,10 @@ class RecalledDelivery(models.Model):
     """None if the job was deleted, and later its destination."""
     state = models.CharField(max_length=12, choices=RecallState, default=RecallState.WAITING)
     images = models.PositiveIntegerField(default=0)
+    found = models.PositiveIntegerField(default=0)
+    """Files that were where they had been delivered, at any attempt. Others prove nothing."""
     deleted = models.PositiveIntegerField(default=0)
-    """Images that were deleted, or were missing, and were then looked for in vain."""
+    """Images that the recall deleted, or that a PACS does not find."""
     present = models.PositiveIntegerField(default=0)
     """Images that were found at the destination at the last check."""
     message = MessageField()
@@ -116,6 +118,8 @@ class RecipientConfirmation(models.Model):
 
     recall = models.ForeignKey(Recall, on_delete=models.CASCADE, related_name="confirmations")
     destination = models.ForeignKey(Node, null=True, on_delete=models.PROTECT, related_name="+")
+    former_destination = models.CharField(max_length=64, blank=True)
+    """Its name in the ledger of the deleted job, if ADIT does not know the destination any more."""
     receiver = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
@@ -138,13 +142,13 @@ class RecipientConfirmation(models.Model):
                 fields=["recall", "receiver", "project"], name="one_confirmation_per_receiver"
             ),
             models.CheckConstraint(
-                condition=models.Q(destination=None) ^ models.Q(receiver=None),
-                name="confirmed_by_a_destination_or_a_receiver",
+                condition=models.Q(destination=None) | models.Q(receiver=None),
+                name="not_confirmed_by_a_destination_and_a_receiver",
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.recall} {self.destination or self.receiver}"
+        return f"{self.recall} {self.destination or self.receiver or self.former_destination}"
 
     @property
     def recipient(self) -> str:

@@ -64,6 +64,8 @@ class RecalledStudy:
     step: str
     task: Task | None = None
     """None if the job was deleted."""
+    former_destination: str = ""
+    """The name of a destination that is not known any more."""
 
 
 @dataclass(slots=True)
@@ -178,10 +180,11 @@ def confirm_deletion(user: User, confirmation: RecipientConfirmation, note: str)
         locked.confirmed_at, locked.confirmed_by, locked.note = timezone.now(), user, note
         locked.save(update_fields=["confirmed_at", "confirmed_by", "note"])
         details = {"project": locked.project.protocol_id if locked.project else ""}
-        if locked.destination is not None:
-            details["destination"] = locked.destination.name
         if locked.receiver is not None:
             details["receiver"] = locked.receiver.username
+        else:
+            place = locked.destination
+            details["destination"] = place.name if place else locked.former_destination
         record("recall.confirmed", user=user, about=_about(locked.recall), details=details)
         end_if_done(locked.recall_id)
 
@@ -281,10 +284,11 @@ def _find_studies(subject: Subject) -> tuple[list[RecalledStudy], int]:
         ledger = part.ledger
         if (ledger.job, part.position) not in covered:
             place = Node.objects.filter(
-                name=ledger.destination, kind=ledger.destination_kind
+                pk=delivery.destination, kind=ledger.destination_kind
             ).first()
             step, images = _describe_step(place), len(delivery.images)
-            study = (ledger.job, part.position, images, place, ledger.project, step)
+            name = ledger.destination if place is None else ""
+            study = (ledger.job, part.position, images, place, ledger.project, step, None, name)
             studies.append(RecalledStudy(*study))
     return studies, tasks.unreadable + deleted.unreadable
 
@@ -316,11 +320,14 @@ def _delivered_tasks() -> QuerySet[Task]:
 
 
 def _create_confirmations(recall: Recall, studies: Iterable[RecalledStudy]) -> None:
-    pairs = dict.fromkeys((study.destination, study.project) for study in studies)
+    recipients = dict.fromkeys(
+        (study.destination, study.former_destination, study.project) for study in studies
+    )
     RecipientConfirmation.objects.bulk_create(
-        RecipientConfirmation(recall=recall, destination=destination, project=project)
-        for destination, project in pairs
-        if destination is not None
+        RecipientConfirmation(
+            recall=recall, destination=destination, former_destination=name, project=project
+        )
+        for destination, name, project in recipients
     )
 
 

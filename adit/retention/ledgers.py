@@ -56,6 +56,8 @@ class SealedDelivery:
     """ISO 8601; empty if unknown."""
     archive_files: list[str]
     images: list[SealedImage] = field(repr=False)
+    destination: int | None = None
+    """The primary key of the node, which may be renamed; None in old ledgers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ def _collect_delivery(task: Task, files: list[str], cipher: ValueCipher) -> Seal
         delivered_at=task.ended_at.isoformat() if task.ended_at else "",
         archive_files=files,
         images=images,
+        destination=task.job.destination_id,
     )
 
 

@@ -34,6 +34,7 @@ from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import ArchiveFile, DeliveredSeries, Job, Task, TaskState
 from adit.nodes.models import Node
+from adit.nodes.services import remove_node
 from adit.notifications.models import Notification
 from adit.projects.models import Project
 from adit.recall import execution, recalls
@@ -45,7 +46,7 @@ from adit.recall.patient_deliveries import (
     find_deliveries,
 )
 from adit.results import archives, deliveries
-from adit.retention import cleaning
+from adit.retention import cleaning, ledgers
 from adit.worker.tasks import sweep
 from adit_engine.errors import InvalidInput
 
@@ -585,3 +586,166 @@ def test_a_job_stays_until_its_recall_has_ended(
         cleaning.clean_all()
 
     assert not Job.objects.filter(pk=job.pk).exists()
+
+
+def use_folder(node: Node, path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    node.settings = {**node.settings, "path": str(path)}
+    node.save()
+
+
+def test_files_that_are_not_where_they_were_delivered_are_no_proof_until_the_recipient_confirms(
+    deliver: Callable[..., Job], dpo: User, folder_node: Node, tmp_path: Path
+) -> None:
+    deliver("1")
+    old = Path(folder_node.settings["path"])
+    use_folder(folder_node, tmp_path / "new share")
+    one = recall(dpo, block(dpo))
+    execution.carry_out_due()
+
+    delivery = one.deliveries.get()
+    assert (delivery.state, delivery.deleted) == (RecallState.TO_DELETE, 0)
+    assert "Has the folder of" in str(delivery.message)
+    assert len(list(old.rglob("*.dcm"))) == 2
+    assert DeliveredSeries.objects.exists(), "they may still be there"
+    one.refresh_from_db()
+    assert one.ended_at is None
+
+    use_folder(folder_node, old)
+    recalls.continue_recall(dpo, one)
+    execution.carry_out_due()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.deleted) == (RecallState.DELETED, 2)
+    assert not list(old.rglob("*.dcm"))
+
+
+def test_a_file_that_somebody_moved_away_is_not_counted_as_deleted(
+    deliver: Callable[..., Job], dpo: User, folder_node: Node, tmp_path: Path
+) -> None:
+    deliver("1")
+    moved = next(Path(folder_node.settings["path"]).rglob("*.dcm"))
+    moved.rename(tmp_path / "mine.dcm")
+    one = recall(dpo, block(dpo))
+    execution.carry_out_due()
+
+    delivery = one.deliveries.get()
+    assert (delivery.state, delivery.deleted) == (RecallState.TO_DELETE, 1)
+    assert str(delivery.message).startswith("1 file is not where it was delivered")
+    recalls.confirm_deletion(dpo, one.confirmations.get(), "letter of 3 May")
+    one.refresh_from_db()
+    assert one.ended_at is not None
+
+
+def test_a_file_that_two_recalled_jobs_delivered_is_deleted_for_both(
+    deliver: Callable[..., Job], dpo: User, source: Node, folder_node: Node
+) -> None:
+    deliver_again(deliver("1"), source)
+    one = recall(dpo, block(dpo))
+    execution.carry_out_due()
+
+    assert states(one) == [RecallState.DELETED] * 2
+    assert not list(Path(folder_node.settings["path"]).rglob("*.dcm"))
+
+
+def deliver_again(job: Job, source: Node) -> Job:
+    """Transfer the study "1" once more with another job."""
+    assert job.destination is not None
+    assert job.project is not None
+    pick = PickedStudy.by_uid(source.pk, put_study(source, "1", images=2), PATIENT)
+    DeliveredSeries.objects.filter(job=job).delete()
+    again = order_job(
+        job.owner, "selective", [pick], job.destination.pk, key="again", project=job.project.pk
+    )
+    while work() is not None:
+        pass
+    assert again.tasks.filter(items__delivered=2).exists()
+    deliveries.write_due_lists()
+    return again
+
+
+def test_a_7_zip_file_that_is_not_where_it_was_created_is_no_proof(
+    deliver: Callable[..., Job], dpo: User, archive_node: Node, tmp_path: Path
+) -> None:
+    job = deliver("1", to=archive_node)
+    old = Path(archive_node.settings["path"])
+    use_folder(archive_node, tmp_path / "new share")
+    one = recall(dpo, block(dpo))
+    execution.carry_out_due()
+
+    delivery = one.deliveries.get()
+    assert (delivery.state, delivery.deleted) == (RecallState.TO_DELETE, 0)
+    assert "Has the folder of" in str(delivery.message)
+    assert ArchiveFile.objects.get(job=job).removed_at is None
+
+    use_folder(archive_node, old)
+    recalls.continue_recall(dpo, one)
+    execution.carry_out_due()
+    assert states(one) == [RecallState.DELETED]
+    assert not files_in(archive_node)
+
+
+def expire_jobs() -> None:
+    with time_machine.travel(timezone.now() + timedelta(days=800), tick=True):
+        cleaning.clean_all()
+    assert not Job.objects.exists()
+
+
+def carry_out_all() -> None:
+    while execution.carry_out_due():
+        pass
+
+
+def test_the_images_of_a_deleted_job_are_deleted_from_a_renamed_destination(
+    deliver: Callable[..., Job],
+    root: User,
+    folder_node: Node,
+    make_node: Callable[..., Node],
+    tmp_path: Path,
+) -> None:
+    deliver("1")
+    expire_jobs()
+    name = folder_node.name
+    Node.objects.filter(pk=folder_node.pk).update(name="Former share")
+    (tmp_path / "other").mkdir()
+    make_node(name, kind="folder", settings={"path": str(tmp_path / "other")})
+
+    one = recall(root, block(root))
+    carry_out_all()
+
+    delivery = one.deliveries.get()
+    assert (delivery.destination, delivery.state) == (folder_node, RecallState.DELETED)
+    assert not list(Path(folder_node.settings["path"]).rglob("*.dcm"))
+
+
+@pytest.mark.parametrize("change", ["removed", "ledger without its key"])
+def test_a_recall_waits_for_the_confirmation_of_a_destination_that_is_not_known_any_more(
+    change: str,
+    deliver: Callable[..., Job],
+    root: User,
+    folder_node: Node,
+    as_user: Callable[..., Client],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deliver("1")
+    if change == "ledger without its key":
+        seal = ledgers.asdict
+        monkeypatch.setattr(ledgers, "asdict", lambda one: {**seal(one), "destination": None})
+    expire_jobs()
+    if change == "removed":
+        remove_node(root, folder_node)
+    entry = block(root)
+    client = as_user(root)
+    page = client.get(reverse("block_recall", args=[entry.pk])).content.decode()
+    assert folder_node.name in page
+
+    one = recall(root, entry)
+    carry_out_all()
+
+    one.refresh_from_db()
+    assert (states(one), one.ended_at) == ([RecallState.TO_DELETE], None)
+    assert folder_node.name in client.get(reverse("recall", args=[one.pk])).content.decode()
+    recalls.confirm_deletion(root, one.confirmations.get(), "letter of 3 May")
+    one.refresh_from_db()
+    assert one.ended_at is not None
+    event = AuditEvent.objects.get(action="recall.confirmed")
+    assert event.details["destination"] == folder_node.name
