@@ -34,7 +34,7 @@ def find_block_of_task(
         return None
     content = content or encrypted_payload.open_task(task)
     domain, modalities = get_domain(task.source), get_modalities(content.payload)
-    for patient_id in _get_patient_ids(content):
+    for patient_id in get_patient_ids(content):
         why = blocking.explain_refusal(task.job.project, domain, patient_id, modalities)
         if why is not None:
             return why
@@ -57,11 +57,11 @@ def is_on_block_list(task: Task) -> bool:
         return False
     domain, content = get_domain(task.source), encrypted_payload.open_task(task)
     return any(
-        blocking.is_blocked(task.job.project, domain, one) for one in _get_patient_ids(content)
+        blocking.is_blocked(task.job.project, domain, one) for one in get_patient_ids(content)
     )
 
 
-def _get_patient_ids(content: TaskContent) -> set[str]:
+def get_patient_ids(content: TaskContent) -> set[str]:
     """The patient ID of the order, and one that a user has confirmed for the patient."""
     renamed = content.payload.get("renamed", "")
     return {content.patient_id, renamed} if renamed else {content.patient_id}

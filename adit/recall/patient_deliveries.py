@@ -18,7 +18,7 @@ from adit.audit.trail import keyed_patient_index, record
 from adit.blocklist import blocking
 from adit.blocklist.models import BlockedPatient
 from adit.dates import format_datetime
-from adit.jobs import encrypted_payload
+from adit.jobs import block_check, encrypted_payload
 from adit.jobs.models import ArchiveFile, Job, SeriesResult, Task, TaskState, TaskType
 from adit.nodes.access import get_domain
 from adit.nodes.models import Node
@@ -146,7 +146,9 @@ class PatientTasks:
             try:
                 content = encrypted_payload.open_task(task)
                 is_match = matcher.matches(
-                    task.job.project, get_domain(task.source), content.patient_id
+                    task.job.project,
+                    get_domain(task.source),
+                    block_check.get_patient_ids(content),
                 )
             except DecryptionError:
                 self.unreadable += 1
@@ -170,7 +172,7 @@ class PatientLedgers:
             try:
                 delivery = ledgers.open_part(part)
                 is_match = matcher.matches(
-                    part.ledger.project, delivery.domain, delivery.patient_id
+                    part.ledger.project, delivery.domain, delivery.patient_ids
                 )
             except DecryptionError:
                 self.unreadable += 1
@@ -186,8 +188,11 @@ class _PatientMatcher:
         self._index = blocking.compute_index(*question.key)
         self._known: dict[tuple[Project | None, str, str], bool] = {}
 
-    def matches(self, project: Project | None, domain: str, patient_id: str) -> bool:
+    def matches(self, project: Project | None, domain: str, patient_ids: set[str]) -> bool:
         """Raise DecryptionError if the key of the project is destroyed."""
+        return any(self._is_patient(project, domain, one) for one in patient_ids)
+
+    def _is_patient(self, project: Project | None, domain: str, patient_id: str) -> bool:
         who = (project, domain, patient_id)
         if who not in self._known:
             self._known[who] = blocking.is_patient(self._index, *who)

@@ -58,6 +58,12 @@ class SealedDelivery:
     images: list[SealedImage] = field(repr=False)
     destination: int | None = None
     """The primary key of the node, which may be renamed; None in old ledgers."""
+    renamed: str = field(default="", repr=False)
+    """The patient ID that a user confirmed besides that of the order, if any."""
+
+    @property
+    def patient_ids(self) -> set[str]:
+        return {self.patient_id, self.renamed} - {""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ def _collect_delivery(task: Task, files: list[str], cipher: ValueCipher) -> Seal
         archive_files=files,
         images=images,
         destination=task.job.destination_id,
+        renamed=content.payload.get("renamed", ""),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.blocklist import blocking
 from adit.blocklist.models import BlockedPatient
-from adit.jobs import block_check
+from adit.jobs import block_check, encrypted_payload
 from adit.jobs.actions import perform
 from adit.jobs.kinds.base import SendAsIs
 from adit.jobs.kinds.picked_study import PickedStudy
 from adit.jobs.models import ArchiveFile, DeliveredSeries, Job, Task, TaskState
+from adit.jobs.patient_id_changes import CONFIRMED_ID
 from adit.nodes.models import Node
 from adit.nodes.services import remove_node
 from adit.notifications.models import Notification
@@ -749,3 +751,23 @@ def test_a_recall_waits_for_the_confirmation_of_a_destination_that_is_not_known_
     assert one.ended_at is not None
     event = AuditEvent.objects.get(action="recall.confirmed")
     assert event.details["destination"] == folder_node.name
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_images_sent_under_a_confirmed_new_id_are_recalled_by_either_id(
+    is_deleted: bool, deliver: Callable[..., Job], root: User
+) -> None:
+    task = deliver("1").tasks.get()
+    content = encrypted_payload.open_task(task)
+    renamed = replace(content, payload={**content.payload, CONFIRMED_ID: "NEW-7"})
+    Task.objects.filter(pk=task.pk).update(payload=encrypted_payload.reseal_task(task, renamed))
+    if is_deleted:
+        expire_jobs()
+
+    entry = blocking.block_patient(
+        root, None, "PACS1", "NEW-7", reason="objection", withdrawn_on=TODAY
+    )
+
+    assert [one.images for one in recalls.preview_recall(root, entry).studies] == [2]
+    by_order = find_deliveries(root, PatientQuestion("PACS1", PATIENT))
+    assert [one.images for one in by_order.deliveries] == [2]
