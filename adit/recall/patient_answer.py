@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
 from adit.audit.trail import record
+from adit.blocklist import blocking
 from adit.blocklist.models import BlockedPatient
 from adit.dates import format_date, format_datetime
+from adit.projects import services
 from adit.projects.models import Project
 from adit.recall.api_retrievals import ApiRetrieval
 from adit.recall.patient_deliveries import (
@@ -18,6 +21,7 @@ from adit.recall.patient_deliveries import (
 )
 from adit.results.pdf_writer import PdfWriter
 from adit.table_files import Cell
+from adit.vault.cipher import DecryptionError
 
 MAX_IMAGES = 500
 """Images given out through the API that the PDF file names."""
@@ -86,12 +90,21 @@ def _describe_question(
 
 
 def _describe_blocks(question: PatientQuestion) -> str:
-    entries = BlockedPatient.objects.filter(ended_at=None).select_related("project")
-    mine = [entry for entry in entries if (entry.domain, entry.patient_id) == question.key]
-    names = [
-        _("all projects") if entry.project is None else entry.project.protocol_id for entry in mine
-    ]
-    return ", ".join(names) or _("no")
+    default = services.default_project()
+    projects = [default, *Project.objects.exclude(pk=default.pk)]
+    blocked = [project for project in projects if _is_blocked(project, question)]
+    if blocked == projects:
+        return _("all projects")
+    return ", ".join(project.protocol_id for project in blocked) or _("no")
+
+
+def _is_blocked(project: Project, question: PatientQuestion) -> bool:
+    who = [(domain, question.patient_id) for domain in question.find_domains()]
+    try:
+        return any(blocking.is_blocked(project, *one) for one in who)
+    except DecryptionError:  # the merged patient IDs of the project are not known any more
+        valid = BlockedPatient.objects.filter(Q(project=None) | Q(project=project), ended_at=None)
+        return valid.filter(index__in=[blocking.compute_index(*one) for one in who]).exists()
 
 
 def _row(delivery: Delivery) -> tuple[Cell, ...]:

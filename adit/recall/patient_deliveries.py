@@ -65,6 +65,13 @@ class PatientQuestion:
     def key(self) -> tuple[str, str]:
         return self.domain, self.patient_id
 
+    def find_domains(self) -> list[str]:
+        """Return the domains that are meant, and that of entries for every domain."""
+        named = {self.domain}
+        if self.domain == blocking.EVERY_DOMAIN:
+            named |= {get_domain(node) for node in Node.objects.all()}
+        return sorted(named | {blocking.EVERY_DOMAIN})
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

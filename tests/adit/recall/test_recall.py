@@ -21,6 +21,7 @@ from lab import samples
 from lab.jobs import PATIENT, GatedNode, claimed, in_thread, put_study, shelf, until, work
 from lab.ordering import order_job
 from pydicom import dcmread
+from pypdf import PdfReader
 
 from adit.accounts import permissions as standard
 from adit.accounts.models import User
@@ -41,6 +42,7 @@ from adit.notifications.models import Notification
 from adit.projects.models import Project
 from adit.recall import execution, recalls
 from adit.recall.models import Recall, RecalledDelivery, RecallState
+from adit.recall.patient_answer import write_answer
 from adit.recall.patient_deliveries import (
     IMAGE_COLUMNS,
     PatientQuestion,
@@ -771,3 +773,38 @@ def test_images_sent_under_a_confirmed_new_id_are_recalled_by_either_id(
     assert [one.images for one in recalls.preview_recall(root, entry).studies] == [2]
     by_order = find_deliveries(root, PatientQuestion("PACS1", PATIENT))
     assert [one.images for one in by_order.deliveries] == [2]
+
+
+@pytest.mark.parametrize(
+    ("domain", "patient_id", "asked", "said"),
+    [
+        ("PACS1", PATIENT.lower(), PATIENT, "all projects"),
+        ("PACS1", "0077", "77", "all projects"),
+        ("", "77", "77", "all projects"),
+        ("", "78", "77", "no"),
+    ],
+)
+def test_the_answer_for_the_patient_says_that_transfers_are_blocked_as_the_block_list_does(
+    domain: str, patient_id: str, asked: str, said: str, dpo: User, source: Node
+) -> None:
+    blocking.block_patient(dpo, None, domain, patient_id, reason="objection", withdrawn_on=TODAY)
+    question = PatientQuestion("PACS1", asked)
+
+    answer = write_answer(dpo, question, find_deliveries(dpo, question))
+
+    text = " ".join(PdfReader(io.BytesIO(answer)).pages[0].extract_text().split())
+    assert f"Blocked for further transfers {said} " in text
+
+
+def test_the_answer_names_the_projects_that_block_the_patient(
+    dpo: User, source: Node, project: Project
+) -> None:
+    entry = block(dpo, project)
+    question = PatientQuestion("", PATIENT)
+    blocked = write_answer(dpo, question, find_deliveries(dpo, question))
+    blocking.end_block(dpo, entry, "new consent")
+    free = write_answer(dpo, question, find_deliveries(dpo, question))
+
+    for answer, said in ((blocked, project.protocol_id), (free, "no")):
+        text = " ".join(PdfReader(io.BytesIO(answer)).pages[0].extract_text().split())
+        assert f"Blocked for further transfers {said} " in text
