@@ -123,7 +123,7 @@ def block_patient(
     require(user, Right.MANAGE_BLOCK_LIST)
     reason = validate_reason(reason)
     patient_id = patient_id.strip(" \0")
-    if not _normalize(patient_id) or len(patient_id) > MAX_ID_LENGTH:
+    if not normalize_patient_id(patient_id) or len(patient_id) > MAX_ID_LENGTH:
         raise InvalidInput("blocklist.patient-id-invalid", limit=MAX_ID_LENGTH)
     if withdrawn_on > timezone.localdate():
         raise InvalidInput("blocklist.date-in-future")
@@ -213,16 +213,16 @@ def _find_indexes(project: Project, domain: str, patient_id: str) -> set[str]:
         compute_index(place, one)
         for at, one in {(domain, patient_id), *known}
         for place in (at, EVERY_DOMAIN)
-        if _normalize(one)
+        if normalize_patient_id(one)
     }
 
 
 def compute_index(domain: str, patient_id: str) -> str:
     """Return the keyed hash of a patient, without leading zeros and case, for `is_patient`."""
-    return master_cipher().index(f"{domain}\0{_normalize(patient_id)}", "blocked patient")
+    return master_cipher().index(f"{domain}\0{normalize_patient_id(patient_id)}", "blocked patient")
 
 
-def _normalize(patient_id: str) -> str:
+def normalize_patient_id(patient_id: str) -> str:
     """Sheets lose leading zeros and systems change the case: such an ID may mean the patient."""
     bare = patient_id.strip(" \0").casefold()
     return bare.lstrip("0") or bare[:1]

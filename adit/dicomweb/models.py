@@ -44,7 +44,7 @@ class Retrieval(models.Model):
     error = MessageField()
     """Why it is incomplete."""
     patient_index = models.CharField(max_length=64, blank=True, db_index=True)
-    """Keyed hash of the patient under the key of the project, as in the audit trail."""
+    """Keyed hash of the patient under the key of the project, without leading zeros and case."""
     sealed = models.BinaryField(null=True)
     """Patient and ledgers of the series, encrypted under the key of the project."""
 

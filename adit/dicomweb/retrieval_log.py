@@ -23,6 +23,7 @@ from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit.projects.pseudonyms import seal_patient_of_node
 from adit.projects.services import get_project_cipher
+from adit.recall.api_retrievals import compute_index
 from adit.vault.cipher import DecryptionError
 from adit_engine.messages import Message
 from adit_engine.pseudonymize.parameters import AsIs, Change, Pseudonymization
@@ -71,7 +72,7 @@ class RetrievalLog:
             project=project,
             is_identified=isinstance(change, AsIs),
             only_headers=only_headers,
-            patient_index=seal_patient_of_node(project, node, patient_id).index,
+            patient_index=compute_index(get_project_cipher(project), get_domain(node), patient_id),
         )
         # A retrieval of a process that is killed at once still names its patient.
         self.write()

@@ -10,7 +10,10 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import User
+from adit.audit.trail import keyed_patient_index
+from adit.blocklist import blocking
 from adit.projects.models import Project
+from adit.vault.cipher import ValueCipher
 from adit_engine.values.references import InstanceRef
 
 
@@ -46,8 +49,13 @@ class ApiRetrieval:
 
 
 Finder = Callable[[Collection[str]], Iterable[ApiRetrieval]]
-"""Finds the retrievals of the patients with these indexes, see `keyed_patient_index`."""
+"""Finds the retrievals of the patients with these indexes, see `compute_index`."""
 _finders: list[Finder] = []
+
+
+def compute_index(cipher: ValueCipher, domain: str, patient_id: str) -> str:
+    """Return the keyed hash of a patient, without leading zeros and case."""
+    return keyed_patient_index(cipher, domain, blocking.normalize_patient_id(patient_id))
 
 
 def register_finder(finder: Finder) -> None:

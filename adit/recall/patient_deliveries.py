@@ -32,7 +32,7 @@ from adit.retention import ledgers
 from adit.retention.ledgers import SealedDelivery
 from adit.retention.models import LedgerPart
 from adit.table_files import Cell
-from adit.vault.cipher import DecryptionError
+from adit.vault.cipher import DecryptionError, ValueCipher
 from adit_engine.values.outcome import InstanceState, LedgerEntry
 from adit_engine.values.references import InstanceRef
 
@@ -383,11 +383,9 @@ def _may_see_pseudonym(user: User, project: Project | None) -> bool:
 
 
 def find_given_out(question: PatientQuestion) -> list[ApiRetrieval]:
-    """Return what was given out through the API, also by retrievals that still run, newest first.
-
-    Leading zeros and case of the patient ID count.
-    """
-    found = api_retrievals.find_retrievals(list(_trail_indexes(question)))
+    """Return what was given out through the API, also by retrievals that still run, newest first."""
+    indexes = {api_retrievals.compute_index(*one) for one in _find_patient_ids(question)}
+    found = api_retrievals.find_retrievals(indexes)
     return [one for one in found if one.images]
 
 
@@ -449,24 +447,22 @@ def _find_in_trail(question: PatientQuestion, sealed: set[int]) -> Iterator[Deli
 
 def _find_events(question: PatientQuestion, action: str) -> list[AuditEvent]:
     """Return the events of the patient with delivered images, newest first."""
-    indexes = list(_trail_indexes(question))
+    indexes = [keyed_patient_index(*one) for one in _find_patient_ids(question)]
     events = AuditEvent.objects.filter(patient_index__in=indexes, action=action)
     related = events.select_related("user").defer("patient_sealed").order_by("-id")
     return [event for event in related if event.details.get("delivered")]
 
 
-def _trail_indexes(question: PatientQuestion) -> Iterator[str]:
-    domains = [question.domain]
-    if question.domain == blocking.EVERY_DOMAIN:
-        domains = sorted({get_domain(node) for node in Node.objects.all()})
+def _find_patient_ids(question: PatientQuestion) -> Iterator[tuple[ValueCipher, str, str]]:
+    """Yield the cipher of each project with a domain and patient ID that mean the patient in it."""
     projects = [question.project] if question.project is not None else Project.objects.all()
     for project in projects:
         with suppress(DecryptionError):
             cipher = services.get_project_cipher(project)
-            for domain in domains:
+            for domain in question.find_domains():
                 key = (domain, question.patient_id)
                 for one in {key, *pseudonyms.find_patient_ids(project, *key)}:
-                    yield keyed_patient_index(cipher, *one)
+                    yield cipher, *one
 
 
 def _present(entries: dict[str, LedgerEntry]) -> list[tuple[str, LedgerEntry]]:

@@ -99,6 +99,18 @@ def test_what_a_program_retrieved_is_part_of_the_answer_for_a_patient(
     }
 
 
+@pytest.mark.parametrize("asked", ["4711-ab", "004711-AB", " 4711-AB "])
+def test_what_a_program_retrieved_is_found_without_leading_zeros_and_case(
+    asked: str, identified: Program, source: Node, project: Project, root: User
+) -> None:
+    study = put_study(source, images=2, PatientID="04711-AB")
+    read_images(identified.get(f"wadors/studies/{study}", trial_protocol_id="LUNG"))
+
+    for domain in ("site", ""):
+        found = find_deliveries(root, PatientQuestion(domain, asked))
+        assert [one.images for one in found.deliveries] == [2]
+
+
 def test_a_recall_and_the_answer_name_each_image_that_was_given_out_by_the_uid_it_was_sent_with(
     identified: Program,
     program: Program,
