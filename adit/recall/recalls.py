@@ -4,6 +4,7 @@ Used by the pages and the scheduler. What is ordered here is carried out in `exe
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -17,7 +18,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right, require
 from adit.audit.trail import record
 from adit.blocklist.models import BlockedPatient
-from adit.jobs import states
+from adit.jobs import encrypted_payload, states
 from adit.jobs.models import Job, SeriesResult, Task, TaskState, TaskType
 from adit.jobs.wakeup import wake_workers_on_commit
 from adit.nodes.models import Node
@@ -40,8 +41,10 @@ from adit.recall.patient_deliveries import (
     PatientTasks,
     count_images,
     find_given_out,
+    iter_images,
 )
 from adit.results.archives import is_archive
+from adit.vault.cipher import DecryptionError
 from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 
@@ -79,6 +82,8 @@ class RecallPreview:
     """Images in quarantine, which are deleted."""
     shared_jobs: list[int] = field(default_factory=list)
     """Jobs whose 7-Zip files also hold studies that are not recalled."""
+    other_jobs: list[int] = field(default_factory=list)
+    """Jobs that are not recalled, but delivered some of the same files."""
     unreadable: int = 0
 
     @property
@@ -100,6 +105,7 @@ def preview_recall(user: User, subject: Subject) -> RecallPreview:
         others = _delivered_tasks().filter(job=job, recalled_at=None).exclude(pk__in=covered)
         if others.exists():
             found.shared_jobs.append(job.pk)
+    found.other_jobs = sorted({task.job_id for task in _find_tasks_with_same_files(subject, tasks)})
     return found
 
 
@@ -147,7 +153,7 @@ def start_recall(
         RecalledDelivery.objects.bulk_create(_make_delivery(recall, study) for study in studies)
         _create_confirmations(recall, studies)
         _add_receivers(recall)
-        _notify_owners(recall, tasks)
+        _notify_owners(recall, [*tasks, *_find_tasks_with_same_files(subject, tasks)])
         _record_start(user, recall, studies)
         wake_workers_on_commit()
     return recall
@@ -283,14 +289,17 @@ def _find_studies(subject: Subject) -> tuple[list[RecalledStudy], int]:
     for part, delivery in deleted:
         ledger = part.ledger
         if (ledger.job, part.position) not in covered:
-            place = Node.objects.filter(
-                pk=delivery.destination, kind=ledger.destination_kind
-            ).first()
+            place = _find_destination(delivery.destination, ledger.destination_kind)
             step, images = _describe_step(place), len(delivery.images)
             name = ledger.destination if place is None else ""
             study = (ledger.job, part.position, images, place, ledger.project, step, None, name)
             studies.append(RecalledStudy(*study))
     return studies, tasks.unreadable + deleted.unreadable
+
+
+def _find_destination(pk: int | None, kind: str) -> Node | None:
+    """Return the node to which a deleted job delivered. Old ledgers do not say which it was."""
+    return Node.objects.filter(pk=pk, kind=kind).first() if pk is not None else None
 
 
 def _has_other_images(subject: Subject) -> bool:
@@ -317,6 +326,38 @@ def _delivered_tasks() -> QuerySet[Task]:
     items = SeriesResult.objects.filter(Q(delivered__gt=0) | Q(stored__gt=0))
     delivered = Q(pk__in=items.values("task")) | Q(state=TaskState.IN_PROGRESS)
     return Task.objects.filter(delivered, type=TaskType.ORDERED, job__destination__isnull=False)
+
+
+def _find_tasks_with_same_files(subject: Subject, tasks: Iterable[Task]) -> list[Task]:
+    """Return tasks of other jobs that delivered files of a recalled job to the same folder.
+
+    Those of a recalled patient are recalled themselves.
+    """
+    if isinstance(subject, BlockedPatient) or subject.destination is None:
+        return []
+    if not subject.destination.capabilities.has_delivery_list:
+        return []
+    paths: dict[str, set[str]] = {}
+    with suppress(DecryptionError):
+        for task in tasks:
+            paths.setdefault(_get_study_uid(task), set()).update(_get_paths(task))
+    others = _delivered_tasks().filter(job__destination=subject.destination, recalled_at=None)
+    related = others.exclude(job=subject).select_related("job__project", "job__owner")
+    found = []
+    for task in related.iterator(chunk_size=500):
+        with suppress(DecryptionError):
+            wanted = paths.get(_get_study_uid(task))
+            if wanted and not wanted.isdisjoint(_get_paths(task)):
+                found.append(task)
+    return found
+
+
+def _get_study_uid(task: Task) -> str:
+    return str(encrypted_payload.open_task(task).payload.get("study_uid", ""))
+
+
+def _get_paths(task: Task) -> set[str]:
+    return {image.path for image in iter_images(task) if image.path}
 
 
 def _create_confirmations(recall: Recall, studies: Iterable[RecalledStudy]) -> None:

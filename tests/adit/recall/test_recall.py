@@ -651,6 +651,27 @@ def test_a_file_that_two_recalled_jobs_delivered_is_deleted_for_both(
     assert not list(Path(folder_node.settings["path"]).rglob("*.dcm"))
 
 
+@pytest.mark.parametrize("recalled", ["first", "second"])
+def test_another_job_that_delivered_the_same_files_is_shown_and_its_owner_notified(
+    recalled: str,
+    deliver: Callable[..., Job],
+    dpo: User,
+    source: Node,
+    as_user: Callable[..., Client],
+) -> None:
+    first = deliver("1", "2")
+    second, apart = deliver_again(first, source), deliver("3")
+    job, other = (first, second) if recalled == "first" else (second, first)
+
+    page = as_user(dpo).get(reverse("job_recall", args=[job.pk])).content.decode()
+    recall(dpo, job)
+
+    assert f"delivered some of the files as well: {other.pk}." in page
+    told = Notification.objects.filter(user=other.owner, kind="recall")
+    assert {one.message.values["job"] for one in told} == {job.pk, other.pk}
+    assert recalls.preview_recall(dpo, apart).other_jobs == []
+
+
 def deliver_again(job: Job, source: Node) -> Job:
     """Transfer the study "1" once more with another job."""
     assert job.destination is not None
