@@ -61,10 +61,18 @@ def require_administrator() -> None:
 def describe_access(access: Access) -> list[str]:
     """Return one line for each permission, node and research project, in this order."""
     nodes = Node.objects.in_bulk(access.reads | access.writes)
-    projects = Project.objects.filter(pk__in=access.projects).order_by("protocol_id")
+    projects = Project.objects.order_by("protocol_id")
     return [
         *sorted(str(describe_right(name)) for name in access.permissions),
         *sorted(_("Fetch from %(node)s") % {"node": nodes[pk]} for pk in access.reads),
         *sorted(_("Send to %(node)s") % {"node": nodes[pk]} for pk in access.writes),
-        *(_("Research project %(project)s") % {"project": project} for project in projects),
+        *(
+            text % {"project": project}
+            for text, pks in (
+                (_("Research project %(project)s"), access.projects),
+                (_("Hold the identification list of %(project)s"), access.held_lists),
+                (_("Re-identify patients of %(project)s"), access.reidentified),
+            )
+            for project in projects.filter(pk__in=pks)
+        ),
     ]

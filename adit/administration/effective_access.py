@@ -10,6 +10,7 @@ from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right
 from adit.nodes.models import Node, NodeAccess
 from adit.projects.models import Project
+from adit.projects.services import USER_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class Access:
     reads: frozenset[int] = frozenset()
     writes: frozenset[int] = frozenset()
     projects: frozenset[int] = frozenset()
+    held_lists: frozenset[int] = frozenset()
+    """Projects whose identification list is held."""
+    reidentified: frozenset[int] = frozenset()
+    """Projects whose patients may be found by pseudonym."""
 
     @classmethod
     def of_groups(cls, groups: Iterable[Group]) -> "Access":
@@ -30,7 +35,7 @@ class Access:
             frozenset(held.values_list("codename", flat=True)),
             frozenset(row.node_id for row in rows if row.may_read),
             frozenset(row.node_id for row in rows if row.may_write),
-            frozenset(Project.objects.filter(members__in=pks).values_list("pk", flat=True)),
+            *(_find_projects(f"{name}__in", pks) for name in USER_FIELDS),
         )
 
     @classmethod
@@ -39,8 +44,8 @@ class Access:
         if user.is_superuser:
             return cls.everything()
         own = named_permissions().filter(user=user).values_list("codename", flat=True)
-        as_person = Project.objects.filter(member_users=user).values_list("pk", flat=True)
-        by_person = cls(frozenset(own), projects=frozenset(as_person))
+        as_person = (_find_projects(name, user) for name in USER_FIELDS.values())
+        by_person = cls(frozenset(own), frozenset(), frozenset(), *as_person)
         return cls.of_groups(user.groups.all()) | by_person
 
     @classmethod
@@ -53,17 +58,21 @@ class Access:
         if has_right(user, Right.MANAGE_NODES):
             held |= cls(reads=everything.reads, writes=everything.writes)
         if has_right(user, Right.MANAGE_PROJECTS):
-            held |= cls(projects=everything.projects)
+            projects = everything.projects
+            held |= cls(projects=projects, held_lists=projects, reidentified=projects)
         return held
 
     @classmethod
     def everything(cls) -> "Access":
         nodes = frozenset(Node.objects.values_list("pk", flat=True))
+        projects = frozenset(Project.objects.values_list("pk", flat=True))
         return cls(
             frozenset(named_permissions().values_list("codename", flat=True)),
             nodes,
             nodes,
-            frozenset(Project.objects.values_list("pk", flat=True)),
+            projects,
+            projects,
+            projects,
         )
 
     def __or__(self, other: "Access") -> "Access":
@@ -74,6 +83,10 @@ class Access:
 
     def __bool__(self) -> bool:
         return any(getattr(self, f.name) for f in fields(self))
+
+
+def _find_projects(relation: str, value: User | list[int]) -> frozenset[int]:
+    return frozenset(Project.objects.filter(**{relation: value}).values_list("pk", flat=True))
 
 
 def named_permissions() -> QuerySet[Permission]:

@@ -37,6 +37,8 @@ class GroupData:
             frozenset(node.pk for node, (reads, _) in self.access.items() if reads),
             frozenset(node.pk for node, (_, writes) in self.access.items() if writes),
             held.projects,
+            held.held_lists,
+            held.reidentified,
         )
 
 

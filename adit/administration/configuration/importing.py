@@ -155,7 +155,7 @@ def _import(user: User, document: Document) -> ImportPlan:
         for kind in KINDS
         for entry in document.entries.get(kind.key, ())
     ]
-    plan = ImportPlan(entries, _describe_access(document, before, held))
+    plan = ImportPlan(entries, _describe_access(held))
     if plan.is_possible:
         content = hashlib.sha256(document.to_text().encode()).hexdigest()
         counts = dict(Counter(entry.state.value for entry in entries))
@@ -247,21 +247,11 @@ def _show_row(row: Mapping[str, Any]) -> str:
     return " ".join(texts)
 
 
-def _describe_access(
-    document: Document, before: Mapping[str, Mapping[str, Entry]], held: Mapping[int, Access]
-) -> list[tuple[str, Sequence[str]]]:
+def _describe_access(held: Mapping[int, Access]) -> list[tuple[str, Sequence[str]]]:
     """Return for each group what it is newly allowed, as its page says it."""
     found: list[tuple[str, Sequence[str]]] = []
     for group in Group.objects.order_by("name"):
         lines = describe_access(Access.of_groups([group]) - held.get(group.pk, Access()))
-        for entry in document.entries.get("projects", ()):
-            name = entry["protocol_id"]
-            known = before["projects"].get(name, {})
-            values = {"project": name}
-            if group.name in set(entry["list_holders"]) - set(known.get("list_holders", ())):
-                lines.append(_("Hold the identification list of %(project)s") % values)
-            if group.name in set(entry["reidentifiers"]) - set(known.get("reidentifiers", ())):
-                lines.append(_("Re-identify patients of %(project)s") % values)
         if lines:
             found.append((_("The group %(group)s newly allows:") % {"group": group.name}, lines))
     return found

@@ -212,6 +212,22 @@ def test_the_plan_shows_each_changed_field_and_what_is_newly_allowed(clinic: Use
     ]
 
 
+def test_the_plan_shows_who_may_newly_link_pseudonyms_with_patients(clinic: User) -> None:
+    text = export_configuration(clinic, ["projects"])
+    project = Project.objects.get(protocol_id="LUNGE-1")
+    project.list_holders.clear()
+    project.reidentifiers.clear()
+
+    plan = plan_import(clinic, read_document(text.encode()))
+
+    assert plan.newly_allowed == [
+        (
+            "The group Prüfärzte newly allows:",
+            ["Hold the identification list of Lunge", "Re-identify patients of Lunge"],
+        )
+    ]
+
+
 def test_the_trail_shows_an_import_as_the_same_changes_by_hand(clinic: User) -> None:
     text = export_configuration(clinic, ALL)
     wipe()

@@ -8,12 +8,14 @@ from django.contrib.auth.models import Group, Permission
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right
 from adit.administration import groups as service
+from adit.administration.checks import describe_access
 from adit.administration.effective_access import named_permissions
 from adit.administration.groups import GroupData
 from adit.administration.permission_texts import list_by_section
 from adit.audit.models import AuditEvent
 from adit.nodes import access
 from adit.nodes.models import Node
+from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +82,23 @@ def test_a_change_tells_what_it_newly_allows_and_whom(
     assert change.access.permissions == {Right.BE_URGENT}
     assert (change.access.reads, change.access.writes) == (set(), {source.pk})
     assert change.new_members == [stranger]
+
+
+def test_new_members_are_told_of_whom_they_may_identify(
+    groups: dict[str, Group], coordinator: User, stranger: User, project: Project
+) -> None:
+    group = groups["Coordinators"]
+    project.list_holders.add(group)
+    project.reidentifiers.add(group)
+
+    change = service.compare_group(group, data_of(group, members=[coordinator, stranger]))
+
+    assert not change.access
+    assert describe_access(change.whole_access)[-3:] == [
+        f"Research project {project}",
+        f"Hold the identification list of {project}",
+        f"Re-identify patients of {project}",
+    ]
 
 
 def test_a_change_that_only_takes_away_needs_no_confirmation(

@@ -86,6 +86,30 @@ def test_the_account_of_a_single_member_is_out_of_reach_of_others(
         users.reset_password(clerk, stranger)
 
 
+@pytest.mark.parametrize("relation", ["list_holders", "reidentifiers"])
+def test_who_links_pseudonyms_with_patients_is_appointed_only_by_those_who_may(
+    relation: str, clerk: User, project: Project
+) -> None:
+    holders = Group.objects.create(name="Key holders")
+    getattr(project, relation).add(holders)
+
+    with pytest.raises(NotPermitted, match=f"dentif.* of {project}"):
+        users.change_user(clerk, clerk, data_of(clerk, *clerk.groups.all(), holders))
+
+    assert "Key holders" not in names_of(clerk)
+
+
+@pytest.mark.parametrize("relation", ["list_holder_users", "reidentifier_users"])
+def test_the_password_of_who_links_pseudonyms_with_patients_is_out_of_reach(
+    relation: str, clerk: User, coordinator: User, project: Project
+) -> None:
+    users.reset_password(clerk, coordinator)
+    getattr(project, relation).add(coordinator)
+
+    with pytest.raises(NotPermitted, match=f"dentif.* of {project}"):
+        users.reset_password(clerk, coordinator)
+
+
 DEEDS: dict[str, Callable[[User, User], object]] = {
     "change": lambda actor, user: users.change_user(actor, user, data_of(user)),
     "deactivate": lambda actor, user: users.deactivate_user(actor, user, successor=None),
