@@ -1366,6 +1366,15 @@ _RESULTS: dict[str, Template] = {
         "You do not have the permission to download files. Ask an administrator to add this "
         "permission to one of your groups."
     ),
+    "archive-file.blocked": _(
+        "This file contains images of a patient that must not leave now. {reason} Order the other "
+        "studies again."
+    ),
+    "archive-file.key-destroyed": _(
+        "The key of the project was destroyed, so ADIT cannot check any more whether this file "
+        "contains a blocked patient. If the images are still needed, order them again for another "
+        "project."
+    ),
     "archive-file.identified": _(
         "This file contains identified images. You do not have the permission to transfer "
         "identified data."

@@ -76,10 +76,10 @@ def require_task_not_blocked(
         raise blocking.PatientBlocked(why.code, **why.values)
 
 
-def require_delivered_not_blocked(job: Job) -> None:
-    """Raise PatientBlocked if the job has images of a patient who was blocked since.
+def find_block_of_delivered(job: Job) -> Message | None:
+    """Return why delivered images of the job must not leave in a 7-Zip file now; None if they may.
 
-    Called before a 7-Zip file is created from them; recalled images are not in it. Raises DecryptionError.
+    Recalled images do not count. Raises DecryptionError.
     """
     delivered = (
         job.tasks.filter(items__delivered__gt=0, recalled_at=None)
@@ -90,7 +90,8 @@ def require_delivered_not_blocked(job: Job) -> None:
         task.job = job
         why = find_block_of_task(task)
         if why is not None:
-            raise blocking.PatientBlocked("blocklist.archive-not-created", reason=why)
+            return why
+    return None
 
 
 def refuse_blocked_row(task: Task, checked: RowCheck) -> RowCheck:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, has_right, require
 from adit.audit import trail
-from adit.jobs import encrypted_payload, states, visibility
+from adit.jobs import block_check, encrypted_payload, states, visibility
 from adit.jobs.actions import ActionRequest, Execute
 from adit.jobs.kinds.base import TaskPlan
 from adit.jobs.models import (
@@ -36,6 +36,7 @@ from adit.nodes.models import Node
 from adit.projects import services
 from adit.retention import periods
 from adit.retention.periods import DataKind
+from adit.vault.cipher import DecryptionError
 from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.messages import Message
 from adit_engine.values.archive_password import validate_password
@@ -162,6 +163,18 @@ def explain_no_download(user: User, archive: ArchiveFile) -> Message | None:
     if archive.job.is_as_is and not has_right(user, Right.TRANSFER_IDENTIFIED):
         return Message("archive-file.identified")
     return None
+
+
+def find_block(archive: ArchiveFile) -> Message | None:
+    """Return why the images in the file must not leave now; None if they may.
+
+    Decrypts each task of the job, so it is asked at the download, not in lists.
+    """
+    try:
+        why = block_check.find_block_of_delivered(archive.job)
+    except DecryptionError:
+        return Message("archive-file.key-destroyed")
+    return None if why is None else Message("archive-file.blocked", reason=why)
 
 
 # The end of a file --------------------------------------------------------------------------------

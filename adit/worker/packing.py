@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
+from adit.blocklist.blocking import PatientBlocked
 from adit.jobs import block_check, queue, states
 from adit.jobs.lease import Lease
 from adit.jobs.models import ArchiveFile, Job, PendingArchiveFile, Task, TaskState, TaskType
@@ -37,7 +38,9 @@ def build_archive(task: Task, lease: Lease) -> None:
     assert destination is not None, "packing has a place where the file goes"
     if not job.archive_password:
         raise NotPermitted("archive.no-password")
-    block_check.require_delivered_not_blocked(job)
+    why = block_check.find_block_of_delivered(job)
+    if why is not None:
+        raise PatientBlocked("blocklist.archive-not-created", reason=why)
     holder, before = queue.get_holder(task), _packed_marks(job)
     place = open_node(job.owner, destination, Purpose.STORE, holder=holder, urgent=job.urgent)
     with place as node:

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from adit.accounts.models import User
-from adit.accounts.permissions import Right, has_right
+from adit.accounts.permissions import NotPermitted, Right, has_right
 from adit.audit import trail
 from adit.audit.models import AuditEvent
 from adit.jobs import actions
@@ -66,9 +66,9 @@ def archive_file(request: HttpRequest, pk: int, number: int) -> HttpResponseBase
     one = archives.visible_archives(user).filter(job=get_visible_job(user, pk), pk=number).first()
     if one is None or one.job.destination is None:
         raise Http404
-    why = archives.explain_no_download(user, one)
+    why = archives.explain_no_download(user, one) or archives.find_block(one)
     if why:
-        raise PermissionDenied(str(why))
+        raise PermissionDenied from NotPermitted(why.code, **why.values)
     file = destination_folders.open_archive_file(one.job.destination, one.name)
     if file is None:
         raise Http404

@@ -19,13 +19,21 @@ from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.accounts.permissions import Right
 from adit.audit.models import AuditEvent
-from adit.jobs.models import ArchiveFile, Job, JobState, Task, TaskType
+from adit.blocklist import blocking
+from adit.consent import changes
+from adit.consent.changes import Consent
+from adit.jobs import encrypted_payload
+from adit.jobs.kinds.base import TaskPlan
+from adit.jobs.models import ArchiveFile, Job, JobState, SeriesResult, Task, TaskType
 from adit.nodes.models import Node
+from adit.projects.key_destruction import destroy_key
+from adit.projects.models import Project
 from adit.results.views.archives import DOWNLOAD_LIMIT
 from adit_engine.values.archive_password import validate_password
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+PATIENT = "PID-0815"
 PASSWORD = "four words and 1 sign!"
 TWICE = {"archive_password": PASSWORD, "archive_password_again": PASSWORD}
 CONTENT = os.urandom(700_000)
@@ -210,6 +218,70 @@ def test_identified_images_need_the_permission_to_transfer_identified_data(
     archive.job.save()
 
     assert client.get(address(archive)).status_code == 403
+
+
+@pytest.fixture
+def project_archive(
+    archive: ArchiveFile, project: Project, source: Node, groups: dict[str, Group]
+) -> ArchiveFile:
+    """The same file with images of one patient of a project."""
+    project.list_holders.set([groups[standard.COORDINATORS]])
+    task = archive.job.tasks.get(type=TaskType.ORDERED)
+    plan = TaskPlan(source.pk, {"study_uid": "1.2.3", "labels": {}}, patient_id=PATIENT)
+    task.payload = encrypted_payload.seal_task(project, archive.job, task.position, plan, "LUNG-1")
+    task.save()
+    SeriesResult.objects.create(task=task, attempt=1, index="1", sealed=b"", delivered=4)
+    Job.objects.filter(pk=archive.job_id).update(project=project)
+    return archive
+
+
+def block(user: User) -> None:
+    blocking.block_patient(
+        user, None, "PACS1", PATIENT, reason="objection", withdrawn_on=timezone.localdate()
+    )
+
+
+def test_a_file_with_a_patient_who_was_blocked_meanwhile_does_not_leave(
+    client: Client, project_archive: ArchiveFile, dpo: User
+) -> None:
+    block(dpo)
+
+    answer = client.get(address(project_archive))
+
+    assert answer.status_code == 403
+    assert "must not be transferred (block list of all projects)" in answer.content.decode()
+    assert client.get(reverse("archives")).status_code == 200
+
+
+@pytest.mark.parametrize(("days", "status"), [(0, 200), (-1, 403)])
+def test_a_file_leaves_until_the_last_day_of_the_consent(
+    days: int,
+    status: int,
+    client: Client,
+    project_archive: ArchiveFile,
+    coordinator: User,
+    project: Project,
+) -> None:
+    last_day = timezone.localdate() + timedelta(days=days)
+    consent = Consent("PACS1", PATIENT, valid_until=last_day)
+    changes.save_consent(coordinator, project, consent, "form received")
+
+    answer = client.get(address(project_archive))
+
+    assert answer.status_code == status
+    answer.close()
+
+
+def test_a_file_whose_patients_cannot_be_checked_any_more_does_not_leave(
+    client: Client, project_archive: ArchiveFile, project: Project, dpo: User
+) -> None:
+    block(dpo)
+    destroy_key(dpo, project, "the study is over", project.protocol_id)
+
+    answer = client.get(address(project_archive))
+
+    assert answer.status_code == 403
+    assert "The key of the project was destroyed" in answer.content.decode()
 
 
 def test_a_deleted_file_returns_404_and_is_shown_as_deleted(
