@@ -25,7 +25,7 @@ from adit.jobs.models import (
 )
 from adit.jobs.notifications import notify_images_released
 from adit.projects import reviewed_rules, risks, services
-from adit.projects.models import ProfileVersion
+from adit.projects.models import ProfileVersion, Project
 from adit.projects.profile_versions import parse_rules
 from adit.projects.validators import validate_reason
 from adit.results import applied_rules
@@ -147,9 +147,10 @@ def release(user: User, group: WithheldGroup, reason: str) -> ProfileVersion:
 def keep_withheld(user: User, group: WithheldGroup, reason: str) -> None:
     """Keep the images withheld and remove them from the list of open decisions."""
     require(user, Right.REVIEW_WITHHELD)
-    _require_state(group, ReviewDecision.OPEN)
     reason = validate_reason(reason)
     with transaction.atomic():
+        _lock_decisions(group)
+        _require_state(group, ReviewDecision.OPEN)
         _write_decision(
             user, WithheldImages.objects.filter(pk__in=_row_ids(group)), ReviewDecision.LEFT, reason
         )
@@ -160,9 +161,10 @@ def keep_withheld(user: User, group: WithheldGroup, reason: str) -> None:
 def reopen(user: User, group: WithheldGroup, reason: str) -> None:
     """Reopen the decision on images that were kept withheld."""
     require(user, Right.REVIEW_WITHHELD)
-    _require_state(group, ReviewDecision.LEFT)
     reason = validate_reason(reason)
     with transaction.atomic():
+        _lock_decisions(group)
+        _require_state(group, ReviewDecision.LEFT)
         _write_decision(
             user, WithheldImages.objects.filter(pk__in=_row_ids(group)), ReviewDecision.OPEN, reason
         )
@@ -289,6 +291,9 @@ def _apply_rule(
             raise InvalidInput("review.still-withheld", reason=seen.reason)
     rule = _make_rule(group, rectangles, reason)
     with transaction.atomic():
+        _lock_decisions(group)
+        _require_state(group, ReviewDecision.OPEN)  # the preview has taken seconds
+        _require_openable(user, group)
         rows = covered_images(group)
         if decision == ReviewDecision.RELEASED:
             rows = rows.exclude(code__in=CODES_NOT_ANNOUNCED)
@@ -427,8 +432,14 @@ def _require_openable(user: User, group: WithheldGroup) -> None:
         raise NotPermitted("review.kept-withheld")
 
 
+def _lock_decisions(group: WithheldGroup) -> None:
+    """Let the decisions in a project take turns until the end of the transaction."""
+    Project.objects.select_for_update(no_key=True).get(pk=group.project.pk)
+
+
 def _require_state(group: WithheldGroup, state: ReviewDecision) -> None:
-    if group.decision is not state:
+    rows = WithheldImages.objects.filter(pk__in=_row_ids(group))
+    if rows.exclude(decision=state).exists():
         raise NotPermitted("review.already-decided")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from adit.results.report import build_report
 from adit.review import decisions as review_decisions
 from adit.review import groups as review_groups
 from adit.review import images
+from adit.review.decisions import RulePreview
 from adit.review.groups import WithheldGroup as HeldGroup
 from adit_engine.dicom_file import part10
 from adit_engine.errors import InvalidInput, NotFound
@@ -572,6 +574,48 @@ def test_a_pixel_rule_does_not_override_keep_withheld_of_the_same_device(
     with pytest.raises(NotPermitted) as refused:
         review_decisions.mask(reviewer, groups["burned-in-unknown"], (BAND,), "names at the top")
     assert refused.value.message.code == "review.kept-withheld"
+
+
+def test_a_release_does_not_replace_a_decision_that_was_made_during_its_preview(
+    order: Callable[..., Job],
+    reviewer: User,
+    root: User,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order()
+    group = known_group(reviewer)
+    preview = review_decisions.preview_layouts
+
+    def preview_slowly(*args: Any) -> list[RulePreview]:
+        seen = preview(*args)
+        review_decisions.keep_withheld(root, only_group(root), "a name is burned in")
+        return seen
+
+    monkeypatch.setattr(review_decisions, "preview_layouts", preview_slowly)
+
+    with pytest.raises(NotPermitted) as refused:
+        review_decisions.release(reviewer, group, "it never burns in text")
+
+    assert refused.value.message.code == "review.already-decided"
+    assert only_group(reviewer, ReviewDecision.LEFT).images == 2
+    before = project.profile
+    project.refresh_from_db()
+    assert project.profile == before
+
+
+def test_images_that_were_released_meanwhile_are_not_kept_withheld(
+    order: Callable[..., Job], reviewer: User, root: User
+) -> None:
+    order()
+    group = known_group(reviewer)
+    review_decisions.release(reviewer, group, "it never burns in text")
+
+    with pytest.raises(NotPermitted) as refused:
+        review_decisions.keep_withheld(root, group, "a name is burned in")
+
+    assert refused.value.message.code == "review.already-decided"
+    assert only_group(reviewer, ReviewDecision.RELEASED).images == 2
 
 
 def test_a_rule_that_would_change_delivered_images_is_rejected(
