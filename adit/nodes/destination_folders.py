@@ -14,6 +14,7 @@ from adit_engine.errors import InvalidInput, StorageError
 from adit_engine.messages import Message
 from adit_engine.nodes import kinds_with
 from adit_engine.nodes import open_node as open_engine_node
+from adit_engine.nodes.diagnostics.disk_probe import require_mounted
 
 
 def can_measure_space(row: Node) -> bool:
@@ -52,9 +53,11 @@ def open_archive_file(row: Node, name: str) -> BinaryIO | None:
 
 
 def remove_archive_file(row: Node, name: str) -> None:
-    """Delete a 7-Zip file. A missing file is no error. Raise StorageError."""
+    """Delete a 7-Zip file. A missing file is no error, a missing folder is. Raise StorageError."""
+    folder = _get_folder(row)
+    require_mounted(row.name, folder, bool(row.settings.get("network")))
     try:
-        (_get_folder(row) / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(row.name, "node-folder.file-not-deleted") from error
 

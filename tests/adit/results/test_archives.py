@@ -45,6 +45,8 @@ from adit.orders.batch_start import StartOptions
 from adit.projects.models import Project
 from adit.results import archives
 from adit.retention.cleaning import clean_all
+from adit.retention.models import LastCleaning
+from adit.retention.periods import DataKind
 from adit_engine.errors import InvalidInput, Malformed
 from adit_engine.messages import Message
 from adit_engine.nodes.sevenzip_builder import ArchiveBuilder
@@ -472,6 +474,36 @@ def test_expired_files_are_deleted_and_the_deletion_is_audited(
     assert not archives.visible_archives(coordinator).exists()
     removed = AuditEvent.objects.get(action="archive.removed")
     assert removed.details == {"file": f"job-{job.pk}.7z", "why": "expired"}
+
+
+def test_a_file_whose_share_is_not_mounted_is_deleted_by_a_later_cleaning(
+    order: Callable[..., Job],
+    places: dict[str, Path],
+    archive_node: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order("1")
+    work_off()
+    ArchiveFile.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    archive_node.settings["network"] = True
+    archive_node.save()
+    share = places["path"].rename(places["path"].with_name("share"))
+    places["path"].mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: False)
+
+    clean_all()
+
+    assert ArchiveFile.objects.get().removed_at is None
+    assert LastCleaning.objects.get(kind=DataKind.ARCHIVES).failed == 1
+    assert not AuditEvent.objects.filter(action="archive.removed").exists()
+
+    places["path"].rmdir()
+    share.rename(places["path"])
+    monkeypatch.setattr("os.path.ismount", lambda path: path == places["path"])
+    clean_all()
+
+    assert files_below(places["path"]) == []
+    assert ArchiveFile.objects.get().removed_at is not None
 
 
 def test_archiving_a_job_keeps_its_files(
