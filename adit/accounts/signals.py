@@ -1,4 +1,4 @@
-"""Signal receivers: the audit trail of sign-ins, and the sessions of a changed password."""
+"""Signal receivers: the audit trail of sign-ins, and the sessions that a changed factor ends."""
 
 from typing import Any
 
@@ -82,9 +82,13 @@ def record_change_of_second_factor(
     signal: Signal, request: HttpRequest, user: User, authenticator: Authenticator, **_: Any
 ) -> None:
     action = {authenticator_added: "added", authenticator_removed: "removed"}.get(signal, "renewed")
-    details = {**get_client_details(request), "type": str(authenticator.type)}
+    details: dict[str, Any] = {**get_client_details(request), "type": str(authenticator.type)}
+    is_asked_for = authenticator.type != Authenticator.Type.RECOVERY_CODES
+    if is_asked_for and action == "added":
+        # The other sessions were never asked for it.
+        details["ended_sessions"] = sessions.end_sessions(user, keep=request.session)
     record(f"second_factor.{action}", user=user, about=f"user:{user.pk}", details=details)
-    if authenticator.type != Authenticator.Type.RECOVERY_CODES:
+    if is_asked_for:
         mail_change_of_second_factor(user, was_added=action == "added")
 
 

@@ -86,6 +86,23 @@ def test_sign_in_asks_for_the_code_and_accepts_each_code_once(coordinator: User)
     assert AuditEvent.objects.filter(action="second_factor.failed").count() == 2
 
 
+@committed
+def test_setting_up_the_second_factor_ends_sessions_that_never_showed_it(
+    coordinator: User,
+) -> None:
+    other, mine = sign_in(coordinator), sign_in(coordinator)
+
+    set_up(mine)
+
+    assert mine.get("/").status_code == 200
+    assert other.get("/")["Location"].startswith("/accounts/login/")
+    typed = {"name": "a", "days": "7", "scopes": ["query"], "all_nodes": "all"}
+    other.post("/accounts/tokens/new/", typed)
+    assert not coordinator.api_tokens.exists()
+    added = AuditEvent.objects.filter(action="second_factor.added")
+    assert [event.details.get("ended_sessions") for event in added] == [1, None]
+
+
 def test_a_recovery_code_replaces_the_app_once(coordinator: User) -> None:
     client = sign_in(coordinator)
     set_up(client)
