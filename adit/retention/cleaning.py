@@ -238,7 +238,7 @@ def waits_for_recall(job: Job) -> bool:
     for task in job.tasks.select_related("source").iterator(chunk_size=100):
         task.job = job
         try:
-            if task.recalled_at is not None or block_check.is_on_block_list(task):
+            if block_check.is_on_block_list(task):
                 return True
         except DecryptionError:
             continue

@@ -82,6 +82,7 @@ TABLE: dict[str, float | None] = {
     "archived job": 731,
     "job of the 7-Zip file": 731,
     "job with decided review": 731,
+    "job whose recall has ended": 731,
     "job with open review": NEVER,
     "job of a blocked patient": NEVER,
     "running job": NEVER,
@@ -146,6 +147,8 @@ def rows(
     )
     half_open = job(JobState.SUCCESS, tasks=2)
     half_open.tasks.filter(position=2).update(state="pending")
+    recalled = job(JobState.SUCCESS)
+    recalled.tasks.update(recalled_at=now)
     blocked_in = make_project("LUNG")
     blocked = job(JobState.SUCCESS, project=blocked_in)
     dpo = root
@@ -204,6 +207,7 @@ def rows(
         "archived job": job(JobState.SUCCESS, archived_at=now),
         "job of the 7-Zip file": packed,
         "job with decided review": withheld(ReviewDecision.LEFT),
+        "job whose recall has ended": recalled,
         "job with open review": withheld(ReviewDecision.OPEN),
         "job of a blocked patient": blocked,
         "running job": job(JobState.IN_PROGRESS),
