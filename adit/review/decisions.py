@@ -72,7 +72,7 @@ def preview_layouts(
     Raises what `preview_rule` raises.
     """
     shown = images.list_layouts(user, group)
-    rows = [layout.rows[0] for layout in shown] or [group.rows[0]]
+    rows = [layout.rows[0] for layout in shown] or images.list_viewable(group)[:1]
     return [preview_rule(user, group, rectangles, row) for row in rows]
 
 
@@ -118,7 +118,9 @@ def propose_mask(user: User, group: WithheldGroup) -> tuple[Rectangle, ...]:
 
     Raises what `images.get_image` raises, and InstanceWithheld if the detector fails.
     """
-    shown = (images.get_image(user, row) for row in group.rows[:MAX_PROPOSAL_IMAGES])
+    shown = (
+        images.get_image(user, row) for row in images.list_viewable(group)[:MAX_PROPOSAL_IMAGES]
+    )
     return propose_rectangles(shown, MAX_RECTANGLES)
 
 

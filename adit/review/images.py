@@ -7,12 +7,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Lock
 
 from adit.accounts.models import User
 from adit.accounts.permissions import Right, require
 from adit.audit.trail import record
-from adit.jobs import encrypted_payload
+from adit.blocklist.blocking import PatientBlocked
+from adit.jobs import block_check, encrypted_payload
 from adit.jobs.models import WithheldImages
 from adit.nodes.access import get_domain
 from adit.nodes.sample_images import SampleImage, inspect_images
@@ -21,6 +23,7 @@ from adit.review.groups import WithheldGroup
 from adit.vault.cipher import DecryptionError
 from adit_engine.dicom_file.transcode import to_little_endian
 from adit_engine.errors import InstanceWithheld, Malformed, NotFound
+from adit_engine.messages import Message
 from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.pseudonymize.text_detection.detector import is_installed
 from adit_engine.pseudonymize.text_detection.layouts import group_by_layout
@@ -87,9 +90,12 @@ image_cache = _ImageCache()
 def get_image(user: User, row: WithheldImages) -> Instance:
     """Return one of the images that the row counts, from the cache or the source.
 
-    Raises NotPermitted, NotFound, NodeUnavailable, TimedOut, NodeError.
+    Raises NotPermitted, PatientBlocked, NotFound, NodeUnavailable, TimedOut, NodeError.
     """
     _require_reviewer(user)
+    why = _find_block(row)
+    if why is not None:
+        raise PatientBlocked(why.code, **why.values)
     kept = image_cache.get((user.pk, row.pk))
     if kept is not None:
         return kept
@@ -103,17 +109,30 @@ def get_image(user: User, row: WithheldImages) -> Instance:
     return found
 
 
+def get_cached(user: User, row: WithheldImages) -> Instance | None:
+    """Return the image if it was fetched for the user and may still be shown."""
+    kept = image_cache.get((user.pk, row.pk))
+    return kept if kept is not None and _find_block(row) is None else None
+
+
+def list_viewable(group: WithheldGroup) -> list[WithheldImages]:
+    """Return the first rows whose images may be shown. If there is none, the first row."""
+    viewable = (row for row in group.rows if _find_block(row) is None)
+    return list(islice(viewable, MAX_SHOWN_SERIES)) or [group.rows[0]]
+
+
 def get_images(user: User, group: WithheldGroup) -> None:
     """Fetch an image of each of several series of the group, so that their layouts can be compared.
 
     Raises what `get_image` raises, if the first one is not available.
     """
-    get_image(user, group.rows[0])
-    source = group.rows[0].item.task.source
+    first, *others = list_viewable(group)
+    get_image(user, first)
+    source = first.item.task.source
     assert source is not None
     missing = [
         row
-        for row in group.rows[1:MAX_SHOWN_SERIES]
+        for row in others
         if row.item.task.source_id == source.pk and image_cache.get((user.pk, row.pk)) is None
     ]
     if not missing:
@@ -142,7 +161,7 @@ def list_layouts(user: User, group: WithheldGroup) -> list[Layout]:
 
     Without the text detection each image is a layout of its own.
     """
-    shown = [row for row in group.rows if image_cache.get((user.pk, row.pk)) is not None]
+    shown = [row for row in group.rows if get_cached(user, row) is not None]
     text = [image_cache.find_text((user.pk, row.pk)) for row in shown] if len(shown) > 1 else [()]
     members = group_by_layout(text) if shown else []
     return [Layout(tuple(shown[number] for number in alike)) for alike in members]
@@ -173,6 +192,13 @@ def detect_devices(user: User, rows: Sequence[WithheldImages]) -> int:
 def _require_reviewer(user: User) -> None:
     require(user, Right.REVIEW_WITHHELD)
     require(user, Right.SEE_IDENTIFIED)
+
+
+def _find_block(row: WithheldImages) -> Message | None:
+    try:
+        return block_check.find_block_of_task(row.item.task)
+    except DecryptionError:
+        return Message("review.key-destroyed")
 
 
 def _find_wanted(row: WithheldImages) -> SampleImage:

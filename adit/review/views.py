@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, require
-from adit.jobs.models import ReviewDecision, WithheldImages
+from adit.jobs.models import ReviewDecision
 from adit.jobs.views.access import current_user
 from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
 from adit.numbers import parse_number
@@ -43,7 +43,7 @@ def withheld_list(request: HttpRequest) -> HttpResponse:
     by = {decision: [g for g in groups if g.decision is decision] for decision in ReviewDecision}
     context = {
         "open": [
-            (group, _is_image_cached(user, group.rows[0]))
+            (group, images.get_cached(user, group.rows[0]) is not None)
             for group in by[ReviewDecision.OPEN][:MAX_GROUPS]
         ],
         "more": max(0, len(by[ReviewDecision.OPEN]) - MAX_GROUPS),
@@ -117,7 +117,7 @@ def withheld_picture(request: HttpRequest, pk: int) -> HttpResponse:
     row = group.get_row(pk) or group.rows[0]
     try:
         require(user, Right.SEE_IDENTIFIED)
-        if "look" not in request.GET and not _is_image_cached(user, row):
+        if "look" not in request.GET and images.get_cached(user, row) is None:
             raise Http404
         image = images.get_image(user, row)
         if "mask" in request.GET:
@@ -201,8 +201,9 @@ class _GroupPage:
         layouts = images.list_layouts(self.user, group)
         asked = parse_number(request.GET.get("image", ""))
         row = group.get_row(asked) if asked is not None else None
-        row = row if row and _is_image_cached(self.user, row) else group.rows[0]
-        image = images.image_cache.get((self.user.pk, row.pk))
+        if row is None or images.get_cached(self.user, row) is None:
+            row = images.list_viewable(group)[0]
+        image = images.get_cached(self.user, row)
         frames = count_frames(image) if image is not None else 0
         also = decisions.covered_images(group).exclude(code=group.code)
         return {
@@ -315,10 +316,6 @@ def _get_group(user: User, pk: int) -> WithheldGroup:
     if group is None:
         raise Http404
     return group
-
-
-def _is_image_cached(user: User, row: WithheldImages) -> bool:
-    return images.image_cache.get((user.pk, row.pk)) is not None
 
 
 def _read_frame(request: HttpRequest, frames: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from io import BytesIO
 from typing import Any
 
@@ -17,6 +18,8 @@ from pydicom.dataset import Dataset
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
+from adit.blocklist import blocking
+from adit.blocklist.blocking import PatientBlocked
 from adit.jobs import states
 from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.picked_study import PickedStudy
@@ -42,6 +45,7 @@ from adit_engine.values.device import ImagingDevice
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+OTHER_PATIENT = "PID-0002"
 DEVICE = ImagingDevice(US_FRAMES, "Sonomaker", "S9", "V1.2", ROWS, COLUMNS)
 
 
@@ -132,6 +136,57 @@ def test_an_image_is_fetched_once_and_cached_only_for_its_reviewer(
     assert images.image_cache.get((root.pk, row.pk)) is None
     with pytest.raises(NotFound):
         images.get_image(root, row)
+
+
+def test_images_of_a_blocked_patient_are_not_shown_even_if_they_were_fetched_before(
+    order: Callable[..., Job], reviewer: User, dpo: User
+) -> None:
+    order()
+    group = only_group(reviewer)
+    images.get_images(reviewer, group)
+    assert images.list_layouts(reviewer, group)
+
+    blocking.block_patient(
+        dpo, None, "PACS1", PATIENT, reason="objection", withdrawn_on=date.today()
+    )
+
+    assert images.get_cached(reviewer, group.rows[0]) is None
+    assert not images.list_layouts(reviewer, group)
+    for show in (images.get_images, review_decisions.propose_mask):
+        with pytest.raises(PatientBlocked):
+            show(reviewer, group)
+    review_decisions.keep_withheld(reviewer, group, "the patient objects")
+
+
+def test_a_group_shows_images_of_its_patients_who_are_not_blocked(
+    order: Callable[..., Job],
+    reviewer: User,
+    coordinator: User,
+    source: Node,
+    destination: Node,
+    project: Project,
+    dpo: User,
+) -> None:
+    order()
+    study = put_study(source, "2", images=1, PatientID=OTHER_PATIENT)
+    put(source, clip(3, study="2", series="8", PatientID=OTHER_PATIENT))
+    pick = PickedStudy.by_uid(source.pk, study, OTHER_PATIENT)
+    other = order_job(
+        coordinator, "selective", [pick], destination.pk, project=project.pk, key="other"
+    )
+    work()
+    images.detect_devices(reviewer, only_group(reviewer).rows)
+    group = only_group(reviewer)
+    blocking.block_patient(
+        dpo, None, "PACS1", PATIENT, reason="objection", withdrawn_on=date.today()
+    )
+
+    images.get_images(reviewer, group)
+
+    (layout,) = images.list_layouts(reviewer, group)
+    assert [row.item.task.job_id for row in layout.rows] == [other.pk]
+    (seen,) = review_decisions.preview_layouts(reviewer, group, (BAND,))
+    assert seen.row in layout.rows
 
 
 def test_viewing_and_deciding_require_the_review_permissions(
