@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from django.dispatch import Signal
+
 from adit.accounts.permissions import AnyUser, Right, require
 from adit.audit.trail import record
 from adit.nodes.access import get_domain
@@ -31,6 +33,8 @@ from adit_engine.pseudonymize.verify.verifier import verify
 from adit_engine.values.instance import Instance
 from adit_engine.values.references import StudyRef
 
+image_fetched = Signal()
+"""Sent with `node` and `patient_id` before an image is shown; a receiver may raise AditError."""
 MAX_VALUE_LENGTH = 160
 _CHARSET = 0x00080005
 _NUMBER_FORMATS = {
@@ -249,13 +253,16 @@ def preview_profile(
 ) -> ProfilePreview:
     """Apply the profile to one image of the study and return the result.
 
-    A random key that belongs to no project is used and discarded. Raises like `fetch_sample`.
+    A random key that belongs to no project is used and discarded. Raises like `fetch_sample`, and
+    what the receivers of `image_fetched` raise.
     """
     require(user, Right.SEE_IDENTIFIED)
     image = fetch_sample(user, node, study)
+    patient_id = _get_patient_id(image)
+    image_fetched.send(None, node=node, patient_id=patient_id)
     tried = _apply_profile(profile, image)
     details = {"node": node.name, "withheld": tried.reason.category if tried.reason else ""}
-    patient = (get_domain(node), patient_id) if (patient_id := _get_patient_id(image)) else None
+    patient = (get_domain(node), patient_id) if patient_id else None
     record(
         "profile.tried", user=user, about=f"profile:{profile.pk}", details=details, patient=patient
     )

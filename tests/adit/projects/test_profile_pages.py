@@ -5,12 +5,14 @@ from collections.abc import Callable
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.test import Client
+from django.utils import timezone
 from lab.small_images import ct
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
+from adit.blocklist import blocking
 from adit.nodes.models import Node
 from adit.projects import services
 from adit.projects.models import Patient, ProfileVersion
@@ -176,6 +178,24 @@ def test_the_preview_stores_nothing_and_is_audited(
     event = AuditEvent.objects.get(action="profile.tried")
     assert event.details == {"node": "PACS1", "withheld": ""}
     assert event.patient_sealed == ["PACS1", "4711-canary"]
+
+
+def test_the_preview_shows_no_image_of_a_blocked_patient(
+    tester: User, dpo: User, profile: ProfileVersion, source: Node, study: str, as_user: AsUser
+) -> None:
+    blocking.block_patient(
+        dpo, None, "PACS1", "4711-canary", reason="objection", withdrawn_on=timezone.localdate()
+    )
+
+    answer = as_user(tester).post(
+        f"/profiles/{profile.pk}/try/", {"node": source.pk, "study_uid": study}
+    )
+
+    page = answer.content.decode()
+    assert (answer.status_code, answer.context["tried"]) == (422, None)
+    assert "must not be transferred" in page
+    assert "Canary" not in page
+    assert not AuditEvent.objects.filter(action="profile.tried").exists()
 
 
 def test_the_preview_reports_a_withheld_image(
