@@ -32,7 +32,15 @@ from adit.api.response_serializers import (
 )
 from adit.api.schema import PAGE_PARAMETERS, describe
 from adit.api.serializers import ActionSerializer, StartSerializer
-from adit.api.views.base import ApiView, get_job, get_task, get_user, limited_jobs, read_body
+from adit.api.views.base import (
+    ApiView,
+    get_job,
+    get_task,
+    get_token,
+    get_user,
+    limited_jobs,
+    read_body,
+)
 from adit.api.views.orders import ORDER, OrderView, created, place
 from adit.api_tokens.tokens import Scope, require_scope
 from adit.audit import trail
@@ -54,6 +62,10 @@ from adit_engine.errors import AditError, InvalidInput
 from adit_engine.messages import Message
 
 START = "start"
+SEND_NOTHING = frozenset(
+    {"archive", "cancel", "delete", "mail", "no_mail", "return", "stop", "unarchive"}
+)
+"""Actions after which no image leaves that would not have left without them."""
 READ = (Scope.JOBS_READ,)
 FILTERS = {
     "text": "Job number, title or user name.",
@@ -266,7 +278,7 @@ class ArchiveView(ApiView):
     def get(self, request: Request, pk: int) -> HttpResponseBase:
         job = get_job(request, pk)
         if job.is_as_is:
-            require_scope(_token(request), Scope.IDENTIFIED)
+            require_scope(get_token(request), Scope.IDENTIFIED)
         files = list(archives.visible_archives(get_user(request)).filter(job=job))
         if "file" in request.query_params:
             number = parse_number(request.query_params["file"])
@@ -276,10 +288,6 @@ class ArchiveView(ApiView):
         if len(files) > 1:
             raise ApiProblem(409, Message("api.several-files"))
         return archive_file(request._request, pk, files[0].pk)
-
-
-def _token(request: Request) -> Any:
-    return request.auth
 
 
 # Actions ------------------------------------------------------------------------------------------
@@ -321,6 +329,7 @@ class TaskActionView(ApiView):
 def _perform(request: Request, target: Job | Task, name: str) -> None:
     values, user = read_body(request, ActionSerializer), get_user(request)
     job = target.job if isinstance(target, Task) else target
+    _require_identified_scope(request, job, name)
     action = actions.get(target, name)
     try:
         with transaction.atomic():
@@ -331,6 +340,11 @@ def _perform(request: Request, target: Job | Task, name: str) -> None:
         raise invalid_field("reason", error.message) from None
     except AditError as error:
         raise ApiProblem(409, error.message) from None
+
+
+def _require_identified_scope(request: Request, job: Job, name: str) -> None:
+    if job.is_as_is and name not in SEND_NOTHING:
+        require_scope(get_token(request), Scope.IDENTIFIED)
 
 
 def _save_password(request: Request, job: Job, password: str) -> None:
@@ -346,6 +360,7 @@ def _start(request: Request, job: Job) -> HttpResponseBase:
     values = read_body(request, StartSerializer)
     if not job.capabilities.has_transfer_rows:
         raise Http404
+    _require_identified_scope(request, job, START)
     lines = {line: parse_number(line) for line in values["choices"]}
     if None in lines.values():
         raise invalid_field("choices", Message("api.choices"))

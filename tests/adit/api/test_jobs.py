@@ -1,7 +1,7 @@
 """Orders and jobs by the API: the same rules as on the pages."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lab.jobs import PATIENT, put_study, work
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.blocklist.blocking import block_patient
+from adit.jobs import actions
 from adit.jobs.models import ArchiveFile, Job, JobState
 from adit.nodes.models import Node
 from adit.orders.batch_start import start_automatically
@@ -229,6 +230,39 @@ def test_identified_orders_need_the_scope_and_the_permission(
     assert (narrow.status_code, narrow.json()["code"]) == (403, "api-token.scope-not-granted")
     assert allowed.status_code == 201, allowed.content
     assert allowed.json()["identified"]
+
+
+def test_actions_by_which_identified_images_leave_need_the_scope(
+    root: User, make_job: Callable[..., Job]
+) -> None:
+    job = make_job(root, state=JobState.WAITING_FOR_OWNER)
+    order = {**job.order, "change": "as_is", "reason": "second opinion"}
+    Job.objects.update(kind="batch_transfer", order=order)
+    narrow = make_api_client(root, scopes=["jobs:read", "jobs:write"])
+
+    def find_refused(address: str, names: Collection[str]) -> set[str]:
+        answers = {name: narrow.post(f"{address}/actions/{name}") for name in names}
+        return {
+            name
+            for name, answer in answers.items()
+            if (answer.status_code, answer.json()["code"]) == (403, "api-token.scope-not-granted")
+        }
+
+    job_actions = set(actions.job_actions()) - {
+        "archive",
+        "unarchive",
+        "cancel",
+        "delete",
+        "return",
+    }
+    job_actions -= {"mail", "no_mail"}
+    task_actions = set(actions.task_actions()) - {"stop", "delete"}
+    assert find_refused(f"jobs/{job.pk}", {"start", *job_actions}) == {"start", *job_actions}
+    assert find_refused(f"jobs/{job.pk}/tasks/1", task_actions) == task_actions
+    assert {"approve", "resume", "retry", "retry_withheld", "restart", "urgent"} == job_actions
+    assert narrow.post(f"jobs/{job.pk}/tasks/1/actions/stop").status_code == 200
+    wide = make_api_client(root, scopes=["jobs:write", "identified"])
+    assert wide.post(f"jobs/{job.pk}/actions/approve").status_code == 409, "of the state alone"
 
 
 def test_a_token_for_one_node_reaches_no_other(
