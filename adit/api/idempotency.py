@@ -6,7 +6,7 @@ Used by the views that create jobs or act on them.
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 
@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from adit.api.models import IdempotentRequest
-from adit.api.problems import ApiProblem
+from adit.api.problems import ApiProblem, find_problem
 from adit.api.views.base import get_token
 from adit.orders import drafts
 from adit.vault.master_key import master_cipher
@@ -48,8 +48,8 @@ def answer_once(post: Post) -> Post:
         request._request.idempotent_request = row  # type: ignore[attr-defined]
         try:
             response = post(view, request, **arguments)
-        except BaseException:
-            row.delete()
+        except BaseException as error:
+            _release(row, error)
             raise
         row.status = response.status_code
         row.answer = response.data if isinstance(response, Response) else None
@@ -58,6 +58,25 @@ def answer_once(post: Post) -> Post:
         return response
 
     return wrapped
+
+
+def _release(row: IdempotentRequest, error: BaseException) -> None:
+    """Free the key after a refusal. After a failure the order may have been placed already.
+
+    Then the next request takes over the row, and with it the key of the order.
+    """
+    problem = find_problem(error) if isinstance(error, Exception) else None
+    if problem is not None and problem.status < 500:
+        row.delete()
+        return
+    claimed_at = row.claimed_at - ABANDONED
+    IdempotentRequest.objects.filter(pk=row.pk).update(claimed_at=claimed_at)
+
+
+def was_begun_before(request: Request, at: datetime) -> bool:
+    """Return whether a request with this key was begun before this time, and so may be its cause."""
+    row = getattr(request._request, "idempotent_request", None)
+    return row is not None and row.created_at < at
 
 
 def make_order_key(request: Request) -> str:
@@ -89,7 +108,7 @@ def _claim(request: Request) -> tuple[IdempotentRequest, bool]:
         raise ApiProblem(422, Message("api.idempotency-key-reused"))
     if row.status is not None:
         return row, False
-    abandoned = IdempotentRequest.objects.filter(pk=row.pk, claimed_at__lt=now - ABANDONED)
+    abandoned = IdempotentRequest.objects.filter(pk=row.pk, claimed_at__lte=now - ABANDONED)
     if not abandoned.update(claimed_at=now):
         raise ApiProblem(409, Message("api.request-in-progress"), headers={"Retry-After": "1"})
     return row, True

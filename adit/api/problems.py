@@ -55,7 +55,7 @@ def invalid_field(field: str, message: Message) -> ApiProblem:
 
 def handle_error(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """Return the problem of an error; None for a failure of ADIT itself, which Django reports."""
-    problem = _find_problem(error)
+    problem = find_problem(error)
     if problem is None:
         return None
     headers = dict(problem.headers)
@@ -111,7 +111,7 @@ def _get_code(message: Message) -> str:
     return _get_code(parts[0]) if parts else message.code
 
 
-def _find_problem(error: Exception) -> ApiProblem | None:
+def find_problem(error: Exception) -> ApiProblem | None:
     if isinstance(error, ApiProblem):
         return error
     if isinstance(error, AditError):

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from adit.api import order_requests
+from adit.api.idempotency import was_begun_before
 from adit.api.order_requests import WORKFLOWS, describe_rows
 from adit.api.parsers import JsonParser, SheetFormParser, read_json
 from adit.api.problems import ApiProblem, invalid_field
@@ -118,7 +119,7 @@ def place(request: Request, values: Mapping[str, Any], file: UploadedFile | None
     else:
         preview = values["preview"]
         if preview:
-            key = _require_unused_preview(request, preview)
+            key = _require_usable_preview(request, preview)
         order = order_requests.make_selective_request(request, values, key)
     job, *_others = _with_fields(lambda: service.place_order(user, order))
     return job
@@ -129,11 +130,13 @@ def created(request: Request, job: Job) -> Response:
     return Response(represent_job(get_user(request), job), 201, headers=headers)
 
 
-def _require_unused_preview(request: Request, key: str) -> str:
+def _require_usable_preview(request: Request, key: str) -> str:
+    """Refuse a preview that is used, unless an earlier attempt of this request has used it."""
     user = get_user(request)
-    if drafts.is_key(key) and service.find_jobs(user, key):
+    jobs = service.find_jobs(user, key) if drafts.is_key(key) else []
+    if any(not was_begun_before(request, job.created_at) for job in jobs):
         raise ApiProblem(409, Message("api.preview-used"))
-    if not drafts.is_key(key) or not service.has_preview(user, key):
+    if not jobs and not (drafts.is_key(key) and service.has_preview(user, key)):
         raise invalid_field("preview", Message("api.preview-unknown"))
     return key
 

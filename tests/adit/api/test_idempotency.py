@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError
 from django.utils import timezone
 from lab.api import ApiClient, make_api_client
 from lab.jobs import PATIENT, put_study
 
 from adit.accounts.models import User
 from adit.api.models import IdempotentRequest
+from adit.api.views import orders
 from adit.jobs.models import Job
 from adit.nodes.models import Node
 
@@ -72,6 +74,38 @@ def test_a_request_in_progress_is_a_conflict_and_an_abandoned_one_is_taken_over(
     assert (during.status_code, during["Retry-After"]) == (409, "1")
     assert after.json()["id"] == first["id"], "its job exists already"
     assert Job.objects.count() == 1
+
+
+def test_an_order_that_was_placed_before_the_answer_failed_is_not_placed_again(
+    api: ApiClient, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(orders, "represent_job", fail)
+        first = api.post("jobs", order, Idempotency_Key="a")
+    again = api.post("jobs", order, Idempotency_Key="a")
+
+    assert first.status_code == 503
+    assert (again.status_code, again.json()["id"]) == (201, Job.objects.get().pk)
+    assert api.post("jobs", order, Idempotency_Key="a").json() == again.json()
+
+
+def test_an_order_of_a_preview_that_was_cut_off_returns_its_job(
+    api: ApiClient, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = {**order, "preview": api.post("jobs/preview", order).json()["preview"]}
+    with monkeypatch.context() as broken:
+        broken.setattr(orders, "represent_job", fail)
+        api.post("jobs", order, Idempotency_Key="a")
+
+    other = api.post("jobs", order, Idempotency_Key="b")
+    again = api.post("jobs", order, Idempotency_Key="a")
+
+    assert (other.status_code, other.json()["code"]) == (409, "api.preview-used")
+    assert (again.status_code, again.json()["id"]) == (201, Job.objects.get().pk)
+
+
+def fail(*_: Any) -> None:
+    raise OperationalError("the connection was cut")
 
 
 def test_after_an_error_and_after_a_day_the_key_is_free(
