@@ -34,6 +34,10 @@ class ApiView(APIView):
         with trail.token_scope():
             return super().dispatch(request, *args, **kwargs)
 
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
+        """Refuse no `Accept`: each address has one form, which the schema says."""
+        return super().perform_content_negotiation(request, force=True)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         token = get_token(request)

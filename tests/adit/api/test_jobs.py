@@ -99,6 +99,9 @@ def test_a_batch_is_checked_started_and_answered_row_by_row(
     assert row["cells"]["Pseudonym"] == "LUNG-7"
     assert b"LUNG-7" in api.get(f"jobs/{pk}/result.csv").getvalue()
     assert api.get(f"jobs/{pk}/result.xlsx").getvalue().startswith(b"PK")
+    assert api.get(f"jobs/{pk}/result.csv", Accept="text/csv").status_code == 200
+    assert api.get(f"jobs/{pk}/report.pdf", Accept="application/pdf").status_code == 200
+    assert api.get(f"jobs/{pk}", Accept="application/problem+json").status_code == 200
     assert api.get(f"jobs/{pk}/result.pdf").status_code == 404
 
 
