@@ -56,9 +56,10 @@ def parse_url(text: str) -> httpx.URL:
         raise InvalidInput("webhook.invalid-url", limit=MAX_URL_LENGTH)
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
+        host = url.host  # decodes IDNA
+    except (httpx.InvalidURL, UnicodeError):
         raise InvalidInput("webhook.invalid-url", limit=MAX_URL_LENGTH) from None
-    if url.scheme not in ("http", "https") or not url.host or url.fragment:
+    if url.scheme not in ("http", "https") or not host or url.fragment:
         raise InvalidInput("webhook.invalid-url", limit=MAX_URL_LENGTH)
     if url.userinfo:
         raise InvalidInput("webhook.url-with-password")
@@ -67,11 +68,11 @@ def parse_url(text: str) -> httpx.URL:
     if url.scheme == "http" and not settings.WEBHOOK_NETWORKS:
         raise InvalidInput("webhook.https-needed")
     try:
-        ip = str(ipaddress.ip_address(url.host))
+        ip = str(ipaddress.ip_address(host))
     except ValueError:
         return url
     if not is_allowed_address(ip, url.scheme):
-        raise InvalidInput("webhook.target-not-allowed", host=url.host)
+        raise InvalidInput("webhook.target-not-allowed", host=host)
     return url
 
 

@@ -419,6 +419,7 @@ def test_public_addresses_need_https_and_allowed_networks_do_not(settings: Setti
         *("https://example.org/#part", "https://example.org:99999/", "https://exa mple.org/"),
         "https://example.org/\r\nHost: other",
         "https://example.org/ü",
+        "https://xn--a/",
         "https://user:password@example.org/",
         f"https://example.org/{'a' * 500}",
     ],
