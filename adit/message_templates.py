@@ -1675,6 +1675,7 @@ _API: dict[str, Template] = {
         "Send JSON with the header Content-Type: application/json. Orders with a list are sent as "
         "multipart/form-data."
     ),
+    "api.range": _("The file ends before the requested range. Request it from its beginning."),
     "api.too-many-requests": _(
         "Too many requests. Wait for the seconds in the header Retry-After."
     ),

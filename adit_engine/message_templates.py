@@ -46,6 +46,9 @@ _VALUES: dict[str, Template] = {
     "date-range.empty": _("A date range needs a first or a last day."),
     "date-range.reversed": _("The last day of the date range is before the first day."),
     "query.unknown-attribute": _("{keyword} is not a DICOM attribute."),
+    "query.not-a-search-key": _(
+        "“{keyword}” says nothing about images or patients. Search by another attribute."
+    ),
     "query.invalid-value": _(
         "{keyword} contains a backslash or a control character, so it cannot be used in a query. "
         "Correct it. If the value comes from a PACS, ask the PACS administrator to correct it."
@@ -316,6 +319,10 @@ _DICOM_UL: dict[str, Template] = {
     "command-set.invalid": _("The command is invalid at byte {offset}."),
     "message-buffer.limit-exceeded": _("A response is larger than the limit."),
     "identifier.unknown-attribute": _("{keyword} is not a DICOM attribute."),
+    "identifier.invalid-value": _(
+        "The value of {keyword} is too long, or it is not a number that this attribute can hold. "
+        "Correct it."
+    ),
     "identifier.unsupported-attribute": _(
         "{keyword}: attributes of type {vr} cannot be used in a query."
     ),

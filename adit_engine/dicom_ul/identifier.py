@@ -59,7 +59,10 @@ def encode_identifier(identifier: "Keys | Dataset", explicit: bool) -> bytes:
         known = find_by_keyword(keyword)
         if known is None:
             raise InvalidInput("identifier.unknown-attribute", keyword=keyword)
-        encoded[known[0]] = _encode_element(keyword, *known, text, explicit)
+        try:
+            encoded[known[0]] = _encode_element(keyword, *known, text, explicit)
+        except (ValueError, OverflowError, StructError):
+            raise InvalidInput("identifier.invalid-value", keyword=keyword) from None
     return b"".join(encoded[tag] for tag in sorted(encoded))
 
 

@@ -68,6 +68,9 @@ At image level only attributes that archives index: for Rows, Columns, ImageType
 Orthanc 1.12.7 opens each file, which makes listing a series several times as slow (seen 2026).
 """
 
+_CONTROL_KEYS = frozenset({"QueryRetrieveLevel", "SpecificCharacterSet"})
+_FIRST_TAG = 0x00080000
+"""Below are command sets, file headers and directories."""
 _EXACT_KEYS = frozenset({"PatientID", "AccessionNumber", "StudyID", "PatientBirthDate"})
 _UNMATCHED_KEYS = frozenset({"ModalitiesInStudy", "Modality"})
 
@@ -112,8 +115,11 @@ class Query:
 
     def __post_init__(self) -> None:
         for keyword, value in self.keys.items():
-            if find_by_keyword(keyword) is None:
+            known = find_by_keyword(keyword)
+            if known is None:
                 raise InvalidInput("query.unknown-attribute", keyword=keyword)
+            if not keyword or keyword in _CONTROL_KEYS or known[0] < _FIRST_TAG:
+                raise InvalidInput("query.not-a-search-key", keyword=keyword)
             parts = (value,) if isinstance(value, str) else value
             if not all(map(is_searchable, parts)):
                 raise InvalidInput("query.invalid-value", keyword=keyword)

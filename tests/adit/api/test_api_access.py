@@ -186,6 +186,7 @@ def test_a_search_returns_studies_by_keyword(api: ApiClient, source: Node) -> No
         ({"level": "patient"}, "level"),
         ({"level": "series"}, "query.StudyInstanceUID"),
         ({"query": {"Nonsense": "1"}}, "query.Nonsense"),
+        ({"query": {"QueryRetrieveLevel": "PATIENT"}}, "query.QueryRetrieveLevel"),
         ({"query": {"PatientID": {"a": 1}}}, "query.PatientID"),
         ({"query": {"PatientID": "a\\b"}}, "query.PatientID"),
         ({"limit": 0}, "limit"),

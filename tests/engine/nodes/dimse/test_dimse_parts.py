@@ -24,6 +24,7 @@ from adit_engine.nodes.dimse.c_get import (
     make_requests,
 )
 from adit_engine.nodes.dimse.settings import DimseSettings
+from adit_engine.values.query import Query
 from adit_engine.values.references import InstanceRef, QueryLevel, SeriesRef, StudyRef
 
 GOOD: dict[str, Any] = {"called_ae_title": "PACS", "host": "10.0.0.5", "port": 104}
@@ -195,6 +196,33 @@ def test_an_encoded_identifier_is_decoded_to_a_record(explicit: bool) -> None:
         "NumberOfStudyRelatedInstances": "12",
         "Rows": "512",
     }
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *({"Rows": text} for text in ("abc", "70000", "-1")),
+        {"DiffusionBValue": "x"},
+        {"SimpleFrameList": "1e5"},
+        {"StudyDescription": "x" * 70_000},
+    ],
+)
+def test_a_value_that_an_identifier_cannot_hold_is_invalid(keys: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        identifier.encode_identifier(keys, explicit=True)
+
+    assert refused.value.message.code == "identifier.invalid-value"
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["", "QueryRetrieveLevel", "SpecificCharacterSet", "CommandField", "TransferSyntaxUID"],
+)
+def test_a_query_matches_only_attributes_of_images(keyword: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        Query(QueryLevel.STUDY, {keyword: "1"})
+
+    assert refused.value.message.code == "query.not-a-search-key"
 
 
 @given(st.binary(max_size=300), st.booleans())
