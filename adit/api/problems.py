@@ -100,6 +100,7 @@ _MESSAGES: Mapping[int, Message] = {
     411: Message("api.length-required"),
     413: Message("api.body-too-large"),
     415: Message("api.unsupported-media-type"),
+    416: Message("api.range"),
     429: Message("api.too-many-requests"),
     503: Message("api.unavailable"),
 }

@@ -402,7 +402,8 @@ def test_a_7zip_file_is_downloaded_and_a_retry_needs_a_new_password(
 
     assert (whole.status_code, whole.getvalue()) == (200, b"7-Zip")
     assert (part.status_code, part.getvalue()) == (206, b"Zi")
-    assert api.get(f"jobs/{job.pk}/archive", Range="bytes=9-").status_code == 416
+    beyond = api.get(f"jobs/{job.pk}/archive", Range="bytes=9-")
+    assert (beyond.status_code, beyond.json()["code"]) == (416, "api.range")
     assert narrow.get(f"jobs/{job.pk}/archive").status_code == 403
     assert api.get(f"jobs/{job.pk}/archive?file=9").status_code == 404
     assert no_password.json()["errors"].keys() == {"archive_password"}
