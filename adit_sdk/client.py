@@ -13,7 +13,7 @@ from uuid import uuid4
 from adit_sdk import storing
 from adit_sdk.connection import Connection, check_url
 from adit_sdk.download import DownloadReport, StudyDownload, download_archives
-from adit_sdk.errors import NotFound
+from adit_sdk.errors import ApiError, NotFound
 from adit_sdk.job import Job
 from adit_sdk.retrieval import Retrieval, make_params
 from adit_sdk.storing import Image, StoreReport
@@ -144,16 +144,18 @@ class Client:
         *,
         project: str | None = None,
         as_is: str | None = None,
+        idempotency_key: str = "",
         **options: Any,
     ) -> Job:
         """Order a transfer and return its job.
 
         Images are pseudonymized. `as_is` is the reason to send them as they are instead; that needs
-        the scope `identified` and the permission. Options: `title`, `urgent`, `mail`,
-        `archive_password`, `preview` (the ID of a preview).
+        the scope `identified` and the permission. `idempotency_key` of an `ApiError` repeats the
+        same order without a second job. Options: `title`, `urgent`, `mail`, `archive_password`,
+        `preview` (the ID of a preview).
         """
         order = _make_order(studies, destination, project, as_is, options)
-        return self._create(lambda: {"json": order})
+        return self._create(lambda: {"json": order}, idempotency_key)
 
     def batch(
         self,
@@ -164,14 +166,15 @@ class Client:
         project: str | None = None,
         as_is: str | None = None,
         start: str = "by_hand",
+        idempotency_key: str = "",
         **options: Any,
     ) -> Job:
         """Order a batch query, or with a destination a batch transfer, by an Excel or CSV list.
 
         `start` of a transfer: by_hand (check the list, then `Job.start`), if_all_found or always. If
-        the list is refused, `InvalidRequest.rows` has the verdict of each row. Options: `title`,
-        `skip_errors`, and of a transfer `urgent`, `mail`, `pilot`, `generate`, `skip_delivered`,
-        `archive_password`.
+        the list is refused, `InvalidRequest.rows` has the verdict of each row. `idempotency_key` is
+        that of `transfer`. Options: `title`, `skip_errors`, and of a transfer `urgent`, `mail`,
+        `pilot`, `generate`, `skip_delivered`, `archive_password`.
         """
         order: dict[str, Any] = {"kind": "batch_query", "nodes": list(nodes), "project": project}
         if destination is not None:
@@ -181,7 +184,11 @@ class Client:
         path = Path(file)
         content = path.read_bytes()
         return self._create(
-            lambda: {"data": {"order": json.dumps(order)}, "files": {"sheet": (path.name, content)}}
+            lambda: {
+                "data": {"order": json.dumps(order)},
+                "files": {"sheet": (path.name, content)},
+            },
+            idempotency_key,
         )
 
     def job(self, number: int) -> Job:
@@ -267,14 +274,19 @@ class Client:
             "POST", address, is_safe=is_safe, make_body=lambda: {"json": body}
         ).json()
 
-    def _create(self, make_body: Callable[[], dict[str, Any]]) -> Job:
-        response = self._connection.request(
-            "POST",
-            f"{self._connection.url}/api/v1/jobs",
-            is_safe=True,  # the key makes ADIT execute it once
-            make_body=make_body,
-            headers={"Idempotency-Key": str(uuid4())},
-        )
+    def _create(self, make_body: Callable[[], dict[str, Any]], key: str) -> Job:
+        key = key or str(uuid4())
+        try:
+            response = self._connection.request(
+                "POST",
+                f"{self._connection.url}/api/v1/jobs",
+                is_safe=True,  # the key makes ADIT execute it once
+                make_body=make_body,
+                headers={"Idempotency-Key": key},
+            )
+        except ApiError as error:
+            error.idempotency_key = key
+            raise
         return Job(self._connection, response.json(), self._sleep)
 
 

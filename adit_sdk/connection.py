@@ -10,11 +10,20 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from adit_sdk.errors import ApiError, IncompleteAnswer, ServiceUnavailable, make_error
+from adit_sdk.errors import (
+    IN_PROGRESS,
+    ApiError,
+    IncompleteAnswer,
+    ServiceUnavailable,
+    make_error,
+)
 
 RETRY_STATUSES = frozenset({409, 429, 503})
 """With a Retry-After, ADIT has done nothing yet. 409: the same order is just being executed."""
 MAX_RETRY_WAIT_S = 120.0
+MAX_PROGRESS_WAIT_S = 660.0
+"""After ten minutes ADIT lets a request continue that was cut off."""
+PROGRESS_INTERVAL_S = 5.0
 
 
 class TokenAuth(httpx.Auth):
@@ -105,8 +114,9 @@ class Connection:
         """Open an answer whose body is not read yet. Raises as `request` does."""
         safe = method == "GET" if is_safe is None else is_safe
         retries = self._retries if may_retry else 0
-        for attempt in range(retries + 1):
-            is_last = attempt == retries
+        attempt, waited = 0, 0.0
+        while True:
+            is_last = attempt >= retries
             request = self._http.build_request(
                 method, address, headers=headers, params=params, **make_body()
             )
@@ -117,6 +127,7 @@ class Connection:
                 if is_last or not (safe or not_sent):
                     raise _no_answer(error) from None
                 self._sleep(_back_off(attempt))
+                attempt += 1
                 continue
             try:
                 if response.is_success or response.status_code in accepted:
@@ -127,6 +138,12 @@ class Connection:
                 response.close()
             if response.status_code not in RETRY_STATUSES or wait is None:
                 raise problem
+            if problem.code == IN_PROGRESS and retries:
+                wait = max(wait, PROGRESS_INTERVAL_S)
+                waited += wait
+                is_last = waited > MAX_PROGRESS_WAIT_S
+            else:
+                attempt += 1
             if is_last or wait > MAX_RETRY_WAIT_S:
                 raise problem
             self._sleep(wait)

@@ -297,8 +297,9 @@ def _download_archive(
     part = path.with_name(f".{path.name}.part")
     tag = path.with_name(f".{path.name}.etag")
     headers = {}
-    if part.exists() and tag.exists():
-        headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text()}
+    size = part.stat().st_size if part.exists() and tag.exists() else 0
+    if 0 < size < archive["bytes"]:
+        headers = {"Range": f"bytes={size}-", "If-Range": tag.read_text()}
     address = f"{connection.url}/api/v1/jobs/{job.id}/archive"
     with connection.stream(
         "GET", address, headers=headers, params={"file": str(archive["id"])}

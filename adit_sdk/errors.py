@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+IN_PROGRESS = "api.request-in-progress"
 MAX_DETAIL = 2000
 
 
@@ -12,7 +13,8 @@ class ApiError(Exception):
     """A request failed. `code` is stable; `errors` are sentences by field of the request.
 
     `rows` holds the verdict of each row if the sheet of a batch was refused. `status` is None if no
-    answer arrived.
+    answer arrived. `idempotency_key` is that of an order: with it, the order can be repeated
+    without a second job.
     """
 
     next_step = "Read the detail. If it does not help, ask an administrator of ADIT."
@@ -32,10 +34,12 @@ class ApiError(Exception):
         self.status = status
         self.errors = errors or {}
         self.rows = rows
+        self.idempotency_key = ""
 
     def __str__(self) -> str:
         fields = [f"{name}: {' '.join(texts)}" for name, texts in self.errors.items()]
-        return " ".join([f"{self.detail} ({self.code})", *fields, self.next_step])
+        key = [f"Idempotency key: {self.idempotency_key}"] if self.idempotency_key else []
+        return " ".join([f"{self.detail} ({self.code})", *fields, self.next_step, *key])
 
 
 class TokenRejected(ApiError):
@@ -108,7 +112,10 @@ _ERRORS: Mapping[int, type[ApiError]] = {
     503: ServiceUnavailable,
     504: ServiceUnavailable,
 }
-_ALL_WITHHELD = "dicomweb.all-withheld"
+_CODES: Mapping[str, type[ApiError]] = {
+    "dicomweb.all-withheld": AllWithheld,
+    IN_PROGRESS: ServiceUnavailable,
+}
 
 
 def make_error(response: httpx.Response) -> ApiError:
@@ -120,7 +127,7 @@ def make_error(response: httpx.Response) -> ApiError:
     body = _read_object(response)
     default = InvalidRequest if 400 <= status < 500 else ApiError
     code = str(body.get("code") or f"http-{status}")
-    kind = AllWithheld if code == _ALL_WITHHELD else _ERRORS.get(status, default)
+    kind = _CODES.get(code) or _ERRORS.get(status, default)
     detail = body.get("detail")
     errors = body.get("errors") if "errors" in body else {}
     if "detail" not in body:
