@@ -152,6 +152,10 @@ _ACCOUNTS: dict[str, Template] = {
         "The API token does not have the scope {scope}. Create a token with this scope."
     ),
     "api-token.node-not-granted": _("The API token may not be used for this node."),
+    "api-token.revokes-itself-only": _(
+        "An API token that is limited to nodes can revoke only itself. Revoke the other one on the "
+        "page My account."
+    ),
     "api-token.unknown-scope": _("There is no scope {scope}. Use one of: {scopes}."),
     "api-token.scope-missing": _("Choose at least one scope."),
     "api-token.name-missing": _("Enter a name that says what the token is for."),

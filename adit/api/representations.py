@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from adit.accounts.models import User
 from adit.api_tokens.models import ApiToken
+from adit.api_tokens.tokens import allowed_nodes
 from adit.jobs import actions, encrypted_payload, estimates, progress, task_groups
 from adit.jobs.disclosure import Disclosure, get_disclosure
 from adit.jobs.models import (
@@ -45,14 +46,16 @@ def represent_counts(reasons: Iterable[MessageCount]) -> list[dict[str, Any]]:
     return [{**represent_message(reason), "count": count} for reason, count in reasons]
 
 
-def represent_token(token: ApiToken) -> dict[str, Any]:
+def represent_token(token: ApiToken, reader: ApiToken) -> dict[str, Any]:
+    """Return a token with those of its nodes that the token of the request is for."""
+    nodes = allowed_nodes(reader, token.nodes.order_by("pk"))
     return {
         "id": token.pk,
         "name": token.name,
         "scopes": list(token.scopes),
         "nodes": None
         if token.all_nodes
-        else [{"id": node.pk, "name": node.name} for node in token.nodes.order_by("pk")],
+        else [{"id": node.pk, "name": node.name} for node in nodes],
         "created_at": format_time(token.created_at),
         "expires_at": format_time(token.expires_at),
         "last_used_at": format_time(token.last_used_at),

@@ -70,6 +70,27 @@ def test_own_tokens_are_listed_and_revoked(api: ApiClient, coordinator: User, ro
     assert event.details["token"] == "script"
 
 
+def test_a_narrow_token_revokes_only_itself_and_sees_no_nodes_of_others(
+    coordinator: User, source: Node, destination: Node
+) -> None:
+    other = make_api_client(coordinator, nodes=[source, destination])
+    reader = make_api_client(coordinator, scopes=["query"])
+    narrow = make_api_client(coordinator, nodes=[source], name="narrow")
+    pk = {client: client.get("me").json()["token"]["id"] for client in (other, reader, narrow)}
+
+    [seen] = [one for one in narrow.get("tokens").json()["results"] if one["id"] == pk[other]]
+
+    assert [node["name"] for node in seen["nodes"]] == ["PACS1"]
+    assert narrow.get(f"tokens/{pk[other]}").json() == seen
+    assert reader.delete(f"tokens/{pk[other]}").json()["code"] == "api-token.scope-not-granted"
+    refused = narrow.delete(f"tokens/{pk[other]}")
+    assert (refused.status_code, refused.json()["code"]) == (403, "api-token.revokes-itself-only")
+    assert other.get("me").status_code == 200
+    assert narrow.delete(f"tokens/{pk[narrow]}").status_code == 204
+    assert narrow.get("me").json()["code"] == "api-token.revoked"
+    assert reader.delete(f"tokens/{pk[reader]}").status_code == 204
+
+
 @pytest.mark.parametrize(
     ("method", "address", "status"),
     [
