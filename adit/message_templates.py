@@ -1703,6 +1703,7 @@ _API: dict[str, Template] = {
     "api.unknown-project": _("There is no such research project, or you are not a member."),
     "api.change": _("Give “pseudonymize”, or an object with “as_is” and the reason."),
     "api.unknown-kind": _("Give one of these kinds: {kinds}."),
+    "api.unknown-state": _("Give one of these states: {states}."),
     "api.kind-needs-sheet": _(
         "Orders of this kind have a list: send multipart/form-data with “order” and “sheet”."
     ),

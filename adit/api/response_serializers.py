@@ -9,6 +9,10 @@ from typing import Any
 from rest_framework import serializers
 
 from adit.api.serializers import BatchQuerySerializer, BatchTransferSerializer
+from adit.jobs.models import JobState, name_for_programs
+
+STATES = tuple(dict.fromkeys(map(name_for_programs, JobState)))
+"""The states of jobs, as programs know them."""
 
 
 def _text(**options: Any) -> serializers.CharField:
@@ -31,6 +35,18 @@ def _time() -> serializers.DateTimeField:
     return serializers.DateTimeField(allow_null=True)
 
 
+class RowFindingAnswer(serializers.Serializer):
+    code = _text()
+    text = _text()
+    column = _text(help_text="Empty: the whole row.")
+
+
+class RowVerdictAnswer(serializers.Serializer):
+    row = _count()
+    verdict = _text()
+    findings = RowFindingAnswer(many=True)
+
+
 class ProblemAnswer(serializers.Serializer):
     """An error (RFC 9457)."""
 
@@ -44,6 +60,7 @@ class ProblemAnswer(serializers.Serializer):
         required=False,
         help_text="Sentences by field, such as `studies.0.study_uid`.",
     )
+    rows = RowVerdictAnswer(many=True, required=False, help_text="Of a list that is refused.")
 
 
 class MessageAnswer(serializers.Serializer):
@@ -135,17 +152,13 @@ class PreviewAnswer(serializers.Serializer):
     series = _maybe_count()
     needs_approval = serializers.BooleanField()
     needs_archive_password = serializers.BooleanField()
+    rows = RowVerdictAnswer(many=True, required=False, help_text="Of a list.")
 
 
 class JobAnswer(serializers.Serializer):
     id = serializers.IntegerField()
     kind = _text()
-    state = serializers.ChoiceField(
-        choices=[
-            *("waiting_for_approval", "waiting_for_start", "pending", "in_progress"),
-            *("canceling", "canceled", "success", "warning", "failure"),
-        ]
-    )
+    state = serializers.ChoiceField(choices=list(STATES))
     expected = _maybe_count()
     delivered = _count()
     withheld = _count()

@@ -1,6 +1,6 @@
 """The OpenAPI schema of the API, and how views describe themselves for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from adit.api.problems import CONTENT_TYPE
 from adit.api.response_serializers import ProblemAnswer
 
 View = Callable[..., Any]
-Answer = type[serializers.Serializer] | str | None
+Answer = type[serializers.Serializer] | str | tuple[str, ...] | None
 
 _FILE = {"type": "string", "format": "binary"}
 _OBJECT = {"type": "object", "additionalProperties": {}}
@@ -43,14 +43,21 @@ def describe(
     status: int = 200,
     request: Any = None,
     parameters: list[OpenApiParameter] | None = None,
+    empty: str = "",
 ) -> Callable[[View], View]:
-    """Describe a method of a view. `answer` is a serializer, a media type of a file, or None."""
-    found: Mapping[Any, Any]
-    if isinstance(answer, str):
+    """Describe a method of a view.
+
+    `answer` is a serializer, the media types of a file, or None; `empty` says when it is a 204.
+    """
+    found: dict[Any, Any]
+    if isinstance(answer, str | tuple):
         content = _OBJECT if answer == "application/json" else _FILE
-        found = {(status, answer): OpenApiResponse(content, summary)}
+        media_types = (answer,) if isinstance(answer, str) else answer
+        found = {(status, media): OpenApiResponse(content, summary) for media in media_types}
     else:
         found = {status: OpenApiResponse(answer, summary)}
+    if empty:
+        found[204] = OpenApiResponse(None, empty)
     return extend_schema(
         operation_id=name,
         summary=summary,

@@ -23,6 +23,7 @@ from adit.api.representations import (
     represent_transfer_rows,
 )
 from adit.api.response_serializers import (
+    STATES,
     JobAnswer,
     JobDetailAnswer,
     RowAnswer,
@@ -47,7 +48,7 @@ from adit.audit import trail
 from adit.jobs import actions
 from adit.jobs.disclosure import get_disclosure
 from adit.jobs.filters import JobFilter
-from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType
+from adit.jobs.models import Job, JobState, SeriesResult, Task, TaskType, name_for_programs
 from adit.jobs.views.access import record_view
 from adit.numbers import parse_number
 from adit.orders import batch_start
@@ -62,6 +63,7 @@ from adit_engine.errors import AditError, InvalidInput
 from adit_engine.messages import Message
 
 START = "start"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 SEND_NOTHING = frozenset(
     {"archive", "cancel", "delete", "mail", "no_mail", "return", "stop", "unarchive"}
 )
@@ -70,7 +72,7 @@ READ = (Scope.JOBS_READ,)
 FILTERS = {
     "text": "Job number, title or user name.",
     "kind": "",
-    "state": "",
+    "state": ", ".join(STATES),
     "project": "Protocol ID.",
     "since": "Ordered from this day, YYYY-MM-DD.",
     "until": "Ordered until this day, YYYY-MM-DD.",
@@ -111,12 +113,15 @@ class JobsView(OrderView):
 def _filter_jobs(request: Request) -> Any:
     """Filter as the list of the pages does. Raises ApiProblem that names the parameter."""
     given = request.query_params.copy()
-    if given.get("state") == "waiting_for_start":
-        given["state"] = JobState.WAITING_FOR_OWNER
+    jobs = limited_jobs(request)
+    if state := given.pop("state", [""])[-1]:
+        if state not in STATES:
+            raise invalid_field("state", Message("api.unknown-state", states=STATES))
+        jobs = jobs.filter(state__in=[one for one in JobState if name_for_programs(one) == state])
     if "project" in given:
         project = Project.objects.filter(protocol_id=given["project"]).first()
         given["project"] = str(project.pk) if project else "0"
-    found = JobFilter(given, queryset=limited_jobs(request), request=request._request)
+    found = JobFilter(given, queryset=jobs, request=request._request)
     if not found.form.is_valid():
         errors = {name: [str(text) for text in texts] for name, texts in found.form.errors.items()}
         raise ApiProblem(400, Message("api.invalid"), errors=errors)
@@ -255,7 +260,7 @@ class ResultView(ApiView):
 
     scopes = {"GET": READ}
 
-    @describe("jobs_result", "The result sheet: csv or xlsx.", "application/octet-stream")
+    @describe("jobs_result", "The result sheet: csv or xlsx.", ("text/csv", XLSX))
     def get(self, request: Request, pk: int, form: str) -> HttpResponseBase:
         job = get_job(request, pk)
         if job.capabilities.has_result_table:
@@ -297,7 +302,11 @@ class JobActionView(ApiView):
     scopes = {"POST": (Scope.JOBS_WRITE,)}
 
     @describe(
-        "jobs_action", "Act on a job; 409 if it is not possible.", JobDetailAnswer, request=ACTION
+        "jobs_action",
+        "Act on a job; 409 if it is not possible.",
+        JobDetailAnswer,
+        request=ACTION,
+        empty="The job was deleted.",
     )
     @answer_once
     def post(self, request: Request, pk: int, name: str) -> HttpResponseBase:

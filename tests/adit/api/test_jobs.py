@@ -99,7 +99,8 @@ def test_a_batch_is_checked_started_and_answered_row_by_row(
     assert row["cells"]["Pseudonym"] == "LUNG-7"
     assert b"LUNG-7" in api.get(f"jobs/{pk}/result.csv").getvalue()
     assert api.get(f"jobs/{pk}/result.xlsx").getvalue().startswith(b"PK")
-    assert api.get(f"jobs/{pk}/result.csv", Accept="text/csv").status_code == 200
+    listed = api.get(f"jobs/{pk}/result.csv", Accept="text/csv")
+    assert (listed.status_code, listed["Content-Type"].partition(";")[0]) == (200, "text/csv")
     assert api.get(f"jobs/{pk}/report.pdf", Accept="application/pdf").status_code == 200
     assert api.get(f"jobs/{pk}", Accept="application/problem+json").status_code == 200
     assert api.get(f"jobs/{pk}/result.pdf").status_code == 404
@@ -342,6 +343,22 @@ def test_the_list_of_jobs_is_filtered_and_paged(
         answer = api.get(f"jobs?{wrong}")
         assert answer.status_code == 400, wrong
         assert answer.json()["errors"].keys() == {wrong.partition("=")[0]}
+
+
+def test_jobs_are_filtered_by_the_states_that_the_api_shows(
+    api: ApiClient, coordinator: User, make_job: Callable[..., Job]
+) -> None:
+    for state in JobState:
+        make_job(coordinator, state=state)
+    shown = [job["state"] for job in api.get("jobs").json()["results"]]
+
+    for state in set(shown):
+        found = [job["state"] for job in api.get(f"jobs?state={state}").json()["results"]]
+        assert found == [state] * shown.count(state)
+    assert shown.count("pending") == 2, "one of them is held"
+    for internal in ("held", "waiting_for_owner"):
+        refused = api.get(f"jobs?state={internal}")
+        assert (refused.status_code, refused.json()["code"]) == (400, "api.unknown-state")
 
 
 def test_polling_an_unchanged_job_costs_no_body(
