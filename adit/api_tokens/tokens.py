@@ -31,7 +31,7 @@ class Scope(models.TextChoices):
     QUERY = "query", _("Query: search PACS and folders")
     RETRIEVE = "retrieve", _("Retrieve: get pseudonymized images and their headers")
     STORE = "store", _("Store: send images to PACS and folders")
-    JOBS_READ = "jobs:read", _("Read jobs: states, reports and results")
+    JOBS_READ = "jobs:read", _("Read jobs: all that you may see of them, names included")
     JOBS_WRITE = "jobs:write", _("Order: create jobs and act on them")
     IDENTIFIED = "identified", _("Identified: also get images that are not pseudonymized")
 
