@@ -135,7 +135,7 @@ def _check_frame(data: bytes, position: int, form: PixelFormat) -> None:
 
 def _check_precision(precision: int, data: bytes, form: PixelFormat) -> None:
     """Decode a stream with more bits than the image, since only its values show their use."""
-    if precision > max(form.bits_stored, 8) and uses_spare_bits(decode_frame(data, form), form):
+    if precision > form.bits_stored and uses_spare_bits(decode_frame(data, form), form):
         raise InstanceWithheld("pixel-bits.compressed")
 
 

@@ -341,6 +341,22 @@ def test_output_can_be_read_as_one_data_set() -> None:
     assert ds.Rows == 64
 
 
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize("spare", [0, 0x80])
+def test_a_stream_of_8_bits_is_withheld_if_it_uses_spare_bits(syntax: str, spare: int) -> None:
+    ds = compressed(EXPLICIT_LE)
+    ds.PixelData = (ds.pixel_array & 0x3F | spare).astype("u1").tobytes()
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.compress(syntax, generate_instance_uid=False)
+    ds.BitsStored, ds.HighBit = 6, 5
+    if spare:
+        with pytest.raises(InstanceWithheld) as caught:
+            apply(change(), as_instance(ds))
+        assert caught.value.message.category == "pixel-bits"
+    else:
+        assert apply(change(), as_instance(ds)).transfer_syntax_uid == syntax
+
+
 WIDE = [(JPEG2000Lossless, 16), (JPEGLSLossless, 16)]
 
 
