@@ -73,7 +73,8 @@ class RenderableImage:
             raise cannot_render() from None
         said = self._values.get(_PHOTOMETRIC, b"").strip(b" \0")
         self._meaning = _COMPRESSED_AS.get(said, said) if self._element.undefined else said
-        if self.form.bits_allocated not in (8, 16) or self._meaning == b"YBR_FULL_422":
+        is_known = self.form.bits_allocated in (8, 16) and self.form.samples_per_pixel in (1, 3)
+        if not is_known or self._meaning == b"YBR_FULL_422":
             raise cannot_render()
 
     def render(self, frame: int, whole_range: bool, window: Window | None = None) -> RenderedFrame:
@@ -118,10 +119,13 @@ class RenderableImage:
         plain = np.frombuffer(data, f"<u{one.bits_allocated // 8}").reshape(shape)
         return np.moveaxis(plain, 0, -1) if planes else plain
 
+    def _stored_bits(self, raw: NDArray[Any]) -> NDArray[np.int32]:
+        form = self.form
+        return (raw.astype(np.int32) & form.mask) >> (form.high_bit + 1 - form.bits_stored)
+
     def _stored_numbers(self, raw: NDArray[Any]) -> NDArray[np.int32]:
         """Return the stored bits as numbers."""
-        form = self.form
-        values = (raw.astype(np.int32) & form.mask) >> (form.high_bit + 1 - form.bits_stored)
+        form, values = self.form, self._stored_bits(raw)
         if form.signed:
             values -= (values >= 1 << (form.bits_stored - 1)) * np.int32(1 << form.bits_stored)
         return values
@@ -152,7 +156,7 @@ class RenderableImage:
         return shown.round().astype(np.uint8)
 
     def _colours(self, raw: NDArray[Any]) -> RenderedFrame:
-        values = (raw.astype(np.float64) / ((1 << self.form.bits_stored) - 1) * 255).clip(0, 255)
+        values = self._stored_bits(raw) * (255 / ((1 << self.form.bits_stored) - 1))
         if self._meaning == b"YBR_FULL":  # PS3.3 C.7.6.3.1.2
             y, cb, cr = values[..., 0], values[..., 1] - 128, values[..., 2] - 128
             rgb = (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)

@@ -147,6 +147,17 @@ def _palette_image() -> Instance:
     return image(values, US, t00280004=("CS", b"PALETTE COLOR"), **tables, **described)
 
 
+def _colours_in_high_bits() -> Instance:
+    """Read as numbers of 8 bits, all colours would be white."""
+    gray = (burn(anatomy()) / 16).clip(1, 255).astype("<u2") << 8
+    form = {"t00280002": pack("<H", 3), "t00280100": pack("<H", 16), "t00280101": pack("<H", 8)}
+    form |= {"t00280102": pack("<H", 15), "t00280006": pack("<H", 0)}
+    return image(
+        gray, SC, t00280004=("CS", b"RGB"), t7FE00010=("OW", gray.repeat(3).tobytes()),
+        **{tag: ("US", value) for tag, value in form.items()},
+    )  # fmt: skip
+
+
 HIDDEN = {
     "at the border": lambda: image(burn(anatomy(), place=(2, SIDE - 3))),
     "running upwards": lambda: image(np.rot90(burn(anatomy())).copy()),
@@ -160,6 +171,7 @@ HIDDEN = {
     "over ribs": lambda: image(burn(anatomy(noise=60), place=(60, 130))),
     "in the padding": lambda: image(_in_padding()),
     "in a palette": _palette_image,
+    "in colours in high bits": _colours_in_high_bits,
     "in an inverted image": lambda: image(burn(anatomy()), t00280004=("CS", b"MONOCHROME1")),
 }
 
@@ -506,6 +518,22 @@ def test_pixels_that_cannot_be_looked_at_are_withheld() -> None:
     wide = {"t00280100": ("US", pack("<H", 32)), "t00280101": ("US", pack("<H", 32))}
     values = np.zeros((4, 4))
     made = image(values, CR, **wide, t00280102=("US", pack("<H", 31)), t7FE00010=("OW", bytes(64)))
+
+    assert outcome(made) == "text-detection.unreadable"
+
+
+@pytest.mark.parametrize(
+    ("photometric", "samples"), [("ARGB", 4), ("CMYK", 4), ("RGB", 4), ("MONOCHROME2", 2)]
+)
+def test_images_with_samples_that_cannot_be_looked_at_are_withheld(
+    photometric: str, samples: int
+) -> None:
+    values = np.zeros((SIDE, SIDE, samples), "<u2")
+    values[..., 1:] = burn(anatomy()).clip(0, 4095)[..., np.newaxis]
+    made = image(
+        values[..., 0], SC, t00280002=("US", pack("<H", samples)), t00280006=("US", b"\0\0"),
+        t00280004=("CS", photometric.encode()), t7FE00010=("OW", values.tobytes()),
+    )  # fmt: skip
 
     assert outcome(made) == "text-detection.unreadable"
 
