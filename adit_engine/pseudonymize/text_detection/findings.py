@@ -6,11 +6,12 @@ nothing about a person.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise
 
 from adit_engine.pseudonymize.charset import Charset
+from adit_engine.pseudonymize.pixel_rules import Rectangle
 from adit_engine.pseudonymize.text_detection.regions import TextRegion
 
 _NAME, _ID, _BIRTH_DATE, _ACCESSION = 0x00100010, 0x00100020, 0x00100030, 0x00080050
@@ -24,14 +25,16 @@ _MARKS = frozenset(
     LATERAL SUPINE PRONE ERECT UPRIGHT STANDING PORTABLE MOBILE CC MLO ML LM RCC LCC RMLO LMLO
     """.split()  # noqa: SIM905 - a list would take a line for each
 )
-_UNITS = (
-    "KVP?|MAS|MA|MM|CM|MS|S|SEC|KHZ|MHZ|HZ|FPS|DB|%|MGY|GY|M/S|CM/S|C"  # measures, not of a person
-)
+_UNITS_ON_EITHER_SIDE = "KVP?|MAS|MA|MM|CM|SEC|KHZ|MHZ|HZ|FPS|DB|%|MGY|GY|CM/S"
+_UNITS = f"{_UNITS_ON_EITHER_SIDE}|MS|S|M/S|C"  # measures, not of a person; C482 is an ID
 _NUMBER = r"[+-]?\d{1,3}(?:[.,]\d{1,2})?"
-_MEASURE = re.compile(rf"({_NUMBER})[.:\]]?({_UNITS})|({_UNITS})[:=]?({_NUMBER})")
+_MEASURE = re.compile(rf"({_NUMBER})[.:\]]?({_UNITS})|({_UNITS_ON_EITHER_SIDE})[:=]?({_NUMBER})")
 _SCALE_STEPS = frozenset({0.5, 1, 2, 5, 10, 20, 25, 50, 100})
 _PLAIN_NUMBER = re.compile(_NUMBER)
 _UNIT = re.compile(_UNITS)
+_FEET = re.compile(r"\bF\b", re.IGNORECASE)
+"""Feet, or a sex if the age stands beside it."""
+_SEXES = ("F", "M")
 
 _READABLE, _PROBABLE = 0.5, 0.65
 """Confidence from which three letters count if they look like letters; from which they count anyway,
@@ -43,6 +46,9 @@ _CERTAIN = 0.8
 _CERTAIN_LETTER = 0.9
 _MARK, _MARK_OF_LETTERS = 0.6, 0.85
 """Confidence from which a region may be a harmless mark: a letter or number; several letters."""
+_LETTERS_PER_ERROR, _LETTERS_PER_ERROR_IN_LINES = 4, 7
+"""Letters of a value of the patient of which one may be misread. The numbers of a scale, joined,
+resemble dates and short IDs."""
 _CERTAIN_REGION = 0.9
 """Score from which a region counts as text even if it cannot be read."""
 _LONG_REGION, _PROBABLE_REGION = 40, 0.8
@@ -77,10 +83,14 @@ def judge_regions(regions: Iterable[TextRegion], patient: "PatientWords") -> Tex
             single.append(region)
     if len({region.text for region in single}) > 1:
         text += single  # a spaced name
-    for pair in combinations(marks, 2):
+    sexes = [region for region in single if region.text.upper() in _SEXES]
+    for pair in combinations([*marks, *sexes], 2):
         joined = _join_neighbours(*pair)
         if joined is not None and not _is_mark(joined):  # the parts of a date, not of a scale
             (identity if patient.is_in(joined.text) else text).append(joined)
+    for line in _find_lines([mark for mark in marks if re.search(r"\d", mark.text)]):
+        if patient.is_in(" ".join(mark.text for mark in line), _LETTERS_PER_ERROR_IN_LINES):
+            identity += [mark for mark in line if mark not in identity]
     return TextFindings((*identity, *codes, *text), tuple(identity), tuple(codes), tuple(marks))
 
 
@@ -125,6 +135,27 @@ def _join_neighbours(one: TextRegion, other: TextRegion) -> TextRegion | None:
     )
 
 
+def _find_lines(marks: Collection[TextRegion]) -> set[tuple[TextRegion, ...]]:
+    """Return the marks that stand in one row or column, whatever is between them.
+
+    Each line is also returned backwards: it may run upwards.
+    """
+    lines = set()
+    for along, across in ((0, 1), (1, 0)):
+        ordered = sorted(marks, key=lambda mark: mark.box[along])
+        for one in ordered:
+            line = tuple(other for other in ordered if _is_beside(one.box, other.box, across))
+            lines |= {line, line[::-1]}
+    return lines
+
+
+def _is_beside(one: Rectangle, other: Rectangle, axis: int) -> bool:
+    """Whether the rectangles share half of the smaller side."""
+    end = min(one[axis] + one[axis + 2], other[axis] + other[axis + 2])
+    shared = end - max(one[axis], other[axis])
+    return 2 * shared >= min(one[axis + 2], other[axis + 2])
+
+
 def _is_letter(region: TextRegion) -> bool:
     is_one = len(region.text) == 1 and region.text.isalpha()
     return is_one and region.confidence > _CERTAIN_LETTER
@@ -156,6 +187,8 @@ def _is_mark(region: TextRegion) -> bool:
     if units > len(numbers):
         return False  # without a number, MA is a name
     numbers = numbers[units:]
+    if numbers and _FEET.search(region.text):
+        return False
     return len(numbers) <= 1 or _is_scale(numbers)
 
 
@@ -187,8 +220,8 @@ class PatientWords:
         folded = {_fold(word) for word in words if len(word) >= 4 or not word.isdigit()}
         return cls(frozenset(word for word in folded if len(word) >= 2))
 
-    def is_in(self, text: str) -> bool:
-        """Whether one of the values stands in a text, give or take one letter in four."""
+    def is_in(self, text: str, letters_per_error: int = _LETTERS_PER_ERROR) -> bool:
+        """Whether one of the values stands in a text, give or take one letter in so many."""
         if not text:
             return False
         parts = {_fold(part) for part in re.split(r"[\s^,;:/]+", text)}
@@ -200,7 +233,7 @@ class PatientWords:
             if len(word) < 4:
                 continue
             distance = _distance_within(word.translate(_SMALL_LETTERS), small)
-            if distance <= len(word) // 4:
+            if distance <= len(word) // letters_per_error:
                 return True
         return False
 

@@ -269,6 +269,62 @@ def test_the_parts_of_a_date_are_text_and_the_numbers_of_a_scale_are_not() -> No
     assert not judge_regions([_region("R", 1), _region("10", 1, left=36)], PatientWords()).text
 
 
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        ((20, 40, 30, 16), (90, 41, 30, 16), (400, 39, 30, 16)),
+        ((20, 40, 30, 16), (22, 80, 30, 16), (20, 300, 30, 16)),
+        ((40, 300, 16, 30), (41, 230, 16, 30), (40, 160, 16, 30)),
+    ],
+    ids=["in a row", "in a column", "running upwards"],
+)
+def test_numbers_in_a_line_are_compared_with_the_values_of_the_patient(
+    boxes: tuple[Rectangle, ...],
+) -> None:
+    parts = [
+        TextRegion(box, 0.97, text, 0.99, is_line=True)
+        for box, text in zip(boxes, ("471", "199", "805"), strict=True)
+    ]
+
+    shown, other = (
+        judge_regions(parts, PatientWords.from_values({0x00100020: patient_id}))
+        for patient_id in (b"471199805", b"471299815")
+    )
+
+    assert set(shown.identity) == set(parts)
+    assert other.text == ()
+
+
+def test_a_scale_that_resembles_the_birth_date_is_no_identity() -> None:
+    scale = [
+        TextRegion((20, 40 * n, 24, 16), 0.97, str(10 * n), 0.99, is_line=True) for n in range(9)
+    ]
+
+    assert not judge_regions(scale, PatientWords.from_values({0x00100030: b"19200103"})).text
+
+
+@pytest.mark.parametrize("text", ["S482 C913", "S123 456", "45 F", "F 87", "45 M", "MS123"])
+def test_ids_that_resemble_measures_and_age_with_sex_are_text(text: str) -> None:
+    region = replace(_region(text, 0.99), box=(0, 0, 8 * len(text), 16))
+
+    assert judge_regions([region], PatientWords()).text == (region,)
+
+
+@pytest.mark.parametrize("sex", ["F", "M"])
+def test_a_sex_beside_an_age_is_text(sex: str) -> None:
+    age, feet = _region("45", 0.99), _region(sex, 0.99, left=36)
+
+    assert judge_regions([age, feet], PatientWords()).text
+    assert not judge_regions([feet], PatientWords()).text
+
+
+@pytest.mark.parametrize("text", ["F", "5 MS", "15.5C", "S 12.5", "F 120 KV", "KV 120", "MA=10"])
+def test_feet_and_measures_are_marks(text: str) -> None:
+    region = replace(_region(text, 0.99), box=(0, 0, 10 * len(text), 16))
+
+    assert judge_regions([region], PatientWords()).marks == (region,)
+
+
 def test_several_letters_are_a_mark_only_if_read_with_certainty_and_not_a_name() -> None:
     """Letters of another script are read as marks with less confidence."""
     mark, uncertain, name = _region("RE", 0.97), _region("RE", 0.79), _region("Li", 0.99)
