@@ -31,7 +31,7 @@ from adit.projects.validators import validate_reason
 from adit.results import applied_rules
 from adit.results.applied_rules import AppliedRules
 from adit.review import images
-from adit.review.groups import WithheldGroup, get_device
+from adit.review.groups import WithheldGroup, get_device, match_device
 from adit_engine.errors import InstanceWithheld, InvalidInput
 from adit_engine.messages import Message
 from adit_engine.pseudonymize.admission import LIFTED_BY_PIXEL_RULE
@@ -267,12 +267,11 @@ def covered_images(group: WithheldGroup) -> QuerySet[WithheldImages]:
 
     The reason of the group does not matter.
     """
-    device = group.device.to_json()
     return WithheldImages.objects.filter(
         item__task__job__project=group.project,
         code__in=LIFTED_BY_PIXEL_RULE,
         decision=ReviewDecision.OPEN,
-        **device,
+        **match_device(group.device),
     )
 
 
@@ -371,7 +370,7 @@ def list_delivered(decision: DeviceDecision) -> QuerySet[RuledImages]:
     rows = RuledImages.objects.filter(
         task__job__project=decision.project,
         profile__gte=decision.profile_id or 0,
-        **get_device(decision).to_json(),
+        **match_device(get_device(decision)),
     )
     if decision.profile is None:
         return rows.none()
@@ -399,7 +398,7 @@ def revoke(user: User, decision: DeviceDecision, reason: str) -> ProfileVersion:
             item__task__job__project=decision.project,
             decision__in=(ReviewDecision.MASKED, ReviewDecision.RELEASED),
             profile=decision.profile,
-            **get_device(decision).to_json(),
+            **match_device(get_device(decision)),
         ).select_related("item__task")
         waiting = list(rows.select_for_update(of=("self",), no_key=True))
         jobs = {row.item.task.job_id for row in waiting}
@@ -423,12 +422,11 @@ def _require_openable(user: User, group: WithheldGroup) -> None:
     if is_own(user, group):
         raise NotPermitted("review.own-order")
     services.require_key(group.project)
-    device = group.device.to_json()
     left = WithheldImages.objects.filter(
         item__task__job__project=group.project,
         code__in=LIFTED_BY_PIXEL_RULE,
         decision=ReviewDecision.LEFT,
-        **device,
+        **match_device(group.device),
     )
     if left.exists():
         raise NotPermitted("review.kept-withheld")

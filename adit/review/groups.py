@@ -77,6 +77,14 @@ def get_device(row: WithheldImages | DeviceDecision) -> ImagingDevice:
     return ImagingDevice(**{name: getattr(row, name) for name in _DEVICE})
 
 
+def match_device(device: ImagingDevice) -> dict[str, str | int]:
+    """Return what rows of the device are filtered by: texts ignore case, as in pixel rules."""
+    return {
+        f"{name}__iexact" if isinstance(value, str) else name: value
+        for name, value in device.to_json().items()
+    }
+
+
 def is_counted_in(entry: LedgerEntry, row: WithheldImages) -> bool:
     """Return whether the row counts this image of the ledger."""
     if entry.state is not InstanceState.WITHHELD or entry.reason is None:

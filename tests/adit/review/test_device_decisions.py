@@ -16,7 +16,7 @@ from adit.accounts.permissions import NotPermitted
 from adit.audit.models import AuditEvent
 from adit.jobs.actions import allowed, perform
 from adit.jobs.kinds.picked_study import PickedStudy
-from adit.jobs.models import DeviceDecision, Job, ReviewDecision, RuledImages
+from adit.jobs.models import DeviceDecision, Job, ReviewDecision, RuledImages, WithheldImages
 from adit.nodes.models import Node, NodeAccess
 from adit.projects.models import Project
 from adit.projects.profile_versions import create_version, parse_rules
@@ -130,6 +130,25 @@ def test_images_that_wait_for_a_retry_are_open_again_after_the_revocation(
     assert open_group(reviewer).images == 1
     assert "retry_withheld" not in allowed(coordinator, Job.objects.get(pk=job.pk))
     assert not RuledImages.objects.exists()
+
+
+def test_devices_are_compared_like_in_their_rule_whatever_the_case(
+    order: Callable[..., Job], reviewer: User
+) -> None:
+    order(clip(1), clip(2, series="8", Manufacturer="SONOMAKER"))
+    for row in WithheldImages.objects.all():
+        images.detect_devices(reviewer, [row])
+    first, _other = groups.list_groups(reviewer, ReviewDecision.OPEN)
+    decisions.mask(reviewer, first, (BAND,), "names at the top")
+    decision = DeviceDecision.objects.get()
+    assert (decision.images, groups.list_groups(reviewer, ReviewDecision.OPEN)) == (2, [])
+    order(clip(3, study="2", Manufacturer="sonomaker"), patient_study="2")
+    assert [row.images for row in decisions.list_delivered(decision)] == [1]
+
+    decisions.revoke(reviewer, decision, WRONG)
+
+    waiting = groups.list_groups(reviewer, ReviewDecision.OPEN)
+    assert {group.device.manufacturer for group in waiting} == {"Sonomaker", "SONOMAKER"}
 
 
 def test_a_rule_is_revoked_once_by_a_reviewer_and_with_a_reason(
