@@ -20,16 +20,42 @@ _SMALLEST_STEP = 0.75
 def enhance_contrast(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Return gray or colors of 8 bits: the mean of the whole range and of the local contrast."""
     step = [max(side // 512, 1) for side in values.shape[:2]]
-    sample = values[:: step[0], :: step[1]]
+    edge, excess = _find_gap(values)
+    sample = _close_gap(values[:: step[0], :: step[1]], edge, excess)
     low, high = (float(np.percentile(sample, share)) for share in (0.1, 99.9))
     if high - low < 1:
-        low, high = float(values.min()), float(values.max())
+        low, high = float(values.min()), float(values.max()) - excess
     shown = np.empty(values.shape, np.uint8)
     for top in range(0, values.shape[0], _STRIP_ROWS):
         above = min(top, _AROUND)
-        strip = values[top - above : top + _STRIP_ROWS + _AROUND].astype(np.float32)
+        strip = _close_gap(values[top - above : top + _STRIP_ROWS + _AROUND], edge, excess)
         mixed = _enhance_strip(strip, low, high)[above : above + _STRIP_ROWS]
         shown[top : top + _STRIP_ROWS] = mixed
+    return shown
+
+
+def _find_gap(values: NDArray[Any]) -> tuple[int, int]:
+    """Return the end of the widest gap between numbers, and how much too wide it is.
+
+    Padding may be far outside of the range of the image (PS3.3 C.7.5.1.1.2). What is beside it
+    would have no contrast, so the gap must not be wider than the range on one of its sides.
+    """
+    low = int(values.min())
+    present = np.zeros(int(values.max()) - low + 1, bool)
+    for top in range(0, values.shape[0], _STRIP_ROWS):
+        present[values[top : top + _STRIP_ROWS] - low] = True
+    levels = np.flatnonzero(present) + low
+    gaps = np.diff(levels)
+    if len(gaps) < 2:
+        return low, 0
+    at = int(gaps.argmax())
+    widest = max(levels[at] - low, levels[-1] - levels[at + 1])
+    return int(levels[at + 1]), max(int(gaps[at] - widest), 0)
+
+
+def _close_gap(values: NDArray[Any], edge: int, excess: int) -> NDArray[np.float32]:
+    shown = values.astype(np.float32)
+    shown[values >= edge] -= excess
     return shown
 
 

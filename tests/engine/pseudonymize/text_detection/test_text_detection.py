@@ -139,6 +139,16 @@ def _in_padding() -> np.ndarray:
     return values + 2 * (strokes(NAME) > 0.5) * (values == 0)
 
 
+def _below_padding() -> Instance:
+    values = burn(anatomy(384), brightness=3800, height=12, place=(20, 76))
+    values[:60] = 65535
+    sixteen = {"t00280101": ("US", pack("<H", 16)), "t00280102": ("US", pack("<H", 15))}
+    stored = values.round().clip(0, 65535).astype("<u2")
+    return image(
+        values, t00280120=("US", b"\xff\xff"), t7FE00010=("OW", stored.tobytes()), **sixteen
+    )
+
+
 def _palette_image() -> Instance:
     """Colors of the palette are equal, so the text is visible with another palette only."""
     values = np.full((SIDE, SIDE), 10.0) + (strokes(NAME) > 0.5)
@@ -170,6 +180,10 @@ HIDDEN = {
     "small": lambda: image(burn(anatomy(), height=9)),
     "over ribs": lambda: image(burn(anatomy(noise=60), place=(60, 130))),
     "in the padding": lambda: image(_in_padding()),
+    "below bright padding": _below_padding,
+    "far above low noise": lambda: image(
+        np.where(strokes(NAME) > 0.5, 4000, anatomy(noise=3) / 40)
+    ),
     "in a palette": _palette_image,
     "in colours in high bits": _colours_in_high_bits,
     "in an inverted image": lambda: image(burn(anatomy()), t00280004=("CS", b"MONOCHROME1")),
