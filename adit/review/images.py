@@ -146,7 +146,7 @@ def get_images(user: User, group: WithheldGroup) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Images of a group in which text stands at the same places."""
+    """Images of a group in which text stands at the same places, the longest first."""
 
     rows: tuple[WithheldImages, ...]
 

@@ -11,8 +11,9 @@ _NEARBY = 12
 def group_by_layout(images: Sequence[Sequence[Rectangle] | None]) -> list[list[int]]:
     """Return the positions of images with the same layout, in order of their first image.
 
-    Each image is given by the rectangles around its text. Longer or shorter text at the same place
-    is the same layout. None, for an image whose text is unknown, is a layout of its own.
+    Each image is given by the rectangles around its text. Those of a layout begin and end at the
+    same places; the image with the most extended text comes first. None, for an image whose text is
+    unknown, is a layout of its own.
     """
     found: list[list[int]] = []
     for number, text in enumerate(images):
@@ -23,7 +24,11 @@ def group_by_layout(images: Sequence[Sequence[Rectangle] | None]) -> list[list[i
                 break
         else:
             found.append([number])
-    return found
+    return [sorted(members, key=lambda n: -_measure(images[n] or ())) for members in found]
+
+
+def _measure(text: Sequence[Rectangle]) -> int:
+    return sum(width * height for _left, _top, width, height in text)
 
 
 def _is_alike(one: Sequence[Rectangle], other: Sequence[Rectangle]) -> bool:
@@ -35,9 +40,10 @@ def _has_counterparts(one: Sequence[Rectangle], other: Sequence[Rectangle]) -> b
 
 
 def _is_near(one: Rectangle, other: Rectangle) -> bool:
-    return (
-        one[0] < other[0] + other[2] + _NEARBY
-        and other[0] < one[0] + one[2] + _NEARBY
-        and one[1] < other[1] + other[3] + _NEARBY
-        and other[1] < one[1] + one[3] + _NEARBY
-    )
+    sides = zip(_find_sides(one), _find_sides(other), strict=True)
+    return all(abs(here - there) <= _NEARBY for here, there in sides)
+
+
+def _find_sides(one: Rectangle) -> Rectangle:
+    left, top, width, height = one
+    return left, top, left + width, top + height

@@ -397,10 +397,16 @@ def test_the_proposed_mask_covers_the_text_of_several_images() -> None:
     assert propose_rectangles([image(burn(anatomy(), "R"))], 40) == ()
 
 
-def test_longer_and_shorter_text_at_one_place_is_one_layout() -> None:
-    shown = [image(burn(anatomy(), name)) for name in ("WEISS EVA", NAME, "WU TAO")]
+def test_text_from_one_place_to_another_is_one_layout_shown_by_the_longest() -> None:
+    """A mask that is decided on a shorter text would not cover the longer one."""
+    shown = [image(burn(anatomy(), name)) for name in ("WEISS EVA", NAME, "WEISS EWA", "WU TAO")]
 
-    assert group_by_layout([find_text_places(one) for one in shown]) == [[0, 1, 2]]
+    assert group_by_layout([find_text_places(one) for one in shown]) == [[2, 0], [1], [3]]
+
+
+def test_lines_of_text_that_touch_are_not_one_layout() -> None:
+    assert group_by_layout([[(10, 10, 90, 16)], [(10, 28, 90, 16)]]) == [[0], [1]]
+    assert group_by_layout([[(10, 10, 90, 16)], [(12, 8, 96, 18)]]) == [[1, 0]]
 
 
 def test_text_at_another_place_or_more_text_is_another_layout() -> None:
