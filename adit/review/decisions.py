@@ -380,9 +380,11 @@ def list_delivered(decision: DeviceDecision) -> QuerySet[RuledImages]:
 
 
 def revoke(user: User, decision: DeviceDecision, reason: str) -> ProfileVersion:
-    """Remove the rule of a decision from the profile; its images are withheld from now on.
+    """Remove the rule of a decision from the profile.
 
-    What was delivered stays where it is (see `list_delivered`). Raises NotPermitted, InvalidInput.
+    From now on its images leave only if they may without a rule: if the text detection finds none,
+    or if the project trusts their header. What was delivered stays where it is (see
+    `list_delivered`). Raises NotPermitted, InvalidInput.
     """
     require(user, Right.REVIEW_WITHHELD)
     reason = validate_reason(reason)

@@ -13,11 +13,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from adit.accounts.models import User
 from adit.accounts.permissions import NotPermitted, Right, has_right, require
-from adit.jobs.models import ReviewDecision
+from adit.jobs.models import DeviceDecision, ReviewDecision
 from adit.jobs.views.access import current_user
 from adit.nodes.sample_images import MAX_PNG_PIXELS, THUMBNAIL_PIXELS, render_png
 from adit.numbers import parse_number
+from adit.projects import risks
 from adit.projects.models import ProfileVersion
+from adit.projects.profile_versions import parse_rules
 from adit.review import decisions, forms, images
 from adit.review import groups as review_groups
 from adit.review.forms import DecisionForm, RectangleFormSet, get_rectangles
@@ -30,7 +32,9 @@ from adit.review.tables import (
 )
 from adit_engine.errors import AditError
 from adit_engine.pseudonymize.pixel_rules import Rectangle
+from adit_engine.pseudonymize.tables import admitted_sop_classes
 from adit_engine.pseudonymize.text_detection.detector import is_installed
+from adit_engine.pseudonymize.text_detection.inspection import must_inspect
 from adit_engine.rendering import count_frames
 
 MAX_GROUPS = 100
@@ -160,8 +164,8 @@ def withheld_decision(request: HttpRequest, pk: int) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            text = _("Revoked by %s. Images of this device are withheld from now on.")
-            messages.success(request, text % profile)
+            text = _("Revoked by %s.") % profile
+            messages.success(request, f"{text} {_describe_without_rule(decision, profile)}")
             return redirect("withheld_decision", decision.pk)
     delivered = decisions.list_delivered(decision)
     context = {
@@ -174,6 +178,19 @@ def withheld_decision(request: HttpRequest, pk: int) -> HttpResponse:
     }
     status = 422 if form.is_bound and form.errors else 200
     return render(request, "review/decision.html", context, status=status)
+
+
+def _describe_without_rule(decision: DeviceDecision, profile: ProfileVersion) -> str:
+    """Return what now happens to images of the device."""
+    admitted = admitted_sop_classes()[decision.sop_class]
+    if must_inspect(parse_rules(profile), admitted.modality):
+        return _(
+            "From now on, images of this device leave only if the text detection finds no text in "
+            "them."
+        )
+    if admitted.needs_rule(risks.get_chosen(decision.project)["header_word"]):
+        return _("Images of this device are withheld from now on.")
+    return _("From now on, images of this device leave only if their header announces no text.")
 
 
 class _GroupPage:

@@ -189,6 +189,23 @@ def test_the_pages_tell_who_decided_when_and_why_and_revoke(
     assert "revoked" in browser.get(HISTORY).content.decode()
 
 
+def test_a_revocation_tells_what_decides_without_the_rule(
+    ruled: Job, reviewer: User, root: User, project: Project
+) -> None:
+    project.refresh_from_db()
+    rules = parse_rules(project.profile)
+    looking = replace(rules, version=rules.version + 1, text_detection=TextDetection.IMAGES)
+    choose_profile(root, project, create_version(root, looking.to_text()))
+    browser = Client()
+    browser.force_login(reviewer)
+    address = reverse("withheld_decision", args=[DeviceDecision.objects.get().pk])
+
+    text = browser.post(address, {"reason": WRONG}, follow=True).content.decode()
+
+    assert "leave only if the text detection finds no text in them" in text
+    assert "are withheld from now on" not in text
+
+
 def test_decisions_in_projects_of_invisible_jobs_are_not_shown(ruled: Job, reviewer: User) -> None:
     group = Group.objects.get(name="Own reviewers")
     group.permissions.remove(Permission.objects.get(codename="see_all_jobs"))
