@@ -6,6 +6,7 @@ Used by the DICOMweb node.
 import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from urllib.parse import quote, urlencode
 
 from pydicom.datadict import dictionary_VR
@@ -240,9 +241,7 @@ def _split_uids(query: Query) -> Iterator[Query]:
         if not isinstance(value, str) and keyword.endswith("UID") and len(value) > UIDS_PER_REQUEST:
             for start in range(0, len(value), UIDS_PER_REQUEST):
                 lot = value[start : start + UIDS_PER_REQUEST]
-                yield from _split_uids(
-                    Query(query.level, {**query.keys, keyword: lot}, query.study_date)
-                )
+                yield from _split_uids(replace(query, keys={**query.keys, keyword: lot}))
             return
     yield query
 
@@ -259,7 +258,7 @@ def _broaden(query: Query) -> Query | None:
             keys[keyword] = _NOT_PLAIN.sub("*", value)
             if keys[keyword] != value and len(value) - len(_NOT_PLAIN.findall(value)) < MIN_PLAIN:
                 return None
-    return Query(query.level, keys, query.study_date) if keys != query.keys else None
+    return replace(query, keys=keys) if keys != query.keys else None
 
 
 def _fill_uids(record: Record, query: Query) -> Record:

@@ -84,6 +84,25 @@ def test_a_search_is_complete_or_marked_as_capped(
         assert found.is_capped is capped
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [{"PatientName": "Müller^Eva"}, {"SOPInstanceUID": tuple(f"1.2.{n}" for n in range(60))}],
+)
+def test_each_request_of_a_search_asks_for_the_wanted_attributes_only(
+    keys: dict[str, str | tuple[str, ...]],
+) -> None:
+    asked: list[str] = []
+
+    def say(request: Request) -> Iterable[Said]:
+        asked.append(request.path)
+        return answer(200, JSON, b"[]")
+
+    with Liar(say) as liar, closing(liar.node()) as node:
+        list(node.find(Query(QueryLevel.IMAGE, keys, only=("InstanceNumber",))))
+
+    assert [path.count("includefield=") for path in asked] == [1, 1]
+
+
 def test_a_search_is_capped_if_the_node_rejects_the_second_page() -> None:
     full, refusal = answer(200, JSON, listed(100)), answer(400)
     with Liar(scripted(full, refusal)) as liar, closing(liar.node(page_size=100)) as node:
