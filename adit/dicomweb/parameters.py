@@ -88,7 +88,7 @@ def read_search(
     is_broad = dates is None and not fixed and not _narrows(keys, level)
     only, unknown = _read_included(level, included)
     try:
-        query = Query(level, {**keys, **fixed}, dates, only)
+        query = Query(level, {**keys, **fixed}, dates, only, wildcards=True)
     except InvalidInput as error:
         name = str(error.message.values.get("keyword", "query"))
         raise InvalidParameter(name, error.message.code, **error.message.values) from None

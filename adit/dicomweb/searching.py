@@ -87,7 +87,7 @@ def _find_all(caller: Caller, node: Node, query: Query) -> tuple[list[Record], b
 
 def _study_query(query: Query) -> Query:
     keys = {k: value for k, value in query.keys.items() if k in STUDY_KEYS}
-    return Query(QueryLevel.STUDY, keys, query.study_date)
+    return replace(query, level=QueryLevel.STUDY, keys=keys, only=None)
 
 
 def _find(caller: Caller, node: Node, query: Query, most: int) -> tuple[list[Record], bool]:

@@ -73,6 +73,8 @@ _FIRST_TAG = 0x00080000
 """Below are command sets, file headers and directories."""
 _EXACT_KEYS = frozenset({"PatientID", "AccessionNumber", "StudyID", "PatientBirthDate"})
 _UNMATCHED_KEYS = frozenset({"ModalitiesInStudy", "Modality"})
+_TIME_VRS = frozenset({"DA", "DT", "TM"})
+_TIME_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Query:
     study_date: DateRange | None = field(default=None, repr=False)
     only: tuple[str, ...] | None = None
     """Attributes to return in addition to the keys; None: all of the level (RETURN_KEYS)."""
+    wildcards: bool = False
+    """Whether * and ? in patient IDs, accession numbers and study IDs are not taken literally."""
 
     def __post_init__(self) -> None:
         for keyword, value in self.keys.items():
@@ -191,7 +195,10 @@ class Query:
             and record.study_date not in self.study_date
         ):
             return False
-        return all(_value_matches(keyword, wanted, record) for keyword, wanted in self.keys.items())
+        return all(
+            _value_matches(keyword, wanted, record, self.wildcards)
+            for keyword, wanted in self.keys.items()
+        )
 
 
 def is_searchable(value: str) -> bool:
@@ -206,7 +213,9 @@ def _patient_key(patient_id: str) -> dict[str, str]:
     return {"PatientID": patient_id} if patient_id else {}
 
 
-def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) -> bool:
+def _value_matches(
+    keyword: str, wanted: str | tuple[str, ...], record: Record, wildcards: bool
+) -> bool:
     if record.values.get(keyword) == wanted:
         return True
     held = record.texts(keyword)
@@ -214,21 +223,35 @@ def _value_matches(keyword: str, wanted: str | tuple[str, ...], record: Record) 
         return True
     patterns = (wanted,) if isinstance(wanted, str) else wanted
     known = find_by_keyword(keyword)
-    if known is not None and known[1] == "DA" and any("-" in pattern for pattern in patterns):
+    if known is not None and known[1] in _TIME_VRS and not any(map(_has_wildcard, patterns)):
         return any(_is_within_range(part, pattern) for part in held for pattern in patterns)
     if keyword in _EXACT_KEYS:
-        return any(part.strip() == pattern.strip() for part in held for pattern in patterns)
+        same = _matches_wildcard if wildcards else str.__eq__
+        return any(same(part.strip(), pattern.strip()) for part in held for pattern in patterns)
     if keyword.endswith("UID") or keyword in _UNMATCHED_KEYS:
         return not set(patterns).isdisjoint(held)
     folded = [_fold(part) for part in held]
     return any(_matches_wildcard(part, _fold(pattern)) for part in folded for pattern in patterns)
 
 
-def _is_within_range(day: str, days: str) -> bool:
-    """Match a date or range (PS3.4 C.2.2.2.5): 20260101-20260131, 20260101- or -20260131."""
-    first, dash, last = (part.strip() for part in days.replace(".", "").partition("-"))
-    day = day.replace(".", "").strip()
-    return (not first or first <= day) and (not last or day <= last) if dash else day == first
+def _is_within_range(time: str, times: str) -> bool:
+    """Match a date or time, or a range of them (PS3.4 C.2.2.2.5): 20260101-20260131, 10-1130.
+
+    A part such as 10 stands for the whole hour. Offsets from UTC are not regarded.
+    """
+    begin, dash, end = times.partition("-")
+    first, last = _find_digits(begin), _find_digits(end if dash else begin)
+    time = _find_digits(time).ljust(_TIME_DIGITS, "0")
+    return first.ljust(_TIME_DIGITS, "0") <= time and time[: len(last)] <= last
+
+
+def _find_digits(time: str) -> str:
+    """Return a date or time without punctuation and offset."""
+    return re.split("[+-]", time)[0].strip().replace(".", "").replace(":", "")
+
+
+def _has_wildcard(pattern: str) -> bool:
+    return "*" in pattern or "?" in pattern
 
 
 def _fold(text: str) -> str:

@@ -54,6 +54,33 @@ def test_studies_are_found_by_keyword_and_by_tag(sighted: Program, source: Node)
     assert event.details["named"] == "API token script"
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "is_found"),
+    [
+        ("00100020", "*4711*", True),
+        ("PatientID", "PID-4711-081?", True),
+        ("PatientID", "pid*", False),
+        ("AccessionNumber", "AC*", True),
+        ("AccessionNumber", "*B", False),
+        ("StudyTime", "10", True),
+        ("StudyTime", "101500.000000", True),
+        ("StudyTime", "1000-1015", True),
+        ("StudyTime", "-1014", False),
+        ("StudyTime", "101501-", False),
+        ("PatientBirthDate", "19560101-19561231", True),
+    ],
+)
+def test_identifiers_and_times_match_by_wildcard_and_range(
+    key: str, text: str, is_found: bool, sighted: Program, source: Node
+) -> None:
+    about = {"PatientBirthDate": "19560417", "StudyTime": "101500", "AccessionNumber": "AC1"}
+    study = put_study(source, **about)
+
+    found = find(sighted, "qidors/studies", **{key: text})
+
+    assert values(found, "0020000D") == [study] * is_found
+
+
 def test_series_and_instances_of_a_study_are_listed(sighted: Program, source: Node) -> None:
     study = put_study(source, images=2, series=2)
 

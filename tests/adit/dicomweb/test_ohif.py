@@ -136,6 +136,7 @@ def brightness(page: Page) -> float:
 def shows_only(page: Page, name: str, other: str) -> None:
     expect(page.get_by_text(name).first).to_be_visible(timeout=WAIT_MS)
     expect(page.get_by_text(other)).to_have_count(0, timeout=WAIT_MS)
+    expect(page.get_by_text(name).first).to_be_visible(timeout=WAIT_MS)
 
 
 def fill_filter(page: Page, name: str, text: str) -> None:
