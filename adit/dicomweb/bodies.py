@@ -6,11 +6,11 @@ no client takes it for whole.
 
 import zipfile
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from io import RawIOBase
 from typing import Self
 
 from adit.dicomweb.dicom_json import HeaderEncoder
+from adit.dicomweb.image_request import open_images
 from adit_engine.dicom_file.part10 import file_parts
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError
@@ -52,8 +52,8 @@ def encode_multipart(instances: Images, boundary: str) -> Pieces:
     """
     has_begun = False
     try:
-        with closing(instances):
-            for instance in instances:
+        with open_images(instances) as images:
+            for instance in images:
                 has_begun = True
                 yield from _cut([multipart.make_part_head(boundary), *file_parts(instance)])
                 del instance
@@ -67,16 +67,16 @@ def encode_multipart(instances: Images, boundary: str) -> Pieces:
 
 def encode_single(instances: Images) -> Pieces:
     """Yield the file of the only image."""
-    with closing(instances):
-        for instance in instances:
+    with open_images(instances) as images:
+        for instance in images:
             yield from _cut(file_parts(instance))
 
 
 def encode_json(instances: Images) -> Pieces:
     """Yield an array of the headers."""
     before, encoder = b"[", HeaderEncoder()
-    with closing(instances):
-        for instance in instances:
+    with open_images(instances) as images:
+        for instance in images:
             yield before + encoder.encode(instance).encode()
             before = b","
     yield b"]"
@@ -85,10 +85,13 @@ def encode_json(instances: Images) -> Pieces:
 def encode_zip(instances: Images) -> Pieces:
     """Yield a ZIP file without compression (PS3.18 Supplement 211)."""
     sink = _Sink()
-    with closing(instances), zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        open_images(instances) as images,
+        zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive,
+    ):
         is_whole = False
         try:
-            for instance in instances:
+            for instance in images:
                 ref = instance.in_header.ref
                 entry = zipfile.ZipInfo(f"{ref.series_uid}/{ref.instance_uid}.dcm")
                 entry.file_size = instance.size_bytes + PIECE_BYTES

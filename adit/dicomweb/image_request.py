@@ -6,7 +6,7 @@ The views encode what `Retrieval.instances` yields.
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,11 +113,14 @@ class ImageRequest:
             stack.enter_context(
                 ClientWatch(self.client, self._holder, self._stop, self._recheck, source.abort)
             )
-            error: Message | None = Message("dicomweb.client-left")
+            error: Message | None = Message("task.internal-error")
             try:
                 yield from self._transfer(source, change, source.abort)
                 self._require_complete()
                 error = None
+            except GeneratorExit:
+                error = Message("dicomweb.client-left")
+                raise
             except AditError as raised:
                 error = raised.message
                 raise
@@ -146,7 +149,7 @@ class ImageRequest:
                 while destination.outgoing:
                     try:
                         yield destination.outgoing.popleft()
-                    except GeneratorExit:  # the client has left: wait for nothing of the node
+                    except BaseException:  # nobody reads any more: wait for nothing of the node
                         self._stop.set(Message("dicomweb.client-left"))
                         abort()
                         raise
@@ -255,6 +258,18 @@ class ImageRequest:
         if reasons:
             raise InstanceWithheld("dicomweb.all-withheld", reason=reasons[0][0])
         raise NotFound("dicomweb.no-image", node=self.node.name)
+
+
+@contextmanager
+def open_images(images: Generator[Instance, None, None]) -> Iterator[Iterator[Instance]]:
+    """Close the images at the end. They learn of an error of their reader, so that it is recorded."""
+    try:
+        yield images
+    except Exception as error:
+        images.throw(error)
+        raise
+    finally:
+        images.close()
 
 
 def _as_generator(

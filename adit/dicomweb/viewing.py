@@ -3,7 +3,6 @@
 import hashlib
 import secrets
 from collections.abc import Callable, Hashable
-from contextlib import closing
 from functools import partial
 
 from django.core.cache import cache as shared_cache
@@ -16,7 +15,7 @@ from adit.dicomweb.dicom_json import HeaderEncoder
 from adit.dicomweb.encrypted_file import EncryptedFile
 from adit.dicomweb.errors import NotAcceptable
 from adit.dicomweb.frames import FrameTable, find_frames
-from adit.dicomweb.image_request import ImageRequest
+from adit.dicomweb.image_request import ImageRequest, open_images
 from adit.dicomweb.viewing_cache import (
     CachedImage,
     CachedSeries,
@@ -143,7 +142,7 @@ def _fetch(request: ImageRequest, ref: SeriesRef, is_abandoned: Callable[[], boo
         headers: list[str] = []
         encoder = HeaderEncoder()
         delivered: SeriesRef | None = None
-        with closing(request.instances()) as instances:
+        with open_images(request.instances()) as instances:
             for received in instances:
                 instance = to_little_endian(received)
                 cache.require_room(file, instance.size_bytes)

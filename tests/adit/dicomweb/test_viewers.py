@@ -31,8 +31,10 @@ from adit.audit.models import AuditEvent
 from adit.blocklist.blocking import block_patient
 from adit.consent.changes import Consent, save_consent
 from adit.dicomweb import viewing_cache
+from adit.dicomweb.dicom_json import HeaderEncoder
 from adit.dicomweb.encrypted_file import CHUNK_BYTES, EncryptedFile
 from adit.dicomweb.models import Retrieval
+from adit.dicomweb.retrieval_log import RetrievalLog
 from adit.nodes.models import Node
 from adit.projects.models import Project
 from adit_engine.nodes.dicomweb.multipart import read_parts
@@ -128,6 +130,31 @@ def test_the_series_of_a_study_are_also_listed_where_it_is_retrieved(
 
     assert [one["0020000E"]["Value"][0] for one in found] == [f"{study}.1", f"{study}.2"]
     assert found[0]["0008103E"]["Value"] == ["Serie 1"]
+
+
+@pytest.mark.parametrize("where", [(HeaderEncoder, "encode"), (RetrievalLog, "add")])
+@pytest.mark.parametrize("path", ["/metadata", "/instances/{}.1/metadata"])
+def test_an_unexpected_error_is_no_client_that_left(
+    path: str,
+    where: tuple[type, str],
+    viewer: Program,
+    source: Node,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = put_series(source)
+    path = path.format(series.rpartition("/")[2])
+    monkeypatch.setattr(*where, fail)
+
+    with pytest.raises(ZeroDivisionError):
+        viewer.get(f"{series}{path}")
+
+    error = Retrieval.objects.get().error
+    assert error is not None
+    assert error.code == "task.internal-error"
+
+
+def fail(*_arguments: Any) -> None:
+    raise ZeroDivisionError
 
 
 def test_headers_are_compressed_for_viewers(viewer: Program, source: Node) -> None:
