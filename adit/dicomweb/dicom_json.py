@@ -1,12 +1,15 @@
 """DICOM JSON of query responses and of image headers (PS3.18 F)."""
 
 import json
+import math
 import secrets
+from base64 import b64encode
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from adit_engine.dicom_file import part10
@@ -31,13 +34,14 @@ JsonObject = dict[str, dict[str, Any]]
 
 _INTEGER_VRS = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _DECIMAL_VRS = frozenset({"DS", "FL", "FD"})
-_BINARY_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _NAME_GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _PIXEL_DATA = frozenset({0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009, 0x7FE00010})
 _CHARACTER_SET = 0x00080005
 _CONTEXT = (_CHARACTER_SET, 0x00280100, 0x00280103, 0x00283002)
 """Character set; bits allocated, pixel representation and LUT descriptor, which determine VRs."""
 MAX_KNOWN_ELEMENTS = 20_000
+MAX_KNOWN_BYTES = 1024
+"""Longer elements are converted again for each image."""
 
 
 class RecordEncoder:
@@ -60,7 +64,7 @@ class RecordEncoder:
                 continue
             tag, vr, is_hidden = attribute
             texts = () if is_hidden or not value else record.texts(keyword)
-            found[tag] = make_attribute(vr, *filter(None, texts))
+            found[tag] = make_attribute(vr, *texts)
         return found
 
     def _find(self, keyword: str) -> tuple[str, str, bool] | None:
@@ -75,26 +79,32 @@ class RecordEncoder:
 
 
 def make_attribute(vr: str, *values: Any) -> dict[str, Any]:
-    """Return an attribute; without values it is empty."""
-    known = [encoded for value in values if (encoded := _encode(vr, value)) is not None]
-    return {"vr": vr, "Value": known} if known else {"vr": vr}
+    """Return an attribute; without values it is empty. One of several is null (PS3.18 F.2.5)."""
+    encoded = [_encode(vr, value) for value in values]
+    is_empty = all(value is None for value in encoded)
+    return {"vr": vr} if is_empty else {"vr": vr, "Value": encoded}
 
 
 def _encode(vr: str, value: Any) -> Any:
+    if value is None or value == "":
+        return None
     if vr == "PN":
         groups = zip(_NAME_GROUPS, str(value).split("="), strict=False)
-        return {name: text for name, text in groups if text}
+        return {name: text for name, text in groups if text} or None
+    if vr == "AT":
+        return value if isinstance(value, str) else f"{value:08X}"
     is_integer = vr in _INTEGER_VRS
     if not is_integer and vr not in _DECIMAL_VRS:
         return value
     try:
-        return int(value) if is_integer else float(value)
+        number = int(value) if is_integer else float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 class HeaderEncoder:
-    """Encodes headers of images, without pixel data and other long binary values.
+    """Encodes headers of images, without pixel data, other long binary values and what is invalid.
 
     Elements that several images have in common are converted once. The result does not depend on
     the images before.
@@ -115,16 +125,17 @@ class HeaderEncoder:
             for element in elements(instance.header, instance.explicit)
         }
         keys = _make_keys(encoded, (instance.explicit, bool(bulk_address)))
-        unknown = {tag for tag, key in keys.items() if key not in self._texts}
+        texts = {tag: self._texts[key] for tag, key in keys.items() if key in self._texts}
+        unknown = encoded.keys() - texts.keys()
         if unknown:
-            if len(self._texts) > MAX_KNOWN_ELEMENTS:
-                self._texts.clear()
-                unknown = set(encoded)
             needed = unknown | _find_context(encoded, unknown)
             data = part10.file_head(instance) + b"".join(encoded[tag] for tag in sorted(needed))
             made = self._convert(data, bool(bulk_address))
-            self._texts |= {keys[tag]: made.get(f"{tag:08X}") for tag in unknown}
-        texts = {tag: self._texts[key] for tag, key in keys.items()}
+            texts |= {tag: made.get(f"{tag:08X}") for tag in unknown}
+            if len(self._texts) > MAX_KNOWN_ELEMENTS:
+                self._texts.clear()
+            short = (tag for tag in unknown if len(encoded[tag]) <= MAX_KNOWN_BYTES)
+            self._texts |= {keys[tag]: texts[tag] for tag in short}
         # JSON is always UTF-8 (PS3.18 F.2.1.1).
         texts[_CHARACTER_SET] = _UTF8
         pairs = (f'"{tag:08X}":{text}' for tag, text in sorted(texts.items()) if text is not None)
@@ -133,18 +144,50 @@ class HeaderEncoder:
     def _convert(self, data: bytes, with_bulk: bool) -> dict[str, str]:
         """Return the JSON texts of the elements of a file, by tag."""
         dataset = dcmread(BytesIO(data), stop_before_pixels=True)
-        removed = list(_remove_bulk_data(dataset))
-        found: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
-        for path, vr in removed if with_bulk else ():
-            level, address = found, ".".join(path)
-            for sequence, number in zip(path[:-1:2], path[1::2], strict=True):
-                level = level[sequence]["Value"][int(number) - 1]
-            level[path[-1]] = {"vr": vr, "BulkDataURI": f"{self._address_mark}/{address}"}
+        found = _convert(dataset, f"{self._address_mark}/" if with_bulk else "")
         return {tag: _dump(value) for tag, value in found.items()}
 
 
+def _convert(dataset: Dataset, address: str) -> JsonObject:
+    """Return the elements except pixel data. `address`: where those are that are left out.
+
+    The path behind it consists of the tag of a sequence, the number of an item, and so on to the
+    tag. These are left out: long binary values, and what is invalid.
+    """
+    found: JsonObject = {}
+    for tag in sorted(dataset.keys() - _PIXEL_DATA):
+        name = f"{tag:08X}"
+        try:
+            made = _convert_element(dataset[tag], f"{address}{name}." if address else "")
+        except Exception:  # noqa: BLE001 - pydicom raises errors of many types
+            made = None
+        if made is not None:
+            found[name] = made
+        elif address:
+            vr = dataset.get_item(tag).VR
+            found[name] = {"vr": str(vr or "UN"), "BulkDataURI": f"{address}{name}"}
+    return found
+
+
+def _convert_element(element: DataElement, address: str) -> dict[str, Any] | None:
+    """Return None for a long binary value. Raise any error if the value is invalid."""
+    vr, value = str(element.VR), element.value
+    if vr == "SQ":
+        inside = [
+            _convert(item, f"{address}{number}." if address else "")
+            for number, item in enumerate(value, 1)
+        ]
+        return {"vr": vr, "Value": inside}
+    if element.is_empty:
+        return {"vr": vr}
+    if isinstance(value, bytes):
+        is_long = len(value) > MAX_BINARY_BYTES
+        return None if is_long else {"vr": vr, "InlineBinary": b64encode(value).decode()}
+    return make_attribute(vr, *(value if element.VM > 1 else [value]))
+
+
 def _dump(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 _UTF8 = _dump(make_attribute("CS", "ISO_IR 192"))
@@ -173,28 +216,6 @@ def _find_context(encoded: dict[int, bytes], tags: set[int]) -> set[int]:
 def _is_creator(tag: int) -> bool:
     """Return whether the element names who defines private elements (PS3.5 7.8.1)."""
     return bool(tag >> 16 & 1) and 0x10 <= tag & 0xFFFF <= 0xFF
-
-
-def _remove_bulk_data(
-    dataset: Dataset, above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Remove long binary values. Yield path and VR of those that are no pixel data.
-
-    A path consists of the tag of a sequence, the number of an item, and so on to the tag.
-    """
-    for element in list(dataset):
-        path = (*above, f"{element.tag:08X}")
-        if element.VR == "SQ":
-            for number, item in enumerate(element.value, 1):
-                yield from _remove_bulk_data(item, (*path, str(number)))
-        elif int(element.tag) in _PIXEL_DATA or (
-            element.VR in _BINARY_VRS
-            and isinstance(element.value, bytes)
-            and len(element.value) > MAX_BINARY_BYTES
-        ):
-            if int(element.tag) not in _PIXEL_DATA:
-                yield path, str(element.VR)
-            del dataset[element.tag]
 
 
 def find_bulk_value(instance: Instance, path: str) -> bytes | None:
