@@ -13,6 +13,8 @@ _AROUND = _SIDE // 2 * _TIMES
 """Rows around a strip that are needed for it."""
 _STRIP_ROWS = 512
 """Rows that are handled at a time, so that large images need little memory."""
+_PADDING_GAP = 2
+"""Ratio of a gap between numbers to the range of the others above which it is due to padding."""
 _SMALLEST_STEP = 0.75
 """Differences of less than one stored number cannot exist; noise below is not enlarged."""
 
@@ -38,7 +40,7 @@ def _find_gap(values: NDArray[Any]) -> tuple[int, int]:
     """Return the end of the widest gap between numbers, and how much too wide it is.
 
     Padding may be far outside of the range of the image (PS3.3 C.7.5.1.1.2). What is beside it
-    would have no contrast, so the gap must not be wider than the range on one of its sides.
+    would have no contrast, so a far wider gap is made as wide as the range on one of its sides.
     """
     low = int(values.min())
     present = np.zeros(int(values.max()) - low + 1, bool)
@@ -49,8 +51,9 @@ def _find_gap(values: NDArray[Any]) -> tuple[int, int]:
     if len(gaps) < 2:
         return low, 0
     at = int(gaps.argmax())
-    widest = max(levels[at] - low, levels[-1] - levels[at + 1])
-    return int(levels[at + 1]), max(int(gaps[at] - widest), 0)
+    others = int(max(levels[at] - low, levels[-1] - levels[at + 1]))
+    gap = int(gaps[at])
+    return int(levels[at + 1]), gap - others if gap > _PADDING_GAP * others else 0
 
 
 def _close_gap(values: NDArray[Any], edge: int, excess: int) -> NDArray[np.float32]:
