@@ -32,6 +32,7 @@ class CFind:
         self._contents: dict[str, KnownContents] = {}
         self._classes: dict[str, tuple[str, ...]] = {}
         self._seen_classes: dict[str, set[str]] = {}
+        self._counts: dict[str, int] = {}
 
     def context(self, level: QueryLevel = QueryLevel.STUDY) -> PresentationContext:
         """Return the context to propose. Only the patient root has the level PATIENT."""
@@ -68,7 +69,7 @@ class CFind:
                 raise self._endless_error()
             record = self._record(query, message.data, explicit)
             listing.add(record)
-            self._remember_classes(record)
+            self._remember_record(record)
             yield record
 
     def _endless_error(self) -> TimedOut:
@@ -82,6 +83,11 @@ class CFind:
         """Return the SOP classes of a study if an earlier search returned them."""
         return self._classes.get(study_uid, ())
 
+    def is_list_complete(self, series_uid: str) -> bool:
+        """Whether the list of a series names as many images as the node counts in it."""
+        listing, count = self._contents.get(series_uid), self._counts.get(series_uid)
+        return listing is not None and count is not None and len(listing.uids) >= count
+
     def seen_classes(self, study_uid: str) -> frozenset[str]:
         """Return the SOP classes of a study that searches have returned so far, perhaps not all."""
         seen = self._seen_classes.get(study_uid, ())
@@ -91,6 +97,7 @@ class CFind:
         self._contents.clear()
         self._classes.clear()
         self._seen_classes.clear()
+        self._counts.clear()
 
     def _record(self, query: Query, data: Buffer, explicit: bool) -> Record:
         """Decode a record and add missing UIDs from the query.
@@ -120,7 +127,11 @@ class CFind:
             raise NodeRefused(self._node, "c-find.invalid-data", error=error.message) from error
         return found
 
-    def _remember_classes(self, record: Record) -> None:
+    def _remember_record(self, record: Record) -> None:
+        if record.level is QueryLevel.SERIES and record.instance_count is not None:
+            self._counts[record.series_uid] = record.instance_count
+            if len(self._counts) > MAX_REMEMBERED_SERIES:
+                del self._counts[next(iter(self._counts))]
         if record.level is QueryLevel.STUDY and (classes := record.texts("SOPClassesInStudy")):
             self._classes[record.study_uid] = classes
             if len(self._classes) > MAX_REMEMBERED_SERIES:

@@ -159,11 +159,17 @@ class ImageRetrieval:
             yield from retrieval.images(RetrieveBatch((), classes), count, blocks)
 
     def known_images(self, request: RetrieveRequest) -> tuple[tuple[str, ...], frozenset[str]]:
-        """Return the instance UIDs of a request and their SOP classes, as an earlier list named."""
+        """Return the instance UIDs of a request and their SOP classes, as an earlier list named.
+
+        No UIDs if the node may hold more images of the series than its list named.
+        """
         listing = self._search.known_contents(request.series_uid)
         if listing is None:
             return (), frozenset()
-        return request.instance_uids or tuple(sorted(listing.uids)), frozenset(listing.classes)
+        uids = request.instance_uids
+        if not uids and self._search.is_list_complete(request.series_uid):
+            uids = tuple(sorted(listing.uids))
+        return uids, frozenset(listing.classes)
 
     def _new_c_get(self) -> CGet:
         return CGet(self._associations, self._route.get_class, self._search, self._notify_answer)

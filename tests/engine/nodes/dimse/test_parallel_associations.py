@@ -95,6 +95,28 @@ def test_the_images_of_a_series_are_shared_out_and_each_is_sent_once(
     assert one.learned.retrieve.is_proven
 
 
+class Countless(Crowded):
+    """Does not say how many images a series has, which is optional."""
+
+    def cut_list(self, level: Any, found: Any) -> Any:
+        found = super().cut_list(level, found)
+        for values in found:
+            values.pop("NumberOfSeriesRelatedInstances", None)
+        return found
+
+
+@pytest.mark.parametrize("kind", [Crowded, Countless])
+def test_no_image_is_missing_where_the_archive_lists_only_some_of_them(
+    held: Any, tmp_path: Path, kind: type[Crowded]
+) -> None:
+    lies = [Lie(Kind.CAP, at=40, times=99, on=Part.FIND)]
+    site = Site("PACS", held, {})
+    with kind(site, Manner.SERVE, 8, lies, scratch=tmp_path) as peer, closing(node(peer)) as one:
+        _, destination = transferred(one)
+
+    assert len(destination.held) == 2 * COUNT
+
+
 @pytest.mark.parametrize("method", ["get", "move"])
 def test_the_series_of_a_study_are_fetched_over_the_same_associations(
     held: Any, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
@@ -193,6 +215,7 @@ def test_a_node_that_becomes_slow_goes_on_with_one_association(
     with archive(held, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
         monkeypatch.setattr(peer, "_take_time", become_slow)
         if direction == "retrieve":
+            list(one.find(Query.series_of(STUDY)))
             list(one.find(Query.instances_of(SERIES)))
             assert len(list(one.fetch([SERIES]))) == COUNT
         else:
@@ -305,6 +328,7 @@ def test_an_archive_that_is_slower_than_usual_gets_one_association_for_a_while(
 ) -> None:
     used = []
     with archive(held, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
+        list(one.find(Query.series_of(STUDY)))
         list(one.find(Query.instances_of(SERIES)))
         for peer.first_s in (0, 0, 0, 1.5, 0):
             wait_until(lambda: peer.is_idle, "the archive has noticed the end")
