@@ -311,8 +311,6 @@ def _read_header(path: Path, place: str) -> IndexEntry | Unreadable | None:
             head = memoryview(file.read(_HEAD_BYTES))
         plain = _read_entry_fast(head, place)
         entry = plain or _read_entry_with_pydicom(path, head, place)
-    except FileNotFoundError:
-        return None
     except OSError:
         return UNREADABLE
     if entry is not None and _has_uids(entry):

@@ -288,6 +288,10 @@ class SourceIndex:
         """
         try:
             seen = entry.stat(follow_symlinks=False)
+        except OSError:
+            self.unread += 1
+            return None
+        try:
             if stat.S_ISLNK(seen.st_mode):
                 if not Path(entry.path).resolve().is_relative_to(self._base.resolve()):
                     return None

@@ -128,6 +128,35 @@ def test_a_file_that_changed_just_before_it_was_read_is_read_again(site: Site) -
     assert site.opened_by(lambda: site.count()) == []
 
 
+@pytest.mark.parametrize("goes_before", ["open", "stat"])
+def test_a_share_that_goes_away_for_a_moment_hides_no_image(
+    site: Site, monkeypatch: pytest.MonkeyPatch, goes_before: str
+) -> None:
+    for number in range(1, 6):
+        site.put(f"a/{number}", number)
+    owner, name = {
+        "open": (folder, "_read_header"),
+        "stat": (folder_index.SourceIndex, "_file_version"),
+    }[goes_before]
+    away, calls, use = site.base.with_name("away"), list[object](), getattr(owner, name)
+
+    def go_away_once(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) != 3:
+            return use(*arguments)
+        site.base.rename(away)
+        try:
+            return use(*arguments)
+        finally:
+            away.rename(site.base)
+
+    monkeypatch.setattr(owner, name, go_away_once)
+    found = site.node().find(Query.study(StudyRef(f"{ROOT}.1")))
+    assert sum(record.instance_count or 0 for record in found) == 4
+    assert found.is_capped
+    assert site.count() == 5
+
+
 def test_a_node_that_knows_the_folders_of_a_study_looks_only_there(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
