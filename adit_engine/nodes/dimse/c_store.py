@@ -392,6 +392,7 @@ class CStore:
                     if not lane.association.poll(0):
                         continue
                     lane.association.finish_negotiation()
+                    self._require_same_contexts(lane)
                 except NodeError as error:
                     self._refuse(lane, error)
                     continue
@@ -400,6 +401,18 @@ class CStore:
         if len(self._lanes) > count:
             self._pace.begin(count)
         return len(self._lanes) > count
+
+    def _require_same_contexts(self, lane: _StoreAssociation) -> None:
+        """Raise NodeRefused if the node accepts less over this association than over the first."""
+        first = self._lanes[0]
+        if first.association is None or lane.association is None:
+            return
+        for kind in lane.proposed.keys() & first.proposed.keys():
+            accepted = set(first.association.negotiated.syntaxes(kind))
+            missing = accepted - set(lane.association.negotiated.syntaxes(kind))
+            if missing & set(lane.proposed[kind]):
+                lane.request_release()
+                raise NodeRefused(self._name, "c-store.context-lost")
 
     def _is_worth_it(self) -> bool:
         return (

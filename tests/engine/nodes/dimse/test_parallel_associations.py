@@ -446,6 +446,29 @@ def test_a_destination_that_drops_all_associations_at_the_second_gets_every_imag
     assert one.learned.store.most == 1
 
 
+class Selective(Crowded):
+    """Accepts no images over any association but the first."""
+
+    accepted = 0
+
+    def _choose(self, proposal: Any) -> Any:
+        self.accepted += 1
+        chosen = super()._choose(proposal)
+        return chosen if self.accepted == 1 else dict.fromkeys(chosen, 3)
+
+
+def test_an_association_over_which_no_images_are_accepted_is_not_used(
+    empty: Any, tmp_path: Path
+) -> None:
+    site = Site("PACS", empty, {})
+    with Selective(site, Manner.SERVE, scratch=tmp_path) as peer, nothing_left():
+        results, one = stored(peer)
+
+    assert peer.accepted > 1
+    assert_stored_once(results, peer)
+    assert one.learned.store.most == 1
+
+
 def test_several_series_are_stored_over_the_same_associations(
     empty: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
