@@ -294,14 +294,20 @@ class CStore:
         """Send again after the association was lost, perhaps because a further one was requested.
 
         Each request that was given up may cause one such loss, which does not count as a try; nor
-        does the loss of an association that was kept. Raises any other time-out.
+        does the loss of an association that was kept. After any other time-out, the first
+        association takes over; raises that of the first one.
         """
         association = due.lane.association
         if association is not None and association.is_unproven:
             self._associations.kept.record_lost(error)
             self._spare_tries += 1
         elif isinstance(error, TimedOut):
-            raise error
+            if due.lane is self._lanes[0]:
+                raise error
+            due.is_second_try = True
+            self._move_to_other_lane(due)
+            self._send(due)
+            return
         if self._requested:
             self._learned.lower(len(self._lanes), "association-limit.lost")
         while True:
@@ -334,10 +340,10 @@ class CStore:
         self._lanes.remove(lane)
         lane.stack.close()
         self._limit_lanes(len(self._lanes))
-        self._learned.lower(len(self._lanes), "association-limit.lost")
         self._close_due(self._lanes[0])
         due.lane = self._lanes[0]
         self._prepare(due.lane, due.instance)
+        self._learned.lower(len(self._lanes), "association-limit.lost")
 
     def _send(self, due: _PendingStore) -> None:
         association, instance = due.lane.association, due.instance

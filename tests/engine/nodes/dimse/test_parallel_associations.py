@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from lab import crowded_archive, receiving
+from lab.association import Association
 from lab.counting_proxy import AssociationCounts, CountingProxy
 from lab.crowded_archive import Crowded, Manner
 from lab.leaks import nothing_left
@@ -465,6 +466,29 @@ def test_an_association_over_which_no_images_are_accepted_is_not_used(
         results, one = stored(peer)
 
     assert peer.accepted > 1
+    assert_stored_once(results, peer)
+    assert one.learned.store.most == 1
+
+
+class SilentAfterFirst(Crowded):
+    """Responds to the association only that stored the first image."""
+
+    first: Association | None = None
+
+    def _store(self, association: Association, message: Any) -> None:
+        self.first = self.first or association
+        if association is not self.first:
+            self._ending.wait()
+        super()._store(association, message)
+
+
+def test_the_first_association_takes_over_from_one_that_does_not_respond(
+    empty: Any, tmp_path: Path
+) -> None:
+    site = Site("PACS", empty, {})
+    with SilentAfterFirst(site, Manner.SERVE, scratch=tmp_path) as peer:
+        results, one = stored(peer, no_progress_s=1.0)
+
     assert_stored_once(results, peer)
     assert one.learned.store.most == 1
 
