@@ -216,7 +216,7 @@ class CStore:
         return due
 
     def _begin_unmeasured(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
-        self._prepare(lane, instance)
+        lane = self._prepare_any(lane, instance)
         outgoing = self._adapt_to_node(lane, instance)
         if isinstance(outgoing, Message):
             refusal = StoreResult(instance.in_header.ref, statuses.NO_SUCH_CLASS, error=outgoing)
@@ -335,15 +335,17 @@ class CStore:
         self._send(due)
 
     def _move_to_other_lane(self, due: _PendingStore) -> None:
-        """Give up the association of an instance, and send it over another one."""
-        lane = due.lane
+        """Give up the association of an instance, and prepare another one for it."""
+        due.lane = self._prepare_any(self._replace(due.lane), due.instance)
+        self._learned.lower(len(self._lanes), "association-limit.lost")
+
+    def _replace(self, lane: _StoreAssociation) -> _StoreAssociation:
+        """Give up an association; return another one, on which no response is due."""
         self._lanes.remove(lane)
         lane.stack.close()
         self._limit_lanes(len(self._lanes))
         self._close_due(self._lanes[0])
-        due.lane = self._lanes[0]
-        self._prepare(due.lane, due.instance)
-        self._learned.lower(len(self._lanes), "association-limit.lost")
+        return self._lanes[0]
 
     def _send(self, due: _PendingStore) -> None:
         association, instance = due.lane.association, due.instance
@@ -492,6 +494,21 @@ class CStore:
             self._forget_oldest(kind)
             self._renew(lane)
 
+    def _prepare_any(self, lane: _StoreAssociation, instance: Instance) -> _StoreAssociation:
+        """Do what `_prepare` does, without the associations that the node does not open again."""
+        count = len(self._lanes)
+        while True:
+            try:
+                self._prepare(lane, instance)
+                break
+            except NodeError:
+                if len(self._lanes) == 1:
+                    raise
+                lane = self._replace(lane)
+        if len(self._lanes) < count:
+            self._learned.lower(len(self._lanes), "association-limit.busy")
+        return lane
+
     def _forget_oldest(self, kind: str) -> None:
         most = MAX_CONTEXTS - len(self._further_contexts)
         while sum(len(syntaxes) for syntaxes in self._offered.values()) > most:
@@ -504,6 +521,7 @@ class CStore:
         """
         self._drop_requested()
         self._finish_request(lane, self._associations.reuse)
+        self._require_same_contexts(lane)
 
     def _drop_requested(self) -> None:
         if self._requested:

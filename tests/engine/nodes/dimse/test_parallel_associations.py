@@ -493,6 +493,22 @@ def test_the_first_association_takes_over_from_one_that_does_not_respond(
     assert one.learned.store.most == 1
 
 
+def test_a_limit_that_is_lowered_while_images_are_sent_loses_none(
+    empty: Any, tmp_path: Path
+) -> None:
+    def mixed(peer: Crowded) -> Iterator[Instance]:
+        yield from images(count=COUNT // 2)
+        peer._limit = 1
+        for number in range(COUNT // 2, COUNT):
+            yield instance(ct(number + 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.4"))
+
+    with archive(empty, Manner.REJECT, tmp_path) as peer, closing(node(peer)) as one:
+        results = list(one.store(mixed(peer)))
+
+    assert_stored_once(results, peer)
+    assert one.learned.store.most == 1
+
+
 def test_several_series_are_stored_over_the_same_associations(
     empty: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
