@@ -298,13 +298,15 @@ class CStore:
         association takes over; raises that of the first one.
         """
         association = due.lane.association
-        if association is not None and association.is_unproven:
+        assert association is not None
+        if association.is_unproven:
             self._associations.kept.record_lost(error)
             self._spare_tries += 1
         elif isinstance(error, TimedOut):
             if due.lane is self._lanes[0]:
                 raise error
             due.is_second_try = True
+            association.close()  # a release would wait for it too
             self._move_to_other_lane(due)
             self._send(due)
             return
