@@ -293,10 +293,12 @@ class _Round:
             if lane.is_unneeded and lane.ended_at - lane.began_at > SERVED_WITHIN_S
         ]
         failed = [lane for lane in self.lanes if lane.error is not None]
+        # If each has delivered before, the node itself or the network has failed.
+        have_ended_together = all(lane.error is not None and lane.count for lane in self.lanes)
         working = len(self.lanes) - len(late) - len(failed)
         if any(isinstance(lane.error, NodeBusy) for lane in failed):
             self._learned.lower(working, "association-limit.busy")
-        elif failed and len(self.lanes) > 1:
+        elif failed and len(self.lanes) > 1 and not have_ended_together:
             self._learned.lower(working, "association-limit.lost")
         elif late:
             self._learned.lower(working, "association-limit.not-served")

@@ -1,6 +1,7 @@
 """Several associations at one node: each image once, whatever the node makes of them."""
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -237,6 +238,23 @@ def test_a_fetch_that_is_left_early_ends_its_associations(held: Any, tmp_path: P
                 next(fetched)
             fetched.close()  # type: ignore[attr-defined]
         assert len(list(one.fetch([SERIES]))) == COUNT
+
+
+def test_an_archive_that_ends_in_the_middle_of_a_fetch_keeps_its_associations(
+    held: Any, tmp_path: Path
+) -> None:
+    with archive(held, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
+        list(one.find(Query.series_of(STUDY)))
+        list(one.find(Query.instances_of(SERIES)))
+        fetched = one.fetch([SERIES])
+        for _ in range(40):
+            next(fetched)
+        assert peer.most == 4
+        for connection in tuple(peer._open):
+            connection.shutdown(socket.SHUT_RDWR)
+        assert len(list(fetched)) == COUNT - 40
+
+    assert one.learned.retrieve.most is None
 
 
 def test_only_what_an_earlier_attempt_has_not_delivered_is_fetched(
