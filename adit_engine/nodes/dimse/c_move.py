@@ -40,6 +40,8 @@ CANCEL_WAIT_S = 3.0
 """How long an archive has to respond to a C-CANCEL before its association is aborted."""
 
 _COUNTS = (CommandField.REMAINING, CommandField.COMPLETED, CommandField.FAILED, CommandField.WARNED)
+_BYTES_PER_S = 5_000_000
+"""The transfer of an image may take one second per this many bytes."""
 _MIN_POLL_S, _MAX_POLL_S = 0.002, 0.05
 
 ListedUids = Callable[[], frozenset[str]]
@@ -62,7 +64,7 @@ class CMove:
         drain_s: float,
         notify_answer: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`notify_answer` gets the seconds from each request until its first image is complete.
+        """`notify_answer` gets the seconds from each request until its first image, if known.
 
         `associations` are used by no one else; they may share a kept one. `further_context` is
         proposed for its next use.
@@ -228,11 +230,18 @@ class _MoveOperation:
         for instance in self._awaited.take_images():
             self._received.add(instance.instance_uid)
             if self._sent_at is not None:
-                self._mover.notify_answer(time.monotonic() - self._sent_at)
+                self._notify_answer(time.monotonic() - self._sent_at, instance.size_bytes)
                 self._sent_at = None
             self._left_s += self._rate_limiter.transfer_time_s(instance.size_bytes)
             yield instance
             self._extend_deadline()
+
+    def _notify_answer(self, seconds: float, size_bytes: int) -> None:
+        """Report the time until an image was complete, without what its transfer may have taken."""
+        own_rate_s = self._rate_limiter.transfer_time_s(size_bytes)
+        waited_s = seconds - max(own_rate_s, size_bytes / _BYTES_PER_S)
+        if waited_s > 0:
+            self._mover.notify_answer(waited_s)
 
     def _wait_for_response(self, association: ClientAssociation) -> bool:
         """Return whether a response is available within a moment. Raises TimedOut, Stopped."""

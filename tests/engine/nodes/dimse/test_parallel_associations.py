@@ -342,6 +342,23 @@ def test_the_time_until_the_first_image_is_reported_once_per_fetch(
     assert answers.seconds[0] >= 0.3
 
 
+def test_our_own_rate_limit_is_not_taken_for_a_slow_archive(tmp_path: Path) -> None:
+    held = shelf(tmp_path / "held", [instance(ct(1, PixelData=bytes(500_000)))])
+    answers = Answers()
+    with receiving.receiving(tmp_path) as received:
+        peers = {"ADIT": ("127.0.0.1", received.port)}
+        with archive(held, Manner.SERVE, tmp_path, peers=peers) as peer:
+            settings = node(peer, received.reception, retrieve="move").settings
+            one = DimseNode("Archive", settings, received.reception, observer=answers)
+            one.rate_limiter.rate_bytes_s = 200_000
+            with closing(one):
+                began = time.monotonic()
+                assert len(list(one.fetch([SERIES]))) == 1
+                fetch_s = time.monotonic() - began
+
+    assert sum(answers.seconds) < fetch_s - 2
+
+
 def test_an_archive_that_is_slower_than_usual_gets_one_association_for_a_while(
     held: Any, tmp_path: Path
 ) -> None:
