@@ -236,6 +236,9 @@ def measure_echo(row: Node) -> None:
     node = None
     began = time.monotonic()
     try:
+        fresh = Node.objects.select_related("paused_by").filter(pk=row.pk).first()
+        if fresh is None or get_unavailability(fresh, Purpose.SEARCH) is not None:
+            return
         limits = {
             field.name for field in fields(engine.kind_class(row.kind).Settings)
         } & _ECHO_LIMITS

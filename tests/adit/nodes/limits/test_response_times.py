@@ -297,6 +297,19 @@ def test_an_echo_measures_a_node_within_its_limit_and_counts_as_no_use(
     assert not Slot.objects.filter(holder__startswith=ECHO_PREFIX).exists()
 
 
+def test_a_node_that_was_stopped_before_its_turn_gets_no_echo(
+    make_archive: Callable[[str], Liar], pacs: Node
+) -> None:
+    with make_archive("dimse") as archive:
+        connect(pacs, archive.port)
+        (due,) = response_times.list_due_nodes()
+        Node.objects.update(paused_at=timezone.now(), stopped_at=timezone.now())
+        measure_echo(due)
+
+    assert not NodeHourlyUsage.objects.filter(node=pacs).exists()
+    assert not Slot.objects.exists()
+
+
 @pytest.mark.parametrize("kind", ["dimse", "dicomweb"])
 def test_a_node_that_cannot_be_reached_is_not_called_slow(pacs: Node, kind: str) -> None:
     connect(pacs, free_port(), kind)
