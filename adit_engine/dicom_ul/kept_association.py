@@ -134,6 +134,8 @@ class KeptAssociations:
     def release(self) -> None:
         """Release what is kept; returns when that is done."""
         with self._lock:
+            for idle in self._idle:  # all at once: each may take as long as the peer may
+                idle.association.request_release()
             while self._idle:
                 self._idle.pop().stack.close()
 

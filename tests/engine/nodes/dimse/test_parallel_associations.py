@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import lab.association
 import pytest
 from lab import crowded_archive, receiving
 from lab.association import Association
@@ -23,7 +24,7 @@ from lab.samples import ROOT, ct, instance
 
 from adit_engine.bounded_stream import Stop
 from adit_engine.cli.main import main
-from adit_engine.dicom_ul import kept_association
+from adit_engine.dicom_ul import association, kept_association
 from adit_engine.errors import AditError, InvalidInput, Stopped
 from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult, TrafficObserver
@@ -567,6 +568,27 @@ def test_several_series_are_stored_over_the_same_associations(
 
 def _numbers(series: str) -> range:
     return range(100 * int(series), 100 * int(series) + COUNT)
+
+
+def test_kept_associations_are_released_together(empty: Any, tmp_path: Path) -> None:
+    all_requested = threading.Barrier(4)
+    answer = lab.association._write_pdu
+
+    def answer_together(connection: Any, kind: int, body: bytes) -> None:
+        if kind == lab.association._RELEASE_RP:
+            all_requested.wait(60)
+        answer(connection, kind, body)
+
+    with archive(empty, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kept_association, "KEPT_S", 60.0)
+            patch.setattr(association, "RELEASE_S", 60.0)
+            patch.setattr(lab.association, "_write_pdu", answer_together)
+            with one.share_association():
+                list(one.store(images()))
+                assert peer.most == 4
+
+    assert not all_requested.broken
 
 
 @pytest.mark.parametrize("count", [1, 4])
