@@ -570,7 +570,9 @@ def _numbers(series: str) -> range:
     return range(100 * int(series), 100 * int(series) + COUNT)
 
 
-def test_kept_associations_are_released_together(empty: Any, tmp_path: Path) -> None:
+def test_kept_associations_are_released_together(
+    empty: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     all_requested = threading.Barrier(4)
     answer = lab.association._write_pdu
 
@@ -579,14 +581,16 @@ def test_kept_associations_are_released_together(empty: Any, tmp_path: Path) -> 
             all_requested.wait(60)
         answer(connection, kind, body)
 
-    with archive(empty, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kept_association, "KEPT_S", 60.0)
-            patch.setattr(association, "RELEASE_S", 60.0)
-            patch.setattr(lab.association, "_write_pdu", answer_together)
-            with one.share_association():
-                list(one.store(images()))
-                assert peer.most == 4
+    monkeypatch.setattr(kept_association, "KEPT_S", 60.0)
+    monkeypatch.setattr(association, "RELEASE_S", 60.0)
+    monkeypatch.setattr(lab.association, "_write_pdu", answer_together)
+    with (
+        archive(empty, Manner.SERVE, tmp_path) as peer,
+        closing(node(peer)) as one,
+        one.share_association(),
+    ):
+        list(one.store(images()))
+        assert peer.most == 4
 
     assert not all_requested.broken
 
