@@ -28,15 +28,17 @@ from adit.nodes.models import Node
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import temp_files
 from adit_engine.dicom_file.part10 import parse_file_without_preamble
-from adit_engine.errors import AditError, Malformed, NodeError
+from adit_engine.errors import AditError, Malformed
 from adit_engine.nodes.base import StoreResult
 from adit_engine.nodes.dicomweb.multipart import (
     DICOM_MEDIA_TYPE,
+    BodyPart,
     media_type,
     read_parameter,
     read_parts,
 )
-from adit_engine.values.instance import Instance
+from adit_engine.pseudonymize.charset import Charset
+from adit_engine.values.instance import CHARACTER_SET, Instance
 from adit_engine.values.references import InstanceRef
 
 PROCESSING_FAILURE = 0x0110
@@ -48,7 +50,6 @@ _READ_BYTES = 256 * 1024
 _CHECK_DISK_BYTES = 64 * 1024 * 1024
 _DISCARD_BYTES = 64 * 1024 * 1024
 _DISCARD_S = 5.0
-_TAIL_BYTES = 4096
 
 
 @dataclass
@@ -124,15 +125,24 @@ def store_request(
     with temp_files.open_unnamed() as file:
         _receive(request, file)
         _require_complete(file, content_type)
-        report = _Storing(caller, node, study_uid).run(_read_pieces(file), content_type, request)
+        storing = _Storing(caller, node, study_uid)
+        try:
+            return storing.run(_read_pieces(file), content_type, request)
+        finally:
+            _record(caller, node, storing.report)
+
+
+def _record(caller: Caller, node: Node, report: StoreReport) -> None:
+    failed = len(report.failed) + report.unreadable
+    if not report.stored and not failed:
+        return
     details = {
         "node": node.name,
         "caller": caller.label,
         "stored": len(report.stored),
-        "failed": len(report.failed) + report.unreadable,
+        "failed": failed,
     }
     record("dicomweb.stored", user=caller.user, about=f"node:{node.pk}", details=details)
-    return report
 
 
 # Receiving ---------------------------------------------------------------------------------------
@@ -201,13 +211,17 @@ def _require_free_disk(file: BinaryIO) -> None:
 
 
 def _require_complete(file: BinaryIO, content_type: str) -> None:
-    """Raise Malformed unless the body has a boundary and ends with it."""
+    """Raise Malformed unless the body has a boundary and its last one; text may follow that."""
     boundary = read_parameter(content_type, "boundary")
     if not boundary:
         raise Malformed("multipart.no-boundary")
-    file.seek(max(0, file.tell() - _TAIL_BYTES))
-    if f"--{boundary}--".encode() not in file.read():
-        raise Malformed("dicomweb.body-incomplete")
+    last, position = f"--{boundary}--".encode(), file.tell()
+    while position:
+        position = max(0, position - _READ_BYTES)
+        file.seek(position)
+        if last in file.read(_READ_BYTES + len(last)):
+            return
+    raise Malformed("dicomweb.body-incomplete")
 
 
 def _read_pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -224,13 +238,32 @@ class _Storing:
         self._caller = caller
         self._node = node
         self._study_uid = study_uid
-        self._report = StoreReport()
+        self.report = StoreReport()
         self._sent: dict[str, str] = {}
         """SOP class by instance UID of those without a result yet."""
+        self._broken: Malformed | None = None
+        """Why the rest of the body cannot be divided into parts."""
 
     def run(self, pieces: Iterable[bytes], content_type: str, request: HttpRequest) -> StoreReport:
-        holder, report = f"web:{secrets.token_hex(8)}", self._report
-        instances = self._instances(pieces, content_type)
+        report, instances = self.report, self._instances(pieces, content_type)
+        try:
+            self._store(instances, request)
+        except AditError:
+            if not report.stored and not report.failed:
+                raise
+        for _not_sent in instances:
+            pass
+        for uid, class_uid in self._sent.items():
+            report.failed.append((class_uid, uid, PROCESSING_FAILURE))
+        if not report.stored and not report.failed:
+            if self._broken:
+                raise self._broken
+            if not report.unreadable:
+                raise Malformed("dicomweb.body-empty")
+        return report
+
+    def _store(self, instances: Iterator[Instance], request: HttpRequest) -> None:
+        holder = f"web:{secrets.token_hex(8)}"
         client = get_client_socket(request.environ)  # type: ignore[attr-defined]
         with ExitStack() as stack:
             node = open_node_patiently(
@@ -241,44 +274,40 @@ class _Storing:
                 self._caller.require_valid()
                 require_still_available(self._node, Purpose.STORE, holder)
 
-            stop = Stop()
-            stack.enter_context(ClientWatch(None, holder, stop, check, node.abort))
-            try:
-                for result in node.store(instances):
-                    self._add(result)
-            except NodeError:
-                if not report.stored and not report.failed:
-                    raise
-                for _left in instances:
-                    stop.check()
-        for uid, class_uid in self._sent.items():
-            report.failed.append((class_uid, uid, PROCESSING_FAILURE))
-        if not report.stored and not report.failed and not report.unreadable:
-            raise Malformed("dicomweb.body-empty")
-        return report
+            stack.enter_context(ClientWatch(None, holder, Stop(), check, node.abort))
+            for result in node.store(instances):
+                self._add(result)
 
     def _add(self, result: StoreResult) -> None:
         class_uid = self._sent.pop(result.ref.instance_uid, result.class_uid)
         if result.is_stored:
-            self._report.stored.append((class_uid, result.ref, result.status))
+            self.report.stored.append((class_uid, result.ref, result.status))
         else:
             reason = result.status or PROCESSING_FAILURE
-            self._report.failed.append((class_uid, result.ref.instance_uid, reason))
+            self.report.failed.append((class_uid, result.ref.instance_uid, reason))
 
     def _instances(self, pieces: Iterable[bytes], content_type: str) -> Iterator[Instance]:
         """Yield the images that may be stored; note the others."""
-        for part in read_parts(pieces, content_type):
+        for part in self._parts(pieces, content_type):
             instance = self._parse(part.body, part.media_type)
             if instance is None:
-                self._report.unreadable += 1
+                self.report.unreadable += 1
                 continue
             reason = self._find_refusal(instance)
             if reason:
                 refused = (instance.sop_class_uid, instance.instance_uid, reason)
-                self._report.failed.append(refused)
+                self.report.failed.append(refused)
                 continue
             self._sent[instance.instance_uid] = instance.sop_class_uid
             yield instance
+
+    def _parts(self, pieces: Iterable[bytes], content_type: str) -> Iterator[BodyPart]:
+        """Yield the parts; a rest that cannot be divided counts as one unreadable part."""
+        try:
+            yield from read_parts(pieces, content_type)
+        except Malformed as error:
+            self._broken = error
+            self.report.unreadable += 1
 
     def _parse(self, body: Any, kind: str) -> Instance | None:
         if kind not in (DICOM_MEDIA_TYPE, ""):
@@ -292,10 +321,10 @@ class _Storing:
         """Return why an image is not stored (PS3.18 Table I.2-2); 0: it may be stored."""
         try:
             ref = instance.in_header.ref
-            patient_id = _decode(instance.in_header.patient_id)
+            patient_id = _decode_patient_id(instance)
         except AditError:
             return CANNOT_UNDERSTAND
-        if ref.instance_uid != instance.instance_uid:
+        if patient_id is None or ref.instance_uid != instance.instance_uid:
             return CANNOT_UNDERSTAND
         if self._study_uid is not None and ref.study_uid != self._study_uid:
             return DOES_NOT_MATCH
@@ -306,8 +335,10 @@ class _Storing:
         return 0
 
 
-def _decode(text: bytes) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
+def _decode_patient_id(instance: Instance) -> str | None:
+    """Return None if it is invalid in the character set of the data set."""
+    identity = instance.in_header
+    value = identity.patient_id
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode()
+    return Charset(identity.trimmed(CHARACTER_SET)).decode(value)

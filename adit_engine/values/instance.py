@@ -203,7 +203,7 @@ def _read_big_endian_identity(data: Buffer) -> dict[int, bytes]:
         (length,) = unpack_from(">I" if long else ">H", data, position + (8 if long else 6))
         if length == UNDEFINED:
             raise Malformed("data-set.sequence-before-uids")
-        if tag in _IDENTITY:
+        if tag in _HEADER_TAGS:
             found[tag] = bytes(data[value : value + length])
         position = value + length
     return found

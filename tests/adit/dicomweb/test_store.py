@@ -1,5 +1,8 @@
 """STOW-RS: images of a program are stored at the node, and each gets its result."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import date
 from typing import Any
 
 import pytest
@@ -8,8 +11,14 @@ from lab import samples
 from lab.dicomweb_api import Program
 from lab.jobs import shelf
 
+from adit.accounts.models import User
 from adit.audit.models import AuditEvent
+from adit.blocklist.blocking import block_patient
 from adit.nodes.models import Node, Slot
+from adit_engine.errors import Stopped
+from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.memory import MemoryNode
+from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.django_db
 
@@ -112,3 +121,84 @@ def test_a_node_that_takes_no_images_is_refused(program: Program, source: Node) 
     source.save()
 
     assert send(program, image()).status_code == 403
+
+
+HEAD = b"\r\n--bound\r\nContent-Type: application/dicom\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        HEAD + b"x" * 20_000 + b"\r\n--bound--\r\n",
+        HEAD + b"--bound--\r\n",
+        HEAD + b"\r\n" + b"no end--bound--",
+    ],
+    ids=["no blank line", "only headers", "last boundary within a line"],
+)
+def test_a_broken_rest_is_one_unreadable_part(rest: bytes, program: Program, source: Node) -> None:
+    first = encode(image()).removesuffix(b"\r\n--bound--\r\n")
+
+    mixed = program.post("stowrs/studies", first + rest, TYPE.format("bound"))
+    broken = program.post("stowrs/studies", rest, TYPE.format("bound"))
+
+    assert (mixed.status_code, broken.status_code) == (202, 400)
+    assert len(items(mixed, "00081199")) == len(shelf(source)) == 1
+    assert len(items(mixed, "0008119A")) == 1
+    event = AuditEvent.objects.filter(action="dicomweb.stored").earliest("pk")
+    assert (event.details["stored"], event.details["failed"]) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [Stopped("api-token.revoked"), KeyError("a defect")])
+def test_what_was_stored_before_an_error_is_recorded(
+    error: Exception, program: Program, source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryNode.store
+
+    def store_one(node: MemoryNode, images: Iterable[Instance]) -> Iterator[StoreResult]:
+        yield next(store(node, images))
+        raise error
+
+    monkeypatch.setattr(MemoryNode, "store", store_one)
+    answer = None
+    with suppress(KeyError):
+        answer = send(program, image(1), image(2), image(3))
+
+    assert AuditEvent.objects.get(action="dicomweb.stored").details["stored"] == 1
+    if isinstance(error, Stopped):
+        assert answer is not None
+        assert answer.status_code == 202
+        assert len(items(answer, "00081199")) == 1
+        assert len(items(answer, "00081198")) == 2
+
+
+def test_text_after_the_last_boundary_is_ignored(program: Program, source: Node) -> None:
+    body = encode(image()) + b"y" * 600_000
+
+    assert program.post("stowrs/studies", body, TYPE.format("bound")).status_code == 200
+
+
+@pytest.mark.parametrize("charset", ["ISO_IR 192", "ISO_IR 144", "\\ISO 2022 IR 144"])
+def test_a_blocked_patient_is_refused_in_each_character_set(
+    charset: str, program: Program, source: Node, root: User
+) -> None:
+    block_patient(root, None, "site", "Ж-1", reason="x", withdrawn_on=date.today())
+    names = ("PatientName", "ReferringPhysicianName", "InstitutionName")
+    plain = dict.fromkeys(names, "A")
+
+    answer = send(program, image(SpecificCharacterSet=charset, PatientID="Ж-1", **plain))
+
+    (failed,) = items(answer, "00081198")
+    assert failed["00081197"]["Value"] == [0x0124]
+    assert shelf(source) == {}
+
+
+def test_a_patient_id_that_cannot_be_decoded_is_refused(program: Program, source: Node) -> None:
+    sent = image(SpecificCharacterSet="ISO_IR 192", PatientID="Ж-1")
+    undeclared = sent.replace(b"ISO_IR 192", b"ISO_IR 6  ")
+
+    answer = send(program, undeclared)
+
+    assert undeclared != sent
+    (failed,) = items(answer, "00081198")
+    assert failed["00081197"]["Value"] == [0xC000]
+    assert shelf(source) == {}
