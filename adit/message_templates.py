@@ -1847,6 +1847,9 @@ _DICOMWEB: dict[str, Template] = {
     "dicomweb.disk-full": _(
         "The disk of ADIT is almost full, so nothing can be received. Tell an administrator."
     ),
+    "dicomweb.internal-error": _(
+        "Internal error. Ask an administrator to check the log, then try again."
+    ),
     "dicomweb.too-busy": _("ADIT is answering too many requests. Try again in a few seconds."),
     "dicomweb.not-cached": _(
         "The series does not fit on the disk of ADIT. Retrieve it without viewer."

@@ -1,7 +1,7 @@
 """Answers to requests that fail: status, `detail`, and the name of a wrong parameter."""
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from django.http import JsonResponse
 from django.utils import timezone
@@ -74,8 +74,6 @@ def make_error_response(error: AditError) -> JsonResponse:
     if isinstance(error, InvalidParameter):
         body[error.parameter] = [str(error)]
     response = JsonResponse(body, status=status)
-    # Django would log the address, which names a study.
-    cast(Any, response)._has_been_logged = True
     if status == 401:
         response["WWW-Authenticate"] = 'Token realm="ADIT"'
     if status == 503:

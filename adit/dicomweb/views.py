@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, cast
@@ -42,6 +43,8 @@ from adit_engine.values.references import InstanceRef, QueryLevel, Ref, SeriesRe
 
 JSON_TYPE = "application/dicom+json"
 
+log = logging.getLogger(__name__)
+
 Parameters = ParamSpec("Parameters")
 View = Callable[Concatenate[HttpRequest, Parameters], HttpResponseBase]
 ApiView = Callable[Concatenate[HttpRequest, Caller, Parameters], HttpResponseBase]
@@ -65,19 +68,28 @@ def api_view(method: str, scope: Scope) -> Callable[[ApiView[Parameters]], View[
         def wrapped(
             request: HttpRequest, *args: Parameters.args, **kwargs: Parameters.kwargs
         ) -> HttpResponseBase:
-            if request.method == "OPTIONS":
-                response: HttpResponseBase = HttpResponse(status=204, headers={"Allow": allowed})
-            elif request.method == method or (method, request.method) == ("GET", "HEAD"):
-                response = _answer(request, *args, **kwargs)
-                if request.method == "HEAD":
-                    response = _without_body(response)
-            else:
-                response = _refuse_method(request, method, allowed)
+            try:
+                response = _respond(request, *args, **kwargs)
+            except Exception:
+                log.exception("%s failed", view.__name__)
+                response = make_error_response(AditError("dicomweb.internal-error"))
             if method == "POST" and response.status_code >= 400:
                 discard_body(request)
+            _keep_address_out_of_log(response)
             _allow_origin(request, response, method)
             response["Cache-Control"] = "no-store, private"
             return response
+
+        def _respond(
+            request: HttpRequest, *args: Parameters.args, **kwargs: Parameters.kwargs
+        ) -> HttpResponseBase:
+            if request.method == "OPTIONS":
+                return HttpResponse(status=204, headers={"Allow": allowed})
+            if request.method == method:
+                return _answer(request, *args, **kwargs)
+            if (method, request.method) == ("GET", "HEAD"):
+                return _without_body(_answer(request, *args, **kwargs))
+            return _refuse_method(request, method, allowed)
 
         def _answer(
             request: HttpRequest, *args: Parameters.args, **kwargs: Parameters.kwargs
@@ -106,6 +118,11 @@ def api_view(method: str, scope: Scope) -> Callable[[ApiView[Parameters]], View[
         return cast(View[Parameters], wrapped)
 
     return decorate
+
+
+def _keep_address_out_of_log(response: HttpResponseBase) -> None:
+    """Django logs the address of each failed request, which names a study."""
+    cast(Any, response)._has_been_logged = True
 
 
 def _without_body(response: HttpResponseBase) -> HttpResponseBase:
@@ -377,13 +394,15 @@ def store(request: HttpRequest, caller: Caller, ae_title: str, study: str = "") 
 @login_not_required
 def show_unknown_address(request: HttpRequest, address: str) -> HttpResponse:
     """Answer by JSON. An error page of Django would also log the address, which names a study."""
-    if request.method == "POST":
-        discard_body(request)
     try:
         authenticate(request)
+        response = make_error_response(NotFound("dicomweb.unknown-address"))
     except TokenRefused as error:
-        return make_error_response(error)
-    return make_error_response(NotFound("dicomweb.unknown-address"))
+        response = make_error_response(error)
+    if request.method == "POST":
+        discard_body(request)
+    _keep_address_out_of_log(response)
+    return response
 
 
 def _json_response(content: object, status: int) -> HttpResponse:

@@ -1,7 +1,6 @@
 """STOW-RS: images of a program are stored at the node, and each gets its result."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -14,6 +13,7 @@ from lab.jobs import shelf
 from adit.accounts.models import User
 from adit.audit.models import AuditEvent
 from adit.blocklist.blocking import block_patient
+from adit.config.logging_config import LineFormatter
 from adit.nodes.models import Node, Slot
 from adit_engine.errors import Stopped
 from adit_engine.nodes.base import StoreResult
@@ -159,16 +159,42 @@ def test_what_was_stored_before_an_error_is_recorded(
         raise error
 
     monkeypatch.setattr(MemoryNode, "store", store_one)
-    answer = None
-    with suppress(KeyError):
-        answer = send(program, image(1), image(2), image(3))
+    answer = send(program, image(1), image(2), image(3))
 
     assert AuditEvent.objects.get(action="dicomweb.stored").details["stored"] == 1
     if isinstance(error, Stopped):
-        assert answer is not None
         assert answer.status_code == 202
         assert len(items(answer, "00081199")) == 1
         assert len(items(answer, "00081198")) == 2
+
+
+def test_no_failed_request_puts_a_study_or_patient_into_the_log(
+    program: Program,
+    source: Node,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = f"{samples.ROOT}.1"
+    paths = {"stow": f"stowrs/studies/{study}", "get": f"wadors/studies/{study}"}
+
+    def fail(*_: Any) -> None:
+        raise KeyError(samples.ct().PatientName)
+
+    statuses = [
+        program.post(paths["get"], b"", TYPE.format("bound")).status_code,
+        send(program, b"no image", path=paths["stow"]).status_code,
+        program.get(f"{paths['get']}/nothing").status_code,
+    ]
+    monkeypatch.setattr(MemoryNode, "store", fail)
+    answer = send(program, image(), path=paths["stow"])
+
+    assert statuses == [405, 409, 404]
+    assert (answer.status_code, answer.json()["code"]) == (500, "dicomweb.internal-error")
+    written = "\n".join(LineFormatter().format(one) for one in caplog.records)
+    assert "store failed" in written
+    assert "KeyError" in written
+    assert study not in written
+    assert str(samples.ct().PatientName) not in written
 
 
 def test_text_after_the_last_boundary_is_ignored(program: Program, source: Node) -> None:
