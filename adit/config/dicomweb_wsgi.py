@@ -11,6 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 
 from adit.config.garbage_collection import reduce_collections  # noqa: E402
+from adit.config.request_body import cut_stalled_bodies  # noqa: E402
 
 _django = get_wsgi_application()
 
@@ -23,6 +24,7 @@ viewing_cache.start_sweeping()
 _PATHS = ("/api/dicom-web/", "/healthz")
 
 
+@cut_stalled_bodies
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     if environ["PATH_INFO"].startswith(_PATHS):
         return _django(environ, start_response)

@@ -1,11 +1,14 @@
-"""Cut requests whose body stops arriving, so that they do not occupy the threads of the web server.
+"""Cut requests whose body stops arriving, so that they do not occupy the threads of a server.
 
-Granian has a time limit for the header of a request, but none for its body. Used by `wsgi.py`.
+Granian has a time limit for the header of a request, but none for its body. Gunicorn has neither,
+and waits for the rest of a body that was not read. Used by `wsgi.py` and `dicomweb_wsgi.py`.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -26,11 +29,21 @@ class BodyStalled(TimeoutError):
 class TimedBody:
     """The body of a request, read with a time limit. Raises BodyStalled."""
 
-    def __init__(self, body: Any, limit_s: float) -> None:
+    def __init__(self, body: Any, limit_s: float, size: int | None = 0) -> None:
         self.is_stalled = False
+        self._unread = size
         self._body = body
         self._limit_s = limit_s
         self._left_s = limit_s
+
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing follows; unknown without a size until a read finds the end."""
+        return self._unread is not None and self._unread <= 0
+
+    def shorten(self, limit_s: float) -> None:
+        """Allow at most this time for what is left."""
+        self._limit_s = self._left_s = min(limit_s, self._left_s)
 
     def read(self, size: int = -1) -> bytes:
         pieces = []
@@ -39,6 +52,7 @@ class TimedBody:
             piece = self._read_in_time(self._body.read, wanted)
             pieces.append(piece)
             if len(piece) < wanted:
+                self._unread = 0
                 break
             size -= wanted if size > 0 else 0
         return b"".join(pieces)
@@ -49,13 +63,21 @@ class TimedBody:
     def _read_in_time(self, read: Callable[[int], bytes], size: int) -> bytes:
         """Read in another thread, because a read of Granian's body cannot be interrupted."""
         found: list[bytes] = []
-        reader = threading.Thread(target=lambda: found.append(read(size)), daemon=True)
+
+        def read_piece() -> None:
+            # An error would be printed with its text, which may quote the body.
+            with suppress(Exception):
+                found.append(read(size))
+
+        reader = threading.Thread(target=read_piece, daemon=True)
         began = time.monotonic()
         reader.start()
         reader.join(max(0.0, min(self._left_s, self._limit_s)))
         if not found:
             self.is_stalled = True
             raise BodyStalled
+        if self._unread is not None:
+            self._unread -= len(found[0])
         self._left_s += len(found[0]) / MIN_BYTES_PER_S - (time.monotonic() - began)
         return found[0]
 
@@ -64,12 +86,18 @@ def cut_stalled_bodies(application: Application) -> Application:
     """Answer a request whose body has stalled with status 408, and close its connection."""
 
     def wrapped(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        body = environ["wsgi.input"] = TimedBody(environ["wsgi.input"], settings.REQUEST_BODY_S)
+        body = TimedBody(environ["wsgi.input"], settings.REQUEST_BODY_S, _get_size(environ))
+        environ["wsgi.input"] = body
         started: list[tuple[Any, ...]] = []
         response = application(environ, lambda *head: started.append(head))
+        client = environ.get("gunicorn.socket")
         if not body.is_stalled:
             start_response(*started[0])
-            return response
+            if client is None or body.is_read:
+                return response
+            return _send_and_end(response, client)
+        if client is not None:
+            _end_reading(client)
         if hasattr(response, "close"):
             response.close()
         # Granian closes the connection only if a streamed response is shorter than stated.
@@ -81,6 +109,28 @@ def cut_stalled_bodies(application: Application) -> Application:
         return _send_and_wait(_TEXT)
 
     return wrapped
+
+
+def _get_size(environ: dict[str, Any]) -> int | None:
+    """Return the length of the body, None if only its end will tell."""
+    if environ.get("HTTP_TRANSFER_ENCODING"):
+        return None
+    return int(environ.get("CONTENT_LENGTH") or 0)
+
+
+def _send_and_end(response: Iterable[bytes], client: Any) -> Iterator[bytes]:
+    """Yield the response, then keep Gunicorn from waiting for the rest of the request."""
+    try:
+        yield from response
+    finally:
+        _end_reading(client)
+        if hasattr(response, "close"):
+            response.close()
+
+
+def _end_reading(client: Any) -> None:
+    with suppress(OSError):
+        client.shutdown(socket.SHUT_RD)
 
 
 def _send_and_wait(text: bytes) -> Iterator[bytes]:

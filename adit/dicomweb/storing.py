@@ -18,6 +18,7 @@ from django.http import HttpRequest, UnreadablePostError
 from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.blocklist import blocking
+from adit.config.request_body import PIECE_BYTES, TimedBody
 from adit.dicomweb.authentication import Caller
 from adit.dicomweb.client_watch import ClientWatch, get_client_socket, open_node_patiently
 from adit.dicomweb.dicom_json import JsonObject, make_attribute
@@ -163,7 +164,7 @@ def _require_dicom_parts(content_type: str) -> None:
 
 def _receive(request: HttpRequest, file: BinaryIO) -> None:
     """Write the body to the file. Raise Malformed if it stops, TooBusy if the disk is full."""
-    stream = _open_body(request, settings.REQUEST_BODY_S)
+    stream = _open_body(request)
     unchecked = _CHECK_DISK_BYTES
     try:
         while piece := stream.read(_READ_BYTES):
@@ -183,18 +184,17 @@ def discard_body(request: HttpRequest) -> None:
 
     Otherwise the connection is reset, and nginx makes a 502 of it.
     """
+    body = request.environ["wsgi.input"]  # type: ignore[attr-defined]
+    if isinstance(body, TimedBody):
+        body.shorten(_DISCARD_S)
     until, left = time.monotonic() + _DISCARD_S, _DISCARD_BYTES
-    stream = _open_body(request, _DISCARD_S)
+    stream = _open_body(request)
     with suppress(OSError, UnreadablePostError):
-        while left > 0 and time.monotonic() < until and (piece := stream.read(_READ_BYTES)):
+        while left > 0 and time.monotonic() < until and (piece := stream.read(PIECE_BYTES)):
             left -= len(piece)
 
 
-def _open_body(request: HttpRequest, within_s: float) -> Any:
-    """Return the body. In `adit dicomweb`, each read waits at most this time."""
-    client = get_client_socket(request.environ)  # type: ignore[attr-defined]
-    if client is not None:
-        client.settimeout(within_s)
+def _open_body(request: HttpRequest) -> Any:
     # Django reads nothing of a body without a length.
     environ = request.environ  # type: ignore[attr-defined]
     return environ["wsgi.input"] if _is_chunked(request) else request

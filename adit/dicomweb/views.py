@@ -73,7 +73,8 @@ def api_view(method: str, scope: Scope) -> Callable[[ApiView[Parameters]], View[
             except Exception:
                 log.exception("%s failed", view.__name__)
                 response = make_error_response(AditError("dicomweb.internal-error"))
-            if method == "POST" and response.status_code >= 400:
+            # A client without a valid token must not occupy a thread by a slow body.
+            if method == "POST" and response.status_code >= 400 and response.status_code != 401:
                 discard_body(request)
             _keep_address_out_of_log(response)
             _allow_origin(request, response, method)
@@ -397,10 +398,10 @@ def show_unknown_address(request: HttpRequest, address: str) -> HttpResponse:
     try:
         authenticate(request)
         response = make_error_response(NotFound("dicomweb.unknown-address"))
+        if request.method == "POST":
+            discard_body(request)
     except TokenRefused as error:
         response = make_error_response(error)
-    if request.method == "POST":
-        discard_body(request)
     _keep_address_out_of_log(response)
     return response
 
