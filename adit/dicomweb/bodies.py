@@ -5,19 +5,18 @@ no client takes it for whole.
 """
 
 import zipfile
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator
 from io import RawIOBase
 from typing import Self
 
 from adit.dicomweb.dicom_json import HeaderEncoder
 from adit.dicomweb.image_request import open_images
+from adit.dicomweb.pieces import PIECE_BYTES, cut
 from adit_engine.dicom_file.part10 import file_parts
 from adit_engine.elements import Buffer
 from adit_engine.errors import AditError
 from adit_engine.nodes.dicomweb import multipart
 from adit_engine.values.instance import Instance
-
-PIECE_BYTES = 1024 * 1024
 
 Images = Generator[Instance, None, None]
 Pieces = Generator[bytes, None, None]
@@ -55,7 +54,7 @@ def encode_multipart(instances: Images, boundary: str) -> Pieces:
         with open_images(instances) as images:
             for instance in images:
                 has_begun = True
-                yield from _cut([multipart.make_part_head(boundary), *file_parts(instance)])
+                yield from cut([multipart.make_part_head(boundary), *file_parts(instance)])
                 del instance
     except AditError as error:
         if has_begun:
@@ -69,7 +68,7 @@ def encode_single(instances: Images) -> Pieces:
     """Yield the file of the only image."""
     with open_images(instances) as images:
         for instance in images:
-            yield from _cut(file_parts(instance))
+            yield from cut(file_parts(instance))
 
 
 def encode_json(instances: Images) -> Pieces:
@@ -96,7 +95,7 @@ def encode_zip(instances: Images) -> Pieces:
                 entry = zipfile.ZipInfo(f"{ref.series_uid}/{ref.instance_uid}.dcm")
                 entry.file_size = instance.size_bytes + PIECE_BYTES
                 with archive.open(entry, "w") as file:
-                    for piece in _cut(file_parts(instance)):
+                    for piece in cut(file_parts(instance)):
                         file.write(piece)
                         yield sink.take()
                 yield sink.take()
@@ -128,22 +127,3 @@ class _Sink(RawIOBase):
         data = b"".join(self._written)
         self._written.clear()
         return data
-
-
-def _cut(buffers: Iterable[Buffer]) -> Iterator[bytes]:
-    """Yield the buffers in pieces of PIECE_BYTES, and the rest; each byte is copied once."""
-    held: list[memoryview] = []
-    room = PIECE_BYTES
-    for buffer in buffers:
-        view = memoryview(buffer)
-        while len(view) >= room:
-            held.append(view[:room])
-            view = view[room:]
-            yield b"".join(held)
-            held.clear()
-            room = PIECE_BYTES
-        if view:
-            held.append(view)
-            room -= len(view)
-    if held:
-        yield b"".join(held)

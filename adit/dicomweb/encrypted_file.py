@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from adit.dicomweb.pieces import cut
 from adit_engine.dicom_file import temp_files
 from adit_engine.elements import Buffer
 
@@ -45,16 +46,13 @@ class EncryptedFile:
         status = os.fstatvfs(self._file.fileno())
         return status.f_bavail * status.f_frsize
 
-    def append(self, data: Buffer) -> StoredRecord:
-        """Write a record. Raise OSError."""
-        stored = StoredRecord(self.size_bytes, self._chunks, len(data))
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
+    def append(self, *buffers: Buffer) -> StoredRecord:
+        """Write the buffers as one record. Raise OSError."""
+        stored = StoredRecord(self.size_bytes, self._chunks, sum(map(len, buffers)))
+        for chunk in cut(buffers, CHUNK_BYTES):
             nonce = self._chunks.to_bytes(_NONCE_BYTES, "big")
             self._chunks += 1
-            sealed = memoryview(
-                self._cipher.encrypt(nonce, view[start : start + CHUNK_BYTES], None)
-            )
+            sealed = memoryview(self._cipher.encrypt(nonce, chunk, None))
             while sealed:
                 written = os.pwrite(self._file.fileno(), sealed, self.size_bytes)
                 self.size_bytes += written

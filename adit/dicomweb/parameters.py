@@ -12,6 +12,7 @@ from adit_engine.errors import InvalidInput
 from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb.multipart import DICOM_MEDIA_TYPE, media_type, read_parameter
 from adit_engine.values.attributes import find_by_keyword, find_by_tag
+from adit_engine.values.instance import EXPLICIT_LE, IMPLICIT_LE
 from adit_engine.values.query import RETURN_KEYS, DateRange, Query
 from adit_engine.values.references import QueryLevel, validate_uid
 
@@ -352,7 +353,9 @@ def find_frame_forms(request: HttpRequest, *, is_single: bool) -> list[AcceptedF
         form = MULTIPART_MEDIA_TYPE if is_multipart else ""
         wanted = (part or OCTETS_MEDIA_TYPE) if is_multipart else kind
         if wanted in (OCTETS_MEDIA_TYPE, "*/*", "application/*"):
-            syntaxes = (entry.syntax,) if entry.syntax else None
+            # Frames contain no VR, so that both little endian syntaxes are the same.
+            syntax = EXPLICIT_LE if entry.syntax == IMPLICIT_LE else entry.syntax
+            syntaxes = (syntax,) if syntax else None
             found.append(AcceptedForm(form or OCTETS_MEDIA_TYPE, syntaxes, OCTETS_MEDIA_TYPE))
         for name, known in _FRAME_SYNTAXES.items():
             if wanted in (name, "image/*"):

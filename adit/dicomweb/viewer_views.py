@@ -2,10 +2,10 @@
 
 import gzip
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from adit.api_tokens.tokens import Scope
@@ -118,7 +118,7 @@ def show_frames(
     series: str,
     instance: str,
     frames: str,
-) -> HttpResponse:
+) -> HttpResponseBase:
     """Return frames as they are stored, in the wanted order."""
     numbers = _read_frame_numbers(frames)
     forms = find_frame_forms(request, is_single=len(numbers) == 1)
@@ -127,7 +127,7 @@ def show_frames(
     form = next(one for one in forms if one.syntaxes is None or syntax in one.syntaxes)
     part_type = f"{form.part_type}; transfer-syntax={syntax}"
     if form.media_type != MULTIPART_MEDIA_TYPE:
-        return HttpResponse(bodies[0], content_type=part_type)
+        return HttpResponse(next(bodies), content_type=part_type)
     return _make_multipart(bodies, part_type)
 
 
@@ -142,8 +142,8 @@ def _read_frame_numbers(text: str, most: int = MAX_FRAMES) -> list[int]:
 
 def _read_frames(
     wanted: ImageRequest, numbers: list[int], syntaxes: tuple[str, ...] | None
-) -> tuple[list[bytes], str]:
-    """Return the frames and their transfer syntax. Only these are read from the cache."""
+) -> tuple[Iterator[bytes], str]:
+    """Return the frames and their transfer syntax. Each is read when it is sent."""
     target = _get_instance_ref(wanted)
     try:
         series = viewing.open_series(wanted, target.series)
@@ -155,19 +155,19 @@ def _read_frames(
     if image.frames is None or (syntaxes is not None and image.frames.syntax not in syntaxes):
         return _cut_frames(series.read_image(image), numbers, syntaxes)
     _require_frames(numbers, len(image.frames.frames))
-    found = [
+    table = image.frames
+    found = (
         b"".join(
-            series.file.read(image.stored, begin, end)
-            for begin, end in image.frames.frames[number - 1]
+            series.file.read(image.stored, begin, end) for begin, end in table.frames[number - 1]
         )
         for number in numbers
-    ]
-    return found, image.frames.syntax
+    )
+    return found, table.syntax
 
 
 def _cut_frames(
     instance: Instance, numbers: list[int], syntaxes: tuple[str, ...] | None
-) -> tuple[list[bytes], str]:
+) -> tuple[Iterator[bytes], str]:
     """Cut frames out of an image; it is encoded in an accepted syntax if need be."""
     instance = to_little_endian(instance)
     table = find_frames(instance)
@@ -181,9 +181,9 @@ def _cut_frames(
         table = find_frames(instance)
     _require_frames(numbers, len(table.frames))
     data = b"".join(instance.parts())
-    found = [
+    found = (
         b"".join(data[begin:end] for begin, end in table.frames[number - 1]) for number in numbers
-    ]
+    )
     return found, table.syntax
 
 
@@ -192,14 +192,19 @@ def _require_frames(numbers: list[int], count: int) -> None:
         raise NotFound("rendering.frame", frames=count)
 
 
-def _make_multipart(bodies: Iterable[bytes], part_type: str) -> HttpResponse:
+def _make_multipart(bodies: Iterable[bytes], part_type: str) -> StreamingHttpResponse:
     boundary = multipart.new_boundary()
-    head = multipart.make_part_head(boundary, part_type)
-    parts = [piece for body in bodies for piece in (head, body)]
-    content = b"".join([*parts, multipart.closing_boundary(boundary)])
     root_type = multipart.media_type(part_type)
     kind = f'multipart/related; type="{root_type}"; boundary="{boundary}"'
-    return HttpResponse(content, content_type=kind)
+    return StreamingHttpResponse(_encode_parts(bodies, boundary, part_type), content_type=kind)
+
+
+def _encode_parts(bodies: Iterable[bytes], boundary: str, part_type: str) -> Iterator[bytes]:
+    head = multipart.make_part_head(boundary, part_type)
+    for body in bodies:
+        yield head
+        yield body
+    yield multipart.closing_boundary(boundary)
 
 
 # Pictures ----------------------------------------------------------------------------------------
@@ -214,7 +219,7 @@ def show_rendered(
     series: str,
     instance: str,
     frames: str = "1",
-) -> HttpResponse:
+) -> HttpResponseBase:
     """Return frames as pictures; see PictureParameters for what can be chosen."""
     values: QueryDict = request.GET.copy()
     how = read_picture_parameters(values)
@@ -235,7 +240,7 @@ def show_thumbnail(
     study: str,
     series: str = "",
     instance: str = "",
-) -> HttpResponse:
+) -> HttpResponseBase:
     """Return a small picture: of an image, or of the middle image of a series or study."""
     values: QueryDict = request.GET.copy()
     how = read_thumbnail_parameters(values)
@@ -255,9 +260,10 @@ def _show_pictures(
     form: AcceptedForm,
     how: PictureParameters,
     largest: int = 0,
-) -> HttpResponse:
+) -> HttpResponseBase:
     kind = form.part_type
     pictures = draw_frames(image, numbers, how, largest)
+    response: HttpResponseBase
     if form.media_type == MULTIPART_MEDIA_TYPE:
         response = _make_multipart([encode_pictures([one], kind, how) for one in pictures], kind)
     else:
@@ -314,7 +320,7 @@ def show_bulk_data(
     series: str,
     instance: str,
     tag: str,
-) -> HttpResponse:
+) -> HttpResponseBase:
     """Return a value that the metadata leave out, except pixel data, by the path to its element."""
     accepted = choose_octets(request)
     wanted = make_image_request(request, caller, ae_title, make_ref(study, series, instance))

@@ -177,7 +177,7 @@ def _store(file: EncryptedFile, instance: Instance) -> CachedImage:
     except (NotAcceptable, Malformed):
         frames = None
     return CachedImage(
-        file.append(b"".join(instance.parts())),
+        file.append(*instance.parts()),
         instance.sop_class_uid,
         instance.instance_uid,
         instance.transfer_syntax_uid,

@@ -37,7 +37,7 @@ from adit.dicomweb.models import Retrieval
 from adit.dicomweb.retrieval_log import RetrievalLog
 from adit.nodes.models import Node
 from adit.projects.models import Project
-from adit_engine.nodes.dicomweb.multipart import read_parts
+from adit_engine.nodes.dicomweb.multipart import BodyPart, read_parts
 from adit_engine.nodes.memory import MemoryNode
 from adit_engine.values.instance import Instance
 
@@ -89,8 +89,11 @@ def put_image(source: Node, image: Instance) -> str:
 
 
 def read_frames(answer: Any) -> list[bytes]:
-    assert answer.status_code == 200, answer.content
-    return [bytes(part.body) for part in read_parts([answer.content], answer["Content-Type"])]
+    return [bytes(part.body) for part in read_all_parts(answer)]
+
+
+def read_all_parts(answer: Any) -> list[BodyPart]:
+    return list(read_parts([read_body(answer)], answer["Content-Type"]))
 
 
 def read_json(answer: Any) -> list[dict[str, Any]]:
@@ -177,11 +180,45 @@ def test_frames_of_a_multi_frame_image_are_cut_in_the_wanted_order(
     answer = viewer.get(f"{path}/frames/6,2", accept=OF_OHIF)
     single = viewer.get(f"{path}/frames/3", accept=OCTETS)
 
-    assert read_frames(answer) == [pixels[512 * 5 :], pixels[512:1024]]
-    assert b"\r\nContent-Type: application/octet-stream; transfer-syntax=" in answer.content
+    parts = read_all_parts(answer)
+    assert [part.body for part in parts] == [pixels[512 * 5 :], pixels[512:1024]]
+    syntax = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+    assert {part.headers["content-type"] for part in parts} == {syntax}
     assert single.content == pixels[1024:1536]
     statuses = [viewer.get(f"{path}/frames/{wrong}").status_code for wrong in ("7", "0", "x", "1,")]
     assert statuses == [404, 404, 400, 400]
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["explicit", "implicit"])
+@pytest.mark.parametrize("wanted", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+def test_frames_are_the_same_in_both_little_endian_syntaxes(
+    stored: bool, wanted: str, viewer: Program, source: Node
+) -> None:
+    path = put_image(source, samples.instance(samples.ct(1), explicit=stored))
+
+    for _cached in range(2):
+        found = viewer.get(f"{path}/frames/1", accept=f"{OCTETS}; transfer-syntax={wanted}")
+        assert found.content == samples.ct(1).PixelData
+
+
+def test_frames_are_read_one_after_the_other(
+    viewer: Program, source: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = f"{put_series(source)}/instances/{samples.ROOT}.1.1.1"
+    read_frames(viewer.get(f"{image}/frames/1"))
+    lengths: list[int] = []
+    read = EncryptedFile.read
+
+    def note(*arguments: Any) -> bytes:
+        lengths.append(len(found := read(*arguments)))
+        return found
+
+    monkeypatch.setattr(EncryptedFile, "read", note)
+    answer = viewer.get(f"{image}/frames/1,1,1", accept=OF_OHIF)
+
+    assert lengths == []
+    assert read_frames(answer) == [samples.ct(1).PixelData] * 3
+    assert lengths == [len(samples.ct(1).PixelData)] * 3
 
 
 def test_compressed_frames_are_sent_as_stored_or_decoded_on_request(
@@ -200,22 +237,22 @@ def test_compressed_frames_are_sent_as_stored_or_decoded_on_request(
         f"{path}/frames/2", accept=f"{OCTETS}; transfer-syntax=1.2.840.10008.1.2.4.50"
     )
 
-    assert f"transfer-syntax={RLE}".encode() in stored.content
     encoded = list(generate_frames(file.PixelData, number_of_frames=2))
-    assert read_frames(stored) == [encoded[1]]
+    [part] = read_all_parts(stored)
+    assert part.body == encoded[1]
+    assert part.headers["content-type"].endswith(f"transfer-syntax={RLE}")
     assert plain.content == samples.ct(1).PixelData
     assert [other.status_code, viewer.get(f"{path}/frames/2", accept="text/html").status_code] == [
         406,
         406,
     ]
     as_rle = viewer.get(f"{path}/frames/2", accept='multipart/related; type="image/dicom-rle"')
-    assert read_frames(as_rle) == [encoded[1]]
-    assert f"\r\nContent-Type: image/dicom-rle; transfer-syntax={RLE}".encode() in as_rle.content
+    [part] = read_all_parts(as_rle)
+    assert part.body == encoded[1]
+    assert part.headers["content-type"] == f"image/dicom-rle; transfer-syntax={RLE}"
     either = "multipart/related; type=image/jls, multipart/related; type=application/octet-stream"
-    assert (
-        b"application/octet-stream; transfer"
-        in viewer.get(f"{path}/frames/2", accept=either).content
-    )
+    [part] = read_all_parts(viewer.get(f"{path}/frames/2", accept=either))
+    assert part.media_type == OCTETS
     assert viewer.get(f"{path}/frames/2", accept="image/jp2").status_code == 406
 
 
