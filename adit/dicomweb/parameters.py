@@ -23,6 +23,7 @@ PICTURE_MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif")
 """The default comes first (PS3.18 Table 8.7.4-1)."""
 JSON_MEDIA_TYPES = ("application/dicom+json", "application/json")
 MAX_LIMIT = 5000
+DATE_LENGTH = 8
 NEGOTIATION_PARAMETERS = ("accept", "charset")
 """What replaces header fields in links (PS3.18 8.3.3)."""
 
@@ -149,10 +150,13 @@ def _read_dates(name: str, text: str) -> DateRange | None:
 
 
 def _read_date(name: str, text: str) -> date | None:
-    if not text.strip():
+    text = text.strip()
+    if not text:
         return None
     try:
-        return datetime.strptime(text.strip(), "%Y%m%d").date()  # noqa: DTZ007
+        if len(text) != DATE_LENGTH:  # strptime accepts days and months of one digit
+            raise ValueError
+        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007
     except ValueError:
         raise InvalidParameter(name, "dicomweb.not-a-date", parameter=name) from None
 

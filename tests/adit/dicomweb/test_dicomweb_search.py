@@ -180,6 +180,7 @@ def test_unknown_parameters_are_ignored_with_a_warning(sighted: Program, source:
         ("limit", "many"),
         ("offset", "1.5"),
         ("StudyDate", "2024-01-01"),
+        ("StudyDate", "2026015"),
         ("StudyDate", "20240201-20240101"),
         ("fuzzymatching", "maybe"),
         ("StudyInstanceUID", "1.2.x"),
