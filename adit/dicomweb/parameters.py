@@ -31,6 +31,8 @@ STUDY_KEYS = frozenset(
     {*RETURN_KEYS[QueryLevel.STUDY], "ReferringPhysicianName", "InstitutionName"}
 )
 """Keys by which studies are found when a search for series names no study."""
+SERIES_KEYS = frozenset(RETURN_KEYS[QueryLevel.SERIES])
+"""Keys by which series are found when a search for instances names no series."""
 
 _UNSEARCHED_VRS = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _SHOWN_OF_PATIENT = frozenset({"PatientID", "PatientSex", "IssuerOfPatientID"})

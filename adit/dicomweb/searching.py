@@ -7,13 +7,13 @@ from django.conf import settings
 from django.utils import timezone
 
 from adit.dicomweb.authentication import Caller
-from adit.dicomweb.parameters import MAX_LIMIT, STUDY_KEYS, SearchParameters
+from adit.dicomweb.parameters import MAX_LIMIT, SERIES_KEYS, STUDY_KEYS, SearchParameters
 from adit.nodes import search
 from adit.nodes.models import Node
 from adit_engine.messages import Message
 from adit_engine.values.query import DateRange, Query
 from adit_engine.values.record import Record
-from adit_engine.values.references import QueryLevel, SeriesRef, StudyRef
+from adit_engine.values.references import QueryLevel
 
 RECENT_DAYS = 7
 MANY_RECENT = 100
@@ -73,12 +73,14 @@ def _find_all(caller: Caller, node: Node, query: Query) -> tuple[list[Record], b
     has_series = isinstance(query.keys.get("SeriesInstanceUID"), str)
     if query.level is QueryLevel.SERIES or has_series:
         return _find(caller, node, query, MAX_LIMIT)
-    wanted = StudyRef(str(query.keys["StudyInstanceUID"]))
-    series, is_cut = _find(caller, node, Query.series_of(wanted), MAX_LIMIT)
+    wanted = query.keys["StudyInstanceUID"]
+    of_series = {k: value for k, value in query.keys.items() if k in SERIES_KEYS}
+    below = {k: value for k, value in query.keys.items() if k not in of_series}
+    above = replace(query, level=QueryLevel.SERIES, keys=of_series, study_date=None, only=None)
+    series, is_cut = _find(caller, node, above, MAX_LIMIT)
     found = []
     for one in series:
-        ref = SeriesRef(wanted.study_uid, one.series_uid)
-        keys = {**query.keys, "SeriesInstanceUID": ref.series_uid}
+        keys = {**below, "StudyInstanceUID": wanted, "SeriesInstanceUID": one.series_uid}
         part, is_part_cut = _find(caller, node, replace(query, keys=keys), MAX_LIMIT)
         found += part
         is_cut |= is_part_cut

@@ -87,12 +87,21 @@ def test_series_and_instances_of_a_study_are_listed(sighted: Program, source: No
     series = find(sighted, f"qidors/studies/{study}/series")
     of_series = find(sighted, f"qidors/studies/{study}/series/{study}.2/instances")
     of_study = find(sighted, f"qidors/studies/{study}/instances")
+    of_modality = [
+        find(sighted, f"qidors/studies/{study}/instances", Modality=modality)
+        for modality in ("CT", "MR")
+    ]
+    second = find(
+        sighted, f"qidors/studies/{study}/instances", SeriesNumber="2", InstanceNumber="1"
+    )
     anywhere = find(sighted, "qidors/series", PatientID="PID-4711-0815", Modality="CT")
 
     assert values(series, "0020000E") == [f"{study}.1", f"{study}.2"]
     assert values(series, "00200011") == [1, 2]
     assert values(of_series, "00080018") == [f"{study}.2.1", f"{study}.2.2"]
     assert len(of_study) == 4
+    assert [len(found) for found in of_modality] == [4, 0]
+    assert values(second, "00080018") == [f"{study}.2.1"]
     assert values(anywhere, "0020000E") == values(series, "0020000E")
 
 
