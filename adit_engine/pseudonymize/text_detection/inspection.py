@@ -1,7 +1,7 @@
 """Look at the pixels of images that are about to leave. Used by `apply`.
 
 Images of modalities that burn in text are looked at frame by frame. Series of slices are screened:
-the first image, some further ones, and those with more edges than the images before.
+the first image, some further ones, and those that differ from the images before as text does.
 """
 
 import time
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from adit_engine.pseudonymize.frame_rendering import RenderableImage
-    from adit_engine.pseudonymize.text_detection.edges import EdgeHistory
+    from adit_engine.pseudonymize.pixel_rules import Rectangle
+    from adit_engine.pseudonymize.text_detection.edges import EdgeHistory, Part
     from adit_engine.pseudonymize.text_detection.regions import TextRegion
 
 INSPECTED_MODALITIES = frozenset({"CR", "DX", "MG", "XA", "RF", "NM", "US", "SC", "RTIMAGE"})
 SCREENED_MODALITIES = frozenset({"CT", "MR", "PT"})
 _EVERY_POWER = 16
 """Of a series, images 1, 16, 256 … are looked at as a whole, whatever they look like."""
-_WHOLE = (slice(None), slice(None))
 _MAX_SERIES = 64
 MAX_IMAGE_S = 900.0
 """Limit for all frames of one image; a clip of 500 frames mostly takes less than a minute."""
@@ -76,12 +76,17 @@ class PixelInspector:
             readable = RenderableImage(image)
             looked_at = False
             is_single = modality not in SCREENED_MODALITIES and readable.form.frames == 1
-            for frame, part in self._choose_frames(readable, modality, series):
-                for values in readable.stored_values(frame):
+            for frame, part, history in self._choose_frames(readable, modality, series):
+                marks: list[Rectangle] = []
+                layers = readable.stored_values(frame)
+                for values in layers:
                     if time.monotonic() > end:
                         raise InstanceWithheld("text-detection.timed-out")
                     found = judge_regions(_find_text(values[part], is_single), patient)
                     _withhold_text(found, is_masked)
+                    marks += (_move(mark.box, part) for mark in found.marks)
+                if history is not None:
+                    history.add(layers, marks)
                 looked_at = True
         except (InvalidInput, ValueError, IndexError):
             raise InstanceWithheld("text-detection.unreadable") from None
@@ -89,12 +94,12 @@ class PixelInspector:
 
     def _choose_frames(
         self, image: "RenderableImage", modality: str, series: str
-    ) -> Iterator[tuple[int, tuple[slice, slice]]]:
-        """Yield the frames to look at, and the part of each that differs from those before.
+    ) -> "Iterator[tuple[int, Part, EdgeHistory | None]]":
+        """Yield the frames to look at, the part of each that differs from those before, and these.
 
-        Each must be found clean before the next is asked for.
+        Each must be found clean, and added to the history, before the next is asked for.
         """
-        from adit_engine.pseudonymize.text_detection.edges import EdgeHistory
+        from adit_engine.pseudonymize.text_detection.edges import WHOLE, EdgeHistory
 
         count = image.form.frames
         is_screened = modality in SCREENED_MODALITIES
@@ -103,19 +108,24 @@ class PixelInspector:
             state = self._series.setdefault(key, _Screening(EdgeHistory()))
             if len(self._series) > _MAX_SERIES:
                 self._series.popitem(last=False)
-        else:
+        elif count > 1:
             state = _Screening(EdgeHistory())
+        else:
+            yield 0, WHOLE, None
+            return
         for frame in range(count):
             state.images += 1
             is_due = _is_power(state.images) or (count > 1 and frame in (count // 2, count - 1))
-            values = image.stored_values(frame)[-1] if is_screened or count > 1 else None
-            if values is None:
-                yield frame, _WHOLE
-                continue
-            part = _WHOLE if is_due else state.edges.find_new_edges(values)
+            layers = image.stored_values(frame)
+            part = WHOLE if is_due else state.edges.find_new_edges(layers)
             if part is not None:
-                yield frame, part
-                state.edges.add(values)
+                yield frame, part, state.edges
+
+
+def _move(box: "Rectangle", part: "Part") -> "Rectangle":
+    """Return the place in the whole frame of a box in a part of it."""
+    rows, columns = part
+    return (box[0] + (columns.start or 0), box[1] + (rows.start or 0), *box[2:])
 
 
 def _find_text(values: "NDArray[Any]", is_thorough: bool) -> "list[TextRegion]":

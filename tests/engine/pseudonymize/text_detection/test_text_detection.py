@@ -366,6 +366,17 @@ def test_one_frame_of_500_with_text_withholds_the_clip() -> None:
     assert outcome(image(clip, US_FRAMES, frames=500)) == "text-found.text"
 
 
+def test_a_name_that_replaces_noise_in_one_frame_withholds_the_clip() -> None:
+    """The frame has fewer edges than its neighbours."""
+    clip = np.random.default_rng(1).uniform(0, 3000, (24, SIDE, SIDE))
+    assert outcome(image(clip, US_FRAMES, frames=24)) == ""
+
+    clip[5, 70:110] = 200
+    clip[5] = burn(clip[5], height=20, place=(20, 100))
+
+    assert outcome(image(clip, US_FRAMES, frames=24)).startswith("text-found.")
+
+
 def test_a_mammogram_of_16_megapixels_is_looked_at() -> None:
     wide = np.zeros((4000, 4000))
     wide[1000:3000, :1500] = 900
@@ -501,6 +512,21 @@ def test_one_marked_slice_among_60_is_withheld(sop_class: str) -> None:
             codes.append((number, held.message.code))
 
     assert codes == [(41, "text-found.text")]
+
+
+def test_text_in_place_of_a_harmless_mark_withholds_each_slice() -> None:
+    outgoing = InstancePseudonymizer(how(ALL))
+    codes = []
+    for number in range(1, 13):
+        text = "120 kV 250 mA" if number < 4 else NAME
+        brightness = 4000 if number < 4 else 2500
+        made = image(burn(anatomy(), text, brightness, height=14), CT, number=number)
+        try:
+            outgoing.prepare_outgoing(made)
+        except InstanceWithheld:
+            codes.append(number)
+
+    assert codes == list(range(4, 13))
 
 
 def test_slices_are_not_looked_at_unless_the_profile_says_so() -> None:
