@@ -407,7 +407,7 @@ def show_unknown_address(request: HttpRequest, address: str) -> HttpResponse:
 
 
 def _json_response(content: object, status: int) -> HttpResponse:
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return HttpResponse(text, content_type=JSON_TYPE, status=status)
 
 

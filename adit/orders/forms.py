@@ -236,7 +236,8 @@ class SearchForm(forms.Form):
         if values["modality"]:
             keys["ModalitiesInStudy"] = values["modality"]
         first, last = values["study_from"], values["study_until"]
-        return Query(QueryLevel.STUDY, keys, DateRange(first, last) if first or last else None)
+        dates = DateRange(first, last) if first or last else None
+        return Query(QueryLevel.STUDY, keys, dates, wildcards=True)
 
 
 @dataclass(frozen=True, slots=True)

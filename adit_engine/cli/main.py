@@ -231,7 +231,7 @@ def _run_find(options: argparse.Namespace) -> int:
         if not equals:
             raise InvalidInput("cli.keyword-without-value", keyword=keyword)
         keys[keyword] = value
-    query = Query(QueryLevel(options.level.upper()), keys)
+    query = Query(QueryLevel(options.level.upper()), keys, wildcards=True)
     with node_url.open_url(options.source) as node:
         answers = _require_searchable(node).find(query)
         for record in answers:

@@ -217,7 +217,7 @@ def _make_query(user: User, level: QueryLevel, given: Mapping[str, Any]) -> Quer
             raise invalid_field(field, error.message) from None
     if level is QueryLevel.STUDY and "Modality" in keys:
         keys["ModalitiesInStudy"] = keys.pop("Modality")
-    return Query(level, keys)
+    return Query(level, keys, wildcards=True)
 
 
 def _represent_records(user: User, records: Sequence[Record]) -> list[dict[str, Any]]:

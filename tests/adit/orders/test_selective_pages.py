@@ -206,6 +206,12 @@ def test_names_are_found_by_display_format_and_by_wildcard(person: Person) -> No
     assert "Yamada, Tarou (山田 太郎)" in person.text
 
 
+def test_patients_are_found_by_a_part_of_their_id(person: Person) -> None:
+    person.press("search", patient_id="PID-?", sources=goes_to("PACS1"))
+    assert "Yamada, Tarou" in person.text
+    assert "Mustermann" not in person.text
+
+
 @pytest.mark.parametrize(
     "typed", ["mustermann", "Aenne Mustermann", "Mustermann Änne", "MUSTERM", "*ÄNNE*"]
 )
