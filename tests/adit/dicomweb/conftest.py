@@ -1,9 +1,11 @@
 """Fixtures of the DICOMweb API: a node that is read and written, and programs with tokens."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.conf import settings
 from lab.dicomweb_api import Program
 
 from adit.accounts.models import User
@@ -12,6 +14,13 @@ from adit.api_tokens import tokens
 from adit.nodes.models import Node
 
 ALL_SCOPES = ("query", "retrieve", "store")
+
+
+@pytest.fixture(autouse=True)
+def _own_request_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that a test does not read to the end hold their slots."""
+    slots = threading.BoundedSemaphore(settings.DICOMWEB_REQUESTS)
+    monkeypatch.setattr("adit.dicomweb.views._requests", slots)
 
 
 @pytest.fixture

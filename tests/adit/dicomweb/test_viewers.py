@@ -148,9 +148,10 @@ def test_an_unexpected_error_is_no_client_that_left(
     path = path.format(series.rpartition("/")[2])
     monkeypatch.setattr(*where, fail)
 
-    with pytest.raises(ZeroDivisionError):
-        viewer.get(f"{series}{path}")
+    answer = viewer.get(f"{series}{path}")
 
+    assert answer.status_code == 500
+    assert answer.json()["code"] == "dicomweb.internal-error"
     error = Retrieval.objects.get().error
     assert error is not None
     assert error.code == "task.internal-error"
