@@ -11,7 +11,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 
 from adit.config.garbage_collection import reduce_collections  # noqa: E402
-from adit.config.request_body import cut_stalled_bodies  # noqa: E402
+from adit.request_body import cut_stalled_bodies  # noqa: E402
 
 _django = get_wsgi_application()
 

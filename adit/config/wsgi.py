@@ -5,7 +5,7 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from adit.config.garbage_collection import reduce_collections
-from adit.config.request_body import cut_stalled_bodies
+from adit.request_body import cut_stalled_bodies
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "adit.config.settings")
 application = cut_stalled_bodies(get_wsgi_application())

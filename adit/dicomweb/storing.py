@@ -18,7 +18,6 @@ from django.http import HttpRequest, UnreadablePostError
 from adit.accounts.permissions import NotPermitted
 from adit.audit.trail import record
 from adit.blocklist import blocking
-from adit.config.request_body import PIECE_BYTES, TimedBody
 from adit.dicomweb.authentication import Caller
 from adit.dicomweb.client_watch import ClientWatch, get_client_socket, open_node_patiently
 from adit.dicomweb.dicom_json import JsonObject, make_attribute
@@ -26,6 +25,7 @@ from adit.dicomweb.errors import TooBusy, UnsupportedMediaType
 from adit.nodes.access import get_domain
 from adit.nodes.gateway import Purpose, require_purpose, require_still_available
 from adit.nodes.models import Node
+from adit.request_body import PIECE_BYTES, TimedBody
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import temp_files
 from adit_engine.dicom_file.part10 import parse_file_without_preamble
