@@ -124,6 +124,17 @@ _ACCOUNTS: dict[str, Template] = {
         "Administrators create API tokens for service accounts only. People create their own on the "
         "page API tokens."
     ),
+    "user.still-active": _(
+        "Deactivate the account first. Its jobs are then handed over or canceled."
+    ),
+    "user.anonymized": _(
+        "This account was made anonymous for good. Create a new one if the person returns."
+    ),
+    "user.name-not-repeated": _("Enter the user name of the account to confirm."),
+    "account-request.too-many": _(
+        "Too many requests for accounts wait for an answer. Ask an administrator directly."
+    ),
+    "account-request.answered": _("Somebody else has answered this request already."),
     "user.staff-by-administrators": _("Only administrators may choose who is staff."),
     "user.successor-not-permitted": _(
         "{user} may not order all of these kinds of jobs. Choose another person, or cancel the jobs."
@@ -250,6 +261,9 @@ _NOTIFICATIONS: dict[str, Template] = {
     "notification.returned": _("Your job {job} was not approved. The reason is on its page."),
     "notification.images-released": _(
         "Withheld images of your job {job} were released. Retry the withheld images on its page."
+    ),
+    "notification.account-requested": _(
+        "Somebody asks for an account. Accept or decline the request on the page Users."
     ),
     "notification.project-ends": ngettext(
         "The project {project} ends tomorrow.",
@@ -1917,6 +1931,10 @@ _EVENTS: dict[str, Template] = {
     "user.deactivated": _("{who} deactivated {object}."),
     "user.refused": _("{who} was refused a change of {object}: {reason}."),
     "user.reactivated": _("{who} reactivated {object}."),
+    "user.anonymized": _("{who} made the account of {object} anonymous."),
+    "user.requested": _("Somebody without an account asked for one."),
+    "user.request_accepted": _("{who} accepted a request for an account: {object}."),
+    "user.request_declined": _("{who} declined a request for an account."),
     "user.password_link": _("{who} created a link for {object} to set a password."),
     "user.service_created": _("{who} created {object}."),
     "user.password_set": _("{object} set a password by a link."),

@@ -1,4 +1,7 @@
-"""The allauth adapter: no self-registration, and pauses after wrong passwords. Used by allauth."""
+"""The allauth adapter: no sign-up, and pauses after wrong passwords. Used by allauth.
+
+People ask for accounts on a page of `adit.administration`; nobody creates one alone.
+"""
 
 import logging
 from typing import Any

@@ -20,13 +20,18 @@ THREAD = "account mail"
 
 def mail_user(user: User, subject: str, text: str) -> None:
     """Send a mail without waiting for the mail server. Without one, or an address, do nothing."""
-    if not (settings.MAIL and user.email):
-        return
     end = _("If it was not you, change your password and tell an administrator of ADIT.")
+    mail_address(user.email, subject, f"{text}\n\n{end}")
+
+
+def mail_address(address: str, subject: str, text: str) -> None:
+    """Send a mail without waiting for the mail server. Without one, or an address, do nothing."""
+    if not (settings.MAIL and address):
+        return
     mail = EmailMessage(
         f"ADIT: {subject}",
-        f"{text}\n\n{end}\n",
-        to=[user.email],
+        f"{text}\n",
+        to=[address],
         headers={"Auto-Submitted": "auto-generated"},
         connection=get_connection(timeout=settings.EMAIL_TIMEOUT),
     )

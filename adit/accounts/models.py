@@ -19,6 +19,8 @@ class User(AbstractUser):
     theme = models.CharField(_("theme"), max_length=8, choices=Theme, default=Theme.AUTO)
     is_service = models.BooleanField(_("service account"), default=False)
     """Of a program: it has API tokens, and cannot sign in to the pages in any way."""
+    anonymized_at = models.DateTimeField(null=True, editable=False)
+    """When names and everything personal were removed for good; see anonymization.py."""
 
     class Meta:
         # Permissions without a model of their own. The enum in permissions.py lists them as well.

@@ -13,6 +13,7 @@ from adit.accounts.models import SecondFactorGroup, User
 from adit.accounts.permissions import STANDARD_GROUPS
 from adit.administration.effective_access import named_permissions
 from adit.administration.groups import GroupData
+from adit.administration.models import AccountRequest
 from adit.administration.permission_texts import Text, list_by_section
 from adit.administration.users import UserData
 from adit.nodes.models import Node, NodeAccess
@@ -107,6 +108,38 @@ class DeactivateForm(forms.Form):
         else:
             given["successor"] = None
         return given
+
+
+class AnonymizeForm(forms.Form):
+    typed = forms.CharField(
+        label=_("Repeat the user name"),
+        max_length=150,
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+        ),
+    )
+
+
+class AccountRequestForm(forms.ModelForm):
+    """What a person without an account enters to get one."""
+
+    class Meta:
+        model = AccountRequest
+        fields = ["first_name", "last_name", "email", "username", "reason"]
+        widgets = {
+            "username": forms.TextInput(
+                attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
+            ),
+            "reason": forms.Textarea(attrs={"rows": 4}),
+        }
+        help_texts = {
+            "email": _("Of your institution. The answer is sent to it."),
+            "username": _(
+                "You will sign in with it. Letters, digits and @ . + - _. An administrator may "
+                "choose another one."
+            ),
+            "reason": _("Your department and your project or task. No patient data."),
+        }
 
 
 class MembersField(forms.ModelMultipleChoiceField):

@@ -1,7 +1,9 @@
-"""One-time links: to set a password, or to create the first administrator."""
+"""One-time links for passwords and the first administrator, and requests for accounts."""
 
 from django.conf import settings
+from django.contrib.auth.validators import UnicodeUsernameValidator
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class OneTimeLink(models.Model):
@@ -18,3 +20,23 @@ class OneTimeLink(models.Model):
 
     def __str__(self) -> str:
         return f"link {self.pk}"
+
+
+class AccountRequest(models.Model):
+    """A person without an account asks for one. Deleted when it is accepted or declined."""
+
+    username = models.CharField(
+        _("User name"), max_length=150, validators=[UnicodeUsernameValidator()]
+    )
+    """As wished. It may be taken: the page does not tell who has an account."""
+    first_name = models.CharField(_("First name"), max_length=150)
+    last_name = models.CharField(_("Last name"), max_length=150)
+    email = models.EmailField(_("Mail address"))
+    reason = models.TextField(_("What you need ADIT for"), max_length=1000)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+
+    def __str__(self) -> str:
+        return f"request {self.pk}"

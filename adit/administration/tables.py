@@ -1,4 +1,4 @@
-"""Tables of users and groups, and the search in the users."""
+"""Tables of users, groups and requests for accounts, and the search in the users."""
 
 from typing import Any
 
@@ -8,12 +8,14 @@ from django.contrib.auth.models import Group
 from django.db.models import Q, QuerySet
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django_tables2 import Column
 
 from adit.accounts.models import User
 from adit.accounts.permissions import STANDARD_GROUPS
+from adit.administration.models import AccountRequest
 from adit.tables import (
     NONE,
     ROW_HEADER,
@@ -133,8 +135,27 @@ class GroupTable(Table):
         return _("standard group") if record.name in STANDARD_GROUPS else _("own group")
 
 
+class AccountRequestTable(Table):
+    label = _lazy("Requests for accounts")
+    name = ComputedColumn(_lazy("Name"), attrs=ROW_HEADER)
+    email = Column(_lazy("Mail address"))
+    reason = ComputedColumn(_lazy("Needs ADIT for"))
+    created_at = LocalDateTimeColumn(_lazy("Received"))
+
+    def render_name(self, record: AccountRequest) -> str:
+        name = f"{record.first_name} {record.last_name}"
+        return format_html(
+            '<a href="{}">{}</a>', reverse("account_request", args=[record.pk]), name
+        )
+
+    def render_reason(self, record: AccountRequest) -> str:
+        return Truncator(record.reason).chars(100)
+
+
 def describe_state_of(user: User) -> tuple[str, str]:
     """Return the state for the badge, and the text that users read."""
+    if user.anonymized_at is not None:
+        return "closed", _("made anonymous")
     if not user.is_active:
         return "closed", _("deactivated")
     if user.is_service:

@@ -1,6 +1,6 @@
 """Create, change, deactivate and reactivate users. Used by the pages of users.
 
-Users are never deleted, because the audit trail names them.
+Users are never deleted, because the audit trail names them; see anonymization.py.
 """
 
 from collections.abc import Collection, Iterable
@@ -17,6 +17,7 @@ from adit.accounts.permissions import NotPermitted, Right, has_right, order_righ
 from adit.accounts.second_factor import has_second_factor, remove_second_factor
 from adit.accounts.sessions import end_sessions
 from adit.administration import one_time_links
+from adit.administration.anonymization import require_not_anonymous
 from adit.administration.checks import (
     lock_groups,
     recording_refusal,
@@ -91,6 +92,7 @@ def change_user(actor: User, user: User, data: UserData) -> None:
         user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
         before = _describe(user)
         require_may_manage(actor, Access.of_user(user))
+        require_not_anonymous(user)
         _save(actor, user, data)
         require_administrator()
         changes = compare_values(before, _describe(user))
@@ -131,9 +133,11 @@ def deactivate_user(actor: User, user: User, *, successor: User | None) -> None:
 
 
 def reactivate_user(actor: User, user: User) -> None:
-    """Let the person sign in again, with the former password. Raise NotPermitted."""
+    """Let the person sign in again, with the former password. Raise NotPermitted, InvalidInput."""
     with recording_refusal(actor, user), transaction.atomic():
+        user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
         require_may_manage(actor, Access.of_user(user))
+        require_not_anonymous(user)
         User.objects.filter(pk=user.pk).update(is_active=True)
         details = {"user": user.username}
         record("user.reactivated", user=actor, about=_subject(user), details=details)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dj_database_url
 from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
 from adit.accounts.sign_in_settings import read_directory, read_openid_providers
@@ -272,6 +273,12 @@ AUTH_USER_MODEL = "accounts.User"
 LOCAL_SIGN_IN = env.bool("ADIT_LOCAL_SIGN_IN", True)
 EMERGENCY_ACCOUNTS: list[str] = env.list("ADIT_EMERGENCY_ACCOUNTS", [])
 """User names that may sign in by their local password in any case."""
+SELF_REGISTRATION = env.bool("ADIT_SELF_REGISTRATION", False)
+"""Whether people without an account may ask for one on the sign-in page."""
+if SELF_REGISTRATION and not LOCAL_SIGN_IN:
+    raise ImproperlyConfigured(
+        "ADIT_SELF_REGISTRATION needs ADIT_LOCAL_SIGN_IN, because requested accounts have passwords"
+    )
 OPENID_PROVIDERS = read_openid_providers(read_setting)
 OPENID_CA_FILE = env.str("ADIT_OIDC_CA_FILE", "")  # "": the CAs that `certifi` lists
 SOCIALACCOUNT_ADAPTER = "adit.accounts.openid_connect.SignInAdapter"
@@ -295,7 +302,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
-ACCOUNT_RATE_LIMITS = {"reset_password": "20/h/ip,3/h/key"}
+ACCOUNT_RATE_LIMITS = {"reset_password": "20/h/ip,3/h/key", "signup": "10/h/ip"}
 ACCOUNT_ADAPTER = "adit.accounts.adapter.AccountAdapter"
 MFA_ADAPTER = "adit.accounts.second_factor.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]

@@ -193,6 +193,11 @@ def list_sign_in_settings() -> Iterator[tuple[str, str]]:
         _("Sessions end after %(hours)g hours without activity.") % {"hours": hours},
     )
     yield (
+        "ADIT_SELF_REGISTRATION",
+        _("People without an account may ask for one: %(answer)s.")
+        % {"answer": yes if settings.SELF_REGISTRATION else no},
+    )
+    yield (
         "ADIT_TLS",
         _("Pages are behind a proxy with TLS: %(answer)s.")
         % {"answer": yes if settings.BEHIND_TLS else no},

@@ -20,6 +20,7 @@ class NotificationKind(models.TextChoices):
     PROJECT_ENDS = "project_ends", _("A project of mine ends soon")
     RECALL = "recall", _("Images were recalled, or a recall is overdue")
     WEBHOOK = "webhook", _("A webhook of mine does not work")
+    ACCOUNT_REQUESTED = "account_requested", _("Somebody asks for an account")
 
 
 MAILED_BY_DEFAULT = frozenset(
@@ -30,6 +31,7 @@ MAILED_BY_DEFAULT = frozenset(
         NotificationKind.APPROVAL_DECIDED,
         NotificationKind.RECALL,
         NotificationKind.WEBHOOK,
+        NotificationKind.ACCOUNT_REQUESTED,
     }
 )
 

@@ -26,6 +26,8 @@ from adit.projects.services import audit_subject
 PER_PAGE = 50
 _USES = frozenset({"node.opened", "node.checked", "node.remembered", "profile.tried"})
 """They change nothing."""
+_NAMES = frozenset({"username", "first_name", "last_name", "email"})
+"""Not shown of accounts that were made anonymous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,9 @@ def _list_changes(kind: str, row: Model, event: AuditEvent) -> list[FieldChange]
         return _compare_rules(event)
     details = event.details
     changes = {**details, **details.get("changes", {})}
+    if isinstance(row, User) and row.anonymized_at is not None:
+        hidden = sorted(_NAMES & changes.keys())
+        return [FieldChange(_label(row, name), is_secret=True) for name in hidden]
     found = [
         FieldChange(
             _label(row, name),

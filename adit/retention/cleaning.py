@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from adit.accounts.models import KnownBrowser, UserSession
-from adit.administration.models import OneTimeLink
+from adit.administration.models import AccountRequest, OneTimeLink
 from adit.api_tokens.models import ApiToken
 from adit.audit import segments
 from adit.audit.models import AuditEvent
@@ -314,6 +314,11 @@ CLEANERS: Mapping[DataKind, tuple[Cleaner, ...]] = {
                 last_used_at__lt=before - timedelta(days=365)
             ),
             "last_used_at",
+        ),
+    ),
+    DataKind.REQUESTS: (
+        RowCleaner(
+            lambda before: AccountRequest.objects.filter(created_at__lt=before), "created_at"
         ),
     ),
     DataKind.SESSIONS: (

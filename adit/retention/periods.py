@@ -21,6 +21,7 @@ class DataKind(models.TextChoices):
     QUARANTINE = "quarantine", _("Images in quarantine")
     NOTIFICATIONS = "notifications", _("Notifications")
     TOKENS = "tokens", _("Expired API tokens and links")
+    REQUESTS = "requests", _("Requests for accounts")
     SESSIONS = "sessions", _("Ended sessions")
     USAGE = "usage", _("Usage records and past alarms")
     TRAIL = "trail", _("Audit trail in the database")
@@ -89,6 +90,13 @@ _RULES: Mapping[DataKind, PeriodRule] = {
         730,
         _("Tokens and one-time links that do not work any more, counted from their end."),
         _("Long enough to find out who used a token. The audit trail keeps the record."),
+    ),
+    DataKind.REQUESTS: PeriodRule(
+        30,
+        1,
+        365,
+        _("Requests for accounts that nobody has accepted or declined, with name and address."),
+        _("Who still needs the account asks again. Answered requests are deleted at once."),
     ),
     DataKind.SESSIONS: PeriodRule(
         0,

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.http import HttpResponse, QueryDict
@@ -30,6 +31,7 @@ from lab.routes import all_patterns
 from lab.undone import undone
 
 from adit.accounts.models import User
+from adit.administration.models import AccountRequest
 from adit.api_tokens import tokens
 from adit.api_tokens.tokens import Scope
 from adit.blocklist.blocking import block_patient
@@ -150,8 +152,10 @@ def site(
     folder_node: Node,
     project: Project,
     tmp_path: Path,
+    settings: LazySettings,
 ) -> dict[str, Any]:
     """One object of each kind, and the values of the arguments in addresses."""
+    settings.SELF_REGISTRATION = True
     put_study(source, "1", 2, 1)
     job = make_job(root, state=JobState.WARNING, project=project)
     job.destination = make_node("7-Zip", kind="archive", settings={"path": str(tmp_path)})
@@ -179,6 +183,7 @@ def site(
         "api/v1/webhooks/<int:pk>": webhook.pk,
         "protocol_id": "LUNG",
         "users/<int:pk>": person.pk,
+        "users/requests/<int:pk>": AccountRequest.objects.create(username="new").pk,
         "groups/<int:pk>": Group.objects.create(name="Readers").pk,
         "accounts/sessions/<int:pk>": 1,
         "accounts/tokens/<int:pk>": 1,

@@ -25,6 +25,7 @@ from lab.undone import undone
 
 from adit.accounts import permissions as standard
 from adit.accounts.models import User, UserSession
+from adit.administration.models import AccountRequest
 from adit.api_tokens import tokens
 from adit.api_tokens.tokens import Scope
 from adit.blocklist.blocking import block_patient
@@ -90,6 +91,7 @@ PUBLIC = {
     "accounts/inactive/",
     "accounts/password/link/",
     "accounts/password/forgotten/",
+    "accounts/request/",
     "accounts/oidc/<str:provider_id>/",
     "accounts/oidc/<str:provider_id>/callback/",
     "setup/",
@@ -159,12 +161,16 @@ users/                                  GET  -      -     -     -    -   -      
 users/tokens/                           GET  -      -     -     -    -   -      -    +
 users/new/                              BOTH -      -     -     -    -   -      -    +
 users/new/service/                      BOTH -      -     -     -    -   -      -    +
+users/requests/                         GET  -      -     -     -    -   -      -    +
+users/requests/<int:pk>/                BOTH -      -     -     -    -   -      -    +
+users/requests/<int:pk>/decline/        POST -      -     -     -    -   -      -    +
 users/<int:pk>/token/                   GET  -      -     -     -    -   -      -    /
 users/<int:pk>/token/                   POST -      -     -     -    -   -      -    m
 users/<int:pk>/                         GET  -      -     -     -    -   -      -    +
 users/<int:pk>/edit/                    BOTH -      -     -     -    -   -      -    +
 users/<int:pk>/deactivate/              BOTH -      -     -     -    -   -      -    +
 users/<int:pk>/reactivate/              POST -      -     -     -    -   -      -    +
+users/<int:pk>/anonymize/               BOTH -      -     -     -    -   -      -    +
 users/<int:pk>/password/                POST -      -     -     -    -   -      -    +
 users/<int:pk>/second-factor/reset/     POST -      -     -     -    -   -      -    m
 groups/                                 GET  -      -     -     -    -   -      -    +
@@ -435,6 +441,7 @@ def site(
     settings: Any,
 ) -> Site:
     settings.SAMPLES_DIR = tmp_path
+    settings.SELF_REGISTRATION = True
     (tmp_path / "a.xlsx").write_bytes(b"")
     lung, heart, holders = (
         Group.objects.create(name=name) for name in ("Lung", "Heart", "Lung key holders")
@@ -555,6 +562,7 @@ def make_objects(
         "accounts/webhooks/<int:pk>": webhook.pk,
         "webhooks/<int:pk>": webhook.pk,
         "users/<int:pk>": user.pk,
+        "users/requests/<int:pk>": AccountRequest.objects.create(username="new").pk,
         "number": file.pk,
     }
 

@@ -32,6 +32,7 @@ from playwright.sync_api import (
 ROOT = Path(__file__).resolve().parents[2]
 os.environ["ADIT_ORDERS_WITHOUT_PROJECT"] = "true"
 """Most tests of the pages are not about projects. Demo, first day and cluster use the default."""
+os.environ["ADIT_SELF_REGISTRATION"] = "true"
 os.environ["ADIT_ECHO_S"] = os.environ["ADIT_ECHO_IN_USE_S"] = "0"
 """Tests count associations; those that are about response times turn echoes on."""
 STAGE = Path(__file__).with_name("sample_site.py")

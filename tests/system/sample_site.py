@@ -78,6 +78,7 @@ def fill() -> dict[str, object]:
     make_webhook(people["coordinator"])
     lists = make_lists(people["coordinator"], nodes, jobs["held"], PASSWORD)
     make_recall(people, nodes)
+    make_account_request()
     return {"lists": lists, "jobs": jobs, "nodes": {name: node.pk for name, node in nodes.items()}}
 
 
@@ -88,6 +89,19 @@ def make_tokens(user: object) -> None:
     tokens.create_token(user, user, "nightly script", ["query"], days=90, nodes=None)
     old, _text = tokens.create_token(user, user, "old script", ["query"], days=7, nodes=[])
     tokens.revoke_token(user, old)
+
+
+def make_account_request() -> None:
+    """Somebody asks for an account (1)."""
+    from adit.administration.models import AccountRequest
+
+    AccountRequest.objects.create(
+        username="n.neu",
+        first_name="Nora",
+        last_name="Neu",
+        email="nora.neu@hospital.example",
+        reason="Study LUNG, department of pneumology.\nI collect the CT images.",
+    )
 
 
 def make_webhook(user: object) -> None:

@@ -11,3 +11,8 @@ register = template.Library()
 @register.simple_tag
 def openid_providers() -> list[OpenIdProvider]:
     return list(settings.OPENID_PROVIDERS.values())
+
+
+@register.simple_tag
+def self_registration() -> bool:
+    return settings.SELF_REGISTRATION

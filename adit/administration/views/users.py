@@ -20,9 +20,11 @@ from adit.accounts.second_factor import (
     with_second_factor,
 )
 from adit.administration import one_time_links, users
+from adit.administration.anonymization import anonymize_user
 from adit.administration.checks import describe_access
 from adit.administration.effective_access import named_permissions
-from adit.administration.forms import DeactivateForm, ServiceAccountForm, UserForm
+from adit.administration.forms import AnonymizeForm, DeactivateForm, ServiceAccountForm, UserForm
+from adit.administration.models import AccountRequest
 from adit.administration.permission_texts import list_by_section
 from adit.administration.tables import UserFilter, UserTable, describe_state_of
 from adit.administration.views.confirmation import ask_before_granting, get_manager
@@ -46,6 +48,7 @@ def user_list(request: HttpRequest) -> HttpResponse:
     context = {
         "table": UserTable(search.qs, request),
         "filter": search,
+        "requests": AccountRequest.objects.count(),
         "is_filtered": any(request.GET.get(name) for name in search.filters),
     }
     return render(request, "administration/user_list.html", context)
@@ -78,7 +81,7 @@ def user_new(request: HttpRequest) -> HttpResponse:
     form = _make_form(request, manager, User())
     if request.method == "POST" and form.is_valid() and "back" not in request.POST:
         data = form.data_of_user
-        asked = _ask_about_groups(request, None, data)
+        asked = ask_about_groups(request, None, data)
         if asked is not None:
             return asked
         try:
@@ -86,9 +89,9 @@ def user_new(request: HttpRequest) -> HttpResponse:
         except AditError as error:
             form.add_error(None, str(error))
         else:
-            return _show_link(request, user, token)
+            return show_link(request, user, token)
     context = {"form": form}
-    return render(request, "administration/user_edit.html", context, status=_status_code(form))
+    return render(request, "administration/user_edit.html", context, status=status_code(form))
 
 
 @get_or_post
@@ -98,7 +101,7 @@ def service_account_new(request: HttpRequest) -> HttpResponse:
     form = _make_form(request, manager, User(is_service=True))
     if request.method == "POST" and form.is_valid() and "back" not in request.POST:
         data = form.data_of_user
-        asked = _ask_about_groups(request, None, data)
+        asked = ask_about_groups(request, None, data)
         if asked is not None:
             return asked
         try:
@@ -109,7 +112,7 @@ def service_account_new(request: HttpRequest) -> HttpResponse:
             messages.success(request, _("The service account is created. Create a token for it."))
             return redirect("user", user.pk)
     context = {"form": form, "is_service": True}
-    return render(request, "administration/user_edit.html", context, status=_status_code(form))
+    return render(request, "administration/user_edit.html", context, status=status_code(form))
 
 
 @get_or_post
@@ -132,7 +135,7 @@ def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
     form = _make_form(request, manager, copy.copy(user))
     if request.method == "POST" and form.is_valid() and "back" not in request.POST:
         data = form.data_of_user
-        asked = _ask_about_groups(request, user, data)
+        asked = ask_about_groups(request, user, data)
         if asked is not None:
             return asked
         try:
@@ -143,7 +146,7 @@ def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
             messages.success(request, _("Saved."))
             return redirect("user", pk)
     context = {"form": form, "person": user, "is_service": user.is_service}
-    return render(request, "administration/user_edit.html", context, status=_status_code(form))
+    return render(request, "administration/user_edit.html", context, status=status_code(form))
 
 
 @get_or_post
@@ -165,9 +168,7 @@ def user_deactivate(request: HttpRequest, pk: int) -> HttpResponse:
             messages.success(request, _("%(user)s is deactivated.") % {"user": user.username})
             return redirect("user", pk)
     context = {"form": form, "person": user, "jobs": jobs}
-    return render(
-        request, "administration/user_deactivate.html", context, status=_status_code(form)
-    )
+    return render(request, "administration/user_deactivate.html", context, status=status_code(form))
 
 
 @require_POST
@@ -183,6 +184,25 @@ def user_reactivate(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("user", pk)
 
 
+@get_or_post
+def user_anonymize(request: HttpRequest, pk: int) -> HttpResponse:
+    """Make a deactivated account anonymous. Asks for the user name, typed again."""
+    manager = get_manager(request)
+    user = get_object_or_404(User, pk=pk)
+    form = AnonymizeForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            anonymize_user(manager, user, form.cleaned_data["typed"])
+        except AditError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("The account is anonymous now."))
+            return redirect("user", pk)
+    context = {"form": form, "person": user}
+    status = status_code(form)
+    return render(request, "administration/user_anonymize.html", context, status=status)
+
+
 @require_POST
 def user_password(request: HttpRequest, pk: int) -> HttpResponse:
     """Create a link to set a new password; the response shows it once."""
@@ -193,7 +213,7 @@ def user_password(request: HttpRequest, pk: int) -> HttpResponse:
     except AditError as error:
         messages.error(request, str(error))
         return redirect("user", pk)
-    return _show_link(request, user, token)
+    return show_link(request, user, token)
 
 
 @require_POST
@@ -219,7 +239,7 @@ def _make_form(request: HttpRequest, manager: User, user: User) -> UserForm:
     )
 
 
-def _ask_about_groups(
+def ask_about_groups(
     request: HttpRequest, user: User | None, data: users.UserData
 ) -> HttpResponse | None:
     granted = describe_access(users.get_new_access(user, data.groups))
@@ -228,7 +248,7 @@ def _ask_about_groups(
     return ask_before_granting(request, sections, heading)
 
 
-def _show_link(request: HttpRequest, user: User, token: str) -> HttpResponse:
+def show_link(request: HttpRequest, user: User, token: str) -> HttpResponse:
     context = {
         "person": user,
         "link": one_time_links.password_url(token),
@@ -287,5 +307,5 @@ def _describe_nodes(
     ]
 
 
-def _status_code(form: Any) -> int:
+def status_code(form: Any) -> int:
     return 422 if form.is_bound and form.errors else 200

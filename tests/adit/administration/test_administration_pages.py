@@ -11,7 +11,7 @@ from django.urls import reverse
 from adit.accounts import permissions as standard
 from adit.accounts.models import User
 from adit.administration import urls as administration
-from adit.administration.models import OneTimeLink
+from adit.administration.models import AccountRequest, OneTimeLink
 from adit.api_tokens import tokens
 from adit.api_tokens import urls as api_tokens
 from adit.api_tokens.models import ApiToken
@@ -42,6 +42,11 @@ MATRIX = {
     "user_edit": ("get", ("user",), MANAGERS),
     "user_deactivate": ("get", ("user",), MANAGERS),
     "user_reactivate": ("post", ("user",), MANAGERS_AWAY),
+    "user_anonymize": ("get", ("user",), MANAGERS),
+    "account_requests": ("get", (), MANAGERS),
+    "account_request": ("get", ("request",), MANAGERS),
+    "account_request_decline": ("post", ("request",), MANAGERS_AWAY),
+    "ask_for_account": ("get", (), dict.fromkeys(ROLES, HIDDEN)),
     "user_password": ("post", ("user",), MANAGERS),
     "user_second_factor_reset": ("post", ("user",), MANAGERS_AWAY),
     "groups": ("get", (), MANAGERS),
@@ -92,7 +97,12 @@ def test_each_role_gets_the_expected_status(
     role: str, people: dict[str, User | None], make_user: Callable[..., User], as_user: AsUser
 ) -> None:
     other = make_user("other", standard.COORDINATORS)
-    values = {"user": other.pk, "group": other.groups.get().pk, "token": make_token(other).pk}
+    values = {
+        "user": other.pk,
+        "group": other.groups.get().pk,
+        "token": make_token(other).pk,
+        "request": AccountRequest.objects.create(username="new").pk,
+    }
     client = as_user(people[role])
 
     found = {

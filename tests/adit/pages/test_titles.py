@@ -6,12 +6,14 @@ from datetime import date
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from adit.accounts.models import User
+from adit.administration.models import AccountRequest
 from adit.blocklist.blocking import block_patient
 from adit.consent.changes import Consent, save_consent
 from adit.jobs.models import DeviceDecision, Job, SeriesResult, WithheldImages
@@ -41,6 +43,7 @@ NO_PAGES = {
     *("project_document_file", "session_end", "session_end_others"),
     *("recall_continue", "recall_images", "recall_confirm"),
     *("user_reactivate", "user_password", "token_revoke", "user_second_factor_reset"),
+    "account_request_decline",
     *("webhook_test", "webhook_enable", "webhook_delete"),
     *("dicomweb_find_studies", "dicomweb_find_any_series", "dicomweb_find_series"),
     *("dicomweb_find_images_of_study", "dicomweb_find_images", "dicomweb_retrieval"),
@@ -94,8 +97,10 @@ def arguments(
     project: Project,
     make_job: Callable[..., Job],
     make_item: Callable[..., SeriesResult],
+    settings: LazySettings,
 ) -> Mapping[str, list[Any]]:
     """The arguments of each route that needs some."""
+    settings.SELF_REGISTRATION = True
     job, query, transfer = (make_job(root, project=project) for _ in range(3))
     Job.objects.filter(pk=query.pk).update(kind="batch_query")
     Job.objects.filter(pk=transfer.pk).update(kind="batch_transfer")
@@ -131,6 +136,7 @@ def arguments(
         "job_task": [job.pk, 1],
         "withheld_group": [withheld.pk],
         "withheld_decision": [decision.pk],
+        "account_request": [AccountRequest.objects.create(username="new").pk],
         "uid_map": [project.pk],
         "webhook": [webhook.pk],
         "help_topic": ["jobs"],

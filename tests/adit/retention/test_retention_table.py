@@ -13,7 +13,7 @@ from django.db import models
 from django.utils import timezone
 
 from adit.accounts.models import KnownBrowser, User, UserSession
-from adit.administration.models import OneTimeLink
+from adit.administration.models import AccountRequest, OneTimeLink
 from adit.api_tokens.models import ApiToken
 from adit.audit import trail
 from adit.audit.models import AuditEvent
@@ -64,6 +64,7 @@ TABLE: dict[str, float | None] = {
     "used link": 93,
     "expired link": 93,
     "unused browser": 460,
+    "request for an account": 31,
     "ended session": 0.5,
     "session of two days": 2,
     "use of a node": 93,
@@ -178,6 +179,7 @@ def rows(
         "unused browser": KnownBrowser.objects.create(
             user=coordinator, digest="1", last_used_at=now
         ),
+        "request for an account": AccountRequest.objects.create(username="new"),
         "ended session": UserSession.objects.create(digest="1", expires_at=now, **session),
         "session of two days": UserSession.objects.create(
             digest="2",
