@@ -17,6 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from adit.accounts.mails import send_now
+from adit.accounts.sign_in_settings import Directory, GroupMap, OpenIdProvider
 from adit.audit import outages
 from adit.dates import format_datetime
 from adit.jobs.models import Task, TaskState
@@ -209,6 +210,55 @@ def list_sign_in_settings() -> Iterator[tuple[str, str]]:
     )
     yield "ADIT_HOSTS", ", ".join(settings.ALLOWED_HOSTS)
     yield "ADIT_URL", settings.SITE_URL
+    yield (
+        "ADIT_LOCAL_SIGN_IN",
+        _("Accounts sign in with a password of ADIT: %(answer)s.")
+        % {"answer": yes if settings.LOCAL_SIGN_IN else no},
+    )
+    yield "ADIT_EMERGENCY_ACCOUNTS", ", ".join(settings.EMERGENCY_ACCOUNTS) or _("none")
+    yield "ADIT_OIDC_PROVIDERS", ", ".join(settings.OPENID_PROVIDERS) or _("none")
+    for provider in settings.OPENID_PROVIDERS.values():
+        yield from _list_provider_settings(provider)
+    if settings.LDAP is None:
+        yield "ADIT_LDAP_URL", _("no directory")
+    else:
+        yield from _list_directory_settings(settings.LDAP)
+
+
+def _list_provider_settings(provider: OpenIdProvider) -> Iterator[tuple[str, str]]:
+    prefix = f"ADIT_OIDC_{provider.provider_id.upper()}"
+    yield f"{prefix}_NAME", provider.name
+    yield f"{prefix}_ISSUER", provider.issuer
+    yield f"{prefix}_CLIENT_ID", provider.client_id
+    yield f"{prefix}_SCOPES", " ".join(provider.scopes)
+    yield f"{prefix}_USER_NAME_CLAIM", provider.username_claim
+    yield f"{prefix}_GROUPS_CLAIM", provider.groups_claim
+    yield f"{prefix}_GROUPS", _describe_group_map(provider.group_map)
+    yield f"{prefix}_CREATE_ACCOUNTS", _("yes") if provider.creates_accounts else _("no")
+
+
+def _list_directory_settings(directory: Directory) -> Iterator[tuple[str, str]]:
+    yield "ADIT_LDAP_URL", directory.url
+    yield "ADIT_LDAP_START_TLS", _("yes") if directory.start_tls else _("no")
+    if directory.user_dn:
+        yield "ADIT_LDAP_USER_DN", directory.user_dn
+    else:
+        yield "ADIT_LDAP_BIND_DN", directory.bind_dn
+        yield "ADIT_LDAP_BASE", directory.base
+        yield "ADIT_LDAP_USER_FILTER", directory.user_filter
+    yield "ADIT_LDAP_USER_NAME_ATTRIBUTE", directory.username_attribute
+    yield "ADIT_LDAP_ID_ATTRIBUTE", directory.id_attribute
+    if directory.group_base:
+        yield "ADIT_LDAP_GROUP_BASE", directory.group_base
+        yield "ADIT_LDAP_GROUP_FILTER", directory.group_filter
+    yield "ADIT_LDAP_GROUPS", _describe_group_map(directory.group_map)
+    yield "ADIT_LDAP_CREATE_ACCOUNTS", _("yes") if directory.creates_accounts else _("no")
+    yield "ADIT_LDAP_CHECK_ACCOUNTS", _("yes") if directory.checks_accounts else _("no")
+
+
+def _describe_group_map(group_map: GroupMap) -> str:
+    pairs = (f"{theirs} → {', '.join(ours)}" for theirs, ours in group_map.items())
+    return "; ".join(pairs) or _("none")
 
 
 def list_order_settings() -> Iterator[tuple[str, str]]:

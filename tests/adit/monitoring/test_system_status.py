@@ -1,9 +1,11 @@
 """System status: processes, queue, disks with a forecast, backup, mail, and the checks of doctor."""
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from lab.smtp_server import smtp_server
 from adit import installation
 from adit.accounts.models import User
 from adit.accounts.permissions import ADMINISTRATORS
+from adit.accounts.sign_in_settings import Directory, OpenIdProvider
 from adit.audit import outages
 from adit.audit.models import AuditEvent
 from adit.jobs.models import Job, JobState
@@ -51,6 +54,46 @@ def test_the_status_says_whether_orders_need_a_project(
         settings.ORDERS_WITHOUT_PROJECT = allowed
         page = as_user(pacsadmin).get("/system/").content.decode()
         assert f"Pseudonymized orders without a research project {answer}" in page
+
+
+def test_the_status_shows_how_people_sign_in_without_secrets(
+    pacsadmin: User, as_user: AsUser, settings: Any
+) -> None:
+    settings.LOCAL_SIGN_IN, settings.EMERGENCY_ACCOUNTS = False, ["glass-case"]
+    settings.OPENID_PROVIDERS = {
+        "hospital": OpenIdProvider(
+            provider_id="hospital",
+            name="Hospital login",
+            issuer="https://login.hospital.example",
+            client_id="adit",
+            client_secret="provider secret",
+            group_map={"radiology": ("Coordinators", "Reviewers")},
+        )
+    }
+    settings.LDAP = Directory(
+        url="ldaps://directory.hospital.example",
+        bind_dn="cn=adit",
+        bind_password="directory secret",
+        base="ou=people",
+        group_map={},
+        checks_accounts=True,
+    )
+
+    page = unescape(as_user(pacsadmin).get("/system/").content.decode())
+
+    shown = dict(re.findall(r"<dt><code>(\w+)</code></dt><dd>(.*?)</dd>", page))
+    assert shown["ADIT_LOCAL_SIGN_IN"] == "Accounts sign in with a password of ADIT: no."
+    assert shown["ADIT_EMERGENCY_ACCOUNTS"] == "glass-case"
+    assert shown["ADIT_SELF_REGISTRATION"].endswith(": no.")
+    assert shown["ADIT_OIDC_PROVIDERS"] == "hospital"
+    assert shown["ADIT_OIDC_HOSPITAL_ISSUER"] == "https://login.hospital.example"
+    assert shown["ADIT_OIDC_HOSPITAL_GROUPS"] == "radiology → Coordinators, Reviewers"
+    assert shown["ADIT_LDAP_URL"] == "ldaps://directory.hospital.example"
+    assert shown["ADIT_LDAP_BASE"] == "ou=people"
+    assert shown["ADIT_LDAP_CHECK_ACCOUNTS"] == "yes"
+    assert "secret" not in " ".join(shown.values())
+    assert "provider secret" not in page
+    assert "directory secret" not in page
 
 
 def test_a_process_that_reports_is_running_and_one_that_stopped_is_named_with_its_command(
