@@ -201,9 +201,9 @@ def arguments_of(
         "node": job.destination_id,
         "withheld": 1,
         **dict.fromkeys(
-            ("session", "user", "group", "token", "block", "recall", "notification", "mfa"), 1
+            ("session", "user", "account", "group", "token", "block", "recall", "mfa"), 1
         ),
-        "webhook": 1,
+        **dict.fromkeys(("notification", "webhook"), 1),
         "history": project.pk,
     }
     kind = name.removeprefix("api_").partition("_")[0]
