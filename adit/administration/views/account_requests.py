@@ -16,8 +16,9 @@ from adit.administration import account_requests
 from adit.administration.forms import AccountRequestForm, UserForm
 from adit.administration.models import AccountRequest
 from adit.administration.tables import AccountRequestTable
+from adit.administration.users import UserData
 from adit.administration.views.confirmation import get_manager
-from adit.administration.views.users import ask_about_groups, show_link, status_code
+from adit.administration.views.users import save_after_question, show_link, status_code
 from adit_engine.errors import AditError
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
@@ -69,17 +70,13 @@ def request_page(request: HttpRequest, pk: int) -> HttpResponse:
         },
         appoints_staff=has_right(manager, Right.ADMINISTER),
     )
-    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
-        data = form.data_of_user
-        asked = ask_about_groups(request, None, data)
-        if asked is not None:
-            return asked
-        try:
-            user, token = account_requests.accept_request(manager, wish, data)
-        except AditError as error:
-            form.add_error(None, str(error))
-        else:
-            return show_link(request, user, token)
+
+    def save(data: UserData) -> HttpResponse:
+        return show_link(request, *account_requests.accept_request(manager, wish, data))
+
+    saved = save_after_question(request, form, None, save)
+    if saved is not None:
+        return saved
     has_account = User.objects.filter(email__iexact=wish.email).exists()
     context = {"form": form, "wish": wish, "has_account": has_account}
     status = status_code(form)

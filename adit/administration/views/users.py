@@ -1,6 +1,7 @@
 """Pages of users: list, account with its effective permissions, and changes."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
@@ -79,17 +80,13 @@ def user_new(request: HttpRequest) -> HttpResponse:
     """Create an account. The response shows the link to set its password once."""
     manager = get_manager(request)
     form = _make_form(request, manager, User())
-    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
-        data = form.data_of_user
-        asked = ask_about_groups(request, None, data)
-        if asked is not None:
-            return asked
-        try:
-            user, token = users.create_user(manager, data)
-        except AditError as error:
-            form.add_error(None, str(error))
-        else:
-            return show_link(request, user, token)
+
+    def save(data: users.UserData) -> HttpResponse:
+        return show_link(request, *users.create_user(manager, data))
+
+    saved = save_after_question(request, form, None, save)
+    if saved is not None:
+        return saved
     context = {"form": form}
     return render(request, "administration/user_edit.html", context, status=status_code(form))
 
@@ -99,18 +96,15 @@ def service_account_new(request: HttpRequest) -> HttpResponse:
     """Create an account for a program; its page then offers API tokens."""
     manager = get_manager(request)
     form = _make_form(request, manager, User(is_service=True))
-    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
-        data = form.data_of_user
-        asked = ask_about_groups(request, None, data)
-        if asked is not None:
-            return asked
-        try:
-            user = users.create_service_account(manager, data)
-        except AditError as error:
-            form.add_error(None, str(error))
-        else:
-            messages.success(request, _("The service account is created. Create a token for it."))
-            return redirect("user", user.pk)
+
+    def save(data: users.UserData) -> HttpResponse:
+        user = users.create_service_account(manager, data)
+        messages.success(request, _("The service account is created. Create a token for it."))
+        return redirect("user", user.pk)
+
+    saved = save_after_question(request, form, None, save)
+    if saved is not None:
+        return saved
     context = {"form": form, "is_service": True}
     return render(request, "administration/user_edit.html", context, status=status_code(form))
 
@@ -133,18 +127,15 @@ def user_edit(request: HttpRequest, pk: int) -> HttpResponse:
     manager = get_manager(request)
     user = get_object_or_404(User, pk=pk)
     form = _make_form(request, manager, copy.copy(user))
-    if request.method == "POST" and form.is_valid() and "back" not in request.POST:
-        data = form.data_of_user
-        asked = ask_about_groups(request, user, data)
-        if asked is not None:
-            return asked
-        try:
-            users.change_user(manager, user, data)
-        except AditError as error:
-            form.add_error(None, str(error))
-        else:
-            messages.success(request, _("Saved."))
-            return redirect("user", pk)
+
+    def save(data: users.UserData) -> HttpResponse:
+        users.change_user(manager, user, data)
+        messages.success(request, _("Saved."))
+        return redirect("user", pk)
+
+    saved = save_after_question(request, form, user, save)
+    if saved is not None:
+        return saved
     context = {"form": form, "person": user, "is_service": user.is_service}
     return render(request, "administration/user_edit.html", context, status=status_code(form))
 
@@ -239,13 +230,27 @@ def _make_form(request: HttpRequest, manager: User, user: User) -> UserForm:
     )
 
 
-def ask_about_groups(
-    request: HttpRequest, user: User | None, data: users.UserData
+def save_after_question(
+    request: HttpRequest,
+    form: UserForm,
+    user: User | None,
+    save: Callable[[users.UserData], HttpResponse],
 ) -> HttpResponse | None:
+    """Show what the groups newly allow, then save. Return None if the form is to be shown."""
+    if request.method != "POST" or not form.is_valid() or "back" in request.POST:
+        return None
+    data = form.data_of_user
     granted = describe_access(users.get_new_access(user, data.groups))
     sections = [(_("The groups newly allow this:"), granted)] if granted else []
     heading = _("Save %(user)s?") % {"user": data.username}
-    return ask_before_granting(request, sections, heading)
+    question = ask_before_granting(request, sections, heading)
+    if question is not None:
+        return question
+    try:
+        return save(data)
+    except AditError as error:
+        form.add_error(None, str(error))
+        return None
 
 
 def show_link(request: HttpRequest, user: User, token: str) -> HttpResponse:

@@ -129,7 +129,7 @@ def test_a_declined_person_is_told_by_mail_and_forgotten(
 
 
 def test_what_an_unknown_person_typed_is_in_no_trail_and_no_notification(admin: User) -> None:
-    first, second = make_request(), make_request()
+    first, second = make_request(username="wished"), make_request(username="wished")
     account_requests.accept_request(admin, first, UserData("n.neu"))
     account_requests.decline_request(admin, second)
 
@@ -142,7 +142,7 @@ def test_what_an_unknown_person_typed_is_in_no_trail_and_no_notification(admin: 
     ]
     told = [str(row.message) for row in Notification.objects.all()]
     recorded = str([(event.about, event.details) for event in events])
-    for typed in ("Nora", "Neu", "hospital", "LUNG"):
+    for typed in ("wished", "Nora", "Neu", "hospital", "LUNG"):
         assert typed not in recorded
         assert not any(typed in text for text in told)
 
