@@ -6,7 +6,8 @@ they have.
 """
 
 from django.db import transaction
-from django.db.models import CASCADE, ManyToOneRel
+from django.db.models import CASCADE, CharField, ManyToOneRel, Q, Value
+from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 
 from adit.accounts.models import User
@@ -14,6 +15,7 @@ from adit.administration.checks import lock_groups, recording_refusal, require_m
 from adit.administration.effective_access import Access
 from adit.audit.trail import record
 from adit.notifications.outbox import OutgoingMail
+from adit.projects.models import Project
 from adit_engine.errors import InvalidInput
 
 
@@ -31,8 +33,15 @@ def anonymize_user(actor: User, user: User, typed: str) -> None:
             raise InvalidInput("user.still-active")
         if typed.strip() != user.username:
             raise InvalidInput("user.name-not-repeated")
+        projects = Project.objects.filter(
+            Q(member_users=user) | Q(list_holder_users=user) | Q(reidentifier_users=user)
+        )
+        details = {
+            "groups": sorted(user.groups.values_list("name", flat=True)),
+            "projects": sorted(set(projects.values_list("protocol_id", flat=True))),
+        }
         name = _choose_name(user)
-        _remove_addresses(user.email, f"{name}@anonymous.invalid")
+        _remove_addresses(user, name)
         _delete_own_rows(user)
         user.username = name
         user.first_name = user.last_name = user.email = ""
@@ -41,7 +50,7 @@ def anonymize_user(actor: User, user: User, typed: str) -> None:
         user.anonymized_at = timezone.now()
         user.set_unusable_password()
         user.save()
-        record("user.anonymized", user=actor, about=f"user:{user.pk}")
+        record("user.anonymized", user=actor, about=f"user:{user.pk}", details=details)
 
 
 def require_not_anonymous(user: User) -> None:
@@ -61,12 +70,18 @@ def _delete_own_rows(user: User) -> None:
             rows.filter(**{relation.field.name: user}).delete()
 
 
-def _remove_addresses(address: str, substitute: str) -> None:
-    """Replace the address of mails that are kept as a record; those that wait are not sent."""
-    if not address:
+def _remove_addresses(user: User, name: str) -> None:
+    """Replace the address of mails that are kept as a record; those that wait are not sent.
+
+    An address that is also of another account stays: its mails are for that account as well.
+    """
+    others = User.objects.filter(email__iexact=user.email).exclude(pk=user.pk)
+    if not user.email or others.exists():
         return
+    # The number of the mail keeps addresses apart that differed in upper and lower case.
+    substitute = Concat(Value(f"{name}."), Cast("pk", CharField()), Value("@anonymous.invalid"))
     for model in OutgoingMail.__subclasses__():
-        mails = model._default_manager.filter(address__iexact=address)
+        mails = model._default_manager.filter(address__iexact=user.email)
         mails.filter(sent_at=None).update(given_up=True)
         mails.update(address=substitute)
 

@@ -119,15 +119,11 @@ def _list_changes(kind: str, row: Model, event: AuditEvent) -> list[FieldChange]
         return _compare_rules(event)
     details = event.details
     changes = {**details, **details.get("changes", {})}
-    if isinstance(row, User) and row.anonymized_at is not None:
-        hidden = sorted(_NAMES & changes.keys())
-        return [FieldChange(_label(row, name), is_secret=True) for name in hidden]
+    is_anonymous = isinstance(row, User) and row.anonymized_at is not None
     found = [
-        FieldChange(
-            _label(row, name),
-            _show(name, change["from"]),
-            _show(name, change["to"]),
-        )
+        FieldChange(_label(row, name), is_secret=True)
+        if is_anonymous and name in _NAMES
+        else FieldChange(_label(row, name), _show(name, change["from"]), _show(name, change["to"]))
         for name, change in changes.items()
         if isinstance(change, dict) and change.keys() == {"from", "to"}
     ]

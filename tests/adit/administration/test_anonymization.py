@@ -9,7 +9,7 @@ from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
 from django.apps import apps
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.db import models
 from django.test import Client
 from django.utils import timezone
@@ -62,6 +62,8 @@ def leaver(
     now = timezone.now()
     job = make_job(user, state=JobState.SUCCESS, ended_at=now)
     JobMail.objects.create(job=job, reason="ended", number=1, state="success", address=user.email)
+    again = user.email.upper()  # as in ADIT_MAIL_ADMINS
+    JobMail.objects.create(job=job, reason="ended", number=1, state="success", address=again)
     AlarmMail.objects.create(address=user.email.upper())
     project = make_project("LUNG")
     for members in (project.member_users, project.list_holder_users, project.reidentifier_users):
@@ -94,8 +96,8 @@ def find_in_database(words: tuple[str, ...], without: tuple[type[models.Model], 
         if model in without:
             continue
         for row in model._default_manager.all().values():
-            text = json.dumps(row, default=str)
-            found += [f"{model._meta.label}: {word}" for word in words if word in text]
+            text = json.dumps(row, default=str, ensure_ascii=False).lower()
+            found += [f"{model._meta.label}: {word}" for word in words if word.lower() in text]
     return found
 
 
@@ -134,9 +136,39 @@ def test_rows_of_the_account_alone_go_and_records_stay(leaver: User, admin: User
 def test_mails_that_wait_are_not_sent(leaver: User, admin: User) -> None:
     anonymize_user(admin, leaver, "hannelore")
 
-    (mail,) = JobMail.objects.all()
-    assert mail.given_up
-    assert mail.address == f"former-user-{leaver.pk}@anonymous.invalid"
+    mails = JobMail.objects.order_by("pk")
+    assert all(mail.given_up for mail in mails)
+    assert [mail.address for mail in mails] == [
+        f"former-user-{leaver.pk}.{mail.pk}@anonymous.invalid" for mail in mails
+    ]
+
+
+def test_mails_of_another_account_with_the_same_address_are_sent(
+    leaver: User, admin: User, make_user: Callable[..., User]
+) -> None:
+    make_user("ward", email=leaver.email.title())
+
+    anonymize_user(admin, leaver, "hannelore")
+
+    assert not JobMail.objects.filter(given_up=True).exists()
+    assert not JobMail.objects.filter(address__endswith=".invalid").exists()
+
+
+def test_the_trail_names_the_memberships_that_ended(
+    leaver: User, admin: User, as_user: Callable[[User], Client]
+) -> None:
+    users.reactivate_user(admin, leaver)
+    users.change_user(admin, leaver, UserData("hannelore", last_name="Wiesengrund", groups=[]))
+    leaver.groups.add(Group.objects.get(name="Coordinators"))
+    users.deactivate_user(admin, leaver, successor=None)
+
+    anonymize_user(admin, leaver, "hannelore")
+
+    event = AuditEvent.objects.get(action="user.anonymized")
+    assert event.details == {"groups": ["Coordinators"], "projects": ["LUNG"]}
+    history = as_user(admin).get(f"/history/user/{leaver.pk}/").content.decode()
+    assert "changed (not shown)" in history
+    assert "Coordinators" in history
 
 
 def test_the_pages_show_an_anonymous_account(
