@@ -37,6 +37,11 @@ class UserForm(forms.ModelForm):
             "email": _("Mail address"),
             "is_staff": _("Staff"),
         }
+        error_messages = {
+            "username": {
+                "unique": _("There is already a user with this name. Choose another user name.")
+            }
+        }
         help_texts = {
             "username": _("The person signs in with it. Letters, digits and @ . + - _"),
             "email": _("The link to set the password is sent to this address."),

@@ -187,6 +187,8 @@ def test_the_pages_show_an_anonymous_account(
     assert "made anonymous" in page
     assert f"{path}anonymize/" not in page
     assert f"{path}reactivate/" not in page
+    assert f"{path}edit/" not in page
+    assert "Add the user to a group" not in page
     for name in NAMES:
         assert name not in page
         assert name not in history
