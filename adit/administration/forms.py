@@ -39,7 +39,7 @@ class UserForm(forms.ModelForm):
         }
         error_messages = {
             "username": {
-                "unique": _("There is already a user with this name. Choose another user name.")
+                "unique": _("A user with this name already exists. Choose another user name.")
             }
         }
         help_texts = {
