@@ -190,6 +190,7 @@ class DemoPacs:
             "evt_handlers": [
                 (evt.EVT_CONN_OPEN, _tune_connection),
                 (evt.EVT_ESTABLISHED, _send_files_as_they_are, [originator]),
+                (evt.EVT_ESTABLISHED, reserve_responses),
             ],
         }
         yield (*self._peers[title], options)
@@ -240,6 +241,17 @@ def _send_files_as_they_are(event: evt.Event, originator: Mapping[str, Any] | No
     """
     association: Any = event.assoc
     association.send_c_store = partial(_send, association, originator or {})
+
+
+def reserve_responses(event: evt.Event) -> None:
+    """Let only the thread that sent a request take its response; for associations as requestor.
+
+    The reactor of pynetdicom 3.0 can look for messages once more after a sender has paused it. It
+    would then take the response, and the sender would wait until the DIMSE timeout.
+    """
+    dimse: Any = event.assoc.dimse
+    take = dimse.get_msg
+    dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
 def _send(

@@ -14,12 +14,13 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
-from pynetdicom import AE, build_role
+from pynetdicom import build_context, build_role
 
 from adit_engine.dicom_ul.command_set import RESPONSE_BIT, CommandField, FieldValue, Operation
 from adit_engine.values.instance import IMPLICIT_LE
 from lab.association import Association, Message
 from lab.lies import Kind, Part
+from lab.scu import associate
 
 if TYPE_CHECKING:
     from lab.archive import Lying
@@ -140,11 +141,9 @@ def _there(
         archive.log.reports.append(None)
         return
     stranger = archive.tells(Kind.OTHER_TITLE, on=Part.COMMIT)
-    entity = AE("STRANGER" if stranger else archive.site.ae_title)
-    entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = 60
-    entity.add_requested_context(COMMITMENT)
+    calling = "STRANGER" if stranger else archive.site.ae_title
     role = build_role(COMMITMENT, scp_role=True)
-    opened = entity.associate(*address, ae_title=called, ext_neg=[role])
+    opened = associate(address, called, [build_context(COMMITMENT)], [role], calling=calling)
     if not opened.is_established:
         archive.log.reports.append(None)
         return

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.scu import associate
 from pydicom import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import build_context, evt
 
 from adit.demo.pacs import DemoPacs
 
@@ -18,9 +19,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 
 def find(pacs: DemoPacs, level: str, root: str = STUDY_ROOT, **keys: Any) -> list[Dataset]:
-    ae = AE("TESTER")
-    ae.add_requested_context(root)
-    association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
+    association = associate(("127.0.0.1", pacs.port), "DEMOPACS", [build_context(root)])
     assert association.is_established
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
@@ -183,9 +182,7 @@ def test_query_keys_restrict_the_result(
 
 
 def test_an_unknown_query_level_is_refused(pacs: DemoPacs) -> None:
-    ae = AE("TESTER")
-    ae.add_requested_context(STUDY_ROOT)
-    association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
+    association = associate(("127.0.0.1", pacs.port), "DEMOPACS", [build_context(STUDY_ROOT)])
     identifier = Dataset()
     identifier.QueryRetrieveLevel = "WARD"
     statuses = [status.Status for status, _ in association.send_c_find(identifier, STUDY_ROOT)]
@@ -194,9 +191,7 @@ def test_an_unknown_query_level_is_refused(pacs: DemoPacs) -> None:
 
 
 def test_a_wrong_called_ae_title_is_rejected(pacs: DemoPacs) -> None:
-    ae = AE("TESTER")
-    ae.add_requested_context(VERIFICATION)
-    association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")
+    association = associate(("127.0.0.1", pacs.port), "OTHERPACS", [build_context(VERIFICATION)])
     assert association.is_rejected
     answer = association.acceptor.primitive
     assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, 7)
@@ -207,8 +202,8 @@ def test_a_pacs_stops_while_it_rejects_an_association(filled: Path) -> None:
         assert pacs._server is not None
         stopped = threading.Event()
         pacs._server.bind(evt.EVT_REJECTED, lambda event: (pacs.stop(), stopped.set()))
-        ae = AE("TESTER")
-        ae.add_requested_context(VERIFICATION)
-        association = ae.associate("127.0.0.1", pacs.port, ae_title="OTHERPACS")
+        association = associate(
+            ("127.0.0.1", pacs.port), "OTHERPACS", [build_context(VERIFICATION)]
+        )
         assert stopped.wait(60)
     assert association.is_rejected

@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 from lab.ports import free_port
+from lab.scu import associate
 from lab.small_objects import CT, MR, instance
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
-from pynetdicom import AE, build_role, evt
+from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.dimse import DIMSEServiceProvider
 
 from adit.demo import pacs as demo_pacs
 from adit.demo.pacs import DemoPacs
@@ -74,9 +76,9 @@ def test_c_get_of_a_study_returns_the_stored_bytes(
 
 def store(port: int, sent: Dataset | Path, class_uid: str = CT) -> int:
     """Send one object by C-STORE and return the status."""
-    ae = AE("TESTER")
-    ae.add_requested_context(class_uid, "1.2.840.10008.1.2.1")
-    association = ae.associate("127.0.0.1", port, ae_title="SECOND")
+    association = associate(
+        ("127.0.0.1", port), "SECOND", [build_context(class_uid, "1.2.840.10008.1.2.1")]
+    )
     status = association.send_c_store(sent).Status
     association.release()
     return int(status)
@@ -100,18 +102,14 @@ def get(
             event.assoc.send_c_cancel(1, query_model=GET)
         return 0
 
-    ae = AE("TESTER")
-    ae.add_requested_context(GET)
-    for class_uid in classes:
-        for syntax in syntaxes:
-            ae.add_requested_context(class_uid, syntax)
+    storage = [build_context(one, syntax) for one in classes for syntax in syntaxes]
     roles = [build_role(class_uid, scp_role=True) for class_uid in classes]
-    association = ae.associate(
-        "127.0.0.1",
-        pacs.port,
-        ae_title=pacs.ae_title,
-        ext_neg=roles,
-        evt_handlers=[(evt.EVT_C_STORE, keep)],
+    association = associate(
+        ("127.0.0.1", pacs.port),
+        pacs.ae_title,
+        [build_context(GET), *storage],
+        roles,
+        [(evt.EVT_C_STORE, keep)],
     )
     identifier = Dataset()
     identifier.QueryRetrieveLevel = level
@@ -213,17 +211,41 @@ def test_c_move_sub_operations_name_the_move_originator(filled: Path) -> None:
         ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, note)]
     )
     port = server.socket.getsockname()[1]
-    ae = AE("TESTER")
-    ae.add_requested_context(MOVE)
     identifier = Dataset()
     identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", "1.2.1"
     with DemoPacs("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as pacs:
-        association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
+        association = associate(("127.0.0.1", pacs.port), "DEMOPACS", [build_context(MOVE)])
         answers = list(association.send_c_move(identifier, "RECEIVER", MOVE, msg_id=77))
         association.release()
     server.shutdown()
     assert (answers[-1][0].Status, answers[-1][0].NumberOfCompletedSuboperations) == (0, 5)
     assert originators == {("TESTER", 77)}
+
+
+@needs_dcmtk
+def test_c_move_gets_each_response_though_the_reactor_pauses_late(
+    filled: Path, receiver: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = DIMSEServiceProvider.send_msg
+
+    def send_before_the_pause(dimse: DIMSEServiceProvider, *message: Any) -> None:
+        send(dimse, *message)
+        if dimse.assoc.is_requestor and dimse.assoc.acceptor.ae_title == "RECEIVER":
+            dimse.assoc._reactor_checkpoint.set()
+            wait_until(dimse.msg_queue.qsize)
+            time.sleep(0.1)  # the reactor looks for messages every millisecond
+            dimse.assoc._reactor_checkpoint.clear()
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_before_the_pause)
+    port, folder = receiver
+    with DemoPacs("DEMOPACS", filled, {"RECEIVER": ("127.0.0.1", port)}) as pacs:
+        association = associate(("127.0.0.1", pacs.port), "DEMOPACS", [build_context(MOVE)])
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", "1.2.3"
+        answers = list(association.send_c_move(identifier, "RECEIVER", MOVE))
+        association.release()
+    assert (answers[-1][0].Status, answers[-1][0].NumberOfCompletedSuboperations) == (0, 2)
+    assert by_uid(folder) == by_uid(filled / "1.2.3")
 
 
 def test_c_get_ends_after_a_cancel(pacs: DemoPacs) -> None:
@@ -323,9 +345,9 @@ def test_an_instance_stored_again_with_the_same_uid_replaces_the_file(tmp_path: 
     names = {"StudyInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.8.1", "PatientID": "P8"}
     with DemoPacs("SECOND", tmp_path / "second") as pacs:
         for moved in ("1.2.8", "1.2.8", "1.2.9"):
-            ae = AE("TESTER")
-            ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
-            association = ae.associate("127.0.0.1", pacs.port, ae_title="SECOND")
+            association = associate(
+                ("127.0.0.1", pacs.port), "SECOND", [build_context(CT, "1.2.840.10008.1.2.1")]
+            )
             sent = instance("1.2.8.1.1", **{**names, "StudyInstanceUID": moved})
             assert association.send_c_store(sent).Status == 0
             association.release()
@@ -362,9 +384,9 @@ def test_a_full_disk_is_reported_as_out_of_resources(tmp_path: Path) -> None:
         "from adit.demo.pacs import main; sys.exit(main(sys.argv[1:]))"
     )
     with running(tmp_path / "second", [sys.executable, "-c", code]) as (_, port):
-        ae = AE("TESTER")
-        ae.add_requested_context(CT, "1.2.840.10008.1.2.1")
-        association = ae.associate("127.0.0.1", port, ae_title="SECOND")
+        association = associate(
+            ("127.0.0.1", port), "SECOND", [build_context(CT, "1.2.840.10008.1.2.1")]
+        )
         names = {"StudyInstanceUID": "1.2.8", "SeriesInstanceUID": "1.2.8.1"}
         small = association.send_c_store(instance("1.2.8.1.1", **names)).Status
         large = association.send_c_store(instance("1.2.8.1.2", pixels=100000, **names)).Status
@@ -400,9 +422,7 @@ class running:
 
 def test_the_process_does_not_wait_for_the_end_of_an_open_association(filled: Path) -> None:
     with running(filled) as (process, port):
-        ae = AE("TESTER")
-        ae.add_requested_context("1.2.840.10008.1.1")
-        association = ae.associate("127.0.0.1", port, ae_title="SECOND")
+        association = associate(("127.0.0.1", port), "SECOND", [build_context("1.2.840.10008.1.1")])
         assert association.send_c_echo().Status == 0
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
@@ -475,8 +495,8 @@ def test_invalid_data_does_not_stop_the_pacs(pacs: DemoPacs) -> None:
                 peer.shutdown(socket.SHUT_WR)
                 while peer.recv(4096):
                     pass
-    ae = AE("TESTER")
-    ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate("127.0.0.1", pacs.port, ae_title="DEMOPACS")
+    association = associate(
+        ("127.0.0.1", pacs.port), "DEMOPACS", [build_context("1.2.840.10008.1.1")]
+    )
     assert association.send_c_echo().Status == 0
     association.release()

@@ -1,0 +1,32 @@
+"""A service class user of pynetdicom for tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from adit.demo.pacs import reserve_responses
+
+
+def associate(
+    address: tuple[str, int],
+    called: str,
+    contexts: list[PresentationContext],
+    roles: Sequence[Any] = (),
+    handlers: Sequence[Any] = (),
+    *,
+    calling: str = "TESTER",
+    timeout: float = 60,
+) -> Association:
+    """Request an association; the caller looks whether it is established. Timeout in seconds."""
+    ae = AE(calling)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
+    return ae.associate(
+        *address,
+        contexts,
+        called,
+        ext_neg=list(roles),
+        evt_handlers=[(evt.EVT_ESTABLISHED, reserve_responses), *handlers],
+    )
