@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -130,7 +131,10 @@ def _delayed(place: str, base: Path, rounds: int, *, quick: bool) -> Iterator[Li
                 several = replace(one, associations=ASSOCIATIONS)
                 yield from compare.delayed_lines(one, several, rounds, where)
                 if seconds == DELAYS_S[0]:
-                    yield from compare.second_client_lines(direct, several, rounds, where)
+                    with ThreadPoolExecutor(1, initializer=compare.run_elsewhere) as pool:
+                        port = pool.submit(at, direct.source.dicom_port).result()
+                    far = replace(several, source=replace(direct.source, dicom_port=port))
+                    yield from compare.second_client_lines(direct, far, rounds, where)
                     counts = (50, 200, 500) if quick else (100, 1000, 5000)
 
                     def far_of(study: Study, site: Site = several) -> Site:
