@@ -368,7 +368,10 @@ FIELD_HINTS = {
         "Programs use this name for it. Empty: ADIT takes its AE title, or its name if it has none."
     ),
     "is_clinical": _("Patient care depends on it. Sending to it needs a separate permission."),
-    "retrieve_limit": _("Maximum number of open connections, for all users and jobs together."),
+    "retrieve_limit": _(
+        "For all users and jobs together. Choose fewer than a PACS serves at once (Orthanc: 4), so "
+        "that others need not wait."
+    ),
     "search_limit": _("Maximum number of open connections for searches and tests."),
     "pause_between_studies_s": _("How long each connection pauses after a study. 0: no pause."),
     "rate_kb_s": _(
