@@ -18,11 +18,10 @@ def associate(
     handlers: Sequence[Any] = (),
     *,
     calling: str = "TESTER",
-    timeout: float = 60,
 ) -> Association:
-    """Request an association; the caller looks whether it is established. Timeout in seconds."""
+    """Request an association; the caller looks whether it is established."""
     ae = AE(calling)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = timeout
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 60
     return ae.associate(
         *address,
         contexts,
