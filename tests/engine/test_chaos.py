@@ -32,7 +32,7 @@ from lab.orders import (
 )
 
 from adit_engine.nodes.base import StoreResult
-from adit_engine.nodes.dimse import c_store, parallel_retrieve
+from adit_engine.nodes.dimse import association_limits, parallel_retrieve
 from adit_engine.nodes.folder import FolderNode
 from adit_engine.pseudonymize import instance_pseudonymizer
 from adit_engine.pseudonymize.apply import apply
@@ -50,8 +50,8 @@ AT_A_TIME = int(os.environ.get("ADIT_LAB_AT_A_TIME", "10"))
 def shares_out_few_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use several associations even for series of five images."""
     monkeypatch.setattr(parallel_retrieve, "MIN_BLOCK", 1)
-    monkeypatch.setattr(parallel_retrieve, "WARM_UP", 1)
-    monkeypatch.setattr(c_store, "SECOND_ASSOCIATION_FROM", 1)
+    monkeypatch.setattr(parallel_retrieve, "MIN_SHARED_IMAGES", 2)
+    monkeypatch.setattr(association_limits, "SINGLE_IMAGES", 1)
 
 
 def carried_out(folder: Path, cases: list[Case], everything: list[Instance]) -> Auditor:

@@ -15,7 +15,7 @@ from adit_engine.dicom_ul.pdu import MAX_CONTEXTS, PresentationContext
 from adit_engine.errors import AditError, ConnectionLost, NodeError, NodeRefused, TimedOut
 from adit_engine.messages import Message
 from adit_engine.nodes.base import StoreResult
-from adit_engine.nodes.dimse.association_limits import LearnedLimit, is_slower
+from adit_engine.nodes.dimse.association_limits import LearnedLimit
 from adit_engine.values.instance import DEFLATED_LE, EXPLICIT_BE, EXPLICIT_LE, IMPLICIT_LE, Instance
 
 DEFAULT_ASSOCIATIONS = 1
@@ -25,15 +25,11 @@ With more, the next image is sent while the node files the one before. Nothing w
 one to open: a node that serves one association at a time gets everything by the first.
 """
 
-SECOND_ASSOCIATION_FROM = 8
 SECOND_ASSOCIATION_FROM_BYTES = 16 * 1024 * 1024
-"""Instances, or bytes, sent over one association before opening another is worth it.
+"""Bytes sent over one association before opening another is worth it, whatever its pace.
 
-Once several associations are known to be faster, others are opened after the first instance.
+Once the pace over one association is known, others are opened after the first instance.
 """
-
-MEASURED_INSTANCES = 32
-"""Instances sent over several associations before their pace is compared with that of one."""
 
 SERVED_WITHIN_S = 2.0
 """An association that was not accepted for so long will not be, while others are open."""
@@ -91,38 +87,6 @@ class _PendingStore:
     is_second_try: bool = False
 
 
-class _Pace:
-    """Seconds per instance that the node takes, without the time of source and consumer.
-
-    Measured with one association first, then with several. A context manager that measures a block.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._seconds = 0.0
-        self._single_s: float | None = None
-        self._began = 0.0
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self._seconds += time.monotonic() - self._began
-
-    def begin(self, lanes: int) -> None:
-        """Begin to measure several associations, after `lanes`."""
-        if lanes == 1 and self.count >= SECOND_ASSOCIATION_FROM:
-            self._single_s = self._seconds / self.count
-        self.count, self._seconds = 0, 0.0
-
-    def compare(self, lanes: int) -> bool | None:
-        """Return whether several are slower than one; None if that is not known (again)."""
-        if self._single_s is None or self.count < MEASURED_INSTANCES:
-            return None
-        single_s, self._single_s = self._single_s, None
-        return is_slower(single_s, lanes * self._seconds / self.count, lanes)
-
-
 class CStore:
     """C-STORE of one stream over one or more associations.
 
@@ -153,7 +117,6 @@ class CStore:
         self._due: deque[_PendingStore] = deque()
         self._sent = self._sent_bytes = 0
         self._retries = MAX_VAIN_RETRIES
-        self._pace = _Pace()
 
     def store(self, instances: Iterable[Instance]) -> Iterator[StoreResult]:
         """Yield one result for each instance, in order. Lazy. Raises NodeError, Stopped.
@@ -210,9 +173,9 @@ class CStore:
 
     def _begin(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
         """Send an instance without waiting for the response."""
-        with self._pace:
-            due = self._begin_unmeasured(lane, instance)
-        self._pace.count += 1
+        began = time.monotonic()
+        due = self._begin_unmeasured(lane, instance)
+        self._add_pace(began, 1, instance.size_bytes)
         return due
 
     def _begin_unmeasured(self, lane: _StoreAssociation, instance: Instance) -> _PendingStore:
@@ -238,8 +201,9 @@ class CStore:
         """
         if due.answer is not None:
             return due.answer
-        with self._pace:
-            ref, status = due.instance.in_header.ref, self._receive_status(due)
+        began = time.monotonic()
+        ref, status = due.instance.in_header.ref, self._receive_status(due)
+        self._add_pace(began)
         if status != statuses.SUCCESS and not statuses.is_stored_with_warning(status):
             return StoreResult(ref, status, error=statuses.describe_store_error(status))
         warning = statuses.describe_store_warning(status) if status != statuses.SUCCESS else None
@@ -408,8 +372,6 @@ class CStore:
                     continue
             self._requested.remove(lane)
             self._lanes.append(lane)
-        if len(self._lanes) > count:
-            self._pace.begin(count)
         return len(self._lanes) > count
 
     def _require_same_contexts(self, lane: _StoreAssociation) -> None:
@@ -425,10 +387,8 @@ class CStore:
                 raise NodeRefused(self._name, "c-store.context-lost")
 
     def _is_worth_it(self) -> bool:
-        return (
-            self._sent >= SECOND_ASSOCIATION_FROM
-            or self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES
-            or (self._sent > 0 and self._learned.is_proven)
+        return self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES or (
+            self._sent > 0 and not self._learned.single_images_left
         )
 
     def _refuse(self, lane: _StoreAssociation, error: NodeError) -> None:
@@ -471,16 +431,16 @@ class CStore:
         if self._learned.is_slow:
             self._drop_requested()
             self._limit_lanes(1)
-        count = len(self._lanes)
-        slower = self._pace.compare(count) if count > 1 else None
-        if slower is False:
-            self._learned.is_proven = True
-        elif slower:
+        if len(self._lanes) > 1 and self._learned.compare_pace():
             self._limit_lanes(1)
-            self._learned.lower(1, "association-limit.slower")
             self._give_up_requested()
         while len(self._lanes) > self._most_lanes:
             self._close_lane(self._lanes[-1])
+
+    def _add_pace(self, began: float, images: int = 0, size_bytes: int = 0) -> None:
+        """Add the seconds since `began`, which source and consumer have no part in."""
+        seconds = time.monotonic() - began
+        self._learned.pace.add(len(self._lanes), seconds, images, size_bytes)
 
     def _add_association(self) -> None:
         self._lanes.append(self._stack.enter_context(_StoreAssociation()))

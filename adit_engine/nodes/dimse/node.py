@@ -43,7 +43,7 @@ from adit_engine.nodes.dimse.c_get import (
 )
 from adit_engine.nodes.dimse.c_move import PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
 from adit_engine.nodes.dimse.c_store import CStore
-from adit_engine.nodes.dimse.parallel_retrieve import MIN_BLOCK, ParallelRetrieval
+from adit_engine.nodes.dimse.parallel_retrieve import ParallelRetrieval, are_shared
 from adit_engine.nodes.dimse.retrieve import ImageRetrieval, RetrieveSettings
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.nodes.dimse.storage_commitment import StorageCommitment
@@ -356,7 +356,7 @@ class DimseNode(NodeCapabilities):
         is_told = 0 < len(classes) <= CLASSES_PER_ASSOCIATION and all(map(expected_uids, classes))
         is_deaf = self._route.method == "move" and self._reception is None
         # Several associations share out what the list names.
-        is_shared = self._retrieve_associations > 1 and (count is None or count >= 2 * MIN_BLOCK)
+        is_shared = self._retrieve_associations > 1 and (count is None or are_shared(count))
         if not self.lists_concurrently or is_deaf or not is_told or is_shared:
             return None
         wishes = self._make_requests([series], patient_id)

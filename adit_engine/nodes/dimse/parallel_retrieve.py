@@ -19,7 +19,7 @@ from adit_engine.errors import (
     NotSupported,
     Stopped,
 )
-from adit_engine.nodes.dimse.association_limits import LearnedLimit, is_slower
+from adit_engine.nodes.dimse.association_limits import LearnedLimit
 from adit_engine.nodes.dimse.c_get import CLASSES_PER_ASSOCIATION, RetrieveRequest
 from adit_engine.nodes.dimse.retrieve import ImageRetrieval
 from adit_engine.values.instance import Instance
@@ -27,11 +27,11 @@ from adit_engine.values.instance import Instance
 MIN_BLOCK, MAX_BLOCK = 8, 128
 """Images per request, unless fewer are left."""
 
-WARM_UP = 8
-"""Images that the first association receives before its pace alone is known."""
+MIN_SHORT_BLOCK = 2
+"""Images per request if there are too few for MIN_BLOCK over each association."""
 
-MEASURED_IMAGES = 32
-"""Images received over all associations before their pace is compared with that of one."""
+MIN_SHARED_IMAGES = 8
+"""Fewer images are fetched over one association."""
 
 LIMIT_BYTES = 16 * 1024 * 1024
 """Received images that wait for the consumer, of all associations together."""
@@ -46,6 +46,11 @@ _MISSING_SHARE = 0.5
 """From this share of missing images on, the node does not serve requests for single images."""
 
 
+def are_shared(count: int) -> bool:
+    """Return whether so many images are shared out, where several associations are allowed."""
+    return count >= MIN_SHARED_IMAGES
+
+
 class ImageBlocks:
     """The images that are still to be requested; shared by the associations of one fetch."""
 
@@ -55,8 +60,11 @@ class ImageBlocks:
         self._left = list(reversed(requests))
         self._associations = associations
         self._lock = threading.Lock()
+        share = self.count_left() // associations
+        self.least = min(MIN_BLOCK, max(MIN_SHORT_BLOCK, share))
+        """The smallest number of images for which an association is used."""
 
-    def take(self) -> RetrieveRequest | None:
+    def take(self, at_least: int) -> RetrieveRequest | None:
         """Return the next block: large at first, smaller towards the end; None at the end."""
         with self._lock:
             while self._left:
@@ -64,7 +72,7 @@ class ImageBlocks:
                 uids = [uid for uid in request.instance_uids if uid not in self.received]
                 waiting = len(uids) + sum(len(one.instance_uids) for one in self._left)
                 share = -(-waiting // self._associations)
-                size = max(MIN_BLOCK, min(share, MAX_BLOCK))
+                size = max(at_least, self.least, min(share, MAX_BLOCK))
                 if len(uids) > size:
                     self._left.append(replace(request, instance_uids=tuple(uids[size:])))
                 if uids:
@@ -95,7 +103,6 @@ class _Lane:
         self.is_ended = False
         self.is_unneeded = False
         self.count = 0
-        self.waited_s = 0.0
         self.error: AditError | None = None
 
 
@@ -117,7 +124,7 @@ class _Round:
         self._learned = learned
         self._stream = BoundedStream(LIMIT_BYTES)
         self._lock = threading.Lock()
-        self._single_s: float | None = None
+        self._may_add_lanes = most > 1
         self._is_cut_back = False
         self._is_stopped = self._is_left = False
         self._defect: BaseException | None = None
@@ -206,7 +213,7 @@ class _Round:
         while lane is self.lanes[0] or not (self._is_cut_back or self._learned.is_slow):
             if lane.block is not None and not self._blocks.received:
                 break  # the whole first block has brought nothing
-            lane.block = self._blocks.take()
+            lane.block = self._blocks.take(1 + self._learned.single_images_left)
             if lane.block is None:
                 break
             yield lane.block
@@ -216,52 +223,32 @@ class _Round:
         uid = instance.instance_uid
         self._blocks.received.add(uid)
         lane.count += 1
-        if lane.count > 1:  # the first includes the time to open the association
-            lane.waited_s += waited_s
         if lane.block is not None and uid not in lane.block.instance_uids:
             # It sends more than it was asked for, or on another association: images would come
             # several times.
-            self._cut_back("association-limit.mixed")
-        elif len(self.lanes) == 1:
-            self._note_single_pace(lane, waited_s)
-        elif self._single_s is not None and not self._is_cut_back:
-            self._compare_pace(self._single_s)
-
-    def _cut_back(self, reason: str) -> None:
-        """Go on with the first association only."""
-        self._is_cut_back = True
-        self._learned.lower(1, reason)
-
-    def _note_single_pace(self, lane: _Lane, waited_s: float) -> None:
-        """Open the other associations once the first one works, and its pace is known."""
+            self._is_cut_back = True
+            self._learned.lower(1, "association-limit.mixed")
         if self._is_cut_back:
             return
-        if lane.count == 1 and self._learned.is_slow_now(waited_s):
+        if lane.count > 1:  # the first includes the time to open the association
+            self._compare_pace(waited_s, instance.size_bytes)
+        elif len(self.lanes) == 1 and self._learned.is_slow_now(waited_s):
             self._is_cut_back = True  # it is busy with others: one association for this fetch
             lane.retrieval.release_kept()
             return
-        if lane.count > WARM_UP:
-            self._single_s = lane.waited_s / (lane.count - 1)
-        elif not self._learned.is_proven:
-            return
-        lane.count, lane.waited_s = 1, 0.0
-        useful = 1 + self._blocks.count_left() // MIN_BLOCK
-        while len(self.lanes) < min(self._most, useful) and not self._is_left:
-            self._add_lane()
+        if self._may_add_lanes and not self._learned.single_images_left:
+            self._may_add_lanes = False
+            useful = 1 + self._blocks.count_left() // self._blocks.least
+            while len(self.lanes) < min(self._most, useful) and not self._is_left:
+                self._add_lane()
 
-    def _compare_pace(self, single_s: float) -> None:
-        """Go on with one association if several are slower, by the node's own measure."""
+    def _compare_pace(self, waited_s: float, size_bytes: int) -> None:
+        """Go on with the first association if several are slower, by the node's own measure."""
         with self._lock:
-            lanes = [lane for lane in self.lanes if lane.count > 1 and not lane.is_ended]
-            images = sum(lane.count - 1 for lane in lanes)
-            if len(lanes) < 2 or images < MEASURED_IMAGES:
-                return
-            parallel_s = sum(lane.waited_s for lane in lanes) / images
-            if is_slower(single_s, parallel_s, len(lanes)):
-                self._cut_back("association-limit.slower")
-            else:
-                self._learned.is_proven = True
-            self._single_s = None
+            count = sum(1 for lane in self.lanes if lane.count and not lane.is_ended)
+            self._learned.pace.add(count, waited_s / max(count, 1), 1, size_bytes)
+            if count > 1 and self._learned.compare_pace():
+                self._is_cut_back = True
 
     def _end(self, lane: _Lane) -> None:
         """Give back what the lane could not fetch; the last one ends the stream."""
@@ -367,7 +354,7 @@ class ParallelRetrieval:
         if (
             most < 2
             or len(named) < len(requests)
-            or count < 2 * MIN_BLOCK
+            or not are_shared(count)
             or not 0 < len(classes) <= CLASSES_PER_ASSOCIATION
         ):
             return None

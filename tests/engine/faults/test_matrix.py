@@ -19,7 +19,7 @@ from matrix import FIND, GET, MOVE, QIDO, ROWS, STORE, STOW, SUB, WADO, Service,
 from page import PAGE, page
 
 from adit_engine.errors import Stopped
-from adit_engine.nodes.dimse import c_store, parallel_retrieve
+from adit_engine.nodes.dimse import association_limits, parallel_retrieve
 from adit_engine.pseudonymize.parameters import AsIs
 from adit_engine.transfer.retry import RetryPolicy
 from adit_engine.values.outcome import Completeness, InstanceEvent, SeriesOutcome
@@ -64,8 +64,8 @@ def test_a_fault_with_four_associations_neither_misroutes_nor_repeats_an_image(
 ) -> None:
     monkeypatch.setattr(RetryPolicy.__init__, "__defaults__", ((0.05, 0.05),))
     monkeypatch.setattr(parallel_retrieve, "MIN_BLOCK", 1)
-    monkeypatch.setattr(parallel_retrieve, "WARM_UP", 1)
-    monkeypatch.setattr(c_store, "SECOND_ASSOCIATION_FROM", 1)
+    monkeypatch.setattr(parallel_retrieve, "MIN_SHARED_IMAGES", 2)
+    monkeypatch.setattr(association_limits, "SINGLE_IMAGES", 1)
     everything = [one for one in images() if one.in_header.ref.study_uid == f"{ROOT}.1"]
     order = replace(order_of(cell), associations=4)
     with nothing_left(), receiving.receiving(tmp_path) as received:

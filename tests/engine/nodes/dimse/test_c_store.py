@@ -11,14 +11,15 @@ from lab.samples import ct, instance
 from adit_engine.dicom_ul.association import OpenAssociations
 from adit_engine.errors import RuleViolation
 from adit_engine.nodes.base import StoreResult
+from adit_engine.nodes.dimse.association_limits import SINGLE_IMAGES
 from adit_engine.nodes.dimse.association_probe import MR_IMAGE
-from adit_engine.nodes.dimse.c_store import SECOND_ASSOCIATION_FROM, CStore
+from adit_engine.nodes.dimse.c_store import CStore
 from adit_engine.nodes.dimse.settings import DimseSettings
 from adit_engine.values.instance import Instance
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 
-COUNT = 3 * SECOND_ASSOCIATION_FROM
+COUNT = 3 * SINGLE_IMAGES
 
 
 def images(count: int = COUNT) -> list[Instance]:

@@ -98,6 +98,58 @@ def test_the_images_of_a_series_are_shared_out_and_each_is_sent_once(
     assert one.learned.retrieve.is_proven
 
 
+SHORT, MANY = 12, 10
+
+
+@pytest.mark.parametrize(
+    ("manner", "limit", "learned"), [(Manner.SERVE, 8, None), (Manner.LOCK, 1, 1)]
+)
+def test_the_pace_of_associations_is_compared_across_short_series(
+    tmp_path: Path, manner: Manner, limit: int, learned: int | None
+) -> None:
+    series = [images(str(number), SHORT) for number in range(1, MANY + 1)]
+    held = shelf(tmp_path / "held", [one for each in series for one in each])
+    with archive(held, manner, tmp_path, limit) as peer, closing(node(peer)) as one:
+        outcomes, destination = transferred(one)
+
+    assert [outcome.delivered for outcome in outcomes] == [SHORT] * MANY
+    assert len(destination.held) == SHORT * MANY
+    assert set(Counter(sent.instance_uid for sent in peer.log.sent).values()) == {1}
+    assert one.learned.retrieve.most == learned
+    assert one.learned.retrieve.is_proven is (learned is None)
+    assert peer.most == 4
+
+
+def test_the_first_short_series_is_requested_whole_and_the_next_one_is_shared_out(
+    tmp_path: Path,
+) -> None:
+    short = images("1", 8) + images("2", 8)
+    held, used = shelf(tmp_path / "held", short), []
+    with archive(held, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
+        list(one.find(Query.series_of(STUDY)))
+        for series in ("1", "2"):
+            ref = SeriesRef(STUDY.study_uid, f"{STUDY.study_uid}.{series}")
+            list(one.find(Query.instances_of(ref)))
+            wait_until(lambda: peer.is_idle, "the archive has noticed the end")
+            peer.most = 0
+            assert len(list(one.fetch([ref]))) == 8
+            used.append(peer.most)
+
+    assert used == [1, 4]
+
+
+def test_a_series_of_larger_images_is_not_mistaken_for_slower_associations() -> None:
+    found = []
+    for size_bytes, seconds in ((50, 0.1), (1, 0.01), (1, 0.002)):
+        learned = AssociationLimits().retrieve
+        learned.pace.add(1, 8 * 0.005, 8, 8)
+        learned.pace.add(4, 40 * seconds, 40, 40 * size_bytes)
+        found.append((learned.compare_pace(), learned.is_proven, learned.most))
+        assert learned.single_images_left == (0 if learned.is_proven else 8)
+
+    assert found == [(False, False, None), (True, False, 1), (False, True, None)]
+
+
 class Countless(Crowded):
     """Does not say how many images a series has, which is optional."""
 
@@ -564,6 +616,25 @@ def test_several_series_are_stored_over_the_same_associations(
 
     assert (len(counts.spans), counts.most) == (4, 4)
     assert len(peer.log.stored) == 3 * COUNT
+
+
+def test_the_pace_of_sending_is_compared_across_short_series(empty: Any, tmp_path: Path) -> None:
+    used = []
+    with archive(empty, Manner.SERVE, tmp_path) as peer, closing(node(peer)) as one:
+        for series in range(1, 14):
+            wait_until(lambda: peer.is_idle, "the archive has noticed the end")
+            peer.most = 0
+            sent = [instance(ct(100 * series + number)) for number in range(6)]
+            assert all(result.is_stored for result in one.store(sent))
+            used.append(peer.most)
+            if series == 2:
+                assert not one.learned.store.single_images_left
+                assert not one.learned.store.is_proven
+
+    assert used[0] == 1
+    assert set(used[2:]) == {4}
+    assert len(peer.log.stored) == 78
+    assert one.learned.store.is_proven
 
 
 def _numbers(series: str) -> range:
