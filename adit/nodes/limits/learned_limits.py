@@ -33,24 +33,28 @@ def apply_slowness(node: Node, limits: AssociationLimits) -> None:
 
 
 def save(node: Node, limits: AssociationLimits) -> None:
-    """Keep what is new in `limits`. Another process may have learned something meanwhile."""
-    before = load(node)
-    lowered = {
-        name: {
-            "most": limit.most,
-            "reason": limit.reason.to_json() if limit.reason is not None else None,
-            "at": timezone.now().isoformat(),
-        }
-        for name, limit, old in (
-            ("retrieve", limits.retrieve, before.retrieve),
-            ("store", limits.store, before.store),
-        )
-        if limit.most is not None and limit.most != old.most
-    }
-    if lowered:
-        row = Node.objects.filter(pk=node.pk)
-        known = row.values_list("learned_limits", flat=True).first() or {}
-        row.update(learned_limits={**known, **lowered})
+    """Keep what is new in `limits`. What another process has found meanwhile is not undone."""
+    if not _find_new(limits, node):
+        return
+    row = Node.objects.filter(pk=node.pk).first()
+    if row is not None and (new := _find_new(limits, row)):
+        Node.objects.filter(pk=row.pk).update(learned_limits={**row.learned_limits, **new})
+
+
+def _find_new(limits: AssociationLimits, node: Node) -> dict[str, Any]:
+    """Return the entries of lower limits, and of the first proof that there is no limit."""
+    new = {}
+    for name, limit in (("retrieve", limits.retrieve), ("store", limits.store)):
+        old = _load(node, name)
+        is_lower = limit.most is not None and (old.most is None or limit.most < old.most)
+        if is_lower or (limit.is_proven and not old.is_proven and old.most is None):
+            new[name] = {
+                "most": limit.most,
+                "is_proven": limit.is_proven,
+                "reason": limit.reason.to_json() if limit.reason is not None else None,
+                "at": timezone.now().isoformat(),
+            }
+    return new
 
 
 def learned_at(node: Node, name: str) -> datetime:
@@ -63,4 +67,4 @@ def _load(node: Node, name: str) -> LearnedLimit:
     if kept is None or learned_at(node, name) + KEPT_FOR < timezone.now():
         return LearnedLimit()
     reason = None if kept["reason"] is None else Message.from_json(kept["reason"])
-    return LearnedLimit(kept["most"], reason)
+    return LearnedLimit(kept["most"], reason, is_proven=kept.get("is_proven", False))

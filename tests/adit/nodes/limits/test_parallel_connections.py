@@ -349,6 +349,34 @@ def test_a_learned_limit_ends_after_a_week_or_with_a_change_of_the_settings(
     assert source.learned_limits == {}
 
 
+def test_connections_that_turned_out_to_be_faster_are_used_at_once_by_the_next_study(
+    tmp_path: Path, source: Node, order: Callable[[str], None]
+) -> None:
+    with crowded(tmp_path, Manner.SERVE) as archive:
+        connect(source, archive.port)
+        order("1")
+        work()
+    source.refresh_from_db()
+
+    assert learned_limits.load(source).retrieve.single_images_left == 0
+    assert learned_limits.load(source).store.single_images_left > 0, "nothing was sent to it"
+
+
+def test_what_another_worker_has_found_meanwhile_is_not_undone(source: Node) -> None:
+    connect(source, 1)
+    lowered, proven, late = AssociationLimits(), AssociationLimits(), AssociationLimits()
+    lowered.retrieve.lower(1, "association-limit.busy")
+    proven.retrieve.is_proven = True
+    late.retrieve.lower(2, "association-limit.lost")
+    for found in (lowered, proven, late):
+        learned_limits.save(source, found)
+
+    source.refresh_from_db()
+    assert learned_limits.load(source).retrieve.most == 1
+    Node.objects.all().delete()
+    learned_limits.save(source, late)
+
+
 @pytest.mark.parametrize(
     ("purposes", "values", "free", "weight", "fetching", "sending"),
     [
