@@ -130,6 +130,11 @@ def _delayed(place: str, base: Path, rounds: int, *, quick: bool) -> Iterator[Li
                 direct.source.sends_to("ADIT", at(direct.receiver_port))
                 several = replace(one, associations=ASSOCIATIONS)
                 yield from compare.delayed_lines(one, several, rounds, where)
+                if not quick:
+                    short = replace(several, study=Study(MR, 200, series=10))
+                    short.fill()
+                    yield from compare.short_series_lines(short, rounds, where)
+                    direct.fill()
                 if seconds == DELAYS_S[0]:
                     with ThreadPoolExecutor(1, initializer=compare.run_elsewhere) as pool:
                         port = pool.submit(at, direct.source.dicom_port).result()

@@ -90,6 +90,23 @@ def delayed_lines(near: Site, far: Site, rounds: int, place: str) -> list[Line]:
     ]
 
 
+def short_series_lines(far: Site, rounds: int, place: str) -> list[Line]:
+    """Return the comparisons for a study of short series, over several associations."""
+    pairs = (("C-GET", GET, GETSCU), ("C-MOVE", MOVE, MOVESCU), ("C-STORE", STORE, STORESCU))
+    times = interleaved([work for _, *both in pairs for work in both], far, rounds)
+    data = f"{far.study}, {place}"
+    return [
+        Line(
+            f"{words}, {far.associations} associations / {other.name}",
+            data,
+            times[one.name],
+            times[other.name],
+            Promise(1.0, 0.6),
+        )
+        for words, one, other in pairs
+    ]
+
+
 def second_client_lines(near: Site, far: Site, rounds: int, place: str) -> list[Line]:
     """Compare searches of a second client beside a fetch over several associations with none.
 
