@@ -25,10 +25,12 @@ With more, the next image is sent while the node files the one before. Nothing w
 one to open: a node that serves one association at a time gets everything by the first.
 """
 
+SECOND_ASSOCIATION_FROM = 4
 SECOND_ASSOCIATION_FROM_BYTES = 16 * 1024 * 1024
-"""Bytes sent over one association before opening another is worth it, whatever its pace.
+"""Instances, or bytes, sent over one association before opening another is worth it.
 
-Once the pace over one association is known, others are opened after the first instance.
+Another one that is kept from the series before is used after the first instance. Unless they are so
+large, instances are sent over one association until its pace is known.
 """
 
 SERVED_WITHIN_S = 2.0
@@ -387,9 +389,10 @@ class CStore:
                 raise NodeRefused(self._name, "c-store.context-lost")
 
     def _is_worth_it(self) -> bool:
-        return self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES or (
-            self._sent > 0 and not self._learned.single_images_left
-        )
+        if self._sent_bytes >= SECOND_ASSOCIATION_FROM_BYTES:
+            return True
+        worth_it_from = 1 if self._associations.kept.has_idle else SECOND_ASSOCIATION_FROM
+        return self._sent >= worth_it_from and not self._learned.single_images_left
 
     def _refuse(self, lane: _StoreAssociation, error: NodeError) -> None:
         """Give up a further association that the node refused, and request no more."""
