@@ -1,7 +1,8 @@
 """Cut requests whose body stops arriving, so that they do not occupy the threads of a server.
 
 Granian has a time limit for the header of a request, but none for its body. Gunicorn has neither,
-and waits for the rest of a body that was not read. Used by `wsgi.py` and `dicomweb_wsgi.py`.
+and waits for the rest of a body that was not read. Both reset the connection of a client that is
+still sending when the response is complete. Used by `wsgi.py` and `dicomweb_wsgi.py`.
 """
 
 import socket
@@ -16,6 +17,8 @@ from django.conf import settings
 PIECE_BYTES = 16 * 1024
 MIN_BYTES_PER_S = 4096
 FLUSH_S = 0.2
+DISCARD_PIECE_BYTES, DISCARD_BYTES = 256 * 1024, 64 * 1024 * 1024
+DISCARD_S = 2.0
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -41,24 +44,36 @@ class TimedBody:
         """Whether nothing follows; unknown without a size until a read finds the end."""
         return self._unread is not None and self._unread <= 0
 
-    def shorten(self, limit_s: float) -> None:
-        """Allow at most this time for what is left."""
-        self._limit_s = self._left_s = min(limit_s, self._left_s)
+    def discard(self) -> None:
+        """Read what is left, within limits, so that a client that is sending sees the response.
+
+        Otherwise nginx may find that the connection was reset, and makes a 502 of it.
+        """
+        until, left = time.monotonic() + DISCARD_S, DISCARD_BYTES
+        self._limit_s = self._left_s = min(DISCARD_S, self._left_s)
+        with suppress(OSError):
+            while not self.is_read and left > 0 and time.monotonic() < until:
+                left -= len(self._read_piece(DISCARD_PIECE_BYTES))
 
     def read(self, size: int = -1) -> bytes:
         pieces = []
         while size:
             wanted = PIECE_BYTES if size < 0 else min(size, PIECE_BYTES)
-            piece = self._read_in_time(self._body.read, wanted)
+            piece = self._read_piece(wanted)
             pieces.append(piece)
             if len(piece) < wanted:
-                self._unread = 0
                 break
             size -= wanted if size > 0 else 0
         return b"".join(pieces)
 
     def readline(self, size: int = -1) -> bytes:
         return self._read_in_time(self._body.readline, size)
+
+    def _read_piece(self, size: int) -> bytes:
+        piece = self._read_in_time(self._body.read, size)
+        if len(piece) < size:
+            self._unread = 0
+        return piece
 
     def _read_in_time(self, read: Callable[[int], bytes], size: int) -> bytes:
         """Read in another thread, because a read of Granian's body cannot be interrupted."""
@@ -90,8 +105,12 @@ def cut_stalled_bodies(application: Application) -> Application:
         environ["wsgi.input"] = body
         started: list[tuple[Any, ...]] = []
         response = application(environ, lambda *head: started.append(head))
-        client = environ.get("gunicorn.socket")
-        if not body.is_stalled:
+        client, has_stalled = environ.get("gunicorn.socket"), body.is_stalled
+        if not has_stalled:
+            body.discard()
+            # Granian would wait for what still reads the body.
+            has_stalled = client is None and body.is_stalled
+        if not has_stalled:
             start_response(*started[0])
             if client is None or body.is_read:
                 return response

@@ -6,9 +6,8 @@ body that arrives incompletely.
 
 import os
 import secrets
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -25,7 +24,6 @@ from adit.dicomweb.errors import TooBusy, UnsupportedMediaType
 from adit.nodes.access import get_domain
 from adit.nodes.gateway import Purpose, require_purpose, require_still_available
 from adit.nodes.models import Node
-from adit.request_body import PIECE_BYTES, TimedBody
 from adit_engine.bounded_stream import Stop
 from adit_engine.dicom_file import temp_files
 from adit_engine.dicom_file.part10 import parse_file_without_preamble
@@ -49,8 +47,6 @@ CANNOT_UNDERSTAND = 0xC000
 
 _READ_BYTES = 256 * 1024
 _CHECK_DISK_BYTES = 64 * 1024 * 1024
-_DISCARD_BYTES = 64 * 1024 * 1024
-_DISCARD_S = 5.0
 
 
 @dataclass
@@ -177,21 +173,6 @@ def _receive(request: HttpRequest, file: BinaryIO) -> None:
         raise Malformed("dicomweb.body-incomplete") from None
     if not file.tell():
         raise Malformed("dicomweb.body-empty")
-
-
-def discard_body(request: HttpRequest) -> None:
-    """Read what is left of a body, within limits, so that a client that is sending sees the answer.
-
-    Otherwise the connection is reset, and nginx makes a 502 of it.
-    """
-    body = request.environ["wsgi.input"]  # type: ignore[attr-defined]
-    if isinstance(body, TimedBody):
-        body.shorten(_DISCARD_S)
-    until, left = time.monotonic() + _DISCARD_S, _DISCARD_BYTES
-    stream = _open_body(request)
-    with suppress(OSError, UnreadablePostError):
-        while left > 0 and time.monotonic() < until and (piece := stream.read(PIECE_BYTES)):
-            left -= len(piece)
 
 
 def _open_body(request: HttpRequest) -> Any:

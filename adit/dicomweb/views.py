@@ -34,7 +34,7 @@ from adit.dicomweb.parameters import (
     require_json,
 )
 from adit.dicomweb.searching import find_page
-from adit.dicomweb.storing import discard_body, store_request
+from adit.dicomweb.storing import store_request
 from adit_engine.errors import AditError, InvalidInput, NotFound
 from adit_engine.messages import Message
 from adit_engine.nodes.dicomweb import multipart
@@ -73,9 +73,6 @@ def api_view(method: str, scope: Scope) -> Callable[[ApiView[Parameters]], View[
             except Exception:
                 log.exception("%s failed", view.__name__)
                 response = make_error_response(AditError("dicomweb.internal-error"))
-            # A client without a valid token must not occupy a thread by a slow body.
-            if method == "POST" and response.status_code >= 400 and response.status_code != 401:
-                discard_body(request)
             _keep_address_out_of_log(response)
             _allow_origin(request, response, method)
             response["Cache-Control"] = "no-store, private"
@@ -398,8 +395,6 @@ def show_unknown_address(request: HttpRequest, address: str) -> HttpResponse:
     try:
         authenticate(request)
         response = make_error_response(NotFound("dicomweb.unknown-address"))
-        if request.method == "POST":
-            discard_body(request)
     except TokenRefused as error:
         response = make_error_response(error)
     _keep_address_out_of_log(response)

@@ -87,3 +87,20 @@ def test_a_slow_but_steady_upload_is_not_cut(port: int) -> None:
             time.sleep(LIMIT_S / 2)
             one.sendall(piece)
         assert read_all(one).startswith(b"HTTP/1.1 403")
+
+
+UNREAD = HEAD.replace("/accounts/login/", "/api/dicom-web/PACS/stowrs/studies")
+
+
+def test_a_client_that_sends_a_body_which_is_not_used_sees_the_answer(port: int) -> None:
+    body = b"x" * 32 * 1024 * 1024
+    with connect(port) as one:
+        one.sendall(UNREAD.format(length=len(body)).encode())
+        one.sendall(body)
+        assert read_all(one).startswith(b"HTTP/1.1 401")
+
+
+def test_a_stalled_body_which_is_not_used_is_cut_as_well(port: int) -> None:
+    with connect(port) as one:
+        one.sendall(UNREAD.format(length=5000).encode() + b"a part")
+        assert read_all(one).startswith(b"HTTP/1.1 408")
