@@ -180,6 +180,9 @@ class Liar:
             while not self._ending.is_set():
                 one, _ = self._listener.accept()
                 self._open.add(one)
+                if self._ending.is_set():  # after the others were closed
+                    one.close()
+                    break
                 self.begin(self._serve, one)
 
     def _serve(self, one: socket.socket) -> None:

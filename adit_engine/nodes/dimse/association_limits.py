@@ -37,10 +37,10 @@ class _Pace:
 
     def is_slower(self, other: "_Pace") -> tuple[bool, bool]:
         """Return whether this pace is slower by more than MIN_GAIN, per image and per byte."""
-        gained = MIN_GAIN * other.seconds
+        allowed_s = MIN_GAIN * other.seconds
         return (
-            self.seconds * other.images > gained * self.images,
-            self.seconds * other.size_bytes > gained * self.size_bytes,
+            self.seconds * other.images > allowed_s * self.images,
+            self.seconds * other.size_bytes > allowed_s * self.size_bytes,
         )
 
 
@@ -67,7 +67,10 @@ class PaceComparison:
             self._single.add(seconds, images, size_bytes)
 
     def is_parallel_slower(self) -> bool | None:
-        """Return whether several associations are slower than one; None if that is not known."""
+        """Return whether several associations are slower than one; None if that is not known.
+
+        After PARALLEL_IMAGES, both paces are measured anew.
+        """
         if self.single_images_left:
             self._parallel = _Pace()
         if self._parallel.images < PARALLEL_IMAGES:
